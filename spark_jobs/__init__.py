@@ -1,0 +1,1 @@
+"""The offline jobs: everything that runs on Spark."""

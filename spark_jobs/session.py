@@ -1,0 +1,259 @@
+"""Builds Spark: the session of every offline job, and the jars of Delta that it needs.
+
+Importing this module loads neither Spark nor anything else outside the standard library, so that `python3 -m spark_jobs.session java`
+can tell whether Java is there before anything was installed. `python -m spark_jobs.session` fetches the jars.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
+DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
+# What else Delta's coordinates resolve to repeats, in older versions, what pyspark brings.
+ALREADY_IN_SPARK = "com.*:*,commons-*:*,io.airlift:*,jakarta.*:*,javax.*:*,org.*:*"
+JARS = 7
+JAVA_VERSIONS = (17, 21)
+LEFTOVER_SECONDS = 3600.0
+
+
+class SparkUnavailable(RuntimeError):
+    """Spark cannot start on this machine; the message is one sentence that says what to do."""
+
+
+class JavaMissing(SparkUnavailable):
+    """No Java that Spark runs on was found."""
+
+
+class JarsMissing(SparkUnavailable):
+    """Delta's jars are neither in the cache nor could they be fetched."""
+
+
+def session(
+    *,
+    jars: Sequence[Path],
+    scratch: Path,
+    master: str = "local[*]",
+    driver_memory: str = "3g",
+    conf: Mapping[str, str] = MappingProxyType({}),
+) -> SparkSession:
+    """Return this process's Spark session, starting Spark where it does not run yet.
+
+    `jars` are `delta_jars(...)`; `scratch` takes Spark's temporary files and `driver.log`, where all that the JVM prints goes. What
+    `conf` names wins over every default here. Sets `JAVA_HOME`, `SPARK_HOME` and, with a local master, `PYSPARK_PYTHON` and
+    `SPARK_LOCAL_IP` in this process's environment, because Spark reads them nowhere else.
+    """
+    from pyspark import SparkConf, SparkContext
+    from pyspark.sql import SparkSession
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    settings = SparkConf(loadDefaults=False)
+    for name, value in (_common(scratch, driver_memory) | _by_master(master, jars) | dict(conf)).items():
+        settings.set(name, value)
+    settings.setMaster(master).setIfMissing("spark.app.name", "headwater")
+    if SparkContext._gateway is None:
+        _start_driver(settings, scratch / "driver.log", local=master.startswith("local"))
+    return SparkSession.builder.config(conf=settings).getOrCreate()
+
+
+def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
+    return {
+        "spark.driver.memory": driver_memory,
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.local.dir": str(scratch / "local"),
+        "spark.log.level": "ERROR",
+        "spark.sql.adaptive.enabled": "true",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        # Beyond this many keys in a task Spark falls back to sorting; 128 by default, which an entity key always exceeds.
+        "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "20000",
+        # INT96, the default, carries no statistics, so readers could not skip files by time.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": (scratch / "warehouse").absolute().as_uri(),
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+
+
+def _by_master(master: str, jars: Sequence[Path]) -> dict[str, str]:
+    threads = re.fullmatch(r"local(?:\[(\*|\d+)(?:,.*)?\])?", master)
+    if threads is None:
+        return {"spark.jars": ",".join(map(str, jars))}
+    cores = {None: 1, "*": os.cpu_count() or 1}.get(threads[1]) or int(threads[1])
+    return {
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": str(cores),
+    }
+
+
+def _start_driver(settings: SparkConf, log: Path, *, local: bool) -> None:
+    from pyspark import SparkContext
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.java_gateway import launch_gateway
+
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        os.environ |= _spark_environment()
+    if local:
+        os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    with log.open("ab") as output:
+        start = output.tell()
+        try:
+            gateway = launch_gateway(settings, {"stdout": output, "stderr": subprocess.STDOUT})  # type: ignore[no-untyped-call]  # not annotated
+        except PySparkRuntimeError as error:
+            said = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+            raise SparkUnavailable(f"Spark's JVM ended at once: {' | '.join(said[-3:])} (all of it: {log})") from error
+    SparkContext(conf=settings, gateway=gateway)
+
+
+def _spark_environment() -> dict[str, str]:
+    import pyspark
+
+    return {"JAVA_HOME": str(java_home()), "SPARK_HOME": str(Path(pyspark.__file__).parent)}
+
+
+def java_home() -> Path:
+    """Return the home of the Java to use: `JAVA_HOME`'s, the one on `PATH`, or one below /usr/lib/jvm, the first that is 17 or 21."""
+    on_path = shutil.which("java")
+    candidates = [
+        *([Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []),
+        *([Path(on_path).resolve().parent.parent] if on_path else []),
+        *sorted(Path("/usr/lib/jvm").glob("*")),
+    ]
+    found = {}
+    for home in candidates:
+        found[home] = _java_version(home / "bin" / "java")
+        if found[home] in JAVA_VERSIONS:
+            return home
+    others = (
+        "; found only " + ", ".join(f"Java {version} in {home}" for home, version in found.items() if version)
+        if any(found.values())
+        else ""
+    )
+    raise JavaMissing(
+        f"Spark needs Java 17 or 21{others}: install one (Debian, Ubuntu: apt-get install default-jre-headless) or point JAVA_HOME at one."
+    )
+
+
+def _java_version(executable: Path) -> int | None:
+    try:
+        said = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    except OSError:
+        return None
+    version = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(version[1]) if version else None
+
+
+def jar_cache() -> Path:
+    """Return the folder where Delta's jars are kept unless a caller chooses another: `headwater/jars` in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "headwater" / "jars"
+
+
+def delta_jars(cache: Path) -> tuple[Path, ...]:
+    """Return Delta's jars in `cache`, fetched on the first call by Spark's own Ivy (13 MB) and whole or absent ever after.
+
+    Honours `http_proxy`, `https_proxy`, `no_proxy`, and Spark's `DEFAULT_ARTIFACT_REPOSITORY` for a mirror.
+    """
+    kept = cache / DELTA.replace(":", "_")
+    if len(_jars(kept)) < JARS:
+        cache.mkdir(parents=True, exist_ok=True)
+        _sweep(cache)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as work:
+            _put(_fetch(Path(work)), kept)
+    return _jars(kept)
+
+
+def _jars(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.jar")))
+
+
+def _sweep(cache: Path) -> None:
+    for work in cache.glob(".fetch-*"):
+        if time.time() - work.stat().st_mtime > LEFTOVER_SECONDS:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _fetch(work: Path) -> Path:
+    nothing = work / "nothing.py"
+    nothing.touch()
+    environment = {**os.environ, **_spark_environment(), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    environment["JDK_JAVA_OPTIONS"] = " ".join(
+        (environment.get("JDK_JAVA_OPTIONS", ""), f"-Duser.home={work}", *_network_options())
+    ).strip()
+    command: list[str | Path] = [
+        *(Path(environment["SPARK_HOME"]) / "bin" / "spark-submit", "--master", "local"),
+        *("--packages", DELTA, "--exclude-packages", ALREADY_IN_SPARK, "--conf", f"spark.jars.ivy={work}/ivy", nothing),
+    ]
+    run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    fetched = work / "ivy" / "jars"
+    if len(_jars(fetched)) != JARS:
+        reasons = [line.strip() for line in run.stderr.splitlines() if re.search(r"not found|ERROR|Exception|unresolved", line)]
+        raise JarsMissing(
+            f"{DELTA} could not be fetched ({reasons[0] if reasons else 'no reason given'}): connect this machine to the Maven registry,"
+            " set https_proxy, or point DEFAULT_ARTIFACT_REPOSITORY at a mirror."
+        )
+    return fetched
+
+
+def _network_options() -> list[str]:
+    options = ["-Djdk.http.auth.tunneling.disabledSchemes="]
+    trusted = Path("/etc/ssl/certs/java/cacerts")
+    if trusted.exists():
+        options.append(f"-Djavax.net.ssl.trustStore={trusted}")
+    for scheme in ("http", "https"):
+        proxy = _variable(f"{scheme}_proxy")
+        if proxy:
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            options += [f"-D{scheme}.proxyHost={parts.hostname}", f"-D{scheme}.proxyPort={parts.port or 80}"]
+            if parts.username:
+                options += [f"-Dhttp.proxyUser={unquote(parts.username)}", f"-Dhttp.proxyPassword={unquote(parts.password or '')}"]
+    direct = [host.strip() for host in _variable("no_proxy").split(",") if host.strip()]
+    if direct:
+        options.append("-Dhttp.nonProxyHosts=" + "|".join(f"*{host}" if host.startswith(".") else f"{host}|*.{host}" for host in direct))
+    return options
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name) or os.environ.get(name.upper(), "")
+
+
+def _put(fetched: Path, kept: Path) -> None:
+    if kept.exists() and len(_jars(kept)) < JARS:
+        kept.rename(fetched.parent / "incomplete")
+    try:
+        fetched.rename(kept)
+    except OSError:
+        if len(_jars(kept)) < JARS:
+            raise
+
+
+if __name__ == "__main__":
+    try:
+        if sys.argv[1:] == ["java"]:
+            java_home()
+        else:
+            delta_jars(jar_cache())
+    except SparkUnavailable as problem:
+        sys.exit(str(problem))
