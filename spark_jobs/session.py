@@ -166,9 +166,9 @@ def _java_version(executable: Path) -> int | None:
 
 
 def jar_cache() -> Path:
-    """Return the folder where Delta's jars are kept unless a caller chooses another: `headwater/jars` in the user's cache."""
+    """Return the folder where Delta's jars are kept unless a caller chooses another: `jars` in Headwater's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "headwater" / "jars"
+    return Path(os.environ.get("HEADWATER_CACHE") or Path(home) / "headwater") / "jars"
 
 
 def delta_jars(cache: Path) -> tuple[Path, ...]:

@@ -1,0 +1,32 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+STAMP := .venv/.ready-$(shell cat requirements.lock setup.cfg docker/environment | cksum | tr ' ' -)
+
+.PHONY: help env demo test check bench lock
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## Make .venv from requirements.lock, with Java and Delta's jars; does nothing when it is there
+	@:
+
+$(STAMP):
+	@docker/environment $@
+
+demo: env ## Take real flights from raw files to served features
+	@.venv/bin/headwater demo
+
+test: env ## Run the whole test suite
+	@.venv/bin/python -m pytest
+
+check: env ## Check style, types and imports: what CI runs before the tests
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: env ## Run the benchmarks, one after the other
+	@set -e; for script in tests/benchmarks/*.py; do echo "$$script"; .venv/bin/python "$$script"; done
+
+lock: env ## Resolve requirements.in into requirements.lock (then run make env)
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.lock

@@ -1,0 +1,1 @@
+"""When things run: Airflow DAGs generated from the definitions."""

@@ -1,0 +1,1 @@
+"""Remembers what was done: the ledger, publishes, revisions and leases."""
