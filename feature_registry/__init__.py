@@ -1,1 +1,7 @@
-"""Remembers what was done: the ledger, publishes, revisions and leases."""
+"""Remembers: what was ingested, computed, published and synced, in SQLite or PostgreSQL."""
+
+from feature_registry.database import RegistryError
+from feature_registry.leases import LeaseHeld
+from feature_registry.registry import PendingIngest, PendingPublish, Registry, open_registry
+
+__all__ = ["LeaseHeld", "PendingIngest", "PendingPublish", "Registry", "RegistryError", "open_registry"]

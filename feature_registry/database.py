@@ -1,0 +1,177 @@
+"""Opens the registry's database, SQLite or PostgreSQL, and tells each of its failures in one sentence without a password."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from feature_registry import tables
+
+PATIENCE_SECONDS = 5.0
+"""How long a locked database is waited for."""
+
+_WRITERS = 4848_7733
+"""The PostgreSQL advisory lock that lets one writer in at a time, as SQLite does."""
+
+
+class RegistryError(RuntimeError):
+    """The registry can not be used or was asked for what it does not hold; one sentence says what to do."""
+
+
+class Database:
+    """A pool of connections to the registry's database; one transaction at a time writes."""
+
+    def __init__(self, url: str) -> None:
+        """Connect and create the tables when they are missing."""
+        parsed = _parse(url)
+        self.place = _place(parsed)
+        with self._telling():
+            self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+            try:
+                self._prepare()
+            except BaseException:
+                self._engine.dispose()
+                raise
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self._telling(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is the only one to write; an error inside it leaves nothing behind."""
+        with self._telling(), self._engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
+    def upsert(self, connection: Connection, table: Any, rows: list[tables.Row]) -> None:
+        """Insert rows, replacing those with the same primary key."""
+        if rows:
+            connection.execute(self._upsert(table), rows)
+
+    def _upsert(self, table: Any) -> Executable:
+        if self._engine.dialect.name == "sqlite":
+            from sqlalchemy.dialects.sqlite import insert as insert_or_update
+        else:
+            from sqlalchemy.dialects.postgresql import insert as insert_or_update  # type: ignore[assignment]  # same methods, no common type
+        statement = insert_or_update(table)
+        values = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+        return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
+
+    def _prepare(self) -> None:
+        """Create all tables in one transaction, so that of two processes the second finds them all."""
+        if not inspect(self._engine).has_table(tables.versions.name):
+            with self._engine.execution_options(writes=True).begin() as connection:
+                if not inspect(connection).has_table(tables.versions.name):
+                    tables.metadata.create_all(connection)
+                    connection.execute(insert(tables.versions), {"version": tables.VERSION})
+        with self._engine.begin() as connection:
+            found = connection.execute(select(tables.versions.c.version)).scalar()
+        if found != tables.VERSION:
+            raise RegistryError(
+                f"{self.place} was made by another version of Headwater (tables {found}, this one has {tables.VERSION}); "
+                "use that version, or point HEADWATER_REGISTRY_URL at a new database"
+            )
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise RegistryError(f"{self.place} {_reason(error)}") from None
+        except ModuleNotFoundError as error:
+            raise RegistryError(f"{self.place} needs the package {error.name!r}, which is not installed; install it") from None
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise RegistryError(
+            "the registry's URL (HEADWATER_REGISTRY_URL, or registry_url in headwater.toml) names no database that can be used; "
+            "write it like sqlite:////folder/registry.db or postgresql://user:password@host:5432/database"
+        )
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise RegistryError("the registry's URL names no file; write it like sqlite:////folder/registry.db")
+    return parsed
+
+
+def _place(url: URL) -> str:
+    """How messages name the database: never with user or password."""
+    if url.get_backend_name() == "sqlite":
+        return f"the registry {url.database}"
+    return f"the registry in PostgreSQL at {url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+
+
+def _sqlite(url: URL) -> Engine:
+    _create_file(Path(str(url.database)))
+    engine = create_engine(url, connect_args={"timeout": PATIENCE_SECONDS})
+    event.listen(engine, "connect", _connected_to_sqlite)
+    event.listen(engine, "begin", _begin_in_sqlite)
+    return engine
+
+
+def _create_file(path: Path) -> None:
+    """Create the file for its owner only: it may hold what a project's data is called."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise RegistryError(
+            f"the registry {path} can not be opened: {error.strerror}; check the folder's rights, or name another place"
+        ) from None
+
+
+def _connected_to_sqlite(connection: Any, _: object) -> None:
+    # Transactions begin where we say (below), not where the driver guesses.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _begin_in_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later could not wait for another writer: it fails at once.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+def _postgresql(url: URL) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True)
+    event.listen(engine, "begin", _begin_in_postgresql)
+    return engine
+
+
+def _begin_in_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("writes"):
+        connection.execute(text(f"SET LOCAL lock_timeout = {int(PATIENCE_SECONDS * 1000)}"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS})"))
+
+
+_REASONS: tuple[tuple[tuple[str, ...], Callable[[], str]], ...] = (
+    (
+        ("database is locked", "database table is locked", "lock timeout"),
+        lambda: f"has been locked by another process for {PATIENCE_SECONDS:g} s; wait until that one is done, or end it, and try again",
+    ),
+    (("not a database", "malformed"), lambda: "is no SQLite database; move the file away, or name another one by HEADWATER_REGISTRY_URL"),
+    (("readonly", "read-only"), lambda: "can not be written to; check the rights of the file and its folder"),
+    (("unable to open",), lambda: "can not be opened; check the rights of the file and its folder"),
+    (("disk is full", "no space"), lambda: "can not be written to because the disk is full; make room"),
+)
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    said = said.replace(password, "***") if password else said
+    for signs, reason in _REASONS:
+        if any(sign in said.lower() for sign in signs):
+            return reason()
+    return f"does not answer: {said.strip().splitlines()[0] if said.strip() else type(error).__name__}"

@@ -1,0 +1,82 @@
+"""Leases: rows that say which process works on something, so that no other does at the same time."""
+
+import os
+import socket
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, insert, select
+
+from feature_definitions.intervals import instant, iso, micros
+from feature_registry import tables
+from feature_registry.database import RegistryError
+
+_GONE = ("Z", "X")
+"""States of a process that has ended and only waits to be noticed."""
+
+
+class LeaseHeld(RegistryError):
+    """Another process, or another thread of this one, works on the same thing."""
+
+
+def take(connection: Connection, name: str, *, now: datetime) -> tables.Row:
+    """Take the lease in a writing transaction, also from a process that is gone; the row is needed to give it back."""
+    found = connection.execute(select(tables.leases).where(tables.leases.c.name == name)).first()
+    if found is not None and _may_live(found._asdict()):
+        raise LeaseHeld(_held(name, found._asdict()))
+    connection.execute(delete(tables.leases).where(tables.leases.c.name == name))
+    row = {"name": name, **_identity(), "taken_at": micros(now)}
+    connection.execute(insert(tables.leases), row)
+    return row
+
+
+def give_back(connection: Connection, row: tables.Row) -> None:
+    """Give a lease back, unless another process has taken it over."""
+    connection.execute(delete(tables.leases).where(*(tables.leases.c[column] == value for column, value in row.items())))
+
+
+def _identity() -> tables.Row:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "boot": _boot(), "pid": pid, "process_started": _started(pid) or 0}
+
+
+def _may_live(holder: tables.Row) -> bool:
+    """Whether the holder's process may still run; on another machine nobody can tell."""
+    if holder["host"] != socket.gethostname():
+        return True
+    return bool(holder["boot"] == _boot() and _started(holder["pid"]) == holder["process_started"])
+
+
+def _held(name: str, holder: tables.Row) -> str:
+    where = "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
+    return (
+        f"{name} is being worked on by process {holder['pid']}{where} since {iso(instant(holder['taken_at']))}; "
+        "wait until it is done, or end it, and try again"
+    )
+
+
+def _boot() -> str:
+    """What tells one start of this machine from the next; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> int | None:
+    """When a process of this machine started, in clock ticks since boot (0 where the system does not say); None if it is gone."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None if Path("/proc/self/stat").exists() else _started_without_proc(pid)
+    return None if state in _GONE else int(fields[18])
+
+
+def _started_without_proc(pid: int) -> int | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return 0
+    return 0

@@ -1,0 +1,305 @@
+"""The registry: what was ingested, computed, published and synced, remembered exactly and changed only as a whole."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Table, delete, func, select, update
+
+from feature_definitions.intervals import Interval, micros
+from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Publish, Revision
+from feature_registry import leases, tables
+from feature_registry.database import Database, RegistryError
+
+_INGEST, _PUBLISH = "ingest", "publish"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingIngest:
+    """What one ingest is about to change; `commits` says whether it makes a Delta commit, by which a rerun sees if it happened."""
+
+    ingest_id: str
+    source: str
+    files: tuple[IngestedFile, ...]
+    revisions: tuple[Revision, ...]
+    commits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PendingPublish:
+    """What one publish is about to change: `entries` of all its intervals, `publishes` of those that passed.
+
+    `features` are the generation's fingerprints after it; `commits` says whether it makes a Delta commit.
+    """
+
+    publish_id: str
+    group: str
+    generation: int
+    features: Mapping[str, str]
+    entries: tuple[LedgerEntry, ...]
+    publishes: tuple[Publish, ...]
+    commits: bool
+
+
+def open_registry(url: str) -> "Registry":
+    """Open the registry at a SQLite or PostgreSQL URL; its tables, and a SQLite file with its folders, are created when missing."""
+    return Registry(Database(url))
+
+
+class Registry:
+    """A pool of connections to the registry; threads may share it."""
+
+    def __init__(self, database: Database) -> None:
+        """Remember in `database`."""
+        self._database = database
+
+    def __enter__(self) -> Self:
+        """Open already."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close every connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    # ---------------------------------------------------------------------------------------------------------------- sources
+
+    def files(self, source: str) -> dict[str, IngestedFile]:
+        """The files whose rows are in a source, by path."""
+        rows = self._rows(tables.files, source=source)
+        return {row["path"]: tables.file_record(row) for row in rows}
+
+    def revisions(self, source: str) -> tuple[Revision, ...]:
+        """Every change of a source, ordered by revision and date."""
+        return tuple(tables.revision_record(row) for row in self._rows(tables.revisions, source=source))
+
+    def next_revision(self, source: str) -> int:
+        """The number of the source's next revision."""
+        return self._greatest(tables.revisions, "revision", source=source) + 1
+
+    def begin_ingest(self, pending: PendingIngest) -> None:
+        """Note what an ingest is about to change; nothing of it counts before `finish_ingest`."""
+        change = {
+            "files": [tables.file_row(file) for file in pending.files],
+            "revisions": [tables.revision_row(revision) for revision in pending.revisions],
+            "commits": pending.commits,
+        }
+        self._begin(_INGEST, pending.ingest_id, subject=pending.source, change=change)
+
+    def pending_ingests(self, source: str) -> tuple[PendingIngest, ...]:
+        """The ingests of a source that began and were neither finished nor abandoned."""
+        return tuple(
+            PendingIngest(
+                ingest_id=pending_id,
+                source=source,
+                files=tuple(tables.file_record(row) for row in change["files"]),
+                revisions=tuple(tables.revision_record(row) for row in change["revisions"]),
+                commits=change["commits"],
+            )
+            for pending_id, change in self._pending(_INGEST, source)
+        )
+
+    def finish_ingest(self, ingest_id: str) -> None:
+        """Make a pending ingest count, all at once; finishing it again changes nothing."""
+        with self._database.writing() as connection:
+            change = _take_pending(connection, _INGEST, ingest_id)
+            if change is not None:
+                self._database.upsert(connection, tables.files, change["files"])
+                self._database.upsert(connection, tables.revisions, change["revisions"])
+
+    # ------------------------------------------------------------------------------------------------------------------ groups
+
+    def ledger(self, group: str, generation: int) -> dict[Interval, LedgerEntry]:
+        """The newest entry of each interval of a group's generation, oldest interval first."""
+        rows = self._rows(tables.ledger, feature_group=group, generation=generation)
+        entries = _entries(rows, self._feature_maps(rows))
+        return {entry.interval: entry for entry in entries}
+
+    def publishes(self, group: str, generation: int) -> tuple[Publish, ...]:
+        """Every publish of a group's generation, ordered by publish id and interval."""
+        return tuple(tables.publish_record(row) for row in self._rows(tables.publishes, feature_group=group, generation=generation))
+
+    def generations(self, group: str) -> tuple[Generation, ...]:
+        """The generations of a group, oldest first."""
+        rows = self._rows(tables.generations, feature_group=group)
+        maps = self._feature_maps(rows)
+        return tuple(tables.generation_record(row, features=maps[row["features_id"]]) for row in rows)
+
+    def begin_publish(self, pending: PendingPublish) -> None:
+        """Note what a publish is about to change; nothing of it counts before `finish_publish`."""
+        maps: dict[str, Mapping[str, str]] = {}
+        change = {
+            "group": pending.group,
+            "generation": pending.generation,
+            "features_id": _named(pending.features, maps),
+            "entries": [tables.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in pending.entries],
+            "publishes": [tables.publish_row(publish) for publish in pending.publishes],
+            "maps": {name: dict(features) for name, features in maps.items()},
+            "commits": pending.commits,
+        }
+        self._begin(_PUBLISH, pending.publish_id, subject=pending.group, change=change)
+
+    def pending_publishes(self, group: str) -> tuple[PendingPublish, ...]:
+        """The publishes of a group that began and were neither finished nor abandoned."""
+        return tuple(
+            PendingPublish(
+                publish_id=pending_id,
+                group=group,
+                generation=change["generation"],
+                features=change["maps"][change["features_id"]],
+                entries=tuple(_entries(change["entries"], change["maps"])),
+                publishes=tuple(tables.publish_record(row) for row in change["publishes"]),
+                commits=change["commits"],
+            )
+            for pending_id, change in self._pending(_PUBLISH, group)
+        )
+
+    def finish_publish(self, publish_id: str, *, committed_at: datetime, delta_version: int | None) -> None:
+        """Make a pending publish count, all at once; finishing it again changes nothing.
+
+        Entries that were published get `delta_version`, publishes that were observed are known from `committed_at`.
+        """
+        with self._database.writing() as connection:
+            change = _take_pending(connection, _PUBLISH, publish_id)
+            if change is None:
+                return
+            _fill_in(change, committed_at=committed_at, delta_version=delta_version)
+            maps = [{"features_id": name, "features": tables.features_text(features)} for name, features in change["maps"].items()]
+            self._database.upsert(connection, tables.feature_maps, maps)
+            self._database.upsert(connection, tables.ledger, change["entries"])
+            self._database.upsert(connection, tables.publishes, change["publishes"])
+            self._database.upsert(connection, tables.generations, [_generation_row(connection, change, committed_at=committed_at)])
+
+    def promote(self, group: str, number: int) -> None:
+        """Make one generation of a group the one that readers see, and no other."""
+        with self._database.writing() as connection:
+            table = tables.generations
+            there = (
+                connection.execute(select(table.c.number).where(table.c.feature_group == group).order_by(table.c.number)).scalars().all()
+            )
+            if number not in there:
+                raise RegistryError(f"group {group} has no generation {number}; it has {', '.join(map(str, there)) or 'none yet'}")
+            connection.execute(update(table).where(table.c.feature_group == group).values(is_current=table.c.number == number))
+
+    def abandon(self, pending_id: str) -> None:
+        """Forget a pending ingest or publish that did not happen."""
+        with self._database.writing() as connection:
+            connection.execute(delete(tables.pending).where(tables.pending.c.pending_id == pending_id))
+
+    # ------------------------------------------------------------------------------------------------------------------- syncs
+
+    def record_epoch(self, epoch: Epoch) -> None:
+        """Remember a finished sync of a group."""
+        with self._database.writing() as connection:
+            self._database.upsert(connection, tables.epochs, [tables.epoch_row(epoch)])
+
+    def epochs(self, group: str) -> tuple[Epoch, ...]:
+        """The finished syncs of a group, oldest first."""
+        return tuple(tables.epoch_record(row) for row in self._rows(tables.epochs, feature_group=group))
+
+    def next_epoch(self, group: str) -> int:
+        """The number of the group's next sync."""
+        return self._greatest(tables.epochs, "epoch", feature_group=group) + 1
+
+    # ------------------------------------------------------------------------------------------------------------------ leases
+
+    @contextmanager
+    def lease(self, name: str, *, now: datetime) -> Iterator[None]:
+        """Work on `name` alone, in this process and among all others; a lease whose process is gone is taken over.
+
+        Raises LeaseHeld, which names the process and since when it holds the lease.
+        """
+        with self._database.writing() as connection:
+            row = leases.take(connection, name, now=now)
+        try:
+            yield
+        finally:
+            with self._database.writing() as connection:
+                leases.give_back(connection, row)
+
+    # ----------------------------------------------------------------------------------------------------------------- reading
+
+    def _rows(self, table: Table, **key: object) -> list[tables.Row]:
+        """The rows of one key prefix, in the order of the primary key."""
+        query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
+        with self._database.reading() as connection:
+            return [row._asdict() for row in connection.execute(query)]
+
+    def _greatest(self, table: Table, column: str, **key: object) -> int:
+        query = select(func.max(table.c[column])).where(*(table.c[name] == value for name, value in key.items()))
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar() or 0
+
+    def _feature_maps(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
+        """The feature maps that rows name, each built once; a stored map never changes."""
+        names = {row["features_id"] for row in rows}
+        query = select(tables.feature_maps).where(tables.feature_maps.c.features_id.in_(names))
+        with self._database.reading() as connection:
+            return {name: json.loads(features) for name, features in connection.execute(query)}
+
+    def _begin(self, kind: str, pending_id: str, *, subject: str, change: Mapping[str, Any]) -> None:
+        row = {"pending_id": pending_id, "kind": kind, "subject": subject, "change": json.dumps(change, ensure_ascii=False)}
+        with self._database.writing() as connection:
+            self._database.upsert(connection, tables.pending, [row])
+
+    def _pending(self, kind: str, subject: str) -> list[tuple[str, dict[str, Any]]]:
+        table = tables.pending
+        query = select(table.c.pending_id, table.c.change).where(table.c.kind == kind, table.c.subject == subject)
+        with self._database.reading() as connection:
+            return [(name, json.loads(change)) for name, change in connection.execute(query.order_by(table.c.pending_id))]
+
+
+def _take_pending(connection: Connection, kind: str, pending_id: str) -> dict[str, Any] | None:
+    """Remove a pending change and return it; None if it was finished or abandoned before."""
+    table = tables.pending
+    mine = (table.c.kind == kind, table.c.pending_id == pending_id)
+    change = connection.execute(select(table.c.change).where(*mine)).scalar()
+    connection.execute(delete(table).where(*mine))
+    return None if change is None else json.loads(change)
+
+
+def _entries(rows: Iterable[Mapping[str, Any]], maps: Mapping[str, Mapping[str, str]]) -> list[LedgerEntry]:
+    return [tables.ledger_record(row, features=maps[row["features_id"]]) for row in rows]
+
+
+def _named(features: Mapping[str, str], maps: dict[str, Mapping[str, str]]) -> str:
+    """The name of a feature map, which is noted in `maps`; the entries of a publish mostly share one."""
+    same = next((name for name, known in maps.items() if known is features), None)
+    if same is not None:
+        return same
+    name = tables.features_id(features)
+    maps.setdefault(name, features)
+    return name
+
+
+def _fill_in(change: dict[str, Any], *, committed_at: datetime, delta_version: int | None) -> None:
+    """Add what is only known after the commit."""
+    for entry in change["entries"]:
+        entry["delta_version"] = delta_version if entry["state"] == "PUBLISHED" else None
+    for publish in change["publishes"]:
+        if publish["basis"] == "OBSERVED":
+            publish["known_from"] = micros(committed_at)
+
+
+def _generation_row(connection: Connection, change: Mapping[str, Any], *, committed_at: datetime) -> tables.Row:
+    """The generation's row after a publish: its first one that shows anything is when it went live."""
+    table = tables.generations
+    mine = (table.c.feature_group == change["group"], table.c.number == change["generation"])
+    before = connection.execute(select(table).where(*mine)).mappings().first()
+    first = before["first_published_at"] if before else None
+    if first is None and any(entry["state"] == "PUBLISHED" for entry in change["entries"]):
+        first = micros(committed_at)
+    return {
+        "feature_group": change["group"],
+        "number": change["generation"],
+        "features_id": change["features_id"],
+        "is_current": bool(before and before["is_current"]),
+        "first_published_at": first,
+    }
