@@ -28,7 +28,8 @@ class Database:
     def __init__(self, url: str) -> None:
         """Connect and create the tables when they are missing."""
         parsed = _parse(url)
-        self.place = _place(parsed)
+        self._place = _place(parsed)
+        self._password = str(parsed.password or parsed.query.get("password", ""))
         with self._telling():
             self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
             try:
@@ -78,7 +79,7 @@ class Database:
             found = connection.execute(select(tables.versions.c.version)).scalar()
         if found != tables.VERSION:
             raise RegistryError(
-                f"{self.place} was made by another version of Headwater (tables {found}, this one has {tables.VERSION}); "
+                f"{self._place} was made by another version of Headwater (tables {found}, this one has {tables.VERSION}); "
                 "use that version, or point HEADWATER_REGISTRY_URL at a new database"
             )
 
@@ -87,9 +88,9 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            raise RegistryError(f"{self.place} {_reason(error)}") from None
+            raise RegistryError(f"{self._place} {_reason(error, password=self._password)}") from None
         except ModuleNotFoundError as error:
-            raise RegistryError(f"{self.place} needs the package {error.name!r}, which is not installed; install it") from None
+            raise RegistryError(f"{self._place} needs the package {error.name!r}, which is not installed; install it") from None
 
 
 def _parse(url: str) -> URL:
@@ -168,7 +169,7 @@ _REASONS: tuple[tuple[tuple[str, ...], Callable[[], str]], ...] = (
 )
 
 
-def _reason(error: SQLAlchemyError) -> str:
+def _reason(error: SQLAlchemyError, *, password: str) -> str:
     said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
     said = said.replace(password, "***") if password else said
     for signs, reason in _REASONS:
