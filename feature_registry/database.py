@@ -1,6 +1,8 @@
 """Opens the registry's database, SQLite or PostgreSQL, and tells each of its failures in one sentence without a password."""
 
 import os
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,10 +136,23 @@ def _create_file(path: Path) -> None:
         ) from None
 
 
-def _connected_to_sqlite(connection: Any, _: object) -> None:
+def _connected_to_sqlite(connection: sqlite3.Connection, _: object) -> None:
     # Transactions begin where we say (below), not where the driver guesses.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not _writes_ahead(connection) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _writes_ahead(connection: sqlite3.Connection) -> bool:
+    """Whether the file now has a write-ahead log; SQLite itself does not wait here while another process makes the file."""
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            return False
+        raise
+    return True
 
 
 def _begin_in_sqlite(connection: Connection) -> None:
@@ -162,7 +177,8 @@ _REASONS: tuple[tuple[tuple[str, ...], Callable[[], str]], ...] = (
         ("database is locked", "database table is locked", "lock timeout"),
         lambda: f"has been locked by another process for {PATIENCE_SECONDS:g} s; wait until that one is done, or end it, and try again",
     ),
-    (("not a database", "malformed"), lambda: "is no SQLite database; move the file away, or name another one by HEADWATER_REGISTRY_URL"),
+    (("not a database",), lambda: "is no SQLite database; move the file away, or name another one by HEADWATER_REGISTRY_URL"),
+    (("malformed",), lambda: "is damaged; put a backup of the file in its place"),
     (("readonly", "read-only"), lambda: "can not be written to; check the rights of the file and its folder"),
     (("unable to open",), lambda: "can not be opened; check the rights of the file and its folder"),
     (("disk is full", "no space"), lambda: "can not be written to because the disk is full; make room"),
