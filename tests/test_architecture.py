@@ -1,0 +1,198 @@
+"""The rules of ARCHITECTURE that import-linter cannot see: what is imported when, who reads the environment, who prints, what is said."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = (
+    "dags",
+    "examples",
+    "expectations",
+    "feature_definitions",
+    "feature_registry",
+    "online_sync",
+    "serving",
+    "spark_jobs",
+)
+BESIDE_THE_KERNEL = {"catalog", "expressions", "feast_repo"}
+HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "pandas", "pyarrow", "pyspark", "sklearn"}
+IMPORT_SECONDS = 0.1
+
+
+def modules(*folders: str) -> list[Path]:
+    """Every Python file of the folders; with none named, of the whole source."""
+    found = [path for folder in folders or FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    return found if folders else [*found, *ROOT.glob("headwater.py")]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """The top-level packages that are imported anywhere below `node`."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in part.names)
+        elif isinstance(part, ast.ImportFrom) and part.module:
+            yield part.module.partition(".")[0]
+
+
+def imported_at_once(module: ast.Module) -> set[str]:
+    """The top-level packages that importing the module imports: not those inside functions or for the type checker only."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        name
+        for statement in module.body
+        if not isinstance(statement, functions) and not (isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test))
+        for name in imported(statement)
+    }
+
+
+def loaded_by(statement: str) -> dict[str, float | list[str]]:
+    """Run the statement in a fresh interpreter: the top-level packages it loads from site-packages or ours, and the seconds it takes."""
+    program = (
+        "import json, sys, time; before = set(sys.modules); start = time.perf_counter()\n"
+        f"{statement}\n"
+        "seconds = time.perf_counter() - start\n"
+        "print(json.dumps({'seconds': seconds, 'modules': sorted({name.partition('.')[0] for name in set(sys.modules) - before})}))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer: dict[str, float | list[str]] = json.loads(run.stdout)
+    return answer
+
+
+def names(answer: dict[str, float | list[str]]) -> set[str]:
+    found = answer["modules"]
+    assert isinstance(found, list)
+    return set(found)
+
+
+def kernel() -> list[Path]:
+    """The modules of the kernel: those of `feature_definitions` that do not lie beside it."""
+    return [path for path in sorted((ROOT / "feature_definitions").glob("*.py")) if path.stem not in BESIDE_THE_KERNEL]
+
+
+def import_of(paths: list[Path]) -> str:
+    """The statement that imports the modules of these files."""
+    return "import " + ", ".join(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths)
+
+
+def test_the_kernel_imports_in_less_than_a_tenth_of_a_second() -> None:
+    assert min(loaded_by(import_of(kernel()))["seconds"] for _ in range(5)) < IMPORT_SECONDS
+
+
+def test_the_kernel_loads_nothing_but_the_standard_library() -> None:
+    loaded = {name for name in names(loaded_by(import_of(kernel()))) if not name.startswith("_sysconfigdata_")}
+    assert loaded - sys.stdlib_module_names == {"feature_definitions"}
+
+
+@pytest.mark.parametrize("path", kernel(), ids=relative)
+def test_the_kernel_is_the_standard_library_only(path: Path) -> None:
+    assert set(imported(tree(path))) <= sys.stdlib_module_names | {"feature_definitions"}
+
+
+def test_the_kernel_never_imports_what_lies_beside_it() -> None:
+    beside = {f"feature_definitions.{name}" for name in BESIDE_THE_KERNEL}
+    importers = {
+        relative(path)
+        for path in kernel()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and node.module
+        and ({node.module} | {f"{node.module}.{alias.name}" for alias in node.names}) & beside
+    }
+    assert not importers
+
+
+def test_serving_loads_nothing_heavy() -> None:
+    assert not names(loaded_by(import_of(modules("serving")))) & HEAVY
+
+
+def test_parsing_the_dags_loads_no_engine() -> None:
+    assert not set().union(*(imported_at_once(tree(path)) for path in modules("dags"))) & (HEAVY - {"airflow"})
+
+
+def test_the_front_door_defers_every_heavy_import() -> None:
+    everything = HEAVY | {"deltalake", "redis", "sqlalchemy", "sqlglot", "uvicorn", "spark_jobs", "expectations", "dags"}
+    doors = list(ROOT.glob("headwater.py"))
+    assert doors
+    for door in doors:
+        assert not imported_at_once(tree(door)) & everything
+
+
+def test_the_front_door_builds_on_no_engine_itself() -> None:
+    engines = {"airflow", "feast", "great_expectations", "pyspark", "redis", "sqlalchemy", "sqlglot"}
+    for door in ROOT.glob("headwater.py"):
+        outside_type_checking = [
+            node for node in tree(door).body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        ]
+        assert not {name for node in outside_type_checking for name in imported(node)} & engines
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_a_module_and_its_public_names_say_what_they_are(path: Path) -> None:
+    module = tree(path)
+    silent = [] if ast.get_docstring(module) else ["the module"]
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            silent += [] if ast.get_docstring(node) else [node.name]
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            silent += [
+                f"{node.name}.{method.name}"
+                for method in node.body
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
+                and not method.name.startswith("_")
+                and not ast.get_docstring(method)
+            ]
+    assert not silent
+
+
+def test_only_the_front_door_and_the_examples_print() -> None:
+    printing = {
+        relative(path)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert {path for path in printing if not path.startswith("examples/")} <= {"headwater.py"}
+
+
+def reads_environment(node: ast.AST) -> bool:
+    """Whether the node takes the environment from `os`, by attribute or by import."""
+    readers = {"environ", "environb", "getenv"}
+    if isinstance(node, ast.Attribute):
+        return isinstance(node.value, ast.Name) and node.value.id == "os" and node.attr in readers
+    return isinstance(node, ast.ImportFrom) and node.module == "os" and not readers.isdisjoint(alias.name for alias in node.names)
+
+
+def test_the_environment_is_read_in_two_places() -> None:
+    readers = {relative(path) for path in modules() if any(map(reads_environment, ast.walk(tree(path))))}
+    assert readers == {"feature_definitions/settings.py", "spark_jobs/session.py"}
+
+
+def test_spark_is_built_in_one_place() -> None:
+    builders = {relative(path) for path in modules() if "getOrCreate" in path.read_text(encoding="utf-8")}
+    assert builders == {"spark_jobs/session.py"}
+
+
+def test_the_lock_names_no_registry() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in lock
+    assert "--index" not in lock
+    assert "--find-links" not in lock
