@@ -1,0 +1,69 @@
+"""Where everything lies: the only place that spells a table path, a file name or a Redis key."""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+
+def source_table(lake: str, source: str) -> str:
+    """The Delta table of a source's ingested rows, partitioned by `date`."""
+    return f"{lake}/sources/{source}"
+
+
+def landing_folder(lake: str, source: str) -> str:
+    """Where frames handed to `project.write` are kept as Parquet files, named by their content."""
+    return f"{lake}/landing/{source}"
+
+
+def feature_table(lake: str, group: str, generation: int) -> str:
+    """The Delta table of a group's published rows, partitioned by `date`."""
+    return f"{lake}/features/{group}/g{generation}"
+
+
+def history_table(lake: str, group: str, generation: int) -> str:
+    """The Delta table of rows that later publishes replaced, and of tombstones."""
+    return f"{lake}/history/{group}/g{generation}"
+
+
+def quarantine_table(lake: str, name: str) -> str:
+    """The Delta table of rows that a group's or a source's gate refused."""
+    return f"{lake}/quarantine/{name}"
+
+
+def training_set_table(lake: str, name: str) -> str:
+    """The Delta table of a training set."""
+    return f"{lake}/training_sets/{name}"
+
+
+def training_set_manifest(lake: str, name: str) -> str:
+    """The JSON file that says what a training set was built from."""
+    return f"{lake}/training_sets/{name}.manifest.json"
+
+
+def records_table(lake: str, record: str) -> str:
+    """The Delta copy of one kind of record: ledger, publishes or revisions."""
+    return f"{lake}/records/{record}"
+
+
+def staging_folder(lake: str, publish_id: str) -> str:
+    """Computed rows of one run that nobody reads before they are judged and published."""
+    return f"{lake}/staging/{publish_id}"
+
+
+def entity_text(values: Iterable[object]) -> str:
+    """Key values as one text that no other values give: escaped and joined by `|`; true and false are small, dates ISO."""
+    return "|".join(quote(str(v).lower() if isinstance(v, bool) else str(v), safe=" :-_.@/+,") for v in values)
+
+
+def row_key(project: str, group: str, generation: int, entity: str) -> str:
+    """The Redis key of one entity's packed row; `entity` is an `entity_text`."""
+    return f"hw:{project}:{group}@{generation}:{entity}"
+
+
+def epoch_key(project: str, group: str) -> str:
+    """The Redis key of a group's epoch record, written last by each sync."""
+    return f"hw:{project}:{group}:epoch"
+
+
+def embedded_store(state: str) -> str:
+    """The folder in which the embedded online store keeps its data, below the project's state folder."""
+    return f"{state}/store"

@@ -1,0 +1,107 @@
+"""Facts that are remembered: what changed in a source, what was done to an interval, what was published and since when it was known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+from feature_definitions.intervals import Interval
+
+State = Literal["PUBLISHED", "REJECTED"]
+Basis = Literal["OBSERVED", "MODELLED"]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A change of one UTC date of a source: rows added, removed or altered, all within `[first, end)`.
+
+    `revision` counts up per source, one number per ingest that changed anything; `rows` and `content_hash` are of the date afterwards.
+    """
+
+    source: str
+    revision: int
+    date: date
+    first: datetime
+    end: datetime
+    content_hash: str
+    rows: int
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IngestedFile:
+    """A file whose rows are in a source: its path (relative to the project), its SHA-256, and how many rows it brought and lost."""
+
+    source: str
+    path: str
+    sha256: str
+    rows: int
+    quarantined: int
+    ingest_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """The newest that was done to one interval of a group's generation.
+
+    `features` holds each column's fingerprint, `gate` that of the expectations, `revision` the source's newest revision that the run saw,
+    `failed` the critical expectations that failed, `warned` the others, `delta_version` the commit that published it (None without one).
+    """
+
+    group: str
+    generation: int
+    interval: Interval
+    state: State
+    publish_id: str
+    features: Mapping[str, str]
+    gate: str
+    revision: int
+    rows: int
+    delta_version: int | None
+    failed: tuple[str, ...]
+    warned: tuple[str, ...]
+    run_id: str
+    seconds: float
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Since when one publish of one interval is known; publishes of a group are ordered by their ids.
+
+    OBSERVED: `known_from` is the commit's time. MODELLED: interval end + publish delay, for history the platform did not live through.
+    """
+
+    publish_id: str
+    group: str
+    generation: int
+    interval: Interval
+    known_from: datetime
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One meaning of a group and the table that holds it; `features` are the fingerprints of its columns.
+
+    `first_published_at` is the time of its first commit: intervals that ended before it are history.
+    """
+
+    group: str
+    number: int
+    features: Mapping[str, str]
+    current: bool
+    first_published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One finished sync of a group to the online store."""
+
+    group: str
+    generation: int
+    epoch: int
+    coverage: datetime | None
+    rows: int
+    written: int
+    synced_at: datetime

@@ -1,0 +1,106 @@
+"""The project's settings: headwater.toml and the HEADWATER_* variables, read once, typed and frozen; the environment is read only here."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE = "headwater.toml"
+VARIABLES = {
+    "HEADWATER_PROJECT": "the project's folder",
+    "HEADWATER_LAKE": "where Delta tables lie",
+    "HEADWATER_REGISTRY_URL": "the registry's database",
+    "HEADWATER_REDIS_URL": "a Redis or Valkey instead of the embedded one",
+    "HEADWATER_SPARK_MASTER": "a Spark master instead of local[*]",
+    "HEADWATER_DRIVER_MEMORY": "the Spark driver's memory, like 3g",
+    "HEADWATER_CACHE": "where downloaded jars are kept",
+}
+_KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "driver_memory"}
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown or can not be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where a project lies and what it runs on. URLs may hold passwords, so `repr` hides them."""
+
+    root: Path
+    name: str
+    catalog: Path
+    lake: str
+    cache: Path
+    spark_master: str = "local[*]"
+    driver_memory: str = "3g"
+    registry_url: str = field(default="", repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+
+    @property
+    def state(self) -> Path:
+        """The folder of the project's own state: registry, embedded store, scratch space."""
+        return self.root / ".headwater"
+
+
+def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the project in `root`; a missing or wrong setting is named."""
+    variables = _variables(os.environ if environment is None else environment)
+    root = root.expanduser().resolve()
+    file = root / FILE
+    if not file.is_file():
+        raise SettingsError(
+            f"{root} is no Headwater project: it has no {FILE}. Make one with `headwater init {root.name}`, or name yours by --project DIR"
+        )
+    project = _project(file)
+    lake = variables.get("HEADWATER_LAKE", project.get("lake", "lake"))
+    return Settings(
+        root=root,
+        name=project["name"],
+        catalog=(root / project.get("catalog", "catalog")).resolve(),
+        lake=str((root / lake).resolve()),
+        cache=Path(variables.get("HEADWATER_CACHE", "") or _cache_home()),
+        spark_master=variables.get("HEADWATER_SPARK_MASTER", project.get("spark_master", "local[*]")),
+        driver_memory=variables.get("HEADWATER_DRIVER_MEMORY", project.get("driver_memory", "3g")),
+        registry_url=variables.get(
+            "HEADWATER_REGISTRY_URL", project.get("registry_url", f"sqlite:///{root / '.headwater' / 'registry.db'}")
+        ),
+        redis_url=variables.get("HEADWATER_REDIS_URL") or None,
+    )
+
+
+def project_folder(given: str | None, *, environment: Mapping[str, str] | None = None) -> Path:
+    """The project's folder: the one given, else HEADWATER_PROJECT, else the current one."""
+    variables = _variables(os.environ if environment is None else environment)
+    return Path(given or variables.get("HEADWATER_PROJECT") or ".")
+
+
+def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:
+    ours = {name: value for name, value in environment.items() if name.startswith("HEADWATER_")}
+    unknown = sorted(set(ours) - set(VARIABLES))
+    if unknown:
+        raise SettingsError(f"the variable {unknown[0]} is not known; there are {', '.join(VARIABLES)}")
+    return ours
+
+
+def _project(file: Path) -> dict[str, str]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} can not be read: {error}") from None
+    project = document.get("project", {})
+    unknown = sorted([*(set(project) - _KEYS), *(set(document) - {"project"})])
+    if unknown:
+        raise SettingsError(f"{file}: {unknown[0]!r} is not a setting; [project] has {', '.join(sorted(_KEYS))}")
+    wrong = next((key for key, value in project.items() if not isinstance(value, str) or not value), None)
+    if wrong is not None:
+        raise SettingsError(f'{file}: {wrong} must be a text that is not empty, like {wrong} = "..."')
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", project.get("name", "")):
+        raise SettingsError(f'{file}: write the project\'s name, small letters, digits, _ and -, like name = "my_features"')
+    return project  # type: ignore[no-any-return]  # checked above to hold texts
+
+
+def _cache_home() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "headwater"

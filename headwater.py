@@ -1,0 +1,420 @@
+"""The front door for Python: `import headwater as hw; p = hw.open("my_project")`. The `headwater` command stands beside it.
+
+Heavy parts (Spark, Great Expectations, Delta) are imported when something needs them, so that looking costs nothing.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from feature_definitions import layout, plan, settings
+from feature_definitions.intervals import micros, parse_instant
+from feature_definitions.loader import Catalog
+from feature_definitions.model import NAME, FeatureGroup, FeatureService, Mode, Source, TrainingSet, check_mode
+from feature_definitions.plan import GroupPlan, IntervalStatus
+from feature_definitions.records import Epoch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+    from feature_registry.registry import Registry
+    from serving.answer import Result
+    from spark_jobs.materialize import GroupResult, Offline
+    from spark_jobs.point_in_time import Published
+    from spark_jobs.sources import IngestReport, Place
+    from spark_jobs.training_set import Built, Request, Spine
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+class Unknown(ValueError):
+    """A name that the catalog does not have."""
+
+
+def open(
+    path: str | os.PathLike[str] = ".", *, say: Say = lambda _: None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> "Project":
+    """The project in a folder; its definitions are loaded and checked. `say` is told what long work is doing.
+
+    Raises SettingsError for a folder that is no project, CatalogError for definitions that do not hold.
+    """
+    from feature_definitions.check import checked
+
+    found = settings.load(Path(path))
+    return Project(found, checked(found.catalog), say, clock)
+
+
+@dataclass
+class Project:
+    """A project's definitions, tables and stores. Times are UTC; ranges are of intervals, their end exclusive.
+
+    Ends with `close()` or a `with` block, which stop Spark if it was started; the embedded online store runs on until `down()`.
+    """
+
+    settings: settings.Settings
+    catalog: Catalog
+    say: Say = field(repr=False)
+    clock: Callable[[], datetime] = field(repr=False)
+
+    def __enter__(self) -> "Project":
+        """The project itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------------------ offline
+
+    def ingest(self, *names: str) -> "tuple[IngestReport, ...]":
+        """Bring new and changed files into the sources' tables; names are of sources or groups, none means all.
+
+        What can not be taken goes to `<lake>/quarantine/<source>` with its reason.
+        """
+        return tuple(self._ingest(source) for source in self._sources(names))
+
+    def write(self, source: str, frame: object) -> "IngestReport":
+        """Add a pandas or Arrow frame's rows to a source, as if they had come in a file; the same frame twice counts once."""
+        from spark_jobs import sources
+
+        found = self._source(source)
+        sources.write_frame(found, _arrow(frame), self._place)
+        return self._ingest(found)
+
+    def plan(self, *groups: str, start: str | datetime | None = None, end: str | datetime | None = None) -> tuple[GroupPlan, ...]:
+        """What `materialize` would do: the intervals in `[start, end)` that are missing or stale, and why."""
+        chosen, now = self._groups(groups), self.clock()
+        first, last = _instant(start), _instant(end)
+        plan.check_range(chosen, start=first, end=last, now=now)
+        return tuple(self._plan(group, first, last, now) for group in chosen)
+
+    def materialize(
+        self, *groups: str, start: str | datetime | None = None, end: str | datetime | None = None
+    ) -> "tuple[GroupResult, ...]":
+        """Compute, judge and publish the intervals in `[start, end)` that are missing or stale.
+
+        An interval that fails a critical expectation stays invisible; its bad rows are in `<lake>/quarantine/<group>`.
+        """
+        chosen = self._groups(groups)
+        plan.check_range(chosen, start=_instant(start), end=_instant(end), now=self.clock())
+        for group in chosen:
+            self._recover(group)
+        run_id = f"run-{secrets.token_hex(6)}"
+        return tuple(self._materialize(work, run_id) for work in self.plan(*groups, start=start, end=end))
+
+    def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
+        """The state of every interval, from the first event to the newest sealed one, with reasons."""
+        now = self.clock()
+        return tuple(status for group in self._groups(groups) for status in self._statuses(group, now)[1])
+
+    def tables(self, *groups: str) -> dict[str, str]:
+        """Where each group's rows lie: the absolute path of the Delta table of the generation that readers see."""
+        return {group.name: layout.feature_table(self.settings.lake, group.name, self._generation(group)) for group in self._groups(groups)}
+
+    def training_set(
+        self, name: str | None = None, *, spine: object = None, service: str | None = None, mode: Mode | None = None
+    ) -> "Built":
+        """Build a training set: one that the catalog defines, by name, or a spine (frame or path) joined with a service.
+
+        A spine is a pandas or Arrow frame, or a CSV, Parquet or Delta path, with the service's keys and `event_timestamp` (with zone).
+        It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
+        and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
+        """
+        from spark_jobs import training_set
+
+        defined = None if spine is not None else self._training_set(name)
+        request, rows = (
+            self._defined(defined, mode)
+            if defined is not None
+            else self._from_spine(name, spine, self._service(service), mode or "as_known")
+        )
+        groups = {j.group.name: j.group for j in request.service.joins}
+        published = {group.name: self._published(group) for group in groups.values()}
+        self.say(f"joining {len(published)} groups to the spine")
+        return training_set.build(rows, request, published=published, offline=self._offline)
+
+    def read(self, group: str) -> "pd.DataFrame":
+        """A group's published rows in their newest correction, as pandas: keys, event_timestamp, created_timestamp, publish_id, features."""
+        import pandas as pd
+
+        from spark_jobs import tables
+
+        found = self._group(group)
+        path = self.tables(group)[group]
+        if not tables.exists(path):
+            names = [*found.entity.keys, "event_timestamp", "created_timestamp", "publish_id", "empties_at", "held", *found.outputs, "date"]
+            return pd.DataFrame(columns=names)
+        frame: pd.DataFrame = tables.load(path).to_pandas()
+        return frame.sort_values([*found.entity.keys, "event_timestamp"], ignore_index=True)
+
+    # ------------------------------------------------------------------------------------------------------------------- online
+
+    def sync(self, *groups: str) -> tuple[Epoch, ...]:
+        """Bring the newest row of every entity to the online store; groups that were never published are left out."""
+        return tuple(self._sync(group) for group in self._groups(groups) if self._is_published(group))
+
+    def online(self, service: str, entities: Sequence[Mapping[str, Any]]) -> "dict[str, list[Result]]":
+        """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group."""
+        from contextlib import closing
+
+        from online_sync.store import Store
+        from serving import answer
+
+        compiled = answer.compile_service(self._service(service), project=self.settings.name)
+        asked = answer.check_entities(compiled, [dict(entity) for entity in entities])
+        with closing(Store(self.store_url())) as store:
+            return {"results": answer.fetch(compiled, asked, mget=store.mget, now=self.clock())}
+
+    def store_url(self) -> str:
+        """The online store's URL: the one set by HEADWATER_REDIS_URL, else the embedded store's, which is started if need be."""
+        if self.settings.redis_url is not None:
+            return self.settings.redis_url
+        from online_sync import embedded
+
+        return embedded.ensure(Path(layout.embedded_store(str(self.settings.state))))
+
+    def down(self) -> bool:
+        """Stop the embedded online store; its data stays. False if none was running."""
+        from online_sync import embedded
+
+        return embedded.stop(Path(layout.embedded_store(str(self.settings.state))))
+
+    def close(self) -> None:
+        """Stop Spark and close the registry, if they were started."""
+        if "_spark" in self.__dict__:
+            self._spark.stop()
+            del self.__dict__["_spark"]
+        if "_registry" in self.__dict__:
+            self._registry.close()
+            del self.__dict__["_registry"]
+
+    # -------------------------------------------------------------------------------------------------------------------- parts
+
+    @cached_property
+    def _spark(self) -> "SparkSession":
+        from spark_jobs import session
+
+        self.say("starting Spark")
+        jars = session.delta_jars(self.settings.cache / "jars")
+        return session.session(
+            jars=jars, scratch=self.settings.state / "spark", master=self.settings.spark_master, driver_memory=self.settings.driver_memory
+        )
+
+    @cached_property
+    def _registry(self) -> "Registry":
+        from feature_registry.registry import open_registry
+
+        return open_registry(self.settings.registry_url)
+
+    @property
+    def _place(self) -> "Place":
+        from spark_jobs.sources import Place
+
+        return Place(self.settings.root, self.settings.lake)
+
+    @property
+    def _offline(self) -> "Offline":
+        from spark_jobs.materialize import Offline
+
+        return Offline(self._spark, self.settings.lake, self._registry, self.clock)
+
+    def _ingest(self, source: Source) -> "IngestReport":
+        from spark_jobs import sources
+
+        with self._registry.lease(f"source {source.name}", now=self.clock()):
+            sources.recover(source, self._place, self._registry)
+            found = sources.changed(source, self._place, self._registry)
+            if not found:
+                return sources.nothing(source)
+            self.say(f"ingesting {source.name}: {len(found)} files")
+            now = self.clock()
+            ingest_id = f"i{micros(now):017d}-{secrets.token_hex(3)}"
+            return sources.ingest(
+                source, found, spark=self._spark, place=self._place, registry=self._registry, ingest_id=ingest_id, now=now
+            )
+
+    def _recover(self, group: FeatureGroup) -> None:
+        if self._registry.pending_publishes(group.name):
+            from spark_jobs import materialize
+
+            with self._registry.lease(f"group {group.name}", now=self.clock()):
+                materialize.recover(group, lake=self.settings.lake, registry=self._registry)
+
+    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime) -> GroupPlan:
+        generation, found = self._statuses(group, now)
+        return plan.materialize(group, generation=generation, found=found, start=start, end=end)
+
+    def _statuses(self, group: FeatureGroup, now: datetime) -> tuple[int, tuple[IntervalStatus, ...]]:
+        number, _ = plan.target_generation(group, self._registry.generations(group.name))
+        entries = self._registry.ledger(group.name, number)
+        revisions = self._registry.revisions(group.source.name)
+        return number, plan.statuses(group, generation=number, entries=entries, revisions=revisions, now=now)
+
+    def _materialize(self, work: GroupPlan, run_id: str) -> "GroupResult":
+        from spark_jobs import materialize, windows
+
+        if not work.due:
+            return materialize.GroupResult(work.group.name, work.generation, 0, (), 0, None, 0.0)
+        from expectations import adapter
+
+        def say(what: str) -> None:
+            self.say(f"{work.group.name}: {what}")
+
+        meaning = windows.meaning_of(work.group)
+        result = materialize.run(work, offline=self._offline, meaning=meaning, judge=adapter.judge, run_id=run_id, say=say)
+        self._promote(work.group, work.generation)
+        return result
+
+    def _promote(self, group: FeatureGroup, number: int) -> None:
+        """Let readers see a generation once it covers what the one that they see does."""
+        generations = self._registry.generations(group.name)
+        current = plan.current_generation(generations)
+        if number not in {g.number for g in generations} or (current is not None and current.number == number):
+            return
+        old = (
+            ()
+            if current is None
+            else [e.interval for e in self._registry.ledger(group.name, current.number).values() if e.state == "PUBLISHED"]
+        )
+        if plan.covers(self._statuses(group, self.clock())[1], old):
+            self._registry.promote(group.name, number)
+
+    def _generation(self, group: FeatureGroup) -> int:
+        generations = self._registry.generations(group.name)
+        current = plan.current_generation(generations)
+        return current.number if current is not None else plan.target_generation(group, generations)[0]
+
+    def _is_published(self, group: FeatureGroup) -> bool:
+        return plan.current_generation(self._registry.generations(group.name)) is not None
+
+    def _published(self, group: FeatureGroup) -> "Published":
+        from spark_jobs import windows
+        from spark_jobs.point_in_time import Published
+
+        self._recover(group)
+        number = self._generation(group)
+        publishes = self._registry.publishes(group.name, number)
+        return Published(group, number, self.settings.lake, windows.meaning_of(group), publishes)
+
+    def _sync(self, group: FeatureGroup) -> Epoch:
+        from online_sync import sync
+
+        self.say(f"syncing {group.name}")
+        target = sync.Target(self.store_url(), self.settings.name)
+        published = self._published(group)
+        epoch = self._registry.next_epoch(group.name)
+        done = sync.run(published, target=target, epoch=epoch, now=self.clock(), spark=self._spark)
+        self._registry.record_epoch(done)
+        return done
+
+    # -------------------------------------------------------------------------------------------------------------------- names
+
+    def _groups(self, names: Iterable[str]) -> tuple[FeatureGroup, ...]:
+        return tuple(_named(self.catalog.groups, name, "group") for name in names) or tuple(self.catalog.groups.values())
+
+    def _group(self, name: str) -> FeatureGroup:
+        return _named(self.catalog.groups, name, "group")
+
+    def _source(self, name: str) -> Source:
+        return _named(self.catalog.sources, name, "source")
+
+    def _service(self, name: str | None) -> FeatureService:
+        if name is None:
+            raise Unknown(f"name a service; there are {', '.join(self.catalog.services) or 'none'}")
+        return _named(self.catalog.services, name, "service")
+
+    def _sources(self, names: Iterable[str]) -> tuple[Source, ...]:
+        both = dict(self.catalog.sources) | {name: group.source for name, group in self.catalog.groups.items()}
+        chosen = [_named(both, name, "source or group") for name in names] or list(self.catalog.sources.values())
+        return tuple({source.name: source for source in chosen}.values())
+
+    def _training_set(self, name: str | None) -> TrainingSet:
+        defined = self.catalog.training_sets
+        if name is None and len(defined) == 1:
+            return next(iter(defined.values()))
+        if name is None:
+            raise Unknown(f"name a training set, or give a spine and a service; defined are {', '.join(defined) or 'none'}")
+        return _named(defined, name, "training set")
+
+    def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[Request, Spine]":
+        from pyspark.sql import functions as F
+
+        from spark_jobs import sources
+        from spark_jobs.training_set import Request, Spine
+
+        check_mode(f"training set {defined.name}", mode or defined.mode)
+        rows = sources.events(self._spark, defined.spine, self.settings.lake).select(*[F.col(f"`{c}`") for c in defined.spine.columns])
+        request = Request(defined.name, defined.service, mode or defined.mode, defined.label)
+        return request, Spine(rows, str(defined.spine.event_timestamp), defined.spine.name)
+
+    def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
+        from spark_jobs import training_set
+
+        check_mode("the training set", mode)
+        if name is not None and not NAME.fullmatch(name):
+            raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
+        frame = _arrow(_loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
+        return training_set.Request(name or service.name, service, mode), training_set.frame_spine(frame, self._spark)
+
+
+def _named(known: Mapping[str, T], name: str, what: str) -> T:
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise Unknown(f"there is no {what} {name!r}.{hint} There are: {', '.join(sorted(known)) or 'none'}")
+
+
+def _instant(at: str | datetime | None) -> datetime | None:
+    if at is None:
+        return None
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise plan.RangeError(f"{at} has no time zone; write datetime(..., tzinfo=UTC)")
+        return at.astimezone(UTC)
+    try:
+        return parse_instant(at)
+    except ValueError as error:
+        raise plan.RangeError(str(error)) from None
+
+
+def _arrow(frame: object) -> "pa.Table":
+    """A pandas or Arrow frame as an Arrow table; pandas' NaN is null, its index is left out."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(frame, pd.DataFrame):
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    if isinstance(frame, pa.RecordBatch):
+        return pa.Table.from_batches([frame])
+    if isinstance(frame, pa.Table):
+        return frame
+    raise TypeError(f"a frame is a pandas DataFrame or an Arrow table, not a {type(frame).__name__}")
+
+
+def _loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":
+    """The rows of a CSV, Parquet or Delta path, as given or relative to the project."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    found = Path(path) if Path(path).exists() else root / path
+    if not found.exists():
+        raise FileNotFoundError(f"there is no spine at {path}; give a CSV, Parquet or Delta path")
+    try:
+        if found.is_dir():
+            from spark_jobs import tables
+
+            return tables.load(str(found))
+        return pa.csv.read_csv(found) if found.suffix == ".csv" else pa.parquet.read_table(found)
+    except pa.ArrowException as error:
+        raise plan.RangeError(f"the spine {path} can not be read: {error}") from None

@@ -1,0 +1,90 @@
+"""Sync: the newest row of every entity of a group goes to the online store, then the epoch record that makes it known, last.
+
+(Feast calls this step materialize.) Only rows whose bytes differ from what the store holds are written.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from feature_definitions.intervals import duration, micros
+from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.records import Epoch
+from online_sync.codec import EpochRecord, Kind, RowSchema, Value
+from online_sync.push import PushSpec, push_batches
+from online_sync.store import Store
+from spark_jobs import point_in_time
+from spark_jobs.point_in_time import Published
+
+
+class SyncOvertaken(RuntimeError):
+    """A later sync of the group has begun or finished; what it wrote stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The store to sync to: its URL (it may hold a password, so `repr` of this is not for logs) and the project's name in its keys."""
+
+    url: str
+    project: str
+
+
+def run(published: Published, *, target: Target, epoch: int, now: datetime, spark: SparkSession) -> Epoch:
+    """Sync one group as it is known `now`; readers see the new coverage only once every row is there."""
+    group = published.group
+    schema = RowSchema(tuple((column, published.meaning.types[column]) for column in group.outputs))
+    covered = point_in_time.covered(published, now) if isinstance(group, WindowedGroup) else None
+    record = EpochRecord(
+        project=target.project,
+        group=group.name,
+        generation=published.generation,
+        epoch=epoch,
+        kind=_kind(group),
+        columns=schema.columns,
+        synced_at=micros(now),
+        coverage=None if covered is None else micros(covered),
+        ttl=None if group.ttl is None else duration(group.ttl) // duration("1s") * 1_000_000,
+        empty=tuple(_stored(v) for v in point_in_time.empty_values(group, spark, published.meaning).values()),
+    )
+    with contextlib.closing(Store(target.url)) as store:
+        if not store.begin_epoch(record):
+            raise SyncOvertaken(f"another sync of {group.name} is under way; its rows stay, run this one again when it is done")
+        spec = PushSpec(
+            url=target.url, project=target.project, group=group.name, generation=published.generation, epoch=epoch,
+            keys=tuple(group.entity.keys), schema=schema,
+        )  # fmt: skip
+        newest = point_in_time.newest(published, spark=spark, now=now)
+        counts = newest.mapInArrow(_push(spec), "rows bigint, written bigint, unchanged bigint, tombstones bigint").collect()
+        if not store.publish_epoch(record):
+            raise SyncOvertaken(f"a later sync of {group.name} finished first; its rows stay")
+    return Epoch(
+        group.name, published.generation, epoch, covered, sum(row["rows"] for row in counts), sum(row["written"] for row in counts), now
+    )
+
+
+def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+    return lambda batches: push_batches(batches, spec)
+
+
+def _kind(group: FeatureGroup) -> Kind:
+    match group:
+        case WindowedGroup():
+            return "windowed"
+        case ObservationGroup():
+            return "observation"
+        case SnapshotGroup():
+            return "static"
+
+
+def _stored(value: object) -> Value:
+    """An empty value as it is answered: decimals as text, times in ISO 8601."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value if isinstance(value, bool | int | float | str) else None

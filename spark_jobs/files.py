@@ -1,0 +1,359 @@
+"""Reads one source file into typed rows: pure, row by row, with the line and the reason of each row that can not be taken."""
+
+import csv
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_definitions.model import Source
+from spark_jobs.tables import arrow_type
+
+FILE, LINE, REASON, RAW = "_hw_file", "_hw_line", "_hw_reason", "_hw_raw"
+INT64 = range(-(2**63), 2**63)
+
+
+class FileRefused(ValueError):
+    """A file that can not be taken as a whole: truncated, corrupt, or with other columns than the source has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a file must look like: the part of a source that reading it needs, small enough to send to workers."""
+
+    source: str
+    format: str
+    columns: tuple[tuple[str, str], ...]
+    required: tuple[str, ...]
+    timezone: str | None
+    rules: str
+
+
+def shape(source: Source, file_format: str) -> Shape:
+    """The shape of a source's files; its id and event timestamp must not be null."""
+    required = dict.fromkeys((*source.id, *([source.event_timestamp] if source.event_timestamp else [])))
+    rules = f"{source.id} {source.arrived_at} {source.expect}"
+    return Shape(source.name, file_format, tuple(source.columns.items()), tuple(required), source.timezone, rules)
+
+
+def schema(wanted: Shape) -> pa.Schema:
+    """The Arrow schema of what `read` gives: the source's columns, then file, line (from 1), reason and raw text of refused rows."""
+    fields = [pa.field(name, arrow_type(kind)) for name, kind in wanted.columns]
+    return pa.schema([*fields, (FILE, pa.string()), (LINE, pa.int64()), (REASON, pa.string()), (RAW, pa.map_(pa.string(), pa.string()))])
+
+
+def sha256(path: Path, wanted: Shape) -> str:
+    """The SHA-256 of a file's bytes and of how they are read: another type or time zone makes it another file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(repr(wanted).encode())
+    return digest.hexdigest()
+
+
+def refusal(message: str, wanted: Shape, *, name: str) -> pa.RecordBatch:
+    """The one row, on line 0, that stands for a file refused as a whole."""
+    return _batch([(0, None, message, None)], schema(wanted), len(wanted.columns), name)
+
+
+def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, good and refused ones; `name` is how the file is called in records. Raises `FileRefused`."""
+    try:
+        match wanted.format:
+            case "csv":
+                yield from _read_csv(path, wanted, name)
+            case _:
+                yield from _read_parquet(path, wanted, name)
+    except (OSError, pa.ArrowException, UnicodeDecodeError, EOFError) as error:
+        raise FileRefused(f"{name} can not be read ({_first_line(error)}): is it truncated or corrupt?") from error
+
+
+# -------------------------------------------------------------------------------------------------------------------------- CSV
+
+
+def _read_csv(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
+    with path.open("rb") as raw:
+        if b"\0" in raw.read(65536):
+            raise FileRefused(f"{name} holds zero bytes: it is no CSV text. Is it corrupt or compressed?")
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        try:
+            header = [column.strip() for column in next(reader, [])]
+        except csv.Error as error:
+            raise FileRefused(f"{name}, line 1: {error}") from None
+        places = _places(header, wanted, name)
+        convert = [(column, places[column], _converter(kind, wanted.timezone)) for column, kind in wanted.columns]
+        yield from _batches(_rows(reader, header, convert, wanted, name), wanted, name)
+
+
+def _places(header: list[str], wanted: Shape, name: str) -> dict[str, int]:
+    if not any(header):
+        raise FileRefused(f"{name} is empty: its first line must name the columns {', '.join(c for c, _ in wanted.columns)}")
+    missing = [column for column, _ in wanted.columns if column not in header]
+    if missing:
+        raise FileRefused(f"{name} has no column {missing[0]!r}. It has: {', '.join(header)}. Source {wanted.source} needs it")
+    return {column: header.index(column) for column, _ in wanted.columns}
+
+
+Cell = Callable[[str], object]
+Row = tuple[int, list[object] | None, str | None, dict[str, str] | None]
+
+
+def _rows(reader: Iterator[list[str]], header: list[str], convert: list[tuple[str, int, Cell]], wanted: Shape, name: str) -> Iterator[Row]:
+    """Each record as (line, values, reason, raw); a reason stands in for values."""
+    while True:
+        line = reader.line_num + 1  # type: ignore[attr-defined]  # csv.reader has it
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if reader.line_num > line:  # type: ignore[attr-defined]  # as above
+                raise FileRefused(f"{name}, line {line}: a quote that opens here is never closed") from None
+            yield line, None, f"not a CSV record: {error}", {}
+            continue
+        if not record:
+            continue
+        if len(record) != len(header):
+            yield line, None, f"has {len(record)} fields, the header has {len(header)}", _raw(header, record)
+            continue
+        values, reason = _convert(record, convert, wanted.required)
+        yield (line, values, None, None) if reason is None else (line, None, reason, _raw(header, record))
+
+
+def _convert(record: list[str], convert: list[tuple[str, int, Cell]], required: tuple[str, ...]) -> tuple[list[object], str | None]:
+    values: list[object] = []
+    for column, place, cell in convert:
+        text = record[place]
+        try:
+            value = cell(text) if text != "" else None
+        except ValueError as error:
+            return values, f"{column}: {_printable(text)!r} {error}"
+        if value is None and column in required:
+            return values, f"{column} is null"
+        values.append(value)
+    return values, None
+
+
+def _raw(header: list[str], record: list[str]) -> dict[str, str]:
+    return {column: _printable(text) for column, text in zip(header, record, strict=False)}
+
+
+def _printable(text: str) -> str:
+    return text[:1000].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _batches(rows: Iterator[Row], wanted: Shape, name: str, size: int = 20_000) -> Iterator[pa.RecordBatch]:
+    result = schema(wanted)
+    held: list[Row] = []
+    for row in rows:
+        held.append(row)
+        if len(held) == size:
+            yield _batch(held, result, len(wanted.columns), name)
+            held = []
+    if held:
+        yield _batch(held, result, len(wanted.columns), name)
+
+
+def _batch(rows: list[Row], result: pa.Schema, width: int, name: str) -> pa.RecordBatch:
+    nothing: list[object] = [None] * width
+    columns: list[list[object]] = [list(column) for column in zip(*(nothing if r[1] is None else r[1] for r in rows), strict=True)]
+    raws = [None if r[3] is None else list(r[3].items()) for r in rows]
+    extra: list[list[object]] = [[name] * len(rows), [r[0] for r in rows], [r[2] for r in rows], list(raws)]
+    return pa.RecordBatch.from_arrays([pa.array(c, type=f.type) for c, f in zip([*columns, *extra], result, strict=True)], schema=result)
+
+
+# ---------------------------------------------------------------------------------------------------------------- cells of a CSV
+
+
+def _converter(kind: str, timezone: str | None) -> Cell:
+    match kind:
+        case "string":
+            return _text
+        case "int64":
+            return _int64
+        case "double":
+            return _double
+        case "boolean":
+            return _boolean
+        case "date":
+            return _date
+        case "timestamp":
+            return _timestamp(None if timezone is None else ZoneInfo(timezone))
+    return _decimal(kind)
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text") from None
+    return text
+
+
+def _int64(text: str) -> int:
+    if not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", text) or int(text) not in INT64:
+        raise ValueError("is not an int64")
+    return int(text)
+
+
+def _double(text: str) -> float:
+    if "_" in text:
+        raise ValueError("is not a double")
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("is not a double") from None
+    if not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    return value
+
+
+def _boolean(text: str) -> bool:
+    match text.strip().lower():
+        case "true" | "t" | "1" | "yes":
+            return True
+        case "false" | "f" | "0" | "no":
+            return False
+    raise ValueError("is not a boolean (true or false)")
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError("is not a date like 2026-01-05") from None
+
+
+def _timestamp(zone: ZoneInfo | None) -> Cell:
+    def convert(text: str) -> datetime:
+        try:
+            parsed = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise ValueError("is not a time like 2026-01-05T06:00:00Z") from None
+        return in_utc(parsed, zone)
+
+    return convert
+
+
+def in_utc(at: datetime, zone: ZoneInfo | None) -> datetime:
+    """An instant in UTC; a time without zone was written down in `zone`.
+
+    Daylight saving: a local time that the clock skipped is moved forward by what was skipped (02:30 is read as 03:30), one that it showed
+    twice is the first of the two (Python's fold=0, PEP 495; Java's and Spark's rule too).
+    """
+    if at.tzinfo is not None:
+        return at.astimezone(UTC)
+    if zone is None:
+        raise ValueError("has no zone, and the source names no timezone")
+    return at.replace(tzinfo=zone).astimezone(UTC)
+
+
+def _decimal(kind: str) -> Cell:
+    digits, scale = (int(part) for part in kind.removeprefix("decimal(").rstrip(")").split(","))
+
+    def convert(text: str) -> Decimal:
+        try:
+            with localcontext(prec=100, rounding=ROUND_HALF_EVEN):
+                given = Decimal(text.strip())
+                value = given.quantize(Decimal(1).scaleb(-scale))
+        except InvalidOperation:
+            raise ValueError(f"is not a {kind}") from None
+        if value != given or len(value.as_tuple().digits) > max(digits, 1):
+            raise ValueError(f"does not fit a {kind}")
+        return value
+
+    return convert
+
+
+# ---------------------------------------------------------------------------------------------------------------------- Parquet
+
+
+def _read_parquet(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        held = set(file.schema_arrow.names)
+        missing = [column for column, _ in wanted.columns if column not in held]
+        if missing:
+            raise FileRefused(f"{name} has no column {missing[0]!r}. It has: {', '.join(sorted(held))}. Source {wanted.source} needs it")
+        line = 1
+        for batch in file.iter_batches(batch_size=65_536, columns=[column for column, _ in wanted.columns]):
+            yield check(batch, wanted, name=name, line=line)
+            line += batch.num_rows
+
+
+def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> pa.RecordBatch:
+    """Arrow rows in the source's types, with a reason for each row that can not be taken; a column of another type is refused whole."""
+    columns: dict[str, pa.Array] = {}
+    reasons = pa.nulls(batch.num_rows, pa.string())
+    for column, kind in wanted.columns:
+        array, bad = _arrow_column(batch.column(batch.schema.get_field_index(column)), column, kind, wanted.timezone, name)
+        columns[column] = array
+        for mask, reason in ((bad, f"{column} is not a finite number"), (pc.is_null(array), f"{column} is null")):
+            if mask is not None and (reason.endswith("finite number") or column in wanted.required):
+                reasons = pc.if_else(pc.and_(mask, pc.is_null(reasons)), reason, reasons)
+    raws = _raws(batch, reasons, [column for column, _ in wanted.columns])
+    lines = pa.array(range(line, line + batch.num_rows), pa.int64())
+    names = pa.array([name] * batch.num_rows, pa.string())
+    return pa.RecordBatch.from_arrays([*columns.values(), names, lines, reasons, raws], schema=schema(wanted))
+
+
+def _arrow_column(array: pa.Array, column: str, kind: str, timezone: str | None, name: str) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), arrow_type(kind)), None
+    if not _fits(array.type, kind):
+        raise FileRefused(f"{name}: column {column!r} is a {array.type}, the source says {kind}. Write the file or the source's type anew")
+    if kind == "timestamp":
+        return _utc_column(array, column, timezone, name), None
+    try:
+        result = pc.cast(array, arrow_type(kind), safe=not pa.types.is_floating(array.type))
+    except pa.ArrowInvalid as error:
+        raise FileRefused(f"{name}: column {column!r} does not fit {kind}: {_first_line(error)}") from None
+    if kind != "double":
+        return result, None
+    bad = pc.fill_null(pc.invert(pc.is_finite(result)), fill_value=False)
+    return pc.if_else(bad, pa.scalar(None, pa.float64()), result), bad
+
+
+def _utc_column(array: pa.Array, column: str, timezone: str | None, name: str) -> pa.Array:
+    if array.type.tz is None:
+        if timezone is None:
+            raise FileRefused(
+                f"{name}: column {column!r} has times without zone; say where they were written down by the source's timezone='UTC'"
+            )
+        zone = ZoneInfo(timezone)
+        naive = pc.cast(array, pa.timestamp("us"), safe=False)
+        return pa.array([None if at is None else in_utc(at, zone) for at in naive.to_pylist()], pa.timestamp("us", tz="UTC"))
+    return pc.cast(pc.cast(array, pa.timestamp("us", tz=array.type.tz), safe=False), pa.timestamp("us", tz="UTC"))
+
+
+def _fits(given: pa.DataType, kind: str) -> bool:
+    integer = pa.types.is_integer(given)
+    accepted: Mapping[str, bool] = {
+        "string": pa.types.is_string(given) or pa.types.is_large_string(given) or str(given) == "string_view",
+        "int64": integer,
+        "double": pa.types.is_floating(given) or integer,
+        "boolean": pa.types.is_boolean(given),
+        "date": pa.types.is_date(given),
+        "timestamp": pa.types.is_timestamp(given),
+    }
+    return accepted.get(kind, pa.types.is_decimal(given) or integer)
+
+
+def _raws(batch: pa.RecordBatch, reasons: pa.Array, columns: list[str]) -> pa.Array:
+    bad = set(pc.indices_nonzero(pc.is_valid(reasons)).to_pylist())
+    rows = [[(c, str(batch.column(c)[i].as_py())) for c in columns] if i in bad else None for i in range(batch.num_rows)] if bad else None
+    return pa.array(rows or [None] * batch.num_rows, pa.map_(pa.string(), pa.string()))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,302 @@
+"""Reads published rows as they were at a time: one kernel, whatever the clock, for training sets, the online sync and people.
+
+`versions` is what readers see of a group: each row with the instant from which it is visible. The row of an entity at `t` is, of those
+visible by then, the one with the greatest `(T, publish order)`; coverage, emptiness and TTL are decided after that (DESIGN 5).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from feature_definitions import layout
+from feature_definitions.intervals import DAY, duration, floor, instant, micros
+from feature_definitions.model import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.records import Publish
+from spark_jobs import tables, windows
+from spark_jobs.windows import Meaning
+
+VISIBLE, BEST, MODELLED = "_hw_visible", "_hw_best", "_hw_modelled_"
+_KEY, _AT, _TAG, _SPINE, _COVERED = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A group's generation as it can be read: where it lies, what it means, and since when each publish is known."""
+
+    group: FeatureGroup
+    generation: int
+    lake: str
+    meaning: Meaning
+    publishes: tuple[Publish, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How time is read: `as_known` sees a row from `max(T, known_from)`, `event_time` from `T` on, in its newest correction.
+
+    `strict` sees observations only after their own time (T < t): the spine's own events must not explain themselves.
+    """
+
+    mode: Mode = "as_known"
+    strict: bool = False
+
+
+def as_of(published: Published, clock: Clock, *, spark: SparkSession, columns: Sequence[str]) -> DataFrame:
+    """The versions of a group's rows: the entity's keys, `_hw_visible` (microseconds) and `_hw_best`, whose maximum is the truth.
+
+    `_hw_best` is a struct (rank, T in microseconds, publish_id, retracted, held, empties_at in microseconds, modelled, the columns);
+    `modelled` says that the row's visibility rests on a MODELLED time.
+    """
+    current = layout.feature_table(published.lake, published.group.name, published.generation)
+    if not tables.exists(current):
+        return spark.createDataFrame([], _version_schema(published, columns))
+    rows = _fields(tables.read(spark, current), published, columns)
+    at = F.col(_AT) + (1 if clock.strict and isinstance(published.group, ObservationGroup) else 0)
+    if clock.mode == "event_time":
+        return _versions(rows.withColumn(VISIBLE, at).withColumn("modelled", F.lit(value=False)), published, columns)
+    history = layout.history_table(published.lake, published.group.name, published.generation)
+    replaced = tables.exists(history)
+    if replaced:
+        rows = rows.unionByName(_fields(tables.read(spark, history), published, columns))
+    known = _known(spark, published)
+    visible = rows.join(F.broadcast(known), on=["publish_id", "_hw_start"]).withColumn(VISIBLE, F.greatest(at, F.col("_hw_known")))
+    versions = _versions(visible, published, columns)
+    if replaced and not isinstance(published.group, WindowedGroup):
+        return _with_fallbacks(versions, published.group)
+    return versions
+
+
+def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataFrame:
+    """One row per entity ever seen, as it is known `now`: keys, event_timestamp, empties_at, held, retracted, publish_id, the outputs."""
+    group = published.group
+    keys = [f"`{key}`" for key in group.entity.keys]
+    versions = as_of(published, Clock(), spark=spark, columns=group.outputs).where(F.col(VISIBLE) <= micros(now))
+    best = versions.groupBy(*keys).agg(F.max(BEST).alias(BEST))
+    return best.select(
+        *keys,
+        F.timestamp_micros(F.col(BEST)["at"]).alias("event_timestamp"),
+        F.timestamp_micros(F.col(BEST)["empties_at"]).alias("empties_at"),
+        F.col(BEST)["held"].alias("held"),
+        F.col(BEST)["retracted"].alias("retracted"),
+        F.col(BEST)["publish_id"].alias("publish_id"),
+        *[F.col(BEST)[column].alias(column) for column in group.outputs],
+    )
+
+
+def coverage(published: Published, clock: Clock) -> tuple[tuple[int, int], ...]:
+    """When which coverage began, as (visible from, newest visible interval end) in microseconds, both strictly rising."""
+    visible: dict[int, int] = {}
+    for publish in published.publishes:
+        end = micros(publish.interval.end)
+        seen = end if clock.mode == "event_time" else max(end, micros(publish.known_from))
+        visible[end] = min(seen, visible.get(end, seen))
+    steps: list[tuple[int, int]] = []
+    for seen, end in sorted((seen, end) for end, seen in visible.items()):
+        if steps and end <= steps[-1][1]:
+            continue
+        if steps and steps[-1][0] == seen:
+            steps.pop()
+        steps.append((seen, end))
+    return tuple(steps)
+
+
+def covered(published: Published, now: datetime) -> datetime | None:
+    """The group's coverage as it is known `now`: the newest visible interval end."""
+    ends = [end for seen, end in coverage(published, Clock()) if seen <= micros(now)]
+    return instant(ends[-1]) if ends else None
+
+
+def join(spine: DataFrame, wanted: Join, published: Published, clock: Clock, *, at: str, spark: SparkSession) -> DataFrame:
+    """The spine widened by the join's outputs and `_hw_modelled_<join>`; exactly the spine's rows, whatever their keys and times are.
+
+    `at` is the spine's timestamp column; null keys give null values.
+    """
+    versions = as_of(published, clock, spark=spark, columns=wanted.columns)
+    matched = _matched(spine, versions, wanted, at)
+    if isinstance(published.group, WindowedGroup):
+        matched = _with_coverage(matched, coverage(published, clock), at, spark)
+    values = _values(wanted, published, at, spark)
+    modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(value=False)).alias(f"{MODELLED}{wanted.name}")
+    return matched.select(*[f"`{name}`" for name in spine.columns], *values, modelled)
+
+
+# --------------------------------------------------------------------------------------------------------------------- versions
+
+
+def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> DataFrame:
+    """Rows of the current or the history table in the columns that versions need; a column a table lacks is null in it."""
+    group, have = published.group, set(rows.columns)
+    at = F.unix_micros("event_timestamp")
+    match group:
+        case WindowedGroup():
+            start = at - micros_of(group.cadence)
+        case ObservationGroup():
+            start = at - F.pmod(at, F.lit(micros_of(group.cadence)))
+        case SnapshotGroup():
+            start = at
+    kinds = {column: tables.spark_type(published.meaning.types[column]) for column in columns}
+    values = [(F.col(f"`{c}`") if c in have else F.lit(None)).cast(kind).alias(c) for c, kind in kinds.items()]
+    retracted = F.col("retracted") if "retracted" in have else F.lit(value=False)
+    return rows.select(
+        *[f"`{key}`" for key in group.entity.keys],
+        at.alias(_AT),
+        start.alias("_hw_start"),
+        "publish_id",
+        retracted.alias("retracted"),
+        "held",
+        F.unix_micros("empties_at").alias("empties_at"),
+        *values,
+    )
+
+
+def _versions(rows: DataFrame, published: Published, columns: Sequence[str]) -> DataFrame:
+    fields = [F.lit(0).cast("bigint").alias("rank"), F.col(_AT).alias("at"), "publish_id", "retracted", "held", "empties_at", "modelled"]
+    best = F.struct(*fields, *[f"`{column}`" for column in columns])
+    return rows.select(*[f"`{key}`" for key in published.group.entity.keys], F.col(VISIBLE), best.alias(BEST))
+
+
+def _version_schema(published: Published, columns: Sequence[str]) -> str:
+    keys = ", ".join(f"`{k}` {tables.spark_type(kind)}" for k, kind in published.group.entity.keys.items())
+    values = "".join(f", `{c}`: {tables.spark_type(published.meaning.types[c])}" for c in columns)
+    fields = "rank: bigint, at: bigint, publish_id: string, retracted: boolean, held: boolean, empties_at: bigint, modelled: boolean"
+    return f"{keys}, {VISIBLE} bigint, {BEST} struct<{fields}{values}>"
+
+
+def _known(spark: SparkSession, published: Published) -> DataFrame:
+    """When each publish of each interval became known, in microseconds; what is not in it never was published."""
+    rows = {
+        "publish_id": [p.publish_id for p in published.publishes],
+        "_hw_start": [micros(p.interval.start) for p in published.publishes],
+        "_hw_known": [micros(p.known_from) for p in published.publishes],
+        "modelled": [p.basis == "MODELLED" for p in published.publishes],
+    }
+    schema = pa.schema([("publish_id", pa.string()), ("_hw_start", pa.int64()), ("_hw_known", pa.int64()), ("modelled", pa.bool_())])
+    return spark.createDataFrame(pa.table(rows, schema=schema))
+
+
+def _with_fallbacks(versions: DataFrame, group: FeatureGroup) -> DataFrame:
+    """Where rows were retracted, what readers fall back to: entities with a tombstone get one version per change of their state."""
+    keys = [f"`{key}`" for key in group.entity.keys]
+    names = list(group.entity.keys)
+    retracted = versions.where(F.col(BEST)["retracted"]).select(*keys).distinct()
+    plain = versions.join(retracted, on=names, how="left_anti")
+    listed = (
+        versions.join(retracted, on=names, how="left_semi")
+        .groupBy(*keys)
+        .agg(F.collect_list(F.struct(F.col(VISIBLE).alias("seen"), F.col(BEST).alias("best"))).alias("all"))
+    )
+    changes = listed.select(*keys, "all", F.explode(F.array_distinct(F.col("all")["seen"])).alias(VISIBLE))
+    visible = F.filter("all", lambda v: v["seen"] <= F.col(VISIBLE))
+    state = changes.withColumn("seen", visible).withColumn(BEST, F.array_max(F.transform(_standing(F.col("seen")), lambda v: v["best"])))
+    gone = F.array_max(F.transform(F.col("seen"), lambda v: v["best"]))
+    ranked = state.withColumn(BEST, F.coalesce(BEST, gone)).withColumn(BEST, F.col(BEST).withField("rank", F.col(VISIBLE)))
+    return plain.unionByName(ranked.select(*keys, VISIBLE, BEST))
+
+
+def _standing(seen: Column) -> Column:
+    """Of the versions seen, those that no later publish of the same time replaced or retracted."""
+
+    def stands(v: Column) -> Column:
+        newer = F.exists(seen, lambda w: (w["best"]["at"] == v["best"]["at"]) & (w["best"]["publish_id"] > v["best"]["publish_id"]))
+        return ~v["best"]["retracted"] & ~newer
+
+    return F.filter(seen, stands)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- joining
+
+
+def _matched(spine: DataFrame, versions: DataFrame, wanted: Join, at: str) -> DataFrame:
+    """The spine's rows with `_hw_best`, the version of their entity that holds at their time: one shuffle by key, one running maximum."""
+    kinds = wanted.group.entity.keys
+    best_type = versions.schema[BEST].dataType
+    spine_type = StructType(spine.schema.fields)
+    left = spine.select(
+        *[
+            F.col(f"`{c}`").cast(tables.spark_type(k)).alias(f"{_KEY}{i}")
+            for i, (c, k) in enumerate(zip(wanted.keys, kinds.values(), strict=True))
+        ],
+        F.unix_micros(f"`{at}`").alias(_AT),
+        F.lit(1).alias(_TAG),
+        F.struct(*[f"`{name}`" for name in spine.columns]).alias(_SPINE),
+        F.lit(None).cast(best_type).alias(BEST),
+    )
+    right = versions.select(
+        *[F.col(f"`{key}`").alias(f"{_KEY}{i}") for i, key in enumerate(kinds)],
+        F.col(VISIBLE).alias(_AT),
+        F.lit(0).alias(_TAG),
+        F.lit(None).cast(spine_type).alias(_SPINE),
+        BEST,
+    )
+    keys = [f"{_KEY}{i}" for i in range(len(kinds))]
+    so_far = Window.partitionBy(*keys).orderBy(_AT, _TAG).rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    united = left.unionByName(right).withColumn(BEST, F.max(BEST).over(so_far)).where(F.col(_TAG) == 1)
+    return united.select(f"{_SPINE}.*", BEST)
+
+
+def _with_coverage(spine: DataFrame, steps: Sequence[tuple[int, int]], at: str, spark: SparkSession) -> DataFrame:
+    """The spine with `_hw_covered`: the newest interval end that was visible at its time, null before any was."""
+    if not steps:
+        return spine.withColumn(_COVERED, F.lit(None).cast("bigint"))
+    first, last = floor(instant(steps[0][0]), DAY), floor(instant(steps[-1][0]), DAY)
+    by_day: dict[datetime, list[tuple[int, int]]] = {}
+    for step in steps:
+        by_day.setdefault(floor(instant(step[0]), DAY), []).append(step)
+    days, held, carried = [], [], None
+    for n in range((last - first) // DAY + 1):
+        day = first + n * DAY
+        today = ([carried] if carried else []) + by_day.get(day, [])
+        carried = today[-1]
+        days.append(micros(day))
+        held.append([{"seen": seen, "until": until} for seen, until in today])
+    step_type = pa.list_(pa.struct([("seen", pa.int64()), ("until", pa.int64())]))
+    table = pa.table({"_hw_day": pa.array(days, pa.int64()), "_hw_steps": pa.array(held, step_type)})
+    time = F.unix_micros(f"`{at}`")
+    day_of = F.least(time - F.pmod(time, F.lit(micros_of(DAY))), F.lit(micros(last)))
+    joined = spine.withColumn("_hw_day", day_of).join(F.broadcast(spark.createDataFrame(table)), on="_hw_day", how="left")
+    seen = F.filter("_hw_steps", lambda s: s["seen"] <= F.unix_micros(f"`{at}`"))
+    return joined.withColumn(_COVERED, F.array_max(F.transform(seen, lambda s: s["until"])))
+
+
+def _values(wanted: Join, published: Published, at: str, spark: SparkSession) -> list[Column]:
+    group, best, time = published.group, F.col(BEST), F.unix_micros(f"`{at}`")
+    keyed = F.lit(value=True)
+    for key in wanted.keys:
+        keyed = keyed & F.col(f"`{key}`").isNotNull()
+    there = best.isNotNull() & ~best["retracted"]
+    match group:
+        case WindowedGroup():
+            fresh = keyed & (time - F.col(_COVERED) <= micros_of(duration(str(group.ttl))))
+            live = there & ~best["held"] & (best["empties_at"] > F.col(_COVERED))
+            empty = empty_values(group, spark, published.meaning)
+            unheld = ~(there & F.coalesce(best["held"], F.lit(value=False)))
+            return [
+                F.when(fresh & live, best[c])
+                .when(fresh & unheld, F.lit(empty[c]).cast(tables.spark_type(published.meaning.types[c])))
+                .alias(o)
+                for c, o in zip(wanted.columns, wanted.outputs, strict=True)
+            ]
+        case ObservationGroup():
+            usable = keyed & there & ~best["held"] & (time - best["at"] <= micros_of(duration(str(group.ttl))))
+        case SnapshotGroup():
+            usable = keyed & there & ~best["held"]
+    return [F.when(usable, best[c]).alias(o) for c, o in zip(wanted.columns, wanted.outputs, strict=True)]
+
+
+def empty_values(group: FeatureGroup, spark: SparkSession, meaning: Meaning) -> Mapping[str, object]:
+    """The values of an entity without live row: those of empty windows; null in groups without windows."""
+    if not isinstance(group, WindowedGroup):
+        return dict.fromkeys(group.outputs)
+    row = windows.empty_row(group, spark.range(1), meaning=meaning).first()
+    assert row is not None
+    return {column: row[column] for column in group.outputs}
+
+
+def micros_of(span: timedelta) -> int:
+    """A span in microseconds."""
+    return span // timedelta(microseconds=1)

@@ -1,0 +1,134 @@
+"""Delta tables: the only place that writes them. Every commit carries an id, so that it happens once and can be looked up."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from feature_definitions.intervals import Interval, instant, micros
+
+SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
+ARROW_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+
+
+def spark_type(kind: str) -> str:
+    """The Spark SQL type of a Headwater type."""
+    return SPARK_TYPES.get(kind, kind)
+
+
+def arrow_type(kind: str) -> pa.DataType:
+    """The Arrow type of a Headwater type; timestamps are microseconds in UTC."""
+    if kind.startswith("decimal"):
+        digits, scale = kind.removeprefix("decimal(").rstrip(")").split(",")
+        return pa.decimal128(int(digits), int(scale))
+    return ARROW_TYPES[kind]
+
+
+def exists(path: str) -> bool:
+    """Whether there is a Delta table at `path`."""
+    return Path(path, "_delta_log").is_dir() and DeltaTable.is_deltatable(path)
+
+
+def read(spark: SparkSession, path: str) -> DataFrame:
+    """The newest state of a Delta table."""
+    return spark.read.format("delta").load(path)
+
+
+def load(path: str) -> pa.Table:
+    """The newest state of a small Delta table, without Spark."""
+    return DeltaTable(path).to_pyarrow_table(filesystem=_filesystem(path))
+
+
+def committed(path: str, commit_id: str) -> bool:
+    """Whether the commit with this id happened: the table's log keeps the ids, through checkpoints too."""
+    return exists(path) and DeltaTable(path).transaction_version(commit_id) is not None
+
+
+def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
+    """The version and time of a commit that happened."""
+    for entry in DeltaTable(path).history():
+        if entry.get("userMetadata") == commit_id:
+            return int(entry["version"]), instant(int(entry["timestamp"]) * 1000)
+    table = DeltaTable(path)
+    return table.version(), instant(int(table.history(1)[0]["timestamp"]) * 1000)
+
+
+def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = ()) -> None:
+    """Append rows in one commit, creating the table or adding columns where needed; a commit id that happened is not repeated."""
+    _writer(frame, commit_id, partition).option("mergeSchema", "true").mode("append").save(path)
+
+
+def replace(frame: DataFrame, path: str, *, where: str, commit_id: str, partition: Sequence[str] = ("date",)) -> None:
+    """Replace the rows for which `where` holds by those of `frame`, all of which it holds for, in one commit."""
+    _writer(frame, commit_id, partition).option("replaceWhere", where).mode("overwrite").save(path)
+
+
+def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
+    """Add columns that a table lacks, in a commit of their own."""
+    have = set(read(spark, path).columns)
+    missing = [f"`{name}` {kind}" for name, kind in columns if name not in have]
+    if missing:
+        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({', '.join(missing)})")
+
+
+def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = ()) -> None:
+    """Replace a whole table, its columns too, in one commit."""
+    _writer(frame, commit_id, partition).option("overwriteSchema", "true").mode("overwrite").save(path)
+
+
+def append_records(path: str, rows: pa.Table) -> None:
+    """Append rows to a small table without Spark."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    write_deltalake(path, rows, mode="append")
+
+
+def stage(frame: DataFrame, path: str) -> DataFrame:
+    """Write rows to Parquet that nobody else reads, and read them back: what follows sees one and the same result."""
+    frame.write.mode("overwrite").parquet(path)
+    return frame.sparkSession.read.schema(frame.schema).parquet(path)
+
+
+def in_dates(column: str, dates: Iterable[date]) -> str:
+    """The SQL condition that a date column is one of `dates`, in literal values that prune partitions."""
+    listed = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(set(dates)))
+    return f"`{column}` IN ({listed})" if listed else "false"
+
+
+def within(column: str, spans: Sequence[Interval], *, after_start: bool) -> str:
+    """The SQL condition that a time lies in one of the spans: in `(start, end]` where `after_start`, else in `[start, end)`."""
+    low, high = (">", "<=") if after_start else (">=", "<")
+    parts = [f"(`{column}` {low} {timestamp(s.start)} AND `{column}` {high} {timestamp(s.end)})" for s in spans]
+    return "(" + " OR ".join(parts) + ")" if parts else "false"
+
+
+def timestamp(at: datetime) -> str:
+    """An instant as a Spark SQL literal, exact to the microsecond."""
+    return f"TIMESTAMP'{at.strftime('%Y-%m-%d %H:%M:%S.%f')}+00:00'" if at.year >= 1000 else f"timestamp_micros({micros(at)})"
+
+
+def fingerprint_of(columns: Sequence[str]) -> Column:
+    """A 64-bit hash of a row's columns; nulls count, unlike in Spark's own hash of several columns."""
+    parts = [part for name in columns for part in (F.col(name), F.col(name).isNull())]
+    return F.xxhash64(*parts)
+
+
+def _writer(frame: DataFrame, commit_id: str, partition: Sequence[str]):  # type: ignore[no-untyped-def]  # Spark's writer has no public type
+    writer = frame.write.format("delta").option("txnAppId", commit_id).option("txnVersion", "1").option("userMetadata", commit_id)
+    return writer.partitionBy(*partition) if partition else writer
+
+
+def _filesystem(path: str) -> pa.fs.SubTreeFileSystem:
+    from pyarrow import fs
+
+    return fs.SubTreeFileSystem(path, fs.LocalFileSystem())

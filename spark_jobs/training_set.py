@@ -1,0 +1,239 @@
+"""Builds training sets: a spine joined point in time with a service's features, as a Delta table with a manifest of what it rests on."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from feature_definitions import layout
+from feature_definitions.intervals import duration, instant, iso, micros
+from feature_definitions.model import FeatureService, Label, Mode, SnapshotGroup
+from feature_definitions.records import Publish
+from spark_jobs import point_in_time, tables
+from spark_jobs.materialize import Offline, mint
+from spark_jobs.point_in_time import MODELLED, Clock, Published
+
+
+class SpineRefused(ValueError):
+    """A spine that can not be joined: a column is missing, of another type, or its times have no zone or are too young."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spine:
+    """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any."""
+
+    rows: DataFrame
+    at: str
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to build: under which name, which service, in which mode, with which label."""
+
+    name: str
+    service: FeatureService
+    mode: Mode = "as_known"
+    label: Label | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A training set that lies at `path`; `unchanged` if what it rests on was the same as last time, so that nothing was computed."""
+
+    name: str
+    path: str
+    rows: int
+    manifest: Mapping[str, object]
+    unchanged: bool
+
+
+def frame_spine(frame: pa.Table, spark: SparkSession) -> Spine:
+    """A spine from an Arrow table with a column `event_timestamp`, whose times have a zone."""
+    if "event_timestamp" not in frame.column_names:
+        raise SpineRefused(f"the spine has no column 'event_timestamp'. It has: {', '.join(frame.column_names)}")
+    kind = frame.schema.field("event_timestamp").type
+    if not pa.types.is_timestamp(kind):
+        raise SpineRefused(f"the spine's event_timestamp is a {kind}; it must be a timestamp with a time zone")
+    if kind.tz is None:
+        raise SpineRefused(
+            "the spine's event_timestamp has no time zone; write pandas.to_datetime(..., utc=True), or tz_localize what is local"
+        )
+    at = frame.column_names.index("event_timestamp")
+    exact = frame.column(at).cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.timestamp("us", tz="UTC"))
+    return Spine(spark.createDataFrame(frame.set_column(at, "event_timestamp", exact)), "event_timestamp", None)
+
+
+def build(spine: Spine, request: Request, *, published: Mapping[str, Published], offline: Offline) -> Built:
+    """Join, check that exactly the spine's rows came out, and replace the training set of this name in one commit."""
+    _check(spine, request)
+    summary = _summary(spine)
+    _refuse_immature(spine, request, offline.clock())
+    used = {name: _relevant(published[name], request.mode, summary) for name in sorted({j.group.name for j in request.service.joins})}
+    fingerprint = _fingerprint(spine, request, summary, published, used)
+    path, manifest_file = (
+        layout.training_set_table(offline.lake, request.name),
+        Path(layout.training_set_manifest(offline.lake, request.name)),
+    )
+    held = _manifest(manifest_file)
+    if held is not None and held.get("fingerprint") == fingerprint and tables.exists(path):
+        return Built(request.name, path, int(str(held["rows"])), held, unchanged=True)
+    build_id = mint(offline.clock())
+    staging = layout.staging_folder(offline.lake, build_id)
+    try:
+        joined = tables.stage(_joined(spine, request, published, offline.spark), staging)
+        manifest = _described(joined, spine, request, summary, published, used) | {
+            "fingerprint": fingerprint,
+            "built_at": iso(offline.clock()),
+        }
+        if manifest["rows"] != summary["rows"]:
+            raise AssertionError(
+                f"training set {request.name}: {summary['rows']} spine rows became {manifest['rows']}; this is a defect, nothing was written"
+            )
+        tables.overwrite(
+            joined.select(*[f"`{c}`" for c in spine.rows.columns], *[f"`{c}`" for c in request.service.outputs]), path, commit_id=build_id
+        )
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    part = manifest_file.with_suffix(".part")
+    part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    part.replace(manifest_file)
+    return Built(request.name, path, int(str(manifest["rows"])), manifest, unchanged=False)
+
+
+def _joined(spine: Spine, request: Request, published: Mapping[str, Published], spark: SparkSession) -> DataFrame:
+    rows = spine.rows
+    for wanted in request.service.joins:
+        strict = spine.source is None or spine.source == wanted.group.source.name
+        rows = point_in_time.join(rows, wanted, published[wanted.group.name], Clock(request.mode, strict), at=spine.at, spark=spark)
+    return rows
+
+
+def _check(spine: Spine, request: Request) -> None:
+    have = dict(spine.rows.dtypes)
+    for key, kind in request.service.keys.items():
+        if key not in have:
+            raise SpineRefused(f"the spine has no column {key!r}, a key of service {request.service.name}. It has: {', '.join(have)}")
+        whole = kind == "int64" and have[key] in ("tinyint", "smallint", "int", "bigint")
+        if have[key] != tables.spark_type(kind) and not whole:
+            raise SpineRefused(f"the spine's {key!r} is a {have[key]}; as a key of service {request.service.name} it must be {kind}")
+    taken = sorted(set(have) & set(request.service.outputs))
+    if taken:
+        raise SpineRefused(f"the spine has a column {taken[0]!r}, which is an output of service {request.service.name}; rename it")
+    if request.label is not None and request.label.column not in have:
+        raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
+
+
+def _summary(spine: Spine) -> dict[str, int]:
+    """Rows, first and last time (microseconds), rows without time, and a checksum that does not depend on their order."""
+    at = F.unix_micros(f"`{spine.at}`")
+    content = tables.fingerprint_of(spine.rows.columns)
+    row = spine.rows.agg(
+        F.count(F.lit(1)).alias("rows"),
+        F.min(at).alias("first"),
+        F.max(at).alias("last"),
+        F.count_if(at.isNull()).alias("timeless"),
+        F.bit_xor(content).alias("xor"),
+        F.sum(F.pmod(content, F.lit(2**31))).alias("sum"),
+    ).first()
+    assert row is not None
+    if row["timeless"]:
+        raise SpineRefused(f"{row['timeless']} rows of the spine have no {spine.at}; a row without a time can not be joined, remove it")
+    return {name: int(row[name] or 0) for name in ("rows", "first", "last", "xor", "sum")}
+
+
+def _refuse_immature(spine: Spine, request: Request, now: datetime) -> None:
+    if request.label is None:
+        return
+    limit = micros(now - duration(request.label.horizon))
+    young = spine.rows.where(F.unix_micros(f"`{spine.at}`") > limit).count()
+    if young:
+        raise SpineRefused(
+            f"{young} rows of the spine are younger than the label's horizon {request.label.horizon}: their {request.label.column!r} may still change. "
+            f"Leave out rows after {iso(instant(limit))}"
+        )
+
+
+def _relevant(published: Published, mode: Mode, summary: Mapping[str, int]) -> tuple[Publish, ...]:
+    """The publishes that a spine up to its last time can see."""
+    last = summary["last"]
+    if mode == "event_time":
+        return tuple(p for p in published.publishes if micros(p.interval.start) <= last)
+    return tuple(p for p in published.publishes if max(micros(p.interval.start), micros(p.known_from)) <= last)
+
+
+def _fingerprint(
+    spine: Spine, request: Request, summary: Mapping[str, int], published: Mapping[str, Published], used: Mapping[str, Sequence[Publish]]
+) -> str:
+    parts: list[object] = [
+        request.service.version,
+        [j.outputs for j in request.service.joins],
+        request.mode,
+        str(request.label),
+        dict(summary),
+    ]
+    parts += [spine.source, spine.rows.dtypes]
+    for name, publishes in used.items():
+        group = published[name].group
+        seen = sorted((p.publish_id, micros(p.interval.start), micros(p.known_from)) for p in publishes)
+        parts += [name, published[name].generation, group.ttl, group.publish_delay, seen]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _described(
+    joined: DataFrame,
+    spine: Spine,
+    request: Request,
+    summary: Mapping[str, int],
+    published: Mapping[str, Published],
+    used: Mapping[str, Sequence[Publish]],
+) -> dict[str, object]:
+    service = request.service
+    nulls = {column: F.count_if(F.col(f"`{column}`").isNull()) for column in service.outputs}
+    modelled = {j.name: F.count_if(F.col(f"`{MODELLED}{j.name}`")) for j in service.joins}
+    counted = joined.agg(
+        F.count(F.lit(1)).alias("rows"), *[c.alias(n) for n, c in nulls.items()], *[c.alias(f"{MODELLED}{n}") for n, c in modelled.items()]
+    )
+    row = counted.first()
+    assert row is not None
+    return {
+        "name": request.name,
+        "service": service.name,
+        "version": service.version,
+        "mode": request.mode,
+        "label": None if request.label is None else {"column": request.label.column, "horizon": request.label.horizon},
+        "rows": row["rows"],
+        "spine": {
+            "source": spine.source,
+            "event_timestamp": spine.at,
+            "first": iso(instant(summary["first"])),
+            "last": iso(instant(summary["last"])),
+            "checksum": f"{summary['xor'] & (2**64 - 1):016x}{summary['sum']:x}",
+        },
+        "groups": {
+            name: {
+                "generation": published[name].generation,
+                "publishes": len({p.publish_id for p in publishes}),
+                "intervals": len(publishes),
+            }
+            for name, publishes in used.items()
+        },
+        "values_on_modelled_times": {name: row[f"{MODELLED}{name}"] for name in modelled},
+        "nulls": {column: row[column] for column in nulls},
+        "assumed_always_known": sorted({j.group.name for j in service.joins if isinstance(j.group, SnapshotGroup)}),
+    }
+
+
+def _manifest(file: Path) -> dict[str, object] | None:
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return held if isinstance(held, dict) else None
