@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-STAMP := .venv/.ready-$(shell cat requirements.lock setup.cfg docker/environment | cksum | tr ' ' -)
+STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
 .PHONY: help env demo test check bench lock
 
