@@ -1,0 +1,334 @@
+"""How a row and an epoch record look in the online store: bytes, with no store and no clock behind them.
+
+A row is a valid protobuf message, written field by field in one order, so that equal rows are equal bytes:
+
+    sfixed64 event_timestamp = 1   microseconds since 1970
+    sfixed64 empties_at = 2        microseconds since 1970, or -2^63 for none
+    fixed64  epoch = 3             the sync that wrote the row
+    fixed32  schema = 4            which columns follow
+    fixed32  flags = 5             1 held, 2 tombstone
+    bytes    nulls = 6             bit i set: column i is null
+    repeated double   doubles = 7  [packed]
+    repeated sfixed64 integers = 8 [packed]  int64, boolean, date (days since 1970), timestamp (microseconds since 1970)
+    repeated string   texts = 9    string, decimal
+
+A null is stored as zero or the empty text. What has a fixed size comes first, so every offset but those of texts is constant per schema.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+Value: TypeAlias = bool | int | float | str | None
+Columns: TypeAlias = tuple[tuple[str, str], ...]
+Kind = Literal["windowed", "observation", "static"]
+
+EPOCH_START, EPOCH_END = 18, 27
+"""Where the epoch field lies in every row, tag included: the store compares it there."""
+
+_NEVER = -(2**63)
+_HELD, _TOMBSTONE = 1, 2
+_MOST_EPOCHS = 2**53
+_HEADER = struct.Struct("<sqsqsQsIsI")
+_TAGS = (b"\x09", b"\x11", b"\x19", b"\x25", b"\x2d")
+_TEXT = 0x4A
+
+
+class CodecError(ValueError):
+    """Bytes that are no row of the schema, or values that can not become one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSchema:
+    """The columns of a group's packed rows, in order: names and Headwater types."""
+
+    columns: Columns
+
+    def __post_init__(self) -> None:
+        """Refuse no columns, a column twice, and types that have no form in bytes."""
+        object.__setattr__(self, "columns", tuple((name, kind) for name, kind in self.columns))
+        names = [name for name, _ in self.columns]
+        if not names or len(set(names)) < len(names):
+            raise CodecError(f"a row's schema has one or more columns, each once; this one has {names}")
+        for name, kind in self.columns:
+            if _section(kind) is None:
+                raise CodecError(f"column {name!r} is a {kind}, which can not be stored online")
+
+    @property
+    def number(self) -> int:
+        """What a row's bytes carry to name this schema: 32 bits of a hash."""
+        return _layout(self).number
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entity's newest row of a group. Times are microseconds since 1970, dates days since 1970, decimals text.
+
+    A held row was refused by the gate; a tombstone says that the entity has no row any more.
+    """
+
+    event_timestamp: int
+    empties_at: int | None
+    held: bool
+    tombstone: bool
+    epoch: int
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What is known online of a group: its newest finished sync, and which one has begun since.
+
+    `epoch` 0 says that none has finished yet. Rows of epochs before `begun` are refused by the store. Rows may have the schema of
+    `columns` or one of `also`. `coverage`, `ttl` and `synced_at` are microseconds; `empty` are the values of an entity without a live
+    row, one per column, as they are answered (a windowed group has them, no other).
+    """
+
+    project: str
+    group: str
+    generation: int
+    epoch: int
+    kind: Kind
+    columns: Columns
+    synced_at: int
+    coverage: int | None = None
+    ttl: int | None = None
+    empty: tuple[Value, ...] = ()
+    begun: int = 0
+    also: tuple[Columns, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a windowed group without its empty values, and empty values of another."""
+        if len(self.empty) != (len(self.columns) if self.kind == "windowed" else 0):
+            raise CodecError(
+                f"the epoch record of {self.group}, a {self.kind} group of {len(self.columns)} columns, has {len(self.empty)} empty values"
+            )
+
+    @property
+    def schemas(self) -> tuple[RowSchema, ...]:
+        """The schemas that the group's rows may have, the epoch's own first."""
+        return (RowSchema(self.columns), *(RowSchema(columns) for columns in self.also))
+
+
+def encode(schema: RowSchema, row: Row) -> bytes:
+    """The row's bytes; a value that its column can not hold is named."""
+    layout, values = _layout(schema), row.values
+    if len(values) != len(schema.columns):
+        raise CodecError(f"the row has {len(values)} values, its schema {len(schema.columns)} columns")
+    if not 0 <= row.epoch < _MOST_EPOCHS:
+        raise CodecError(f"{row.epoch} is no epoch; epochs count up from 1")
+    nulls = sum(1 << i for i, value in enumerate(values) if value is None) if None in values else 0
+    numbers: list[object] = [nulls.to_bytes(layout.nulls, "little")]
+    if layout.doubles:
+        numbers += (layout.doubles_head, *[0.0 if values[i] is None else values[i] for i in layout.doubles])
+    if layout.integers:
+        numbers += (layout.integers_head, *[values[i] or 0 for i in layout.integers])
+    flags = _HELD * row.held + _TOMBSTONE * row.tombstone
+    empties_at = _NEVER if row.empties_at is None else row.empties_at
+    try:
+        fixed = layout.fixed.pack(
+            b"\x09", row.event_timestamp, b"\x11", empties_at, b"\x19", row.epoch, b"\x25", layout.number, b"\x2d", flags,
+            layout.nulls_head, *numbers,
+        )  # fmt: skip
+        return b"".join((fixed, *[_packed_text(values[i] or "") for i in layout.texts])) if layout.texts else fixed
+    except (struct.error, OverflowError, AttributeError, UnicodeEncodeError):
+        raise CodecError(_misfit(schema, row)) from None
+
+
+def decode(schema: RowSchema, data: bytes) -> Row:
+    """The row that the bytes hold; anything that `encode` would not have written with this schema is a CodecError."""
+    if written_with(data) != schema.number:
+        raise CodecError("the row was written with another schema")
+    layout = _layout(schema)
+    if len(data) < layout.fixed.size:
+        raise CodecError(f"the row is cut off: {len(data)} bytes of at least {layout.fixed.size}")
+    fields = layout.fixed.unpack_from(data)
+    numbers = _numbers(layout, fields)
+    texts, end = _unpacked_texts(data, start=layout.fixed.size, count=len(layout.texts))
+    if end != len(data):
+        raise CodecError(f"{len(data) - end} bytes follow the row's last value")
+    flags, nulls = fields[9], int.from_bytes(fields[11], "little")
+    if flags > (_HELD | _TOMBSTONE) or nulls >> len(schema.columns):
+        raise CodecError("the row has flags or nulls that do not exist")
+    return Row(
+        event_timestamp=fields[1],
+        empties_at=None if fields[3] == _NEVER else fields[3],
+        held=bool(flags & _HELD),
+        tombstone=bool(flags & _TOMBSTONE),
+        epoch=fields[5],
+        values=_in_order(layout, (*numbers, *texts), nulls),
+    )
+
+
+def written_with(data: bytes) -> int:
+    """The number of the schema that a row was written with."""
+    if len(data) < _HEADER.size:
+        raise CodecError(f"{len(data)} bytes are no row")
+    fields = _HEADER.unpack_from(data)
+    if fields[::2] != _TAGS:
+        raise CodecError("the bytes are no row")
+    return int(fields[7])
+
+
+def same_content(a: bytes, b: bytes) -> bool:
+    """Whether two rows say the same, whichever epoch wrote them."""
+    return a[EPOCH_END:] == b[EPOCH_END:] and a[:EPOCH_START] == b[:EPOCH_START]
+
+
+def encode_epoch(record: EpochRecord) -> bytes:
+    """The epoch record as JSON; equal records are equal bytes."""
+    return json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_epoch(data: bytes) -> EpochRecord:
+    """The epoch record that the JSON holds."""
+    try:
+        fields = json.loads(data)
+        columns = _columns(fields.pop("columns"))
+        also = tuple(_columns(each) for each in fields.pop("also"))
+        return EpochRecord(columns=columns, also=also, empty=tuple(fields.pop("empty")), **fields)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CodecError(f"the store holds an epoch record that can not be read ({type(error).__name__}); sync the group again") from None
+
+
+# ------------------------------------------------------------------------------------------------------------------------ layout
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How rows of one schema lie in bytes: which columns are in which section, and the struct of everything of fixed size."""
+
+    number: int
+    fixed: struct.Struct
+    nulls: int
+    nulls_head: bytes
+    doubles: tuple[int, ...]
+    doubles_head: bytes
+    integers: tuple[int, ...]
+    integers_head: bytes
+    texts: tuple[int, ...]
+    booleans: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def _layout(schema: RowSchema) -> _Layout:
+    sections: dict[str | None, list[int]] = {"d": [], "q": [], "s": []}
+    for i, (_, kind) in enumerate(schema.columns):
+        sections[_section(kind)].append(i)
+    doubles, integers, texts = (tuple(sections[s]) for s in "dqs")
+    nulls = (len(schema.columns) + 7) // 8
+    heads = (_head(6, nulls), _head(7, 8 * len(doubles)), _head(8, 8 * len(integers)))
+    packed = [f"{len(head)}s{len(section)}{s}" for head, section, s in ((heads[1], doubles, "d"), (heads[2], integers, "q")) if section]
+    stored = (*doubles, *integers, *texts)
+    return _Layout(
+        number=int.from_bytes(hashlib.sha256(json.dumps(schema.columns).encode()).digest()[:4], "little"),
+        fixed=struct.Struct(f"{_HEADER.format}{len(heads[0])}s{nulls}s{''.join(packed)}"),
+        nulls=nulls,
+        nulls_head=heads[0],
+        doubles=doubles,
+        doubles_head=heads[1],
+        integers=integers,
+        integers_head=heads[2],
+        texts=texts,
+        booleans=tuple(i for i, (_, kind) in enumerate(schema.columns) if kind == "boolean"),
+        order=tuple(stored.index(i) for i in range(len(schema.columns))),
+    )
+
+
+def _section(kind: str) -> str | None:
+    if kind == "double":
+        return "d"
+    if kind in ("int64", "boolean", "date", "timestamp"):
+        return "q"
+    return "s" if kind == "string" or kind.startswith("decimal(") else None
+
+
+def _head(field: int, length: int) -> bytes:
+    return bytes([field << 3 | 2]) + _varint(length)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+# -------------------------------------------------------------------------------------------------------------------- the parts
+
+
+def _numbers(layout: _Layout, fields: tuple[object, ...]) -> tuple[Value, ...]:
+    """The doubles and integers among the fixed fields, after their tags were checked."""
+    expected, found, at = [layout.nulls_head], [fields[10]], 12
+    numbers: list[Any] = []
+    for head, section in ((layout.doubles_head, layout.doubles), (layout.integers_head, layout.integers)):
+        if section:
+            expected.append(head)
+            found.append(fields[at])
+            numbers += fields[at + 1 : at + 1 + len(section)]
+            at += 1 + len(section)
+    if expected != found:
+        raise CodecError("the row is damaged: its sections do not fit its schema")
+    return tuple(numbers)
+
+
+def _in_order(layout: _Layout, stored: Sequence[Value], nulls: int) -> tuple[Value, ...]:
+    values = [stored[i] for i in layout.order]
+    for i in layout.booleans:
+        values[i] = bool(values[i])
+    if nulls:
+        return tuple(None if nulls >> i & 1 else value for i, value in enumerate(values))
+    return tuple(values)
+
+
+def _packed_text(value: Any) -> bytes:
+    text: bytes = value.encode()
+    return b"\x4a" + _varint(len(text)) + text
+
+
+def _unpacked_texts(data: bytes, *, start: int, count: int) -> tuple[list[str], int]:
+    texts = []
+    try:
+        for _ in range(count):
+            if data[start] != _TEXT:
+                raise CodecError("the row is damaged: a text is missing")
+            length, start = _read_varint(data, start + 1)
+            texts.append(data[start : start + length].decode())
+            start += length
+    except (IndexError, UnicodeDecodeError):
+        raise CodecError("the row is damaged: a text is cut off or not UTF-8") from None
+    return texts, start
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while data[at] & 0x80:
+        number |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+    return number | data[at] << shift, at + 1
+
+
+def _misfit(schema: RowSchema, row: Row) -> str:
+    """Which value does not fit its column: found only after packing the row has failed."""
+    for (name, kind), value in zip(schema.columns, row.values, strict=True):
+        section = _section(kind)
+        try:
+            if section == "s":
+                _packed_text(value or "")
+            else:
+                struct.pack(f"<{section}", value or 0)
+        except (struct.error, OverflowError, AttributeError, UnicodeEncodeError):
+            return f"column {name!r} is a {kind} and can not hold {value!r}"
+    return f"the times {row.event_timestamp!r} and {row.empties_at!r} are not whole microseconds of 64 bits"
+
+
+def _columns(columns: Sequence[Sequence[str]]) -> Columns:
+    return tuple((name, kind) for name, kind in columns)

@@ -1,0 +1,160 @@
+"""The inner part of a sync: what is written, what is left alone, what is counted, and how Arrow becomes bytes."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from feature_definitions import layout
+from feature_definitions.intervals import micros
+from online_sync.codec import CodecError, EpochRecord, Row, RowSchema, decode
+from online_sync.push import PushSpec, push_batches, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from online_sync.store import Store
+
+AT = datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC)
+SPEC = PushSpec(
+    url="", project="shop", group="spend", generation=3, epoch=7, keys=("customer", "day"),
+    schema=RowSchema((
+        ("paid", "double"), ("count", "int64"), ("total", "decimal(20,8)"), ("first", "date"), ("last", "timestamp"), ("note", "string"),
+        ("active", "boolean"),
+    )),
+)  # fmt: skip
+COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
+    "customer": (pa.int64(), 42),
+    "day": (pa.date32(), date(2026, 1, 4)),
+    "event_timestamp": (pa.timestamp("us", tz="UTC"), AT),
+    "empties_at": (pa.timestamp("us", tz="UTC"), None),
+    "held": (pa.bool_(), False),
+    "retracted": (pa.bool_(), False),
+    "paid": (pa.float64(), 1.5),
+    "count": (pa.int64(), 3),
+    "total": (pa.decimal128(20, 8), Decimal("0.00000001")),
+    "first": (pa.date32(), date(1969, 12, 31)),
+    "last": (pa.timestamp("us", tz="UTC"), datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+    "note": (pa.string(), "é|"),
+    "active": (pa.bool_(), True),
+}
+
+
+def batch(*rows: Mapping[str, object], without: str = "") -> pa.RecordBatch:
+    """Rows like the one in COLUMNS, each with some values changed."""
+    names = [name for name in COLUMNS if name != without]
+    arrays = [pa.array([row.get(name, COLUMNS[name][1]) for row in rows], COLUMNS[name][0]) for name in names]
+    return pa.RecordBatch.from_arrays(arrays, names)
+
+
+def counted(batches: Any) -> dict[str, int]:
+    [counts] = [each.to_pylist() for each in batches]
+    found: dict[str, int] = counts[0]
+    return found
+
+
+@pytest.fixture
+def spec(url: str) -> PushSpec:
+    return replace(SPEC, url=url)
+
+
+def kept(store: Store, spec: PushSpec, *, customer: int = 42) -> Row | None:
+    data = store.mget([layout.row_key(spec.project, spec.group, spec.generation, layout.entity_text((customer, date(2026, 1, 4))))])[0]
+    return None if data is None else decode(spec.schema, data)
+
+
+def test_a_row_of_arrow_is_stored_exactly(store: Store, spec: PushSpec) -> None:
+    push = push_batches([batch({"empties_at": datetime(2026, 2, 1, tzinfo=UTC), "held": True})], spec)
+    assert counted(push) == {"rows": 1, "written": 1, "unchanged": 0, "tombstones": 0}
+    assert kept(store, spec) == Row(
+        event_timestamp=micros(AT), empties_at=micros(datetime(2026, 2, 1, tzinfo=UTC)), held=True, tombstone=False, epoch=7,
+        values=(1.5, 3, "0.00000001", -1, -1, "é|", True),
+    )  # fmt: skip
+
+
+def test_nulls_stay_nulls(store: Store, spec: PushSpec) -> None:
+    nothing = {name: None for name, _ in spec.schema.columns}
+    counted(push_batches([batch(nothing)], spec))
+    found = kept(store, spec)
+    assert found is not None
+    assert (found.empties_at, found.values) == (None, (None,) * 7)
+
+
+def test_only_rows_that_differ_are_written(store: Store, spec: PushSpec) -> None:
+    counted(push_batches([batch({}, {"customer": 2})], spec))
+    again = push_batches([batch({}, {"customer": 2, "paid": 9.0}, {"customer": 3})], replace(spec, epoch=8))
+    assert counted(again) == {"rows": 3, "written": 2, "unchanged": 1, "tombstones": 0}
+    same, other = kept(store, spec), kept(store, spec, customer=2)
+    assert same is not None
+    assert other is not None
+    assert (same.epoch, other.epoch) == (7, 8)
+
+
+def test_doing_it_twice_writes_nothing_more(spec: PushSpec) -> None:
+    counted(push_batches([batch({})], spec))
+    assert counted(push_batches([batch({})], spec))["unchanged"] == 1
+
+
+def test_a_retracted_row_becomes_a_tombstone(store: Store, spec: PushSpec) -> None:
+    counted(push_batches([batch({})], spec))
+    assert counted(push_batches([batch({"retracted": True})], spec)) == {"rows": 1, "written": 1, "unchanged": 0, "tombstones": 1}
+    found = kept(store, spec)
+    assert found is not None
+    assert found.tombstone
+
+
+def test_an_older_row_of_a_later_epoch_replaces_a_newer_one(store: Store, spec: PushSpec) -> None:
+    counted(push_batches([batch({})], spec))
+    counted(push_batches([batch({"event_timestamp": datetime(2025, 1, 1, tzinfo=UTC)})], replace(spec, epoch=8)))
+    found = kept(store, spec)
+    assert found is not None
+    assert found.event_timestamp == micros(datetime(2025, 1, 1, tzinfo=UTC))
+
+
+def test_rows_of_a_sync_that_was_overtaken_count_as_neither_written_nor_unchanged(store: Store, spec: PushSpec) -> None:
+    store.begin_epoch(
+        EpochRecord(project="shop", group="spend", generation=3, epoch=8, kind="static", columns=spec.schema.columns, synced_at=0)
+    )
+    assert counted(push_batches([batch({})], spec)) == {"rows": 1, "written": 0, "unchanged": 0, "tombstones": 0}
+
+
+def test_a_row_with_a_null_key_is_left_out(spec: PushSpec) -> None:
+    assert counted(push_batches([batch({"customer": None}, {"day": None}, {})], spec))["rows"] == 1
+
+
+def test_many_batches_of_any_size_are_counted_together(store: Store, spec: PushSpec) -> None:
+    batches = [batch(*[{"customer": i} for i in range(1203)]), batch({"customer": -1}), batch({})[:0]]
+    assert counted(push_batches(batches, spec)) == {"rows": 1204, "written": 1204, "unchanged": 0, "tombstones": 0}
+    assert all(kept(store, spec, customer=i) is not None for i in (-1, 0, 499, 500, 1202))
+
+
+def test_an_empty_partition_counts_nothing(spec: PushSpec) -> None:
+    assert counted(push_batches([], spec)) == {"rows": 0, "written": 0, "unchanged": 0, "tombstones": 0}
+
+
+@pytest.mark.parametrize("missing", ["customer", "event_timestamp", "held", "note"])
+def test_a_missing_column_is_named(spec: PushSpec, missing: str) -> None:
+    with pytest.raises(CodecError, match=f"no column '{missing}'"):
+        counted(push_batches([batch({}, without=missing)], spec))
+
+
+def test_a_row_without_time_is_refused(spec: PushSpec) -> None:
+    with pytest.raises(CodecError, match="no event_timestamp"):
+        counted(push_batches([batch({"event_timestamp": None})], spec))
+
+
+def test_the_spec_travels_without_showing_the_password(spec: PushSpec) -> None:
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert "redis://" not in repr(spec)
+
+
+def test_verify_counts_rows_that_are_missing_or_differ_but_not_other_epochs(spec: PushSpec) -> None:
+    counted(push_batches([batch({}, {"customer": 2})], spec))
+    found = verify([batch({}, {"customer": 2, "paid": 9.0}, {"customer": 3})], replace(spec, epoch=8))
+    assert counted(found) == {"rows": 3, "mismatches": 2}
