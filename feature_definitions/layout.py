@@ -51,7 +51,8 @@ def staging_folder(lake: str, publish_id: str) -> str:
 
 def entity_text(values: Iterable[object]) -> str:
     """Key values as one text that no other values give: escaped and joined by `|`; true and false are small, dates ISO."""
-    return "|".join(quote(str(v).lower() if isinstance(v, bool) else str(v), safe=" :-_.@/+,") for v in values)
+    texts = (str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+    return "|".join(quote(text, safe=" :-_.@/+,", errors="surrogatepass") for text in texts)
 
 
 def row_key(project: str, group: str, generation: int, entity: str) -> str:

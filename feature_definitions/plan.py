@@ -146,11 +146,11 @@ def materialize(
 
     A static group has no times: any range takes it in.
     """
+    timeless = isinstance(group, SnapshotGroup)
     due = tuple(
         s
         for s in found
-        if s.status in DUE
-        and (s.interval == ALWAYS or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end)))
+        if s.status in DUE and (timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end)))
     )
     return GroupPlan(group, generation, due)
 
