@@ -1,0 +1,170 @@
+"""The HTTP service over real sockets: answers, errors that name the field, and a store that goes away and comes back."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from online_sync import embedded
+from tests.serving.processes import Answer, Service, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ASKED = {"service": "by_customer", "entities": [{"customer_id": 42}, {"customer_id": 7}, {"customer_id": None}]}
+
+
+def test_features_are_answered_in_the_order_asked(service: Service) -> None:
+    answer = service.features(ASKED)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.body == {
+        "results": [
+            {
+                "entity": {"customer_id": 42},
+                "values": {"spend__paid_1d": 1.5},
+                "status": {"spend": "PRESENT"},
+                "event_timestamp": {"spend": "2026-01-05T00:00:00Z"},
+            },
+            {
+                "entity": {"customer_id": 7},
+                "values": {"spend__paid_1d": 0.0},
+                "status": {"spend": "NOT_FOUND"},
+                "event_timestamp": {"spend": None},
+            },
+            {
+                "entity": {"customer_id": None},
+                "values": {"spend__paid_1d": None},
+                "status": {"spend": "NOT_FOUND"},
+                "event_timestamp": {"spend": None},
+            },
+        ]
+    }
+
+
+def test_it_says_that_it_lives_and_is_ready(service: Service) -> None:
+    assert service.get("/healthz").body == {"status": "ok"}
+    assert service.get("/readyz").body == {"status": "ready", "services": ["by_customer"]}
+
+
+@pytest.mark.parametrize("name", ["nobody", "offline", 5, None])
+def test_an_unknown_service_is_told_which_there_are(service: Service, name: object) -> None:
+    assert_error(service.features({"service": name, "entities": [{"customer_id": 1}]}), 404, field="service", message="by_customer")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([], None),
+        ({"entities": []}, "service"),
+        ({"service": "by_customer"}, "entities"),
+        (ASKED | {"features": []}, "features"),
+        (ASKED | {"entities": []}, "entities"),
+        (ASKED | {"entities": [{"customer_id": "abc"}]}, "entities[0].customer_id"),
+        (ASKED | {"entities": [{"customer_id": 2**64}]}, "entities[0].customer_id"),
+        (ASKED | {"entities": [{"customer_id": 1}, {}]}, "entities[1].customer_id"),
+    ],
+)
+def test_a_bad_request_names_the_field(service: Service, body: object, field: str | None) -> None:
+    assert_error(service.features(body), 400, field=field, message=field or "object")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"service": NaN}', b"[" * 100_000, b'"\\ud800"'])
+def test_a_body_that_is_no_json_is_refused(service: Service, body: bytes) -> None:
+    assert_error(service.ask("POST", "/v1/features", body), 400, field=None, message="body")
+
+
+def test_a_body_of_a_mebibyte_is_the_longest(service: Service) -> None:
+    body = json.dumps(ASKED).encode()
+    assert service.ask("POST", "/v1/features", body.ljust(1024 * 1024)).status == 200
+    assert_error(service.ask("POST", "/v1/features", body.ljust(1024 * 1024 + 1)), 413, field=None, message="1,048,576")
+
+
+def test_a_long_body_that_does_not_announce_its_length_is_refused_too(service: Service) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection:
+        connection.request(
+            "POST", "/v1/features", iter([b" " * 700_000] * 2), encode_chunked=True, headers={"transfer-encoding": "chunked"}
+        )
+        assert connection.getresponse().status == 413
+
+
+def test_there_is_nothing_else(service: Service) -> None:
+    assert_error(service.get("/v1/nothing"), 404, field=None, message="/v1/features")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"), [("GET", "/v1/features", "POST"), ("POST", "/healthz", "GET"), ("PUT", "/readyz", "GET")]
+)
+def test_another_method_is_told_the_right_one(service: Service, method: str, path: str, allowed: str) -> None:
+    answer = service.ask(method, path)
+    assert_error(answer, 405, field=None, message=allowed)
+    assert answer.headers["allow"] == allowed
+
+
+def test_without_services_it_is_alive_but_not_ready(own_store: Path) -> None:
+    with serving(embedded.ensure(own_store), "none") as service:
+        assert service.get("/healthz").status == 200
+        assert_error(service.get("/readyz"), 503, field=None, message="no service is loaded")
+        assert_error(service.features(ASKED), 404, field="service", message="there are none")
+
+
+def test_it_starts_without_a_store_and_works_once_there_is_one(own_store: Path) -> None:
+    url = embedded.ensure(own_store)
+    embedded.stop(own_store)
+    with serving(url) as service:
+        assert_away(service)
+        assert embedded.ensure(own_store) == url
+        assert_back(service)
+
+
+def test_a_killed_store_is_a_503_within_a_second_and_forgotten_when_it_is_back(own_store: Path) -> None:
+    url = embedded.ensure(own_store)
+    with serving(url) as service:
+        assert_back(service)
+        os.kill(int((own_store / "valkey.pid").read_text()), signal.SIGKILL)
+        assert_away(service)
+        assert embedded.ensure(own_store) == url
+        assert_back(service)
+
+
+def test_a_store_that_hangs_is_a_503_within_a_second_and_forgotten_when_it_goes_on(own_store: Path) -> None:
+    with serving(embedded.ensure(own_store)) as service:
+        assert_back(service)
+        number = int((own_store / "valkey.pid").read_text())
+        os.kill(number, signal.SIGSTOP)
+        try:
+            assert_away(service)
+        finally:
+            os.kill(number, signal.SIGCONT)
+        assert_back(service)
+
+
+def assert_error(answer: Answer, status: int, *, field: str | None, message: str) -> None:
+    assert answer.status == status
+    assert set(answer.body) == {"error"}
+    assert answer.body["error"]["field"] == field
+    assert message in answer.body["error"]["message"]
+
+
+def assert_away(service: Service) -> None:
+    """Twice, since the first request after a loss takes another way than those that follow."""
+    for _ in range(2):
+        for ask in (lambda: service.features(ASKED), lambda: service.get("/readyz")):
+            start = time.monotonic()
+            answer = ask()
+            assert time.monotonic() - start < 1
+            assert_error(answer, 503, field=None, message="the online store at 127.0.0.1:")
+            assert answer.headers["retry-after"] == "1"
+        assert service.get("/healthz").status == 200
+
+
+def assert_back(service: Service) -> None:
+    assert service.get("/readyz").status == 200
+    assert service.features(ASKED).body["results"][0]["status"] == {"spend": "PRESENT"}

@@ -1,0 +1,41 @@
+"""The running process: it tells its port, ends well when asked, and says why it can not start."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from online_sync import embedded
+from online_sync.store import AsyncStore
+from serving.app import App
+from serving.server import CannotListen, run
+from tests.serving.processes import serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(own_store: Path, number: signal.Signals) -> None:
+    with serving(embedded.ensure(own_store)) as service:
+        assert service.get("/healthz").status == 200
+        service.process.send_signal(number)
+        assert service.process.wait(timeout=10) == 0
+
+
+def test_a_signal_that_comes_at_once_is_not_lost(own_store: Path) -> None:
+    with serving(embedded.ensure(own_store)) as service:
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(timeout=10) == 0
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    app = App({}, project="shop", store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{port} can not be served from"):
+            run(app, ready=lambda _: pytest.fail("it says that it serves"), port=port)
