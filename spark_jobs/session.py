@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -199,9 +200,8 @@ def _fetch(work: Path) -> Path:
     nothing = work / "nothing.py"
     nothing.touch()
     environment = {**os.environ, **_spark_environment(), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    environment["JDK_JAVA_OPTIONS"] = " ".join(
-        (environment.get("JDK_JAVA_OPTIONS", ""), f"-Duser.home={work}", *_network_options())
-    ).strip()
+    options = map(shlex.quote, (f"-Duser.home={work}", *_network_options()))
+    environment["JDK_JAVA_OPTIONS"] = " ".join((environment.get("JDK_JAVA_OPTIONS", ""), *options)).strip()
     command: list[str | Path] = [
         *(Path(environment["SPARK_HOME"]) / "bin" / "spark-submit", "--master", "local"),
         *("--packages", DELTA, "--exclude-packages", ALREADY_IN_SPARK, "--conf", f"spark.jars.ivy={work}/ivy", nothing),
@@ -209,12 +209,23 @@ def _fetch(work: Path) -> Path:
     run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     fetched = work / "ivy" / "jars"
     if len(_jars(fetched)) != JARS:
-        reasons = [line.strip() for line in run.stderr.splitlines() if re.search(r"not found|ERROR|Exception|unresolved", line)]
+        log = work.parent / "fetch.log"
+        # Java repeats its options there, with the proxy's password among them.
+        lines = [line.strip() for line in run.stderr.splitlines() if line.strip() and "JDK_JAVA_OPTIONS" not in line]
+        log.write_text("\n".join(lines), encoding="utf-8")
         raise JarsMissing(
-            f"{DELTA} could not be fetched ({reasons[0] if reasons else 'no reason given'}): connect this machine to the Maven registry,"
+            f"{DELTA} could not be fetched ({_reason(lines)}; all of it: {log}): connect this machine to the Maven registry,"
             " set https_proxy, or point DEFAULT_ARTIFACT_REPOSITORY at a mirror."
         )
     return fetched
+
+
+def _reason(lines: Sequence[str]) -> str:
+    for tell_tale in (r"Server access|java\.net\.|javax\.net\.|Host .* not found", r"module not found", r"Exception|[Ee]rror"):
+        for line in lines:
+            if re.search(tell_tale, line):
+                return line
+    return lines[-1] if lines else "no reason given"
 
 
 def _network_options() -> list[str]:
