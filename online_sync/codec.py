@@ -19,7 +19,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -44,9 +44,13 @@ class CodecError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RowSchema:
-    """The columns of a group's packed rows, in order: names and Headwater types."""
+    """The columns of a group's packed rows, in order: names and Headwater types.
+
+    `number` is what a row's bytes carry to name its schema: 32 bits of a hash.
+    """
 
     columns: Columns
+    number: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse no columns, a column twice, and types that have no form in bytes."""
@@ -57,11 +61,12 @@ class RowSchema:
         for name, kind in self.columns:
             if _section(kind) is None:
                 raise CodecError(f"column {name!r} is a {kind}, which can not be stored online")
+        digest = hashlib.sha256(json.dumps(self.columns).encode()).digest()
+        object.__setattr__(self, "number", int.from_bytes(digest[:4], "little"))
 
-    @property
-    def number(self) -> int:
-        """What a row's bytes carry to name this schema: 32 bits of a hash."""
-        return _layout(self).number
+    def __hash__(self) -> int:
+        """The number, so that looking a schema up does not cost a walk over its columns."""
+        return self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ def encode(schema: RowSchema, row: Row) -> bytes:
     empties_at = _NEVER if row.empties_at is None else row.empties_at
     try:
         fixed = layout.fixed.pack(
-            b"\x09", row.event_timestamp, b"\x11", empties_at, b"\x19", row.epoch, b"\x25", layout.number, b"\x2d", flags,
+            b"\x09", row.event_timestamp, b"\x11", empties_at, b"\x19", row.epoch, b"\x25", schema.number, b"\x2d", flags,
             layout.nulls_head, *numbers,
         )  # fmt: skip
         return b"".join((fixed, *[_packed_text(values[i] or "") for i in layout.texts])) if layout.texts else fixed
@@ -202,7 +207,6 @@ def decode_epoch(data: bytes) -> EpochRecord:
 class _Layout:
     """How rows of one schema lie in bytes: which columns are in which section, and the struct of everything of fixed size."""
 
-    number: int
     fixed: struct.Struct
     nulls: int
     nulls_head: bytes
@@ -226,7 +230,6 @@ def _layout(schema: RowSchema) -> _Layout:
     packed = [f"{len(head)}s{len(section)}{s}" for head, section, s in ((heads[1], doubles, "d"), (heads[2], integers, "q")) if section]
     stored = (*doubles, *integers, *texts)
     return _Layout(
-        number=int.from_bytes(hashlib.sha256(json.dumps(schema.columns).encode()).digest()[:4], "little"),
         fixed=struct.Struct(f"{_HEADER.format}{len(heads[0])}s{nulls}s{''.join(packed)}"),
         nulls=nulls,
         nulls_head=heads[0],

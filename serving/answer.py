@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypedDict, assert_never
 
 from feature_definitions import FeatureGroup, FeatureService, Join, ObservationGroup, SnapshotGroup, WindowedGroup, layout
 from feature_definitions.intervals import EPOCH, instant, iso, micros
-from online_sync.codec import CodecError, EpochRecord, Kind, Row, RowSchema, Value, decode, decode_epoch, written_with
+from online_sync.codec import CodecError, Columns, EpochRecord, Kind, Row, RowSchema, Value, decode, decode_epoch, written_with
 
 MOST_ENTITIES = 1000
 PRESENT, EMPTY, EXPIRED, NOT_FOUND, HELD = "PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD"
@@ -111,11 +111,15 @@ def answer(
     """The results in the order asked, from the values of `read_keys` with the records' generations."""
     at = micros(now)
     rows = iter(stored[len(plan.groups) :])
+    shapes = {join.name: _shapes(records[join.group], join) for join in plan.joins if join.group in records}
     results = []
     for entity in entities:
         result = Result(entity=entity, values={}, status={}, event_timestamp={})
         for join in plan.joins:
-            found = _judged(join, records[join.group], next(rows), at) if _has_row(join, entity, records) else _unread(join, entity)
+            if _has_row(join, entity, records):
+                found = _judged(records[join.group], shapes[join.name], next(rows), at)
+            else:
+                found = _unread(join, entity)
             result["values"].update(zip(join.outputs, found.values, strict=True))
             result["status"][join.name] = found.status
             result["event_timestamp"][join.name] = found.event_timestamp
@@ -233,6 +237,54 @@ def _example(keys: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'"{key}": {shown.get(kind, chr(34) + "..." + chr(34))}' for key, kind in keys.items()) + "}"
 
 
+# ------------------------------------------------------------------------------------------------------------------------ shapes
+
+_OWN = -1
+"""Under which the shape of the epoch's own schema is found, beside its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Where the columns that a join asks for lie in rows of a schema (None: not there yet), and which of them are times."""
+
+    schema: RowSchema
+    places: tuple[int | None, ...]
+    times: tuple[tuple[int, str], ...]
+
+    def picked(self, values: Sequence[Value]) -> list[Value]:
+        return [None if place is None else values[place] for place in self.places]
+
+    def shown(self, values: Sequence[Value]) -> list[Value]:
+        picked = self.picked(values)
+        for at, kind in self.times:
+            value: Any = picked[at]
+            if value is not None:
+                picked[at] = _time(value) if kind == "timestamp" else (EPOCH.date() + timedelta(days=value)).isoformat()
+        return picked
+
+
+def _shapes(record: EpochRecord, join: JoinPlan) -> Mapping[int, _Shape]:
+    return _shapes_of(record.columns, record.also, join.columns)
+
+
+@lru_cache(maxsize=1024)
+def _shapes_of(columns: Columns, also: tuple[Columns, ...], asked: tuple[str, ...]) -> Mapping[int, _Shape]:
+    own, *others = (_shape(RowSchema(each), asked) for each in (columns, *also))
+    return {_OWN: own, **{shape.schema.number: shape for shape in (*others, own)}}
+
+
+def _shape(schema: RowSchema, asked: tuple[str, ...]) -> _Shape:
+    places = {name: i for i, (name, _) in enumerate(schema.columns)}
+    kinds = dict(schema.columns)
+    times = tuple((i, kinds[column]) for i, column in enumerate(asked) if kinds.get(column) in ("date", "timestamp"))
+    return _Shape(schema, tuple(places.get(column) for column in asked), times)
+
+
+@lru_cache(maxsize=4096)
+def _time(microseconds: int) -> str:
+    return iso(instant(microseconds))
+
+
 # ---------------------------------------------------------------------------------------------------------------------- one join
 
 
@@ -257,25 +309,26 @@ def _unread(join: JoinPlan, entity: Entity) -> _Found:
     return _Found(EXPIRED if expired else NOT_FOUND, (None,) * len(join.columns))
 
 
-def _judged(join: JoinPlan, record: EpochRecord, data: bytes | None, now: int) -> _Found:
-    schema, row = _row(record, data)
+def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None, now: int) -> _Found:
+    shape, row = _row(record, shapes, data)
     status = _status(record, row, now)
-    values: Sequence[Value] = (None,) * len(join.columns)
+    values: Sequence[Value] = (None,) * len(shape.places)
     if row is not None and status == PRESENT:
-        values = _picked(schema, join.columns, row.values)
+        values = shape.shown(row.values)
     elif record.kind == "windowed" and status in (EMPTY, NOT_FOUND):
-        values = [None if place is None else record.empty[place] for place, _ in _places(record.schemas[0], join.columns)]
-    return _Found(status, values, None if row is None else iso(instant(row.event_timestamp)))
+        values = shapes[_OWN].picked(record.empty)
+    return _Found(status, values, None if row is None else _time(row.event_timestamp))
 
 
-def _row(record: EpochRecord, data: bytes | None) -> tuple[RowSchema, Row | None]:
-    """The live row and its schema; a tombstone is no row."""
-    number = None if data is None else written_with(data)
-    for schema in record.schemas:
-        if data is None or schema.number == number:
-            row = None if data is None else decode(schema, data)
-            return schema, None if row is None or row.tombstone else row
-    raise CodecError(f"the store holds a row of {record.group} with columns that its epoch record does not name; sync the group again")
+def _row(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None) -> tuple[_Shape, Row | None]:
+    """The live row and its shape; a tombstone is no row."""
+    if data is None:
+        return shapes[_OWN], None
+    shape = shapes.get(written_with(data))
+    if shape is None:
+        raise CodecError(f"the store holds a row of {record.group} with columns that its epoch record does not name; sync the group again")
+    row = decode(shape.schema, data)
+    return shape, None if row.tombstone else row
 
 
 def _status(record: EpochRecord, row: Row | None, now: int) -> str:
@@ -297,25 +350,6 @@ def _status(record: EpochRecord, row: Row | None, now: int) -> str:
         return HELD
     empty = record.kind == "windowed" and row.empties_at is not None and row.empties_at <= since
     return EMPTY if empty else PRESENT
-
-
-def _picked(schema: RowSchema, columns: tuple[str, ...], values: Sequence[Value]) -> list[Value]:
-    """The columns asked for, as JSON shows them; one that the row does not have yet is null."""
-    picked: list[Value] = []
-    for place, kind in _places(schema, columns):
-        value = None if place is None else values[place]
-        picked.append(value if value is None or kind not in ("date", "timestamp") else _shown_time(kind, value))
-    return picked
-
-
-@lru_cache(maxsize=1024)
-def _places(schema: RowSchema, columns: tuple[str, ...]) -> tuple[tuple[int | None, str], ...]:
-    places = {name: (i, kind) for i, (name, kind) in enumerate(schema.columns)}
-    return tuple(places.get(column, (None, "")) for column in columns)
-
-
-def _shown_time(kind: str, value: Any) -> str:
-    return iso(instant(value)) if kind == "timestamp" else (EPOCH.date() + timedelta(days=value)).isoformat()
 
 
 @lru_cache(maxsize=1024)
