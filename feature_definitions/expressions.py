@@ -164,10 +164,23 @@ def output_types(group: FeatureGroup) -> dict[str, str]:
     for feature in group.features:
         match feature:
             case Feature():
-                types |= dict.fromkeys(feature.columns, _aggregated(feature, declared))
+                types |= dict.fromkeys(feature.columns, feature_type(feature, declared))
             case Derived():
                 types[feature.name] = type_of(feature.expression, types)
     return types
+
+
+def feature_type(feature: Feature, columns: Mapping[str, str]) -> str:
+    """The type of a feature's columns, from those of its source."""
+    if feature.of is None or feature.aggregation in ("count", "count_distinct"):
+        return "int64"
+    if feature.aggregation in ("mean", "stddev"):
+        return "double"
+    kind = type_of(feature.of, columns)
+    if feature.aggregation == "sum" and kind.startswith("decimal"):
+        digits, scale = _digits(kind)
+        return _decimal(min(38, digits + 10), scale)
+    return kind
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -180,18 +193,6 @@ def closest(name: str, known: Iterable[str]) -> str:
 def is_number(kind: str) -> bool:
     """Whether a type is one of numbers."""
     return kind in ("int64", "double") or kind.startswith("decimal")
-
-
-def _aggregated(feature: Feature, columns: Mapping[str, str]) -> str:
-    if feature.of is None or feature.aggregation in ("count", "count_distinct"):
-        return "int64"
-    if feature.aggregation in ("mean", "stddev"):
-        return "double"
-    kind = type_of(feature.of, columns)
-    if feature.aggregation == "sum" and kind.startswith("decimal"):
-        digits, scale = _digits(kind)
-        return _decimal(min(38, digits + 10), scale)
-    return kind
 
 
 # ---------------------------------------------------------------------------------------------------------------------- parsing

@@ -121,7 +121,7 @@ class Entity:
         for key, kind in self.keys.items():
             if kind not in ("string", "int64", "date", "boolean"):
                 raise DefinitionError(f"entity {self.name}: its key {key!r} is a {kind}; a key is a string, int64, date or boolean")
-            if key in RESERVED:
+            if key.lower() in RESERVED:
                 raise DefinitionError(f"entity {self.name}: {key!r} is a column of every feature table; name the key differently")
         object.__setattr__(self, "keys", _typed(self.keys))
 
@@ -747,8 +747,9 @@ def _check_observed(group: ObservationGroup | SnapshotGroup) -> None:
 def _check_outputs(group: FeatureGroup) -> None:
     where = f"group {group.name}"
     _check_unique(where, [*group.outputs], "output column", "rename one of the features")
+    taken = {*RESERVED, *(key.lower() for key in group.entity.keys)}
     for name in group.outputs:
-        if name in RESERVED or name in group.entity.keys:
+        if name.lower() in taken:
             raise DefinitionError(f"{where}: the output column {name!r} is already a key or a column of every feature table; rename it")
 
 
