@@ -150,7 +150,7 @@ class Store:
 
 
 class AsyncStore:
-    """The online store as serving reads it; every call ends within `patience` and the time to connect, well below a second."""
+    """The online store as serving reads it; every call ends within `patience` seconds, connecting included."""
 
     def __init__(self, url: str, *, patience: float = _PATIENCE) -> None:
         """Remember the address; the first call connects."""
@@ -161,7 +161,7 @@ class AsyncStore:
             )
         self._client = redis.asyncio.Redis(connection_pool=pool)
         self.address = _address(pool.connection_kwargs)
-        self._patience = patience + _CONNECT
+        self._patience = patience
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
