@@ -12,7 +12,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself uses what Python and others deprecate
     import great_expectations as gx
     from great_expectations.core import ExpectationSuite
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import Batch
 
 from expectations.suite import Check, Verdict, gx_expectations
@@ -96,9 +96,10 @@ def _validate(profile: pd.DataFrame, checks: Sequence[Check], result_format: dic
 
 def _batch(profile: pd.DataFrame) -> Batch:
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    context = gx.get_context(mode="ephemeral")
-    context.enable_analytics(enable=False)
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(), analytics_enabled=False, progress_bars=ProgressBarsConfig(globally=False)
+    )
+    context = gx.get_context(mode="ephemeral", project_config=config)
     asset = context.data_sources.add_pandas("profile").add_dataframe_asset("profile")
     return asset.add_batch_definition_whole_dataframe("profile").get_batch({"dataframe": profile})
 
