@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from feature_registry.registry import Registry
     from serving.answer import Result
-    from spark_jobs.materialize import GroupResult, Offline
+    from spark_jobs.materialize import GroupResult
     from spark_jobs.point_in_time import Published
+    from spark_jobs.publish import Offline
     from spark_jobs.sources import IngestReport, Place
     from spark_jobs.training_set import Built, Request, Spine
 
@@ -38,6 +39,10 @@ Say = Callable[[str], None]
 
 class Unknown(ValueError):
     """A name that the catalog does not have."""
+
+
+class InputRefused(ValueError):
+    """A frame or a spine that can not be read."""
 
 
 def open(
@@ -51,6 +56,13 @@ def open(
 
     found = settings.load(Path(path))
     return Project(found, checked(found.catalog), say, clock)
+
+
+def main() -> None:
+    """The `headwater` command."""
+    import headwater_command
+
+    headwater_command.main()
 
 
 @dataclass
@@ -108,8 +120,7 @@ class Project:
         plan.check_range(chosen, start=_instant(start), end=_instant(end), now=self.clock())
         for group in chosen:
             self._recover(group)
-        run_id = f"run-{secrets.token_hex(6)}"
-        return tuple(self._materialize(work, run_id) for work in self.plan(*groups, start=start, end=end))
+        return tuple(self._materialize(work) for work in self.plan(*groups, start=start, end=end))
 
     def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
         """The state of every interval, from the first event to the newest sealed one, with reasons."""
@@ -223,7 +234,7 @@ class Project:
 
     @property
     def _offline(self) -> "Offline":
-        from spark_jobs.materialize import Offline
+        from spark_jobs.publish import Offline
 
         return Offline(self._spark, self.settings.lake, self._registry, self.clock)
 
@@ -259,18 +270,18 @@ class Project:
         revisions = self._registry.revisions(group.source.name)
         return number, plan.statuses(group, generation=number, entries=entries, revisions=revisions, now=now)
 
-    def _materialize(self, work: GroupPlan, run_id: str) -> "GroupResult":
+    def _materialize(self, work: GroupPlan) -> "GroupResult":
         from spark_jobs import materialize, windows
 
         if not work.due:
-            return materialize.GroupResult(work.group.name, work.generation, 0, (), 0, None, 0.0)
+            return materialize.GroupResult(work.group.name, work.generation)
         from expectations import adapter
 
         def say(what: str) -> None:
             self.say(f"{work.group.name}: {what}")
 
         meaning = windows.meaning_of(work.group)
-        result = materialize.run(work, offline=self._offline, meaning=meaning, judge=adapter.judge, run_id=run_id, say=say)
+        result = materialize.run(work, offline=self._offline, meaning=meaning, judge=adapter.judge, say=say)
         self._promote(work.group, work.generation)
         return result
 
@@ -398,7 +409,7 @@ def _arrow(frame: object) -> "pa.Table":
         return pa.Table.from_batches([frame])
     if isinstance(frame, pa.Table):
         return frame
-    raise TypeError(f"a frame is a pandas DataFrame or an Arrow table, not a {type(frame).__name__}")
+    raise InputRefused(f"a frame is a pandas DataFrame or an Arrow table, not a {type(frame).__name__}")
 
 
 def _loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":
@@ -409,7 +420,7 @@ def _loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":
 
     found = Path(path) if Path(path).exists() else root / path
     if not found.exists():
-        raise FileNotFoundError(f"there is no spine at {path}; give a CSV, Parquet or Delta path")
+        raise InputRefused(f"there is no spine at {path}; give a CSV, Parquet or Delta path")
     try:
         if found.is_dir():
             from spark_jobs import tables
@@ -417,4 +428,4 @@ def _loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":
             return tables.load(str(found))
         return pa.csv.read_csv(found) if found.suffix == ".csv" else pa.parquet.read_table(found)
     except pa.ArrowException as error:
-        raise plan.RangeError(f"the spine {path} can not be read: {error}") from None
+        raise InputRefused(f"the spine {path} can not be read: {error}") from None

@@ -32,6 +32,11 @@ def columns(group: FeatureGroup) -> dict[str, str]:
     return hashes
 
 
+def meaning(fingerprint: str) -> str:
+    """What a fingerprint says of the definition alone, whichever engine computed it."""
+    return fingerprint.partition(".")[2]
+
+
 def gate(group: FeatureGroup) -> str:
     """The fingerprint of everything that a group's gate expects."""
     features = group.features if isinstance(group, WindowedGroup) else ()
@@ -52,5 +57,5 @@ def _expectations(expectations: tuple[Expectation, ...]) -> list[list[object]]:
 
 
 def _hash(*parts: object) -> str:
-    text = json.dumps([ENGINE, *parts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return f"{ENGINE}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from feature_definitions import fingerprint
@@ -87,7 +87,7 @@ def target_generation(group: FeatureGroup, generations: Sequence[Generation]) ->
     """
     wanted = fingerprint.columns(group)
     for generation in sorted(generations, key=lambda g: g.number, reverse=True):
-        if all(wanted.get(column) == held for column, held in generation.features.items()):
+        if all(fingerprint.meaning(wanted.get(column, "")) == fingerprint.meaning(held) for column, held in generation.features.items()):
             return generation.number, wanted
     return max((g.number for g in generations), default=0) + 1, wanted
 
@@ -178,14 +178,16 @@ def covers(target: Sequence[IntervalStatus], old: Sequence[Interval]) -> bool:
     return all(interval in ready for interval in old)
 
 
-def basis(generation: Generation | None, interval: Interval, *, published_before: bool) -> Literal["OBSERVED", "MODELLED"]:
+def basis(
+    group: FeatureGroup, generation: Generation | None, interval: Interval, *, published_before: bool
+) -> Literal["OBSERVED", "MODELLED"]:
     """Whether a publish of an interval is history that the platform did not live through (MODELLED) or was observed as it came.
 
-    History is what ended before the generation's first commit, the first time that it is published; every correction is OBSERVED.
+    History is what was sealed by the generation's first commit, the first time that it is published; every correction is OBSERVED.
     """
     if published_before:
         return "OBSERVED"
-    if generation is None or generation.first_published_at is None or interval.end <= generation.first_published_at:
+    if generation is None or generation.first_published_at is None or _sealed_at(group, interval) <= generation.first_published_at:
         return "MODELLED"
     return "OBSERVED"
 
@@ -197,9 +199,8 @@ def modelled_from(group: FeatureGroup, interval: Interval) -> datetime:
     return interval.end + duration(group.publish_delay)
 
 
-def empties_at(newest_tile: datetime, *, longest: timedelta, cadence: timedelta) -> datetime:
-    """The first grid time at which all windows are empty if nothing came after the tile `[newest_tile, newest_tile + cadence)`."""
-    return newest_tile + longest + cadence
+def _sealed_at(group: FeatureGroup, interval: Interval) -> datetime:
+    return interval.end + duration(group.source.ready_after)
 
 
 def _status(
@@ -231,10 +232,10 @@ def _status(
 
 def _changed_data(group: FeatureGroup, interval: Interval, entry: LedgerEntry, newer: Sequence[Revision]) -> tuple[str, ...]:
     read = inputs(group, interval)
-    late = [r for r in newer if r.revision > entry.revision and r.first < read.end and r.end > read.start]
+    late = [r for r in newer if r.first < read.end and r.end > read.start and r.revision > entry.revision]
     if not late:
         return ()
-    last = late[-1]
+    last = max(late, key=lambda r: r.revision)
     span = f"{iso(min(r.first for r in late))} to {iso(max(r.end for r in late) - MICROSECOND)}"
     return (f"{group.source.name} changed from {span} (revision {last.revision}; this was computed from {entry.revision})",)
 

@@ -58,7 +58,7 @@ def as_of(published: Published, clock: Clock, *, spark: SparkSession, columns: S
     rows = _fields(tables.read(spark, current), published, columns)
     at = F.col(_AT) + (1 if clock.strict and isinstance(published.group, ObservationGroup) else 0)
     if clock.mode == "event_time":
-        return _versions(rows.withColumn(VISIBLE, at).withColumn("modelled", F.lit(value=False)), published, columns)
+        return _versions(rows.withColumn(VISIBLE, at).withColumn("modelled", F.lit(False)), published, columns)
     history = layout.history_table(published.lake, published.group.name, published.generation)
     replaced = tables.exists(history)
     if replaced:
@@ -121,7 +121,7 @@ def join(spine: DataFrame, wanted: Join, published: Published, clock: Clock, *, 
     if isinstance(published.group, WindowedGroup):
         matched = _with_coverage(matched, coverage(published, clock), at, spark)
     values = _values(wanted, published, at, spark)
-    modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(value=False)).alias(f"{MODELLED}{wanted.name}")
+    modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(False)).alias(f"{MODELLED}{wanted.name}")
     return matched.select(*[f"`{name}`" for name in spine.columns], *values, modelled)
 
 
@@ -141,7 +141,7 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
             start = at
     kinds = {column: tables.spark_type(published.meaning.types[column]) for column in columns}
     values = [(F.col(f"`{c}`") if c in have else F.lit(None)).cast(kind).alias(c) for c, kind in kinds.items()]
-    retracted = F.col("retracted") if "retracted" in have else F.lit(value=False)
+    retracted = F.col("retracted") if "retracted" in have else F.lit(False)
     return rows.select(
         *[f"`{key}`" for key in group.entity.keys],
         at.alias(_AT),
@@ -265,7 +265,7 @@ def _with_coverage(spine: DataFrame, steps: Sequence[tuple[int, int]], at: str, 
 
 def _values(wanted: Join, published: Published, at: str, spark: SparkSession) -> list[Column]:
     group, best, time = published.group, F.col(BEST), F.unix_micros(f"`{at}`")
-    keyed = F.lit(value=True)
+    keyed = F.lit(True)
     for key in wanted.keys:
         keyed = keyed & F.col(f"`{key}`").isNotNull()
     there = best.isNotNull() & ~best["retracted"]
@@ -274,7 +274,7 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
             fresh = keyed & (time - F.col(_COVERED) <= micros_of(duration(str(group.ttl))))
             live = there & ~best["held"] & (best["empties_at"] > F.col(_COVERED))
             empty = empty_values(group, spark, published.meaning)
-            unheld = ~(there & F.coalesce(best["held"], F.lit(value=False)))
+            unheld = ~(there & F.coalesce(best["held"], F.lit(False)))
             return [
                 F.when(fresh & live, best[c])
                 .when(fresh & unheld, F.lit(empty[c]).cast(tables.spark_type(published.meaning.types[c])))

@@ -193,7 +193,7 @@ def _reader(shapes: Mapping[str, Shape]) -> Callable[[Iterator[pa.RecordBatch]],
 
 def _failed(expectation: Expectation) -> Column:
     sql = str(expectation.arguments[0])
-    bad = F.expr(f"NOT ({expressions.spark_sql(sql)})") if expectation.severity == "critical" else F.lit(value=False)
+    bad = F.expr(f"NOT ({expressions.spark_sql(sql)})") if expectation.severity == "critical" else F.lit(False)
     return F.when(bad, F.lit(f"expected {sql}"))
 
 
@@ -288,7 +288,7 @@ def _update(spark: SparkSession, parsed: DataFrame, source: Source, place: Place
 def _judged(rows: DataFrame, source: Source) -> DataFrame:
     """The rows with `_hw_live`: per id the newest `arrived_at`, then the newest ingest, then the latest line."""
     if not source.id:
-        return rows.withColumn(LIVE, F.lit(value=True))
+        return rows.withColumn(LIVE, F.lit(True))
     newest = [F.col(f"`{source.arrived_at}`").desc_nulls_last()] if source.arrived_at else []
     order = [*newest, F.col(INGEST).desc(), F.col(FILE).desc(), F.col(LINE).desc()]
     window = Window.partitionBy(*[f"`{name}`" for name in source.id]).orderBy(*order)

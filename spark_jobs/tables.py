@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
+from pyarrow import fs
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -128,7 +129,5 @@ def _writer(frame: DataFrame, commit_id: str, partition: Sequence[str]):  # type
     return writer.partitionBy(*partition) if partition else writer
 
 
-def _filesystem(path: str) -> pa.fs.SubTreeFileSystem:
-    from pyarrow import fs
-
+def _filesystem(path: str) -> fs.SubTreeFileSystem:
     return fs.SubTreeFileSystem(path, fs.LocalFileSystem())

@@ -17,8 +17,9 @@ from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.model import FeatureService, Label, Mode, SnapshotGroup
 from feature_definitions.records import Publish
 from spark_jobs import point_in_time, tables
-from spark_jobs.materialize import Offline, mint
+from spark_jobs.materialize import mint
 from spark_jobs.point_in_time import MODELLED, Clock, Published
+from spark_jobs.publish import Offline
 
 
 class SpineRefused(ValueError):

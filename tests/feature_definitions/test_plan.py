@@ -469,20 +469,20 @@ def test_a_range_is_held_against_the_grid_of_each_group_but_static_ones() -> Non
 # --------------------------------------------------------------------------------------------------------- since when it is known
 
 
-@pytest.mark.parametrize("first", [None, day(6), day(8)])
+@pytest.mark.parametrize("first", [None, day(6, 1), day(8)])
 def test_history_from_before_the_first_publish_is_modelled(first: datetime | None) -> None:
-    assert plan.basis(generation(spend(), first_published_at=first), one_day(5), published_before=False) == "MODELLED"
-    assert plan.basis(None, one_day(5), published_before=False) == "MODELLED"
+    assert plan.basis(spend(), generation(spend(), first_published_at=first), one_day(5), published_before=False) == "MODELLED"
+    assert plan.basis(spend(), None, one_day(5), published_before=False) == "MODELLED"
 
 
-def test_what_ended_after_the_first_publish_is_observed() -> None:
-    lived = generation(spend(), first_published_at=day(6) - MICROSECOND)
-    assert plan.basis(lived, one_day(5), published_before=False) == "OBSERVED"
+def test_what_was_not_sealed_at_the_first_publish_is_observed() -> None:
+    lived = generation(spend(), first_published_at=day(6, 1) - MICROSECOND)
+    assert plan.basis(spend(), lived, one_day(5), published_before=False) == "OBSERVED"
 
 
 @pytest.mark.parametrize("first", [None, day(5), day(8)])
 def test_a_correction_is_always_observed(first: datetime | None) -> None:
-    assert plan.basis(generation(spend(), first_published_at=first), one_day(5), published_before=True) == "OBSERVED"
+    assert plan.basis(spend(), generation(spend(), first_published_at=first), one_day(5), published_before=True) == "OBSERVED"
 
 
 def test_a_modelled_publish_is_known_from_the_intervals_end_and_the_publish_delay() -> None:
@@ -495,12 +495,9 @@ def test_a_static_group_was_always_known() -> None:
     assert plan.modelled_from(replace(STATIC, publish_delay="2h"), ALWAYS) == EPOCH
 
 
-@given(st.integers(0, 2 * 24 * 60), st.sampled_from(("1d", "6h", "5m")), st.integers(1, 3))
-def test_a_row_empties_when_the_oracle_says_so(minute: int, every: str, windows: int) -> None:
-    cadence = duration(every)
-    group = spend(Feature("n", "count", windows=(f"{windows * int(cadence.total_seconds())}s",)), every=every)
-    at = day(5) + timedelta(minutes=minute)
-    tile = next(i for i in split(Interval(day(5), day(8)), cadence) if i.start <= at < i.end)
-    event = {"customer_id": "ann", "paid_at": at, "amount": None, "kind": None}
-    row = oracle.windowed_rows(group, [event], [tile.end], functions={})[0]
-    assert plan.empties_at(tile.start, longest=group.longest, cadence=cadence) == row.empties_at
+def test_a_newer_engine_makes_intervals_stale_and_no_new_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = generation(spend())
+    monkeypatch.setattr(fingerprint, "ENGINE", fingerprint.ENGINE + 1)
+    number, wanted = plan.target_generation(spend(), [published])
+    assert number == published.number
+    assert wanted != published.features

@@ -1,0 +1,1 @@
+"""The files that `headwater init` copies into a new project."""

@@ -1,0 +1,317 @@
+"""Publishes judged rows: one Delta commit, which carries the publish_id, makes them visible, after what it replaces went to history.
+
+The order makes every crash repairable: the registry notes the intent, the lake's records follow, replaced rows go to history, then comes
+the commit; last the registry confirms. Whether the commit happened can be asked of the table's log (`tables.committed`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from feature_definitions import fingerprint, layout, plan
+from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
+from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.plan import GroupPlan, IntervalStatus
+from feature_definitions.records import LedgerEntry, Publish
+from feature_registry.registry import PendingPublish, Registry
+from spark_jobs import tables, windows
+from spark_jobs.windows import START, Meaning
+
+_OLD = "_old_"
+
+
+class Moved(RuntimeError):
+    """Another run published the same intervals since this one began; its rows stay, and these are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """What the offline stages work with: Spark, the lake, the registry, and how time is told."""
+
+    spark: SparkSession
+    lake: str
+    registry: Registry
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a group: its plan, its types, its publish_id, the source's revision and the ledger as they were when it began."""
+
+    work: GroupPlan
+    meaning: Meaning
+    publish_id: str
+    revision: int
+    before: Mapping[Interval, LedgerEntry]
+
+    @property
+    def group(self) -> FeatureGroup:
+        """The group that is run."""
+        return self.work.group
+
+
+def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry], offline: Offline) -> None:
+    """Make the intervals that passed visible, all at once, and remember the verdicts of all.
+
+    Holds the group's lease, and refuses (`Moved`) if one of the intervals is no longer as it was when the run began.
+    """
+    with offline.registry.lease(f"group {job.group.name}", now=offline.clock()):
+        _refuse_if_moved(job, offline.registry)
+        passed = [e for e in entries if e.state == "PUBLISHED"]
+        commits = any(e.rows or e.interval in job.before for e in passed)
+        pending = _pending(job, entries, offline, commits=commits)
+        offline.registry.begin_publish(pending)
+        _copy_records(pending, offline.lake)
+        version = None
+        if commits:
+            _commit(job, staged, [e.interval for e in passed], offline)
+            version, _ = tables.commit_of(layout.feature_table(offline.lake, job.group.name, job.work.generation), job.publish_id)
+        offline.registry.finish_publish(job.publish_id, committed_at=offline.clock(), delta_version=version)
+
+
+def _refuse_if_moved(job: Run, registry: Registry) -> None:
+    now = registry.ledger(job.group.name, job.work.generation)
+    for status in job.work.due:
+        seen, found = job.before.get(status.interval), now.get(status.interval)
+        if (seen and seen.publish_id) != (found and found.publish_id):
+            raise Moved(f"{job.group.name} {status.interval} was published by another run meanwhile; run the same command again")
+
+
+def _pending(job: Run, entries: Sequence[LedgerEntry], offline: Offline, *, commits: bool) -> PendingPublish:
+    name, number = job.group.name, job.work.generation
+    generation = next((g for g in offline.registry.generations(name) if g.number == number), None)
+    known = {p.interval for p in offline.registry.publishes(name, number)}
+    publishes, now = [], offline.clock()
+    for entry in entries:
+        if entry.state == "PUBLISHED":
+            basis = plan.basis(job.group, generation, entry.interval, published_before=entry.interval in known)
+            # What can be read now is known now, however long its publish would have taken.
+            since = min(plan.modelled_from(job.group, entry.interval), now) if basis == "MODELLED" else now
+            publishes.append(Publish(job.publish_id, name, number, entry.interval, since, basis))
+    features = fingerprint.columns(job.group)
+    return PendingPublish(job.publish_id, name, number, features, tuple(entries), tuple(publishes), commits=commits)
+
+
+# --------------------------------------------------------------------------------------------------------------------- the rows
+
+
+def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval], offline: Offline) -> None:
+    """Replace the passed intervals' rows in one commit, after keeping what they replace.
+
+    Also an interval that was never published is replaced, not appended: should the JVM of a killed run still commit, a rerun sets it right.
+    """
+    table = layout.feature_table(offline.lake, job.group.name, job.work.generation)
+    rows = _new_rows(job, staged, passed, offline.clock())
+    if not tables.exists(table):
+        tables.append(_arranged(job, rows), table, commit_id=job.publish_id, partition=("date",))
+        return
+    tables.add_columns(offline.spark, table, [(c, tables.spark_type(job.meaning.types[c])) for c in job.group.outputs])
+    again = [interval for interval in passed if interval in job.before]
+    if again:
+        current = tables.read(offline.spark, table).where(_where(job.group, merge(again)))
+        rows = _merged(job, rows, current, offline)
+    tables.replace(_arranged(job, rows), table, where=_where(job.group, merge(passed)), commit_id=job.publish_id)
+
+
+def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: datetime) -> DataFrame:
+    return staged.where(tables.within(START, merge(passed), after_start=False)).select(
+        *_keys(job.group),
+        "event_timestamp",
+        F.lit(now).alias("created_timestamp"),
+        F.lit(job.publish_id).alias("publish_id"),
+        "empties_at",
+        F.lit(False).alias("held"),
+        *[f"`{column}`" for column in job.group.outputs],
+        F.to_date(START).alias("date"),
+    )
+
+
+def _arranged(job: Run, rows: DataFrame) -> DataFrame:
+    """The rows in the table's column order, one file per date."""
+    columns = [F.col(f"`{c}`").cast(tables.spark_type(job.meaning.types[c])).alias(c) for c in job.group.outputs]
+    fixed = ["event_timestamp", "created_timestamp", "publish_id", "empties_at", "held"]
+    return rows.select(*_keys(job.group), *fixed, *columns, "date").repartition("date")
+
+
+def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:
+    """The condition that holds for exactly the rows of these intervals, on the partition column too, so that only their files are read."""
+    if isinstance(group, SnapshotGroup):
+        return "date = DATE'1970-01-01'"
+    first, last = spans[0].start.date(), spans[-1].end.date()
+    dates = f"date >= DATE'{first.isoformat()}' AND date <= DATE'{last.isoformat()}'"
+    return f"{dates} AND {tables.within('event_timestamp', spans, after_start=isinstance(group, WindowedGroup))}"
+
+
+# -------------------------------------------------------------------------------------------------------- over published intervals
+
+
+def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> DataFrame:
+    """The rows to publish over published ones; those that they replace are appended to the history table first.
+
+    A row whose values did not change keeps its publish_id, also when a column was added to it. A row that the new run does not have stays,
+    with the empty values, in a windowed group, and is retracted in the others.
+    """
+    both = _side_by_side(job, new, current, offline.spark)
+    same = F.coalesce(F.col("_same"), F.lit(False))
+    found, gone = both.where("_new"), both.where("_new IS NULL")
+    added = F.when(F.col("_old").isNull(), F.col("_filled"))
+    publish_id = F.when(same, F.col(f"{_OLD}publish_id")).otherwise(F.coalesce(added, F.lit(job.publish_id)))
+    created = F.when(same, F.col(f"{_OLD}created_timestamp")).otherwise(F.col("created_timestamp"))
+    rows = found.withColumn("publish_id", publish_id).withColumn("created_timestamp", created).select(*new.columns)
+    replaced = _as_they_were(job, found.where(F.col("_old") & ~same), current)
+    if isinstance(job.group, WindowedGroup):
+        empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
+        rows = rows.unionByName(_emptied(job, job.group, gone, new, offline.clock()))
+        history = replaced.unionByName(_as_they_were(job, gone.where(~empty_already), current))
+    else:
+        tombstones = _tombstones(job, gone, offline.clock())
+        history = replaced.unionByName(_as_they_were(job, gone, current)).unionByName(tombstones, allowMissingColumns=True)
+    staging = layout.staging_folder(offline.lake, job.publish_id)
+    merged, kept = tables.stage(rows, f"{staging}/merged"), tables.stage(history, f"{staging}/history")
+    if not kept.isEmpty():
+        path = layout.history_table(offline.lake, job.group.name, job.work.generation)
+        tables.append(kept, path, commit_id=job.publish_id, partition=("date",))
+    return merged
+
+
+def _side_by_side(job: Run, new: DataFrame, current: DataFrame, spark: SparkSession) -> DataFrame:
+    """New and published rows by key and time, the published ones' columns prefixed, with `_same`: whether nothing changed.
+
+    `_filled` is the publish_id of an interval that only gains columns: its rows stay what they were, also those that come with a longer
+    window.
+    """
+    group, keys = job.group, [*job.group.entity.keys, "event_timestamp"]
+    old = current.select(*[F.col(f"`{c}`").alias(c if c in keys else f"{_OLD}{c}") for c in current.columns], F.lit(True).alias("_old"))
+    filled = [(micros(s.interval.start), job.before[s.interval].publish_id) for s in job.work.due if _only_fills(job, s)]
+    by_interval = spark.createDataFrame(filled, "_start bigint, _filled string")
+    both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", _start(group))
+    joined = both.join(F.broadcast(by_interval), on="_start", how="left")
+    unmoved = F.col("_filled").isNotNull() | F.col("empties_at").eqNullSafe(F.col(f"{_OLD}empties_at"))
+    same = F.col("_new") & F.col("_old") & ~F.col(f"{_OLD}held") & unmoved
+    for column in [c for c in group.outputs if c in current.columns]:
+        lacking = [micros(i.start) for i, e in job.before.items() if column not in e.features]
+        equal = F.col(f"`{column}`").eqNullSafe(F.col(f"`{_OLD}{column}`"))
+        same = same & (equal | F.col("_start").isin(lacking) if lacking else equal)
+    return joined.withColumn("_same", same)
+
+
+def _only_fills(job: Run, status: IntervalStatus) -> bool:
+    return status.status == plan.STALE_CODE and status.interval in job.before and job.before[status.interval].state == "PUBLISHED"
+
+
+def _as_they_were(job: Run, rows: DataFrame, current: DataFrame) -> DataFrame:
+    """The published side of the rows, for the history table."""
+    keys = [*job.group.entity.keys, "event_timestamp"]
+    columns = [F.col(c if c in keys else f"`{_OLD}{c}`").alias(c) for c in current.columns]
+    return rows.select(*columns, F.lit(job.publish_id).alias("replaced_by"), F.lit(False).alias("retracted"))
+
+
+def _tombstones(job: Run, gone: DataFrame, now: datetime) -> DataFrame:
+    return gone.select(
+        *_keys(job.group),
+        "event_timestamp",
+        F.lit(now).alias("created_timestamp"),
+        F.lit(job.publish_id).alias("publish_id"),
+        F.lit(False).alias("held"),
+        F.col(f"{_OLD}date").alias("date"),
+        F.lit(job.publish_id).alias("replaced_by"),
+        F.lit(True).alias("retracted"),
+    )
+
+
+def _emptied(job: Run, group: WindowedGroup, gone: DataFrame, new: DataFrame, now: datetime) -> DataFrame:
+    """Rows whose events were all taken back stay, with the empty values; those that were empty already stay as they are."""
+    kept = gone.select(
+        *_keys(group),
+        "event_timestamp",
+        F.col(f"{_OLD}date").alias("date"),
+        *[F.col(f"{_OLD}{name}") for name in ("publish_id", "created_timestamp", "empties_at")],
+    )
+    empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
+    return (
+        windows.empty_row(group, kept, meaning=job.meaning)
+        .withColumn("publish_id", F.when(empty_already, F.col(f"{_OLD}publish_id")).otherwise(F.lit(job.publish_id)))
+        .withColumn("created_timestamp", F.when(empty_already, F.col(f"{_OLD}created_timestamp")).otherwise(F.lit(now)))
+        .withColumn("empties_at", F.least(f"{_OLD}empties_at", "event_timestamp"))
+        .withColumn("held", F.lit(False))
+        .select(*new.columns)
+    )
+
+
+def _keys(group: FeatureGroup) -> list[Column]:
+    return [F.col(f"`{key}`") for key in group.entity.keys]
+
+
+def _start(group: FeatureGroup) -> Column:
+    """The start of the interval that a row belongs to, in microseconds."""
+    at, cadence = F.unix_micros("event_timestamp"), group.cadence // MICROSECOND
+    match group:
+        case WindowedGroup():
+            return at - cadence
+        case ObservationGroup():
+            return at - F.pmod(at, F.lit(cadence))
+        case SnapshotGroup():
+            return at
+
+
+# ---------------------------------------------------------------------------------------------------------------------- records
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_FIXED = [
+    ("group", pa.string()),
+    ("generation", pa.int64()),
+    ("interval_start", _TIME),
+    ("interval_end", _TIME),
+    ("publish_id", pa.string()),
+]
+_LEDGER = pa.schema(
+    [
+        *_FIXED,
+        ("state", pa.string()),
+        ("features", pa.map_(pa.string(), pa.string())),
+        ("gate", pa.string()),
+        ("revision", pa.int64()),
+        ("rows", pa.int64()),
+        ("failed", pa.list_(pa.string())),
+        ("warned", pa.list_(pa.string())),
+        ("run_id", pa.string()),
+        ("seconds", pa.float64()),
+        ("recorded_at", _TIME),
+        ("commits", pa.bool_()),
+    ]
+)
+_PUBLISHES = pa.schema([*_FIXED, ("known_from", _TIME), ("basis", pa.string()), ("commits", pa.bool_())])
+
+
+def _copy_records(pending: PendingPublish, lake: str) -> None:
+    """Put the records beside the data, before the commit: they count only if it happens (or if none is needed)."""
+    ledger = [_ledger_row(entry, commits=pending.commits) for entry in pending.entries]
+    tables.append_records(layout.records_table(lake, "ledger"), pa.Table.from_pylist(ledger, schema=_LEDGER))
+    if pending.publishes:
+        published = [_publish_row(record, commits=pending.commits) for record in pending.publishes]
+        tables.append_records(layout.records_table(lake, "publishes"), pa.Table.from_pylist(published, schema=_PUBLISHES))
+
+
+def _fixed(record: LedgerEntry | Publish) -> dict[str, object]:
+    return {
+        "group": record.group,
+        "generation": record.generation,
+        "interval_start": record.interval.start,
+        "interval_end": record.interval.end,
+        "publish_id": record.publish_id,
+    }
+
+
+def _ledger_row(entry: LedgerEntry, *, commits: bool) -> dict[str, object]:
+    plain = {name: getattr(entry, name) for name in ("state", "gate", "revision", "rows", "run_id", "seconds", "recorded_at")}
+    lists = {"features": list(entry.features.items()), "failed": list(entry.failed), "warned": list(entry.warned)}
+    return _fixed(entry) | plain | lists | {"commits": commits and entry.state == "PUBLISHED"}
+
+
+def _publish_row(record: Publish, *, commits: bool) -> dict[str, object]:
+    return _fixed(record) | {"known_from": record.known_from, "basis": record.basis, "commits": commits}
