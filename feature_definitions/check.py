@@ -221,11 +221,11 @@ def _can_be(value: object, kind: str) -> bool:
 def _service(service: FeatureService) -> Iterator[_Finding]:
     types: dict[str, tuple[str, str]] = {}
     for join in service.joins:
-        for key, kind in zip(join.keys, join.group.entity.keys.values(), strict=True):
-            other, by = types.setdefault(key, (kind, join.name))
+        for column, (key, kind) in zip(join.keys, join.group.entity.keys.items(), strict=True):
+            other, by = types.setdefault(column, (kind, join.name))
             if other != kind:
-                advice = f"map one of them to another column, like Join({join.group.name}, on={{'{key}': 'other_{key}'}})"
-                yield None, f"the key {key!r} is {_a(other)} for {by} and {_a(kind)} for {join.name}; {advice}"
+                advice = f"map one of them to another column, like Join({join.group.name}, on={{{key!r}: 'other_{column}'}})"
+                yield None, f"the key {column!r} is {_a(other)} for {by} and {_a(kind)} for {join.name}; {advice}"
 
 
 def _a(kind: str) -> str:
