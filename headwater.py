@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from feature_definitions import layout, plan, settings
 from feature_definitions.intervals import micros, parse_instant
@@ -77,7 +77,7 @@ class Project:
     say: Say = field(repr=False)
     clock: Callable[[], datetime] = field(repr=False)
 
-    def __enter__(self) -> "Project":
+    def __enter__(self) -> Self:
         """The project itself."""
         return self
 
@@ -154,7 +154,7 @@ class Project:
         return training_set.build(rows, request, published=published, offline=self._offline)
 
     def read(self, group: str) -> "pd.DataFrame":
-        """A group's published rows in their newest correction, as pandas: keys, event_timestamp, created_timestamp, publish_id, features."""
+        """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time."""
         import pandas as pd
 
         from spark_jobs import tables
@@ -249,9 +249,7 @@ class Project:
             self.say(f"ingesting {source.name}: {len(found)} files")
             now = self.clock()
             ingest_id = f"i{micros(now):017d}-{secrets.token_hex(3)}"
-            return sources.ingest(
-                source, found, spark=self._spark, place=self._place, registry=self._registry, ingest_id=ingest_id, now=now
-            )
+            return sources.ingest(source, found, sources.Job(self._spark, self._place, self._registry, ingest_id, now))
 
     def _recover(self, group: FeatureGroup) -> None:
         if self._registry.pending_publishes(group.name):

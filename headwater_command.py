@@ -39,12 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(options: argparse.Namespace) -> int:
     """Carry out the parsed command and say how it ended."""
     try:
-        code: int = options.verb(options)
-        return code
+        return int(options.verb(options))
     except KeyboardInterrupt:
         err.print("[red]interrupted[/]; what was published stays, the same command goes on from there")
         return FAILED
-    except Exception as error:  # the one place where everything that went wrong becomes a sentence
+    except Exception as error:  # noqa: BLE001  # the one place where everything that went wrong becomes a sentence
         return _failed(error, options)
 
 
@@ -71,8 +70,13 @@ def _init(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     with _project(options) as p:
         c = p.catalog
-        counts = {"entities": len(c.entities), "sources": len(c.sources), "groups": len(c.groups), "services": len(c.services),
-                  "training_sets": len(c.training_sets)}  # fmt: skip
+        counts = {
+            "entities": len(c.entities),
+            "sources": len(c.sources),
+            "groups": len(c.groups),
+            "services": len(c.services),
+            "training_sets": len(c.training_sets),
+        }
         if options.json:
             return _print_json({"mistakes": [], **counts})
         out.print("fine: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
@@ -210,8 +214,15 @@ def _step(step: plan.Step) -> dict[str, object]:
 
 
 def _interval(s: IntervalStatus) -> dict[str, object]:
-    return {"group": s.group, **_span(s.interval), "status": s.status, "reasons": list(s.reasons), "rows": s.rows, "publish_id": s.publish_id,
-            "delta_version": s.delta_version}  # fmt: skip
+    return {
+        "group": s.group,
+        **_span(s.interval),
+        "status": s.status,
+        "reasons": list(s.reasons),
+        "rows": s.rows,
+        "publish_id": s.publish_id,
+        "delta_version": s.delta_version,
+    }
 
 
 def _span(interval: Interval) -> dict[str, object]:
@@ -219,19 +230,41 @@ def _span(interval: Interval) -> dict[str, object]:
 
 
 def _ingested(r: Any) -> dict[str, object]:
-    return {"source": r.source, "files": r.files, "rows": r.rows, "quarantined": r.quarantined, "reasons": dict(r.reasons),
-            "dates_changed": r.dates_changed, "revision": r.revision, "refused": list(r.refused)}  # fmt: skip
+    return {
+        "source": r.source,
+        "files": r.files,
+        "rows": r.rows,
+        "quarantined": r.quarantined,
+        "reasons": dict(r.reasons),
+        "dates_changed": r.dates_changed,
+        "revision": r.revision,
+        "refused": list(r.refused),
+    }
 
 
 def _materialized(r: Any) -> dict[str, object]:
     rejected = [{**_span(interval), "failed": list(failed)} for interval, failed in r.rejected]
-    return {"group": r.group, "generation": r.generation, "published": r.published, "rejected": rejected, "rows": r.rows,
-            "publish_id": r.publish_id, "seconds": round(r.seconds, 3)}  # fmt: skip
+    return {
+        "group": r.group,
+        "generation": r.generation,
+        "published": r.published,
+        "rejected": rejected,
+        "rows": r.rows,
+        "publish_id": r.publish_id,
+        "seconds": round(r.seconds, 3),
+    }
 
 
 def _epoch(e: Any) -> dict[str, object]:
-    return {"group": e.group, "generation": e.generation, "epoch": e.epoch, "coverage": None if e.coverage is None else iso(e.coverage),
-            "rows": e.rows, "written": e.written, "synced_at": iso(e.synced_at)}  # fmt: skip
+    return {
+        "group": e.group,
+        "generation": e.generation,
+        "epoch": e.epoch,
+        "coverage": None if e.coverage is None else iso(e.coverage),
+        "rows": e.rows,
+        "written": e.written,
+        "synced_at": iso(e.synced_at),
+    }
 
 
 def _print_json(document: object) -> int:
@@ -308,7 +341,14 @@ def _progress() -> Iterator[headwater.Say]:
 
 def _failed(error: Exception, options: argparse.Namespace) -> int:
     """One sentence for what went wrong, and its exit code; the traceback of what nobody foresaw goes to a file."""
-    mistakes = (DefinitionError, settings.SettingsError, plan.RangeError, headwater.Unknown, headwater.InputRefused, *_refusals())
+    mistakes: tuple[type[Exception], ...] = (
+        DefinitionError,
+        settings.SettingsError,
+        plan.RangeError,
+        headwater.Unknown,
+        headwater.InputRefused,
+        *_refusals(),
+    )
     if isinstance(error, mistakes):
         err.print(f"[red]error:[/] {_plain(str(error))}")
         return MISTAKE
@@ -323,8 +363,14 @@ def _failed(error: Exception, options: argparse.Namespace) -> int:
 
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors of the caller's input that live in parts which were loaded; a part that was not loaded raised none."""
-    found = (("spark_jobs.files", "FileRefused"), ("spark_jobs.training_set", "SpineRefused"), ("serving.answer", "RequestError"),
-             ("examples.starter", "FolderRefused"), ("online_sync.store", "StoreAddressError"))  # fmt: skip
+    found = (
+        ("spark_jobs.files", "FileRefused"),
+        ("spark_jobs.training_set", "SpineRefused"),
+        ("serving.answer", "RequestError"),
+        ("examples.starter", "FolderRefused"),
+        ("online_sync.store", "StoreAddressError"),
+        ("serving.server", "CannotListen"),
+    )
     return tuple(getattr(sys.modules[module], name) for module, name in found if module in sys.modules)
 
 
@@ -354,17 +400,24 @@ def _parser() -> argparse.ArgumentParser:
     ranged.add_argument("--from", dest="start", metavar="DATE", help="only intervals that start at or after this date (UTC)")
     ranged.add_argument("--to", dest="end", metavar="DATE", help="only intervals that end at or before this date: it is exclusive")
     parser = argparse.ArgumentParser(
-        prog="headwater", description="Features that are correct in time, everywhere.", epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter, parents=[common],
-    )  # fmt: skip
+        prog="headwater",
+        description="Features that are correct in time, everywhere.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
     parser.set_defaults(project=None, json=False)
     verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs")
 
     def verb(name: str, action: Callable[[argparse.Namespace], int], about: str, example: str, *parents: argparse.ArgumentParser) -> Any:
         made = verbs.add_parser(
-            name, help=about, description=about, epilog=f"example:\n  {example}\n\n{EPILOG}", parents=[common, *parents],
+            name,
+            help=about,
+            description=about,
+            epilog=f"example:\n  {example}\n\n{EPILOG}",
+            parents=[common, *parents],
             formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+        )
         made.set_defaults(verb=action)
         return made
 
@@ -384,11 +437,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     ingest = verb("ingest", _ingest, "Bring new and changed files into the sources' tables.", "headwater ingest", listed)
     ingest.add_argument("groups", nargs="*", metavar="NAME", help="sources, or groups whose source is meant (none: all)")
-    verb("materialize", _materialize, "Compute, judge and publish what is missing or stale.",
-         "headwater materialize customer_spend --from 2026-01-01 --to 2026-02-01   # January; --to is exclusive", some, ranged, listed)  # fmt: skip
+    verb(
+        "materialize",
+        _materialize,
+        "Compute, judge and publish what is missing or stale.",
+        "headwater materialize customer_spend --from 2026-01-01 --to 2026-02-01   # January; --to is exclusive",
+        some,
+        ranged,
+        listed,
+    )
     verb("status", _status, "Show the state of every interval, and why.", "headwater status customer_spend --json", some, listed)
-    training = verb("training-set", _training_set, "Join a spine with features as they were known at its times.",
-                    "headwater training-set --spine labels.parquet --service churn_v1 --mode as_known", listed)  # fmt: skip
+    training = verb(
+        "training-set",
+        _training_set,
+        "Join a spine with features as they were known at its times.",
+        "headwater training-set --spine labels.parquet --service churn_v1 --mode as_known",
+        listed,
+    )
     training.add_argument("name", nargs="?", metavar="NAME", help="a training set of the catalog, or the name of the one to make")
     training.add_argument("--spine", metavar="PATH", help="CSV, Parquet or Delta with the keys and event_timestamp")
     training.add_argument("--service", metavar="SERVICE", help="the feature service to join to the spine")

@@ -17,6 +17,7 @@ import feature_definitions
 import headwater
 from examples import nyc_flights
 from feature_definitions.intervals import iso
+from feature_definitions.plan import OK, REJECTED, IntervalStatus
 
 SERVICE = "arrival_delay_v1"
 TOUCHED = ("carrier_delays", "origin_congestion", "aircraft_history", "weather_at_origin", "plane_attributes")
@@ -67,16 +68,16 @@ def run(folder: Path, *, shift: str, say: Callable[[str], None]) -> RenderableTy
     with stages.stage("train") as result:
         metrics, again = _train(folder, str(built.manifest["fingerprint"]))
         result.append("unchanged" if again else f"{metrics.train_rows:,} rows, two models")
-    rejected = [s for s in statuses if s.status == "REJECTED"]
-    counts = {group: [s for s in statuses if s.group == group] for group in TOUCHED}
-    return _summary(folder, moved, stages, report, counts, rejected, built.manifest, metrics.lines, served)
+    return _summary(Story(folder, moved, stages, report, statuses, built.manifest, metrics.lines, served))
 
 
 def _project(folder: Path, *, shift: str, now: datetime) -> timedelta:
     """Make the project's folder if need be; the shift is chosen once and kept."""
     folder.mkdir(parents=True, exist_ok=True)
     catalog = Path(feature_definitions.__file__).parent / "catalog"
-    (folder / "headwater.toml").write_text(f'[project]\nname = "flights"\ncatalog = "{os.path.relpath(catalog, folder)}"\n', encoding="utf-8")
+    (folder / "headwater.toml").write_text(
+        f'[project]\nname = "flights"\ncatalog = "{os.path.relpath(catalog, folder)}"\n', encoding="utf-8"
+    )
     chosen = folder / "shift.json"
     if not chosen.exists():
         weeks = 0 if shift == "none" else nyc_flights.choose_shift(now) // timedelta(weeks=1)
@@ -115,33 +116,39 @@ def _train(folder: Path, fingerprint: str) -> tuple[Any, bool]:
     return train_arrival_delay.run(folder, fingerprint=fingerprint), False
 
 
-def _summary(
-    folder: Path,
-    shift: timedelta,
-    stages: Stages,
-    report: nyc_flights.Report,
-    counts: Mapping[str, Sequence[Any]],
-    rejected: Sequence[Any],
-    manifest: Mapping[str, Any],
-    lines: Sequence[str],
-    served: Sequence[Any],
-) -> RenderableType:
-    moved = f"moved by {shift // timedelta(weeks=1)} whole weeks, so that they happen now" if shift else "left in 2013"
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that the summary tells."""
+
+    folder: Path
+    shift: timedelta
+    stages: Stages
+    report: nyc_flights.Report
+    statuses: Sequence[IntervalStatus]
+    manifest: Mapping[str, Any]
+    lines: Sequence[str]
+    served: Sequence[Any]
+
+
+def _summary(story: Story) -> RenderableType:
+    folder, served, manifest = story.folder, story.served, story.manifest
+    rejected = [s for s in story.statuses if s.status == REJECTED]
+    moved = f"moved by {story.shift // timedelta(weeks=1)} whole weeks, so that they happen now" if story.shift else "left in 2013"
     return Group(
         "",
         f"[bold]New York flights of 2013[/], {moved}",
-        _stage_table(stages),
+        _stage_table(story.stages),
         "",
         "[bold]What became of every flight[/]",
-        *[f"  {line}" for line in report.lines()],
+        *[f"  {line}" for line in story.report.lines()],
         "",
-        _group_table(counts),
+        _group_table({group: [s for s in story.statuses if s.group == group] for group in TOUCHED}),
         *(["", "[bold]Rejected by the gate[/] (not visible; the bad rows are in quarantine)"] if rejected else []),
         *[f"  {s.group} {s.interval}: {'; '.join(s.reasons)}" for s in rejected[:5]],
         "",
         f"[bold]Training set[/] {manifest['name']}: {manifest['rows']:,} rows, mode {manifest['mode']}; always known is assumed of "
         f"{', '.join(manifest['assumed_always_known'])}",
-        *[f"  {line}" for line in lines],
+        *[f"  {line}" for line in story.lines],
         "",
         _served_table(served),
         "",
@@ -167,11 +174,11 @@ def _stage_table(stages: Stages) -> Table:
     return table
 
 
-def _group_table(counts: Mapping[str, Sequence[Any]]) -> Table:
+def _group_table(counts: Mapping[str, Sequence[IntervalStatus]]) -> Table:
     table = Table("group", "intervals", "OK", "REJECTED", "rows", "newest", box=None)
     for group, statuses in counts.items():
-        ok = [s for s in statuses if s.status == "OK"]
-        rejected = sum(s.status == "REJECTED" for s in statuses)
+        ok = [s for s in statuses if s.status == OK]
+        rejected = sum(s.status == REJECTED for s in statuses)
         newest = iso(ok[-1].interval.end) if ok else "-"
         table.add_row(group, f"{len(statuses):,}", f"{len(ok):,}", str(rejected), f"{sum(s.rows or 0 for s in ok):,}", newest)
     return table

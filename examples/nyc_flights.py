@@ -27,8 +27,8 @@ Weather
     One row per origin and `time_hour`, without duplicates: the local hour 01 of 3 November occurs twice, and `time_hour` tells the two
     apart. Hours without a row (75 before the last one, and all after 2013-12-30T23:00:00Z) stay absent; nothing is filled in. A value
     beyond belief (a wind of 1,048 mph at EWR on 2013-02-12T08:00:00Z) is passed on: rejecting it is the gate's work.
-    `time_hour` is the START of the hour of the observation, and a row holds readings up to minute 51 of it (the script that made weather.csv
-    says so); the event time `observed_at` is therefore the END of that hour, when all of it was known.
+    `time_hour` is the START of the hour of the observation, and a row holds readings up to minute 51 of it (so the script that made
+    weather.csv says); the event time `observed_at` is therefore the END of that hour, when all of it was known.
 Shift
     All times are moved by whole weeks, after conversion to UTC: weekdays stay, local hours may be off by one around a change of clocks.
     `flight_id` (scheduled hour, carrier, flight number: unique) keeps its 2013 spelling whatever the shift.

@@ -55,8 +55,8 @@ class Metrics:
             f"honest join:  AUC {self.honest_auc:.3f} on the held-out month, as it would have been served",
             f"leaking join: AUC {self.leaking_auc:.3f} on the held-out month, as it would have been served",
             f"              (its own leaking features promised {self.leaking_auc_promised:.3f})",
-            f"so the honest model is {verdict} in service, by {self.honest_auc - self.leaking_auc:+.3f}; "
-            f"the leaking join overstates itself by {self.leaking_auc_promised - self.leaking_auc:+.3f}",
+            f"so the honest model is {verdict} in service, by {self.honest_auc - self.leaking_auc:+.3f}",
+            f"and the leaking join overstates itself by {self.leaking_auc_promised - self.leaking_auc:+.3f}",
         )
 
 
@@ -146,7 +146,7 @@ def _plot(truth: pd.Series, curves: Mapping[str, np.ndarray], path: Path) -> Non
 
 def main() -> None:
     """Train on the project named on the command line."""
-    parser = argparse.ArgumentParser(description="Train a model of late arrivals on a project's training set, honestly and on a leaking join.")
+    parser = argparse.ArgumentParser(description="Train a model of late arrivals, honestly and on a leaking join.")
     parser.add_argument("project", type=Path, nargs="?", default=Path("demo"), help="the project's folder (default: demo)")
     project = parser.parse_args().project
     if not (project / "lake" / "training_sets" / SET).is_dir():

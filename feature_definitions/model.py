@@ -200,9 +200,9 @@ class Source:
         object.__setattr__(self, "expect", _tuple(self.expect))
         for name in self.id:
             _known(where, name, self.columns, what="id")
-        for name in (self.arrived_at, self.event_timestamp):
-            if name is not None:
-                _check_time_column(where, name, self.columns)
+        for time in (self.arrived_at, self.event_timestamp):
+            if time is not None:
+                _check_time_column(where, time, self.columns)
         if self.shape == "events" and self.event_timestamp is None:
             raise DefinitionError(f"{where} has no event_timestamp; name the column that says when a row happened")
         if self.shape == "static" and self.event_timestamp is not None:

@@ -104,12 +104,10 @@ def statuses(
 
     `entries` are the ledger's of this generation, `revisions` the source's.
     """
-    wanted, gate = fingerprint.columns(group), fingerprint.gate(group)
+    wanted = _Wanted(group, generation, fingerprint.columns(group), fingerprint.gate(group))
     oldest = min((e.revision for e in entries.values()), default=0)
     newer = sorted((r for r in revisions if r.revision > oldest), key=lambda r: r.revision)
-    return tuple(
-        _status(group, generation, interval, entries.get(interval), newer, wanted, gate) for interval in expected(group, revisions, now)
-    )
+    return tuple(_status(wanted, interval, entries.get(interval), newer) for interval in expected(group, revisions, now))
 
 
 def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> tuple[Interval, ...]:
@@ -124,8 +122,8 @@ def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) 
         return ()
     if (end - start) // group.cadence > MOST_INTERVALS:
         raise RangeError(
-            f"group {group.name} would have {(end - start) // group.cadence:,} intervals from {iso(start)} to {iso(end)}: "
-            f"is the first event of {group.source.name} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
+            f"group {group.name} would have {(end - start) // group.cadence:,} intervals from {iso(start)} to {iso(end)}: is the first "
+            f"event of {group.source.name} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
         )
     return tuple(split(Interval(start, end), group.cadence))
 
@@ -203,19 +201,22 @@ def _sealed_at(group: FeatureGroup, interval: Interval) -> datetime:
     return interval.end + duration(group.source.ready_after)
 
 
-def _status(
-    group: FeatureGroup,
-    generation: int,
-    interval: Interval,
-    entry: LedgerEntry | None,
-    newer: Sequence[Revision],
-    wanted: Mapping[str, str],
-    gate: str,
-) -> IntervalStatus:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a group's intervals should have been computed by."""
+
+    group: FeatureGroup
+    generation: int
+    features: Mapping[str, str]
+    gate: str
+
+
+def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None, newer: Sequence[Revision]) -> IntervalStatus:
+    group, generation = wanted.group, wanted.generation
     if entry is None:
         return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",))
     data = _changed_data(group, interval, entry, newer)
-    code = _changed_code(entry, wanted, gate)
+    code = _changed_code(entry, wanted)
     if data:
         status, reasons = STALE_DATA, data + code
     elif code:
@@ -240,9 +241,9 @@ def _changed_data(group: FeatureGroup, interval: Interval, entry: LedgerEntry, n
     return (f"{group.source.name} changed from {span} (revision {last.revision}; this was computed from {entry.revision})",)
 
 
-def _changed_code(entry: LedgerEntry, wanted: Mapping[str, str], gate: str) -> tuple[str, ...]:
-    reasons = [f"lacks {column}" for column in wanted if column not in entry.features]
-    reasons += [f"{c} was computed by an older definition" for c, h in wanted.items() if entry.features.get(c, h) != h]
-    if entry.state == "REJECTED" and entry.gate != gate:
+def _changed_code(entry: LedgerEntry, wanted: _Wanted) -> tuple[str, ...]:
+    reasons = [f"lacks {column}" for column in wanted.features if column not in entry.features]
+    reasons += [f"{c} was computed by an older definition" for c, h in wanted.features.items() if entry.features.get(c, h) != h]
+    if entry.state == "REJECTED" and entry.gate != wanted.gate:
         reasons.append("was rejected by other expectations")
     return tuple(reasons)

@@ -4,7 +4,7 @@
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -35,8 +35,12 @@ class Target:
 
 
 def run(published: Published, *, target: Target, epoch: int, now: datetime, spark: SparkSession) -> Epoch:
-    """Sync one group as it is known `now`; readers see the new coverage only once every row is there."""
+    """Sync one group as it is known `now`; readers see the new coverage only once every row is there.
+
+    `epoch` is the registry's next one; a store that has seen a later one (of a registry that is gone) is followed.
+    """
     group = published.group
+    epoch = max(epoch, _seen(target, group) + 1)
     schema = RowSchema(tuple((column, published.meaning.types[column]) for column in group.outputs))
     covered = point_in_time.covered(published, now) if isinstance(group, WindowedGroup) else None
     record = EpochRecord(
@@ -67,7 +71,13 @@ def run(published: Published, *, target: Target, epoch: int, now: datetime, spar
     )
 
 
-def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+def _seen(target: Target, group: FeatureGroup) -> int:
+    with contextlib.closing(Store(target.url)) as store:
+        record = store.read_epoch(group.name, project=target.project)
+    return 0 if record is None else max(record.begun, record.epoch)
+
+
+def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     return lambda batches: push_batches(batches, spec)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -123,11 +124,11 @@ def _quarantine(job: Run, staged: DataFrame, rejected: Mapping[Interval, Verdict
     """Keep the bad rows of rejected intervals, each with the checks that it failed."""
     if not rejected:
         return
-    failed = {name for verdict in rejected.values() for name in verdict.failed}
-    condition, reasons = suite.bad_row_sql(_checks(job.group), failed)
-    mine = staged.where(F.expr(tables.within(START, merge(rejected), after_start=False)))
-    bad = mine.where(F.expr(condition)).withColumn("_failed", F.expr(reasons)).where(F.size("_failed") > 0)
-    frame = bad.select(
+    by_failed: dict[tuple[str, ...], list[Interval]] = {}
+    for interval, verdict in rejected.items():
+        by_failed.setdefault(verdict.failed, []).append(interval)
+    bad = [_bad_rows(job.group, staged, failed, intervals) for failed, intervals in by_failed.items()]
+    frame = reduce(DataFrame.union, bad).select(
         *[f"`{key}`" for key in job.group.entity.keys],
         "event_timestamp",
         *[f"`{column}`" for column in job.group.outputs],
@@ -137,6 +138,13 @@ def _quarantine(job: Run, staged: DataFrame, rejected: Mapping[Interval, Verdict
         F.lit(offline.clock()).alias("quarantined_at"),
     )
     tables.append(frame, layout.quarantine_table(offline.lake, job.group.name), commit_id=job.publish_id)
+
+
+def _bad_rows(group: FeatureGroup, staged: DataFrame, failed: Sequence[str], intervals: Sequence[Interval]) -> DataFrame:
+    """The rows of these intervals that failed one of the checks, with the checks that each failed."""
+    condition, reasons = suite.bad_row_sql(_checks(group), failed)
+    mine = staged.where(F.expr(tables.within(START, merge(intervals), after_start=False)))
+    return mine.where(F.expr(condition)).withColumn("_failed", F.expr(reasons)).where(F.size("_failed") > 0)
 
 
 def _entries(

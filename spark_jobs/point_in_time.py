@@ -155,7 +155,15 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
 
 
 def _versions(rows: DataFrame, published: Published, columns: Sequence[str]) -> DataFrame:
-    fields = [F.lit(0).cast("bigint").alias("rank"), F.col(_AT).alias("at"), "publish_id", "retracted", "held", "empties_at", "modelled"]
+    fields: list[Column | str] = [
+        F.lit(0).cast("bigint").alias("rank"),
+        F.col(_AT).alias("at"),
+        "publish_id",
+        "retracted",
+        "held",
+        "empties_at",
+        "modelled",
+    ]
     best = F.struct(*fields, *[f"`{column}`" for column in columns])
     return rows.select(*[f"`{key}`" for key in published.group.entity.keys], F.col(VISIBLE), best.alias(BEST))
 

@@ -6,7 +6,7 @@ UTC date of the event. A file that changed replaces the rows it brought, a row t
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
 
@@ -104,32 +104,42 @@ def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:
     return path
 
 
-def ingest(
-    source: Source, found: Sequence[Landed], *, spark: SparkSession, place: Place, registry: Registry, ingest_id: str, now: datetime
-) -> IngestReport:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one ingest works with: Spark, the project's places, the registry, its id, and what time it is."""
+
+    spark: SparkSession
+    place: Place
+    registry: Registry
+    ingest_id: str
+    now: datetime
+
+
+def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
     """Bring the changed files into the source's table in one commit.
 
     Files that can not be read whole are refused and leave what they brought before as it was. A crash leaves the table as it was or as it
     should be, and the next ingest finishes the records.
     """
-    staging = layout.staging_folder(place.lake, ingest_id)
+    place, registry = job.place, job.registry
+    staging = layout.staging_folder(place.lake, job.ingest_id)
     try:
-        parsed = _parsed(spark, found, source, f"{staging}/parsed")
+        parsed = _parsed(job.spark, found, source, f"{staging}/parsed")
         counts, refused = _counts(parsed)
         taken = [f for f in found if f.name not in refused]
         if not taken:
             return IngestReport(source.name, 0, 0, 0, {}, 0, None, tuple(refused.values()))
         rows = parsed.where(~F.col(FILE).isin(list(refused)))
-        _quarantine(rows, source, place, ingest_id, [f.name for f in taken], now)
+        _quarantine(rows, source, [f.name for f in taken], job)
         number = registry.next_revision(source.name)
-        update = _update(spark, rows, source, place, [f.name for f in taken], number, f"{staging}/rows")
-        revisions = _revisions(update, source, number, now)
-        brought = tuple(_brought(file, counts, source.name, ingest_id) for file in taken)
-        registry.begin_ingest(PendingIngest(ingest_id, source.name, brought, revisions, commits=bool(update.dates)))
+        update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), source, [f.name for f in taken], job)
+        revisions = _revisions(update, source, number, job.now)
+        brought = tuple(_brought(file, counts, source.name, job.ingest_id) for file in taken)
+        registry.begin_ingest(PendingIngest(job.ingest_id, source.name, brought, revisions, commits=bool(update.dates)))
         if revisions:
-            tables.append_records(layout.records_table(place.lake, "revisions"), _revision_rows(revisions, ingest_id))
-        _commit(update, source, place, ingest_id)
-        registry.finish_ingest(ingest_id)
+            tables.append_records(layout.records_table(place.lake, "revisions"), _revision_rows(revisions, job.ingest_id))
+        _commit(update, source, place, job.ingest_id)
+        registry.finish_ingest(job.ingest_id)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return IngestReport(
@@ -220,23 +230,23 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
-def _quarantine(rows: DataFrame, source: Source, place: Place, ingest_id: str, names: Sequence[str], now: datetime) -> None:
+def _quarantine(rows: DataFrame, source: Source, names: Sequence[str], job: Job) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
-    path = layout.quarantine_table(place.lake, source.name)
+    path = layout.quarantine_table(job.place.lake, source.name)
     bad = rows.where(F.col(REASON).isNotNull())
     if not tables.exists(path) and bad.isEmpty():
         return
     columns = [F.element_at(RAW, name).alias(_beside(name)) for name in source.columns]
     typed = [F.coalesce(c, F.col(f"`{n}`").cast("string")).alias(_beside(n)) for c, n in zip(columns, source.columns, strict=True)]
     frame = bad.select(
-        F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"), *typed, F.lit(now).alias("quarantined_at")
+        F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"), *typed, F.lit(job.now).alias("quarantined_at")
     )
     listed = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
     if tables.exists(path):
         tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
-        tables.replace(frame, path, where=f"file IN ({listed})", commit_id=ingest_id, partition=())
+        tables.replace(frame, path, where=f"file IN ({listed})", commit_id=job.ingest_id, partition=())
     else:
-        tables.append(frame, path, commit_id=ingest_id)
+        tables.append(frame, path, commit_id=job.ingest_id)
 
 
 def _beside(name: str) -> str:
@@ -257,13 +267,14 @@ class _Update:
     retyped: bool
 
 
-def _update(spark: SparkSession, parsed: DataFrame, source: Source, place: Place, names: Sequence[str], number: int, path: str) -> _Update:
-    good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW).withColumn(INGEST, F.lit(number).cast("bigint"))
-    table = layout.source_table(place.lake, source.name)
+def _update(parsed: DataFrame, source: Source, names: Sequence[str], job: Job) -> _Update:
+    good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW)
+    path = f"{layout.staging_folder(job.place.lake, job.ingest_id)}/rows"
+    table = layout.source_table(job.place.lake, source.name)
     if not tables.exists(table):
         staged = tables.stage(_by_date(_judged(good.drop(CONTENT), source)), path)
         return _Update(staged, None, _dates(staged), retyped=False)
-    kept = tables.read(spark, table)
+    kept = tables.read(job.spark, table)
     retyped = any(kind != tables.spark_type(source.columns.get(name, kind)) for name, kind in kept.dtypes)
     old = _with_columns(kept, source)
     mine = F.col(FILE).isin(list(names))
@@ -370,23 +381,24 @@ def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], source: str,
     return IngestedFile(source, file.name, file.sha256, good, sum(mine.values()) - good, ingest_id)
 
 
+_TIME = pa.timestamp("us", tz="UTC")
+_REVISIONS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("revision", pa.int64()),
+        ("date", pa.date32()),
+        ("first", _TIME),
+        ("end", _TIME),
+        ("content_hash", pa.string()),
+        ("rows", pa.int64()),
+        ("recorded_at", _TIME),
+        ("ingest_id", pa.string()),
+    ]
+)
+
+
 def _revision_rows(revisions: Sequence[Revision], ingest_id: str) -> pa.Table:
-    return pa.Table.from_pylist(
-        [
-            {
-                "source": r.source, "revision": r.revision, "date": r.date, "first": r.first, "end": r.end,
-                "content_hash": r.content_hash, "rows": r.rows, "recorded_at": r.recorded_at, "ingest_id": ingest_id,
-            }
-            for r in revisions
-        ],
-        schema=pa.schema(
-            [
-                ("source", pa.string()), ("revision", pa.int64()), ("date", pa.date32()),
-                ("first", pa.timestamp("us", tz="UTC")), ("end", pa.timestamp("us", tz="UTC")),
-                ("content_hash", pa.string()), ("rows", pa.int64()), ("recorded_at", pa.timestamp("us", tz="UTC")), ("ingest_id", pa.string()),
-            ]
-        ),
-    )  # fmt: skip
+    return pa.Table.from_pylist([asdict(revision) | {"ingest_id": ingest_id} for revision in revisions], schema=_REVISIONS)
 
 
 def _name(path: Path, root: Path) -> str:

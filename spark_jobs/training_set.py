@@ -95,9 +95,8 @@ def build(spine: Spine, request: Request, *, published: Mapping[str, Published],
             "built_at": iso(offline.clock()),
         }
         if manifest["rows"] != summary["rows"]:
-            raise AssertionError(
-                f"training set {request.name}: {summary['rows']} spine rows became {manifest['rows']}; this is a defect, nothing was written"
-            )
+            lost = f"{summary['rows']} spine rows became {manifest['rows']}"
+            raise AssertionError(f"training set {request.name}: {lost}; this is a defect, nothing was written")
         tables.overwrite(
             joined.select(*[f"`{c}`" for c in spine.rows.columns], *[f"`{c}`" for c in request.service.outputs]), path, commit_id=build_id
         )
@@ -157,8 +156,8 @@ def _refuse_immature(spine: Spine, request: Request, now: datetime) -> None:
     young = spine.rows.where(F.unix_micros(f"`{spine.at}`") > limit).count()
     if young:
         raise SpineRefused(
-            f"{young} rows of the spine are younger than the label's horizon {request.label.horizon}: their {request.label.column!r} may still change. "
-            f"Leave out rows after {iso(instant(limit))}"
+            f"{young} rows of the spine are younger than the label's horizon {request.label.horizon}: "
+            f"their {request.label.column!r} may still change. Leave out rows after {iso(instant(limit))}"
         )
 
 
