@@ -197,7 +197,7 @@ class Source:
         object.__setattr__(self, "columns", _typed(self.columns))
         object.__setattr__(self, "derive", MappingProxyType(dict(self.derive)))
         object.__setattr__(self, "id", _texts(self.id))
-        object.__setattr__(self, "expect", _tuple(self.expect))
+        object.__setattr__(self, "expect", _expected(where, self.expect))
         for name in self.id:
             _known(where, name, self.columns, what="id")
         for time in (self.arrived_at, self.event_timestamp):
@@ -248,8 +248,9 @@ class Feature:
         windows = self.windows if isinstance(self.windows, tuple | list) else (self.windows,)
         if any(isinstance(w, Rows) for w in windows):
             raise NotYet(where, "Rows windows")
-        object.__setattr__(self, "windows", tuple(windows))
-        object.__setattr__(self, "expect", _tuple(self.expect))
+        object.__setattr__(self, "windows", tuple(w.strip() if isinstance(w, str) else w for w in windows))
+        object.__setattr__(self, "expect", _expected(where, self.expect))
+        _check_sql(where, {"of": self.of, "where": self.where})
         if self.aggregation == "lag":
             raise NotYet(where, "lag")
         if self.aggregation not in AGGREGATIONS:
@@ -277,7 +278,7 @@ class Derived:
     def __post_init__(self) -> None:
         """Check the name."""
         _check_name("feature", self.name)
-        object.__setattr__(self, "expect", _tuple(self.expect))
+        object.__setattr__(self, "expect", _expected(f"feature {self.name}", self.expect))
         if not isinstance(self.expression, str) or not self.expression.strip():
             raise DefinitionError(f"feature {self.name} is derived from nothing; write an expression, like 'spend_30d / payments_30d'")
 
@@ -311,6 +312,9 @@ class WindowedGroup:
         """Check cadence, TTL, windows, columns and output names."""
         _check_group(self)
         object.__setattr__(self, "features", _tuple(self.features))
+        for feature in self.features:
+            if not isinstance(feature, Feature | Derived):
+                raise DefinitionError(f"group {self.name} has the feature {feature!r}; write Feature(...) or Derived(...)")
         if not any(isinstance(f, Feature) for f in self.features):
             raise DefinitionError(
                 f"group {self.name} has no features; write features=(Feature('spend', 'sum', 'amount', windows=('7d',)),)"
@@ -397,8 +401,6 @@ class SnapshotGroup:
 
     def __post_init__(self) -> None:
         """Check the source's shape, columns and output names."""
-        if self.source.shape == "snapshots":
-            raise NotYet(f"group {self.name}", "dated snapshots")
         _check_group(self)
         if self.source.shape != "static":
             raise DefinitionError(
@@ -582,6 +584,7 @@ class TrainingSet:
             raise NotYet(where, "split")
         if self.expect:
             raise NotYet(where, "expect")
+        _check_parts(where, self)
         check_mode(where, self.mode)
         if self.spine.shape != "events":
             raise DefinitionError(f"{where}: its spine {self.spine.name} has no event timestamp; a spine is a source of shape 'events'")
@@ -647,7 +650,7 @@ def _check_timezone(where: str, source: "Source") -> None:
     if source.timezone is not None:
         try:
             ZoneInfo(source.timezone)
-        except (ZoneInfoNotFoundError, ValueError, TypeError):
+        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
             raise DefinitionError(f"{where} has the timezone {source.timezone!r}; write a name like 'UTC' or 'America/New_York'") from None
     times = [name for name, kind in source.columns.items() if kind == "timestamp"]
     if times and source.timezone is None and isinstance(source.at, Files) and source.at.format == "csv":
@@ -670,6 +673,12 @@ def _refuse_in_source(where: str, source: "Source") -> None:
         raise NotYet(where, "lag" if any("prev." in sql or "lag" in sql for sql in source.derive.values()) else "derive")
 
 
+def _check_sql(where: str, expressions: Mapping[str, object]) -> None:
+    for what, sql in expressions.items():
+        if sql is not None and (not isinstance(sql, str) or not sql.strip()):
+            raise DefinitionError(f"{where}: {what} is {sql!r}; write a column or a Spark SQL expression, like {what}='amount > 0'")
+
+
 def _check_windows(where: str, windows: tuple[str, ...]) -> None:
     if not windows:
         raise DefinitionError(f"{where} has no windows; write windows=('1d', '7d')")
@@ -686,7 +695,8 @@ def _check_group(group: FeatureGroup) -> None:
     if not isinstance(group.entity, Entity) or not isinstance(group.source, Source):
         raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
     object.__setattr__(group, "tags", _texts(group.tags))
-    object.__setattr__(group, "expect", _tuple(group.expect))
+    object.__setattr__(group, "expect", _expected(where, group.expect))
+    _check_sql(where, {"where": group.where})
     for key, kind in group.entity.keys.items():
         _known(where, key, group.source.columns, what=f"key of entity {group.entity.name}")
         if group.source.columns[key] != kind:
@@ -753,6 +763,16 @@ def _check_outputs(group: FeatureGroup) -> None:
             raise DefinitionError(f"{where}: the output column {name!r} is already a key or a column of every feature table; rename it")
 
 
+def _check_parts(where: str, training: TrainingSet) -> None:
+    parts: tuple[tuple[str, object, type], ...] = (("spine", training.spine, Source), ("service", training.service, FeatureService))
+    for what, value, kind in parts:
+        if not isinstance(value, kind):
+            raise DefinitionError(f"{where}: its {what} is a {kind.__name__}, like {what}=my_{what}, not {value!r}")
+    label: object = training.label
+    if label is not None and not isinstance(label, Label):
+        raise DefinitionError(f"{where}: write the label with its horizon, like label=Label({label!r}, '30d')")
+
+
 def _check_label(where: str, training: TrainingSet, label: Label) -> None:
     _known(where, label.column, training.spine.columns, what="label")
     for join in training.service.joins:
@@ -788,6 +808,14 @@ def _typed(columns: Mapping[str, str]) -> Mapping[str, str]:
 
 def _texts(values: object) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(_tuple(values))
+
+
+def _expected(where: str, values: object) -> tuple[Expectation, ...]:
+    expectations = _tuple(values)
+    for each in expectations:
+        if not isinstance(each, Expectation):
+            raise DefinitionError(f"{where} expects {each!r}; write at_least(0), not_null(), expression('a <= b') or the like")
+    return expectations
 
 
 def _tuple(values: object) -> tuple:  # type: ignore[type-arg]  # any kind of definition
