@@ -141,9 +141,28 @@ class _Partial:
             case "first" | "last":
                 best = F.min if self.feature.aggregation == "first" else F.max
                 return [best(F.when(value.isNotNull(), F.struct(*[f"`{c}`" for c in self.order], value.alias("value")))).alias(name)]
+            case "stddev" if self.kind == "int64":
+                exact = value.cast("decimal(19,0)")
+                return [
+                    F.count(value).alias(f"{name}_n"),
+                    F.sum(value).alias(f"{name}_exact"),
+                    F.sum(exact * exact).alias(f"{name}_squares"),
+                ]
             case "stddev":
                 return [F.collect_list(value.cast("double")).alias(name)]
         return [F.collect_set(value).alias(name)]
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        """The sums that the state is made of; none where it is a list."""
+        match self.feature.aggregation, self.kind:
+            case "stddev", "int64":
+                return ("exact", "squares", "n")
+            case "stddev", _:
+                return ()
+            case _, "double":
+                return ("exact", "large", "n")
+        return ("exact", "n")
 
     def merged(self) -> list[Column]:
         """The state of each window, over the tiles that lie in it."""
@@ -158,9 +177,8 @@ class _Partial:
         match self.feature.aggregation:
             case "count":
                 return [F.sum(F.when(inside, F.col(name))).alias(column)]
-            case "sum" | "mean":
-                parts = ("exact", "large", "n") if self.kind == "double" else ("exact", "n")
-                return [F.sum(F.when(inside, F.col(f"{name}_{part}"))).alias(f"{column}_{part}") for part in parts]
+            case "sum" | "mean" | "stddev" if self._parts:
+                return [F.sum(F.when(inside, F.col(f"{name}_{part}"))).alias(f"{column}_{part}") for part in self._parts]
             case "min" | "first":
                 return [F.min(F.when(inside, F.col(name))).alias(column)]
             case "max" | "last":
@@ -183,13 +201,10 @@ def _partials(group: WindowedGroup, meaning: Meaning) -> list[_Partial]:
 
 
 def _sums(value: Column, kind: str) -> dict[str, Column]:
-    """Exact accumulators: integers and decimals as decimals, doubles as decimals with 18 digits after the point (very large ones apart)."""
-    match kind:
-        case "double":
-            small = F.abs(value) < _LARGE
-            return {"exact": F.sum(F.when(small, value).cast("decimal(38,18)")), "large": F.sum(F.when(~small, value))}
-        case "int64":
-            return {"exact": F.sum(value.cast("decimal(20,0)"))}
+    """Exact accumulators: doubles are added as decimals with 18 digits after the point (very large ones apart), others as they are."""
+    if kind == "double":
+        small = F.abs(value) < _LARGE
+        return {"exact": F.sum(F.when(small, value).cast("decimal(38,18)")), "large": F.sum(F.when(~small, value))}
     return {"exact": F.sum(value)}
 
 
@@ -217,7 +232,7 @@ def _value(feature: Feature, column: str, kind: str) -> Column:
         case "count_distinct":
             return F.size(F.array_distinct(F.col(column)))
         case "stddev":
-            return _stddev(F.array_sort(F.col(column)))
+            return _exact_stddev(column) if kind == "int64" else _stddev(F.array_sort(F.col(column)))
     return F.col(column)
 
 
@@ -227,6 +242,13 @@ def _total(column: str, kind: str) -> Column:
         return exact
     large = F.col(f"{column}_large")
     return F.when(large.isNull(), exact.cast("double")).otherwise(F.coalesce(exact.cast("double"), F.lit(0.0)) + large)
+
+
+def _exact_stddev(column: str) -> Column:
+    """The sample standard deviation of integers from their exact sums, sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))); null below two."""
+    n, total = F.col(f"{column}_n"), F.col(f"{column}_exact").cast("decimal(38,0)")
+    spread = (n.cast("decimal(38,0)") * F.col(f"{column}_squares").cast("decimal(38,0)") - total * total).cast("double")
+    return F.when(n >= 2, F.sqrt(spread / (n * (n - 1)).cast("double")))
 
 
 def _stddev(values: Column) -> Column:
