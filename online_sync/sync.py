@@ -53,7 +53,7 @@ def run(published: Published, *, target: Target, epoch: int, now: datetime, spar
         synced_at=micros(now),
         coverage=None if covered is None else micros(covered),
         ttl=None if group.ttl is None else duration(group.ttl) // duration("1s") * 1_000_000,
-        empty=tuple(_stored(v) for v in point_in_time.empty_values(group, spark, published.meaning).values()),
+        empty=_empty(published, spark),
     )
     with contextlib.closing(Store(target.url)) as store:
         if not store.begin_epoch(record):
@@ -89,6 +89,13 @@ def _kind(group: FeatureGroup) -> Kind:
             return "observation"
         case SnapshotGroup():
             return "static"
+
+
+def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
+    """What is answered for an entity without live row; nothing but null in groups without windows, which the record leaves out."""
+    if not isinstance(published.group, WindowedGroup):
+        return ()
+    return tuple(_stored(value) for value in point_in_time.empty_values(published.group, spark, published.meaning).values())
 
 
 def _stored(value: object) -> Value:
