@@ -46,7 +46,8 @@ class Settings:
 
 def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of the project in `root`; a missing or wrong setting is named."""
-    variables = _variables(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    variables = _variables(environment)
     root = root.expanduser().resolve()
     file = root / FILE
     if not file.is_file():
@@ -54,18 +55,17 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
             f"{root} is no Headwater project: it has no {FILE}. Make one with `headwater init {root.name}`, or name yours by --project DIR"
         )
     project = _project(file)
-    lake = variables.get("HEADWATER_LAKE", project.get("lake", "lake"))
+    lake = variables.get("HEADWATER_LAKE") or project.get("lake", "lake")
+    registry = project.get("registry_url", f"sqlite:///{root / '.headwater' / 'registry.db'}")
     return Settings(
         root=root,
         name=project["name"],
         catalog=(root / project.get("catalog", "catalog")).resolve(),
-        lake=str((root / lake).resolve()),
-        cache=Path(variables.get("HEADWATER_CACHE", "") or _cache_home()),
-        spark_master=variables.get("HEADWATER_SPARK_MASTER", project.get("spark_master", "local[*]")),
-        driver_memory=variables.get("HEADWATER_DRIVER_MEMORY", project.get("driver_memory", "3g")),
-        registry_url=variables.get(
-            "HEADWATER_REGISTRY_URL", project.get("registry_url", f"sqlite:///{root / '.headwater' / 'registry.db'}")
-        ),
+        lake=lake if "://" in lake else str((root / lake).resolve()),
+        cache=Path(variables.get("HEADWATER_CACHE") or _cache_home(environment)),
+        spark_master=variables.get("HEADWATER_SPARK_MASTER") or project.get("spark_master", "local[*]"),
+        driver_memory=variables.get("HEADWATER_DRIVER_MEMORY") or project.get("driver_memory", "3g"),
+        registry_url=variables.get("HEADWATER_REGISTRY_URL") or registry,
         redis_url=variables.get("HEADWATER_REDIS_URL") or None,
     )
 
@@ -87,9 +87,12 @@ def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:
 def _project(file: Path) -> dict[str, str]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{file} can not be read: {error}") from None
     project = document.get("project", {})
+    stray = sorted(_KEYS & set(document))
+    if stray or not isinstance(project, dict):
+        raise SettingsError(f"{file}: {stray[0] if stray else 'project'} stands alone; write a line [project] and the settings below it")
     unknown = sorted([*(set(project) - _KEYS), *(set(document) - {"project"})])
     if unknown:
         raise SettingsError(f"{file}: {unknown[0]!r} is not a setting; [project] has {', '.join(sorted(_KEYS))}")
@@ -98,9 +101,9 @@ def _project(file: Path) -> dict[str, str]:
         raise SettingsError(f'{file}: {wrong} must be a text that is not empty, like {wrong} = "..."')
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", project.get("name", "")):
         raise SettingsError(f'{file}: write the project\'s name, small letters, digits, _ and -, like name = "my_features"')
-    return project  # type: ignore[no-any-return]  # checked above to hold texts
+    return project
 
 
-def _cache_home() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
+def _cache_home(environment: Mapping[str, str]) -> Path:
+    home = environment.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "headwater"

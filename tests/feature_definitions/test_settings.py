@@ -1,0 +1,147 @@
+"""Settings: one file and known variables, nothing guessed, no secret shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from feature_definitions.settings import VARIABLES, Settings, SettingsError, load, project_folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "headwater.toml").write_text('[project]\nname = "shop"\n')
+    return tmp_path
+
+
+def loaded(project: Path, **variables: str) -> Settings:
+    return load(project, environment={"HOME": "/home/x", **variables})
+
+
+def test_a_name_is_all_that_a_project_needs(project: Path) -> None:
+    settings = loaded(project, XDG_CACHE_HOME="/var/cache")
+    root = project.resolve()
+    assert settings == Settings(
+        root=root,
+        name="shop",
+        catalog=root / "catalog",
+        lake=str(root / "lake"),
+        cache=Path("/var/cache/headwater"),
+        spark_master="local[*]",
+        driver_memory="3g",
+        registry_url=f"sqlite:///{root}/.headwater/registry.db",
+        redis_url=None,
+    )
+    assert settings.state == root / ".headwater"
+
+
+def test_the_file_may_say_where_things_lie(project: Path) -> None:
+    (project / "headwater.toml").write_text(
+        '[project]\nname = "shop"\ncatalog = "features"\nlake = "/data/lake"\nregistry_url = "postgresql://db/r"\n'
+        'spark_master = "local[2]"\ndriver_memory = "1g"\n'
+    )
+    settings = loaded(project)
+    assert (settings.catalog, settings.lake) == (project.resolve() / "features", "/data/lake")
+    assert (settings.registry_url, settings.spark_master, settings.driver_memory) == ("postgresql://db/r", "local[2]", "1g")
+
+
+def test_a_variable_goes_before_the_file(project: Path) -> None:
+    (project / "headwater.toml").write_text(
+        '[project]\nname = "shop"\nlake = "a"\nspark_master = "b"\ndriver_memory = "1g"\nregistry_url = "c"\n'
+    )
+    settings = loaded(
+        project,
+        HEADWATER_LAKE="elsewhere",
+        HEADWATER_SPARK_MASTER="spark://m:7077",
+        HEADWATER_DRIVER_MEMORY="2g",
+        HEADWATER_REGISTRY_URL="sqlite://",
+        HEADWATER_REDIS_URL="redis://r:6379",
+        HEADWATER_CACHE="/jars",
+    )
+    assert (settings.lake, settings.spark_master, settings.driver_memory) == (str(project.resolve() / "elsewhere"), "spark://m:7077", "2g")
+    assert (settings.registry_url, settings.redis_url, settings.cache) == ("sqlite://", "redis://r:6379", Path("/jars"))
+
+
+def test_an_empty_variable_counts_as_none(project: Path) -> None:
+    assert loaded(project, **dict.fromkeys(VARIABLES, "")) == loaded(project)
+
+
+def test_a_lake_on_another_file_system_keeps_its_address(project: Path) -> None:
+    assert loaded(project, HEADWATER_LAKE="s3a://bucket/lake").lake == "s3a://bucket/lake"
+
+
+def test_a_variable_that_is_not_known_is_refused_by_name(project: Path) -> None:
+    with pytest.raises(SettingsError, match=r"HEADWATER_REDDIS_URL is not known; there are .*HEADWATER_REDIS_URL") as refused:
+        loaded(project, HEADWATER_REDDIS_URL="redis://:secret@host")
+    assert "secret" not in str(refused.value)
+
+
+def test_variables_of_others_are_not_looked_at(project: Path) -> None:
+    assert loaded(project, HEAD="x", REDIS_URL="redis://other", LAKE="x") == loaded(project)
+
+
+def test_no_url_is_shown(project: Path) -> None:
+    settings = loaded(project, HEADWATER_REGISTRY_URL="postgresql://u:hunter2@db/r", HEADWATER_REDIS_URL="redis://:hunter2@host")
+    assert "hunter2" not in repr(settings) + str(settings) + f"{settings}"
+    assert "shop" in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "write the project's name"),
+        ("[project]\n", "write the project's name"),
+        ('[project]\nname = "My Shop"\n', "write the project's name, small letters"),
+        ('[project]\nname = "shop"\nlakes = "x"\n', "'lakes' is not a setting; [project] has catalog, driver_memory, lake, name"),
+        ('[project]\nname = "shop"\n[spark]\nmaster = "x"\n', "'spark' is not a setting"),
+        ("[project]\nname = 3\n", 'name must be a text that is not empty, like name = "..."'),
+        ('[project]\nname = "shop"\nlake = ""\n', "lake must be a text that is not empty"),
+        ('[project]\nname = "shop"\nlake = ["a"]\n', "lake must be a text"),
+        ('name = "shop"\n', "name stands alone; write a line [project] and the settings below it"),
+        ('project = "shop"\n', "project stands alone; write a line [project]"),
+        ("[project\n", "can not be read: "),
+        ("[project]\nname = 'a'\nname = 'b'\n", "can not be read: "),
+    ],
+)
+def test_a_wrong_file_is_told_by_name(project: Path, text: str, message: str) -> None:
+    file = project / "headwater.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        loaded(project)
+    assert str(refused.value).startswith(str(file.resolve()))
+    assert message in str(refused.value)
+
+
+def test_a_file_of_other_bytes_is_told_by_name(project: Path) -> None:
+    (project / "headwater.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"headwater\.toml can not be read"):
+        loaded(project)
+
+
+def test_a_folder_that_is_no_project_is_told_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"has no headwater\.toml\. Make one with `headwater init empty`, or name yours by --project DIR"
+    ):
+        load(tmp_path / "empty", environment={})
+
+
+def test_the_project_is_the_folder_given_else_the_variable_else_here() -> None:
+    assert project_folder("given", environment={"HEADWATER_PROJECT": "set"}) == Path("given")
+    assert project_folder(None, environment={"HEADWATER_PROJECT": "set"}) == Path("set")
+    assert project_folder(None, environment={}) == Path()
+    with pytest.raises(SettingsError, match="HEADWATER_PROJEKT is not known"):
+        project_folder("given", environment={"HEADWATER_PROJEKT": "x"})
+
+
+def test_the_environment_is_read_when_none_is_given(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("HEADWATER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HEADWATER_REDIS_URL", "redis://seen")
+    assert load(project).redis_url == "redis://seen"
+
+
+def test_settings_can_not_be_changed(project: Path) -> None:
+    with pytest.raises(AttributeError):
+        loaded(project).name = "other"  # type: ignore[misc]
