@@ -355,15 +355,11 @@ class Project:
         return _named(defined, name, "training set")
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[Request, Spine]":
-        from pyspark.sql import functions as F
-
-        from spark_jobs import sources
-        from spark_jobs.training_set import Request, Spine
+        from spark_jobs import training_set
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
-        rows = sources.events(self._spark, defined.spine, self.settings.lake).select(*[F.col(f"`{c}`") for c in defined.spine.columns])
-        request = Request(defined.name, defined.service, mode or defined.mode, defined.label)
-        return request, Spine(rows, str(defined.spine.event_timestamp), defined.spine.name)
+        request = training_set.Request(defined.name, defined.service, mode or defined.mode, defined.label)
+        return request, training_set.source_spine(defined.spine, self._spark, lake=self.settings.lake)
 
     def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
         from spark_jobs import training_set

@@ -256,8 +256,9 @@ def convert(data: Path, *, shift: timedelta, into: Path, progress: Callable[[str
 def release(into: Path, *, landing: Path, now: datetime) -> dict[str, int]:
     """Copy what has happened up to `now` to `landing/<source>/<date>.csv`; how many files of each source are new or changed.
 
-    A date of which everything is released is copied as it is, a date under way up to `now` (inclusive), a later one not at all. Equal files
-    are not touched: recent ones are compared by content, those released whole for a week by size alone. `now` must not go back.
+    A date of which everything is released is copied as it is, a date under way up to `now` (inclusive), a later one not at all. Labels come
+    once a day: what was labelled by the last midnight (UTC). Equal files are not touched: recent ones are compared by content, those
+    released whole for a week by size alone. `now` must not go back.
     """
     if not (into / "report.json").exists():
         raise FileNotFoundError(f"{into} holds no conversion to release from; call convert(...) first.")
@@ -599,7 +600,8 @@ def _release_files(output: Output, *, into: Path, landing: Path, now: datetime) 
         if output.event_time is None:
             yield _place(whole.read_bytes(), target=target)
             continue
-        happened_until = now - output.lag
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        happened_until = midnight - output.lag if output.lag else now
         opens = datetime.fromisoformat(whole.stem).replace(tzinfo=UTC)
         closes = opens + timedelta(days=1)
         if opens > happened_until:

@@ -130,7 +130,10 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
         if not taken:
             return IngestReport(source.name, 0, 0, 0, {}, 0, None, tuple(refused.values()))
         rows = parsed.where(~F.col(FILE).isin(list(refused)))
-        _quarantine(rows, source, [f.name for f in taken], job)
+        if any(reason for file in taken for reason in counts.get(file.name, {})) or tables.exists(
+            layout.quarantine_table(place.lake, source.name)
+        ):
+            _quarantine(rows, source, [f.name for f in taken], job)
         number = registry.next_revision(source.name)
         update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), source, [f.name for f in taken], job)
         revisions = _revisions(update, source, number, job.now)
@@ -234,8 +237,6 @@ def _quarantine(rows: DataFrame, source: Source, names: Sequence[str], job: Job)
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
     path = layout.quarantine_table(job.place.lake, source.name)
     bad = rows.where(F.col(REASON).isNotNull())
-    if not tables.exists(path) and bad.isEmpty():
-        return
     columns = [F.element_at(RAW, name).alias(_beside(name)) for name in source.columns]
     typed = [F.coalesce(c, F.col(f"`{n}`").cast("string")).alias(_beside(n)) for c, n in zip(columns, source.columns, strict=True)]
     frame = bad.select(
@@ -276,24 +277,34 @@ def _update(parsed: DataFrame, source: Source, names: Sequence[str], job: Job) -
         return _Update(staged, None, _dates(staged), retyped=False)
     kept = tables.read(job.spark, table)
     retyped = any(kind != tables.spark_type(source.columns.get(name, kind)) for name, kind in kept.dtypes)
-    old = _with_columns(kept, source)
+    whole = _with_columns(kept, source)
     mine = F.col(FILE).isin(list(names))
-    incoming = _with_age(good, old.where(mine))
-    rest = old.where(~mine)
+    dates = _dates(whole.select(DATE).union(good.select(DATE))) if retyped else _touched(good, whole, source, mine)
+    old = whole.where(F.expr(tables.in_dates(DATE, dates)))
+    incoming, rest = _with_age(good, old.where(mine)), old.where(~mine)
     if source.id:
-        ids = [f"`{name}`" for name in source.id]
-        touched = incoming.select(*ids).union(old.where(mine).select(*ids)).distinct()
+        touched = _ids(incoming, source).union(_ids(old.where(mine), source)).distinct()
         rivals = rest.join(touched, on=list(source.id), how="left_semi")
         untouched = rest.join(touched, on=list(source.id), how="left_anti")
     else:
         rivals, untouched = rest.limit(0), rest
     judged = _judged(incoming.unionByName(rivals.drop(LIVE)), source)
-    dates = _dates(old if retyped else judged.select(DATE).union(old.where(mine).select(DATE)).union(rivals.select(DATE)))
-    dates = tuple({*dates, *_dates(judged)}) if retyped else dates
-    in_dates = F.expr(tables.in_dates(DATE, dates))
-    new = judged.unionByName(untouched.where(in_dates))
-    staged = tables.stage(_by_date(new), path)
-    return _Update(staged, old.where(in_dates), dates, retyped)
+    staged = tables.stage(_by_date(judged.unionByName(untouched)), path)
+    return _Update(staged, old, dates, retyped)
+
+
+def _touched(good: DataFrame, whole: DataFrame, source: Source, mine: Column) -> tuple[date, ...]:
+    """The dates on which rows come, go, or may gain or lose their right: those of the files' rows and of all rows with their ids."""
+    theirs = whole.where(mine)
+    dates = good.select(DATE).union(theirs.select(DATE))
+    if source.id:
+        touched = _ids(good, source).union(_ids(theirs, source)).distinct()
+        dates = dates.union(whole.where(~mine).join(F.broadcast(touched), on=list(source.id), how="left_semi").select(DATE))
+    return _dates(dates)
+
+
+def _ids(rows: DataFrame, source: Source) -> DataFrame:
+    return rows.select(*[f"`{name}`" for name in source.id])
 
 
 def _judged(rows: DataFrame, source: Source) -> DataFrame:

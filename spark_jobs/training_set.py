@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 
 from feature_definitions import layout
 from feature_definitions.intervals import duration, instant, iso, micros
-from feature_definitions.model import FeatureService, Label, Mode, SnapshotGroup
+from feature_definitions.model import FeatureService, Label, Mode, SnapshotGroup, Source
 from feature_definitions.records import Publish
-from spark_jobs import point_in_time, tables
+from spark_jobs import point_in_time, sources, tables
 from spark_jobs.materialize import mint
 from spark_jobs.point_in_time import MODELLED, Clock, Published
 from spark_jobs.publish import Offline
@@ -54,6 +54,12 @@ class Built:
     rows: int
     manifest: Mapping[str, object]
     unchanged: bool
+
+
+def source_spine(source: Source, spark: SparkSession, *, lake: str) -> Spine:
+    """A spine from a source's rows, at their event timestamps."""
+    rows = sources.events(spark, source, lake).select(*[f"`{name}`" for name in source.columns])
+    return Spine(rows, str(source.event_timestamp), source.name)
 
 
 def frame_spine(frame: pa.Table, spark: SparkSession) -> Spine:

@@ -389,17 +389,23 @@ def test_a_time_without_a_zone_is_refused() -> None:
 # Releases
 
 
+MIDNIGHT = "2013-01-10T00:00:00Z"
+"""Labels come once a day: at NOW, those of the last midnight."""
+
+
 def test_nothing_after_now_is_released(into: Path, tmp_path: Path) -> None:
     nyc.release(into, landing=tmp_path, now=NOW)
     for name, column in RELEASED_BY.items():
-        assert "2013-01-10T14" < max(row[column] for row in rows(tmp_path / name)) <= "2013-01-10T15:00:30Z"
+        soonest, latest = ("2013-01-09T23", MIDNIGHT) if name == "scheduled_flights" else ("2013-01-10T14", "2013-01-10T15:00:30Z")
+        assert soonest < max(row[column] for row in rows(tmp_path / name)) <= latest
 
 
 def test_everything_up_to_now_is_released(into: Path, tmp_path: Path) -> None:
     nyc.release(into, landing=tmp_path, now=NOW)
     for name, column in RELEASED_BY.items():
         days = sorted(path for path in (into / name).glob("2013-01-*.csv") if path.stem <= "2013-01-10")
-        due = [row for path in days for row in read(path) if row[column] <= "2013-01-10T15:00:30Z"]
+        latest = MIDNIGHT if name == "scheduled_flights" else "2013-01-10T15:00:30Z"
+        due = [row for path in days for row in read(path) if row[column] <= latest]
         assert rows(tmp_path / name) == due
 
 
@@ -421,7 +427,7 @@ def test_a_later_release_touches_only_the_dates_under_way(into: Path, tmp_path: 
     assert nyc.release(into, landing=tmp_path, now=NOW + timedelta(hours=1)) == {
         "departures": 1,
         "arrivals": 1,
-        "scheduled_flights": 1,
+        "scheduled_flights": 0,
         "weather": 1,
         "planes": 0,
     }
