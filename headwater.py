@@ -69,13 +69,15 @@ def main() -> None:
 class Project:
     """A project's definitions, tables and stores. Times are UTC; ranges are of intervals, their end exclusive.
 
-    Ends with `close()` or a `with` block, which stop Spark if it was started; the embedded online store runs on until `down()`.
+    Ends with `close()` or a `with` block, which stop Spark if this project started it (where Spark runs already, it is shared); the
+    embedded online store runs on until `down()`.
     """
 
     settings: settings.Settings
     catalog: Catalog
     say: Say = field(repr=False)
     clock: Callable[[], datetime] = field(repr=False)
+    _started_spark: bool = field(default=False, init=False, repr=False)
 
     def __enter__(self) -> Self:
         """The project itself."""
@@ -200,10 +202,11 @@ class Project:
         return embedded.stop(Path(layout.embedded_store(str(self.settings.state))))
 
     def close(self) -> None:
-        """Stop Spark and close the registry, if they were started."""
-        if "_spark" in self.__dict__:
+        """Stop Spark and close the registry, if this project started them."""
+        if self._started_spark:
             self._spark.stop()
-            del self.__dict__["_spark"]
+        self.__dict__.pop("_spark", None)
+        self._started_spark = False
         if "_registry" in self.__dict__:
             self._registry.close()
             del self.__dict__["_registry"]
@@ -214,11 +217,15 @@ class Project:
     def _spark(self) -> "SparkSession":
         from spark_jobs import session
 
-        self.say("starting Spark")
+        shared = session.running()
+        if not shared:
+            self.say("starting Spark")
         jars = session.delta_jars(self.settings.cache / "jars")
-        return session.session(
+        spark = session.session(
             jars=jars, scratch=self.settings.state / "spark", master=self.settings.spark_master, driver_memory=self.settings.driver_memory
         )
+        self._started_spark = not shared
+        return spark
 
     @cached_property
     def _registry(self) -> "Registry":

@@ -71,6 +71,12 @@ def session(
     return SparkSession.builder.config(conf=settings).getOrCreate()
 
 
+def running() -> bool:
+    """Whether this process runs Spark already, so that who asks for it next shares it."""
+    pyspark = sys.modules.get("pyspark")
+    return pyspark is not None and pyspark.SparkContext._active_spark_context is not None
+
+
 def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
     return {
         "spark.driver.memory": driver_memory,
