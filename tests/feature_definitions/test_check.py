@@ -233,9 +233,12 @@ def test_a_column_below_a_circle_is_not_blamed_for_it() -> None:
 
 def test_what_reads_a_wrong_column_is_not_told_again() -> None:
     group = windowed(
-        Feature("x", "sum", "amnt + 1", windows=("1d",)), Derived("y", "x_1d + 1"), Derived("z", "y"), expect=(expression("z > 0"),)
+        Feature("x", "max", "knd || 'a'", windows=("1d",), expect=(at_least(0),)),
+        Derived("y", "x_1d = 'a'"),
+        Derived("z", "not y"),
+        expect=(expression("x_1d > 'a'"), expression("z")),
     )
-    assert message(group).startswith("spend.x: 'amnt + 1' reads 'amnt'")
+    assert message(group).startswith("spend.x: \"knd || 'a'\" reads 'knd'")
 
 
 def test_operands_of_a_derived_column_must_go_together() -> None:

@@ -41,6 +41,10 @@ def test_a_column_may_be_named_like_a_word_of_sql() -> None:
     assert columns_in("date > '2020-01-01' and comment is null and user = 'x'") == {"date", "comment", "user"}
 
 
+def test_a_quoted_column_may_be_named_like_the_clock() -> None:
+    assert columns_in("`current_date` > '2020-01-01'") == {"current_date"}
+
+
 def test_words_in_texts_and_comments_are_not_columns() -> None:
     assert columns_in("a = 'now' -- and b /* c */") == {"a"}
 

@@ -260,6 +260,11 @@ def test_features_have_their_own_lines(write: Write) -> None:
     assert lines == [13, 14, 19, 7]
 
 
+def test_features_of_one_name_in_two_groups_have_the_lines_of_their_group(write: Write) -> None:
+    catalog = load(write({"spend.py": SOURCES + GROUP + GROUP.replace('"spend"', '"again"').replace("spend =", "again =")}))
+    assert [catalog.origin_of("group", group, "total").line for group in ("spend", "again")] == [13, 30]
+
+
 def test_features_written_apart_from_their_group_have_their_own_lines(write: Write) -> None:
     apart = GROUP.replace('        Feature("total", "sum", "amount", windows=("1d",)),', "        total,")
     folder = write(
