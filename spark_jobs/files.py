@@ -4,7 +4,8 @@ import csv
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_definitions.intervals import micros
 from feature_definitions.model import Source
 from spark_jobs.tables import arrow_type
 
@@ -72,7 +74,7 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
                 yield from _read_csv(path, wanted, name)
             case _:
                 yield from _read_parquet(path, wanted, name)
-    except (OSError, pa.ArrowException, UnicodeDecodeError, EOFError) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError, EOFError, OverflowError) as error:
         raise FileRefused(f"{name} can not be read ({_first_line(error)}): is it truncated or corrupt?") from error
 
 
@@ -86,7 +88,7 @@ def _read_csv(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         reader = csv.reader(text, strict=True)
         try:
-            header = [column.strip() for column in next(reader, [])]
+            header = [_printable(column.strip()) for column in next(reader, [])]
         except csv.Error as error:
             raise FileRefused(f"{name}, line 1: {error}") from None
         places = _places(header, wanted, name)
@@ -97,10 +99,19 @@ def _read_csv(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
 def _places(header: list[str], wanted: Shape, name: str) -> dict[str, int]:
     if not any(header):
         raise FileRefused(f"{name} is empty: its first line must name the columns {', '.join(c for c, _ in wanted.columns)}")
-    missing = [column for column, _ in wanted.columns if column not in header]
-    if missing:
-        raise FileRefused(f"{name} has no column {missing[0]!r}. It has: {', '.join(header)}. Source {wanted.source} needs it")
+    refuse_missing(header, wanted, name=name)
+    twice = [column for column, _ in wanted.columns if header.count(column) > 1]
+    if twice:
+        raise FileRefused(f"{name} has the column {twice[0]!r} {header.count(twice[0])} times: which one is meant? Rename the others")
     return {column: header.index(column) for column, _ in wanted.columns}
+
+
+def refuse_missing(held: Sequence[str], wanted: Shape, *, name: str) -> None:
+    """Refuse a file or a frame that lacks one of the source's columns."""
+    missing = next((column for column, _ in wanted.columns if column not in held), None)
+    if missing is not None:
+        listed = textwrap.shorten(", ".join(held), 500, placeholder=" ...")
+        raise FileRefused(f"{name} has no column {missing!r}. It has: {listed}. Source {wanted.source} needs it")
 
 
 Cell = Callable[[str], object]
@@ -239,7 +250,10 @@ def _timestamp(zone: ZoneInfo | None) -> Cell:
             parsed = datetime.fromisoformat(text.strip())
         except ValueError:
             raise ValueError("is not a time like 2026-01-05T06:00:00Z") from None
-        return in_utc(parsed, zone)
+        try:
+            return in_utc(parsed, zone)
+        except OverflowError:
+            raise ValueError("is not between the years 1 and 9999 in UTC") from None
 
     return convert
 
@@ -261,6 +275,8 @@ def _decimal(kind: str) -> Cell:
     digits, scale = (int(part) for part in kind.removeprefix("decimal(").rstrip(")").split(","))
 
     def convert(text: str) -> Decimal:
+        if "_" in text:
+            raise ValueError(f"is not a {kind}")
         try:
             with localcontext(prec=100, rounding=ROUND_HALF_EVEN):
                 given = Decimal(text.strip())
@@ -279,10 +295,7 @@ def _decimal(kind: str) -> Cell:
 
 def _read_parquet(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        held = set(file.schema_arrow.names)
-        missing = [column for column, _ in wanted.columns if column not in held]
-        if missing:
-            raise FileRefused(f"{name} has no column {missing[0]!r}. It has: {', '.join(sorted(held))}. Source {wanted.source} needs it")
+        refuse_missing(file.schema_arrow.names, wanted, name=name)
         line = 1
         for batch in file.iter_batches(batch_size=65_536, columns=[column for column, _ in wanted.columns]):
             yield check(batch, wanted, name=name, line=line)
@@ -296,9 +309,10 @@ def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> 
     for column, kind in wanted.columns:
         array, bad = _arrow_column(batch.column(batch.schema.get_field_index(column)), column, kind, wanted.timezone, name)
         columns[column] = array
-        for mask, reason in ((bad, f"{column} is not a finite number"), (pc.is_null(array), f"{column} is null")):
-            if mask is not None and (reason.endswith("finite number") or column in wanted.required):
-                reasons = pc.if_else(pc.and_(mask, pc.is_null(reasons)), reason, reasons)
+        if bad is not None:
+            reasons = pc.if_else(pc.and_(bad, pc.is_null(reasons)), f"{column} is not {_SOUND[kind]}", reasons)
+        if column in wanted.required:
+            reasons = pc.if_else(pc.and_(pc.is_null(array), pc.is_null(reasons)), f"{column} is null", reasons)
     raws = _raws(batch, reasons, [column for column, _ in wanted.columns])
     lines = pa.array(range(line, line + batch.num_rows), pa.int64())
     names = pa.array([name] * batch.num_rows, pa.string())
@@ -313,15 +327,28 @@ def _arrow_column(array: pa.Array, column: str, kind: str, timezone: str | None,
     if not _fits(array.type, kind):
         raise FileRefused(f"{name}: column {column!r} is a {array.type}, the source says {kind}. Write the file or the source's type anew")
     if kind == "timestamp":
-        return _utc_column(array, column, timezone, name), None
+        return _without(_utc_column(array, column, timezone, name), _out_of_range)
     try:
         result = pc.cast(array, arrow_type(kind), safe=not pa.types.is_floating(array.type))
     except pa.ArrowInvalid as error:
         raise FileRefused(f"{name}: column {column!r} does not fit {kind}: {_first_line(error)}") from None
-    if kind != "double":
-        return result, None
-    bad = pc.fill_null(pc.invert(pc.is_finite(result)), fill_value=False)
-    return pc.if_else(bad, pa.scalar(None, pa.float64()), result), bad
+    return _without(result, lambda values: pc.invert(pc.is_finite(values))) if kind == "double" else (result, None)
+
+
+_SOUND = {"double": "a finite number", "timestamp": "between the years 1 and 9999 in UTC"}
+
+
+def _without(values: pa.Array, unsound: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """The values without the unsound ones, and which those are."""
+    bad = pc.fill_null(unsound(values), fill_value=False)
+    return pc.if_else(bad, pa.scalar(None, values.type), values), bad
+
+
+def _out_of_range(times: pa.Array) -> pa.Array:
+    """Which times no `datetime` can hold."""
+    first, last = (pa.scalar(micros(at.replace(tzinfo=UTC)), pa.int64()) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
+    numbers = times.cast(pa.int64())
+    return pc.or_(pc.less(numbers, first), pc.greater(numbers, last))
 
 
 def _utc_column(array: pa.Array, column: str, timezone: str | None, name: str) -> pa.Array:
@@ -351,8 +378,15 @@ def _fits(given: pa.DataType, kind: str) -> bool:
 
 def _raws(batch: pa.RecordBatch, reasons: pa.Array, columns: list[str]) -> pa.Array:
     bad = set(pc.indices_nonzero(pc.is_valid(reasons)).to_pylist())
-    rows = [[(c, str(batch.column(c)[i].as_py())) for c in columns] if i in bad else None for i in range(batch.num_rows)] if bad else None
-    return pa.array(rows or [None] * batch.num_rows, pa.map_(pa.string(), pa.string()))
+    rows = [[(c, _shown(batch.column(c)[i])) for c in columns] if i in bad else None for i in range(batch.num_rows)]
+    return pa.array(rows, pa.map_(pa.string(), pa.string()))
+
+
+def _shown(value: pa.Scalar) -> str | None:
+    try:
+        return None if not value.is_valid else str(value.as_py())
+    except (ValueError, OverflowError):
+        return str(value.cast(pa.int64()))
 
 
 def _first_line(error: Exception) -> str:

@@ -89,9 +89,7 @@ def recover(source: Source, place: Place, registry: Registry) -> None:
 def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:
     """Keep a frame's rows as a Parquet file of the source, named by its content, so that the same frame is the same file."""
     wanted = files.shape(source, "parquet")
-    missing = [name for name in source.columns if name not in frame.column_names]
-    if missing:
-        raise FileRefused(f"the frame has no column {missing[0]!r}. It has: {', '.join(frame.column_names)}. Source {source.name} needs it")
+    files.refuse_missing(frame.column_names, wanted, name="the frame")
     kept = frame.select(list(source.columns)).combine_chunks()
     for batch in kept.to_batches():
         files.check(batch, wanted, name="the frame")
