@@ -1,0 +1,121 @@
+"""Tiny projects under test: a catalog, a few rows written by hand, a clock that stands still, and the command as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import headwater as hw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
+"""When the projects below are opened: 5 January has been sealed for eleven hours."""
+
+CATALOG = """
+from feature_definitions import (
+    Derived, Entity, Feature, FeatureService, Files, Join, ObservationGroup, SnapshotGroup, Source, WindowedGroup, at_least,
+)
+
+customer = Entity("customer", keys={"customer_id": "int64"})
+payments = Source(
+    "payments", Files("data/payments/*.csv", format="csv"),
+    columns={"payment_id": "string", "customer_id": "int64", "amount": "double", "paid_at": "timestamp", "arrived": "timestamp"},
+    event_timestamp="paid_at", timezone="UTC", id=("payment_id",), arrived_at="arrived",
+)
+visits = Source("visits", columns={"customer_id": "int64", "page": "string", "seen_at": "timestamp"}, event_timestamp="seen_at")
+accounts = Source("accounts", Files("data/accounts.csv", format="csv"), columns={"customer_id": "int64", "country": "string"},
+                  id=("customer_id",), shape="static")
+spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(
+    Feature("paid", "sum", "amount", windows=("1d", "3d"), expect=(at_least(0),)),
+    Feature("payments", "count", windows=("1d",)),
+    Derived("mean_paid_1d", "paid_1d / payments_1d"),
+))
+last_page = ObservationGroup("last_page", customer, visits, columns=("page",), ttl="7d")
+account = SnapshotGroup("account", customer, accounts, columns=("country",), assume_always_known=True)
+customer_v1 = FeatureService("customer_v1", joins=(Join(spend), Join(last_page), Join(account, prefix="home")))
+"""
+HEADER = "payment_id,customer_id,amount,paid_at,arrived"
+PAYMENTS = (
+    "p1,1,10.5,2026-01-03T09:00:00Z,2026-01-03T09:01:00Z",
+    "p2,1,4.5,2026-01-04T09:00:00Z,2026-01-04T09:01:00Z",
+    "p3,2,20.0,2026-01-04T10:00:00Z,2026-01-04T10:01:00Z",
+    "p4,2,-5.0,2026-01-05T10:00:00Z,2026-01-05T10:01:00Z",
+)
+"""Three days; the last one holds a payment that makes a negative sum, which the group's gate rejects."""
+
+
+def make(folder: Path, *, catalog: str = CATALOG, files: Mapping[str, str] | None = None) -> Path:
+    """A project folder with a catalog and data files, which are named relative to it."""
+    write(folder, "headwater.toml", '[project]\nname = "shop"\n')
+    write(folder, "catalog/shop.py", catalog)
+    for name, text in (files or {}).items():
+        write(folder, name, text)
+    return folder
+
+
+def shop(folder: Path) -> Path:
+    """The whole little shop: payments, and accounts of customers 1 to 3; visits come as frames."""
+    accounts = "customer_id,country\n1,SE\n2,NO\n3,\n"
+    return make(folder, files={"data/payments/first.csv": rows(*PAYMENTS), "data/accounts.csv": accounts})
+
+
+def rows(*lines: str, header: str = HEADER) -> str:
+    """A CSV file's text."""
+    return "\n".join((header, *lines, ""))
+
+
+def write(folder: Path, name: str, text: str | bytes) -> Path:
+    """Write one file, whole, below the folder."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def opened(folder: Path, *, now: datetime = NOW) -> hw.Project:
+    """The project in this process; it shares the Spark that runs."""
+    return hw.open(folder, clock=lambda: now)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout; anything else there is an error."""
+        return json.loads(self.out)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without settings of Headwater, a small Spark, and the changes."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_") or name == "HEADWATER_CACHE"}
+    return {**kept, "HEADWATER_SPARK_MASTER": "local[2]", "HEADWATER_DRIVER_MEMORY": "1g", "COLUMNS": "200", **changes}
+
+
+def command(*arguments: str | Path, before: str = "", cwd: Path | None = None, timeout: float = 300, **changes: str) -> Done:
+    """Run `headwater` in a process of its own; `before` is Python that runs first there, `changes` are of the environment."""
+    with starting(*arguments, before=before, cwd=cwd, **changes) as process:
+        out, err = process.communicate(timeout=timeout)
+    return Done(process.returncode, out, err)
+
+
+def starting(*arguments: str | Path, before: str = "", cwd: Path | None = None, **changes: str) -> subprocess.Popen[str]:
+    """Start `headwater`, not waiting for its end."""
+    program = f"{before}\nimport headwater\nheadwater.main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment(**changes),
+    )  # fmt: skip
