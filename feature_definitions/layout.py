@@ -68,3 +68,16 @@ def epoch_key(project: str, group: str) -> str:
 def embedded_store(state: str) -> str:
     """The folder in which the embedded online store keeps its data, below the project's state folder."""
     return f"{state}/store"
+
+
+GROUP_TASKS = ("wait", "ingest", "materialize", "publish")
+"""The ids of a group's tasks, in order; metrics and dashboards go by them, so they are never renamed."""
+
+SYNC_TASK = "sync"
+SYNC_DAG = "sync__online"
+"""The DAG that brings what was published to the online store."""
+
+
+def group_dag(group: str) -> str:
+    """The id of the DAG that publishes a group; no other DAG's starts with `fg__`."""
+    return f"fg__{group}"

@@ -1,0 +1,153 @@
+"""The DAGs that Airflow finds, in processes of their own; and one of them, run for a day."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from examples import starter
+from feature_definitions import layout
+
+if TYPE_CHECKING:
+    from conftest import Airflow
+
+PARSE = """
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder={folder!r})
+"""
+DESCRIBE = """
+answer = {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.captured_warnings.items()}, "dags": {
+    name: {
+        "tasks": [task.task_id for task in dag.topological_sort()],
+        "after": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
+        "cron": dag.timetable.expression,
+        "timetable": type(dag.timetable).__name__,
+        "catchup": dag.catchup,
+        "runs": dag.max_active_runs,
+        "alone": [task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1],
+        "retries": [task.retries for task in dag.tasks],
+        "owner": dag.owner,
+        "tags": sorted(dag.tags),
+        "page": dag.doc_md,
+    }
+    for name, dag in bag.dags.items()
+}}
+"""
+SERIALIZE = """
+from airflow.serialization.serialized_objects import DagSerialization
+answer = {name: json.dumps(DagSerialization.to_dict(dag), sort_keys=True) for name, dag in sorted(bag.dags.items())}
+"""
+
+
+def parse(airflow: Airflow) -> str:
+    return "import json\n" + PARSE.format(folder=airflow.environment(Path())["AIRFLOW__CORE__DAGS_FOLDER"])
+
+
+@pytest.fixture(scope="module")
+def found(airflow: Airflow, shop: Path) -> dict[str, Any]:
+    """What Airflow finds when it parses the folder for the shop."""
+    answer: dict[str, Any] = airflow.python(parse(airflow) + DESCRIBE, project=shop)
+    return answer
+
+
+def test_the_folder_parses_without_errors_or_warnings(found: dict[str, Any]) -> None:
+    assert found["errors"] == {}
+    assert found["warnings"] == {}
+
+
+def test_there_is_one_dag_a_group_and_one_for_the_sync(found: dict[str, Any]) -> None:
+    assert set(found["dags"]) == {"fg__burst", "fg__home", "fg__pace", "fg__paid", "fg__spend", "sync__online"}
+
+
+def test_a_groups_tasks_end_in_publish(found: dict[str, Any]) -> None:
+    for name in found["dags"].keys() - {layout.SYNC_DAG}:
+        assert found["dags"][name]["tasks"] == ["wait", "ingest", "materialize", "publish"]
+        assert found["dags"][name]["after"] == {"wait": [], "ingest": ["wait"], "materialize": ["ingest"], "publish": ["materialize"]}
+
+
+def test_each_group_runs_at_its_cadence(found: dict[str, Any]) -> None:
+    assert {name: dag["cron"] for name, dag in found["dags"].items()} == {
+        "fg__burst": "*/5 * * * *",
+        "fg__home": "0 0 * * *",
+        "fg__pace": "0 * * * *",
+        "fg__paid": "0 */6 * * *",
+        "fg__spend": "0 0 * * *",
+        "sync__online": "0 * * * *",
+    }
+
+
+def test_nothing_is_run_for_the_time_before_a_dag_was_there(found: dict[str, Any]) -> None:
+    assert not any(dag["catchup"] for dag in found["dags"].values())
+
+
+def test_only_one_run_of_a_group_works_at_a_time(found: dict[str, Any]) -> None:
+    assert found["dags"]["fg__burst"]["runs"] == 25
+    assert found["dags"]["fg__burst"]["alone"] == ["ingest", "materialize"]
+    assert found["dags"]["sync__online"]["runs"] == 1
+
+
+def test_tasks_are_tried_again(found: dict[str, Any]) -> None:
+    assert {n for dag in found["dags"].values() for n in dag["retries"]} == {5}
+
+
+def test_a_dag_says_whose_it_is_and_what_it_is_about(found: dict[str, Any]) -> None:
+    spend, pace = found["dags"]["fg__spend"], found["dags"]["fg__pace"]
+    assert (spend["owner"], spend["tags"]) == ("payments_team", ["daily", "gold", "payments_team", "retail"])
+    assert (pace["owner"], pace["tags"]) == ("retail", ["retail"])
+    assert spend["page"].startswith("# spend\n")
+
+
+def test_parsing_loads_no_engine(airflow: Airflow, shop: Path) -> None:
+    program = "import sys, dags.headwater_dags\nanswer = sorted({name.partition('.')[0] for name in sys.modules})"
+    loaded = set(airflow.python(program, project=shop))
+    assert {"dags", "feature_definitions", "airflow"} <= loaded
+    assert not loaded & {"pyspark", "feast", "great_expectations", "pandas", "numpy", "pyarrow", "sqlglot", "headwater", "spark_jobs"}
+
+
+def test_two_parses_give_the_same_dags(airflow: Airflow, shop: Path) -> None:
+    one, two = (airflow.python(parse(airflow) + SERIALIZE, project=shop, PYTHONHASHSEED=seed) for seed in ("1", "2"))
+    assert len(one) == 6
+    assert one == two
+
+
+def test_a_broken_catalog_is_an_import_error_with_file_and_line(airflow: Airflow, shop: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(shop, tmp_path / "shop")
+    broken = project / "catalog" / "retail" / "broken.py"
+    broken.write_text("from feature_definitions import Entity\n\ncard = Entity('card', keys={'number': 'float'})\n", encoding="utf-8")
+    answer = airflow.python(parse(airflow) + DESCRIBE, project=project)
+    assert not answer["dags"]
+    (error,) = answer["errors"].values()
+    assert f"{broken}:3: " in error
+    assert "'number'" in error
+
+
+def test_a_folder_that_is_no_project_is_an_import_error(airflow: Airflow, tmp_path: Path) -> None:
+    (error,) = airflow.python(parse(airflow) + DESCRIBE, project=tmp_path)["errors"].values()
+    assert "is no Headwater project" in error
+
+
+def test_a_days_run_publishes_that_day(airflow: Airflow, tmp_path: Path) -> None:
+    project = starter.make(tmp_path / "mine")
+    day = f"{datetime.now(UTC) - timedelta(days=3):%Y-%m-%d}"
+    assert airflow.command("db", "migrate", project=project).returncode == 0
+    done = airflow.command("dags", "test", layout.group_dag("customer_spend"), day, project=project)
+    assert done.returncode == 0, done.stdout
+    assert f"customer_spend is published: {day}T00:00:00Z OK" in done.stdout
+    intervals = status(project, "customer_spend")
+    published = [i for i in intervals if i["publish_id"] is not None]
+    assert [(i["interval_start"], i["status"], i["rows"]) for i in published] == [(f"{day}T00:00:00Z", "OK", 8)]
+    assert len(intervals) > 30
+
+
+def status(project: Path, group: str) -> list[dict[str, Any]]:
+    command = [str(Path(sys.executable).with_name("headwater")), "status", group, "--json", "--project", str(project)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    intervals: list[dict[str, Any]] = json.loads(done.stdout)["intervals"]
+    return intervals

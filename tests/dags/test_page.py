@@ -1,0 +1,67 @@
+"""What Airflow shows beside a group's DAG."""
+
+from __future__ import annotations
+
+from dags.page import page
+from dags.schedule import schedule_of
+from feature_definitions import Derived, Entity, Feature, Files, ObservationGroup, SnapshotGroup, Source, WindowedGroup
+from feature_definitions.model import FeatureGroup
+
+customer = Entity("customer", keys={"shop": "string", "customer_id": "int64"})
+payments = Source(
+    "payments",
+    Files("data/*.csv"),
+    columns={"shop": "string", "customer_id": "int64", "amount": "double", "paid_at": "timestamp"},
+    event_timestamp="paid_at",
+    timezone="UTC",
+    ready_after="2h",
+)
+people = Source("people", columns={"shop": "string", "customer_id": "int64", "city": "string"}, id=("shop", "customer_id"), shape="static")
+
+
+def shown(group: FeatureGroup) -> str:
+    return page(group, schedule_of(group))
+
+
+def spend(**changes: str) -> WindowedGroup:
+    features = (
+        Feature("spend", "sum", "amount", windows=("1d", "7d"), where="amount > 0 || amount < -1"),
+        Feature("payments", "count", windows=("1d",)),
+        Derived("share", "spend_1d / spend_7d"),
+    )
+    return WindowedGroup("spend", customer, payments, every="1d", ttl="2d", features=features, **changes)
+
+
+def test_a_page_names_owner_entity_source_and_schedule() -> None:
+    text = shown(spend(owner="payments_team"))
+    assert "**Owner**: payments_team" in text
+    assert "customer (`shop` string, `customer_id` int64)" in text
+    assert "**Source**: payments" in text
+    assert "`0 0 * * *` UTC, when the source is ready, 2h after an interval's end" in text
+
+
+def test_a_page_says_when_nobody_owns_the_group() -> None:
+    assert "**Owner**: nobody is named" in shown(spend())
+
+
+def test_every_column_has_a_row_of_two_cells() -> None:
+    rows = [line for line in shown(spend()).splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(spend().outputs)
+    assert [row.replace("\\|", "").count("|") for row in rows] == [3] * len(rows)
+
+
+def test_columns_say_what_they_aggregate() -> None:
+    text = shown(spend())
+    assert "| `spend_7d` | sum of `amount` over 7d where `amount > 0 \\|\\| amount < -1` |" in text
+    assert "| `payments_1d` | count of events over 1d |" in text
+    assert "| `share` | `spend_1d / spend_7d` |" in text
+
+
+def test_observed_columns_have_their_types() -> None:
+    group = ObservationGroup("paid", customer, payments, columns=("amount",), ttl="2d")
+    assert "| `amount` | double, as observed |" in shown(group)
+
+
+def test_a_static_group_waits_for_nothing() -> None:
+    group = SnapshotGroup("home", customer, people, columns=("city",), assume_always_known=True)
+    assert "the source is static, so each run looks whether it changed" in shown(group)
