@@ -17,6 +17,7 @@ from rich.table import Table
 import headwater
 from feature_definitions import plan, settings
 from feature_definitions.intervals import Interval, iso, merge
+from feature_definitions.loader import Catalog, CatalogError
 from feature_definitions.model import DefinitionError
 from feature_definitions.plan import GroupPlan, IntervalStatus
 
@@ -68,19 +69,27 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    with _project(options) as p:
-        c = p.catalog
-        counts = {
-            "entities": len(c.entities),
-            "sources": len(c.sources),
-            "groups": len(c.groups),
-            "services": len(c.services),
-            "training_sets": len(c.training_sets),
-        }
+    try:
+        with _project(options) as p:
+            counts = _counts(p.catalog)
+    except CatalogError as error:
         if options.json:
-            return _print_json({"mistakes": [], **counts})
-        out.print("fine: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+            _print_json({"mistakes": [{"file": str(m.file), "line": m.line, "message": m.message} for m in error.mistakes]})
+        raise
+    if options.json:
+        return _print_json({"mistakes": [], **counts})
+    out.print("fine: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
     return DONE
+
+
+def _counts(c: Catalog) -> dict[str, int]:
+    return {
+        "entities": len(c.entities),
+        "sources": len(c.sources),
+        "groups": len(c.groups),
+        "services": len(c.services),
+        "training_sets": len(c.training_sets),
+    }
 
 
 def _plan(options: argparse.Namespace) -> int:

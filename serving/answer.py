@@ -190,12 +190,12 @@ def _check_entity(plan: ServicePlan, entity: object, *, where: str) -> None:
 
 
 def _check_names(service: str, keys: Mapping[str, str], entity: Mapping[str, object], *, where: str) -> None:
-    for key in keys:
-        if key not in entity:
-            raise RequestError(f"{where}{key} is missing; an entity of {service} is like {_example(keys)}", field=f"{where}{key}")
     for name in entity:
         if name not in keys:
             raise RequestError(f"{where}{name} is no key of {service}; an entity is like {_example(keys)}", field=f"{where}{name}")
+    for key in keys:
+        if key not in entity:
+            raise RequestError(f"{where}{key} is missing; an entity of {service} is like {_example(keys)}", field=f"{where}{key}")
 
 
 def _fits(value: object, kind: str) -> bool:

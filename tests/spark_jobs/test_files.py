@@ -57,7 +57,8 @@ def reason(rows: list[dict[str, Any]]) -> str | None:
 def test_every_type_of_a_csv_is_read_exactly(tmp_path: Path) -> None:
     (row,) = read_text(tmp_path, f"{HEADER}\n{','.join(GOOD)}\n")
     assert {name: row[name] for name in COLUMNS} == {
-        "id": "a", "n": 1, "x": 1.5, "ok": True, "day": date(2026, 1, 5), "price": Decimal("1.25"), "at": datetime(2026, 1, 5, 6, tzinfo=UTC),
+        "id": "a", "n": 1, "x": 1.5, "ok": True, "day": date(2026, 1, 5), "price": Decimal("1.25"),
+        "at": datetime(2026, 1, 5, 6, tzinfo=UTC),
     }  # fmt: skip
     assert (row["_hw_file"], row["_hw_line"], row["_hw_reason"]) == ("things.csv", 2, None)
 
