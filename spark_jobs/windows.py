@@ -19,8 +19,10 @@ from spark_jobs.tables import spark_type
 
 START = "interval_start"
 _TILE, _AT = "_hw_tile", "_hw_at"
-_LARGE = 1e17
-"""From this magnitude on, doubles are added as doubles: they do not fit the exact accumulator decimal(38,18)."""
+_WIDE, _LARGE = 1e9, 1e22
+"""Doubles from the first magnitude on have at most 7 digits after the point, from the second on they are added as doubles."""
+_SQUARED = 10**16
+"""Squares of integers up to this magnitude are added exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +144,8 @@ class _Partial:
                 best = F.min if self.feature.aggregation == "first" else F.max
                 return [best(F.when(value.isNotNull(), F.struct(*[f"`{c}`" for c in self.order], value.alias("value")))).alias(name)]
             case "stddev" if self.kind == "int64":
-                exact = value.cast("decimal(19,0)")
-                return [
-                    F.count(value).alias(f"{name}_n"),
-                    F.sum(value).alias(f"{name}_exact"),
-                    F.sum(exact * exact).alias(f"{name}_squares"),
-                ]
+                sums = _sums(value, self.kind) | _squares(value)
+                return [c.alias(f"{name}_{part}") for part, c in sums.items()] + [F.count(value).alias(f"{name}_n")]
             case "stddev":
                 return [F.collect_list(value.cast("double")).alias(name)]
         return [F.collect_set(value).alias(name)]
@@ -157,11 +155,13 @@ class _Partial:
         """The sums that the state is made of; none where it is a list."""
         match self.feature.aggregation, self.kind:
             case "stddev", "int64":
-                return ("exact", "squares", "n")
+                return ("high", "low", "squares", "large", "n")
             case "stddev", _:
                 return ()
             case _, "double":
-                return ("exact", "large", "n")
+                return ("exact", "wide", "large", "n")
+            case _, "int64":
+                return ("high", "low", "n")
         return ("exact", "n")
 
     def merged(self) -> list[Column]:
@@ -201,11 +201,31 @@ def _partials(group: WindowedGroup, meaning: Meaning) -> list[_Partial]:
 
 
 def _sums(value: Column, kind: str) -> dict[str, Column]:
-    """Exact accumulators: doubles are added as decimals with 18 digits after the point (very large ones apart), others as they are."""
-    if kind == "double":
-        small = F.abs(value) < _LARGE
-        return {"exact": F.sum(F.when(small, value).cast("decimal(38,18)")), "large": F.sum(F.when(~small, value))}
+    """Exact accumulators, wide enough for any number of events: none of them overflows, whatever the order in which they are added.
+
+    Doubles are added as decimals with 18 digits after the point (wide ones with 7, which is all they have; very large ones as doubles),
+    integers as two halves.
+    """
+    match kind:
+        case "double":
+            wide, large = F.abs(value) >= _WIDE, F.abs(value) >= _LARGE
+            return {
+                "exact": F.sum(F.when(~wide, value).cast("decimal(38,18)")),
+                "wide": F.sum(F.when(wide & ~large, value).cast("decimal(38,7)")),
+                "large": F.sum(F.when(large, value)),
+            }
+        case "int64":
+            high = F.shiftright(value, 32)
+            return {"high": F.sum(high), "low": F.sum(value - F.shiftleft(high, 32))}
     return {"exact": F.sum(value)}
+
+
+def _squares(value: Column) -> dict[str, Column]:
+    small, exact = value.between(-_SQUARED, _SQUARED), value.cast("decimal(19,0)")
+    return {
+        "squares": F.sum(F.when(small, exact * exact)),
+        "large": F.sum(F.when(~small, value.cast("double") * value.cast("double"))),
+    }
 
 
 def _finished(group: WindowedGroup, merged: DataFrame, meaning: Meaning) -> DataFrame:
@@ -215,7 +235,7 @@ def _finished(group: WindowedGroup, merged: DataFrame, meaning: Meaning) -> Data
         if isinstance(feature, Feature):
             for column in feature.columns:
                 kind = meaning.inputs[feature.name]
-                values[column] = _value(feature, column, kind).cast(spark_type(meaning.types[column]))
+                values[column] = _finite(_value(feature, column, kind), meaning.types[column])
     return merged.withColumns(values)
 
 
@@ -232,22 +252,44 @@ def _value(feature: Feature, column: str, kind: str) -> Column:
         case "count_distinct":
             return F.size(F.array_distinct(F.col(column)))
         case "stddev":
-            return _exact_stddev(column) if kind == "int64" else _stddev(F.array_sort(F.col(column)))
+            return _stddev_of_integers(column) if kind == "int64" else _stddev(F.array_sort(F.col(column)))
     return F.col(column)
 
 
 def _total(column: str, kind: str) -> Column:
-    exact = F.col(f"{column}_exact")
-    if kind != "double":
-        return exact
-    large = F.col(f"{column}_large")
-    return F.when(large.isNull(), exact.cast("double")).otherwise(F.coalesce(exact.cast("double"), F.lit(0.0)) + large)
+    """The sum of a window: a double for doubles, else a decimal."""
+    match kind:
+        case "double":
+            large = F.col(f"{column}_large")
+            total = _total_of_doubles(F.coalesce(F.col(f"{column}_exact"), F.lit(0).cast("decimal(38,18)")), F.col(f"{column}_wide"))
+            return F.when(F.col(f"{column}_n") > 0, F.when(large.isNull(), total).otherwise(total + large))
+        case "int64":
+            halves = [F.col(f"{column}_{half}").cast("decimal(19,0)") for half in ("high", "low")]
+            return (halves[0] * F.lit(2**32).cast("decimal(10,0)") + halves[1]).cast("decimal(38,0)")
+    return F.col(f"{column}_exact")
 
 
-def _exact_stddev(column: str) -> Column:
-    """The sample standard deviation of integers from their exact sums, sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))); null below two."""
-    n, total = F.col(f"{column}_n"), F.col(f"{column}_exact").cast("decimal(38,0)")
-    spread = (n.cast("decimal(38,0)") * F.col(f"{column}_squares").cast("decimal(38,0)") - total * total).cast("double")
+def _total_of_doubles(exact: Column, wide: Column) -> Column:
+    """Added as decimals where both fit one; beyond that the nearest doubles differ by more than the digits that are lost."""
+    fits = F.abs(wide) < F.lit(10**18)
+    return (
+        F.when(F.coalesce(wide, F.lit(0)) == 0, exact.cast("double"))
+        .when(fits, (exact + wide.cast("decimal(38,18)")).cast("double"))
+        .otherwise((exact + wide).cast("double"))
+    )
+
+
+def _stddev_of_integers(column: str) -> Column:
+    """The sample standard deviation of integers from their exact sums, sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))); null below two.
+
+    Where that does not fit a decimal it is computed in doubles.
+    """
+    n, total, squares, large = F.col(f"{column}_n"), _total(column, "int64"), F.col(f"{column}_squares"), F.col(f"{column}_large")
+    rough = F.coalesce(squares.cast("double"), F.lit(0.0)) + F.coalesce(large, F.lit(0.0))
+    exact = (n.cast("decimal(38,0)") * squares.cast("decimal(38,0)") - total * total).cast("double")
+    spread = F.when(large.isNull() & (n * rough < 9e37), exact).otherwise(
+        n * F.greatest(F.lit(0.0), rough - total.cast("double") * total.cast("double") / n)
+    )
     return F.when(n >= 2, F.sqrt(spread / (n * (n - 1)).cast("double")))
 
 

@@ -1,0 +1,181 @@
+"""A small lake under test: a real registry, real Delta tables, a clock that stands where it is put, and a gate that is told what to say."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+
+from expectations.suite import Check, Verdict
+from feature_definitions import layout, plan
+from feature_definitions.intervals import ALWAYS, Interval, iso
+from feature_definitions.model import FeatureGroup, Source
+from feature_definitions.plan import GroupPlan, IntervalStatus
+from feature_registry import Registry
+from spark_jobs import materialize, sources, tables, windows
+from spark_jobs.materialize import GroupResult, Judge
+from spark_jobs.point_in_time import Published
+from spark_jobs.publish import Offline
+from spark_jobs.sources import DATE, TIME, IngestReport, Place
+from tests.oracle import Event, FeatureRow
+
+T = TypeVar("T")
+
+
+def drawn(strategy: st.SearchStrategy[T], count: int) -> list[T]:
+    """The first `count` values that Hypothesis draws, the same on every run: so that one Spark job can serve them all."""
+    found: list[T] = []
+
+    @settings(max_examples=count, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @given(strategy)
+    def collect(value: T) -> None:
+        found.append(value)
+
+    collect()
+    return found
+
+
+def told_apart(number: int, events: Iterable[Event], entity: Collection[str]) -> tuple[Event, ...]:
+    """The events with the entity's keys (nulls stay) and their id moved out of the way of other histories."""
+    return tuple({name: _moved(number, value) if name in (*entity, "payment_id") else value for name, value in e.items()} for e in events)
+
+
+def _moved(number: int, value: Any) -> Any:
+    if value is None:
+        return None
+    return f"{number}/{value}" if isinstance(value, str) else number * 1000 + value
+
+
+# -------------------------------------------------------------------------------------------------------------------- to and from
+
+
+def arrow(source: Source, events: Sequence[Event]) -> pa.Table:
+    """Events as an Arrow table in the source's types."""
+    schema = pa.schema([(name, tables.arrow_type(kind)) for name, kind in source.columns.items()])
+    return pa.Table.from_pylist([dict(e) for e in events], schema=schema)
+
+
+def live_frame(spark: SparkSession, source: Source, events: Sequence[Event]) -> DataFrame:
+    """Events as `sources.events` gives them."""
+    table = arrow(source, events)
+    at = (
+        table.column(source.event_timestamp)
+        if source.event_timestamp
+        else pa.array([ALWAYS.start] * len(table), pa.timestamp("us", tz="UTC"))
+    )
+    return spark.createDataFrame(table.append_column(TIME, at).append_column(DATE, at.cast(pa.date32())))
+
+
+def feature_rows(group: FeatureGroup, rows: Iterable[Mapping[str, Any]]) -> list[FeatureRow]:
+    """Rows of an Arrow table as the oracle writes them."""
+    return [
+        FeatureRow(
+            key=tuple(row[key] for key in group.entity.keys),
+            at=row["event_timestamp"],
+            values={column: row[column] for column in group.outputs},
+            empties_at=row["empties_at"],
+            held=row.get("held", False),
+        )
+        for row in rows
+    ]
+
+
+def records(frame: DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows by way of Arrow: exact types, times aware and in UTC."""
+    return frame.toArrow().to_pylist()  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------------------------------------------------------------- the gate
+
+
+def passing(profile: pd.DataFrame, checks: Sequence[Check]) -> dict[str, Verdict]:
+    """A gate that lets everything through."""
+    return {str(interval): Verdict() for interval in profile["interval"]}
+
+
+def rejecting(intervals: Collection[Interval], *, failed: str = "rows:unique") -> Judge:
+    """A gate that rejects these intervals, and says that they failed one of the group's checks."""
+    bad = {iso(i.start) for i in intervals}
+    return lambda profile, _: {str(i): Verdict((failed,)) if i in bad else Verdict() for i in profile["interval"]}
+
+
+# ---------------------------------------------------------------------------------------------------------------------- the lake
+
+
+@dataclass
+class Lake:
+    """Everything offline, in one folder."""
+
+    spark: SparkSession
+    root: Path
+    registry: Registry
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    ingests: int = field(default=0)
+
+    @property
+    def path(self) -> str:
+        return str(self.root / "lake")
+
+    @property
+    def offline(self) -> Offline:
+        return Offline(self.spark, self.path, self.registry, lambda: self.now)
+
+    def ingest(self, source: Source, events: Sequence[Event]) -> IngestReport:
+        """Bring events in as one frame (at the lake's `now`)."""
+        place = Place(self.root, self.path)
+        sources.write_frame(source, arrow(source, events), place)
+        found = sources.changed(source, place, self.registry)
+        self.ingests += 1
+        job = sources.Job(self.spark, place, self.registry, f"i{self.ingests:04d}", self.now)
+        return sources.ingest(source, found, job) if found else sources.nothing(source)
+
+    def statuses(self, group: FeatureGroup) -> dict[Interval, IntervalStatus]:
+        """What `headwater status` says of each interval."""
+        generation, _ = plan.target_generation(group, self.registry.generations(group.name))
+        found = plan.statuses(
+            group,
+            generation=generation,
+            entries=self.registry.ledger(group.name, generation),
+            revisions=self.registry.revisions(group.source.name),
+            now=self.now,
+        )
+        return {s.interval: s for s in found}
+
+    def materialize(self, group: FeatureGroup, *, intervals: Iterable[Interval] | None = None, judge: Judge = passing) -> GroupResult:
+        """Materialize what is due, or exactly these intervals whatever their state."""
+        generation, _ = plan.target_generation(group, self.registry.generations(group.name))
+        known = self.statuses(group)
+        if intervals is None:
+            work = plan.materialize(group, generation=generation, found=tuple(known.values()), start=None, end=None)
+        else:
+            missing = {i: IntervalStatus(group.name, generation, i, plan.MISSING, ("asked for",)) for i in intervals}
+            work = GroupPlan(group, generation, tuple(known.get(i, status) for i, status in sorted(missing.items())))
+        return materialize.run(work, offline=self.offline, meaning=windows.meaning_of(group), judge=judge, say=lambda _: None)
+
+    def published(self, group: FeatureGroup) -> Published:
+        """The group as it can be read now, in the generation that its definition belongs to."""
+        generation, _ = plan.target_generation(group, self.registry.generations(group.name))
+        publishes = self.registry.publishes(group.name, generation)
+        return Published(group, generation, self.path, windows.meaning_of(group), publishes)
+
+    def rows(self, group: FeatureGroup) -> list[dict[str, Any]]:
+        """The current table of the group's newest generation."""
+        return self.load(layout.feature_table(self.path, group.name, self.published(group).generation))
+
+    def history(self, group: FeatureGroup) -> list[dict[str, Any]]:
+        """The group's history table."""
+        return self.load(layout.history_table(self.path, group.name, self.published(group).generation))
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """The lake's copy of one kind of record."""
+        return self.load(layout.records_table(self.path, kind))
+
+    def load(self, path: str) -> list[dict[str, Any]]:
+        """The rows of a Delta table; none if there is no table."""
+        return tables.load(path).to_pylist() if tables.exists(path) else []
