@@ -28,7 +28,8 @@ def columns(group: FeatureGroup) -> dict[str, str]:
                 for window, column in zip(feature.windows, feature.columns, strict=True):
                     hashes[column] = _hash(base, feature.aggregation, feature.of, feature.where, window, read)
             case Derived():
-                hashes[feature.name] = _hash(base, feature.expression, _read(feature.expression, hashes))
+                inputs = {column: meaning(held) for column, held in hashes.items()}
+                hashes[feature.name] = _hash(base, feature.expression, _read(feature.expression, inputs))
     return hashes
 
 

@@ -37,7 +37,7 @@ ALWAYS = Interval(EPOCH, EPOCH + DAY)
 
 def duration(text: str) -> timedelta:
     """The span that `text` names: a whole number and s, m (minutes), h, d or w, as in `5m`, `36h` or `90d`."""
-    match = re.fullmatch(r"(\d{1,7})([smhdw])", text.strip()) if isinstance(text, str) else None
+    match = re.fullmatch(r"([0-9]{1,7})([smhdw])", text.strip()) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is not a duration; write a whole number and a unit of s, m, h, d or w, like '5m' or '7d'")
     return int(match[1]) * _UNITS[match[2]]
