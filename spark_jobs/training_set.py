@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -54,6 +55,14 @@ class Built:
     rows: int
     manifest: Mapping[str, object]
     unchanged: bool
+
+    def to_arrow(self) -> pa.Table:
+        """The rows as an Arrow table, read without Spark."""
+        return tables.load(self.path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a pandas frame, read without Spark."""
+        return self.to_arrow().to_pandas()
 
 
 def source_spine(source: Source, spark: SparkSession, *, lake: str) -> Spine:
