@@ -413,9 +413,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Features that are correct in time, everywhere.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common],
     )
-    parser.set_defaults(project=None, json=False)
+    # Not from the parent: argparse would share the option, and its default would undo what stands before the verb.
+    parser.add_argument("--project", metavar="DIR", help="the project's folder (default: the current one)")
+    parser.set_defaults(json=False)
     verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs")
 
     def verb(name: str, action: Callable[[argparse.Namespace], int], about: str, example: str, *parents: argparse.ArgumentParser) -> Any:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
 
 import headwater as hw
+import headwater_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,6 +117,16 @@ def command(*arguments: str | Path, before: str = "", cwd: Path | None = None, t
     with starting(*arguments, before=before, cwd=cwd, **changes) as process:
         out, err = process.communicate(timeout=timeout)
     return Done(process.returncode, out, err)
+
+
+def within(*arguments: str | Path, project: Path | None = None, now: datetime = NOW) -> Done:
+    """Run `headwater` in this process, on its Spark, as if it were `now`."""
+    out, err = io.StringIO(), io.StringIO()
+    words = [*map(str, arguments), *(() if project is None else ("--project", str(project)))]
+    clock = functools.partial(hw.open, clock=lambda: now)
+    with redirect_stdout(out), redirect_stderr(err), patch("headwater.open", clock), pytest.raises(SystemExit) as ended:
+        headwater_command.main(words)
+    return Done(int(str(ended.value.code)), out.getvalue(), err.getvalue())
 
 
 def starting(*arguments: str | Path, before: str = "", cwd: Path | None = None, **changes: str) -> subprocess.Popen[str]:
