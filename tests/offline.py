@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from expectations.suite import Check, Verdict
 from feature_definitions import layout, plan
 from feature_definitions.intervals import ALWAYS, Interval, iso
-from feature_definitions.model import FeatureGroup, Source
+from feature_definitions.model import FeatureGroup, FeatureService, Source
 from feature_definitions.plan import GroupPlan, IntervalStatus
 from feature_registry import Registry
 from spark_jobs import materialize, sources, tables, windows
@@ -23,7 +23,7 @@ from spark_jobs.materialize import GroupResult, Judge
 from spark_jobs.point_in_time import Published
 from spark_jobs.publish import Offline
 from spark_jobs.sources import DATE, TIME, IngestReport, Place
-from tests.oracle import Event, FeatureRow
+from tests.oracle import Event, FeatureRow, value_differences
 
 T = TypeVar("T")
 
@@ -179,3 +179,19 @@ class Lake:
     def load(self, path: str) -> list[dict[str, Any]]:
         """The rows of a Delta table; none if there is no table."""
         return tables.load(path).to_pylist() if tables.exists(path) else []
+
+
+# --------------------------------------------------------------------------------------------------------------------- comparing
+
+
+def answer_differences(service: FeatureService, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    """What differs between two rows of a service's outputs."""
+    return [
+        f"{join.name}: {text}"
+        for join in service.joins
+        for text in value_differences(
+            join.group,
+            {column: expected[output] for column, output in zip(join.columns, join.outputs, strict=True)},
+            {column: actual[output] for column, output in zip(join.columns, join.outputs, strict=True)},
+        )
+    ]
