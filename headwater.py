@@ -6,6 +6,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -259,10 +260,12 @@ class Project:
             return sources.ingest(source, found, sources.Job(self._spark, self._place, self._registry, ingest_id, now))
 
     def _recover(self, group: FeatureGroup) -> None:
+        """Set right what a crash cut off; what a living process is publishing is left to it."""
         if self._registry.pending_publishes(group.name):
+            from feature_registry import LeaseHeld
             from spark_jobs import materialize
 
-            with self._registry.lease(f"group {group.name}", now=self.clock()):
+            with suppress(LeaseHeld), self._registry.lease(f"group {group.name}", now=self.clock()):
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
     def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime) -> GroupPlan:

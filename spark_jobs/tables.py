@@ -58,10 +58,10 @@ def committed(path: str, commit_id: str) -> bool:
 
 def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
     """The version and time of a commit that happened."""
-    for entry in DeltaTable(path).history():
+    table = DeltaTable(path)
+    for entry in (entry for limit in (1, None) for entry in table.history(limit)):
         if entry.get("userMetadata") == commit_id:
             return int(entry["version"]), instant(int(entry["timestamp"]) * 1000)
-    table = DeltaTable(path)
     return table.version(), instant(int(table.history(1)[0]["timestamp"]) * 1000)
 
 
