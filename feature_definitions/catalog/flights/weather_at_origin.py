@@ -9,4 +9,3 @@ weather_at_origin = ObservationGroup(
     columns=("temp", "humid", "wind_speed", "precip", "pressure", "visib"),
     expect=(expression("wind_speed < 200"), expression("visib >= 0")),
 )  # fmt: skip
-
