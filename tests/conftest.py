@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from tests.offline import World
+
 settings.register_profile("headwater", derandomize=True, deadline=None, print_blob=True, database=None)
 settings.load_profile("headwater")
 
@@ -24,3 +26,18 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     running = session(jars=delta_jars(jar_cache()), scratch=tmp_path_factory.mktemp("spark"), master="local[2]", driver_memory="2g")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def worlds(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[World]]:
+    """Random histories, published in runs that came late, again and partly rejected: by the hour around a midnight, and by the day."""
+    from feature_registry import open_registry
+    from tests.offline import Lake, world
+
+    made = []
+    for number, every in enumerate(("1h", "1d")):
+        root = tmp_path_factory.mktemp("world")
+        made.append(world(Lake(spark, root, open_registry(f"sqlite:///{root / 'registry.db'}")), number, every=every))
+    yield made
+    for one in made:
+        one.lake.registry.close()

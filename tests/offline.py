@@ -1,29 +1,36 @@
 """A small lake under test: a real registry, real Delta tables, a clock that stands where it is put, and a gate that is told what to say."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from expectations.suite import Check, Verdict
 from feature_definitions import layout, plan
-from feature_definitions.intervals import ALWAYS, Interval, iso
+from feature_definitions.intervals import ALWAYS, DAY, Interval, duration, iso
 from feature_definitions.model import FeatureGroup, FeatureService, Source
 from feature_definitions.plan import GroupPlan, IntervalStatus
+from feature_definitions.records import Revision
 from feature_registry import Registry
+from feature_registry.registry import PendingIngest
 from spark_jobs import materialize, sources, tables, windows
+from spark_jobs.files import FILE, LINE
 from spark_jobs.materialize import GroupResult, Judge
 from spark_jobs.point_in_time import Published
 from spark_jobs.publish import Offline
-from spark_jobs.sources import DATE, TIME, IngestReport, Place
-from tests.oracle import Event, FeatureRow, value_differences
+from spark_jobs.sources import DATE, INGEST, LIVE, TIME, IngestReport, Place
+from tests.histories import Meaning, Run, arrivals, batches, observation_groups, runs, windowed_groups
+from tests.histories import sources as sources_of_histories
+from tests.oracle import Event, FeatureRow, Publish, live_rows, publish, value_differences
+from tests.oracle import rows as oracle_rows
 
 T = TypeVar("T")
 
@@ -61,15 +68,17 @@ def arrow(source: Source, events: Sequence[Event]) -> pa.Table:
     return pa.Table.from_pylist([dict(e) for e in events], schema=schema)
 
 
+def live_table(source: Source, events: Sequence[Event]) -> pa.Table:
+    """Events with the time and the date under which the engine finds them."""
+    table = arrow(source, events)
+    always = pa.array([ALWAYS.start] * len(table), pa.timestamp("us", tz="UTC"))
+    at = table.column(source.event_timestamp) if source.event_timestamp else always
+    return table.append_column(TIME, at).append_column(DATE, at.cast(pa.date32()))
+
+
 def live_frame(spark: SparkSession, source: Source, events: Sequence[Event]) -> DataFrame:
     """Events as `sources.events` gives them."""
-    table = arrow(source, events)
-    at = (
-        table.column(source.event_timestamp)
-        if source.event_timestamp
-        else pa.array([ALWAYS.start] * len(table), pa.timestamp("us", tz="UTC"))
-    )
-    return spark.createDataFrame(table.append_column(TIME, at).append_column(DATE, at.cast(pa.date32())))
+    return spark.createDataFrame(live_table(source, events))
 
 
 def feature_rows(group: FeatureGroup, rows: Iterable[Mapping[str, Any]]) -> list[FeatureRow]:
@@ -135,6 +144,21 @@ class Lake:
         job = sources.Job(self.spark, place, self.registry, f"i{self.ingests:04d}", self.now)
         return sources.ingest(source, found, job) if found else sources.nothing(source)
 
+    def plant(self, source: Source, events: Sequence[Event]) -> None:
+        """Put these live events in the place of all that the source's table holds, and record that everything changed."""
+        table = live_table(source, events).append_column(LIVE, pa.array([True] * len(events)))
+        for name, kind in ((FILE, pa.string()), (LINE, pa.int64()), (INGEST, pa.int64())):
+            table = table.append_column(name, pa.nulls(len(events), kind))
+        path = layout.source_table(self.path, source.name)
+        Path(path).mkdir(parents=True, exist_ok=True)
+        write_deltalake(path, table, mode="overwrite", partition_by=[DATE])
+        self.ingests += 1
+        number, days = self.registry.next_revision(source.name), sorted(set(table.column(DATE).to_pylist()))
+        midnights = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days]
+        revisions = tuple(Revision(source.name, number, at.date(), at, at + DAY, f"{number}", 1, self.now) for at in midnights)
+        self.registry.begin_ingest(PendingIngest(f"i{self.ingests:04d}", source.name, (), revisions, commits=True))
+        self.registry.finish_ingest(f"i{self.ingests:04d}")
+
     def statuses(self, group: FeatureGroup) -> dict[Interval, IntervalStatus]:
         """What `headwater status` says of each interval."""
         generation, _ = plan.target_generation(group, self.registry.generations(group.name))
@@ -195,3 +219,68 @@ def answer_differences(service: FeatureService, expected: Mapping[str, Any], act
             {column: actual[output] for column, output in zip(join.columns, join.outputs, strict=True)},
         )
     ]
+
+
+# ---------------------------------------------------------------------------------------------------------------- whole histories
+
+
+@dataclass(frozen=True)
+class World:
+    """Many random histories side by side in one lake: a windowed and an observation group of one source, and the runs that published both.
+
+    `batches` are what arrived, `parts` the histories one by one. `ids` names the publish of each run and group.
+    """
+
+    lake: Lake
+    windowed: Meaning
+    observed: Meaning
+    parts: tuple[tuple[tuple[Event, ...], ...], ...]
+    runs: tuple[Run, ...]
+    ids: Mapping[tuple[str, int], str]
+
+    @property
+    def meanings(self) -> tuple[Meaning, Meaning]:
+        return (self.windowed, self.observed)
+
+    def events(self, ingested: int) -> list[Event]:
+        """The events that counted after so many ingests."""
+        return _live(self.windowed.group.source, self.parts, ingested)
+
+    def published(self, meaning: Meaning) -> tuple[Publish, ...]:
+        """What the runs published of a group, as DESIGN 5 says it: the order of a publish is the number of its run, from 1."""
+        group, published = meaning.group, ()
+        first = next((r.now for r in self.runs if set(r.intervals) - set(r.rejected)), None)
+        for order, run in enumerate(self.runs, start=1):
+            events = self.events(run.ingested)
+            for interval in (i for i in run.intervals if i not in run.rejected):
+                again = any(p.interval == interval for p in published)
+                history = first is not None and not again and interval.end + duration(group.source.ready_after) <= first
+                known_from = min(interval.end + duration(group.publish_delay), run.now) if history else run.now
+                found = oracle_rows(group, events, interval, functions=meaning.functions)
+                grown = publish(group, published, interval, known_from=known_from, rows=found, functions=meaning.functions)
+                published = (*published, replace(grown[-1], order=order))
+        return published
+
+
+def world(lake: Lake, number: int, *, every: str, count: int = 12) -> World:
+    """The world of a number: its groups, histories and runs are drawn, then everything is ingested and published."""
+    source = drawn(sources_of_histories(), number + 2)[-1]
+    windowed = drawn(windowed_groups(source=source, every=every), number + 4)[-1]
+    observed = drawn(observation_groups(source=source, every=every), number + 3)[-1]
+    drawn_batches = drawn(batches(windowed.group), count)
+    parts = tuple(
+        tuple(told_apart(n, batch, windowed.group.entity.keys) for batch in (*some, (), ())[:3]) for n, some in enumerate(drawn_batches)
+    )
+    done = drawn(runs(windowed.group, ingests=3), number + 6)[-1]
+    ids = {}
+    for order, run in enumerate(done, start=1):
+        lake.now = run.now
+        lake.plant(source, _live(source, parts, run.ingested))
+        for meaning in (windowed, observed):
+            result = lake.materialize(meaning.group, intervals=run.intervals, judge=rejecting(run.rejected))
+            ids[meaning.group.name, order] = result.publish_id or ""
+    return World(lake, windowed, observed, parts, done, ids)
+
+
+def _live(source: Source, parts: Iterable[Sequence[Sequence[Event]]], ingested: int) -> list[Event]:
+    return [event for some in parts for event in live_rows(source, arrivals(some[:ingested]))]
