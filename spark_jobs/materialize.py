@@ -22,6 +22,7 @@ from feature_definitions.records import LedgerEntry
 from feature_registry.registry import Registry
 from spark_jobs import publish, sources, tables, windows
 from spark_jobs.publish import Offline, Run
+from spark_jobs.staging import staging
 from spark_jobs.windows import START, Meaning
 
 Judge = Callable[[pd.DataFrame, Sequence[Check]], Mapping[str, Verdict]]
@@ -53,7 +54,7 @@ def run(work: GroupPlan, *, offline: Offline, meaning: Meaning, judge: Judge, sa
     before = offline.registry.ledger(work.group.name, work.generation)
     revision = max((r.revision for r in offline.registry.revisions(work.group.source.name)), default=0)
     job = Run(work, meaning, mint(now), revision, before)
-    try:
+    with staging(offline.lake, job.publish_id):
         say(f"computing {len(work.due)} intervals")
         staged = _compute(job, offline)
         say("judging")
@@ -63,8 +64,6 @@ def run(work: GroupPlan, *, offline: Offline, meaning: Meaning, judge: Judge, sa
         say("publishing")
         entries = _entries(job, verdicts, profile, time.monotonic() - started, offline.clock())
         publish.publish(job, staged, entries, offline)
-    finally:
-        shutil.rmtree(layout.staging_folder(offline.lake, job.publish_id), ignore_errors=True)
     return _result(job, entries, time.monotonic() - started)
 
 

@@ -22,6 +22,7 @@ from feature_definitions.records import IngestedFile, Revision
 from feature_registry.registry import PendingIngest, Registry
 from spark_jobs import files, tables
 from spark_jobs.files import FILE, LINE, RAW, REASON, FileRefused, Shape
+from spark_jobs.staging import staging
 
 DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
 
@@ -84,6 +85,7 @@ def recover(source: Source, place: Place, registry: Registry) -> None:
             registry.finish_ingest(pending.ingest_id)
         else:
             registry.abandon(pending.ingest_id)
+        shutil.rmtree(layout.staging_folder(place.lake, pending.ingest_id), ignore_errors=True)
 
 
 def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:
@@ -120,9 +122,8 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
     should be, and the next ingest finishes the records.
     """
     place, registry = job.place, job.registry
-    staging = layout.staging_folder(place.lake, job.ingest_id)
-    try:
-        parsed = _parsed(job.spark, found, source, f"{staging}/parsed")
+    with staging(place.lake, job.ingest_id) as folder:
+        parsed = _parsed(job.spark, found, source, f"{folder}/parsed")
         counts, refused = _counts(parsed)
         taken = [f for f in found if f.name not in refused]
         if not taken:
@@ -141,8 +142,6 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
             tables.append_records(layout.records_table(place.lake, "revisions"), _revision_rows(revisions, job.ingest_id))
         _commit(update, source, place, job.ingest_id)
         registry.finish_ingest(job.ingest_id)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return IngestReport(
         source.name,
         files=len(taken),

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from spark_jobs import point_in_time, sources, tables
 from spark_jobs.materialize import mint
 from spark_jobs.point_in_time import MODELLED, Clock, Published
 from spark_jobs.publish import Offline
+from spark_jobs.staging import staging
 
 
 class SpineRefused(ValueError):
@@ -94,33 +94,43 @@ def build(spine: Spine, request: Request, *, published: Mapping[str, Published],
     _refuse_immature(spine, request, offline.clock())
     used = {name: _relevant(published[name], request.mode, summary) for name in sorted({j.group.name for j in request.service.joins})}
     fingerprint = _fingerprint(spine, request, summary, published, used)
-    path, manifest_file = (
-        layout.training_set_table(offline.lake, request.name),
-        Path(layout.training_set_manifest(offline.lake, request.name)),
-    )
-    held = _manifest(manifest_file)
+    path = layout.training_set_table(offline.lake, request.name)
+    held = _manifest(Path(layout.training_set_manifest(offline.lake, request.name)))
     if held is not None and held.get("fingerprint") == fingerprint and tables.exists(path):
         return Built(request.name, path, int(str(held["rows"])), held, unchanged=True)
-    build_id = mint(offline.clock())
-    staging = layout.staging_folder(offline.lake, build_id)
-    try:
-        joined = tables.stage(_joined(spine, request, published, offline.spark), staging)
-        manifest = _described(joined, spine, request, summary, published, used) | {
-            "fingerprint": fingerprint,
-            "built_at": iso(offline.clock()),
-        }
-        if manifest["rows"] != summary["rows"]:
-            lost = f"{summary['rows']} spine rows became {manifest['rows']}"
-            raise AssertionError(f"training set {request.name}: {lost}; this is a defect, nothing was written")
-        tables.overwrite(
-            joined.select(*[f"`{c}`" for c in spine.rows.columns], *[f"`{c}`" for c in request.service.outputs]), path, commit_id=build_id
-        )
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    part = manifest_file.with_suffix(".part")
-    part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    part.replace(manifest_file)
+    with offline.registry.lease(f"training set {request.name}", now=offline.clock()):
+        manifest = _written(spine, request, _Basis(summary, fingerprint, published, used), offline)
     return Built(request.name, path, int(str(manifest["rows"])), manifest, unchanged=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a training set rests on: its spine's summary, and each group's publishes, all and those that it can see."""
+
+    summary: Mapping[str, int]
+    fingerprint: str
+    published: Mapping[str, Published]
+    used: Mapping[str, Sequence[Publish]]
+
+
+def _written(spine: Spine, request: Request, basis: _Basis, offline: Offline) -> dict[str, object]:
+    """Write the table and then its manifest, which must not outlive the table that it describes."""
+    build_id = mint(offline.clock())
+    path, file = layout.training_set_table(offline.lake, request.name), Path(layout.training_set_manifest(offline.lake, request.name))
+    with staging(offline.lake, build_id) as folder:
+        joined = tables.stage(_joined(spine, request, basis.published, offline.spark), f"{folder}/rows")
+        described = _described(joined, spine, request, basis.summary, basis.published, basis.used)
+        if described["rows"] != basis.summary["rows"]:
+            lost = f"{basis.summary['rows']} spine rows became {described['rows']}"
+            raise AssertionError(f"training set {request.name}: {lost}; this is a defect, nothing was written")
+        file.unlink(missing_ok=True)
+        columns = [*spine.rows.columns, *request.service.outputs]
+        tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), path, commit_id=build_id)
+    manifest = described | {"fingerprint": basis.fingerprint, "built_at": iso(offline.clock())}
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    part.replace(file)
+    return manifest
 
 
 def _joined(spine: Spine, request: Request, published: Mapping[str, Published], spark: SparkSession) -> DataFrame:
