@@ -74,6 +74,8 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry], offline
 
 
 def _refuse_if_moved(job: Run, registry: Registry) -> None:
+    if registry.pending_publishes(job.group.name):
+        raise Moved(f"another run of {job.group.name} was cut off while this one computed; run the same command again, it sets that right")
     now = registry.ledger(job.group.name, job.work.generation)
     for status in job.work.due:
         seen, found = job.before.get(status.interval), now.get(status.interval)
