@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from conftest import Airflow
 
 PARSE = """
+import json, os
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(dag_folder={folder!r})
+from airflow.serialization.serialized_objects import DagSerialization
+bag = DagBag()
+serialized = {name: json.dumps(DagSerialization.to_dict(dag), sort_keys=True) for name, dag in sorted(bag.dags.items())}
 """
 DESCRIBE = """
-answer = {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.captured_warnings.items()}, "dags": {
+answer = {"serialized": serialized}
+answer |= {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.captured_warnings.items()}, "dags": {
     name: {
         "tasks": [task.task_id for task in dag.topological_sort()],
         "after": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
@@ -40,20 +44,17 @@ answer = {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.c
     for name, dag in bag.dags.items()
 }}
 """
-SERIALIZE = """
-from airflow.serialization.serialized_objects import DagSerialization
-answer = {name: json.dumps(DagSerialization.to_dict(dag), sort_keys=True) for name, dag in sorted(bag.dags.items())}
+ERRORS = """
+def errors(project):
+    os.environ["HEADWATER_PROJECT"] = project
+    return list(DagBag().import_errors.values())
 """
-
-
-def parse(airflow: Airflow) -> str:
-    return "import json\n" + PARSE.format(folder=airflow.environment(Path())["AIRFLOW__CORE__DAGS_FOLDER"])
 
 
 @pytest.fixture(scope="module")
 def found(airflow: Airflow, shop: Path) -> dict[str, Any]:
     """What Airflow finds when it parses the folder for the shop."""
-    answer: dict[str, Any] = airflow.python(parse(airflow) + DESCRIBE, project=shop)
+    answer: dict[str, Any] = airflow.python(PARSE + DESCRIBE, project=shop, PYTHONHASHSEED="1")
     return answer
 
 
@@ -111,26 +112,21 @@ def test_parsing_loads_no_engine(airflow: Airflow, shop: Path) -> None:
     assert not loaded & {"pyspark", "feast", "great_expectations", "pandas", "numpy", "pyarrow", "sqlglot", "headwater", "spark_jobs"}
 
 
-def test_two_parses_give_the_same_dags(airflow: Airflow, shop: Path) -> None:
-    one, two = (airflow.python(parse(airflow) + SERIALIZE, project=shop, PYTHONHASHSEED=seed) for seed in ("1", "2"))
-    assert len(one) == 6
-    assert one == two
+def test_another_process_finds_the_same_dags(airflow: Airflow, shop: Path, found: dict[str, Any]) -> None:
+    assert len(found["serialized"]) == 6
+    assert airflow.python(PARSE + "answer = serialized", project=shop, PYTHONHASHSEED="2") == found["serialized"]
 
 
-def test_a_broken_catalog_is_an_import_error_with_file_and_line(airflow: Airflow, shop: Path, tmp_path: Path) -> None:
+def test_what_can_not_be_loaded_is_an_import_error_with_file_and_line(airflow: Airflow, shop: Path, tmp_path: Path) -> None:
     project = shutil.copytree(shop, tmp_path / "shop")
     broken = project / "catalog" / "retail" / "broken.py"
     broken.write_text("from feature_definitions import Entity\n\ncard = Entity('card', keys={'number': 'float'})\n", encoding="utf-8")
-    answer = airflow.python(parse(airflow) + DESCRIBE, project=project)
-    assert not answer["dags"]
-    (error,) = answer["errors"].values()
-    assert f"{broken}:3: " in error
-    assert "'number'" in error
-
-
-def test_a_folder_that_is_no_project_is_an_import_error(airflow: Airflow, tmp_path: Path) -> None:
-    (error,) = airflow.python(parse(airflow) + DESCRIBE, project=tmp_path)["errors"].values()
-    assert "is no Headwater project" in error
+    program = PARSE + ERRORS + f"answer = [bag.size(), errors({str(project)!r}), errors({str(tmp_path)!r})]"
+    dags, (of_catalog,), (of_folder,) = airflow.python(program, project=project)
+    assert dags == 0
+    assert f"{broken}:3: " in of_catalog
+    assert "'number'" in of_catalog
+    assert f"{tmp_path} is no Headwater project" in of_folder
 
 
 def test_a_days_run_publishes_that_day(airflow: Airflow, tmp_path: Path) -> None:
