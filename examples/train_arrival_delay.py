@@ -10,6 +10,7 @@ features that would really have been served: only those exist when a prediction 
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from pyarrow import fs
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count() or 1))  # scikit-learn warns where lscpu is missing
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
