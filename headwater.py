@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cached_property
@@ -330,7 +330,9 @@ class Project:
         self.say(f"syncing {group.name}")
         target = sync.Target(self.store_url(), self.settings.name)
         published = self._published(group)
-        epoch = self._registry.next_epoch(group.name)
+        epoch, past = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
+        if past and sync.unchanged(published, target=target, now=self.clock()):
+            return replace(past[-1], written=0)
         done = sync.run(published, target=target, epoch=epoch, now=self.clock(), spark=self._spark)
         self._registry.record_epoch(done)
         return done

@@ -90,7 +90,8 @@ class EpochRecord:
 
     `epoch` 0 says that none has finished yet. Rows of epochs before `begun` are refused by the store. Rows may have the schema of
     `columns` or one of `also`. `coverage`, `ttl` and `synced_at` are microseconds; `empty` are the values of an entity without a live
-    row, one per column, as they are answered (a windowed group has them, no other).
+    row, one per column, as they are answered (a windowed group has them, no other). `publishes` counts the publishes of intervals that
+    the sync saw: they are never taken back, so the same number means the same rows.
     """
 
     project: str
@@ -105,6 +106,7 @@ class EpochRecord:
     empty: tuple[Value, ...] = ()
     begun: int = 0
     also: tuple[Columns, ...] = ()
+    publishes: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a windowed group without its empty values, and empty values of another."""

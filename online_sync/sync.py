@@ -1,18 +1,19 @@
 """Sync: the newest row of every entity of a group goes to the online store, then the epoch record that makes it known, last.
 
-(Feast calls this step materialize.) Only rows whose bytes differ from what the store holds are written.
+(Feast calls this step materialize.) Only rows whose bytes differ from what the store holds are written, and nothing is read where nothing
+was published since.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from feature_definitions.intervals import duration, micros
+from feature_definitions.intervals import MICROSECOND, duration, instant, micros
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.records import Epoch
 from online_sync.codec import EpochRecord, Kind, RowSchema, Value
@@ -34,47 +35,66 @@ class Target:
     project: str
 
 
+def unchanged(published: Published, *, target: Target, now: datetime) -> bool:
+    """Whether the last sync to this store finished and saw all that is published and defined `now`, so that another would write nothing."""
+    record = _held(target, published.group)
+    if record is None or record.begun != record.epoch:
+        return False
+    wanted = _record(published, target, epoch=record.epoch, now=now, empty=record.empty)
+    return replace(wanted, synced_at=record.synced_at, begun=record.begun, also=record.also) == record
+
+
 def run(published: Published, *, target: Target, epoch: int, now: datetime, spark: SparkSession) -> Epoch:
     """Sync one group as it is known `now`; readers see the new coverage only once every row is there.
 
     `epoch` is the registry's next one; a store that has seen a later one (of a registry that is gone) is followed.
     """
     group = published.group
-    epoch = max(epoch, _seen(target, group) + 1)
-    schema = RowSchema(tuple((column, published.meaning.types[column]) for column in group.outputs))
+    held = _held(target, group)
+    epoch = max(epoch, 1 + (0 if held is None else max(held.begun, held.epoch)))
+    record = _record(published, target, epoch=epoch, now=now, empty=_empty(published, spark))
+    with contextlib.closing(Store(target.url)) as store:
+        if not store.begin_epoch(record):
+            raise SyncOvertaken(f"another sync of {group.name} is under way; its rows stay, run this one again when it is done")
+        spec = PushSpec(
+            url=target.url,
+            project=target.project,
+            group=group.name,
+            generation=published.generation,
+            epoch=epoch,
+            keys=tuple(group.entity.keys),
+            schema=RowSchema(record.columns),
+        )
+        newest = point_in_time.newest(published, spark=spark, now=now)
+        counts = newest.mapInArrow(_push(spec), "rows bigint, written bigint, unchanged bigint, tombstones bigint").collect()
+        if not store.publish_epoch(record):
+            raise SyncOvertaken(f"a later sync of {group.name} finished first; its rows stay")
+    covered = None if record.coverage is None else instant(record.coverage)
+    rows, written = (sum(row[name] for row in counts) for name in ("rows", "written"))
+    return Epoch(group.name, published.generation, epoch, covered, rows, written, now)
+
+
+def _record(published: Published, target: Target, *, epoch: int, now: datetime, empty: tuple[Value, ...]) -> EpochRecord:
+    group = published.group
     covered = point_in_time.covered(published, now) if isinstance(group, WindowedGroup) else None
-    record = EpochRecord(
+    return EpochRecord(
         project=target.project,
         group=group.name,
         generation=published.generation,
         epoch=epoch,
         kind=_kind(group),
-        columns=schema.columns,
+        columns=tuple((column, published.meaning.types[column]) for column in group.outputs),
         synced_at=micros(now),
         coverage=None if covered is None else micros(covered),
-        ttl=None if group.ttl is None else duration(group.ttl) // duration("1s") * 1_000_000,
-        empty=_empty(published, spark),
-    )
-    with contextlib.closing(Store(target.url)) as store:
-        if not store.begin_epoch(record):
-            raise SyncOvertaken(f"another sync of {group.name} is under way; its rows stay, run this one again when it is done")
-        spec = PushSpec(
-            url=target.url, project=target.project, group=group.name, generation=published.generation, epoch=epoch,
-            keys=tuple(group.entity.keys), schema=schema,
-        )  # fmt: skip
-        newest = point_in_time.newest(published, spark=spark, now=now)
-        counts = newest.mapInArrow(_push(spec), "rows bigint, written bigint, unchanged bigint, tombstones bigint").collect()
-        if not store.publish_epoch(record):
-            raise SyncOvertaken(f"a later sync of {group.name} finished first; its rows stay")
-    return Epoch(
-        group.name, published.generation, epoch, covered, sum(row["rows"] for row in counts), sum(row["written"] for row in counts), now
+        ttl=None if group.ttl is None else duration(group.ttl) // MICROSECOND,
+        empty=empty,
+        publishes=sum(publish.known_from <= now for publish in published.publishes),
     )
 
 
-def _seen(target: Target, group: FeatureGroup) -> int:
+def _held(target: Target, group: FeatureGroup) -> EpochRecord | None:
     with contextlib.closing(Store(target.url)) as store:
-        record = store.read_epoch(group.name, project=target.project)
-    return 0 if record is None else max(record.begun, record.epoch)
+        return store.read_epoch(group.name, project=target.project)
 
 
 def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
