@@ -410,7 +410,10 @@ def _arrow(frame: object) -> "pa.Table":
     import pyarrow as pa
 
     if isinstance(frame, pd.DataFrame):
-        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+        try:
+            return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+        except pa.ArrowException as error:
+            raise InputRefused(f"a column of the frame holds values of several types: {': '.join(map(str, error.args))}") from None
     if isinstance(frame, pa.RecordBatch):
         return pa.Table.from_batches([frame])
     if isinstance(frame, pa.Table):
@@ -428,10 +431,10 @@ def _loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":
     if not found.exists():
         raise InputRefused(f"there is no spine at {path}; give a CSV, Parquet or Delta path")
     try:
-        if found.is_dir():
+        if (found / "_delta_log").is_dir():
             from spark_jobs import tables
 
             return tables.load(str(found))
         return pa.csv.read_csv(found) if found.suffix == ".csv" else pa.parquet.read_table(found)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputRefused(f"the spine {path} can not be read: {error}") from None

@@ -6,6 +6,7 @@ can tell whether Java is there before anything was installed. `python -m spark_j
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -66,6 +67,9 @@ def session(
     for name, value in (_common(scratch, driver_memory) | _by_master(master, jars) | dict(conf)).items():
         settings.set(name, value)
     settings.setMaster(master).setIfMissing("spark.app.name", "headwater")
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        # They print every error that Spark raises, also those that are caught and told by whoever asked.
+        logging.getLogger(name).disabled = True
     if SparkContext._gateway is None:
         _start_driver(settings, scratch / "driver.log", local=master.startswith("local"))
     return SparkSession.builder.config(conf=settings).getOrCreate()

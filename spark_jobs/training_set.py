@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,9 +83,26 @@ def frame_spine(frame: pa.Table, spark: SparkSession) -> Spine:
         raise SpineRefused(
             "the spine's event_timestamp has no time zone; write pandas.to_datetime(..., utc=True), or tz_localize what is local"
         )
+    _refuse_columns(frame.schema)
     at = frame.column_names.index("event_timestamp")
     exact = frame.column(at).cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.timestamp("us", tz="UTC"))
     return Spine(spark.createDataFrame(frame.set_column(at, "event_timestamp", exact)), "event_timestamp", None)
+
+
+def _refuse_columns(schema: pa.Schema) -> None:
+    """Refuse what neither Spark nor a Delta table can hold, by name."""
+    seen: dict[str, str] = {}
+    for field in schema:
+        if re.search(r"[ ,;{}()\n\t=.`]", field.name) or field.name.startswith("_hw_"):
+            raise SpineRefused(f"the spine's column {field.name!r} can not be kept under that name; rename it to letters, digits and _")
+        if field.name.lower() in seen:
+            raise SpineRefused(f"the spine has the columns {seen[field.name.lower()]!r} and {field.name!r}; rename one of them")
+        if any(unfit(field.type) for unfit in _UNFIT):
+            raise SpineRefused(f"the spine's column {field.name!r} is a {field.type}; make it an int64, a double or a string")
+        seen[field.name.lower()] = field.name
+
+
+_UNFIT = (pa.types.is_unsigned_integer, pa.types.is_float16, pa.types.is_duration, pa.types.is_time, pa.types.is_interval)
 
 
 def build(spine: Spine, request: Request, *, published: Mapping[str, Published], offline: Offline) -> Built:

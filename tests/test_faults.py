@@ -23,7 +23,7 @@ from feature_definitions.intervals import iso
 from feature_registry import leases
 from feature_registry.registry import Registry
 from headwater import Project
-from spark_jobs import publish, sources, staging, tables
+from spark_jobs import publish, sources, staging, tables, windows
 from tests import projects
 from tests.projects import PAYMENTS, command, opened, rows, within
 
@@ -403,6 +403,15 @@ def test_an_unforeseen_failure_ends_with_1_and_keeps_its_traceback_in_a_file(bas
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[0] == "failed: seven"
     assert "ZeroDivisionError" in (folder / ".headwater/last-error.log").read_text()
+
+
+def test_an_error_of_spark_is_told_once(base: Base, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = copied(base.to_materialize, tmp_path / "shop")
+    with patch.object(windows, "rows", lambda _, events, **__: events.select("nothing_of_the_kind")):
+        done = within("materialize", "spend", project=folder)
+    assert done.code == 1
+    assert [line[:40] for line in done.err.splitlines()][-2:] == ["failed: [UNRESOLVED_COLUMN.WITH_SUGGESTI", f"details: {folder}"[:40]]
+    assert "nothing_of_the_kind" not in capfd.readouterr().err
 
 
 def test_the_next_command_starts_a_store_again_that_was_killed(base: Base, tmp_path: Path) -> None:
