@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import pandas as pd
 import pytest
 
 import headwater as hw
@@ -28,13 +30,15 @@ NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
 
 CATALOG = """
 from feature_definitions import (
-    Derived, Entity, Feature, FeatureService, Files, Join, ObservationGroup, SnapshotGroup, Source, WindowedGroup, at_least,
+    Derived, Entity, Feature, FeatureService, Files, Join, Label, ObservationGroup, SnapshotGroup, Source, TrainingSet, WindowedGroup,
+    at_least,
 )
 
 customer = Entity("customer", keys={"customer_id": "int64"})
 payments = Source(
     "payments", Files("data/payments/*.csv", format="csv"),
-    columns={"payment_id": "string", "customer_id": "int64", "amount": "double", "paid_at": "timestamp", "arrived": "timestamp"},
+    columns={"payment_id": "string", "customer_id": "int64", "amount": "double", "refunded": "boolean", "paid_at": "timestamp",
+             "arrived": "timestamp"},
     event_timestamp="paid_at", timezone="UTC", id=("payment_id",), arrived_at="arrived",
 )
 visits = Source("visits", columns={"customer_id": "int64", "page": "string", "seen_at": "timestamp"}, event_timestamp="seen_at")
@@ -48,15 +52,31 @@ spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(
 last_page = ObservationGroup("last_page", customer, visits, columns=("page",), ttl="7d")
 account = SnapshotGroup("account", customer, accounts, columns=("country",), assume_always_known=True)
 customer_v1 = FeatureService("customer_v1", joins=(Join(spend), Join(last_page), Join(account, prefix="home")))
+refunds = TrainingSet("refunds", payments, customer_v1, label=Label("refunded", "1d"))
 """
-HEADER = "payment_id,customer_id,amount,paid_at,arrived"
+HEADER = "payment_id,customer_id,amount,refunded,paid_at,arrived"
 PAYMENTS = (
-    "p1,1,10.5,2026-01-03T09:00:00Z,2026-01-03T09:01:00Z",
-    "p2,1,4.5,2026-01-04T09:00:00Z,2026-01-04T09:01:00Z",
-    "p3,2,20.0,2026-01-04T10:00:00Z,2026-01-04T10:01:00Z",
-    "p4,2,-5.0,2026-01-05T10:00:00Z,2026-01-05T10:01:00Z",
+    "p1,1,10.5,no,2026-01-03T09:00:00Z,2026-01-03T09:01:00Z",
+    "p2,1,4.5,no,2026-01-04T09:00:00Z,2026-01-04T09:01:00Z",
+    "p3,2,20.0,no,2026-01-04T10:00:00Z,2026-01-04T10:01:00Z",
+    "p4,2,-5.0,no,2026-01-05T10:00:00Z,2026-01-05T10:01:00Z",
 )
 """Three days; the last one holds a payment that makes a negative sum, which the group's gate rejects."""
+UNREADABLE = "p9,1,much,no,2026-01-05T09:00:00Z,2026-01-05T09:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout; anything else there is an error."""
+        return json.loads(self.out)
 
 
 def make(folder: Path, *, catalog: str = CATALOG, files: Mapping[str, str] | None = None) -> Path:
@@ -72,6 +92,41 @@ def shop(folder: Path) -> Path:
     """The whole little shop: payments, and accounts of customers 1 to 3; visits come as frames."""
     accounts = "customer_id,country\n1,SE\n2,NO\n3,\n"
     return make(folder, files={"data/payments/first.csv": rows(*PAYMENTS), "data/accounts.csv": accounts})
+
+
+def visits() -> pd.DataFrame:
+    """The frame that the little shop is given."""
+    seen = pd.to_datetime(["2026-01-04T08:00Z", "2026-01-05T20:00Z", "2026-01-05T07:00Z"])
+    return pd.DataFrame({"customer_id": [1, 1, 2], "page": ["home", "cart", "home"], "seen_at": seen})
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """The little shop after each verb ran once, and how it ended."""
+
+    folder: Path
+    ingest: Done
+    plan: Done
+    materialize: Done
+    again: Done
+    status: Done
+
+    def copied(self, to: Path) -> Path:
+        """A copy that a test may change."""
+        return Path(shutil.copytree(self.folder, to / "shop"))
+
+
+@functools.cache
+def published(base: Path) -> Shop:
+    """The little shop, published in this process once for all modules of a test run, with one payment that can not be read."""
+    folder = shop(base / "published_shop")
+    write(folder, "data/payments/second.csv", rows(UNREADABLE))
+    with opened(folder) as p:
+        p.write("visits", visits())
+    ingest = within("ingest", "--json", project=folder)
+    plan = within("plan", "--json", project=folder)
+    run, again = (within("materialize", "--json", project=folder) for _ in range(2))
+    return Shop(folder, ingest, plan, run, again, within("status", "--json", project=folder))
 
 
 def rows(*lines: str, header: str = HEADER) -> str:
@@ -90,20 +145,6 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
 def opened(folder: Path, *, now: datetime = NOW) -> hw.Project:
     """The project in this process; it shares the Spark that runs."""
     return hw.open(folder, clock=lambda: now)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one document on stdout; anything else there is an error."""
-        return json.loads(self.out)
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -429,7 +429,7 @@ def test_the_next_command_starts_a_store_again_that_was_killed(base: Base, tmp_p
 
 
 def test_an_empty_day_and_events_without_key_make_no_rows_and_no_trouble(spark: SparkSession, tmp_path: Path) -> None:
-    lines = [PAYMENTS[0], "p8,,1.0,2026-01-04T09:00:00Z,2026-01-04T09:00:00Z", PAYMENTS[0], PAYMENTS[3]]
+    lines = [PAYMENTS[0], "p8,,1.0,no,2026-01-04T09:00:00Z,2026-01-04T09:00:00Z", PAYMENTS[0], PAYMENTS[3]]
     catalog = CATALOG.replace('windows=("1d", "3d")', 'windows=("1d",)')
     folder = projects.make(tmp_path, catalog=catalog, files={"data/payments/first.csv": rows(*lines)})
     with opened(folder) as p:

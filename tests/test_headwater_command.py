@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import sqlite3
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from deltalake import DeltaTable
 
 from examples import starter
 from tests import projects
-from tests.projects import Done, command, within
+from tests.projects import Done, Shop, command, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,31 +236,10 @@ def test_check_as_json_lists_every_mistake_with_file_line_and_message(tmp_path: 
 # ------------------------------------------------------------------------------------- the little shop: rows and intervals refused
 
 
-@dataclass(frozen=True, slots=True)
-class Shop:
-    """A project in which each verb ran once, and how it ended."""
-
-    folder: Path
-    ingest: Done
-    plan: Done
-    materialize: Done
-    again: Done
-    status: Done
-
-
 @pytest.fixture(scope="module")
-def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop with one payment that can not be read and one day that the gate rejects."""
-    folder = projects.shop(tmp_path_factory.mktemp("shop"))
-    bad = "p9,1,much,2026-01-05T09:00:00Z,2026-01-05T09:00:00Z"
-    projects.write(folder, "data/payments/second.csv", projects.rows(bad))
-    ingest = within("ingest", "--json", project=folder)
-    plan = within("plan", "--json", project=folder)
-    materialize = within("materialize", "--json", project=folder)
-    yield Shop(
-        folder, ingest, plan, materialize, within("materialize", "--json", project=folder), within("status", "--json", project=folder)
-    )
-    within("down", project=folder)
+    return projects.published(tmp_path_factory.getbasetemp())
 
 
 def test_ingest_ends_with_3_when_rows_went_to_quarantine(shop: Shop) -> None:
@@ -279,7 +259,7 @@ def test_a_refused_row_lies_in_quarantine_with_file_line_reason_and_its_columns(
     assert row.pop("quarantined_at") == projects.NOW
     assert row == {
         "file": "data/payments/second.csv", "line": 2, "reason": "amount: 'much' is not a double", "payment_id": "p9",
-        "customer_id": "1", "amount": "much", "paid_at": "2026-01-05T09:00:00Z", "arrived": "2026-01-05T09:00:00Z",
+        "customer_id": "1", "amount": "much", "refunded": "no", "paid_at": "2026-01-05T09:00:00Z", "arrived": "2026-01-05T09:00:00Z",
     }  # fmt: skip
 
 
@@ -292,16 +272,17 @@ def test_plan_has_one_entry_per_step_and_interval_in_the_order_of_the_run(shop: 
         "step": "Compute", "group": "spend", "interval_start": "2026-01-03T00:00:00Z", "interval_end": "2026-01-04T00:00:00Z",
         "reason": "never computed",
     }  # fmt: skip
-    assert {step["group"] for step in steps} == {"spend", "account"}
+    assert {step["group"] for step in steps} == {"spend", "last_page", "account"}
 
 
-def test_the_range_of_a_plan_is_of_interval_starts_and_its_end_is_exclusive(shop: Shop) -> None:
-    catalog = projects.make(shop.folder.parent / "copy", files={"data/payments/first.csv": projects.rows(*projects.PAYMENTS)})
-    with projects.opened(catalog) as p:
-        p.ingest("payments")
-    found = within("plan", "spend", "--from", "2026-01-03", "--to", "2026-01-05", "--json", project=catalog).json["steps"]
+def test_the_range_of_a_plan_is_of_interval_starts_and_its_end_is_exclusive(shop: Shop, tmp_path: Path) -> None:
+    # In a copy whose ledger is gone, so that all is due.
+    folder = shop.copied(tmp_path)
+    with closing(sqlite3.connect(folder / ".headwater/registry.db")) as registry, registry:
+        registry.execute("DELETE FROM ledger")
+    found = within("plan", "spend", "--from", "2026-01-03", "--to", "2026-01-05", "--json", project=folder).json["steps"]
     assert [s["interval_start"] for s in found if s["step"] == "Compute"] == ["2026-01-03T00:00:00Z", "2026-01-04T00:00:00Z"]
-    late = within("plan", "spend", "--from", "2026-01-05T00:00:00Z", "--json", project=catalog).json["steps"]
+    late = within("plan", "spend", "--from", "2026-01-05T00:00:00Z", "--json", project=folder).json["steps"]
     assert [s["interval_start"] for s in late if s["step"] == "Compute"] == ["2026-01-05T00:00:00Z"]
 
 
@@ -312,7 +293,7 @@ def test_materialize_ends_with_3_when_the_gate_rejected_an_interval(shop: Shop) 
     (rejected,) = spend["rejected"]
     assert (rejected["interval_start"], rejected["interval_end"]) == ("2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z")
     assert "paid_1d" in rejected["failed"][0]
-    assert (last_page["published"], account["published"], account["rows"]) == (0, 1, 3)
+    assert (last_page["published"], account["published"], account["rows"]) == (2, 1, 3)
     assert "spend 2026-01-05T00:00:00Z..2026-01-06T00:00:00Z rejected: " in shop.materialize.err
 
 
@@ -358,10 +339,10 @@ def test_a_groups_table_has_exactly_the_promised_columns_and_partitions(shop: Sh
     assert {str(day) for day in rows["date"]} == {"2026-01-03", "2026-01-04"}
 
 
-def test_a_file_that_can_not_be_taken_ends_ingest_with_2_and_leaves_what_was_there(shop: Shop) -> None:
-    text = projects.write(shop.folder, "data/payments/third.csv", "payment_id,customer_id\nx,1\n")
-    done = within("ingest", "payments", "--json", project=shop.folder)
-    text.unlink()
+def test_a_file_that_can_not_be_taken_ends_ingest_with_2_and_leaves_what_was_there(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    projects.write(folder, "data/payments/third.csv", "payment_id,customer_id\nx,1\n")
+    done = within("ingest", "payments", "--json", project=folder)
     assert done.code == 2
     (report,) = done.json["sources"]
     assert (report["files"], report["revision"]) == (0, None)
