@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from feature_definitions import layout, plan, settings
 from feature_definitions.intervals import micros, parse_instant
 from feature_definitions.loader import Catalog
-from feature_definitions.model import NAME, FeatureGroup, FeatureService, Mode, Source, TrainingSet, check_mode
+from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Mode, Source, TrainingSet, check_mode
 from feature_definitions.plan import GroupPlan, IntervalStatus
 from feature_definitions.records import Epoch
 
@@ -253,6 +253,8 @@ class Project:
             sources.recover(source, self._place, self._registry)
             found = sources.changed(source, self._place, self._registry)
             if not found:
+                if isinstance(source.at, Files) and not self._registry.files(source.name):
+                    self.say(f"{source.name}: no file is at {source.at.path} in {self.settings.root}")
                 return sources.nothing(source)
             self.say(f"ingesting {source.name}: {len(found)} files")
             now = self.clock()

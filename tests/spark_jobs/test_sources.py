@@ -195,10 +195,14 @@ def test_a_newer_arrival_replaces_the_row(payments: dict[str, Step]) -> None:
     assert payments["newer"].extents == {date(2026, 1, 5): (on(5), on(5))}
 
 
+ODD = "o'clock \\ 100%.csv"
+"""A file's name that wants to be quoted well."""
+
+
 @pytest.fixture(scope="module")
 def clicks(project: Path) -> dict[str, Step]:
     def put(*lines: str) -> None:
-        projects.write(project, "data/clicks/a.csv", rows(*lines, header="x,at"))
+        projects.write(project, f"data/clicks/{ODD}", rows(*lines, header="x,at"))
 
     steps = {}
     with closing(projects.opened(project)) as p:
@@ -221,9 +225,9 @@ def test_one_of_two_equal_rows_taken_away_revises_its_date_alone(clicks: dict[st
 def test_each_refused_row_is_in_quarantine_with_its_line_and_reason(clicks: dict[str, Step]) -> None:
     found = sorted((row["file"], row["line"], row["reason"], row["x"], row["at"]) for row in clicks["twice"].quarantine)
     assert found == [
-        ("data/clicks/a.csv", 5, "x: 'many' is not an int64", "many", text(4)),
-        ("data/clicks/a.csv", 6, "at is null", "9", ""),
-        ("data/clicks/a.csv", 7, "has 1 fields, the header has 2", "1", None),
+        (f"data/clicks/{ODD}", 5, "x: 'many' is not an int64", "many", text(4)),
+        (f"data/clicks/{ODD}", 6, "at is null", "9", ""),
+        (f"data/clicks/{ODD}", 7, "has 1 fields, the header has 2", "1", None),
     ]
     assert clicks["twice"].report.quarantined == 3
 
