@@ -6,16 +6,16 @@ the commit; last the registry confirms. Whether the commit happened can be asked
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_definitions import fingerprint, layout, plan
-from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
-from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
-from feature_definitions.plan import GroupPlan, IntervalStatus
+from feature_definitions.intervals import MICROSECOND, Interval, duration, merge, micros
+from feature_definitions.model import Feature, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
 from feature_registry.registry import PendingPublish, Registry
 from spark_jobs import tables, windows
@@ -157,10 +157,12 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
     A row whose values did not change keeps its publish_id, also when a column was added to it. A row that the new run does not have stays,
     with the empty values, in a windowed group, and is retracted in the others.
     """
-    both = _side_by_side(job, new, current, offline.spark)
+    both = _side_by_side(job, new, current, offline)
     same = F.coalesce(F.col("_same"), F.lit(False))
     found, gone = both.where("_new"), both.where("_new IS NULL")
-    added = F.when(F.col("_old").isNull(), F.col("_filled"))
+    added = F.when(
+        F.col("_old").isNull() & (F.unix_micros("empties_at") - F.col("_longer") < F.unix_micros("event_timestamp")), F.col("_stood")
+    )
     publish_id = F.when(same, F.col(f"{_OLD}publish_id")).otherwise(F.coalesce(added, F.lit(job.publish_id)))
     created = F.when(same, F.col(f"{_OLD}created_timestamp")).otherwise(F.col("created_timestamp"))
     rows = found.withColumn("publish_id", publish_id).withColumn("created_timestamp", created).select(*new.columns)
@@ -180,19 +182,18 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
     return merged
 
 
-def _side_by_side(job: Run, new: DataFrame, current: DataFrame, spark: SparkSession) -> DataFrame:
+def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> DataFrame:
     """New and published rows by key and time, the published ones' columns prefixed, with `_same`: whether nothing changed.
 
-    `_filled` is the publish_id of an interval that only gains columns: its rows stay what they were, also those that come with a longer
-    window.
+    `_longer` is by how much the group's longest window grew since the interval was computed: rows become empty so much later, and rows that
+    only come with the longer window belong to the interval's last publish, `_stood`.
     """
     group, keys = job.group, [*job.group.entity.keys, "event_timestamp"]
     old = current.select(*[F.col(f"`{c}`").alias(c if c in keys else f"{_OLD}{c}") for c in current.columns], F.lit(True).alias("_old"))
-    filled = [(micros(s.interval.start), job.before[s.interval].publish_id) for s in job.work.due if _only_fills(job, s)]
-    by_interval = spark.createDataFrame(filled, "_start bigint, _filled string")
     both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", _start(group))
-    joined = both.join(F.broadcast(by_interval), on="_start", how="left")
-    unmoved = F.col("_filled").isNotNull() | F.col("empties_at").eqNullSafe(F.col(f"{_OLD}empties_at"))
+    joined = both.join(F.broadcast(_stood(job, offline)), on="_start", how="left")
+    empties, emptied = F.unix_micros("empties_at") - F.col("_longer"), F.unix_micros(f"{_OLD}empties_at")
+    unmoved = empties.eqNullSafe(emptied) | ((F.col("_longer") > 0) & (emptied <= F.unix_micros("event_timestamp")))
     same = F.col("_new") & F.col("_old") & ~F.col(f"{_OLD}held") & unmoved
     for column in [c for c in group.outputs if c in current.columns]:
         lacking = [micros(i.start) for i, e in job.before.items() if column not in e.features]
@@ -201,8 +202,23 @@ def _side_by_side(job: Run, new: DataFrame, current: DataFrame, spark: SparkSess
     return joined.withColumn("_same", same)
 
 
-def _only_fills(job: Run, status: IntervalStatus) -> bool:
-    return status.status == plan.STALE_CODE and status.interval in job.before and job.before[status.interval].state == "PUBLISHED"
+def _stood(job: Run, offline: Offline) -> DataFrame:
+    """Per published interval its start, its last publish, and by how many microseconds the group's longest window grew since then."""
+    last = {p.interval: p.publish_id for p in offline.registry.publishes(job.group.name, job.work.generation)}
+    due = [s.interval for s in job.work.due if s.interval in last and s.interval in job.before]
+    rows = {
+        "_start": pa.array([micros(i.start) for i in due], pa.int64()),
+        "_stood": pa.array([last[i] for i in due], pa.string()),
+        "_longer": pa.array([_grown(job.group, job.before[i]) // MICROSECOND for i in due], pa.int64()),
+    }
+    return offline.spark.createDataFrame(pa.table(rows))
+
+
+def _grown(group: FeatureGroup, entry: LedgerEntry) -> timedelta:
+    if not isinstance(group, WindowedGroup):
+        return timedelta(0)
+    pairs = ((w, c) for f in group.features if isinstance(f, Feature) for w, c in zip(f.windows, f.columns, strict=True))
+    return group.longest - max((duration(w) for w, c in pairs if c in entry.features), default=group.longest)
 
 
 def _as_they_were(job: Run, rows: DataFrame, current: DataFrame) -> DataFrame:

@@ -35,9 +35,11 @@ def worlds(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
     from tests.offline import Lake, world
 
     made = []
-    for number, every in enumerate(("1h", "1d")):
+    for number, (every, arrived_at) in enumerate((("1h", "arrived_at"), ("1d", None))):
         root = tmp_path_factory.mktemp("world")
-        made.append(world(Lake(spark, root, open_registry(f"sqlite:///{root / 'registry.db'}")), number, every=every))
+        made.append(
+            world(Lake(spark, root, open_registry(f"sqlite:///{root / 'registry.db'}")), number, every=every, arrived_at=arrived_at)
+        )
     yield made
     for one in made:
         one.lake.registry.close()

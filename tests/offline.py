@@ -262,16 +262,16 @@ class World:
         return published
 
 
-def world(lake: Lake, number: int, *, every: str, count: int = 12) -> World:
+def world(lake: Lake, number: int, *, every: str, arrived_at: str | None, count: int = 12) -> World:
     """The world of a number: its groups, histories and runs are drawn, then everything is ingested and published."""
-    source = drawn(sources_of_histories(), number + 2)[-1]
-    windowed = drawn(windowed_groups(source=source, every=every), number + 4)[-1]
-    observed = drawn(observation_groups(source=source, every=every), number + 3)[-1]
-    drawn_batches = drawn(batches(windowed.group), count)
+    source = next(s for s in drawn(sources_of_histories(), 60) if s.id and s.arrived_at == arrived_at)
+    windowed = drawn(windowed_groups(source=source, every=every).filter(lambda m: len(m.group.outputs) > 5), number + 2)[-1]
+    observed = drawn(observation_groups(source=source, every=every).filter(lambda m: m.group.where is None), number + 2)[-1]
+    drawn_batches = drawn(batches(windowed.group).filter(lambda some: len(some) > 1), count)
     parts = tuple(
-        tuple(told_apart(n, batch, windowed.group.entity.keys) for batch in (*some, (), ())[:3]) for n, some in enumerate(drawn_batches)
+        tuple(told_apart(n, batch, windowed.group.entity.keys) for batch in (*some, ())[:3]) for n, some in enumerate(drawn_batches)
     )
-    done = drawn(runs(windowed.group, ingests=3), number + 6)[-1]
+    done = drawn(runs(windowed.group, ingests=3).filter(_eventful), number + 1)[-1]
     ids = {}
     for order, run in enumerate(done, start=1):
         lake.now = run.now
@@ -280,6 +280,14 @@ def world(lake: Lake, number: int, *, every: str, count: int = 12) -> World:
             result = lake.materialize(meaning.group, intervals=run.intervals, judge=rejecting(run.rejected))
             ids[meaning.group.name, order] = result.publish_id or ""
     return World(lake, windowed, observed, parts, done, ids)
+
+
+def _eventful(some: Sequence[Run]) -> bool:
+    """Three runs, each with events that the one before did not have, in which intervals are published again and rejected."""
+    if [run.ingested for run in some] != [1, 2, 3]:
+        return False
+    shown = [set(run.intervals) - set(run.rejected) for run in some]
+    return len(shown[0]) > 2 and len(shown[0] & shown[1]) > 1 and len(shown[1] & shown[2]) > 2 and any(run.rejected for run in some[1:])
 
 
 def _live(source: Source, parts: Iterable[Sequence[Sequence[Event]]], ingested: int) -> list[Event]:

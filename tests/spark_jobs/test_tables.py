@@ -1,0 +1,110 @@
+"""Delta tables: commits that happen once, rows that are replaced exactly, and conditions that are exact to the microsecond."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from feature_definitions.intervals import MICROSECOND, Interval
+from spark_jobs import tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(spark: SparkSession, tmp_path: Path) -> str:
+    """A table of two dates, made by the commit `one`."""
+    path = str(tmp_path / "table")
+    tables.append(
+        spark.sql("SELECT id, DATE'2026-01-05' + CAST(id % 2 AS INT) AS date FROM range(6)"), path, commit_id="one", partition=("date",)
+    )
+    return path
+
+
+def ids(path: str) -> list[int]:
+    return sorted(tables.load(path).column("id").to_pylist())
+
+
+def test_a_commit_is_found_by_its_id_and_happens_once(spark: SparkSession, path: str) -> None:
+    assert tables.committed(path, "one")
+    assert not tables.committed(path, "two")
+    assert not tables.committed(f"{path}/nowhere", "one")
+    tables.append(spark.sql("SELECT 7L AS id, DATE'2026-01-05' AS date"), path, commit_id="one", partition=("date",))
+    assert ids(path) == [0, 1, 2, 3, 4, 5]
+    version, at = tables.commit_of(path, "one")
+    assert version == 0
+    assert at.tzinfo is not None
+
+
+def test_replacing_touches_only_the_rows_that_the_condition_names(spark: SparkSession, path: str) -> None:
+    tables.replace(spark.sql("SELECT 9L AS id, DATE'2026-01-06' AS date"), path, where="date = DATE'2026-01-06'", commit_id="two")
+    assert ids(path) == [0, 2, 4, 9]
+    assert tables.commit_of(path, "two")[0] == 1
+
+
+def test_a_column_is_added_to_old_rows_as_null(spark: SparkSession, path: str) -> None:
+    tables.add_columns(spark, path, [("id", "bigint"), ("price", "decimal(10,2)")])
+    tables.add_columns(spark, path, [("price", "decimal(10,2)")])
+    tables.append(
+        spark.sql("SELECT 9L AS id, DATE'2026-01-06' AS date, CAST(1.5 AS decimal(10,2)) AS price"),
+        path,
+        commit_id="two",
+        partition=("date",),
+    )
+    assert tables.load(path).column("price").drop_null().to_pylist() == [Decimal("1.50")]
+
+
+def test_a_whole_table_is_overwritten_with_its_columns(spark: SparkSession, path: str) -> None:
+    tables.overwrite(spark.sql("SELECT 'x' AS name"), path, commit_id="two")
+    assert tables.load(path).to_pylist() == [{"name": "x"}]
+
+
+def test_staged_rows_are_read_back_as_they_are(spark: SparkSession, tmp_path: Path) -> None:
+    frame = spark.sql("SELECT 1L AS a, CAST(NULL AS STRING) AS b WHERE false")
+    assert tables.stage(frame, str(tmp_path / "nothing")).dtypes == frame.dtypes
+    drawn = tables.stage(spark.sql("SELECT rand() AS r"), str(tmp_path / "one"))
+    assert drawn.collect() == drawn.collect()
+
+
+def test_records_are_appended_without_spark(tmp_path: Path) -> None:
+    path = str(tmp_path / "records")
+    assert not tables.exists(path)
+    for n in (1, 2):
+        tables.append_records(path, pa.table({"n": [n]}))
+    assert tables.exists(path)
+    assert sorted(tables.load(path).column("n").to_pylist()) == [1, 2]
+
+
+def test_spans_are_open_on_one_side_to_the_microsecond(spark: SparkSession) -> None:
+    spans = [Interval(NOON, NOON + timedelta(hours=1)), Interval(NOON + timedelta(hours=2), NOON + timedelta(hours=3))]
+    times = [at + beside for span in spans for at in (span.start, span.end) for beside in (-MICROSECOND, timedelta(0), MICROSECOND)]
+    frame = spark.createDataFrame(pa.table({"at": pa.array(times, pa.timestamp("us", tz="UTC"))}))
+    for after_start in (True, False):
+        found = frame.where(tables.within("at", spans, after_start=after_start)).toArrow().column("at").to_pylist()
+        inside = [at for at in times if any((s.start < at <= s.end) if after_start else (s.start <= at < s.end) for s in spans)]
+        assert found == inside
+
+
+def test_no_spans_and_no_dates_hold_for_nothing(spark: SparkSession) -> None:
+    assert tables.within("at", [], after_start=True) == "false"
+    assert tables.in_dates("date", []) == "false"
+    assert tables.in_dates("d", [date(2026, 1, 6), date(2026, 1, 5), date(2026, 1, 6)]) == "`d` IN (DATE'2026-01-05', DATE'2026-01-06')"
+
+
+@pytest.mark.parametrize("at", [NOON + MICROSECOND, datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)])
+def test_an_instant_is_written_exactly(spark: SparkSession, at: datetime) -> None:
+    assert spark.sql(f"SELECT {tables.timestamp(at)} AS at").toArrow().column("at").to_pylist() == [at]
+
+
+def test_a_hash_of_a_row_tells_nulls_apart(spark: SparkSession) -> None:
+    frame = spark.sql("SELECT * FROM VALUES (1, NULL), (NULL, 1), (NULL, NULL), (1, 1) AS t(a, b)")
+    assert frame.select(tables.fingerprint_of(["a", "b"]).alias("h")).distinct().count() == 4
