@@ -70,7 +70,7 @@ def imported_at_once(module: ast.Module) -> set[str]:
 
 
 def loaded_by(statement: str) -> dict[str, float | list[str]]:
-    """Run the statement in a fresh interpreter: the top-level packages it loads from site-packages or ours, and the CPU seconds it takes."""
+    """Run the statement in a fresh interpreter: the top-level packages it loads, and the CPU seconds it takes."""
     program = (
         "import json, sys, time; before = set(sys.modules); start = time.process_time()\n"
         f"{statement}\n"
