@@ -81,7 +81,7 @@ def test_a_training_set_is_the_oracles(
         wrong += [f"{want['number']} at {want['event_timestamp']}: {text}" for text in answer_differences(service, want, got)]
     assert wrong == []
     varied = [output for output in service.outputs if {row[output] is None for row in found} == {True, False}]
-    assert len(varied) > len(service.outputs) / 3
+    assert len(varied) >= 2
 
 
 def test_the_newest_rows_are_those_that_a_read_gives_now(worlds: Sequence[World]) -> None:
