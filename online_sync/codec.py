@@ -21,7 +21,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, assert_never
+
+from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 
 Value: TypeAlias = bool | int | float | str | None
 Columns: TypeAlias = tuple[tuple[str, str], ...]
@@ -119,6 +121,19 @@ class EpochRecord:
     def schemas(self) -> tuple[RowSchema, ...]:
         """The schemas that the group's rows may have, the epoch's own first."""
         return (RowSchema(self.columns), *(RowSchema(columns) for columns in self.also))
+
+
+def kind_of(group: FeatureGroup) -> Kind:
+    """How a group's values age online: by its coverage, by each row's own time, or not at all."""
+    match group:
+        case WindowedGroup():
+            return "windowed"
+        case ObservationGroup():
+            return "observation"
+        case SnapshotGroup():
+            return "static"
+        case _:
+            assert_never(group)
 
 
 def encode(schema: RowSchema, row: Row) -> bytes:

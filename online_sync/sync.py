@@ -14,9 +14,9 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
-from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, WindowedGroup
 from feature_definitions.records import Epoch
-from online_sync.codec import EpochRecord, Kind, RowSchema, Value
+from online_sync.codec import EpochRecord, RowSchema, Value, kind_of
 from online_sync.push import PushSpec, push_batches
 from online_sync.store import Store
 from spark_jobs import point_in_time
@@ -82,7 +82,7 @@ def _record(published: Published, target: Target, *, epoch: int, now: datetime, 
         group=group.name,
         generation=published.generation,
         epoch=epoch,
-        kind=_kind(group),
+        kind=kind_of(group),
         columns=tuple((column, published.meaning.types[column]) for column in group.outputs),
         synced_at=micros(now),
         coverage=None if covered is None else micros(covered),
@@ -99,16 +99,6 @@ def _held(target: Target, group: FeatureGroup) -> EpochRecord | None:
 
 def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     return lambda batches: push_batches(batches, spec)
-
-
-def _kind(group: FeatureGroup) -> Kind:
-    match group:
-        case WindowedGroup():
-            return "windowed"
-        case ObservationGroup():
-            return "observation"
-        case SnapshotGroup():
-            return "static"
 
 
 def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:

@@ -11,9 +11,9 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeAlias, TypedDict, assert_never
 
-from feature_definitions import FeatureGroup, FeatureService, Join, ObservationGroup, SnapshotGroup, WindowedGroup, layout
+from feature_definitions import FeatureService, Join, layout
 from feature_definitions.intervals import EPOCH, instant, iso, micros
-from online_sync.codec import CodecError, Columns, EpochRecord, Kind, Row, RowSchema, Value, decode, decode_epoch, written_with
+from online_sync.codec import CodecError, Columns, EpochRecord, Kind, Row, RowSchema, Value, decode, decode_epoch, kind_of, written_with
 
 MOST_ENTITIES = 1000
 PRESENT, EMPTY, EXPIRED, NOT_FOUND, HELD = "PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD"
@@ -161,19 +161,7 @@ def fetch(plan: ServicePlan, entities: Sequence[Entity], *, mget: Callable[[list
 
 
 def _join(join: Join) -> JoinPlan:
-    return JoinPlan(join.name, join.group.name, _kind(join.group), join.keys, join.columns, join.outputs)
-
-
-def _kind(group: FeatureGroup) -> Kind:
-    match group:
-        case WindowedGroup():
-            return "windowed"
-        case ObservationGroup():
-            return "observation"
-        case SnapshotGroup():
-            return "static"
-        case _:
-            assert_never(group)
+    return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- request
