@@ -210,6 +210,8 @@ class _Modules:
         if isinstance(error, SyntaxError) and error.filename == str(file):
             return Mistake(file, error.lineno or 1, f"this is not Python: {error.msg}")
         place = _innermost(error.__traceback__, self._executed) or Place(file, 1)
+        if isinstance(error, DefinitionError) and error.feature is not None:
+            place = _of_feature(error.feature, place)
         return Mistake(place.file, place.line, self._message(error))
 
     def _message(self, error: BaseException) -> str:
@@ -319,6 +321,16 @@ def _innermost(traceback: TracebackType | None, files: Container[str]) -> Place 
             place = Place(Path(file), traceback.tb_lineno)
         traceback = traceback.tb_next
     return place
+
+
+def _of_feature(feature: str, group: Place) -> Place:
+    """The line of a feature inside the call that makes its group, or elsewhere in the same file; the group's if it is not written out."""
+    tree = ast.parse(group.file.read_bytes())
+    lines = _feature_lines(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.lineno == group.line:
+            lines |= _feature_lines(node)
+    return Place(group.file, lines.get(feature, group.line))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- finding

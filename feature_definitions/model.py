@@ -24,7 +24,12 @@ SHORTEST_WINDOW, LONGEST_WINDOW = timedelta(minutes=5), timedelta(days=90)
 
 
 class DefinitionError(ValueError):
-    """A definition that can not mean anything: the message says what is wrong and what to write instead."""
+    """A definition that can not mean anything: the message says what is wrong and what to write instead.
+
+    `feature` names the feature of a group that is at fault, if it is one.
+    """
+
+    feature: str | None = None
 
 
 class NotYet(DefinitionError):
@@ -341,8 +346,8 @@ class WindowedGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class ObservationGroup:
-    """A source's columns as they were observed: one row per entity and event, at the event's own time."""
+class _ShownGroup:
+    """What groups that show a source's columns as they are have in common."""
 
     name: str
     entity: Entity
@@ -357,19 +362,14 @@ class ObservationGroup:
     expect: tuple[Expectation, ...] = ()
     where: str | None = None
 
-    def __post_init__(self) -> None:
-        """Check cadence, TTL, columns and output names."""
-        _check_group(self)
-        _check_observed(self)
-
     @property
     def cadence(self) -> timedelta:
-        """How much of the source one run covers."""
+        """How much of the source one run covers, or how often a static one is looked at again."""
         return duration(self.every)
 
     @property
     def longest(self) -> timedelta:
-        """Events of the interval itself are all that a run reads."""
+        """There are no windows: the interval itself is all that a run reads."""
         return timedelta(0)
 
     @property
@@ -379,25 +379,23 @@ class ObservationGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotGroup:
+class ObservationGroup(_ShownGroup):
+    """A source's columns as they were observed: one row per entity and event, at the event's own time."""
+
+    def __post_init__(self) -> None:
+        """Check cadence, TTL, columns and output names."""
+        _check_group(self)
+        _check_observed(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotGroup(_ShownGroup):
     """The full state of a source: here a static one, whose rows have no time and are taken as always known.
 
     `assume_always_known=True` says in so many words that history is read as if it had known today's state; leak reports name it.
     """
 
-    name: str
-    entity: Entity
-    source: Source
-    columns: tuple[str, ...] = ()
-    ttl: str | None = None
-    every: str = "1d"
-    publish_delay: str = "0s"
-    restate_within: str = "3d"
     assume_always_known: bool = False
-    owner: str = ""
-    tags: tuple[str, ...] = ()
-    expect: tuple[Expectation, ...] = ()
-    where: str | None = None
 
     def __post_init__(self) -> None:
         """Check the source's shape, columns and output names."""
@@ -414,21 +412,6 @@ class SnapshotGroup:
         if self.ttl is not None:
             raise DefinitionError(f"group {self.name} is static: its rows do not age, so it has no ttl; remove it")
         _check_observed(self)
-
-    @property
-    def cadence(self) -> timedelta:
-        """How often the source is looked at again."""
-        return duration(self.every)
-
-    @property
-    def longest(self) -> timedelta:
-        """A static group has no windows."""
-        return timedelta(0)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The feature columns of the table, in order."""
-        return self.columns
 
 
 FeatureGroup = WindowedGroup | ObservationGroup | SnapshotGroup
@@ -728,6 +711,14 @@ def _check_ttl(group: WindowedGroup | ObservationGroup, least: timedelta) -> Non
 
 
 def _check_feature(group: WindowedGroup, feature: Feature) -> None:
+    try:
+        _check_against_source(feature, group)
+    except DefinitionError as error:
+        error.feature = feature.name
+        raise
+
+
+def _check_against_source(feature: Feature, group: WindowedGroup) -> None:
     where = f"{group.name}.{feature.name}"
     for window in feature.windows:
         if duration(window) % group.cadence:

@@ -132,20 +132,13 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
     """Rows of the current or the history table in the columns that versions need; a column a table lacks is null in it."""
     group, have = published.group, set(rows.columns)
     at = F.unix_micros("event_timestamp")
-    match group:
-        case WindowedGroup():
-            start = at - micros_of(group.cadence)
-        case ObservationGroup():
-            start = at - F.pmod(at, F.lit(micros_of(group.cadence)))
-        case SnapshotGroup():
-            start = at
     kinds = {column: tables.spark_type(published.meaning.types[column]) for column in columns}
     values = [(F.col(f"`{c}`") if c in have else F.lit(None)).cast(kind).alias(c) for c, kind in kinds.items()]
     retracted = F.col("retracted") if "retracted" in have else F.lit(False)
     return rows.select(
         *[f"`{key}`" for key in group.entity.keys],
         at.alias(_AT),
-        start.alias("_hw_start"),
+        windows.start_of(group).alias("_hw_start"),
         "publish_id",
         retracted.alias("retracted"),
         "held",

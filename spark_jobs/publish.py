@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from feature_definitions import fingerprint, layout, plan
 from feature_definitions.intervals import MICROSECOND, Interval, duration, merge, micros
-from feature_definitions.model import Feature, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.model import Feature, FeatureGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
 from feature_registry.registry import PendingPublish, Registry
@@ -190,7 +190,7 @@ def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline
     """
     group, keys = job.group, [*job.group.entity.keys, "event_timestamp"]
     old = current.select(*[F.col(f"`{c}`").alias(c if c in keys else f"{_OLD}{c}") for c in current.columns], F.lit(True).alias("_old"))
-    both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", _start(group))
+    both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", windows.start_of(group))
     joined = both.join(F.broadcast(_stood(job, offline)), on="_start", how="left")
     empties, emptied = F.unix_micros("empties_at") - F.col("_longer"), F.unix_micros(f"{_OLD}empties_at")
     unmoved = empties.eqNullSafe(emptied) | ((F.col("_longer") > 0) & (emptied <= F.unix_micros("event_timestamp")))
@@ -262,18 +262,6 @@ def _emptied(job: Run, group: WindowedGroup, gone: DataFrame, new: DataFrame, no
 
 def _keys(group: FeatureGroup) -> list[Column]:
     return [F.col(f"`{key}`") for key in group.entity.keys]
-
-
-def _start(group: FeatureGroup) -> Column:
-    """The start of the interval that a row belongs to, in microseconds."""
-    at, cadence = F.unix_micros("event_timestamp"), group.cadence // MICROSECOND
-    match group:
-        case WindowedGroup():
-            return at - cadence
-        case ObservationGroup():
-            return at - F.pmod(at, F.lit(cadence))
-        case SnapshotGroup():
-            return at
 
 
 # ---------------------------------------------------------------------------------------------------------------------- records

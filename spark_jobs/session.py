@@ -112,8 +112,9 @@ def _by_master(master: str, jars: Sequence[Path]) -> dict[str, str]:
         return {"spark.jars": ",".join(map(str, jars))}
     cores = {None: 1, "*": os.cpu_count() or 1}.get(threads[1]) or int(threads[1])
     return {
-        # The JVM's second compiler costs a short job as much CPU again as the job, and gains a long one nothing (measured).
-        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:TieredStopAtLevel=1",
+        # The JVM's second compiler costs a short job as much CPU again as the job, and gains a long one nothing (measured). Without it the
+        # JVM sets only 48 MB aside for compiled code, which Spark's generated classes fill: then it slows down and dies (seen).
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m",
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",

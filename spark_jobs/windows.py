@@ -67,6 +67,18 @@ def empty_row(group: WindowedGroup, one: DataFrame, *, meaning: Meaning) -> Data
     return _with_derived(group, one.select("*", *empty), meaning)
 
 
+def start_of(group: FeatureGroup) -> Column:
+    """The start of the interval that a row belongs to, by its `event_timestamp`, in microseconds."""
+    at, cadence = F.unix_micros("event_timestamp"), _us(group.cadence)
+    match group:
+        case WindowedGroup():
+            return at - cadence
+        case ObservationGroup():
+            return at - F.pmod(at, F.lit(cadence))
+        case SnapshotGroup():
+            return at
+
+
 def _of_entities(group: FeatureGroup, events: DataFrame) -> DataFrame:
     """The events that count for the group: with all keys of the entity, and fulfilling the group's `where`."""
     for key in group.entity.keys:

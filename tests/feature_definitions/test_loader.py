@@ -372,6 +372,12 @@ def test_a_wrong_definition_is_told_at_the_line_of_the_call_that_made_it(write: 
     assert mistake.message.startswith("feature total has the aggregation 'summ'; there are count, sum")
 
 
+def test_a_feature_that_does_not_fit_its_group_is_told_at_the_features_line(write: Write) -> None:
+    mistake = only_mistake(write({"spend.py": SOURCES + GROUP.replace('"count",', '"count", of="colour",')}))
+    assert mistake.line == 14
+    assert mistake.message.startswith("spend.payments: there is no column 'colour'")
+
+
 def test_an_error_below_a_helper_is_told_where_it_arose(write: Write) -> None:
     helper = "from feature_definitions import Entity\ndef make(name):\n    return Entity(name, keys={})\n"
     folder = write({"making.py": helper, "entities.py": "from .making import make\nx = make('x')\n"})
