@@ -27,8 +27,12 @@ from feature_definitions.model import (
     at_most,
     between,
     expression,
+    mean_between,
     not_null,
     one_of,
+    quantile_between,
+    row_count,
+    unique,
 )
 
 __all__ = [
@@ -58,6 +62,10 @@ __all__ = [
     "at_most",
     "between",
     "expression",
+    "mean_between",
     "not_null",
     "one_of",
+    "quantile_between",
+    "row_count",
+    "unique",
 ]

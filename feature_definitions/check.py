@@ -29,7 +29,13 @@ _INSTEAD = {
     "between": "expression('x between {0!r} and {1!r}')",
     "one_of": 'expression("x in ({0!r})")',
     "not_null": "expression('x is not null')",
+    "unique": "the columns that make a row unique as the source's id",
+    "mean_between": "expression('x between {0!r} and {1!r}')",
+    "quantile_between": "expression('x between {1!r} and {2!r}')",
 }
+
+
+_OF_NUMBERS = ("at_least", "at_most", "between", "mean_between", "quantile_between")
 
 
 def checked(folder: Path) -> Catalog:
@@ -71,7 +77,7 @@ def _group(group: FeatureGroup) -> Iterator[_Finding]:
         yield from _windowed(group)
     else:
         row = {**group.entity.keys, **output_types(group)}
-        yield from ((None, message) for message in _of_rows(group.expect, row, group.name))
+        yield from ((None, message) for message in _of_group(group, row))
 
 
 def _windowed(group: WindowedGroup) -> Iterator[_Finding]:
@@ -85,7 +91,7 @@ def _windowed(group: WindowedGroup) -> Iterator[_Finding]:
         yield from ((feature.name, message) for message in _of_columns(feature, known))
     if known == types:  # else a condition may read what is wrong already
         row = {**group.entity.keys, **known}
-        yield from ((None, message) for message in _of_rows(group.expect, row, group.name))
+        yield from ((None, message) for message in _of_group(group, row))
         for feature in group.features:
             conditions = [each for each in feature.expect if each.kind == "expression"]
             yield from ((feature.name, message) for message in _of_rows(conditions, row, group.name))
@@ -177,11 +183,18 @@ def _condition(sql: str, columns: Mapping[str, str], owner: str) -> Iterator[str
         yield f"{sql!r} is {_a(kind)}, not a condition; write a comparison, like x > 0"
 
 
+def _of_group(group: FeatureGroup, row: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with expectations of a whole group: those of its rows, which name no column, and of their number."""
+    return _of_rows([each for each in group.expect if each.kind != "row_count"], row, group.name)
+
+
 def _of_rows(expect: Sequence[Expectation], columns: Mapping[str, str], owner: str) -> Iterator[str]:
-    """What is wrong with expectations of a whole source or group, which name no column: only `expression` does."""
+    """What is wrong with expectations that name no column: only `expression` is about a row."""
     for each in expect:
         if each.kind == "expression":
             yield from (f"expects {each}: {message}" for message in _condition(str(each.arguments[0]), columns, owner))
+        elif each.kind == "row_count":
+            yield f"expects {each}, but a source has no intervals; write it at a group that reads {owner}"
         else:
             instead = _INSTEAD[each.kind].format(*each.arguments)
             yield f"expects {each} of no column; write {instead} here, or {each} at the feature"
@@ -189,13 +202,15 @@ def _of_rows(expect: Sequence[Expectation], columns: Mapping[str, str], owner: s
 
 def _of_columns(feature: Feature | Derived, types: Mapping[str, str]) -> Iterator[str]:
     for each in feature.expect:
+        if each.kind == "row_count":
+            yield f"expects {each}, which is about an interval and no column; write it at the group"
         for column in feature.columns:
             if column in types and (wrong := _unfit(each, types[column])):
                 yield f"expects {each} of {column}, which is {_a(types[column])}; {wrong}"
 
 
 def _unfit(expectation: Expectation, kind: str) -> str | None:
-    if expectation.kind in ("at_least", "at_most", "between") and not is_number(kind):
+    if expectation.kind in _OF_NUMBERS and not is_number(kind):
         return "it needs a number; write an expression(...) that says what is meant"
     if expectation.kind == "one_of":
         wrong = [value for value in expectation.arguments if not _can_be(value, kind)]

@@ -5,14 +5,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from feature_definitions.rules import DefinitionError, listed
+from feature_definitions.rules import DefinitionError, listed, refuse_not_yet
 
 Severity = Literal["critical", "warning", "info"]
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a column (or, for `expression`, a row) must be like; a failed critical one keeps the interval from its readers."""
+    """What must hold in each interval, made by the functions below; a failed critical one keeps the interval from its readers.
+
+    `at_least`, `at_most`, `between`, `one_of`, `not_null`, `unique`, `mean_between` and `quantile_between` are about a column,
+    `expression` about a row, `row_count` about the interval's rows.
+    """
 
     kind: str
     arguments: tuple[object, ...] = ()
@@ -25,6 +29,9 @@ class Expectation:
 
     def __str__(self) -> str:
         """The call that made it, as `at_least(0)`; the name under which a failure is reported."""
+        if self.kind == "row_count":
+            named = zip(("at_least", "at_most", "change"), self.arguments, strict=True)
+            return f"row_count({', '.join(f'{name}={value!r}' for name, value in named if value is not None)})"
         return f"{self.kind}({', '.join(repr(a) for a in self.arguments)})"
 
 
@@ -40,9 +47,7 @@ def at_most(x: float, severity: Severity = "critical") -> Expectation:
 
 def between(a: float, b: float, severity: Severity = "critical") -> Expectation:
     """Every value lies in `[a, b]`, both ends included; nulls pass."""
-    if _number("between", a) > _number("between", b):
-        raise DefinitionError(f"between({a!r}, {b!r}) accepts nothing; write the smaller bound first")
-    return Expectation("between", (a, b), severity)
+    return Expectation("between", _bounds("between", a, b), severity)
 
 
 def one_of(*values: object, severity: Severity = "critical") -> Expectation:
@@ -67,6 +72,49 @@ def expression(sql: str, severity: Severity = "critical") -> Expectation:
     return Expectation("expression", (sql,), severity)
 
 
+def unique(severity: Severity = "critical") -> Expectation:
+    """No two of an interval's rows have the same value; nulls pass."""
+    return Expectation("unique", (), severity)
+
+
+def mean_between(a: float, b: float, severity: Severity = "critical") -> Expectation:
+    """The mean of an interval's values lies in `[a, b]`; an interval without values passes."""
+    return Expectation("mean_between", _bounds("mean_between", a, b), severity)
+
+
+def quantile_between(q: float, a: float, b: float, severity: Severity = "critical") -> Expectation:
+    """The `q`-quantile (0 < q < 1) of an interval's values lies in `[a, b]`; an interval without values passes."""
+    if not 0 < _number("quantile_between", q) < 1:
+        raise DefinitionError(f"quantile_between({q!r}, {a!r}, {b!r}) asks for no quantile; write 0 < q < 1, like 0.95")
+    return Expectation("quantile_between", (q, *_bounds("quantile_between", a, b)), severity)
+
+
+def row_count(
+    at_least: int | None = None, *, at_most: int | None = None, change: float | None = None, severity: Severity = "critical"
+) -> Expectation:
+    """How many rows an interval has: bounds, both ends included, and by what share it may differ from the interval before.
+
+    `change=0.5` lets 100 rows become 50 to 150; an interval that has none before it passes.
+    """
+    made = Expectation("row_count", (at_least, at_most, change), severity)
+    if made.arguments == (None, None, None):
+        raise DefinitionError("row_count says nothing; write row_count(at_least=1), or row_count(change=0.5)")
+    for bound in (at_least, at_most):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 0):
+            raise DefinitionError(f"{made} counts rows, not {bound!r}; write a whole number from 0")
+    if at_least is not None and at_most is not None and at_least > at_most:
+        raise DefinitionError(f"{made} accepts nothing; at_least is the smaller bound")
+    if change is not None and _number("row_count", change) <= 0:
+        raise DefinitionError(f"{made} lets nothing change; write a share above 0, like change=0.5 for half as many to half as many more")
+    return made
+
+
+def _bounds(kind: str, a: float, b: float) -> tuple[float, float]:
+    if _number(kind, a) > _number(kind, b):
+        raise DefinitionError(f"{kind}({a!r}, {b!r}) accepts nothing; write the smaller bound first")
+    return a, b
+
+
 def _number(kind: str, x: object) -> float:
     if isinstance(x, bool) or not isinstance(x, int | float) or x != x:
         raise DefinitionError(f"{kind} takes a number, not {x!r}")
@@ -75,8 +123,9 @@ def _number(kind: str, x: object) -> float:
 
 def expectations(where: str, values: object) -> tuple[Expectation, ...]:
     """One expectation, or several, as a tuple; refuses what is none."""
-    expectations = listed(values)
-    for each in expectations:
+    stated = listed(values)
+    for each in stated:
         if not isinstance(each, Expectation):
             raise DefinitionError(f"{where} expects {each!r}; write at_least(0), not_null(), expression('a <= b') or the like")
-    return expectations
+        refuse_not_yet(where, each.kind)
+    return stated

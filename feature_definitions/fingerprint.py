@@ -41,7 +41,8 @@ def meaning(fingerprint: str) -> str:
 def gate(group: FeatureGroup) -> str:
     """The fingerprint of everything that a group's gate expects."""
     features = group.features if isinstance(group, WindowedGroup) else ()
-    return _hash([_expectations(group.expect), [[f.name, f.columns, _expectations(f.expect)] for f in features]])
+    held = [group.hold_below] if group.hold_below else []
+    return _hash([_expectations(group.expect), [[f.name, f.columns, _expectations(f.expect)] for f in features], *held])
 
 
 def _source(source: Source) -> list[object]:

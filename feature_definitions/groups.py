@@ -19,6 +19,7 @@ from feature_definitions.rules import (
     check_sql,
     check_unique,
     listed,
+    refuse_not_yet,
     texts,
 )
 from feature_definitions.sources import Entity, Source
@@ -40,6 +41,8 @@ class WindowedGroup:
     tags: tuple[str, ...] = ()
     expect: tuple[Expectation, ...] = ()
     where: str | None = None
+    hold_below: float = 0.0
+    retain: str | None = None
 
     def __post_init__(self) -> None:
         """Check cadence, TTL, windows, columns and output names."""
@@ -89,6 +92,8 @@ class _ShownGroup:
     tags: tuple[str, ...] = ()
     expect: tuple[Expectation, ...] = ()
     where: str | None = None
+    hold_below: float = 0.0
+    retain: str | None = None
 
     @property
     def cadence(self) -> timedelta:
@@ -186,6 +191,28 @@ def _check_group(group: FeatureGroup) -> None:
     check_span(where, "restate_within", group.restate_within)
     if isinstance(group, WindowedGroup | ObservationGroup):
         _check_ttl(group, every + delay)
+    _check_kept(group)
+
+
+def _check_kept(group: FeatureGroup) -> None:
+    """Which share of an interval's rows may be held back, and how long published rows are kept."""
+    where, share = f"group {group.name}", group.hold_below
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        raise DefinitionError(
+            f"{where} has hold_below={share!r}; write the share of rows that may be held back, from 0 to below 1, like 0.01"
+        )
+    if share:
+        refuse_not_yet(where, "hold_below")
+    if group.retain is None:
+        return
+    refuse_not_yet(where, "retain")
+    kept = check_span(where, "retain", group.retain)
+    if group.ttl is None:
+        raise DefinitionError(f"{where} is static: its rows do not age, so there is nothing to retain them for; remove retain")
+    if kept < duration(group.ttl):
+        raise DefinitionError(
+            f"{where} keeps rows for {group.retain!r} and uses them for its ttl {group.ttl!r}; write a retain that is at least the ttl"
+        )
 
 
 def _check_ttl(group: WindowedGroup | ObservationGroup, least: timedelta) -> None:
