@@ -1,18 +1,28 @@
 """What is the state of each interval, and what must be done about it: pure decisions over what was remembered."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from feature_definitions import fingerprint
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, ceil, duration, floor, iso, split
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
-from feature_definitions.records import Generation, LedgerEntry, Revision
+from feature_definitions.records import Generation, LedgerEntry, Release, Revision
 
 MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK = "MISSING", "STALE(data)", "STALE(code)", "REJECTED", "HELD", "OK"
 DUE = (MISSING, STALE_DATA, STALE_CODE)
 MOST_INTERVALS = 500_000
+
+Only = Literal["due", "missing", "stale", "all"]
+Within = Literal["range", "restate"]
+_TAKEN: Mapping[Only, tuple[str, ...]] = {
+    "due": DUE,
+    "missing": (MISSING,),
+    "stale": (STALE_DATA, STALE_CODE),
+    "all": (MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK),
+}
 
 
 class RangeError(ValueError):
@@ -21,7 +31,10 @@ class RangeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class IntervalStatus:
-    """What is known of one interval of a group, and why it is so."""
+    """What is known of one interval of a group, and why it is so.
+
+    `holds`: the gate rejected it, so that later intervals whose windows cover it wait; `released`: a person said that they need not.
+    """
 
     group: str
     generation: int
@@ -31,6 +44,30 @@ class IntervalStatus:
     rows: int | None = None
     publish_id: str | None = None
     delta_version: int | None = None
+    holds: bool = False
+    released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which intervals of a range a run takes: by default those that are due, which means missing or stale.
+
+    `only` takes one kind of these, or all whatever their status. `within="restate"`, for scheduled runs, leaves those alone that changed
+    data made stale and that are older than the group's `restate_within`; an explicit range restates all of it.
+    """
+
+    only: Only = "due"
+    within: Within = "range"
+
+    def __post_init__(self) -> None:
+        """Refuse what is neither."""
+        if self.only not in _TAKEN:
+            raise RangeError(f"only={self.only!r} chooses no intervals; write {', '.join(_TAKEN)}")
+        if self.within not in ("range", "restate"):
+            raise RangeError(f"within={self.within!r} is unknown; write range, or restate as scheduled runs do")
+
+
+EVERYTHING_DUE = Choice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +102,12 @@ Step = Compute | Validate | Publish
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """What one run does to one group: which generation, which intervals, and why each."""
+    """What one run does to one group: which generation, which intervals, and why each; `held` wait for rejected ones and are left alone."""
 
     group: FeatureGroup
     generation: int
     due: tuple[IntervalStatus, ...]
+    held: tuple[IntervalStatus, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -77,6 +115,14 @@ class GroupPlan:
         return tuple(
             step(self.group.name, s.interval, "; ".join(s.reasons) or s.status) for step in (Compute, Validate, Publish) for s in self.due
         )
+
+    def withheld(self, rejected: Collection[Interval]) -> Mapping[Interval, tuple[Interval, ...]]:
+        """The run's intervals that must not be published because it `rejected` earlier ones that they cover, with those.
+
+        What a person released before holds nothing, though it was rejected again.
+        """
+        holders = [s.interval for s in self.due if s.interval in rejected and not s.released]
+        return waiting(self.group, holders, [s.interval for s in self.due if s.interval not in rejected])
 
 
 def target_generation(group: FeatureGroup, generations: Sequence[Generation]) -> tuple[int, Mapping[str, str]]:
@@ -98,16 +144,26 @@ def current_generation(generations: Iterable[Generation]) -> Generation | None:
 
 
 def statuses(
-    group: FeatureGroup, *, generation: int, entries: Mapping[Interval, LedgerEntry], revisions: Sequence[Revision], now: datetime
+    group: FeatureGroup,
+    *,
+    generation: int,
+    entries: Mapping[Interval, LedgerEntry],
+    revisions: Sequence[Revision],
+    now: datetime,
+    releases: Iterable[Release] = (),
 ) -> tuple[IntervalStatus, ...]:
     """The status of every interval from the source's first event to the newest sealed one, oldest first.
 
-    `entries` are the ledger's of this generation, `revisions` the source's.
+    `entries` and `releases` are those of this generation, `revisions` the source's. What is due is HELD while an earlier interval that it
+    covers is REJECTED; what was published before stays as it is.
     """
-    wanted = _Wanted(group, generation, fingerprint.columns(group), fingerprint.gate(group))
+    wanted = _Wanted(group, generation, fingerprint.columns(group), fingerprint.gate(group), _valid(group, releases, revisions))
     oldest = min((e.revision for e in entries.values()), default=0)
     newer = sorted((r for r in revisions if r.revision > oldest), key=lambda r: r.revision)
-    return tuple(_status(wanted, interval, entries.get(interval), newer) for interval in expected(group, revisions, now))
+    found = [_status(wanted, interval, entries.get(interval), newer) for interval in expected(group, revisions, now)]
+    holders = [s.interval for s in found if s.holds and s.status == REJECTED]
+    held = waiting(group, holders, [s.interval for s in found if s.status in DUE])
+    return tuple(_held(s, held[s.interval]) if s.interval in held else s for s in found)
 
 
 def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> tuple[Interval, ...]:
@@ -137,20 +193,44 @@ def inputs(group: FeatureGroup, interval: Interval) -> Interval:
             return interval
 
 
-def materialize(
-    group: FeatureGroup, *, generation: int, found: Sequence[IntervalStatus], start: datetime | None, end: datetime | None
-) -> GroupPlan:
-    """The plan that makes everything OK that is due (missing or stale) and lies in `[start, end)`; None means no bound.
+def waiting(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
+    """Which of these intervals wait for which rejected ones: in a windowed group the later ones whose inputs overlap a rejected one.
 
-    A static group has no times: any range takes it in.
+    Its bad events would come back through their windows.
+    """
+    if not isinstance(group, WindowedGroup):
+        return {}
+    holders, found = sorted(rejected), {}
+    ends = [holder.end for holder in holders]
+    for interval in intervals:
+        first, last = bisect_right(ends, inputs(group, interval).start), bisect_right(ends, interval.start)
+        if first < last:
+            found[interval] = tuple(holders[first:last])
+    return found
+
+
+def materialize(
+    group: FeatureGroup,
+    *,
+    generation: int,
+    found: Sequence[IntervalStatus],
+    start: datetime | None,
+    end: datetime | None,
+    choice: Choice = EVERYTHING_DUE,
+) -> GroupPlan:
+    """The plan that makes everything OK that is chosen and lies in `[start, end)`; None means no bound.
+
+    A static group has no times: any range takes it in. What waits for a rejected interval is left alone, unless that one is tried again.
     """
     timeless = isinstance(group, SnapshotGroup)
-    due = tuple(
-        s
-        for s in found
-        if s.status in DUE and (timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end)))
-    )
-    return GroupPlan(group, generation, due)
+    inside = [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
+    chosen = _chosen(group, inside, found, choice)
+    tried = {s.interval for s in chosen}
+    held = waiting(group, [s.interval for s in found if s.holds and s.interval not in tried], tried)
+    left = [_held(s, held[s.interval]) for s in chosen if s.interval in held]
+    left += [s for s in inside if s.status == HELD and s.interval not in tried]
+    due = tuple(s for s in chosen if s.interval not in held)
+    return GroupPlan(group, generation, due, tuple(sorted(left, key=lambda s: s.interval)))
 
 
 def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: datetime | None, now: datetime) -> None:
@@ -209,6 +289,35 @@ class _Wanted:
     generation: int
     features: Mapping[str, str]
     gate: str
+    released: Mapping[Interval, Release]
+
+
+def _valid(group: FeatureGroup, releases: Iterable[Release], revisions: Sequence[Revision]) -> dict[Interval, Release]:
+    """The releases that still count: of what changed in an interval's events since, nobody has said that it may pass."""
+    return {
+        release.interval: release
+        for release in sorted(releases, key=lambda release: release.released_at)
+        if not any(r.revision > release.revision and _overlap(r, inputs(group, release.interval)) for r in revisions)
+    }
+
+
+def _overlap(revision: Revision, span: Interval) -> bool:
+    return revision.first < span.end and revision.end > span.start
+
+
+def _chosen(group: FeatureGroup, inside: Sequence[IntervalStatus], found: Sequence[IntervalStatus], choice: Choice) -> list[IntervalStatus]:
+    """The intervals inside a range that a choice takes; a group restates what ended `restate_within` before the newest sealed interval."""
+    taken = [s for s in inside if s.status in _TAKEN[choice.only]]
+    if choice.within == "range" or not found:
+        return taken
+    oldest = found[-1].interval.end - duration(group.restate_within)
+    return [s for s in taken if s.status != STALE_DATA or s.interval.end >= oldest]
+
+
+def _held(s: IntervalStatus, holders: Sequence[Interval]) -> IntervalStatus:
+    more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+    stale = s.reasons if s.status in (STALE_DATA, STALE_CODE) else ()
+    return replace(s, status=HELD, reasons=(f"waits for {holders[0]}{more}, which the gate rejected", *stale))
 
 
 def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None, newer: Sequence[Revision]) -> IntervalStatus:
@@ -225,15 +334,26 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None, newe
         status, reasons = REJECTED, tuple(f"failed {name}" for name in entry.failed)
     else:
         status, reasons = OK, tuple(f"warning: {name}" for name in entry.warned)
-    visible = entry.state == "PUBLISHED"
+    release, visible = wanted.released.get(interval), entry.state == "PUBLISHED"
+    if status == REJECTED and release is not None:
+        reasons += (f"released {iso(release.released_at)}: {release.reason or 'no reason given'}",)
     return IntervalStatus(
-        group.name, generation, interval, status, reasons, entry.rows, entry.publish_id if visible else None, entry.delta_version
+        group.name,
+        generation,
+        interval,
+        status,
+        reasons,
+        entry.rows,
+        entry.publish_id if visible else None,
+        entry.delta_version,
+        holds=not visible and release is None and isinstance(group, WindowedGroup),
+        released=release is not None,
     )
 
 
 def _changed_data(group: FeatureGroup, interval: Interval, entry: LedgerEntry, newer: Sequence[Revision]) -> tuple[str, ...]:
     read = inputs(group, interval)
-    late = [r for r in newer if r.first < read.end and r.end > read.start and r.revision > entry.revision]
+    late = [r for r in newer if r.revision > entry.revision and _overlap(r, read)]
     if not late:
         return ()
     last = max(late, key=lambda r: r.revision)

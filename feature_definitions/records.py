@@ -9,6 +9,7 @@ from feature_definitions.intervals import Interval
 
 State = Literal["PUBLISHED", "REJECTED"]
 Basis = Literal["OBSERVED", "MODELLED"]
+PromotedBy = Literal["automatic", "person"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,14 @@ class Revision:
     content_hash: str
     rows: int
     recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TileRecord:
+    """What the tiles that start on one UTC date were built from: the source's revision, and which states they hold."""
+
+    revision: int
+    states: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,33 @@ class Generation:
     features: Mapping[str, str]
     current: bool
     first_published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """That readers were given a generation of a group to see; `number` counts the group's promotions from 1.
+
+    `newest` was the group's newest generation then. What a person chose (`by`) stands until a generation comes that is newer than that.
+    """
+
+    group: str
+    number: int
+    generation: int
+    newest: int
+    by: PromotedBy
+    promoted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A person's word that later intervals need not wait for a rejected one, whose events were the source's as of `revision`."""
+
+    group: str
+    generation: int
+    interval: Interval
+    revision: int
+    reason: str
+    released_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

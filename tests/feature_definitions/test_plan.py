@@ -23,7 +23,7 @@ from feature_definitions.model import (
     WindowedGroup,
     at_least,
 )
-from feature_definitions.records import Generation, LedgerEntry, Revision, State
+from feature_definitions.records import Generation, LedgerEntry, Release, Revision, State
 from tests import oracle
 
 CUSTOMER = Entity("customer", {"customer_id": "string"})
@@ -384,10 +384,10 @@ def planned(found: Sequence[plan.IntervalStatus], start: datetime | None = None,
 
 
 def test_what_is_missing_or_stale_is_due_and_what_is_ok_or_rejected_is_not() -> None:
-    entries = all_done(spend(TOTAL, COUNT), [5]) | all_done(spend(TOTAL, COUNT), [6], state="REJECTED") | all_done(spend(), [7])
+    entries = all_done(spend(TOTAL, COUNT), [5]) | all_done(spend(TOTAL, COUNT), [8], state="REJECTED") | all_done(spend(), [6])
     found = statuses(spend(TOTAL, COUNT), entries)
-    assert by_day(found) == {5: "OK", 6: "REJECTED", 7: "STALE(code)", 8: "MISSING"}
-    assert planned(list(found.values())) == [7, 8]
+    assert by_day(found) == {5: "OK", 6: "STALE(code)", 7: "MISSING", 8: "REJECTED"}
+    assert planned(list(found.values())) == [6, 7]
 
 
 def test_a_range_holds_the_intervals_that_start_in_it() -> None:
@@ -464,6 +464,201 @@ def test_a_range_is_held_against_the_grid_of_each_group_but_static_ones() -> Non
     plan.check_range([hourly, STATIC], start=day(5, 6), end=day(5, 8), now=day(9))
     with pytest.raises(plan.RangeError, match="grid of last_payment"):
         plan.check_range([hourly, LAST_PAYMENT], start=day(5, 6), end=None, now=day(9))
+
+
+# --------------------------------------------------------------------------------------------------------- choosing some of a range
+
+
+def one_of_each() -> tuple[plan.IntervalStatus, ...]:
+    """Days 5 to 9 of an observation group, which holds nothing: OK, REJECTED, STALE(code), STALE(data), MISSING."""
+    group = replace(LAST_PAYMENT, columns=("amount", "kind"))
+    entries = all_done(group, [5, 8]) | all_done(group, [6], state="REJECTED") | all_done(LAST_PAYMENT, [7])
+    revisions = [changed(day(5), revision=1), changed(day(8, 3))]
+    found = plan.statuses(group, generation=1, entries=entries, revisions=revisions, now=day(10, 1))
+    assert [s.status for s in found] == ["OK", "REJECTED", "STALE(code)", "STALE(data)", "MISSING"]
+    return found
+
+
+@pytest.mark.parametrize(("only", "days"), [("due", [7, 8, 9]), ("missing", [9]), ("stale", [7, 8]), ("all", [5, 6, 7, 8, 9])])
+def test_a_run_may_take_what_is_missing_or_stale_or_all_whatever_its_status(only: plan.Only, days: list[int]) -> None:
+    work = plan.materialize(LAST_PAYMENT, generation=1, found=one_of_each(), start=None, end=None, choice=plan.Choice(only))
+    assert [s.interval.start.day for s in work.due] == days
+
+
+def test_all_of_a_range_is_of_that_range_only() -> None:
+    work = plan.materialize(LAST_PAYMENT, generation=1, found=one_of_each(), start=day(6), end=day(8), choice=plan.Choice("all"))
+    assert [s.interval.start.day for s in work.due] == [6, 7]
+
+
+@pytest.mark.parametrize(("within", "days"), [("range", [5, 6, 7, 8]), ("restate", [7, 8])])
+def test_a_scheduled_run_leaves_alone_what_late_data_made_stale_longer_ago_than_restate_within(
+    within: plan.Within, days: list[int]
+) -> None:
+    group = replace(LAST_PAYMENT, restate_within="1d")
+    revisions = [changed(day(5), revision=1), changed(day(5), day(9))]
+    found = plan.statuses(group, generation=1, entries=all_done(group, range(5, 9)), revisions=revisions, now=day(9, 1))
+    work = plan.materialize(group, generation=1, found=found, start=None, end=None, choice=plan.Choice(within=within))
+    assert [s.interval.start.day for s in work.due] == days
+    assert {s.status for s in found} == {"STALE(data)"}
+
+
+def test_a_scheduled_run_takes_what_is_missing_or_lacks_a_column_however_old_it_is() -> None:
+    group = replace(LAST_PAYMENT, columns=("amount", "kind"), restate_within="0s")
+    entries = all_done(LAST_PAYMENT, [5]) | all_done(group, [7])
+    found = plan.statuses(group, generation=1, entries=entries, revisions=[changed(day(5), revision=1)], now=day(9, 1))
+    work = plan.materialize(group, generation=1, found=found, start=None, end=None, choice=plan.Choice(within="restate"))
+    assert [(s.interval.start.day, s.status) for s in work.due] == [(5, "STALE(code)"), (6, "MISSING"), (8, "MISSING")]
+
+
+def test_a_static_group_is_never_too_old_to_be_restated() -> None:
+    found = plan.statuses(STATIC, generation=1, entries={ALWAYS: done(STATIC, ALWAYS)}, revisions=[changed(EPOCH)], now=day(9))
+    work = plan.materialize(STATIC, generation=1, found=found, start=None, end=None, choice=plan.Choice(within="restate"))
+    assert [s.interval for s in work.due] == [ALWAYS]
+
+
+@pytest.mark.parametrize("wrong", [{"only": "old"}, {"within": "month"}])
+def test_a_choice_that_means_nothing_is_refused_with_what_may_be_written(wrong: dict[str, Any]) -> None:
+    with pytest.raises(plan.RangeError, match=r"write (due, missing, stale, all|range, or restate)"):
+        plan.Choice(**wrong)
+
+
+# ----------------------------------------------------------------------------------- what waits for an interval that was rejected
+
+
+def rejected(group: WindowedGroup, n: int, **more: Any) -> dict[Interval, LedgerEntry]:
+    """The ledger after the gate rejected day `n`."""
+    return all_done(group, [n], state="REJECTED", failed=("s_1d at_least(0)",), **more)
+
+
+def held(entries: Mapping[Interval, LedgerEntry], *revisions: Revision, releases: Iterable[Release] = ()) -> dict[int, str]:
+    """The statuses of days 5 to 12 of a group whose windows are up to two days long."""
+    found = plan.statuses(
+        spend(), generation=1, entries=entries, revisions=[changed(day(5), revision=1), *revisions], now=day(13, 1), releases=releases
+    )
+    return by_day({s.interval: s for s in found})
+
+
+def released(n: int, *, revision: int = 1) -> Release:
+    """A person's release of day `n`, when the source was at a revision."""
+    return Release("spend", 1, one_day(n), revision, "looked at it", day(14))
+
+
+def test_a_rejected_interval_holds_exactly_the_later_ones_whose_windows_or_closing_rows_read_it() -> None:
+    found = held(all_done(spend(), [5, 6]) | rejected(spend(), 7))
+    assert found == {5: "OK", 6: "OK", 7: "REJECTED", 8: "HELD", 9: "HELD", 10: "MISSING", 11: "MISSING", 12: "MISSING"}
+
+
+def test_the_reason_names_the_rejected_interval_alike_for_all_that_wait_for_it() -> None:
+    found = statuses(spend(), all_done(spend(), [5]) | rejected(spend(), 6))
+    assert {found[one_day(n)].reasons for n in (7, 8)} == {
+        ("waits for 2026-01-06T00:00:00Z..2026-01-07T00:00:00Z, which the gate rejected",)
+    }
+
+
+def test_several_rejected_intervals_are_counted() -> None:
+    found = statuses(spend(), rejected(spend(), 6) | rejected(spend(), 7))[one_day(8)]
+    assert found.reasons == ("waits for 2026-01-06T00:00:00Z..2026-01-07T00:00:00Z and 1 more, which the gate rejected",)
+
+
+def test_what_was_published_after_a_rejected_interval_stays_ok() -> None:
+    assert held(rejected(spend(), 7) | all_done(spend(), [5, 6, 8, 9, 10, 11, 12]))[8] == "OK"
+
+
+def test_what_is_published_and_stale_waits_too_and_keeps_its_rows_and_says_why_it_is_stale() -> None:
+    late = changed(day(8, 3))
+    found = statuses(spend(), rejected(spend(), 7, revision=2) | all_done(spend(), [5, 6, 8]), late)[one_day(8)]
+    assert (found.status, found.publish_id, found.rows) == ("HELD", "p1", 7)
+    assert [reason.split()[0] for reason in found.reasons] == ["waits", "payments"]
+
+
+def test_a_rejected_interval_that_waits_for_another_stays_rejected_and_holds_what_covers_it() -> None:
+    found = held(all_done(spend(), [5, 6]) | rejected(spend(), 7) | rejected(spend(), 8))
+    assert found == {5: "OK", 6: "OK", 7: "REJECTED", 8: "REJECTED", 9: "HELD", 10: "HELD", 11: "MISSING", 12: "MISSING"}
+
+
+def test_a_rejected_interval_whose_data_changed_is_tried_again_and_with_it_what_waited() -> None:
+    found = held(all_done(spend(), [5, 6]) | rejected(spend(), 7), changed(day(7, 3)))
+    assert found[7] == "STALE(data)"
+    assert {found[8], found[9]} == {"MISSING"}
+
+
+def test_a_repaired_interval_holds_nothing() -> None:
+    assert "HELD" not in held(all_done(spend(), [5, 6, 7], revision=2), changed(day(7, 3))).values()
+
+
+def test_an_observation_group_has_no_windows_and_holds_nothing() -> None:
+    found = statuses(LAST_PAYMENT, all_done(LAST_PAYMENT, [5], state="REJECTED"))
+    assert by_day(found) == {5: "REJECTED", 6: "MISSING", 7: "MISSING", 8: "MISSING"}
+
+
+def test_a_release_lets_pass_what_waited_and_says_so() -> None:
+    entries = all_done(spend(), [5, 6]) | rejected(spend(), 7)
+    found = held(entries, releases=[released(7)])
+    assert (found[7], found[8], found[9]) == ("REJECTED", "MISSING", "MISSING")
+    status = plan.statuses(
+        spend(), generation=1, entries=entries, revisions=[changed(day(5), revision=1)], now=day(9, 1), releases=[released(7)]
+    )[2]
+    assert status.reasons == ("failed s_1d at_least(0)", "released 2026-01-14T00:00:00Z: looked at it")
+
+
+def test_a_release_of_another_interval_releases_nothing() -> None:
+    assert held(rejected(spend(), 7), releases=[released(6)])[8] == "HELD"
+
+
+@pytest.mark.parametrize(("at", "status"), [(day(7, 3), "HELD"), (day(5), "HELD"), (day(8), "MISSING"), (day(3), "MISSING")])
+def test_a_release_counts_until_the_events_change_that_the_rejected_interval_reads(at: datetime, status: str) -> None:
+    # The interval was tried again after revision 2 and rejected again.
+    found = held(rejected(spend(), 7, revision=2), changed(at), releases=[released(7, revision=1)])
+    assert found[9] == status
+
+
+@pytest.mark.parametrize(("start", "due", "left"), [(None, [7, 8, 9], []), (day(8), [], [8, 9])])
+def test_what_covers_a_rejected_interval_is_only_computed_in_a_run_that_tries_that_again(
+    start: datetime | None, due: list[int], left: list[int]
+) -> None:
+    entries = all_done(spend(), [5, 6]) | rejected(spend(), 7)
+    revisions = [changed(day(5), revision=1), changed(day(7, 3))]
+    found = plan.statuses(spend(), generation=1, entries=entries, revisions=revisions, now=day(10, 1))
+    work = plan.materialize(spend(), generation=1, found=found, start=start, end=None)
+    assert [s.interval.start.day for s in work.due] == due
+    assert [(s.interval.start.day, s.status) for s in work.held] == [(n, "HELD") for n in left]
+
+
+@pytest.mark.parametrize(("start", "due", "left"), [(day(7), [7, 8, 9], []), (day(8), [9], [8])])
+def test_all_takes_in_what_waits_if_it_takes_in_the_rejected_interval(start: datetime, due: list[int], left: list[int]) -> None:
+    group = spend(replace(TOTAL, windows=("1d",)), ttl="3d")
+    found = plan.statuses(
+        group,
+        generation=1,
+        entries=all_done(group, [5, 6, 9]) | rejected(group, 7),
+        revisions=[changed(day(5), revision=1)],
+        now=day(10, 1),
+    )
+    assert [s.status for s in found] == ["OK", "OK", "REJECTED", "HELD", "OK"]
+    work = plan.materialize(group, generation=1, found=found, start=start, end=None, choice=plan.Choice("all"))
+    assert [s.interval.start.day for s in work.due] == due
+    assert [s.interval.start.day for s in work.held] == left
+
+
+def test_what_a_run_computes_beside_an_interval_that_it_rejects_is_withheld_unless_that_was_released() -> None:
+    found = tuple(statuses(spend(), {}).values())
+    work = plan.materialize(spend(), generation=1, found=found, start=None, end=None)
+    assert work.withheld([one_day(6)]) == {one_day(7): (one_day(6),), one_day(8): (one_day(6),)}
+    assert work.withheld([one_day(6), one_day(7)]) == {one_day(8): (one_day(6), one_day(7))}
+    assert work.withheld([]) == {}
+    calm = tuple(replace(s, released=s.interval == one_day(6)) for s in found)
+    assert plan.materialize(spend(), generation=1, found=calm, start=None, end=None).withheld([one_day(6)]) == {}
+
+
+@given(st.sets(st.integers(0, 23)), st.integers(1, 5))
+def test_what_waits_is_what_an_event_of_a_rejected_interval_would_make_stale(bad: set[int], windows: int) -> None:
+    group = spend(Feature("n", "count", windows=(f"{windows}h",)), every="1h")
+    grid = list(split(Interval(day(1), day(2)), group.cadence))
+    found = plan.waiting(group, [grid[n] for n in bad], grid)
+    for interval in grid:
+        read = plan.inputs(group, interval)
+        expected = tuple(grid[n] for n in sorted(bad) if grid[n].end > read.start and grid[n].end <= interval.start)
+        assert found.get(interval, ()) == expected
 
 
 # --------------------------------------------------------------------------------------------------------- since when it is known
