@@ -45,6 +45,11 @@ def gate(group: FeatureGroup) -> str:
     return _hash([_expectations(group.expect), [[f.name, f.columns, _expectations(f.expect)] for f in features], *held])
 
 
+def of_source(source: Source, *sql: str | None) -> list[object]:
+    """What the values of expressions over a source's columns depend on, besides its rows: how it is read, and these columns' types."""
+    return [_source(source), _read(" ".join(part for part in sql if part), source.columns)]
+
+
 def _source(source: Source) -> list[object]:
     return [source.name, source.event_timestamp, source.timezone, list(source.id), source.arrived_at, source.shape]
 

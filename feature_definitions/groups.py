@@ -1,18 +1,21 @@
 # mypy: disable-error-code=redundant-expr
 # What users write is checked when it runs: a definition may hold anything, whatever its types say.
-"""Feature groups: one table each, filled on one schedule from one source."""
+"""Feature groups: one table each, filled on one schedule from one source, or by a transform from several."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from feature_definitions.expect import Expectation, expectations
-from feature_definitions.features import SHORTEST_WINDOW, Derived, Feature
+from feature_definitions.features import LIFETIME, LONGEST_WINDOW, OF_NUMBERS, SHORTEST_WINDOW, Derived, Feature, reach
 from feature_definitions.intervals import DAY, duration
 from feature_definitions.rules import (
     COLUMN,
     RESERVED,
     DefinitionError,
+    DefinitionErrors,
     NotYet,
+    check_columns,
     check_known,
     check_name,
     check_span,
@@ -21,13 +24,18 @@ from feature_definitions.rules import (
     listed,
     refuse_not_yet,
     texts,
+    typed,
 )
 from feature_definitions.sources import Entity, Source
 
 
 @dataclass(frozen=True, slots=True)
 class WindowedGroup:
-    """Features of an entity over windows of its events; one row per entity and grid time `T`, over exactly `[T - window, T)`."""
+    """Features of an entity over windows of its events; one row per entity and grid time `T`, over exactly `[T - window, T)`.
+
+    `hold_below` is the share of an interval's rows that may fail its expectations and be published as held (null) while the rest is
+    published; with 0 one bad row rejects the interval. `retain` is how long published rows are kept (None: for ever).
+    """
 
     name: str
     entity: Entity
@@ -45,7 +53,7 @@ class WindowedGroup:
     retain: str | None = None
 
     def __post_init__(self) -> None:
-        """Check cadence, TTL, windows, columns and output names."""
+        """Check cadence, TTL, windows, columns and output names; what is wrong with several features is told at once."""
         _check_group(self)
         object.__setattr__(self, "features", listed(self.features))
         for feature in self.features:
@@ -55,9 +63,8 @@ class WindowedGroup:
             raise DefinitionError(
                 f"group {self.name} has no features; write features=(Feature('spend', 'sum', 'amount', windows=('7d',)),)"
             )
-        for feature in self.features:
-            if isinstance(feature, Feature):
-                _check_feature(self, feature)
+        if wrong := [error for f in self.features if isinstance(f, Feature) for error in _misfits(self, f)]:
+            raise wrong[0] if len(wrong) == 1 else DefinitionErrors(wrong)
         _check_outputs(self)
 
     @property
@@ -67,8 +74,23 @@ class WindowedGroup:
 
     @property
     def longest(self) -> timedelta:
-        """The longest window of any feature."""
-        return max(duration(w) for f in self.features if isinstance(f, Feature) for w in f.windows)
+        """How far back the longest bounded window reads; the cadence if there is none."""
+        return max((span for f in self.aggregated for w in f.windows if (span := reach(w)) is not None), default=self.cadence)
+
+    @property
+    def lifetime(self) -> bool:
+        """Whether a feature reads all events there are."""
+        return any(window == LIFETIME for feature in self.aggregated for window in feature.windows)
+
+    @property
+    def aggregated(self) -> tuple[Feature, ...]:
+        """The aggregations to compute, in order: each feature, or with `by` one for each of its values."""
+        return tuple(each for feature in self.features if isinstance(feature, Feature) for each in feature.expanded)
+
+    @property
+    def ages(self) -> frozenset[str]:
+        """The columns that hold the time of the last event, and that readers see as the seconds since then."""
+        return frozenset(column for f in self.aggregated if f.aggregation == "time_since_last" for column in f.columns)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -106,6 +128,16 @@ class _ShownGroup:
         return timedelta(0)
 
     @property
+    def lifetime(self) -> bool:
+        """There are no windows."""
+        return False
+
+    @property
+    def ages(self) -> frozenset[str]:
+        """There are no windows, so no column is an age."""
+        return frozenset()
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """The feature columns of the table, in order."""
         return self.columns
@@ -118,14 +150,15 @@ class ObservationGroup(_ShownGroup):
     def __post_init__(self) -> None:
         """Check cadence, TTL, columns and output names."""
         _check_group(self)
-        _check_observed(self)
+        _check_shown(self)
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGroup(_ShownGroup):
-    """The full state of a source: here a static one, whose rows have no time and are taken as always known.
+    """The full state of a source, as it was extracted: who is absent from the next snapshot is gone.
 
-    `assume_always_known=True` says in so many words that history is read as if it had known today's state; leak reports name it.
+    Of a static source the rows have no time and are taken as always known; `assume_always_known=True` says in so many words that history
+    is read as if it had known today's state; leak reports name it.
     """
 
     assume_always_known: bool = False
@@ -133,30 +166,86 @@ class SnapshotGroup(_ShownGroup):
     def __post_init__(self) -> None:
         """Check the source's shape, columns and output names."""
         _check_group(self)
-        if self.source.shape != "static":
+        if self.source.shape == "events":
             raise DefinitionError(
-                f"group {self.name} needs a source of shape 'static', but {self.source.name} has events; write an ObservationGroup"
+                f"group {self.name} needs a source of shape 'snapshots' or 'static', but {self.source.name} has events; "
+                "write an ObservationGroup"
             )
-        if not self.assume_always_known:
+        if self.source.shape == "static":
+            _check_static(self)
+        elif self.assume_always_known:
             raise DefinitionError(
-                f"group {self.name}: {self.source.name} is static, so nobody knows when its rows became true; "
-                "write assume_always_known=True if history may be read as if they always were"
+                f"group {self.name}: the snapshots of {self.source.name} say when they were extracted, so nothing is assumed; "
+                "remove assume_always_known, which is for static sources"
             )
-        if self.ttl is not None:
-            raise DefinitionError(f"group {self.name} is static: its rows do not age, so it has no ttl; remove it")
-        _check_observed(self)
+        _check_shown(self)
 
 
 FeatureGroup = WindowedGroup | ObservationGroup | SnapshotGroup
+"""A group that reads one source."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True)
 class TransformGroup:
-    """A group computed by Spark SQL or a function (not supported yet)."""
+    """A group computed by Spark SQL, or by a function of DataFrames, from the rows of its inputs in `[T - lookback, T)`.
 
-    def __init__(self, name: str, *_: object, **__: object) -> None:
-        """Refuse it by name."""
-        raise NotYet(f"group {name}", "TransformGroup")
+    Each input, a source or another group (its published rows), is a view of its name in `sql`, and in its order an argument of
+    `function`. The result has the entity's keys and the columns of `schema`, one row per entity. Groups are values, so a group can only
+    read one that was made before it: there are no cycles, except through names, which are refused.
+    """
+
+    name: str
+    entity: Entity
+    inputs: tuple["Source | FeatureGroup | TransformGroup", ...]
+    sql: str | None = None
+    function: Callable[..., object] | None = None
+    lookback: str | None = None
+    schema: Mapping[str, str] = field(default_factory=dict)
+    every: str = "1d"
+    ttl: str | None = None
+    publish_delay: str = "0s"
+    restate_within: str = "3d"
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    expect: tuple[Expectation, ...] = ()
+    hold_below: float = 0.0
+    retain: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what is read, how, how far back, and what comes out."""
+        refuse_not_yet(f"group {self.name}", "TransformGroup")
+        _check_table(self)
+        _check_inputs(self)
+        _check_computation(self)
+        _check_lookback(self)
+        _check_schema(self)
+        _check_ttl(self)
+        _check_outputs(self)
+
+    @property
+    def cadence(self) -> timedelta:
+        """The distance of two grid times."""
+        return duration(self.every)
+
+    @property
+    def longest(self) -> timedelta:
+        """How far back the inputs are read."""
+        return duration(self.lookback or self.every)
+
+    @property
+    def lifetime(self) -> bool:
+        """What is read is bounded by the lookback."""
+        return False
+
+    @property
+    def ages(self) -> frozenset[str]:
+        """A transform gives its values as they are."""
+        return frozenset()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The feature columns of the table, in order."""
+        return tuple(self.schema)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -168,33 +257,31 @@ class OnDemandFeature:
         raise NotYet(f"feature {name}", "OnDemandFeature")
 
 
-def _check_group(group: FeatureGroup) -> None:
+# ------------------------------------------------------------------------------------------------------------- checks of a table
+
+
+_Group = FeatureGroup | TransformGroup
+
+
+def _check_table(group: _Group) -> None:
+    """What every group has: an entity, a cadence, spans of time, expectations."""
     where = f"group {group.name}"
     check_name("group", group.name)
-    if not isinstance(group.entity, Entity) or not isinstance(group.source, Source):
+    if not isinstance(group.entity, Entity):
         raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
     object.__setattr__(group, "tags", texts(group.tags))
     object.__setattr__(group, "expect", expectations(where, group.expect))
-    check_sql(where, {"where": group.where})
-    for key, kind in group.entity.keys.items():
-        check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}")
-        if group.source.columns[key] != kind:
-            raise DefinitionError(
-                f"{where}: the key {key!r} is a {group.source.columns[key]} in {group.source.name} and a {kind} in {group.entity.name}"
-            )
     every = check_span(where, "every", group.every)
     if not SHORTEST_WINDOW <= every <= DAY or DAY % every:
         raise DefinitionError(
             f"{where} runs every {group.every!r}; a cadence is 5m to 1d long and divides a day, like '5m', '1h', '6h' or '1d'"
         )
-    delay = check_span(where, "publish_delay", group.publish_delay)
+    check_span(where, "publish_delay", group.publish_delay)
     check_span(where, "restate_within", group.restate_within)
-    if isinstance(group, WindowedGroup | ObservationGroup):
-        _check_ttl(group, every + delay)
     _check_kept(group)
 
 
-def _check_kept(group: FeatureGroup) -> None:
+def _check_kept(group: _Group) -> None:
     """Which share of an interval's rows may be held back, and how long published rows are kept."""
     where, share = f"group {group.name}", group.hold_below
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
@@ -207,66 +294,173 @@ def _check_kept(group: FeatureGroup) -> None:
         return
     refuse_not_yet(where, "retain")
     kept = check_span(where, "retain", group.retain)
-    if group.ttl is None:
-        raise DefinitionError(f"{where} is static: its rows do not age, so there is nothing to retain them for; remove retain")
-    if kept < duration(group.ttl):
+    if group.ttl is not None and kept < check_span(where, "ttl", group.ttl):
         raise DefinitionError(
             f"{where} keeps rows for {group.retain!r} and uses them for its ttl {group.ttl!r}; write a retain that is at least the ttl"
         )
 
 
-def _check_ttl(group: WindowedGroup | ObservationGroup, least: timedelta) -> None:
+def _check_ttl(group: _Group) -> None:
     where = f"group {group.name}"
-    if group.source.shape != "events":
-        raise DefinitionError(f"{where} reads events, but {group.source.name} is {group.source.shape}; write a SnapshotGroup")
     if group.ttl is None:
         raise DefinitionError(f"{where} has no ttl; say how old a value may be when it is used, like ttl='2d'")
-    if check_span(where, "ttl", group.ttl) < least:
+    if check_span(where, "ttl", group.ttl) < group.cadence + duration(group.publish_delay):
         raise DefinitionError(
             f"{where} has the ttl {group.ttl!r}, shorter than its cadence {group.every!r} and publish delay {group.publish_delay!r}: "
             "values would be out of date before the next ones come"
         )
 
 
-def _check_feature(group: WindowedGroup, feature: Feature) -> None:
-    try:
-        _check_against_source(feature, group)
-    except DefinitionError as error:
-        error.feature = feature.name
-        raise
-
-
-def _check_against_source(feature: Feature, group: WindowedGroup) -> None:
-    where = f"{group.name}.{feature.name}"
-    for window in feature.windows:
-        if duration(window) % group.cadence:
-            raise DefinitionError(f"{where}: the window {window!r} is not a multiple of the cadence {group.every!r}")
-    columns = group.source.columns
-    if feature.of is not None and COLUMN.fullmatch(feature.of.strip()):
-        name = feature.of.strip()
-        check_known(where, name, columns, what="column", owner=group.source.name)
-        if (
-            feature.aggregation in ("sum", "mean", "stddev")
-            and columns[name] not in ("int64", "double")
-            and not columns[name].startswith("decimal")
-        ):
-            raise DefinitionError(f"{where}: {feature.aggregation} of {name!r}, which is a {columns[name]}; it needs a number")
-
-
-def _check_observed(group: ObservationGroup | SnapshotGroup) -> None:
-    where = f"group {group.name}"
-    object.__setattr__(group, "columns", texts(group.columns))
-    if not group.columns:
-        raise DefinitionError(f"{where} has no columns; name those of {group.source.name} that it shows, like columns=('temp',)")
-    for name in group.columns:
-        check_known(where, name, group.source.columns, what="column", owner=group.source.name)
-    _check_outputs(group)
-
-
-def _check_outputs(group: FeatureGroup) -> None:
+def _check_outputs(group: _Group) -> None:
     where = f"group {group.name}"
     check_unique(where, [*group.outputs], "output column", "rename one of the features")
     taken = {*RESERVED, *(key.lower() for key in group.entity.keys)}
     for name in group.outputs:
         if name.lower() in taken:
             raise DefinitionError(f"{where}: the output column {name!r} is already a key or a column of every feature table; rename it")
+
+
+# ------------------------------------------------------------------------------------------- checks of groups that read one source
+
+
+def _check_group(group: FeatureGroup) -> None:
+    where = f"group {group.name}"
+    if not isinstance(group.source, Source):
+        raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
+    _check_table(group)
+    check_sql(where, {"where": group.where})
+    for key, kind in group.entity.keys.items():
+        check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}")
+        if group.source.columns[key] != kind:
+            raise DefinitionError(
+                f"{where}: the key {key!r} is a {group.source.columns[key]} in {group.source.name} and a {kind} in {group.entity.name}"
+            )
+    if not isinstance(group, SnapshotGroup):
+        if group.source.shape != "events":
+            raise DefinitionError(f"{where} reads events, but {group.source.name} is {group.source.shape}; write a SnapshotGroup")
+        _check_ttl(group)
+    elif group.source.shape == "snapshots":
+        _check_ttl(group)
+
+
+def _check_static(group: SnapshotGroup) -> None:
+    where = f"group {group.name}"
+    if not group.assume_always_known:
+        raise DefinitionError(
+            f"{where}: {group.source.name} is static, so nobody knows when its rows became true; "
+            "write assume_always_known=True if history may be read as if they always were"
+        )
+    if group.ttl is not None:
+        raise DefinitionError(f"{where} is static: its rows do not age, so it has no ttl; remove it")
+    if group.retain is not None:
+        raise DefinitionError(f"{where} is static: its rows do not age, so it has no retain; remove it")
+
+
+def _check_shown(group: ObservationGroup | SnapshotGroup) -> None:
+    where = f"group {group.name}"
+    object.__setattr__(group, "columns", texts(group.columns))
+    if not group.columns:
+        raise DefinitionError(f"{where} has no columns; name those of {group.source.name} that it shows, like columns=('temp',)")
+    for name in group.columns:
+        check_known(where, name, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
+    _check_outputs(group)
+
+
+def _misfits(group: WindowedGroup, feature: Feature) -> Iterator[DefinitionError]:
+    """What is wrong with a feature in its group, as far as that shows without SQL."""
+    for check in (_check_grid, _check_of, _check_by):
+        try:
+            check(group, feature)
+        except DefinitionError as error:
+            error.feature = feature.name
+            yield error
+
+
+def _check_grid(group: WindowedGroup, feature: Feature) -> None:
+    for window in feature.windows:
+        span = reach(window)
+        if span is not None and span % group.cadence:
+            what = f"the window {window!r} is" if isinstance(window, str) else f"{window!r} reaches {window.within!r} back, which is"
+            raise DefinitionError(f"{group.name}.{feature.name}: {what} not a multiple of the cadence {group.every!r}")
+
+
+def _check_of(group: WindowedGroup, feature: Feature) -> None:
+    if feature.of is None or not COLUMN.fullmatch(feature.of.strip()):
+        return
+    where, name, columns = f"{group.name}.{feature.name}", feature.of.strip(), group.source.columns
+    check_known(where, name, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
+    kind = columns.get(name, "double")
+    if feature.aggregation in OF_NUMBERS and kind not in ("int64", "double") and not kind.startswith("decimal"):
+        raise DefinitionError(f"{where}: {feature.aggregation} of {name!r}, which is a {kind}; it needs a number")
+
+
+def _check_by(group: WindowedGroup, feature: Feature) -> None:
+    if feature.by is None:
+        return
+    where, ((column, values),) = f"{group.name}.{feature.name}", feature.by.items()
+    check_known(where, column, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
+    kind, wanted = group.source.columns.get(column), "int64" if isinstance(values[0], int) else "string"
+    if kind not in (None, wanted):
+        raise DefinitionError(f"{where}: by {column!r}, which is a {kind}, with the value {values[0]!r}; write values of that type")
+
+
+# ---------------------------------------------------------------------------------------------------------- checks of a transform
+
+
+def _check_inputs(group: TransformGroup) -> None:
+    where = f"group {group.name}"
+    object.__setattr__(group, "inputs", listed(group.inputs))
+    if not group.inputs:
+        raise DefinitionError(f"{where} reads nothing; name its sources and groups, like inputs=(payments,)")
+    for each in group.inputs:
+        if not isinstance(each, Source | _Group):
+            raise DefinitionError(f"{where} reads {each!r}; inputs are sources and groups as values, like inputs=(payments,)")
+    names = [each.name for each in group.inputs]
+    check_unique(where, names, "input", "each is a view of its name; remove or rename one")
+    if path := _path_to(group.name, group):
+        raise DefinitionError(f"{where} goes round in a circle: {' reads '.join(path)}; give it a name of its own")
+    for each in group.inputs:
+        if isinstance(each, _Group) and duration(group.publish_delay) < duration(each.publish_delay):
+            raise DefinitionError(
+                f"{where} has the publish delay {group.publish_delay!r}, but {each.name}, which it reads, is there only "
+                f"{each.publish_delay} after an interval's end; write publish_delay={each.publish_delay!r} or more"
+            )
+
+
+def _path_to(name: str, group: TransformGroup) -> tuple[str, ...]:
+    """How a group reads something of a name, as names from it on; empty if it does not."""
+    for each in group.inputs:
+        if each.name == name:
+            return (group.name, each.name)
+        if isinstance(each, TransformGroup) and (path := _path_to(name, each)):
+            return (group.name, *path)
+    return ()
+
+
+def _check_computation(group: TransformGroup) -> None:
+    where = f"group {group.name}"
+    check_sql(where, {"sql": group.sql})
+    if (group.sql is None) == (group.function is None):
+        raise DefinitionError(f"{where} is computed by SQL or by a function: write exactly one of sql='SELECT ...' and function=...")
+    if group.function is not None and not callable(group.function):
+        raise DefinitionError(f"{where} has function={group.function!r}; write a function from its inputs' DataFrames to one DataFrame")
+
+
+def _check_lookback(group: TransformGroup) -> None:
+    where = f"group {group.name}"
+    if group.lookback is None:
+        raise DefinitionError(
+            f"{where} has no lookback; say how far back from T it reads its inputs, like lookback='30d', so that a late event is known to "
+            "change only the rows it can"
+        )
+    lookback = check_span(where, "lookback", group.lookback)
+    if lookback % group.cadence or not group.cadence <= lookback <= LONGEST_WINDOW:
+        raise DefinitionError(f"{where} has the lookback {group.lookback!r}; write a multiple of its cadence {group.every!r}, at most 730d")
+
+
+def _check_schema(group: TransformGroup) -> None:
+    where = f"group {group.name}"
+    if not group.schema:
+        raise DefinitionError(f"{where} has no schema; name its output columns with their types, like schema={{'score': 'double'}}")
+    check_columns(where, group.schema)
+    object.__setattr__(group, "schema", typed(group.schema))

@@ -22,7 +22,7 @@ from feature_definitions.expect import (
     row_count,
     unique,
 )
-from feature_definitions.features import AGGREGATIONS, Derived, Feature, Rows
+from feature_definitions.features import AGGREGATIONS, FURTHER_AGGREGATIONS, Derived, Feature, Rows
 from feature_definitions.groups import FeatureGroup, ObservationGroup, OnDemandFeature, SnapshotGroup, TransformGroup, WindowedGroup
 from feature_definitions.rules import (
     COLUMN,
@@ -36,6 +36,7 @@ from feature_definitions.rules import (
     check_span,
     check_unique,
     listed,
+    refuse_not_yet,
     texts,
 )
 from feature_definitions.sources import DeltaTable, Entity, Files, Query, Shape, Source, Table
@@ -43,6 +44,7 @@ from feature_definitions.sources import DeltaTable, Entity, Files, Query, Shape,
 __all__ = [
     "AGGREGATIONS",
     "COLUMN",
+    "FURTHER_AGGREGATIONS",
     "MODES",
     "NAME",
     "NOT_YET",
@@ -89,6 +91,27 @@ __all__ = [
 
 NOT_YET = frozenset(
     {
+        "variance",
+        "approx_count_distinct",
+        "quantile",
+        "time_since_last",
+        "mode",
+        "top_k",
+        "last_n",
+        "windows over 90d",
+        "lifetime windows",
+        "Rows windows",
+        "by",
+        "array types",
+        "derive",
+        "lag",
+        "JSON lines",
+        "DeltaTable",
+        "Table",
+        "Query",
+        "dated snapshots",
+        "TransformGroup",
+        "defaults",
         "row_count",
         "mean_between",
         "quantile_between",
@@ -115,17 +138,16 @@ class Join:
 
     def __post_init__(self) -> None:
         """Check that the features and keys named exist."""
-        if not isinstance(self.group, FeatureGroup):
+        if not isinstance(self.group, FeatureGroup | TransformGroup):
             raise DefinitionError(f"Join takes a feature group, not {self.group!r}")
         where = f"join of {self.group.name}"
         object.__setattr__(self, "features", texts(self.features))
         object.__setattr__(self, "on", MappingProxyType(dict(self.on or {})))
         if self.prefix is not None:
             check_name("prefix", self.prefix)
-        names = {f.name: f.columns for f in self.group.features} if isinstance(self.group, WindowedGroup) else {}
+        names = dict.fromkeys((*self.group.outputs, *_by_name(self.group)))
         for name in self.features:
-            if name not in names:
-                check_known(where, name, dict.fromkeys((*self.group.outputs, *names)), what="feature")
+            check_known(where, name, names, what="feature")
         for key in self.on:
             check_known(where, key, self.group.entity.keys, what="entity key")
 
@@ -139,7 +161,7 @@ class Join:
         """The group's columns that are asked for, in the order asked."""
         if not self.features:
             return self.group.outputs
-        by_name = {f.name: f.columns for f in self.group.features} if isinstance(self.group, WindowedGroup) else {}
+        by_name = _by_name(self.group)
         asked = (c for name in self.features for c in ((name,) if name in self.group.outputs else by_name[name]))
         return tuple(dict.fromkeys(asked))
 
@@ -156,7 +178,10 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class FeatureService:
-    """The named, versioned list of features that a model reads, in training and online."""
+    """The named, versioned list of features that a model reads, in training and online.
+
+    `defaults` names output columns, and the value that stands for null in each of them, in training and online alike.
+    """
 
     name: str
     version: int = 1
@@ -171,8 +196,6 @@ class FeatureService:
         check_name("service", self.name)
         if self.on_demand:
             raise NotYet(where, "on_demand")
-        if self.defaults:
-            raise NotYet(where, "defaults")
         if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
             raise DefinitionError(f"{where} has the version {self.version!r}; write a whole number from 1")
         joins = tuple(j if isinstance(j, Join) else Join(j) for j in listed(self.joins))
@@ -181,6 +204,7 @@ class FeatureService:
             raise DefinitionError(f"{where} joins nothing; write joins=(Join(customer_spend),)")
         check_unique(where, [j.name for j in joins], "join", "give one of them a prefix, like Join(group, prefix='origin')")
         check_unique(where, [c for j in joins for c in j.outputs], "output column", "give one of them a prefix")
+        object.__setattr__(self, "defaults", _defaults(where, self))
 
     @property
     def keys(self) -> Mapping[str, str]:
@@ -264,8 +288,28 @@ def _check_parts(where: str, training: TrainingSet) -> None:
 def _check_label(where: str, training: TrainingSet, label: Label) -> None:
     check_known(where, label.column, training.spine.columns, what="label")
     for join in training.service.joins:
-        same = join.group.source.name == training.spine.name
-        if same and not isinstance(join.group, WindowedGroup) and label.column in join.columns:
+        shown = isinstance(join.group, ObservationGroup | SnapshotGroup) and join.group.source.name == training.spine.name
+        if shown and label.column in join.columns:
             raise DefinitionError(
                 f"{where}: the label {label.column!r} is among its own features, as {join.name}__{label.column}; remove it"
             )
+
+
+def _by_name(group: FeatureGroup) -> dict[str, tuple[str, ...]]:
+    """The columns of each feature by its name, and with `by` those of each value's too."""
+    if not isinstance(group, WindowedGroup):
+        return {}
+    return {f.name: f.columns for f in (*group.aggregated, *group.features)}
+
+
+def _defaults(where: str, service: FeatureService) -> Mapping[str, object]:
+    """What stands for null, frozen, if it is of output columns; whether it is of their types is checked by `feature_definitions.check`."""
+    if not isinstance(service.defaults, Mapping):
+        raise DefinitionError(f"{where} has defaults={service.defaults!r}; write them by column, like defaults={{'spend__n_1d': 0}}")
+    if service.defaults:
+        refuse_not_yet(where, "defaults")
+    for name, value in service.defaults.items():
+        check_known(where, name, dict.fromkeys(service.outputs), what="output column")
+        if value is None:
+            raise DefinitionError(f"{where}: the default of {name!r} is None, which it is without a default; remove it or write a value")
+    return MappingProxyType(dict(service.defaults))

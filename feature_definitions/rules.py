@@ -3,7 +3,7 @@
 """What every definition keeps to: names, types, durations; and the errors that say what to write instead."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -11,7 +11,8 @@ from feature_definitions.intervals import duration
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
-TYPE = re.compile(r"string|int64|double|boolean|date|timestamp|decimal\((\d{1,2}),(\d{1,2})\)")
+_SCALAR = r"string|int64|double|boolean|date|timestamp|decimal\((\d{1,2}),(\d{1,2})\)"
+TYPE = re.compile(rf"(?:{_SCALAR})|array<(?:{_SCALAR})>")
 RESERVED = ("event_timestamp", "created_timestamp", "publish_id", "empties_at", "held", "date")
 """Columns that every feature table has; no key or feature may take their name."""
 
@@ -23,6 +24,15 @@ class DefinitionError(ValueError):
     """
 
     feature: str | None = None
+
+
+class DefinitionErrors(DefinitionError):
+    """Several things that are wrong with one definition."""
+
+    def __init__(self, errors: Sequence[DefinitionError]) -> None:
+        """Keep each of them."""
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = tuple(errors)
 
 
 class NotYet(DefinitionError):
@@ -68,12 +78,19 @@ def check_type(where: str, name: str, kind: object) -> None:
     match = TYPE.fullmatch(kind.replace(" ", "")) if isinstance(kind, str) else None
     if match is None:
         raise DefinitionError(
-            f"{where}: column {name!r} has the type {kind!r}; the types are string, int64, double, boolean, decimal(p,s), date, timestamp"
+            f"{where}: column {name!r} has the type {kind!r}; the types are string, int64, double, boolean, decimal(p,s), date, timestamp, "
+            "and array<type> of one of them"
         )
-    if match[1] and not 1 <= int(match[1]) <= 38:
+    digits, scale = match[1] or match[3], match[2] or match[4]
+    if digits and not 1 <= int(digits) <= 38:
         raise DefinitionError(f"{where}: column {name!r} is a {kind}; a decimal has 1 to 38 digits")
-    if match[1] and int(match[2]) > int(match[1]):
+    if digits and int(scale) > int(digits):
         raise DefinitionError(f"{where}: column {name!r} is a {kind}; it can not have more digits after the point than in all")
+
+
+def is_array(kind: str) -> bool:
+    """Whether a type holds several values."""
+    return kind.startswith("array<")
 
 
 def check_sql(where: str, expressions: Mapping[str, object]) -> None:

@@ -2,14 +2,36 @@
 # What users write is checked when it runs: a definition may hold anything, whatever its types say.
 """Entities, and the sources of raw data about them: where it lies, its columns and types, and when a row happened."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from feature_definitions.expect import Expectation, expectations
-from feature_definitions.rules import RESERVED, DefinitionError, NotYet, check_columns, check_known, check_name, check_span, texts, typed
+from feature_definitions.intervals import duration
+from feature_definitions.rules import (
+    RESERVED,
+    DefinitionError,
+    check_columns,
+    check_known,
+    check_name,
+    check_span,
+    check_sql,
+    check_unique,
+    is_array,
+    listed,
+    refuse_not_yet,
+    texts,
+    typed,
+)
+
+_TABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}")
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_AS_TEXT = {"csv": "CSV", "jsonl": "JSON"}
+_LONGEST_LAG = timedelta(days=730)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +55,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """CSV or Parquet files: a glob relative to the project's root."""
+    """CSV, Parquet or JSON-lines files: a glob relative to the project's root. `json` and `jsonl` both mean one JSON object a line."""
 
     path: str
     format: str = "csv"
@@ -42,31 +64,56 @@ class Files:
         """Check the path and the format."""
         if not isinstance(self.path, str) or not self.path:
             raise DefinitionError("Files needs a path, like Files('data/payments/*.csv', format='csv')")
+        if self.format not in ("csv", "parquet", "jsonl", "json"):
+            raise DefinitionError(f"Files({self.path!r}) has the format {self.format!r}; write 'csv', 'parquet' or 'jsonl'")
         if self.format in ("json", "jsonl"):
-            raise NotYet(f"Files({self.path!r})", f"format {self.format!r}")
-        if self.format not in ("csv", "parquet"):
-            raise DefinitionError(f"Files({self.path!r}) has the format {self.format!r}; write 'csv' or 'parquet'")
+            refuse_not_yet(f"Files({self.path!r})", "JSON lines")
+            object.__setattr__(self, "format", "jsonl")
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaTable:
-    """A Delta table read in place (not supported yet)."""
+    """A Delta table, read in place: a path relative to the project's root, or a URL."""
 
     path: str
+
+    def __post_init__(self) -> None:
+        """Check the path."""
+        if not isinstance(self.path, str) or not self.path.strip():
+            raise DefinitionError("DeltaTable needs a path, like DeltaTable('data/payments')")
+        refuse_not_yet(f"DeltaTable({self.path!r})", "DeltaTable")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A Spark table read in place (not supported yet)."""
+    """A table that Spark's catalog knows, read in place."""
 
     name: str
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if not isinstance(self.name, str) or not _TABLE.fullmatch(self.name):
+            raise DefinitionError(f"Table({self.name!r}) names no table; write its name in Spark's catalog, like Table('sales.payments')")
+        refuse_not_yet(f"Table({self.name!r})", "Table")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query over sources (not supported yet)."""
+    """One SELECT over other sources, each a table by its name; read in place. What it says is checked by `feature_definitions.check`."""
 
     sql: str
+    sources: tuple["Source", ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that there is SQL, and sources for it to read."""
+        where = f"Query({str(self.sql)[:40]!r})"
+        refuse_not_yet(where, "Query")
+        check_sql(where, {"sql": self.sql})
+        sources = listed(self.sources)
+        object.__setattr__(self, "sources", sources)
+        if not sources or not all(isinstance(source, Source) for source in sources):
+            raise DefinitionError(f"{where} reads no sources; name them as values, like Query('SELECT ...', sources=(payments,))")
+        check_unique(where, [source.name for source in sources], "source", "remove one")
 
 
 Shape = Literal["events", "snapshots", "static"]
@@ -78,7 +125,11 @@ class Source:
 
     `id` names the columns that make a row unique: the same id again is a correction, and the newest `arrived_at` (else the newest
     ingest) wins. Without `id` every row counts. `timezone` is where times without zone were written down. `at=None` is a source that
-    is only fed by `project.write`. An interval is due `ready_after` its end.
+    is only fed by `project.write`. An interval is due `ready_after` its end. With `shape="snapshots"` the event timestamp is when the
+    state was extracted, and `id` what makes a row unique within one snapshot.
+
+    `derive` adds columns, each a Spark SQL expression over those before it. There `prev.x` is the column `x` of the row before: of those
+    with equal `lag_over` columns the one before it by (event timestamp, `arrived_at`, `id`), if at most `lag_within` older, else null.
     """
 
     name: str
@@ -92,30 +143,87 @@ class Source:
     ready_after: str = "1h"
     derive: Mapping[str, str] = field(default_factory=dict)
     expect: tuple[Expectation, ...] = ()
+    lag_over: tuple[str, ...] = ()
+    lag_within: str | None = None
 
     def __post_init__(self) -> None:
         """Check names, columns, types, times and what is not supported yet."""
         where = f"source {self.name}"
         check_name("source", self.name)
         check_columns(where, self.columns)
-        _refuse_in_source(where, self)
         object.__setattr__(self, "columns", typed(self.columns))
-        object.__setattr__(self, "derive", MappingProxyType(dict(self.derive)))
         object.__setattr__(self, "id", texts(self.id))
+        object.__setattr__(self, "lag_over", texts(self.lag_over))
         object.__setattr__(self, "expect", expectations(where, self.expect))
+        _check_place(where, self)
+        _check_arrays(where, self)
         for name in self.id:
             check_known(where, name, self.columns, what="id")
         for time in (self.arrived_at, self.event_timestamp):
             if time is not None:
                 _check_time_column(where, time, self.columns)
-        if self.shape == "events" and self.event_timestamp is None:
-            raise DefinitionError(f"{where} has no event_timestamp; name the column that says when a row happened")
-        if self.shape == "static" and self.event_timestamp is not None:
-            raise DefinitionError(f"{where} is static, so it has no event_timestamp; remove it, or write shape='events'")
-        if self.shape == "static" and not self.id:
-            raise DefinitionError(f"{where} is static: name the columns that make a row unique, like id=('tailnum',)")
+        _check_shape(where, self)
         check_span(where, "ready_after", self.ready_after)
         _check_timezone(where, self)
+        object.__setattr__(self, "derive", _derive(where, self))
+        _check_lag(where, self)
+
+    @property
+    def lag(self) -> timedelta:
+        """How far back a row's derived columns may read: zero where none reads `prev`."""
+        return timedelta(0) if self.lag_within is None else duration(self.lag_within)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns, those that are derived last."""
+        return (*self.columns, *self.derive)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ checks
+
+
+def reads_previous(sql: str) -> bool:
+    """Whether an expression of `derive` reads the row before, by `prev.`; quoted text aside."""
+    return re.search(r"\bprev\s*\.", _QUOTED.sub("''", sql), re.IGNORECASE) is not None
+
+
+def _check_place(where: str, source: Source) -> None:
+    if source.at is not None and not isinstance(source.at, Files | DeltaTable | Table | Query):
+        raise DefinitionError(f"{where} lies at {source.at!r}; write at=Files('data/payments/*.csv', format='csv')")
+    if isinstance(source.at, Query) and source.name in (name := [read.name for read in source.at.sources]):
+        raise DefinitionError(f"{where} is a query that reads {name[name.index(source.name)]!r}, itself; give it a name of its own")
+
+
+def _check_arrays(where: str, source: Source) -> None:
+    arrays = [name for name, kind in source.columns.items() if is_array(kind)]
+    if not arrays:
+        return
+    refuse_not_yet(where, "array types")
+    if isinstance(source.at, Files) and source.at.format == "csv":
+        raise DefinitionError(f"{where}: {arrays[0]!r} is an array, which a CSV file can not hold; write format='parquet' or 'jsonl'")
+    for name in arrays:
+        if name in (*source.id, *source.lag_over):
+            raise DefinitionError(f"{where}: {name!r} is an array, which can not tell rows apart; name a column of one value")
+
+
+def _check_shape(where: str, source: Source) -> None:
+    match source.shape:
+        case "events":
+            if source.event_timestamp is None:
+                raise DefinitionError(f"{where} has no event_timestamp; name the column that says when a row happened")
+        case "static":
+            if source.event_timestamp is not None:
+                raise DefinitionError(f"{where} is static, so it has no event_timestamp; remove it, or write shape='events'")
+            if not source.id:
+                raise DefinitionError(f"{where} is static: name the columns that make a row unique, like id=('tailnum',)")
+        case "snapshots":
+            refuse_not_yet(where, "dated snapshots")
+            if source.event_timestamp is None:
+                raise DefinitionError(f"{where} has no event_timestamp; name the column that says when the state was extracted")
+            if not source.id:
+                raise DefinitionError(f"{where} has snapshots: name what makes a row unique within one, like id=('contract_id',)")
+        case _:
+            raise DefinitionError(f"{where} has the shape {source.shape!r}; write 'events', 'snapshots' or 'static'")
 
 
 def _check_time_column(where: str, name: str, columns: Mapping[str, str]) -> None:
@@ -124,28 +232,52 @@ def _check_time_column(where: str, name: str, columns: Mapping[str, str]) -> Non
         raise DefinitionError(f"{where}: {name!r} says when, so its type is timestamp, not {columns[name]}")
 
 
-def _check_timezone(where: str, source: "Source") -> None:
+def _check_timezone(where: str, source: Source) -> None:
     if source.timezone is not None:
         try:
             ZoneInfo(source.timezone)
         except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
             raise DefinitionError(f"{where} has the timezone {source.timezone!r}; write a name like 'UTC' or 'America/New_York'") from None
-    times = [name for name, kind in source.columns.items() if kind == "timestamp"]
-    if times and source.timezone is None and isinstance(source.at, Files) and source.at.format == "csv":
+    times = [name for name, kind in source.columns.items() if "timestamp" in kind]
+    if times and source.timezone is None and isinstance(source.at, Files) and source.at.format in _AS_TEXT:
         raise DefinitionError(
-            f"{where}: {times[0]!r} is a timestamp in a CSV file, which may be written without a zone; "
+            f"{where}: {times[0]!r} is a timestamp in a {_AS_TEXT[source.at.format]} file, which may be written without a zone; "
             "say where it was written down, like timezone='UTC' (times that carry a zone keep theirs)"
         )
 
 
-def _refuse_in_source(where: str, source: "Source") -> None:
-    if isinstance(source.at, DeltaTable | Table | Query):
-        raise NotYet(where, type(source.at).__name__)
-    if source.at is not None and not isinstance(source.at, Files):
-        raise DefinitionError(f"{where} lies at {source.at!r}; write at=Files('data/payments/*.csv', format='csv')")
-    if source.shape not in ("events", "snapshots", "static"):
-        raise DefinitionError(f"{where} has the shape {source.shape!r}; write 'events' or 'static'")
-    if source.shape == "snapshots":
-        raise NotYet(where, "dated snapshots")
+def _derive(where: str, source: Source) -> Mapping[str, str]:
+    """The derived columns, frozen, if their names are free; what they read and give is checked by `feature_definitions.check`."""
+    if not isinstance(source.derive, Mapping):
+        raise DefinitionError(f"{where} has derive={source.derive!r}; write derive={{'value': 'price * volume'}}")
     if source.derive:
-        raise NotYet(where, "lag" if any("prev." in sql or "lag" in sql for sql in source.derive.values()) else "derive")
+        refuse_not_yet(where, "derive")
+        check_columns(where, dict.fromkeys(source.derive, "string"))
+    taken = {name.lower() for name in source.columns}
+    for name, sql in source.derive.items():
+        if name.lower() in taken:
+            raise DefinitionError(f"{where} derives {name!r}, which is a column of it already; give it another name")
+        check_sql(where, {f"derive[{name!r}]": sql})
+    return MappingProxyType(dict(source.derive))
+
+
+def _check_lag(where: str, source: Source) -> None:
+    lagging = [name for name, sql in source.derive.items() if reads_previous(sql)]
+    if not lagging:
+        if source.lag_over or source.lag_within is not None:
+            raise DefinitionError(f"{where} has lag_over or lag_within, but derives nothing by prev.; remove them, or write prev.close")
+        return
+    refuse_not_yet(where, "lag")
+    start = f"{where}: {lagging[0]!r} reads the row before by prev."
+    if source.shape != "events":
+        raise DefinitionError(f"{start}, which only a source of events has; its shape is {source.shape!r}")
+    if not source.lag_over:
+        raise DefinitionError(f"{start}; before it of what? Name the columns that both rows share, like lag_over=('symbol',)")
+    if source.lag_within is None:
+        raise DefinitionError(f"{start}; say how old that row may be, like lag_within='10d'")
+    for name in source.lag_over:
+        check_known(where, name, source.columns, what="lag_over")
+    if not timedelta(0) < check_span(where, "lag_within", source.lag_within) <= _LONGEST_LAG:
+        raise DefinitionError(f"{where} has lag_within={source.lag_within!r}; write a duration above 0s, at most 730d")
+    if "prev" in (name.lower() for name in source.names):
+        raise DefinitionError(f"{start}, and has a column named prev; rename that column")
