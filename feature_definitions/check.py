@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from feature_definitions.expressions import closest, columns_in, feature_type, is_number, output_types, type_of
+from feature_definitions.expressions import closest, columns_in, feature_type, output_types, type_of
 from feature_definitions.intervals import duration
+from feature_definitions.kinds import is_number
 from feature_definitions.loader import Catalog, CatalogError, Mistake, load
 from feature_definitions.model import (
     DefinitionError,

@@ -14,7 +14,10 @@ from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.parsers.spark import SparkParser
 
-from feature_definitions.model import DefinitionError, Derived, Feature, FeatureGroup, WindowedGroup
+from feature_definitions.functions import CLOCK, FUNCTIONS, MANY, OF_ANYTHING, OF_ARRAYS, OF_MANY_ROWS, OF_TIME
+from feature_definitions.kinds import alike, articled, common, conditions, decimal, digits_of, element_of, numbers, strings
+from feature_definitions.model import DefinitionError, Derived, Feature, FeatureGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions.rules import is_array
 
 
 class _Parser(SparkParser):
@@ -32,70 +35,9 @@ class _Dialect(Spark):
 
 _SQL = _Dialect()
 
-# What a function gives: a type; or "number", "first": that of its first argument; "whole": a whole number; "common": the one that all
-# arguments share; "then": the one that all but the first share; "modulo": that of a remainder. Then the fewest and the most arguments.
-_MANY = 99
-_FUNCTIONS: dict[str, tuple[str, int, int]] = {
-    name: (result, least, most)
-    for result, least, most, names in (
-        ("number", 1, 1, "abs negative positive"),
-        ("number", 1, 2, "round bround"),
-        ("whole", 1, 1, "floor ceil ceiling"),
-        ("modulo", 2, 2, "mod pmod"),
-        ("double", 1, 1, "sqrt cbrt exp expm1 ln log1p log2 log10 sign signum"),
-        ("double", 1, 1, "sin cos tan asin acos atan degrees radians double float"),
-        ("double", 1, 2, "log"),
-        ("double", 2, 2, "pow power atan2 hypot try_divide nanvl months_between"),
-        ("common", 1, _MANY, "coalesce"),
-        ("common", 2, _MANY, "greatest least"),
-        ("common", 2, 2, "nvl ifnull"),
-        ("then", 3, 3, "if nvl2"),
-        ("first", 2, 2, "nullif"),
-        ("boolean", 1, 1, "isnull isnotnull isnan boolean"),
-        ("boolean", 2, 2, "startswith endswith contains regexp_like"),
-        ("string", 1, 1, "upper lower ucase lcase initcap trim ltrim rtrim reverse md5 sha1 string"),
-        ("string", 2, 2, "left right repeat sha2 date_format"),
-        ("string", 2, 3, "substring substr replace regexp_extract lpad rpad"),
-        ("string", 3, 3, "regexp_replace translate split_part substring_index"),
-        ("string", 1, _MANY, "concat"),
-        ("string", 2, _MANY, "concat_ws"),
-        ("int64", 1, 1, "length char_length character_length ascii crc32 bigint int"),
-        ("int64", 1, 1, "year quarter month day dayofmonth dayofweek dayofyear weekday weekofyear hour minute second"),
-        ("int64", 1, 1, "unix_date unix_seconds unix_millis unix_micros"),
-        ("int64", 2, 2, "instr levenshtein datediff date_diff"),
-        ("int64", 2, 3, "locate position"),
-        ("int64", 1, _MANY, "hash xxhash64"),
-        ("date", 1, 1, "date last_day date_from_unix_date"),
-        ("date", 1, 2, "to_date"),
-        ("date", 2, 2, "date_add date_sub add_months next_day trunc"),
-        ("date", 3, 3, "make_date"),
-        ("timestamp", 1, 1, "timestamp timestamp_seconds timestamp_millis timestamp_micros"),
-        ("timestamp", 1, 2, "to_timestamp"),
-        ("timestamp", 2, 2, "date_trunc from_utc_timestamp to_utc_timestamp"),
-    )
-    for name in names.split()
-}
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_OF_TIME = _names(
-    "year quarter month day dayofmonth dayofweek dayofyear weekday weekofyear hour minute second unix_date unix_seconds unix_millis "
-    "unix_micros datediff date_diff date_format months_between"
-)
-_OF_MANY_ROWS = _names(
-    "sum avg mean count min max stddev stddev_samp stddev_pop std variance var_samp var_pop first last first_value last_value any_value "
-    "any some every bool_and bool_or count_if collect_list collect_set approx_count_distinct percentile percentile_approx median mode "
-    "max_by min_by corr covar_samp covar_pop skewness kurtosis array_agg "
-    "lag lead row_number rank dense_rank percent_rank cume_dist ntile nth_value"
-)
-_CLOCK = _names("now current_date current_timestamp current_time curdate curtime localtimestamp localtime getdate sysdate")
 _BY_THE_CLOCK = "reads the clock, so a value would depend on when it is computed; use the row's own times"
 _CLOCK_WORD = re.compile(r"\s*(now|today|yesterday|tomorrow)\b.*", re.IGNORECASE | re.DOTALL)
 
-_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _CASTS = {
     exp.DType.TEXT: "string",
     exp.DType.BIGINT: "int64",
@@ -110,7 +52,8 @@ _CASTS = {
     exp.DType.TIMESTAMPTZ: "timestamp",
 }
 _DIVISIONS = (exp.Div, exp.IntDiv, exp.Mod)
-_SHORTER_THAN_A_DAY = _names("HOUR HOURS MINUTE MINUTES SECOND SECONDS MILLISECOND MILLISECONDS MICROSECOND MICROSECONDS")
+_SHORTER_THAN_A_DAY = {f"{unit}{s}" for unit in ("HOUR", "MINUTE", "SECOND", "MILLISECOND", "MICROSECOND") for s in ("", "S")}
+_PREVIOUS = frozenset({"prev"})
 
 
 def columns_in(sql: str) -> frozenset[str]:
@@ -118,18 +61,19 @@ def columns_in(sql: str) -> frozenset[str]:
     return frozenset(column.name for column in _parse(sql).find_all(exp.Column))
 
 
+def derive_columns_in(sql: str) -> frozenset[str]:
+    """The columns that an expression of `Source.derive` reads; those of the row before as `prev.close`."""
+    return frozenset(_spelled(column) for column in _parse(sql, tables=_PREVIOUS).find_all(exp.Column))
+
+
 def spark_sql(sql: str) -> str:
-    """The expression for Spark in ANSI mode: division by zero is null, columns are quoted."""
-    tree = _parse(sql)
-    for node in list(tree.find_all(*_DIVISIONS, exp.Anonymous)):
-        if not isinstance(node, exp.Anonymous):
-            node.set("expression", _null_if_zero(node.expression))
-        elif _FUNCTIONS[_name(node)][0] == "modulo":
-            node.set("expressions", [node.expressions[0], _null_if_zero(node.expressions[1])])
-    try:
-        return tree.sql(_SQL, identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE)
-    except RecursionError:
-        raise _too_deep(sql) from None
+    """The expression for Spark in ANSI mode: division by zero is null, so is an array's element that is not there; columns are quoted."""
+    return _in_spark(sql, _parse(sql))
+
+
+def derive_sql(sql: str) -> str:
+    """An expression of `Source.derive` for Spark, where `prev` is a struct of the columns of the row before."""
+    return _in_spark(sql, _parse(sql, tables=_PREVIOUS))
 
 
 def type_of(sql: str, columns: Mapping[str, str]) -> str:
@@ -137,10 +81,75 @@ def type_of(sql: str, columns: Mapping[str, str]) -> str:
 
     A number with a point, a division, and decimals of more than 38 digits are double here, also where Spark computes a decimal.
     """
-    tree = _parse(sql)
-    read = {column.name for column in tree.find_all(exp.Column)}
+    return _type(sql, _parse(sql), columns)
+
+
+def columns_of(source: Source) -> dict[str, str]:
+    """The columns of a source with their types, those that it derives last."""
+    types = dict(source.columns)
+    for name in source.derive:
+        types[name] = derive_type(source, name, types)
+    return types
+
+
+def derive_type(source: Source, name: str, columns: Mapping[str, str]) -> str:
+    """The type of a column that a source derives, from those before it."""
+    sql = source.derive[name]
+    previous = {f"prev.{column}": kind for column, kind in source.columns.items()}
+    return _type(sql, _parse(sql, tables=_PREVIOUS), {**columns, **previous})
+
+
+def output_types(group: FeatureGroup | TransformGroup) -> dict[str, str]:
+    """The type of each output column of a group's table, in order; the time of the last event is a timestamp here."""
+    if isinstance(group, TransformGroup):
+        return dict(group.schema)
+    declared = columns_of(group.source)
+    if not isinstance(group, WindowedGroup):
+        return {name: declared[name] for name in group.columns}
+    types: dict[str, str] = {}
+    for feature in group.features:
+        match feature:
+            case Feature():
+                types |= dict.fromkeys(feature.columns, feature_type(feature, declared))
+            case Derived():
+                types[feature.name] = type_of(feature.expression, types)
+    return types
+
+
+def shown_types(group: FeatureGroup | TransformGroup) -> dict[str, str]:
+    """The type of each output column as readers see it: the time since the last event is seconds, a double."""
+    return {name: "double" if name in group.ages else kind for name, kind in output_types(group).items()}
+
+
+def feature_type(feature: Feature, columns: Mapping[str, str]) -> str:
+    """The type of a feature's columns, from those of its source."""
+    match feature.aggregation:
+        case "count" | "count_distinct" | "approx_count_distinct":
+            return "int64"
+        case "mean" | "stddev" | "variance" | "quantile":
+            return "double"
+        case "time_since_last":
+            return "timestamp"
+    kind = type_of(feature.of or "", columns)
+    if feature.aggregation in ("top_k", "last_n"):
+        return f"array<{kind}>"
+    if feature.aggregation == "sum" and kind.startswith("decimal"):
+        digits, scale = digits_of(kind)
+        return decimal(min(38, digits + 10), scale)
+    return kind
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """A sentence to add about a name that is not known: ` Did you mean 'amount'?`, or nothing."""
+    names = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
+
+
+def _type(sql: str, tree: exp.Expr, columns: Mapping[str, str]) -> str:
+    read = {_spelled(column) for column in tree.find_all(exp.Column)}
     for name in sorted(read - set(columns)):
-        known = ", ".join(sorted(columns))
+        known = ", ".join(sorted(column for column in columns if "." not in column))
         raise DefinitionError(f"{sql!r} reads {name!r}, which is not there.{closest(name, columns)} There are: {known}")
     if any(columns[name] in ("date", "timestamp") for name in read):
         _refuse_clock_words(sql, tree)
@@ -155,50 +164,10 @@ def type_of(sql: str, columns: Mapping[str, str]) -> str:
     return kind
 
 
-def output_types(group: FeatureGroup) -> dict[str, str]:
-    """The type of each output column of a group, in order."""
-    declared = group.source.columns
-    if not isinstance(group, WindowedGroup):
-        return {name: declared[name] for name in group.columns}
-    types: dict[str, str] = {}
-    for feature in group.features:
-        match feature:
-            case Feature():
-                types |= dict.fromkeys(feature.columns, feature_type(feature, declared))
-            case Derived():
-                types[feature.name] = type_of(feature.expression, types)
-    return types
-
-
-def feature_type(feature: Feature, columns: Mapping[str, str]) -> str:
-    """The type of a feature's columns, from those of its source."""
-    if feature.of is None or feature.aggregation in ("count", "count_distinct"):
-        return "int64"
-    if feature.aggregation in ("mean", "stddev"):
-        return "double"
-    kind = type_of(feature.of, columns)
-    if feature.aggregation == "sum" and kind.startswith("decimal"):
-        digits, scale = _digits(kind)
-        return _decimal(min(38, digits + 10), scale)
-    return kind
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """A sentence to add about a name that is not known: ` Did you mean 'amount'?`, or nothing."""
-    names = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
-
-
-def is_number(kind: str) -> bool:
-    """Whether a type is one of numbers."""
-    return kind in ("int64", "double") or kind.startswith("decimal")
-
-
 # ---------------------------------------------------------------------------------------------------------------------- parsing
 
 
-def _parse(sql: str) -> exp.Expr:
+def _parse(sql: str, *, tables: frozenset[str] = frozenset()) -> exp.Expr:
     if any(token.text == ";" for token in _tokens(sql)):
         raise DefinitionError(f"{sql!r} has several statements; write one expression, without ;")
     try:
@@ -210,7 +179,7 @@ def _parse(sql: str) -> exp.Expr:
     if tree is None:
         raise DefinitionError(f"{sql!r} is empty; write a Spark SQL expression")
     for node in tree.walk():
-        _refuse(sql, node)
+        _refuse(sql, node, tables)
     if any(_tells_time(node) for node in tree.walk()):
         _refuse_clock_words(sql, tree)
     return tree
@@ -238,12 +207,12 @@ def _first_line(error: SqlglotError) -> str:
     return str(error).splitlines()[0]
 
 
-def _refuse(sql: str, node: exp.Expr) -> None:
+def _refuse(sql: str, node: exp.Expr, tables: frozenset[str]) -> None:
     match node:
         case exp.Anonymous():
             _refuse_call(sql, node)
         case exp.Column():
-            _refuse_column(sql, node)
+            _refuse_column(sql, node, tables)
         case exp.Cast() | exp.TryCast():
             _cast_type(sql, node)
     if type(node) not in _PLAIN or _is_odd(node):
@@ -268,6 +237,8 @@ def _is_odd(node: exp.Expr) -> bool:
     match node:
         case exp.In():
             return not node.expressions and node.args.get("query") is None
+        case exp.Bracket():
+            return len(node.expressions) != 1
         case exp.Interval():
             return not isinstance(node.this, exp.Literal)
         case exp.Cast() | exp.TryCast():
@@ -277,25 +248,27 @@ def _is_odd(node: exp.Expr) -> bool:
 
 def _refuse_call(sql: str, call: exp.Anonymous) -> None:
     name, count = _name(call), len(call.expressions)
-    if name in _OF_MANY_ROWS:
+    if name in OF_MANY_ROWS:
         raise DefinitionError(
             f"{sql!r}: {name}() is of many rows and an expression of one; write it as the feature's aggregation and windows"
         )
-    if name in _CLOCK:
+    if name in CLOCK:
         raise DefinitionError(f"{sql!r}: {name}() {_BY_THE_CLOCK}")
-    if name not in _FUNCTIONS:
-        near = closest(name, _FUNCTIONS)
+    if name not in FUNCTIONS:
+        near = closest(name, FUNCTIONS)
         raise DefinitionError(f"{sql!r}: {name}() is not among the functions that are known to give the same result every time.{near}")
-    _, least, most = _FUNCTIONS[name]
+    _, least, most = FUNCTIONS[name]
     if not least <= count <= most:
-        wanted = f"{least}" if least == most else f"{least} or more" if most == _MANY else f"{least} to {most}"
+        wanted = f"{least}" if least == most else f"{least} or more" if most == MANY else f"{least} to {most}"
         raise DefinitionError(f"{sql!r} calls {name}() with {count} arguments; it takes {wanted}")
 
 
-def _refuse_column(sql: str, column: exp.Column) -> None:
-    if column.table:
+def _refuse_column(sql: str, column: exp.Column, tables: frozenset[str]) -> None:
+    if column.table in _PREVIOUS - tables:
+        raise DefinitionError(f"{sql!r} reads the row before, {column.sql(_SQL)!r}; only a source's derive can")
+    if column.table and (column.table not in tables or column.db):
         raise DefinitionError(f"{sql!r} reads {column.sql(_SQL)!r}; write the column's name alone")
-    if column.name.lower() in _CLOCK and not column.this.quoted:
+    if column.name.lower() in CLOCK and not column.this.quoted:
         raise DefinitionError(f"{sql!r}: {column.name} {_BY_THE_CLOCK}")
 
 
@@ -319,7 +292,7 @@ def _tells_time(node: exp.Expr) -> bool:
     match node:
         case exp.Anonymous():
             name = _name(node)
-            return name in _OF_TIME or _FUNCTIONS[name][0] in ("date", "timestamp")
+            return name in OF_TIME or FUNCTIONS[name][0] in ("date", "timestamp")
         case exp.Cast() | exp.TryCast():
             return _CASTS.get(node.args["to"].this) in ("date", "timestamp")
     return False
@@ -333,6 +306,28 @@ def _refuse_clock_words(sql: str, tree: exp.Expr) -> None:
         computed = isinstance(node, exp.Anonymous | exp.DPipe | exp.Case) and not node.find(exp.Column)
         if computed and not _tells_time(node) and any(literal.is_string for literal in node.find_all(exp.Literal)):
             raise DefinitionError(f"{sql!r} computes the constant {node.sql(_SQL)!r}; write its value")
+
+
+def _in_spark(sql: str, tree: exp.Expr) -> str:
+    whole = exp.Paren(this=tree)
+    for node in list(whole.find_all(*_DIVISIONS, exp.Anonymous, exp.Bracket)):
+        match node:
+            case exp.Bracket():
+                node.replace(exp.Anonymous(this="get", expressions=[node.this, *node.expressions]))
+            case exp.Anonymous():
+                if FUNCTIONS[_name(node)][0] == "modulo":
+                    node.set("expressions", [node.expressions[0], _null_if_zero(node.expressions[1])])
+            case _:
+                node.set("expression", _null_if_zero(node.expression))
+    try:
+        text: str = whole.this.sql(_SQL, identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE)
+        return text
+    except RecursionError:
+        raise _too_deep(sql) from None
+
+
+def _spelled(column: exp.Column) -> str:
+    return f"{column.table}.{column.name}" if column.table else column.name
 
 
 def _null_if_zero(divisor: exp.Expr) -> exp.Expr:
@@ -354,73 +349,100 @@ def _kind(node: exp.Expr, columns: Mapping[str, str], sql: str) -> str:
         return _kind(child, columns, sql)
 
     node = node.unnest()
-    return columns[node.name] if isinstance(node, exp.Column) else _RULES[type(node)](node, of, sql)
+    return columns[_spelled(node)] if isinstance(node, exp.Column) else _RULES[type(node)](node, of, sql)
 
 
 def _literal_kind(node: exp.Expr, _: _Kinds, __: str) -> str:
     return "string" if node.is_string else "int64" if node.is_int else "double"
 
 
-def _joined_kind(node: exp.Expr, of: _Kinds, _: str) -> str:
-    of(node.this), of(node.expression)
+def _joined_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
+    _no_arrays([of(node.this), of(node.expression)], "||", sql)
     return "string"
 
 
 def _cast_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
-    of(node.this)
+    _no_arrays([of(node.this)], "cast", sql)
     return _cast_type(sql, node)
+
+
+def _element_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
+    return _of_array("get", [of(node.this), *(of(index) for index in node.expressions)], sql)
+
+
+def _of_array(name: str, arguments: Sequence[str], sql: str) -> str:
+    """What a function gives whose first argument is an array, and whose second is a value of it or a whole number."""
+    if not is_array(arguments[0]):
+        raise DefinitionError(f"{sql!r}: {'[]' if name == 'get' else name} needs an array, not {articled(arguments[0])}")
+    element, result = element_of(arguments[0]), FUNCTIONS[name][0]
+    if name in ("array_contains", "array_position"):
+        alike([element, arguments[1]], name, sql)
+    elif len(arguments) > 1 and arguments[1] != "int64":
+        raise DefinitionError(f"{sql!r}: the place in an array is {articled(arguments[1])}; write a whole number")
+    return element if result == "element" else result
+
+
+def _no_arrays(kinds: Sequence[str], what: str, sql: str) -> None:
+    for kind in kinds:
+        if is_array(kind):
+            known = ", ".join(sorted(OF_ARRAYS))
+            raise DefinitionError(f"{sql!r}: {what} takes no array; read an element, like x[0], or call one of {known}")
 
 
 def _call_kind(call: exp.Expr, of: _Kinds, sql: str) -> str:
     name, arguments = _name(call), [of(argument) for argument in call.expressions]
-    result = _FUNCTIONS[name][0]
+    result = FUNCTIONS[name][0]
+    if name in OF_ARRAYS:
+        return _of_array(name, arguments, sql)
+    if name not in OF_ANYTHING:
+        _no_arrays(arguments, name, sql)
     if result in _NUMBERS:
-        number = _number(arguments if result == "modulo" else arguments[:1], name, sql)
-        return number if result != "whole" else "double" if number.startswith("decimal") else "int64"
+        kind = numbers(arguments if result == "modulo" else arguments[:1], name, sql)
+        return kind if result != "whole" else "double" if kind.startswith("decimal") else "int64"
     if result == "double" and name not in _DOUBLE_OF_ANYTHING:
-        _number(arguments, name, sql)
+        numbers(arguments, name, sql)
     if name == "if":
-        _boolean(arguments[:1], name, sql)
+        conditions(arguments[:1], name, sql)
     if result in ("common", "then", "first"):
-        common = _common(arguments[1:] if result == "then" else arguments, name, sql)
-        return arguments[0] if result == "first" else common
+        shared = common(arguments[1:] if result == "then" else arguments, name, sql)
+        return arguments[0] if result == "first" else shared
     return result
 
 
 def _case_kind(case: exp.Expr, of: _Kinds, sql: str) -> str:
-    conditions = [of(branch.this) for branch in case.args["ifs"]]
+    chosen = [of(branch.this) for branch in case.args["ifs"]]
     if case.this is None:
-        _boolean(conditions, "when", sql)
+        conditions(chosen, "when", sql)
     else:
-        _alike([of(case.this), *conditions], "case", sql)
+        alike([of(case.this), *chosen], "case", sql)
     default = case.args.get("default")
     results = [of(branch.args["true"]) for branch in case.args["ifs"]]
-    return _common([*results, of(default) if default is not None else "null"], "case", sql)
+    return common([*results, of(default) if default is not None else "null"], "case", sql)
 
 
 def _negative_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
-    return _number([of(node.this)], "-", sql)
+    return numbers([of(node.this)], "-", sql)
 
 
 def _quotient_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
-    kind = _number([of(node.this), of(node.expression)], "division", sql)
+    kind = numbers([of(node.this), of(node.expression)], "division", sql)
     return kind if isinstance(node, exp.Mod) else "int64" if isinstance(node, exp.IntDiv) else "double"
 
 
 def _product_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
     left, right = of(node.this), of(node.expression)
-    kind = _number([left, right], "*", sql)
-    (digits, scale), (others, after) = _digits(left), _digits(right)
-    return _decimal(digits + others + 1, scale + after) if kind.startswith("decimal") else kind
+    kind = numbers([left, right], "*", sql)
+    (digits, scale), (others, after) = digits_of(left), digits_of(right)
+    return decimal(digits + others + 1, scale + after) if kind.startswith("decimal") else kind
 
 
 def _sum_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
     left, right = of(node.this), of(node.expression)
     if {left, right} & {"date", "timestamp", "interval"}:
         return _moved(node, left, right, sql)
-    kind = _number([left, right], "+" if isinstance(node, exp.Add) else "-", sql)
-    digits, scale = _digits(kind)
-    return _decimal(digits + 1, scale) if kind.startswith("decimal") else kind
+    kind = numbers([left, right], "+" if isinstance(node, exp.Add) else "-", sql)
+    digits, scale = digits_of(kind)
+    return decimal(digits + 1, scale) if kind.startswith("decimal") else kind
 
 
 def _moved(node: exp.Expr, left: str, right: str, sql: str) -> str:
@@ -433,7 +455,7 @@ def _moved(node: exp.Expr, left: str, right: str, sql: str) -> str:
         return "date"
     if isinstance(node, exp.Sub) and left in times and right in times:
         return "interval"
-    pair = f"{_articled(left)} and {_articled(right)}"
+    pair = f"{articled(left)} and {articled(right)}"
     raise DefinitionError(f"{sql!r} adds or subtracts {pair}; move a time by an interval, like + interval 1 day")
 
 
@@ -445,89 +467,22 @@ def _in_a_day(interval: exp.Expr) -> bool:
 def _condition_kind(node: exp.Expr, of: _Kinds, sql: str) -> str:
     match node:
         case exp.Not():
-            _boolean([of(node.this)], "not", sql)
+            conditions([of(node.this)], "not", sql)
         case exp.And() | exp.Or():
-            _boolean([of(node.this), of(node.expression)], type(node).__name__.lower(), sql)
+            conditions([of(node.this), of(node.expression)], type(node).__name__.lower(), sql)
         case exp.Is():
             if not isinstance(node.expression, exp.Null):
-                _boolean([of(node.this), of(node.expression)], "is", sql)
+                conditions([of(node.this), of(node.expression)], "is", sql)
             of(node.this)
         case exp.In():
-            _alike([of(node.this), *(of(value) for value in node.expressions)], "in", sql)
+            alike([of(node.this), *(of(value) for value in node.expressions)], "in", sql)
         case exp.Between():
-            _alike([of(node.this), of(node.args["low"]), of(node.args["high"])], "between", sql)
+            alike([of(node.this), of(node.args["low"]), of(node.args["high"])], "between", sql)
         case exp.Like() | exp.ILike() | exp.RegexpLike():
-            _texts([of(node.this), of(node.expression)], sql)
+            strings([of(node.this), of(node.expression)], sql)
         case _:
-            _alike([of(node.this), of(node.expression)], "compared", sql)
+            alike([of(node.this), of(node.expression)], "compared", sql)
     return "boolean"
-
-
-def _number(kinds: Sequence[str], what: str, sql: str) -> str:
-    for kind in kinds:
-        if kind != "null" and not is_number(kind):
-            raise DefinitionError(f"{sql!r}: {what} needs numbers, not {_articled(kind)}; cast it, like cast(x as double)")
-    return _common(kinds, what, sql)
-
-
-def _boolean(kinds: Sequence[str], what: str, sql: str) -> None:
-    for kind in kinds:
-        if kind not in ("boolean", "null"):
-            raise DefinitionError(f"{sql!r}: {what} needs conditions, not {_articled(kind)}; write a comparison, like x > 0")
-
-
-def _texts(kinds: Sequence[str], sql: str) -> None:
-    for kind in kinds:
-        if kind not in ("string", "null"):
-            raise DefinitionError(f"{sql!r}: like and rlike need strings, not {_articled(kind)}; cast it, like cast(x as string)")
-
-
-def _alike(kinds: Sequence[str], what: str, sql: str) -> None:
-    """Refuse to compare what Spark would cast silently, or not at all; a text may stand for a date or a timestamp."""
-    families = {_family(kind) for kind in kinds} - {"null"}
-    if len(families) > 1 and families != {"string", "time"}:
-        mixed = " and ".join(_articled(kind) for kind in dict.fromkeys(kinds) if kind != "null")
-        raise DefinitionError(f"{sql!r}: {mixed} are {what if what == 'compared' else f'mixed in {what}'}; cast one of them")
-
-
-def _common(kinds: Sequence[str], what: str, sql: str) -> str:
-    known = list(dict.fromkeys(kind for kind in kinds if kind != "null"))
-    if not known:
-        return "null"
-    if len(known) == 1:
-        return known[0]
-    families = {_family(kind) for kind in known}
-    if families == {"number"}:
-        return _widest(known)
-    if families == {"time"}:
-        return "timestamp"
-    raise DefinitionError(f"{sql!r}: {what} mixes {' and '.join(_articled(kind) for kind in known)}; cast one of them")
-
-
-def _widest(kinds: Sequence[str]) -> str:
-    if "double" in kinds:
-        return "double"
-    digits = [_digits(kind) for kind in kinds]
-    scale = max(after for _, after in digits)
-    return _decimal(max(all_digits - after for all_digits, after in digits) + scale, scale)
-
-
-def _digits(kind: str) -> tuple[int, int]:
-    """The digits in all and after the point; an int64 has 20, as in Spark."""
-    match = _DECIMAL.fullmatch(kind)
-    return (int(match[1]), int(match[2])) if match else (20, 0)
-
-
-def _decimal(digits: int, scale: int) -> str:
-    return f"decimal({digits},{scale})" if digits <= 38 else "double"
-
-
-def _family(kind: str) -> str:
-    return "number" if is_number(kind) else "time" if kind in ("date", "timestamp") else kind
-
-
-def _articled(kind: str) -> str:
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 _RULES: dict[type[exp.Expr], Callable[[exp.Expr, _Kinds, str], str]] = {
@@ -538,6 +493,7 @@ _RULES: dict[type[exp.Expr], Callable[[exp.Expr, _Kinds, str], str]] = {
     exp.DPipe: _joined_kind,
     exp.Anonymous: _call_kind,
     exp.Case: _case_kind,
+    exp.Bracket: _element_kind,
     exp.Neg: _negative_kind,
     exp.Mul: _product_kind,
     **dict.fromkeys((exp.Cast, exp.TryCast), _cast_kind),

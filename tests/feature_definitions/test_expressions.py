@@ -77,7 +77,7 @@ def test_words_in_texts_and_comments_are_not_columns() -> None:
         ("sum(a) over ()", "looks at other rows"),
         ("t.a", "write the column's name alone"),
         ("a -> b", "which expressions do not know"),
-        ("a[0]", "which expressions do not know"),
+        ("a[0:1]", "which expressions do not know"),
         ("a ^ b", "which expressions do not know"),
         ("a & b", "which expressions do not know"),
         (":p", "which expressions do not know"),
