@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from feature_definitions import layout, plan, settings
-from feature_definitions.intervals import micros, parse_instant
+from feature_definitions.intervals import Interval, micros, parse_instant
 from feature_definitions.loader import Catalog
-from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Mode, Source, TrainingSet, check_mode
-from feature_definitions.plan import GroupPlan, IntervalStatus
-from feature_definitions.records import Epoch
+from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Mode, Source, TrainingSet, WindowedGroup, check_mode
+from feature_definitions.plan import Choice, GroupPlan, IntervalStatus, Only, Within
+from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,10 @@ class Unknown(ValueError):
 
 class InputRefused(ValueError):
     """A frame or a spine that can not be read."""
+
+
+class NotCovered(ValueError):
+    """A generation that does not hold all that readers see now, so that promoting it would take something from them."""
 
 
 def open(
@@ -105,25 +109,42 @@ class Project:
         sources.write_frame(found, _arrow(frame), self._place)
         return self._ingest(found)
 
-    def plan(self, *groups: str, start: str | datetime | None = None, end: str | datetime | None = None) -> tuple[GroupPlan, ...]:
-        """What `materialize` would do: the intervals in `[start, end)` that are missing or stale, and why."""
+    def plan(
+        self,
+        *groups: str,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        only: Only = "due",
+        within: Within = "range",
+    ) -> tuple[GroupPlan, ...]:
+        """What `materialize` would do with the intervals in `[start, end)`, and why.
+
+        `only`: those that are `missing`, `stale` or either (`due`), or `all` whatever their status. `within="restate"` is for scheduled
+        runs: it leaves alone what changed data made stale and is older than the group's `restate_within`.
+        """
         chosen, now = self._groups(groups), self.clock()
-        first, last = _instant(start), _instant(end)
+        first, last, choice = _instant(start), _instant(end), Choice(only, within)
         plan.check_range(chosen, start=first, end=last, now=now)
-        return tuple(self._plan(group, first, last, now) for group in chosen)
+        return tuple(self._plan(group, first, last, now, choice) for group in chosen)
 
     def materialize(
-        self, *groups: str, start: str | datetime | None = None, end: str | datetime | None = None
+        self,
+        *groups: str,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        only: Only = "due",
+        within: Within = "range",
     ) -> "tuple[GroupResult, ...]":
-        """Compute, judge and publish the intervals in `[start, end)` that are missing or stale.
+        """Compute, judge and publish the intervals in `[start, end)` that are missing or stale; `only` and `within` as in `plan`.
 
-        An interval that fails a critical expectation stays invisible; its bad rows are in `<lake>/quarantine/<group>`.
+        An interval that fails a critical expectation stays invisible, and later ones whose windows cover it wait until it is repaired or
+        released; its bad rows are in `<lake>/quarantine/<group>`.
         """
         chosen = self._groups(groups)
         plan.check_range(chosen, start=_instant(start), end=_instant(end), now=self.clock())
         for group in chosen:
             self._recover(group)
-        return tuple(self._materialize(work) for work in self.plan(*groups, start=start, end=end))
+        return tuple(self._materialize(work) for work in self.plan(*groups, start=start, end=end, only=only, within=within))
 
     def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
         """The state of every interval, from the first event to the newest sealed one, with reasons."""
@@ -133,6 +154,57 @@ class Project:
     def tables(self, *groups: str) -> dict[str, str]:
         """Where each group's rows lie: the absolute path of the Delta table of the generation that readers see."""
         return {group.name: layout.feature_table(self.settings.lake, group.name, self._generation(group)) for group in self._groups(groups)}
+
+    def promote(
+        self, group: str, generation: int | None = None, *, accept: Literal["covering", "gaps"] = "covering"
+    ) -> tuple[Generation, ...]:
+        """Give readers another generation of a group to see, by default that of its definition; an older one is a rollback.
+
+        Refused (NotCovered) if it lacks an interval that they see now, unless gaps are accepted. What is chosen here stands until a
+        generation comes that is newer than all that there are. Returns the group's generations as they are then.
+        """
+        found = self._group(group)
+        self._recover(found)
+        known = self._registry.generations(group)
+        number = plan.target_generation(found, known)[0] if generation is None else generation
+        if number not in {g.number for g in known}:
+            listed = ", ".join(str(g.number) for g in known) or "none"
+            raise Unknown(
+                f"group {group} has no generation {number} that was computed; it has {listed}. Run `headwater materialize {group}`"
+            )
+        current = plan.current_generation(known)
+        if accept == "covering" and current is not None and (lacking := self._lacking(group, number, current.number)):
+            raise NotCovered(
+                f"generation {number} of {group} lacks {len(lacking)} intervals that readers see in generation {current.number}, the first "
+                f"{lacking[0]}: run `headwater materialize {group}` first, or accept the gaps by `headwater promote {group} --anyway`"
+            )
+        self._show(group, number, by="person")
+        return self._registry.generations(group)
+
+    def release(self, group: str, *, start: str | datetime, end: str | datetime, reason: str = "") -> tuple[Release, ...]:
+        """Say that later intervals need not wait for the rejected ones in `[start, end)`: they are due from now on.
+
+        The rejected ones stay invisible. A release counts until the events change that the rejected interval reads.
+        """
+        found, now = self._group(group), self.clock()
+        first, last = _instant(start), _instant(end)
+        plan.check_range([found], start=first, end=last, now=now)
+        generation, intervals = self._statuses(found, now)
+        holders = [s.interval for s in intervals if s.holds and s.status == plan.REJECTED]
+        chosen = [i for i in holders if first <= i.start and i.end <= last]
+        if not chosen:
+            held = ", ".join(map(str, holders[:3])) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
+            raise plan.RangeError(
+                f"no interval of {group} in this range is rejected and holds later ones; name the rejected interval itself. "
+                + (f"Those that hold: {held}" if holders else "None of the group does")
+            )
+        revision = max((r.revision for r in self._registry.revisions(found.source.name)), default=0)
+        releases = tuple(Release(group, generation, interval, revision, reason, now) for interval in chosen)
+        from spark_jobs import records
+
+        records.keep_releases(self.settings.lake, releases)
+        self._registry.release(releases)
+        return releases
 
     def training_set(
         self, name: str | None = None, *, spine: object = None, service: str | None = None, mode: Mode | None = None
@@ -270,20 +342,22 @@ class Project:
             with suppress(LeaseHeld), self._registry.lease(f"group {group.name}", now=self.clock()):
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
-    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime) -> GroupPlan:
+    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime, choice: Choice) -> GroupPlan:
         generation, found = self._statuses(group, now)
-        return plan.materialize(group, generation=generation, found=found, start=start, end=end)
+        return plan.materialize(group, generation=generation, found=found, start=start, end=end, choice=choice)
 
     def _statuses(self, group: FeatureGroup, now: datetime) -> tuple[int, tuple[IntervalStatus, ...]]:
         number, _ = plan.target_generation(group, self._registry.generations(group.name))
         entries = self._registry.ledger(group.name, number)
         revisions = self._registry.revisions(group.source.name)
-        return number, plan.statuses(group, generation=number, entries=entries, revisions=revisions, now=now)
+        releases = self._registry.releases(group.name, number)
+        return number, plan.statuses(group, generation=number, entries=entries, revisions=revisions, now=now, releases=releases)
 
     def _materialize(self, work: GroupPlan) -> "GroupResult":
         from spark_jobs import materialize, windows
 
         if not work.due:
+            self._promote(work.group, work.generation)
             return materialize.GroupResult(work.group.name, work.generation)
         from expectations import adapter
 
@@ -291,23 +365,47 @@ class Project:
             self.say(f"{work.group.name}: {what}")
 
         meaning = windows.meaning_of(work.group)
-        result = materialize.run(work, offline=self._offline, meaning=meaning, judge=adapter.judge, say=say)
+        sharing = [g for g in self.catalog.groups.values() if isinstance(g, WindowedGroup)]
+        result = materialize.run(work, offline=self._offline, meaning=meaning, judge=adapter.judge, say=say, sharing=sharing)
         self._promote(work.group, work.generation)
         return result
 
     def _promote(self, group: FeatureGroup, number: int) -> None:
-        """Let readers see a generation once it covers what the one that they see does."""
+        """Let readers see the first generation at once, and a later one when it covers what they see now, if runs may promote."""
         generations = self._registry.generations(group.name)
         current = plan.current_generation(generations)
         if number not in {g.number for g in generations} or (current is not None and current.number == number):
             return
-        old = (
-            ()
-            if current is None
-            else [e.interval for e in self._registry.ledger(group.name, current.number).values() if e.state == "PUBLISHED"]
-        )
-        if plan.covers(self._statuses(group, self.clock())[1], old):
-            self._registry.promote(group.name, number)
+        if current is not None and not self._may_promote(group, number, current):
+            return
+        from feature_registry import LeaseHeld
+
+        with suppress(LeaseHeld):  # whoever publishes the group now promotes it afterwards
+            self._show(group.name, number, by="automatic")
+
+    def _may_promote(self, group: FeatureGroup, number: int, current: Generation) -> bool:
+        if self.settings.promote == "manual" or not plan.may_promote(self._registry.promotions(group.name), number):
+            return False
+        return plan.covers(self._statuses(group, self.clock())[1], self._shown(group.name, current.number))
+
+    def _show(self, group: str, number: int, *, by: PromotedBy) -> None:
+        """Give readers a generation to see, in the lake's records first."""
+        from spark_jobs import records
+
+        now = self.clock()
+        with self._registry.lease(f"group {group}", now=now):
+            past, newest = self._registry.promotions(group), max(g.number for g in self._registry.generations(group))
+            promotion = Promotion(group, len(past) + 1, number, newest, by, now)
+            records.keep_promotion(self.settings.lake, promotion)
+            self._registry.promote(promotion)
+
+    def _shown(self, group: str, generation: int) -> list[Interval]:
+        return [e.interval for e in self._registry.ledger(group, generation).values() if e.state == "PUBLISHED"]
+
+    def _lacking(self, group: str, generation: int, current: int) -> list[Interval]:
+        """The intervals that readers see in the current generation and would not see in another."""
+        there = set(self._shown(group, generation))
+        return [interval for interval in self._shown(group, current) if interval not in there]
 
     def _generation(self, group: FeatureGroup) -> int:
         generations = self._registry.generations(group.name)
@@ -393,6 +491,12 @@ def _named(known: Mapping[str, T], name: str, what: str) -> T:
     raise Unknown(f"there is no {what} {name!r}.{hint} There are: {', '.join(sorted(known)) or 'none'}")
 
 
+@overload
+def _instant(at: str | datetime) -> datetime: ...
+@overload
+def _instant(at: None) -> None: ...
+@overload
+def _instant(at: str | datetime | None) -> datetime | None: ...
 def _instant(at: str | datetime | None) -> datetime | None:
     if at is None:
         return None

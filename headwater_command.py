@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -20,6 +20,7 @@ from feature_definitions.intervals import Interval, iso, merge
 from feature_definitions.loader import Catalog, CatalogError
 from feature_definitions.model import DefinitionError
 from feature_definitions.plan import GroupPlan, IntervalStatus
+from feature_definitions.records import Generation
 
 DONE, FAILED, MISTAKE, REJECTED = 0, 1, 2, 3
 EPILOG = """exit codes:  0 done (also when nothing was due)   1 something failed
@@ -94,7 +95,8 @@ def _counts(c: Catalog) -> dict[str, int]:
 
 def _plan(options: argparse.Namespace) -> int:
     with _project(options) as p:
-        works = p.plan(*options.groups, start=options.start, end=options.end)
+        works = p.plan(*options.groups, start=options.start, end=options.end, only=options.only, within=options.within)
+        _say_held(p.status(*options.groups))
     if options.json:
         return _print_json({"steps": [_step(step) for work in works for step in work.steps]})
     table = Table("group", "generation", "intervals", "from", "to", "why", box=None)
@@ -128,7 +130,8 @@ def _ingest(options: argparse.Namespace) -> int:
 
 def _materialize(options: argparse.Namespace) -> int:
     with _progress() as say, _project(options, say) as p:
-        results = p.materialize(*options.groups, start=options.start, end=options.end)
+        results = p.materialize(*options.groups, start=options.start, end=options.end, only=options.only, within=options.within)
+        found = p.status(*options.groups)
     if options.json:
         _print_json({"groups": [_materialized(r) for r in results]})
     else:
@@ -141,15 +144,41 @@ def _materialize(options: argparse.Namespace) -> int:
             err.print(f"[yellow]{r.group} {interval} rejected: {_plain(', '.join(failed))}[/]")
         if len(r.rejected) > 5:
             err.print(f"[yellow]{r.group}: and {len(r.rejected) - 5} more; `headwater status {r.group}` lists them[/]")
+    _say_held(found)
     return REJECTED if any(r.rejected for r in results) else DONE
 
 
 def _status(options: argparse.Namespace) -> int:
     with _project(options) as p:
         found, tables = p.status(*options.groups), p.tables(*options.groups)
+    _say_held(found)
     if options.json:
         return _print_json({"intervals": [_interval(s) for s in found], "tables": tables})
     out.print(_status_table(found, tables))
+    return DONE
+
+
+def _promote(options: argparse.Namespace) -> int:
+    with _project(options) as p:
+        accept: Literal["covering", "gaps"] = "gaps" if options.anyway else "covering"
+        generations = p.promote(options.group, options.generation, accept=accept)
+        outputs = p.catalog.groups[options.group].outputs
+    if options.json:
+        return _print_json({"group": options.group, "generations": [_generation(g) for g in generations]})
+    current = next(g for g in generations if g.current)
+    out.print(f"readers of {options.group} see generation {current.number} of {', '.join(str(g.number) for g in generations)}")
+    if lacking := [column for column in outputs if column not in current.features]:
+        err.print(f"[yellow]it has no {', '.join(lacking)}: they read as null[/]")
+    return DONE
+
+
+def _release(options: argparse.Namespace) -> int:
+    with _project(options) as p:
+        releases = p.release(options.group, start=options.start, end=options.end, reason=options.reason)
+    if options.json:
+        return _print_json({"released": [{"group": r.group, **_span(r.interval), "reason": r.reason} for r in releases]})
+    for r in releases:
+        out.print(f"released {r.group} {r.interval}: what waited for it is due; `headwater materialize {r.group}` computes it")
     return DONE
 
 
@@ -234,6 +263,11 @@ def _interval(s: IntervalStatus) -> dict[str, object]:
     }
 
 
+def _generation(g: Generation) -> dict[str, object]:
+    first = None if g.first_published_at is None else iso(g.first_published_at)
+    return {"generation": g.number, "current": g.current, "first_published_at": first, "columns": list(g.features)}
+
+
 def _span(interval: Interval) -> dict[str, object]:
     return {"interval_start": iso(interval.start), "interval_end": iso(interval.end)}
 
@@ -316,6 +350,18 @@ def _runs(found: Sequence[IntervalStatus]) -> list[tuple[str, tuple[str, ...], l
     return runs
 
 
+def _say_held(found: Sequence[IntervalStatus]) -> None:
+    """One line per group of which intervals wait for rejected ones, with the command that lets them pass."""
+    for group in dict.fromkeys(s.group for s in found if s.status == plan.HELD):
+        held = [s.interval for s in found if s.group == group and s.status == plan.HELD]
+        holders = [s.interval for s in found if s.group == group and s.status == plan.REJECTED and s.holds]
+        which = f"{holders[0]}, which the gate rejected" if len(holders) == 1 else f"{len(holders)} that the gate rejected"
+        err.print(
+            f"[yellow]{group}: {len(held)} intervals from {iso(held[0].start)} to {iso(held[-1].end)} wait for {which}; correct its data, "
+            f"or let them pass: headwater release {group} --from {iso(holders[0].start)} --to {iso(holders[-1].end)}[/]"
+        )
+
+
 def _plain(text: str) -> str:
     """Text that rich shall print as it is."""
     return text.replace("[", "\\[")
@@ -356,6 +402,7 @@ def _failed(error: Exception, options: argparse.Namespace) -> int:
         plan.RangeError,
         headwater.Unknown,
         headwater.InputRefused,
+        headwater.NotCovered,
         *_refusals(),
     )
     if isinstance(error, mistakes):
@@ -399,83 +446,157 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--project", metavar="DIR", default=argparse.SUPPRESS, help="the project's folder (default: the current one)")
-    listed = argparse.ArgumentParser(add_help=False)
-    listed.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    some = argparse.ArgumentParser(add_help=False)
-    some.add_argument("groups", nargs="*", metavar="GROUP", help="feature groups (none: all)")
-    ranged = argparse.ArgumentParser(add_help=False)
-    ranged.add_argument("--from", dest="start", metavar="DATE", help="only intervals that start at or after this date (UTC)")
-    ranged.add_argument("--to", dest="end", metavar="DATE", help="only intervals that end at or before this date: it is exclusive")
     parser = argparse.ArgumentParser(
         prog="headwater",
         description="Features that are correct in time, everywhere.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    # Not from the parent: argparse would share the option, and its default would undo what stands before the verb.
+    # Not from a parent: argparse would share the option, and its default would undo what stands before the verb.
     parser.add_argument("--project", metavar="DIR", help="the project's folder (default: the current one)")
     parser.set_defaults(json=False)
     verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs")
+    for add in (_beginning, _offline, _deciding, _training, _online):
+        add(verbs)
+    return parser
 
-    def verb(name: str, action: Callable[[argparse.Namespace], int], about: str, example: str, *parents: argparse.ArgumentParser) -> Any:
-        made = verbs.add_parser(
-            name,
-            help=about,
-            description=about,
-            epilog=f"example:\n  {example}\n\n{EPILOG}",
-            parents=[common, *parents],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        made.set_defaults(verb=action)
-        return made
 
-    demo = verb("demo", _demo, "Run everything on real flights of New York.", "headwater demo")
+def _verb(
+    verbs: Any, action: Callable[[argparse.Namespace], int], about: str, example: str, *options: Callable[[argparse.ArgumentParser], None]
+) -> argparse.ArgumentParser:
+    """Add one verb: its name is the second word of its example."""
+    name = example.split()[1]
+    made: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=about,
+        description=about,
+        epilog=f"example:\n  {example}\n\n{EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(verb=action)
+    made.add_argument("--project", metavar="DIR", default=argparse.SUPPRESS, help="the project's folder (default: the current one)")
+    for add in options:
+        add(made)
+    return made
+
+
+def _listed(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def _some(made: argparse.ArgumentParser) -> None:
+    made.add_argument("groups", nargs="*", metavar="GROUP", help="feature groups (none: all)")
+
+
+def _one(made: argparse.ArgumentParser) -> None:
+    made.add_argument("group", metavar="GROUP", help="a feature group")
+
+
+def _ranged(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--from", dest="start", metavar="DATE", help="only intervals that start at or after this date (UTC)")
+    made.add_argument("--to", dest="end", metavar="DATE", help="only intervals that end at or before this date: it is exclusive")
+
+
+def _chosen(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--only",
+        choices=("missing", "stale", "all"),
+        default="due",
+        help="only what was never computed, only what is stale, or all whatever its status, rejected included (default: missing and stale)",
+    )
+    made.add_argument(
+        "--within",
+        choices=("range", "restate"),
+        default="range",
+        help="restate: leave alone what late data made stale and is older than the group's restate_within, as scheduled runs do",
+    )
+
+
+def _beginning(verbs: Any) -> None:
+    demo = _verb(verbs, _demo, "Run everything on real flights of New York.", "headwater demo")
     demo.add_argument("--shift", choices=("auto", "none"), default="auto", help="auto: flights of 2013 happen now; none: they stay in 2013")
-    init = verb("init", _init, "Make a project with a small catalog and data.", "headwater init my_features")
+    init = _verb(verbs, _init, "Make a project with a small catalog and data.", "headwater init my_features")
     init.add_argument("folder", metavar="DIR", help="the new project's folder")
-    verb("check", _check, "Check every definition, in seconds, without Java or data.", "headwater check", listed)
-    verb(
-        "plan",
+    _verb(verbs, _check, "Check every definition, in seconds, without Java or data.", "headwater check", _listed)
+
+
+def _offline(verbs: Any) -> None:
+    january = "--from 2026-01-01 --to 2026-02-01"
+    _verb(
+        verbs,
         _plan,
         "Show what materialize would do, and why.",
-        "headwater plan customer_spend --from 2026-01-01 --to 2026-02-01",
-        some,
-        ranged,
-        listed,
+        f"headwater plan customer_spend {january}",
+        _some,
+        _ranged,
+        _chosen,
+        _listed,
     )
-    ingest = verb("ingest", _ingest, "Bring new and changed files into the sources' tables.", "headwater ingest", listed)
+    ingest = _verb(verbs, _ingest, "Bring new and changed files into the sources' tables.", "headwater ingest", _listed)
     ingest.add_argument("groups", nargs="*", metavar="NAME", help="sources, or groups whose source is meant (none: all)")
-    verb(
-        "materialize",
+    _verb(
+        verbs,
         _materialize,
         "Compute, judge and publish what is missing or stale.",
-        "headwater materialize customer_spend --from 2026-01-01 --to 2026-02-01   # January; --to is exclusive",
-        some,
-        ranged,
-        listed,
+        f"headwater materialize customer_spend {january}   # January; --to is exclusive",
+        _some,
+        _ranged,
+        _chosen,
+        _listed,
     )
-    verb("status", _status, "Show the state of every interval, and why.", "headwater status customer_spend --json", some, listed)
-    training = verb(
-        "training-set",
+    _verb(verbs, _status, "Show the state of every interval, and why.", "headwater status customer_spend --json", _some, _listed)
+
+
+def _deciding(verbs: Any) -> None:
+    promote = _verb(
+        verbs,
+        _promote,
+        "Give readers another generation of a group to see: its newest meaning, or an older one again.",
+        "headwater promote customer_spend --generation 1   # back to the first; without --generation: what the definition means",
+        _one,
+        _listed,
+    )
+    promote.add_argument("--generation", type=int, metavar="N", help="which one (default: that of the group's definition)")
+    promote.add_argument("--anyway", action="store_true", help="also if it lacks intervals that readers see now")
+    release = _verb(
+        verbs,
+        _release,
+        "Let later intervals pass that wait for a rejected one; the rejected one itself stays invisible.",
+        'headwater release customer_spend --from 2026-01-05 --to 2026-01-06 --reason "a known outage"   # the rejected day',
+        _one,
+        _listed,
+    )
+    release.add_argument("--from", dest="start", metavar="DATE", required=True, help="the start of the rejected interval (UTC)")
+    release.add_argument("--to", dest="end", metavar="DATE", required=True, help="its end, or that of the last one: exclusive")
+    release.add_argument("--reason", default="", metavar="TEXT", help="why they may pass; it is kept")
+
+
+def _training(verbs: Any) -> None:
+    training = _verb(
+        verbs,
         _training_set,
         "Join a spine with features as they were known at its times.",
         "headwater training-set --spine labels.parquet --service churn_v1 --mode as_known",
-        listed,
+        _listed,
     )
     training.add_argument("name", nargs="?", metavar="NAME", help="a training set of the catalog, or the name of the one to make")
     training.add_argument("--spine", metavar="PATH", help="CSV, Parquet or Delta with the keys and event_timestamp")
     training.add_argument("--service", metavar="SERVICE", help="the feature service to join to the spine")
     training.add_argument("--mode", choices=("as_known", "event_time", "as_served"), help="which clock to read by")
-    verb("sync", _sync, "Bring the newest values to the online store (Feast calls this materialize).", "headwater sync", some, listed)
-    serve = verb("serve", _serve, "Answer feature requests over HTTP.", "headwater serve --port 8000")
+
+
+def _online(verbs: Any) -> None:
+    _verb(verbs, _sync, "Bring the newest values to the online store (Feast calls this materialize).", "headwater sync", _some, _listed)
+    serve = _verb(verbs, _serve, "Answer feature requests over HTTP.", "headwater serve --port 8000")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="the port, 0 for a free one (default: 8000)")
     serve.add_argument("--host", default="127.0.0.1", metavar="HOST", help="the address to listen at (default: this machine only)")
-    get = verb(
-        "get", _get, "Ask for the features of one entity, as the serving layer answers.", "headwater get customer_v1 customer_id=42", listed
+    get = _verb(
+        verbs,
+        _get,
+        "Ask for the features of one entity, as the serving layer answers.",
+        "headwater get customer_v1 customer_id=42",
+        _listed,
     )
     get.add_argument("service", metavar="SERVICE", help="a feature service")
     get.add_argument("keys", nargs="*", metavar="key=value", help="the entity's keys")
-    verb("down", _down, "Stop the project's embedded online store; its data stays.", "headwater down")
-    return parser
+    _verb(verbs, _down, "Stop the project's embedded online store; its data stays.", "headwater down")

@@ -9,7 +9,7 @@ from typing import Literal
 from feature_definitions import fingerprint
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, ceil, duration, floor, iso, split
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
-from feature_definitions.records import Generation, LedgerEntry, Release, Revision
+from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 
 MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK = "MISSING", "STALE(data)", "STALE(code)", "REJECTED", "HELD", "OK"
 DUE = (MISSING, STALE_DATA, STALE_CODE)
@@ -248,6 +248,12 @@ def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: 
                     f"{name} {iso(at)} is not on the grid of {group.name}, which runs every {group.every}: "
                     f"write {iso(floor(at, group.cadence))} or {iso(ceil(at, group.cadence))}"
                 )
+
+
+def may_promote(promotions: Sequence[Promotion], number: int) -> bool:
+    """Whether a run may show a generation to readers: what a person chose stands until a generation comes that was not there then."""
+    chosen = next((p for p in reversed(promotions) if p.by == "person"), None)
+    return chosen is None or number > chosen.newest
 
 
 def covers(target: Sequence[IntervalStatus], old: Sequence[Interval]) -> bool:

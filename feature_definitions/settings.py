@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, cast
 
 FILE = "headwater.toml"
 VARIABLES = {
@@ -16,8 +17,11 @@ VARIABLES = {
     "HEADWATER_SPARK_MASTER": "a Spark master instead of local[*]",
     "HEADWATER_DRIVER_MEMORY": "the Spark driver's memory, like 3g",
     "HEADWATER_CACHE": "where downloaded jars are kept",
+    "HEADWATER_PROMOTE": "auto or manual: whether a new generation is shown to readers as soon as it covers what the old one does",
 }
-_KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "driver_memory"}
+_KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "driver_memory", "promote"}
+
+Promote = Literal["auto", "manual"]
 
 
 class SettingsError(ValueError):
@@ -26,7 +30,10 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where a project lies and what it runs on. URLs may hold passwords, so `repr` hides them."""
+    """Where a project lies and what it runs on. URLs may hold passwords, so `repr` hides them.
+
+    `promote` says who shows a new generation of a group to readers: the run that completes it (auto), or a person (manual).
+    """
 
     root: Path
     name: str
@@ -37,6 +44,7 @@ class Settings:
     driver_memory: str = "3g"
     registry_url: str = field(default="", repr=False)
     redis_url: str | None = field(default=None, repr=False)
+    promote: Promote = "auto"
 
     @property
     def state(self) -> Path:
@@ -52,11 +60,12 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
     file = root / FILE
     if not file.is_file():
         raise SettingsError(
-            f"{root} is no Headwater project: it has no {FILE}. Make one with `headwater init {root.name}`, or name yours by --project DIR"
+            f"{root} is no Headwater project: it has no {FILE}. Make one with `headwater init {root.name}`, "
+            "or name yours by --project DIR or HEADWATER_PROJECT"
         )
     project = _project(file)
     lake = variables.get("HEADWATER_LAKE") or project.get("lake", "lake")
-    registry = project.get("registry_url", f"sqlite:///{root / '.headwater' / 'registry.db'}")
+    registry = variables.get("HEADWATER_REGISTRY_URL") or project.get("registry_url", f"sqlite:///{root / '.headwater' / 'registry.db'}")
     return Settings(
         root=root,
         name=project["name"],
@@ -65,8 +74,9 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         cache=Path(variables.get("HEADWATER_CACHE") or _cache_home(environment)),
         spark_master=variables.get("HEADWATER_SPARK_MASTER") or project.get("spark_master", "local[*]"),
         driver_memory=variables.get("HEADWATER_DRIVER_MEMORY") or project.get("driver_memory", "3g"),
-        registry_url=variables.get("HEADWATER_REGISTRY_URL") or registry,
+        registry_url=registry,
         redis_url=variables.get("HEADWATER_REDIS_URL") or None,
+        promote=_promote(variables.get("HEADWATER_PROMOTE") or project.get("promote"), registry),
     )
 
 
@@ -74,6 +84,15 @@ def project_folder(given: str | None, *, environment: Mapping[str, str] | None =
     """The project's folder: the one given, else HEADWATER_PROJECT, else the current one."""
     variables = _variables(os.environ if environment is None else environment)
     return Path(given or variables.get("HEADWATER_PROJECT") or ".")
+
+
+def _promote(said: str | None, registry: str) -> Promote:
+    """By default a person promotes where people share a registry, and the run does where one has it to themselves."""
+    if said is None:
+        return "auto" if registry.startswith("sqlite") else "manual"
+    if said not in ("auto", "manual"):
+        raise SettingsError(f"HEADWATER_PROMOTE (promote in {FILE}) is {said!r}; write auto or manual")
+    return cast(Promote, said)
 
 
 def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:

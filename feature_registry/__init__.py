@@ -2,6 +2,6 @@
 
 from feature_registry.database import RegistryError
 from feature_registry.leases import LeaseHeld
-from feature_registry.registry import PendingIngest, PendingPublish, Registry, open_registry
+from feature_registry.registry import Facts, PendingIngest, PendingPublish, Registry, open_registry
 
-__all__ = ["LeaseHeld", "PendingIngest", "PendingPublish", "Registry", "RegistryError", "open_registry"]
+__all__ = ["Facts", "LeaseHeld", "PendingIngest", "PendingPublish", "Registry", "RegistryError", "open_registry"]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from feature_registry import tables
@@ -79,11 +79,20 @@ class Database:
                     connection.execute(insert(tables.versions), {"version": tables.VERSION})
         with self._engine.begin() as connection:
             found = connection.execute(select(tables.versions.c.version)).scalar()
+        if found is not None and found < tables.VERSION:
+            found = self._add_tables()
         if found != tables.VERSION:
             raise RegistryError(
                 f"{self._place} was made by another version of Headwater (tables {found}, this one has {tables.VERSION}); "
                 "use that version, or point HEADWATER_REGISTRY_URL at a new database"
             )
+
+    def _add_tables(self) -> int:
+        """Bring an older registry up to these tables: what it holds stays as it is."""
+        with self._engine.execution_options(writes=True).begin() as connection:
+            tables.metadata.create_all(connection)
+            connection.execute(update(tables.versions).values(version=tables.VERSION))
+        return tables.VERSION
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

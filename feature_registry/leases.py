@@ -30,6 +30,13 @@ def take(connection: Connection, name: str, *, now: datetime) -> tables.Row:
     return row
 
 
+def refuse_if_any(connection: Connection) -> None:
+    """Refuse with LeaseHeld while any process that may still live works on something."""
+    for found in connection.execute(select(tables.leases)):
+        if _may_live(found._asdict()):
+            raise LeaseHeld(_held(found.name, found._asdict()))
+
+
 def give_back(connection: Connection, row: tables.Row) -> None:
     """Give a lease back, unless another process has taken it over."""
     connection.execute(delete(tables.leases).where(*(tables.leases.c[column] == value for column, value in row.items())))

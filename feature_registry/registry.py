@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from feature_definitions.intervals import Interval, micros
-from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Publish, Revision
+from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision, TileRecord
 from feature_registry import leases, tables
 from feature_registry.database import Database, RegistryError
 
@@ -43,6 +43,19 @@ class PendingPublish:
     entries: tuple[LedgerEntry, ...]
     publishes: tuple[Publish, ...]
     commits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is remembered of a lake: what one registry holds, and what can be restored into another. Each kind is in its key's order."""
+
+    files: tuple[IngestedFile, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
+    publishes: tuple[Publish, ...] = ()
+    generations: tuple[Generation, ...] = ()
+    promotions: tuple[Promotion, ...] = ()
+    releases: tuple[Release, ...] = ()
 
 
 def open_registry(url: str) -> "Registry":
@@ -177,21 +190,98 @@ class Registry:
             self._database.upsert(connection, tables.publishes, change["publishes"])
             self._database.upsert(connection, tables.generations, [_generation_row(connection, change, committed_at=committed_at)])
 
-    def promote(self, group: str, number: int) -> None:
+    def promote(self, promotion: Promotion) -> None:
         """Make one generation of a group the one that readers see, and no other."""
+        group, number, table = promotion.group, promotion.generation, tables.generations
         with self._database.writing() as connection:
-            table = tables.generations
             there = (
                 connection.execute(select(table.c.number).where(table.c.feature_group == group).order_by(table.c.number)).scalars().all()
             )
             if number not in there:
                 raise RegistryError(f"group {group} has no generation {number}; it has {', '.join(map(str, there)) or 'none yet'}")
+            self._database.upsert(connection, tables.promotions, [tables.promotion_row(promotion)])
             connection.execute(update(table).where(table.c.feature_group == group).values(is_current=table.c.number == number))
+
+    def promotions(self, group: str) -> tuple[Promotion, ...]:
+        """The promotions of a group's generations, oldest first."""
+        return tuple(tables.promotion_record(row) for row in self._rows(tables.promotions, feature_group=group))
+
+    def release(self, releases: Iterable[Release]) -> None:
+        """Remember that rejected intervals need not hold later ones; a later release of the same interval takes the place of an earlier."""
+        with self._database.writing() as connection:
+            self._database.upsert(connection, tables.releases, [tables.release_row(release) for release in releases])
+
+    def releases(self, group: str, generation: int) -> tuple[Release, ...]:
+        """The newest release of each interval of a group's generation, oldest interval first."""
+        rows = self._rows(tables.releases, feature_group=group, generation=generation)
+        return tuple(tables.release_record(row) for row in rows)
 
     def abandon(self, pending_id: str) -> None:
         """Forget a pending ingest or publish that did not happen."""
         with self._database.writing() as connection:
             connection.execute(delete(tables.pending).where(tables.pending.c.pending_id == pending_id))
+
+    # ------------------------------------------------------------------------------------------------------------------- wholes
+
+    def facts(self) -> Facts:
+        """Everything that is remembered but what goes on now and what was synced: what a lake can restore."""
+        ledger, generations = self._rows(tables.ledger), self._rows(tables.generations)
+        maps = self._feature_maps([*ledger, *generations])
+        return Facts(
+            files=tuple(tables.file_record(row) for row in self._rows(tables.files)),
+            revisions=tuple(tables.revision_record(row) for row in self._rows(tables.revisions)),
+            entries=tuple(_entries(ledger, maps)),
+            publishes=tuple(tables.publish_record(row) for row in self._rows(tables.publishes)),
+            generations=tuple(tables.generation_record(row, features=maps[row["features_id"]]) for row in generations),
+            promotions=tuple(tables.promotion_record(row) for row in self._rows(tables.promotions)),
+            releases=tuple(tables.release_record(row) for row in self._rows(tables.releases)),
+        )
+
+    def restore(self, facts: Facts) -> None:
+        """Put these facts in the place of all that the registry holds but syncs; refused (LeaseHeld) while a process works on something."""
+        maps: dict[str, Mapping[str, str]] = {}
+        rows = {
+            tables.files: [tables.file_row(file) for file in facts.files],
+            tables.revisions: [tables.revision_row(revision) for revision in facts.revisions],
+            tables.ledger: [tables.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in facts.entries],
+            tables.publishes: [tables.publish_row(publish) for publish in facts.publishes],
+            tables.generations: [tables.generation_row(g, map_id=_named(g.features, maps)) for g in facts.generations],
+            tables.promotions: [tables.promotion_row(promotion) for promotion in facts.promotions],
+            tables.releases: [tables.release_row(release) for release in facts.releases],
+        }
+        rows[tables.feature_maps] = [{"features_id": name, "features": tables.features_text(held)} for name, held in maps.items()]
+        with self._database.writing() as connection:
+            leases.refuse_if_any(connection)
+            for table in (*rows, tables.pending):
+                connection.execute(delete(table))
+            for table, listed in rows.items():
+                self._database.upsert(connection, table, listed)
+
+    # ------------------------------------------------------------------------------------------------------------------- tiles
+
+    def tiles(self, path: str, *, table_id: str | None) -> dict[date, TileRecord]:
+        """What the tiles of a table were built from, by the date on which they start; nothing that is said of another table there."""
+        rows = self._rows(tables.tiles, path=path) if table_id else []
+        return {
+            date.fromisoformat(row["date"]): TileRecord(row["revision"], frozenset(json.loads(row["states"])))
+            for row in rows
+            if row["table_id"] == table_id
+        }
+
+    def record_tiles(self, path: str, built: Mapping[date, TileRecord], *, table_id: str) -> None:
+        """Remember what the tiles of these dates were built from, once they are committed."""
+        rows = [
+            {
+                "path": path,
+                "date": day.isoformat(),
+                "table_id": table_id,
+                "revision": tile.revision,
+                "states": json.dumps(sorted(tile.states)),
+            }
+            for day, tile in built.items()
+        ]
+        with self._database.writing() as connection:
+            self._database.upsert(connection, tables.tiles, rows)
 
     # ------------------------------------------------------------------------------------------------------------------- syncs
 

@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Double, MetaData, Table, Text
 
 from feature_definitions.intervals import Interval, instant, micros
-from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Publish, Revision
+from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
 
 Row = dict[str, Any]
 """A row by column name: what a table stores and what a pending change keeps as JSON."""
 
-VERSION = 1
-"""The number of this set of tables; a registry of another number is refused."""
+VERSION = 2
+"""The number of this set of tables; until now each only added tables to the one before, so that an older registry is brought up to it."""
 
 metadata = MetaData()
 
@@ -76,6 +76,22 @@ generations = _table(
     is_current=Boolean,
     first_published_at=(BigInteger,),
 )
+promotions = _table(
+    "promotions",
+    {"feature_group": Text, "number": BigInteger},
+    generation=BigInteger,
+    newest=BigInteger,
+    promoted_by=Text,
+    promoted_at=BigInteger,
+)
+releases = _table(
+    "releases",
+    {"feature_group": Text, "generation": BigInteger, "start_at": BigInteger},
+    end_at=BigInteger,
+    revision=BigInteger,
+    reason=Text,
+    released_at=BigInteger,
+)
 epochs = _table(
     "epochs",
     {"feature_group": Text, "epoch": BigInteger},
@@ -85,6 +101,7 @@ epochs = _table(
     written=BigInteger,
     synced_at=BigInteger,
 )
+tiles = _table("tiles", {"path": Text, "date": Text}, table_id=Text, revision=BigInteger, states=Text)
 pending = _table("pending", {"pending_id": Text}, kind=Text, subject=Text, change=Text)
 leases = _table("leases", {"name": Text}, host=Text, boot=Text, pid=BigInteger, process_started=BigInteger, taken_at=BigInteger)
 
@@ -213,6 +230,67 @@ def generation_record(row: Mapping[str, Any], *, features: Mapping[str, str]) ->
         features=features,
         current=row["is_current"],
         first_published_at=_moment(row["first_published_at"]),
+    )
+
+
+def generation_row(generation: Generation, *, map_id: str) -> Row:
+    """The row of a generation whose features are stored as `map_id`."""
+    first = generation.first_published_at
+    return {
+        "feature_group": generation.group,
+        "number": generation.number,
+        "features_id": map_id,
+        "is_current": generation.current,
+        "first_published_at": None if first is None else micros(first),
+    }
+
+
+def promotion_row(promotion: Promotion) -> Row:
+    """The row of a promotion."""
+    return {
+        "feature_group": promotion.group,
+        "number": promotion.number,
+        "generation": promotion.generation,
+        "newest": promotion.newest,
+        "promoted_by": promotion.by,
+        "promoted_at": micros(promotion.promoted_at),
+    }
+
+
+def promotion_record(row: Mapping[str, Any]) -> Promotion:
+    """The promotion of a row."""
+    return Promotion(
+        group=row["feature_group"],
+        number=row["number"],
+        generation=row["generation"],
+        newest=row["newest"],
+        by=row["promoted_by"],
+        promoted_at=instant(row["promoted_at"]),
+    )
+
+
+def release_row(release: Release) -> Row:
+    """The row of a release of a rejected interval."""
+    return {
+        "feature_group": release.group,
+        "generation": release.generation,
+        "start_at": micros(release.interval.start),
+        "end_at": micros(release.interval.end),
+        "revision": release.revision,
+        "reason": release.reason,
+        "released_at": micros(release.released_at),
+    }
+
+
+def release_record(row: Mapping[str, Any]) -> Release:
+    """The release of a row."""
+    return Release(
+        group=row["feature_group"],
+        generation=row["generation"],
+        interval=_interval(row),
+        revision=row["revision"],
+        reason=row["reason"],
+        released_at=instant(row["released_at"]),
     )
 
 

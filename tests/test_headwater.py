@@ -17,7 +17,7 @@ from feature_definitions.settings import SettingsError
 from serving.answer import RequestError
 from spark_jobs import session
 from spark_jobs.files import FileRefused
-from tests import projects
+from tests import ledgers, projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,3 +201,118 @@ def test_what_is_older_than_its_ttl_is_expired_and_null(synced: hw.Project) -> N
 def test_a_wrong_entity_is_refused_by_name(synced: hw.Project, entities: list[dict[str, Any]]) -> None:
     with pytest.raises(RequestError, match=r"customer_id|entities|x is no key"):
         synced.online("customer_v1", entities)
+
+
+# ------------------------------------------------------------------------- which generation readers see, and what a person releases
+
+
+DOUBLED = ledgers.CATALOG.replace('"amount", windows', '"amount * 2", windows')
+WIDER = ledgers.CATALOG.replace('windows=("1d", "3d")', 'windows=("1d", "3d", "7d")')
+
+
+def current(p: hw.Project) -> list[int]:
+    """The generations that readers see: one, at most."""
+    return [g.number for g in p._registry.generations("spend") if g.current]
+
+
+def test_a_new_generation_takes_over_by_itself_when_it_covers_what_the_old_one_showed(tmp_path: Path) -> None:
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12)) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "PUBLISHED"})
+        assert current(p) == [1]
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12), catalog=DOUBLED) as p:
+        ledgers.ran(p, {3: "PUBLISHED"}, generation=2)
+        assert current(p) == [1]
+        ledgers.ran(p, {4: "PUBLISHED"}, generation=2)
+        assert current(p) == [2]
+        assert [(r.generation, r.by) for r in p._registry.promotions("spend")] == [(1, "automatic"), (2, "automatic")]
+
+
+def test_where_people_promote_only_the_first_generation_shows_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_PROMOTE", "manual")
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12)) as p:
+        ledgers.ran(p, {3: "PUBLISHED"})
+        assert current(p) == [1]
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12), catalog=DOUBLED) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "PUBLISHED"}, generation=2)
+        assert current(p) == [1]
+        assert [(g.number, g.current) for g in p.promote("spend")] == [(1, False), (2, True)]
+        assert p.tables("spend")["spend"].endswith("/spend/g2")
+
+
+def test_a_rollback_stands_until_a_generation_comes_that_is_newer_than_all(tmp_path: Path) -> None:
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12)) as p:
+        ledgers.ran(p, {3: "PUBLISHED"})
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12), catalog=DOUBLED) as p:
+        ledgers.ran(p, {3: "PUBLISHED"}, generation=2)
+        assert [g.current for g in p.promote("spend", 1)] == [True, False]
+        ledgers.ran(p, {4: "PUBLISHED"}, generation=2)
+        assert current(p) == [1]
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12), catalog=ledgers.CATALOG.replace('"amount", w', '"amount * 3", w')) as p:
+        ledgers.ran(p, {3: "PUBLISHED"}, generation=3)
+        assert current(p) == [3]
+
+
+def test_a_generation_that_would_take_intervals_from_readers_is_promoted_only_where_that_is_accepted(tmp_path: Path) -> None:
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12)) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "PUBLISHED", 5: "PUBLISHED"})
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12), catalog=DOUBLED) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "REJECTED"}, generation=2)
+        with pytest.raises(hw.NotCovered, match=r"generation 2 of spend lacks 2 intervals .* the first 2026-01-04T00:00:00Z\.\."):
+            p.promote("spend")
+        assert current(p) == [1]
+        p.promote("spend", accept="gaps")
+        assert current(p) == [2]
+
+
+def test_a_generation_that_was_never_computed_can_not_be_promoted(tmp_path: Path) -> None:
+    with ledgers.project(tmp_path, now=ledgers.day(6, 12)) as p:
+        with pytest.raises(
+            hw.Unknown, match=r"spend has no generation 1 that was computed; it has none. Run `headwater materialize spend`"
+        ):
+            p.promote("spend")
+        ledgers.ran(p, {3: "PUBLISHED"})
+        with pytest.raises(hw.Unknown, match="no generation 7 that was computed; it has 1"):
+            p.promote("spend", 7)
+
+
+def test_what_covers_a_rejected_day_waits_until_that_is_released_and_a_change_of_its_events_holds_it_again(tmp_path: Path) -> None:
+    def found() -> str:
+        return " ".join(s.status for s in p.status("spend"))
+
+    with ledgers.project(tmp_path, now=ledgers.day(8, 12)) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "REJECTED"})
+        assert found() == "OK REJECTED HELD HELD HELD"
+        assert p.plan("spend")[0].due == ()
+        assert len(p.plan("spend")[0].held) == 3
+        (release,) = p.release("spend", start="2026-01-04", end="2026-01-05", reason="a known outage")
+        assert (release.interval, release.reason, release.revision) == (ledgers.one_day(4), "a known outage", 1)
+        assert found() == "OK REJECTED MISSING MISSING MISSING"
+        ledgers.changed(p, ledgers.day(4, 3), revision=2)
+        assert found() == "OK STALE(data) MISSING MISSING MISSING"
+        ledgers.ran(p, {4: "REJECTED"}, revision=2)
+        assert found() == "OK REJECTED HELD HELD HELD"
+
+
+def test_only_an_interval_that_holds_others_can_be_released(tmp_path: Path) -> None:
+    with ledgers.project(tmp_path, now=ledgers.day(8, 12)) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "REJECTED"})
+        with pytest.raises(RangeError, match=r"name the rejected interval itself. Those that hold: 2026-01-04T00:00:00Z\.\.2026-01-05T"):
+            p.release("spend", start="2026-01-05", end="2026-01-07")
+        p.release("spend", start="2026-01-03", end="2026-01-08")
+        with pytest.raises(RangeError, match="None of the group does"):
+            p.release("spend", start="2026-01-04", end="2026-01-05")
+
+
+def test_a_plan_takes_what_is_missing_or_stale_or_all_and_a_scheduled_one_leaves_old_changes_alone(tmp_path: Path) -> None:
+    def days(**choice: Any) -> list[int]:
+        return [s.interval.start.day for s in p.plan("spend", **choice)[0].due]
+
+    with ledgers.project(tmp_path, now=ledgers.day(12, 12)) as p:
+        ledgers.ran(p, dict.fromkeys(range(3, 11), "PUBLISHED"))
+        ledgers.changed(p, ledgers.day(3), ledgers.day(10), revision=2)
+        assert days() == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+        assert days(only="missing") == [11]
+        assert days(only="stale", end="2026-01-05") == [3, 4]
+        assert days(only="all", start="2026-01-05", end="2026-01-06") == [5]
+        assert days(within="restate") == [8, 9, 10, 11]
+        assert {s.status for s in p.status("spend")[:8]} == {"STALE(data)"}

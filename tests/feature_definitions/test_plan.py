@@ -23,7 +23,7 @@ from feature_definitions.model import (
     WindowedGroup,
     at_least,
 )
-from feature_definitions.records import Generation, LedgerEntry, Release, Revision, State
+from feature_definitions.records import Generation, LedgerEntry, PromotedBy, Promotion, Release, Revision, State
 from tests import oracle
 
 CUSTOMER = Entity("customer", {"customer_id": "string"})
@@ -696,3 +696,16 @@ def test_a_newer_engine_makes_intervals_stale_and_no_new_generation(monkeypatch:
     number, wanted = plan.target_generation(spend(), [published])
     assert number == published.number
     assert wanted != published.features
+
+
+def promotion(number: int, by: PromotedBy, *, newest: int) -> Promotion:
+    """The group's n-th promotion."""
+    return Promotion("spend", number, 1, newest, by, day(20))
+
+
+@pytest.mark.parametrize(("generation", "may"), [(1, False), (2, False), (3, True)])
+def test_what_a_person_promoted_stands_until_a_generation_comes_that_was_not_there(generation: int, may: bool) -> None:
+    past = [promotion(1, "automatic", newest=1), promotion(2, "person", newest=2), promotion(3, "automatic", newest=3)]
+    assert plan.may_promote(past, generation) == may
+    assert plan.may_promote(past[:1], generation)
+    assert plan.may_promote([], generation)

@@ -122,7 +122,8 @@ def test_a_file_of_other_bytes_is_told_by_name(project: Path) -> None:
 
 def test_a_folder_that_is_no_project_is_told_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(
-        SettingsError, match=r"has no headwater\.toml\. Make one with `headwater init empty`, or name yours by --project DIR"
+        SettingsError,
+        match=r"has no headwater\.toml\. Make one with `headwater init empty`, or name yours by --project DIR or HEADWATER_PROJECT",
     ):
         load(tmp_path / "empty", environment={})
 
@@ -145,3 +146,31 @@ def test_the_environment_is_read_when_none_is_given(project: Path, monkeypatch: 
 def test_settings_can_not_be_changed(project: Path) -> None:
     with pytest.raises(AttributeError):
         loaded(project).name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "found"),
+    [
+        ("sqlite:////r.db", None, "auto"),
+        ("postgresql://db/r", None, "manual"),
+        ("postgresql+psycopg://db/r", None, "manual"),
+        ("sqlite:////r.db", "manual", "manual"),
+        ("postgresql://db/r", "auto", "auto"),
+    ],
+)
+def test_a_run_promotes_in_a_registry_of_ones_own_and_a_person_in_a_shared_one(
+    project: Path, url: str, said: str | None, found: str
+) -> None:
+    variables = {} if said is None else {"HEADWATER_PROMOTE": said}
+    assert loaded(project, HEADWATER_REGISTRY_URL=url, **variables).promote == found
+
+
+def test_the_file_may_say_who_promotes(project: Path) -> None:
+    (project / "headwater.toml").write_text('[project]\nname = "shop"\npromote = "manual"\n')
+    assert loaded(project).promote == "manual"
+    assert loaded(project, HEADWATER_PROMOTE="auto").promote == "auto"
+
+
+def test_a_wrong_word_for_who_promotes_is_refused(project: Path) -> None:
+    with pytest.raises(SettingsError, match="HEADWATER_PROMOTE .* is 'never'; write auto or manual"):
+        loaded(project, HEADWATER_PROMOTE="never")

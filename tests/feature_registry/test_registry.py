@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_definitions.intervals import Interval
-from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Publish, Revision
-from feature_registry import PendingIngest, PendingPublish, Registry, RegistryError, open_registry, tables
+from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
+from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, Registry, RegistryError, open_registry, tables
 
 T = datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -61,6 +61,16 @@ def ingest(**changes: Any) -> PendingIngest:
     files = (IngestedFile("payments", "data/a.csv", "f00", 10, 1, "i1"), IngestedFile("payments", "data/b.csv", "f01", 5, 0, "i1"))
     revisions = tuple(Revision("payments", 1, date(2026, 1, day), T, T + DAY, "c", 7, T + DAY) for day in (5, 6))
     made = PendingIngest("i1", "payments", files, revisions, commits=True)
+    return replace(made, **changes)
+
+
+def promotion(**changes: Any) -> Promotion:
+    made = Promotion("spend", 1, 1, 1, "automatic", T)
+    return replace(made, **changes)
+
+
+def release(number: int = 0, **changes: Any) -> Release:
+    made = Release("spend", 1, interval(number), 3, "looked at it", T)
     return replace(made, **changes)
 
 
@@ -209,18 +219,36 @@ def test_promoting_a_generation_makes_it_the_only_current_one(registry: Registry
     for group, number in (("spend", 1), ("spend", 2), ("visits", 1)):
         registry.begin_publish(pending(publish_id=f"{group}{number}", group=group, generation=number))
         registry.finish_publish(f"{group}{number}", committed_at=T, delta_version=None)
-    registry.promote("visits", 1)
-    registry.promote("spend", 1)
-    registry.promote("spend", 2)
+    registry.promote(promotion(group="visits"))
+    registry.promote(promotion())
+    registry.promote(promotion(number=2, generation=2))
     assert [(g.number, g.current) for g in registry.generations("spend")] == [(1, False), (2, True)]
     assert registry.generations("visits")[0].current
+
+
+def test_promotions_are_remembered_in_their_order(registry: Registry) -> None:
+    registry.begin_publish(pending())
+    registry.finish_publish("p1", committed_at=T, delta_version=None)
+    made = [promotion(number=n, by="person") for n in (1, 2)]
+    for one in made:
+        registry.promote(one)
+    assert registry.promotions("spend") == tuple(made)
+    assert registry.promotions("visits") == ()
+
+
+def test_the_newest_release_of_an_interval_takes_the_place_of_the_older_one(registry: Registry) -> None:
+    first, second = release(), release(reason="looked again", revision=4)
+    registry.release([first, release(1), release(0, generation=2)])
+    registry.release([second])
+    assert registry.releases("spend", 1) == (second, release(1))
+    assert registry.releases("visits", 1) == ()
 
 
 def test_a_publish_to_the_current_generation_leaves_it_current(registry: Registry) -> None:
     for name in ("p1", "p2"):
         registry.begin_publish(pending(entry(), publish_id=name))
         registry.finish_publish(name, committed_at=T, delta_version=None)
-        registry.promote("spend", 1)
+        registry.promote(promotion())
     registry.begin_publish(pending(entry(), publish_id="p3"))
     registry.finish_publish("p3", committed_at=T, delta_version=None)
     assert registry.generations("spend")[0].current
@@ -228,7 +256,7 @@ def test_a_publish_to_the_current_generation_leaves_it_current(registry: Registr
 
 def test_promoting_a_generation_that_does_not_exist_says_which_do(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="group spend has no generation 2; it has none yet"):
-        registry.promote("spend", 2)
+        registry.promote(promotion(generation=2))
 
 
 entries = st.builds(
@@ -275,6 +303,47 @@ def test_the_entries_of_a_publish_share_one_feature_map(registry: Registry) -> N
 
 
 # ------------------------------------------------------------------------------------------------------------------------- wholes
+
+
+def facts() -> Facts:
+    """A little of everything, of two groups and two generations."""
+    old = entry(1, state="REJECTED", failed=("a",), features={"spend_1d": "old"}, generation=1, publish_id="p0")
+    return Facts(
+        files=ingest().files,
+        revisions=ingest().revisions,
+        entries=(old, entry(0, generation=2, delta_version=3), entry(0, group="visits", features={})),
+        publishes=(publish(), publish(1)),
+        generations=(Generation("spend", 1, {"spend_1d": "old"}, False, None), Generation("spend", 2, FEATURES, True, T)),
+        promotions=(promotion(), promotion(number=2, generation=2, by="person")),
+        releases=(release(1), release(2)),
+    )
+
+
+def test_what_is_restored_is_all_that_is_remembered(registry: Registry) -> None:
+    registry.begin_publish(pending(entry(5), publishes=(publish(5),)))
+    registry.finish_publish("p1", committed_at=T, delta_version=0)
+    registry.begin_publish(pending(entry(6), publish_id="p2"))
+    assert registry.facts() != facts()
+    registry.restore(facts())
+    assert registry.facts() == facts()
+    assert registry.pending_publishes("spend") == ()
+    assert registry.ledger("spend", 2) == {interval(0): entry(0, generation=2, delta_version=3)}
+
+
+def test_a_new_registry_remembers_nothing(registry: Registry) -> None:
+    assert registry.facts() == Facts()
+
+
+def test_restoring_leaves_syncs_as_they_are(registry: Registry) -> None:
+    registry.record_epoch(Epoch("spend", 1, 4, T, 2, 2, T))
+    registry.restore(facts())
+    assert registry.next_epoch("spend") == 5
+
+
+def test_nothing_is_restored_while_a_process_works_on_something(registry: Registry) -> None:
+    with registry.lease("group spend", now=T), pytest.raises(LeaseHeld, match="group spend is being worked on"):
+        registry.restore(facts())
+    assert registry.facts() == Facts()
 
 
 def test_a_publish_that_fails_half_way_leaves_nothing_behind(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

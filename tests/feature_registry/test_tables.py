@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_definitions.intervals import Interval
-from feature_definitions.records import Epoch, IngestedFile, LedgerEntry, Publish, Revision
+from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
 from feature_registry import tables
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
@@ -60,6 +60,22 @@ def test_a_revision_comes_back_to_the_microsecond(revision: Revision) -> None:
 @given(st.builds(Epoch, coverage=st.none() | instants, synced_at=instants))
 def test_an_epoch_comes_back_to_the_microsecond(epoch: Epoch) -> None:
     assert tables.epoch_record(stored(tables.epoch_row(epoch))) == epoch
+
+
+@given(st.builds(Promotion, promoted_at=instants))
+def test_a_promotion_comes_back_to_the_microsecond(promotion: Promotion) -> None:
+    assert tables.promotion_record(stored(tables.promotion_row(promotion))) == promotion
+
+
+@given(st.builds(Release, interval=intervals, released_at=instants))
+def test_a_release_comes_back_to_the_microsecond(release: Release) -> None:
+    assert tables.release_record(stored(tables.release_row(release))) == release
+
+
+@given(st.builds(Generation, features=maps, first_published_at=st.none() | instants))
+def test_a_generation_comes_back_to_the_microsecond(generation: Generation) -> None:
+    row = stored(tables.generation_row(generation, map_id="m"))
+    assert tables.generation_record(row, features=generation.features) == generation
 
 
 @given(st.builds(IngestedFile))
