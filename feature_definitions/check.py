@@ -1,11 +1,26 @@
 """Checks a whole catalog without Java or data: what every expression reads and gives, and what only shows when definitions meet."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
-from feature_definitions.expressions import closest, columns_in, feature_type, output_types, type_of
+from feature_definitions.expressions import (
+    closest,
+    columns_in,
+    columns_of,
+    derive_columns_in,
+    derive_type,
+    feature_type,
+    output_types,
+    query_outputs,
+    query_reads,
+    shown_types,
+    type_of,
+)
+from feature_definitions.features import OF_NUMBERS
 from feature_definitions.intervals import duration
-from feature_definitions.kinds import is_number
+from feature_definitions.kinds import articled, element_of, is_number
 from feature_definitions.loader import Catalog, CatalogError, Mistake, load
 from feature_definitions.model import (
     DefinitionError,
@@ -16,10 +31,15 @@ from feature_definitions.model import (
     FeatureService,
     Join,
     Label,
+    ObservationGroup,
+    Query,
+    SnapshotGroup,
     Source,
     TrainingSet,
+    TransformGroup,
     WindowedGroup,
 )
+from feature_definitions.rules import is_array
 
 _Finding = tuple[str | None, str]
 """The feature that a mistake is in (None: the definition as a whole), and what is wrong."""
@@ -36,6 +56,7 @@ _INSTEAD = {
 }
 
 
+_OF_ARRAYS = ("count", "first", "last", "time_since_last")
 _OF_NUMBERS = ("at_least", "at_most", "between", "mean_between", "quantile_between")
 
 
@@ -52,6 +73,7 @@ def check(catalog: Catalog) -> tuple[Mistake, ...]:
     found = (
         *(("source", s.name, finding) for s in catalog.sources.values() for finding in _source(s)),
         *(("group", g.name, finding) for g in catalog.groups.values() for finding in _group(g)),
+        *(("group", g.name, finding) for g in catalog.transforms.values() for finding in _transform(g)),
         *(("service", s.name, finding) for s in catalog.services.values() for finding in _service(s)),
         *(("training set", t.name, finding) for t in catalog.training_sets.values() for finding in _training_set(t)),
     )
@@ -68,25 +90,95 @@ def _mistake(catalog: Catalog, kind: str, name: str, finding: _Finding) -> Mista
 
 
 def _source(source: Source) -> Iterator[_Finding]:
-    yield from ((None, message) for message in _of_rows(source.expect, source.columns, source.name))
+    """What is wrong with a source; what reads it is checked when it is right."""
+    derived = list(_derive(source))
+    yield from ((None, message) for message in derived)
+    if isinstance(source.at, Query):
+        yield from ((None, message) for message in _query(source.at.sql, source.at.sources, source.columns))
+    if not derived:
+        here = {name: kind for name, kind in columns_of(source).items() if name not in _lagging(source)}
+        yield from ((None, message) for message in _of_rows(source.expect, here, source.name))
+
+
+def _derive(source: Source) -> Iterator[str]:
+    """What is wrong with derived columns: the first one, since those below may rest on it."""
+    types: dict[str, str] = dict(source.columns)
+    for name in source.derive:
+        try:
+            _refuse_reading(source, name, types)
+            types[name] = derive_type(source, name, types)
+        except DefinitionError as error:
+            yield f"derive {name}: {error}"
+            return
+
+
+def _refuse_reading(source: Source, name: str, before: Mapping[str, str]) -> None:
+    sql = source.derive[name]
+    for read in sorted(derive_columns_in(sql)):
+        if read == name:
+            raise DefinitionError(f"{sql!r} reads itself; name the columns that it is derived from")
+        if read in source.derive and read not in before:
+            raise DefinitionError(f"{sql!r} reads {read!r}, which is derived below it; move that up")
+        if read.removeprefix("prev.") in source.derive and read.startswith("prev."):
+            raise DefinitionError(f"{sql!r} reads {read!r}, which is derived; prev reads the columns that the source has itself")
+
+
+def _lagging(source: Source) -> frozenset[str]:
+    """The derived columns that rest on the row before, which is not known where a row is judged by itself."""
+    found: set[str] = set()
+    for name, sql in source.derive.items():
+        read = derive_columns_in(sql)
+        if read & found or any(column.startswith("prev.") for column in read):
+            found.add(name)
+    return frozenset(found)
+
+
+def _query(sql: str, inputs: Sequence[Source | FeatureGroup | TransformGroup], wanted: Iterable[str]) -> Iterator[str]:
+    """What is wrong with a query over these inputs that is to give the columns wanted."""
+    try:
+        outputs = query_outputs(sql, {each.name: _columns(each) for each in inputs})
+    except DefinitionError as error:
+        yield str(error)
+        return
+    missing = [name for name in wanted if name not in outputs]
+    if missing:
+        near = closest(missing[0], outputs)
+        yield f"the query gives no column {missing[0]!r}, which is declared.{near} It gives: {', '.join(outputs)}"
+
+
+def _columns(of: Source | FeatureGroup | TransformGroup) -> dict[str, str]:
+    """What a query may read of a source, or of a group's published rows."""
+    if isinstance(of, Source):
+        return columns_of(of)
+    return {**of.entity.keys, "event_timestamp": "timestamp", **output_types(of)}
+
+
+def _transform(group: TransformGroup) -> Iterator[_Finding]:
+    if group.sql is not None:
+        wanted = (*group.entity.keys, *group.outputs)
+        yield from ((None, message) for message in _query(group.sql, group.inputs, wanted))
+    yield from ((None, message) for message in _of_group(group, {**group.entity.keys, **group.schema}))
 
 
 def _group(group: FeatureGroup) -> Iterator[_Finding]:
+    if any(_derive(group.source)):
+        return
+    columns = columns_of(group.source)
     if group.where is not None:
-        yield from ((None, f"where: {message}") for message in _condition(group.where, group.source.columns, group.source.name))
+        yield from ((None, f"where: {message}") for message in _condition(group.where, columns, group.source.name))
     if isinstance(group, WindowedGroup):
-        yield from _windowed(group)
+        yield from _windowed(group, columns)
     else:
         row = {**group.entity.keys, **output_types(group)}
         yield from ((None, message) for message in _of_group(group, row))
 
 
-def _windowed(group: WindowedGroup) -> Iterator[_Finding]:
+def _windowed(group: WindowedGroup, columns: Mapping[str, str]) -> Iterator[_Finding]:
     types: dict[str, str | None] = {}
     for feature in group.features:
-        problems = list(_feature(group, feature) if isinstance(feature, Feature) else _derived(group, feature, types))
+        problems = list(_feature(group, feature, columns) if isinstance(feature, Feature) else _derived(group, feature, types))
         yield from ((feature.name, message) for message in problems)
-        types |= dict.fromkeys(feature.columns, None if problems else _output_type(feature, group, types))
+        types |= dict.fromkeys(feature.columns, None if problems else _output_type(feature, columns, types))
     known = {name: kind for name, kind in types.items() if kind is not None}
     for feature in group.features:
         yield from ((feature.name, message) for message in _of_columns(feature, known))
@@ -98,8 +190,8 @@ def _windowed(group: WindowedGroup) -> Iterator[_Finding]:
             yield from ((feature.name, message) for message in _of_rows(conditions, row, group.name))
 
 
-def _feature(group: WindowedGroup, feature: Feature) -> Iterator[str]:
-    columns, owner = group.source.columns, group.source.name
+def _feature(group: WindowedGroup, feature: Feature, columns: Mapping[str, str]) -> Iterator[str]:
+    owner = group.source.name
     if feature.where is not None:
         yield from (f"where: {message}" for message in _condition(feature.where, columns, owner))
     if feature.of is not None:
@@ -108,15 +200,23 @@ def _feature(group: WindowedGroup, feature: Feature) -> Iterator[str]:
         except DefinitionError as error:
             yield str(error)
             return
-        if feature.aggregation in ("sum", "mean", "stddev") and not is_number(kind):
-            count = f"count the rows, like Feature({feature.name!r}, 'count', where=...)"
-            advice = count if kind == "boolean" else "cast it, like cast(x as double)"
-            yield f"{feature.aggregation} of {feature.of!r}, which is {_a(kind)}; it needs a number: {advice}"
+        yield from _misfit(feature, kind)
 
 
-def _output_type(feature: Feature | Derived, group: WindowedGroup, before: Mapping[str, str | None]) -> str | None:
+def _misfit(feature: Feature, kind: str) -> Iterator[str]:
+    """Why an aggregation can not be of what is of a type."""
+    if feature.aggregation in OF_NUMBERS and not is_number(kind):
+        count = f"count the rows, like Feature({feature.name!r}, 'count', where=...)"
+        advice = count if kind == "boolean" else "cast it, like cast(x as double)"
+        yield f"{feature.aggregation} of {feature.of!r}, which is {articled(kind)}; it needs a number: {advice}"
+    elif is_array(kind) and feature.aggregation not in _OF_ARRAYS:
+        instead = f"read an element, like {feature.of}[0], or size({feature.of})"
+        yield f"{feature.aggregation} of {feature.of!r}, which is {articled(kind)}; {instead}"
+
+
+def _output_type(feature: Feature | Derived, columns: Mapping[str, str], before: Mapping[str, str | None]) -> str | None:
     if isinstance(feature, Feature):
-        return feature_type(feature, group.source.columns)
+        return feature_type(feature, columns)
     read = {name: before[name] for name in columns_in(feature.expression)}
     known = {name: kind for name, kind in read.items() if kind is not None}
     return type_of(feature.expression, known) if len(known) == len(read) else None
@@ -127,6 +227,8 @@ def _derived(group: WindowedGroup, derived: Derived, before: Mapping[str, str | 
         read = columns_in(derived.expression)
         for name in sorted(read - set(before)):
             yield _not_before(group, derived, name)
+        for name in sorted(read & group.ages):
+            yield f"{derived.expression!r} reads {name!r}, which is known only when somebody asks; a Derived is computed with the row"
         known = {name: kind for name in read if (kind := before.get(name)) is not None}
         if len(known) == len(read):
             type_of(derived.expression, known)
@@ -139,14 +241,14 @@ def _not_before(group: WindowedGroup, derived: Derived, name: str) -> str:
     if name in group.outputs:
         circle = _circle(group, derived.name, name)
         return f"{start}, which goes round in a circle: {circle}" if circle else f"{start}, which is defined below it; move that up"
-    if name in group.source.columns or name in group.entity.keys:
+    if name in group.source.names or name in group.entity.keys:
         return f"{start}, a column of {group.source.name}; a Derived reads the group's own features: {', '.join(group.outputs)}"
     return f"{start}, which {group.name} does not have.{closest(name, group.outputs)} It has: {', '.join(group.outputs)}"
 
 
 def _circle(group: WindowedGroup, start: str, name: str) -> str | None:
     """How a derived column depends on itself by way of `name`, as `a reads b reads a`; None if it does not."""
-    reads = {f.name: sorted(_columns_read(f.expression)) for f in group.features if isinstance(f, Derived)}
+    reads = {f.name: sorted(_try(columns_in, f.expression)) for f in group.features if isinstance(f, Derived)}
     paths: list[tuple[str, ...]] = [(start, name)]
     while paths:
         path = paths.pop()
@@ -154,14 +256,6 @@ def _circle(group: WindowedGroup, start: str, name: str) -> str | None:
             return " reads ".join(path)
         paths += [(*path, following) for following in reads.get(path[-1], ()) if following not in path[1:]]
     return None
-
-
-def _columns_read(sql: str | None) -> frozenset[str]:
-    """The columns that an expression reads; none if it is wrong, which is told elsewhere."""
-    try:
-        return columns_in(sql) if sql else frozenset()
-    except DefinitionError:
-        return frozenset()
 
 
 # ------------------------------------------------------------------------------------------------- expressions and expectations
@@ -181,10 +275,10 @@ def _condition(sql: str, columns: Mapping[str, str], owner: str) -> Iterator[str
         yield str(error)
         return
     if kind != "boolean":
-        yield f"{sql!r} is {_a(kind)}, not a condition; write a comparison, like x > 0"
+        yield f"{sql!r} is {articled(kind)}, not a condition; write a comparison, like x > 0"
 
 
-def _of_group(group: FeatureGroup, row: Mapping[str, str]) -> Iterator[str]:
+def _of_group(group: FeatureGroup | TransformGroup, row: Mapping[str, str]) -> Iterator[str]:
     """What is wrong with expectations of a whole group: those of its rows, which name no column, and of their number."""
     return _of_rows([each for each in group.expect if each.kind != "row_count"], row, group.name)
 
@@ -207,7 +301,7 @@ def _of_columns(feature: Feature | Derived, types: Mapping[str, str]) -> Iterato
             yield f"expects {each}, which is about an interval and no column; write it at the group"
         for column in feature.columns:
             if column in types and (wrong := _unfit(each, types[column])):
-                yield f"expects {each} of {column}, which is {_a(types[column])}; {wrong}"
+                yield f"expects {each} of {column}, which is {articled(types[column])}; {wrong}"
 
 
 def _unfit(expectation: Expectation, kind: str) -> str | None:
@@ -241,11 +335,42 @@ def _service(service: FeatureService) -> Iterator[_Finding]:
             other, by = types.setdefault(column, (kind, join.name))
             if other != kind:
                 advice = f"map one of them to another column, like Join({join.group.name}, on={{{key!r}: 'other_{column}'}})"
-                yield None, f"the key {column!r} is {_a(other)} for {by} and {_a(kind)} for {join.name}; {advice}"
+                yield None, f"the key {column!r} is {articled(other)} for {by} and {articled(kind)} for {join.name}; {advice}"
+    yield from _of_defaults(service)
 
 
-def _a(kind: str) -> str:
-    return f"an {kind}" if kind == "int64" else f"a {kind}"
+def _of_defaults(service: FeatureService) -> Iterator[_Finding]:
+    """Defaults that are not of their columns' types, as readers see them."""
+    if not service.defaults:
+        return
+    types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in _shown(join).items()}
+    for name, value in service.defaults.items():
+        if name in types and not _is_a(value, types[name]):
+            yield (
+                None,
+                f"the default {value!r} of {name} can never be its value, which is {articled(types[name])}; write a value of that type",
+            )
+
+
+def _shown(join: Join) -> Mapping[str, str]:
+    """The types of a join's columns; none where its group is wrong, which is told there."""
+    try:
+        return shown_types(join.group)
+    except DefinitionError:
+        return {}
+
+
+def _is_a(value: object, kind: str) -> bool:
+    match value:
+        case datetime():
+            return kind == "timestamp" and value.tzinfo is not None
+        case date():
+            return kind == "date"
+        case Decimal():
+            return kind.startswith("decimal")
+        case tuple() | list():
+            return is_array(kind) and all(_is_a(each, element_of(kind)) for each in value)
+    return isinstance(value, str | int | float) and _can_be(value, kind)
 
 
 def _training_set(training: TrainingSet) -> Iterator[_Finding]:
@@ -255,34 +380,76 @@ def _training_set(training: TrainingSet) -> Iterator[_Finding]:
             yield None, f"the column {column!r} of its spine {training.spine.name} is also a feature of {training.service.name}; rename it"
     if training.label is not None:
         for join in training.service.joins:
-            if join.group.source.name == training.spine.name:
-                yield from ((None, message) for message in _leaks(training.label, join))
+            yield from ((None, message) for message in _leaks(training.label, join, training.spine.name))
 
 
-def _leaks(label: Label, join: Join) -> Iterator[str]:
+def _leaks(label: Label, join: Join, spine: str) -> Iterator[str]:
     """Features that show a label of the spine's own source before its horizon has passed."""
     group = join.group
-    reading = [name for name, read in _reads(join) if label.column in read]
+    reading = [name for name, read in _reads(group, frozenset(join.columns), spine) if label.column in read]
     if not reading:
         return
     start = f"the label {label.column!r} is among its own features: {reading[0]} reads it"
-    if not isinstance(group, WindowedGroup):
+    if isinstance(group, ObservationGroup | SnapshotGroup):
         yield f"{start}; remove it"
     elif duration(group.publish_delay) < duration(label.horizon):
         delay = f"publish_delay={label.horizon!r}"
         yield f"{start}, and it is known only {label.horizon} after its event; remove it, or give {group.name} {delay}"
 
 
-def _reads(join: Join) -> Iterator[tuple[str, frozenset[str]]]:
-    """What is read from the source on the way to the columns of a join: by the group's condition and by each feature."""
-    group = join.group
-    yield f"where of {group.name}", _columns_read(group.where)
-    features = group.features if isinstance(group, WindowedGroup) else ()
-    needed = set(join.columns)
-    for feature in reversed(features):
+_Reads = Iterator[tuple[str, frozenset[str]]]
+
+
+def _reads(group: FeatureGroup | TransformGroup, outputs: frozenset[str], source: str) -> _Reads:
+    """What is read from a source on the way to columns of a group, and by what: conditions, features, queries, transforms."""
+    if isinstance(group, TransformGroup):
+        yield from _read_by_transform(group, source)
+        return
+    of = group.source
+    if isinstance(of.at, Query) and any(each.name == source for each in of.at.sources):
+        yield f"the query {of.name}", _try(query_reads, of.at.sql)
+    if of.name != source:
+        return
+    yield f"where of {group.name}", _rooted(of, _try(columns_in, group.where))
+    if isinstance(group, WindowedGroup):
+        yield from _read_by_features(group, outputs)
+    else:
+        yield from ((f"{group.name}.{name}", _rooted(of, frozenset({name}))) for name in group.columns if name in outputs & set(of.derive))
+
+
+def _read_by_features(group: WindowedGroup, outputs: frozenset[str]) -> _Reads:
+    needed = set(outputs)
+    for feature in reversed(group.features):
         if needed.isdisjoint(feature.columns):
             continue
         if isinstance(feature, Derived):
-            needed |= _columns_read(feature.expression)
+            needed |= _try(columns_in, feature.expression)
         else:
-            yield f"{group.name}.{feature.name}", _columns_read(feature.of) | _columns_read(feature.where)
+            read = _try(columns_in, feature.of) | _try(columns_in, feature.where) | frozenset(feature.by or ())
+            yield f"{group.name}.{feature.name}", _rooted(group.source, read)
+
+
+def _read_by_transform(group: TransformGroup, source: str) -> _Reads:
+    """A function may read whatever its inputs have."""
+    for each in group.inputs:
+        if not isinstance(each, Source):
+            yield from _reads(each, frozenset(each.outputs), source)
+        elif each.name == source:
+            yield group.name, _rooted(each, frozenset(each.names) if group.sql is None else _try(query_reads, group.sql))
+
+
+def _rooted(source: Source, read: frozenset[str]) -> frozenset[str]:
+    """Columns with those that they are derived from, those of rows before included."""
+    found = set(read)
+    for name, sql in reversed(list(source.derive.items())):
+        if name in found:
+            found |= {column.removeprefix("prev.") for column in _try(derive_columns_in, sql)}
+    return frozenset(found)
+
+
+def _try(reads: Callable[[str], frozenset[str]], sql: str | None) -> frozenset[str]:
+    """The columns that SQL reads; none if it is wrong, which is told elsewhere."""
+    try:
+        return reads(sql) if sql else frozenset()
+    except DefinitionError:
+        return frozenset()

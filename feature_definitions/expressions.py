@@ -14,7 +14,7 @@ from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.parsers.spark import SparkParser
 
-from feature_definitions.functions import CLOCK, FUNCTIONS, MANY, OF_ANYTHING, OF_ARRAYS, OF_MANY_ROWS, OF_TIME
+from feature_definitions.functions import CLOCK, FUNCTIONS, MANY, OF_ANYTHING, OF_ARRAYS, OF_GROUPS, OF_MANY_ROWS, OF_TIME
 from feature_definitions.kinds import alike, articled, common, conditions, decimal, digits_of, element_of, numbers, strings
 from feature_definitions.model import DefinitionError, Derived, Feature, FeatureGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.rules import is_array
@@ -292,7 +292,7 @@ def _tells_time(node: exp.Expr) -> bool:
     match node:
         case exp.Anonymous():
             name = _name(node)
-            return name in OF_TIME or FUNCTIONS[name][0] in ("date", "timestamp")
+            return name in OF_TIME or FUNCTIONS.get(name, ("",))[0] in ("date", "timestamp")
         case exp.Cast() | exp.TryCast():
             return _CASTS.get(node.args["to"].this) in ("date", "timestamp")
     return False
@@ -315,7 +315,7 @@ def _in_spark(sql: str, tree: exp.Expr) -> str:
             case exp.Bracket():
                 node.replace(exp.Anonymous(this="get", expressions=[node.this, *node.expressions]))
             case exp.Anonymous():
-                if FUNCTIONS[_name(node)][0] == "modulo":
+                if _name(node) in ("mod", "pmod"):
                     node.set("expressions", [node.expressions[0], _null_if_zero(node.expressions[1])])
             case _:
                 node.set("expression", _null_if_zero(node.expression))
@@ -503,3 +503,113 @@ _RULES: dict[type[exp.Expr], Callable[[exp.Expr, _Kinds, str], str]] = {
     **dict.fromkeys((exp.Not, exp.And, exp.Or, exp.Is, exp.In, exp.Between, exp.Like, exp.ILike, exp.RegexpLike), _condition_kind),
 }
 _PLAIN = {*_RULES, exp.Column, exp.Identifier, exp.Paren, exp.Var, exp.DataType, exp.DataTypeParam, exp.If}
+
+
+# ---------------------------------------------------------------------------------------------------------------------- queries
+
+
+_OF_QUERIES = {
+    *_PLAIN,
+    *(exp.Select, exp.From, exp.Where, exp.Join, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Alias, exp.Table, exp.TableAlias),
+    *(exp.With, exp.CTE, exp.Subquery, exp.Exists, exp.Union, exp.Intersect, exp.Except),
+    *(exp.Star, exp.Distinct, exp.Filter, exp.Window, exp.WindowSpec),
+}
+_SQL_TYPES = {"int64": "bigint"}
+
+
+def query_outputs(sql: str, tables: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    """The columns that a query gives, in order; refuses what is not one deterministic SELECT over these tables and their columns."""
+    tree = _query(sql)
+    _refuse_tables(sql, tree, tables)
+    if any("date" in kind or "timestamp" in kind for columns in tables.values() for kind in columns.values()):
+        _refuse_clock_words(sql, tree)
+    _refuse_unknown_columns(sql, tree, tables)
+    outputs = tuple(tree.named_selects)
+    for name in outputs:
+        if not name or name == "*":
+            raise DefinitionError(f"{_short(sql)} has an output column without a name; name each, like count(*) AS payments")
+        if outputs.count(name) > 1:
+            raise DefinitionError(f"{_short(sql)} has the output column {name!r} twice; rename one")
+    return outputs
+
+
+def query_reads(sql: str) -> frozenset[str]:
+    """The names of all columns that a query reads, of whichever table."""
+    return frozenset(column.name for column in _query(sql).find_all(exp.Column))
+
+
+def query_sql(sql: str) -> str:
+    """A query for Spark in ANSI mode: division by zero is null, columns and tables are quoted."""
+    return _in_spark(sql, _query(sql))
+
+
+def _query(sql: str) -> exp.Query:
+    try:
+        trees = [tree for tree in _SQL.parse(sql) if tree is not None]
+    except SqlglotError as error:
+        raise DefinitionError(f"{_short(sql)} is not Spark SQL: {_first_line(error)}") from None
+    except RecursionError:
+        raise _too_deep(sql) from None
+    if len(trees) != 1 or not isinstance(trees[0], exp.Query) or isinstance(trees[0], exp.Subquery):
+        raise DefinitionError(f"{_short(sql)} is not one SELECT; write a single query, like SELECT id, amount FROM payments")
+    for node in trees[0].walk():
+        _refuse_in_query(sql, node)
+    return trees[0]
+
+
+def _refuse_in_query(sql: str, node: exp.Expr) -> None:
+    match node:
+        case exp.Anonymous() if _name(node) in OF_GROUPS:
+            return
+        case exp.Anonymous() if _name(node) in OF_MANY_ROWS:
+            raise DefinitionError(
+                f"{_short(sql)}: {_name(node)}() depends on the order of rows that are equal, so its result is not the same every time; "
+                "write min, max or rank"
+            )
+        case exp.Anonymous():
+            _refuse_call(sql, node)
+        case exp.Column():
+            _refuse_column(sql, node, frozenset({node.table}))
+        case exp.Cast() | exp.TryCast():
+            _cast_type(sql, node)
+        case exp.Star() if not isinstance(node.parent, exp.Anonymous):
+            raise DefinitionError(f"{_short(sql)} has a star, so its columns would follow its sources'; name the columns")
+        case exp.Limit() | exp.Offset() | exp.TableSample():
+            what = type(node).__name__.upper()
+            raise DefinitionError(
+                f"{_short(sql)} has a {what}, so which rows it gives is left to chance; write a condition, like rank() <= 3"
+            )
+    if type(node) not in _OF_QUERIES or (not isinstance(node, exp.In) and _is_odd(node)):
+        raise DefinitionError(f"{_short(sql)} has {node.sql(_SQL)!r} ({type(node).__name__}), which queries do not know; leave it out")
+
+
+def _refuse_tables(sql: str, tree: exp.Query, tables: Mapping[str, Mapping[str, str]]) -> None:
+    within = {cte.alias for cte in tree.find_all(exp.CTE)}
+    read = set()
+    for table in tree.find_all(exp.Table):
+        name = table.sql(_SQL) if table.db or not isinstance(table.this, exp.Identifier) else table.name
+        read.add(name)
+        if name not in tables and name not in within:
+            raise DefinitionError(
+                f"{_short(sql)} reads {name!r}, which is not among its sources.{closest(name, tables)} They are: {', '.join(tables)}"
+            )
+    if unread := [name for name in tables if name not in read]:
+        raise DefinitionError(f"{_short(sql)} does not read {unread[0]!r}, which is among its sources; remove it there")
+
+
+def _refuse_unknown_columns(sql: str, tree: exp.Query, tables: Mapping[str, Mapping[str, str]]) -> None:
+    from sqlglot.optimizer.qualify import qualify
+
+    schema: dict[str, object] = {
+        table: {name: _SQL_TYPES.get(kind, kind) for name, kind in columns.items()} for table, columns in tables.items()
+    }
+    try:
+        qualify(tree.copy(), schema=schema, dialect=_SQL, expand_stars=False, quote_identifiers=False, identify=False)
+    except SqlglotError as error:
+        known = "; ".join(f"{table} has: {', '.join(sorted(columns))}" for table, columns in tables.items())
+        raise DefinitionError(f"{_short(sql)}: {_first_line(error).rstrip('.')}. {known}") from None
+
+
+def _short(sql: str) -> str:
+    line = " ".join(sql.split())
+    return f"the query {line if len(line) <= 60 else line[:57] + '...'!r}"

@@ -18,13 +18,16 @@ from typing import Any, NamedTuple
 from feature_definitions import model
 from feature_definitions.model import (
     DefinitionError,
+    DefinitionErrors,
     Entity,
     FeatureGroup,
     FeatureService,
     ObservationGroup,
+    Query,
     SnapshotGroup,
     Source,
     TrainingSet,
+    TransformGroup,
     WindowedGroup,
 )
 
@@ -34,10 +37,11 @@ _KINDS: Mapping[type, str] = {
     WindowedGroup: "group",
     ObservationGroup: "group",
     SnapshotGroup: "group",
+    TransformGroup: "group",
     FeatureService: "service",
     TrainingSet: "training set",
 }
-_Definition = Entity | Source | FeatureGroup | FeatureService | TrainingSet
+_Definition = Entity | Source | FeatureGroup | TransformGroup | FeatureService | TrainingSet
 
 
 class Place(NamedTuple):
@@ -82,6 +86,7 @@ class Catalog:
     services: Mapping[str, FeatureService]
     training_sets: Mapping[str, TrainingSet]
     origins: Mapping[tuple[str, ...], Place]
+    transforms: Mapping[str, TransformGroup] = field(default_factory=dict)
 
     def origin_of(self, kind: str, name: str, feature: str | None = None) -> Place:
         """Where a definition is written, or a feature of a group; the whole group if the feature is not written out."""
@@ -203,13 +208,14 @@ class _Modules:
         self._failed.add(name)
         del self._modules[name], sys.modules[name]
         if not isinstance(error, _NotLoaded):
-            self.mistakes.append(self._mistake(file, error))
+            errors = error.errors if isinstance(error, DefinitionErrors) else (error,)
+            self.mistakes += [self._mistake(file, each, error.__traceback__) for each in errors]
         raise _NotLoaded(name) from error
 
-    def _mistake(self, file: Path, error: BaseException) -> Mistake:
+    def _mistake(self, file: Path, error: BaseException, traceback: TracebackType | None) -> Mistake:
         if isinstance(error, SyntaxError) and error.filename == str(file):
             return Mistake(file, error.lineno or 1, f"this is not Python: {error.msg}")
-        place = _innermost(error.__traceback__, self._executed) or Place(file, 1)
+        place = _innermost(traceback, self._executed) or Place(file, 1)
         if isinstance(error, DefinitionError) and error.feature is not None:
             place = _of_feature(error.feature, place)
         return Mistake(place.file, place.line, self._message(error))
@@ -381,7 +387,7 @@ def _definitions(value: object, node: ast.expr | None) -> Iterator[tuple[_Defini
         written = node.elts if isinstance(node, ast.Tuple | ast.List) and len(node.elts) == len(value) else [node] * len(value)
         for part, expression in zip(value, written, strict=True):
             yield from _definitions(part, expression)
-    elif isinstance(value, Entity | Source | WindowedGroup | ObservationGroup | SnapshotGroup | FeatureService | TrainingSet):
+    elif isinstance(value, _Definition):
         yield value, node
 
 
@@ -390,6 +396,10 @@ def _parts(definition: _Definition) -> Iterator[_Definition]:
     match definition:
         case WindowedGroup() | ObservationGroup() | SnapshotGroup():
             direct: tuple[_Definition, ...] = (definition.entity, definition.source)
+        case TransformGroup():
+            direct = (definition.entity, *definition.inputs)
+        case Source(at=Query(sources=sources)):
+            direct = sources
         case FeatureService():
             direct = tuple(join.group for join in definition.joins)
         case TrainingSet():
@@ -455,4 +465,5 @@ def _catalog(distinct: Sequence[_Found]) -> Catalog:
         services=MappingProxyType({v.name: v for v in values if isinstance(v, FeatureService)}),
         training_sets=MappingProxyType({v.name: v for v in values if isinstance(v, TrainingSet)}),
         origins=MappingProxyType(origins),
+        transforms=MappingProxyType({v.name: v for v in values if isinstance(v, TransformGroup)}),
     )
