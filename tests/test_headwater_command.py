@@ -18,15 +18,18 @@ import pytest
 from deltalake import DeltaTable
 
 from examples import starter
-from tests import projects
+from tests import ledgers, projects
 from tests.projects import Done, Shop, command, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pyspark.sql import SparkSession
 
-VERBS = ("demo", "init", "check", "plan", "ingest", "materialize", "status", "training-set", "sync", "serve", "get", "down")
+VERBS = (
+    "demo", "init", "check", "plan", "ingest", "materialize", "status", "promote", "release", "training-set", "sync", "serve",
+    "get", "down",
+)  # fmt: skip
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?Z")
 
 
@@ -145,6 +148,14 @@ MISTAKES = {
         ("materialize", "--from", "2026-01-05T06:00:00Z"),
         "is not on the grid of customer_spend, which runs every 1d: write 2026-01-05T00:00:00Z or 2026-01-06T00:00:00Z",
     ),
+    "unknown choice": (("plan", "--only", "old"), "invalid choice: 'old' (choose from"),
+    "nothing to promote": (("promote", "customer_spend"), "has no generation 1 that was computed; it has none. Run `headwater materialize"),
+    "unknown group, promote": (("promote", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
+    "nothing to release": (
+        ("release", "customer_spend", "--from", "2026-01-03", "--to", "2026-01-04"),
+        "no interval of customer_spend in this range is rejected and holds later ones",
+    ),
+    "release of no range": (("release", "customer_spend"), "the following arguments are required: --from, --to"),
     "no date": (("plan", "--from", "05.01.2026"), "'05.01.2026' is not a date; write it like 2026-01-05"),
     "spine without service": (("training-set", "--spine", "spine.csv"), "--spine needs --service"),
     "no such spine": (("training-set", "--spine", "no.csv", "--service", "customer_v1"), "there is no spine at no.csv"),
@@ -197,6 +208,78 @@ def test_down_says_whether_a_store_was_running_and_may_be_said_twice(fresh: Path
     assert [done.code for done in said] == [0, 0]
     assert "stopped" in said[0].out
     assert "was not running" in said[1].out
+
+
+# ------------------------------------------------------------------------------------- what people decide, on a ledger by hand
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Path:
+    """A project whose gate rejected 4 January, so that 5 to 7 January wait."""
+    with ledgers.project(tmp_path, now=ledgers.day(8, 12)) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "REJECTED"})
+    return tmp_path
+
+
+WAITING = (
+    "spend: 3 intervals from 2026-01-05T00:00:00Z to 2026-01-08T00:00:00Z wait for 2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the "
+    "gate rejected; correct its data, or let them pass: headwater release spend --from 2026-01-04T00:00:00Z --to 2026-01-05T00:00:00Z"
+)
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("plan", "spend"), ("plan", "--json"), ("materialize",)])
+def test_what_waits_for_a_rejected_interval_is_said_in_one_line_with_the_command_that_lets_it_pass(
+    held: Path, words: Sequence[str]
+) -> None:
+    done = within(*words, project=held, now=ledgers.day(8, 12))
+    assert done.code == 0
+    assert done.err.strip().splitlines() == [WAITING]
+
+
+def test_status_spells_what_waits_and_why(held: Path) -> None:
+    found = within("status", "--json", project=held, now=ledgers.day(8, 12)).json["intervals"]
+    assert [i["status"] for i in found] == ["OK", "REJECTED", "HELD", "HELD", "HELD"]
+    assert found[2]["reasons"] == ["waits for 2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the gate rejected"]
+    assert "HELD" in within("status", project=held, now=ledgers.day(8, 12)).out
+
+
+def test_after_a_release_what_waited_is_due(held: Path) -> None:
+    words = ("release", "spend", "--from", "2026-01-04", "--to", "2026-01-05")
+    done = within(*words, "--reason", "an outage", "--json", project=held, now=ledgers.day(8, 12))
+    assert (done.code, done.err) == (0, "")
+    assert done.json == {
+        "released": [
+            {"group": "spend", "interval_start": "2026-01-04T00:00:00Z", "interval_end": "2026-01-05T00:00:00Z", "reason": "an outage"}
+        ]
+    }
+    planned = within("plan", "--json", project=held, now=ledgers.day(8, 12))
+    assert (planned.err, len(planned.json["steps"])) == ("", 9)
+    again = within(*words, project=held, now=ledgers.day(8, 12))
+    assert (again.code, "None of the group does" in again.err) == (2, True)
+
+
+def test_a_plan_of_all_takes_what_is_ok_and_rejected(held: Path) -> None:
+    words = ("plan", "--only", "all", "--from", "2026-01-03", "--to", "2026-01-05", "--json")
+    steps = within(*words, project=held, now=ledgers.day(8, 12)).json["steps"]
+    assert [s["interval_start"][:10] for s in steps if s["step"] == "Compute"] == ["2026-01-03", "2026-01-04"]
+
+
+def test_promote_tells_which_generation_readers_see_and_which_columns_it_lacks(tmp_path: Path) -> None:
+    now = ledgers.day(6, 12)
+    with ledgers.project(tmp_path, now=now) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "PUBLISHED"})
+    other = ledgers.CATALOG.replace('Feature("paid", "sum"', 'Feature("total", "sum"')
+    with ledgers.project(tmp_path, now=now, catalog=other) as p:
+        ledgers.ran(p, {3: "PUBLISHED"}, generation=2)
+    refused = within("promote", "spend", project=tmp_path, now=now)
+    assert (refused.code, refused.out) == (2, "")
+    assert "generation 2 of spend lacks 1 intervals" in refused.err
+    assert "headwater promote spend --anyway" in refused.err
+    forth = within("promote", "spend", "--anyway", "--json", project=tmp_path, now=now)
+    assert [(g["generation"], g["current"]) for g in forth.json["generations"]] == [(1, False), (2, True)]
+    back = within("promote", "spend", "--generation", "1", project=tmp_path, now=now)
+    assert (back.code, back.out.strip()) == (0, "readers of spend see generation 1 of 1, 2")
+    assert back.err.strip() == "it has no total_1d, total_3d: they read as null"
 
 
 BROKEN = {
