@@ -184,7 +184,7 @@ class Source:
 
 def reads_previous(sql: str) -> bool:
     """Whether an expression of `derive` reads the row before, by `prev.`; quoted text aside."""
-    return re.search(r"\bprev\s*\.", _QUOTED.sub("''", sql), re.IGNORECASE) is not None
+    return re.search(r"\bprev`?\s*\.", _QUOTED.sub("''", sql), re.IGNORECASE) is not None
 
 
 def _check_place(where: str, source: Source) -> None:
