@@ -40,6 +40,7 @@ from feature_definitions.model import (
     WindowedGroup,
 )
 from feature_definitions.rules import is_array
+from feature_definitions.sources import reads_previous
 
 _Finding = tuple[str | None, str]
 """The feature that a mistake is in (None: the definition as a whole), and what is wrong."""
@@ -96,8 +97,8 @@ def _source(source: Source) -> Iterator[_Finding]:
     if isinstance(source.at, Query):
         yield from ((None, message) for message in _query(source.at.sql, source.at.sources, source.columns))
     if not derived:
-        here = {name: kind for name, kind in columns_of(source).items() if name not in _lagging(source)}
-        yield from ((None, message) for message in _of_rows(source.expect, here, source.name))
+        yield from ((None, message) for message in _of_rows(source.expect, columns_of(source), source.name))
+        yield from ((None, message) for message in _beyond_the_row(source))
 
 
 def _derive(source: Source) -> Iterator[str]:
@@ -123,14 +124,16 @@ def _refuse_reading(source: Source, name: str, before: Mapping[str, str]) -> Non
             raise DefinitionError(f"{sql!r} reads {read!r}, which is derived; prev reads the columns that the source has itself")
 
 
-def _lagging(source: Source) -> frozenset[str]:
-    """The derived columns that rest on the row before, which is not known where a row is judged by itself."""
-    found: set[str] = set()
+def _beyond_the_row(source: Source) -> Iterator[str]:
+    """Expectations that read the row before: a source's rows are judged one by one, as they arrive."""
+    lagging: set[str] = set()
     for name, sql in source.derive.items():
-        read = derive_columns_in(sql)
-        if read & found or any(column.startswith("prev.") for column in read):
-            found.add(name)
-    return frozenset(found)
+        if reads_previous(sql) or not lagging.isdisjoint(derive_columns_in(sql)):
+            lagging.add(name)
+    for each in source.expect:
+        read = _try(columns_in, str(each.arguments[0])) if each.kind == "expression" else frozenset()
+        for name in sorted(read & lagging):
+            yield f"expects {each}: {name!r} rests on the row before, and rows are judged one by one as they arrive; write it at a group"
 
 
 def _query(sql: str, inputs: Sequence[Source | FeatureGroup | TransformGroup], wanted: Iterable[str]) -> Iterator[str]:
