@@ -573,7 +573,7 @@ def test_a_query_is_one_select_over_its_sources(sql: str, outputs: tuple[str, ..
 def test_a_query_divides_by_zero_and_reads_elements_like_an_expression() -> None:
     assert query_sql("select amount / id as x, tags[0] y, count(distinct id) filter (where id % 2 = 1) z from pay, people -- all") == (
         "SELECT `amount` / nullif(`id`, 0) AS `x`, get(`tags`, 0) AS `y`, count(DISTINCT `id`) FILTER(WHERE `id` % 2 = 1) AS `z` "
-        "FROM `pay`, `people`"
+        "FROM `pay` CROSS JOIN `people`"
     )
 
 
