@@ -409,8 +409,7 @@ def _reads(group: FeatureGroup | TransformGroup, outputs: frozenset[str], source
         yield from _read_by_transform(group, source)
         return
     of = group.source
-    if isinstance(of.at, Query) and any(each.name == source for each in of.at.sources):
-        yield f"the query {of.name}", _try(query_reads, of.at.sql)
+    yield from _read_by_query(of, source)
     if of.name != source:
         return
     yield f"where of {group.name}", _rooted(of, _try(columns_in, group.where))
@@ -437,8 +436,18 @@ def _read_by_transform(group: TransformGroup, source: str) -> _Reads:
     for each in group.inputs:
         if not isinstance(each, Source):
             yield from _reads(each, frozenset(each.outputs), source)
-        elif each.name == source:
+            continue
+        yield from _read_by_query(each, source)
+        if each.name == source:
             yield group.name, _rooted(each, frozenset(each.names) if group.sql is None else _try(query_reads, group.sql))
+
+
+def _read_by_query(of: Source, source: str) -> _Reads:
+    if isinstance(of.at, Query):
+        for each in of.at.sources:
+            yield from _read_by_query(each, source)
+            if each.name == source:
+                yield f"the query {of.name}", _rooted(each, _try(query_reads, of.at.sql))
 
 
 def _rooted(source: Source, read: frozenset[str]) -> frozenset[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,16 +20,22 @@ from feature_definitions import (
     Join,
     Label,
     ObservationGroup,
+    Query,
     SnapshotGroup,
     Source,
     TrainingSet,
+    TransformGroup,
     WindowedGroup,
     at_least,
     at_most,
     between,
     expression,
+    mean_between,
     not_null,
     one_of,
+    quantile_between,
+    row_count,
+    unique,
 )
 from feature_definitions.check import check, checked
 from feature_definitions.loader import Catalog, CatalogError, Place
@@ -55,7 +64,10 @@ def static(*, expect: tuple[Expectation, ...] = (), where: str | None = None) ->
     )
 
 
-def catalog_of(*definitions: Source | FeatureGroup | FeatureService | TrainingSet) -> Catalog:
+Definition = Source | FeatureGroup | TransformGroup | FeatureService | TrainingSet
+
+
+def catalog_of(*definitions: Definition) -> Catalog:
     """A catalog in memory, whose definitions are written on lines 1, 2, ... of one file."""
     kinds = {Source: "source", FeatureService: "service", TrainingSet: "training set"}
     groups = [d for d in definitions if isinstance(d, FeatureGroup)]
@@ -63,17 +75,18 @@ def catalog_of(*definitions: Source | FeatureGroup | FeatureService | TrainingSe
         entities={CUSTOMER.name: CUSTOMER},
         sources={d.name: d for d in definitions if isinstance(d, Source)},
         groups={g.name: g for g in groups},
+        transforms={d.name: d for d in definitions if isinstance(d, TransformGroup)},
         services={d.name: d for d in definitions if isinstance(d, FeatureService)},
         training_sets={d.name: d for d in definitions if isinstance(d, TrainingSet)},
         origins={(kinds.get(type(d), "group"), d.name): Place(Path("all.py"), line) for line, d in enumerate(definitions, start=1)},
     )
 
 
-def messages(*definitions: Source | FeatureGroup | FeatureService | TrainingSet) -> list[str]:
+def messages(*definitions: Definition) -> list[str]:
     return [mistake.message for mistake in check(catalog_of(*definitions))]
 
 
-def message(*definitions: Source | FeatureGroup | FeatureService | TrainingSet) -> str:
+def message(*definitions: Definition) -> str:
     (only,) = messages(*definitions)
     return only
 
@@ -306,7 +319,7 @@ def test_a_spines_column_may_not_be_an_output() -> None:
     assert message(training) == "training set t: the column 'Spend__n_1d' of its spine labels is also a feature of s; rename it"
 
 
-def training_with(group: FeatureGroup, *features: str, spine: Source = PAYMENTS, horizon: str = "30d") -> TrainingSet:
+def training_with(group: FeatureGroup | TransformGroup, *features: str, spine: Source = PAYMENTS, horizon: str = "30d") -> TrainingSet:
     return TrainingSet("t", spine=spine, service=FeatureService("s", joins=(Join(group, features),)), label=Label("fraud", horizon))
 
 
@@ -349,6 +362,309 @@ def test_a_label_is_not_read_by_an_observation_group_of_its_own_source() -> None
     assert message(training_with(observed(where="fraud"))) == (
         "training set t: the label 'fraud' is among its own features: where of seen reads it; remove it"
     )
+
+
+# ----------------------------------------------------------------------------------------------------- what is said of intervals
+
+
+@pytest.mark.usefixtures("everything")
+def test_an_interval_may_be_expected_to_be_like_others() -> None:
+    group = windowed(
+        Feature("spent", "sum", "amount", windows=("1d",), expect=(mean_between(0, 9), quantile_between(0.5, 0, 9), unique())),
+        expect=(row_count(1, change=0.5), expression("spent_1d > 0")),
+    )
+    assert messages(group, observed(expect=(row_count(1),))) == []
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize(
+    ("expect", "end"),
+    [
+        (row_count(1), "expects row_count(at_least=1), which is about an interval and no column; write it at the group"),
+        (
+            mean_between(0, 1),
+            "expects mean_between(0, 1) of x_1d, which is a string; it needs a number; write an expression(...) that says",
+        ),
+        (quantile_between(0.5, 0, 1), "expects quantile_between(0.5, 0, 1) of x_1d, which is a string; it needs a number"),
+    ],
+)
+def test_what_is_said_of_an_interval_must_fit_the_column(expect: Expectation, end: str) -> None:
+    assert message(windowed(Feature("x", "last", "kind", windows=("1d",), expect=(expect,)))).startswith(f"spend.x: {end}")
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize(
+    ("expect", "start"),
+    [
+        (
+            mean_between(0, 1),
+            "expects mean_between(0, 1) of no column; write expression('x between 0 and 1') here, or mean_between(0, 1) at",
+        ),
+        (quantile_between(0.5, 0, 1), "expects quantile_between(0.5, 0, 1) of no column; write expression('x between 0 and 1') here"),
+        (unique(), "expects unique() of no column; write the columns that make a row unique as the source's id here, or unique() at the"),
+    ],
+)
+def test_what_is_said_of_a_column_is_not_said_of_a_whole_group(expect: Expectation, start: str) -> None:
+    assert message(windowed(COUNT, expect=(expect,))).startswith(f"group spend: {start}")
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_source_has_no_intervals_to_count_rows_in() -> None:
+    source = Source("payments", columns=COLUMNS, event_timestamp="paid_at", expect=(row_count(1),))
+    assert message(source) == (
+        "source payments: expects row_count(at_least=1), but a source has no intervals; write it at a group that reads payments"
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------------- features
+
+
+def arrayed() -> Source:
+    return Source("events", columns={**COLUMNS, "tags": "array<string>"}, event_timestamp="paid_at")
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize(("aggregation", "asked"), [("variance", {}), ("quantile", {"q": 0.5})])
+def test_only_numbers_have_a_variance_and_quantiles(aggregation: str, asked: dict[str, float]) -> None:
+    text = message(windowed(Feature("x", aggregation, "upper(kind)", windows=("1d",), q=asked.get("q"))))
+    assert text == f"spend.x: {aggregation} of 'upper(kind)', which is a string; it needs a number: cast it, like cast(x as double)"
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize("aggregation", ["min", "max", "count_distinct", "approx_count_distinct", "mode", "top_k", "last_n"])
+def test_an_array_is_neither_compared_nor_put_into_another(aggregation: str) -> None:
+    k = 3 if aggregation in ("top_k", "last_n") else None
+    group = WindowedGroup(
+        "g", entity=CUSTOMER, source=arrayed(), ttl="2d", features=(Feature("x", aggregation, "tags", windows=("1d",), k=k),)
+    )
+    assert message(group) == f"g.x: {aggregation} of 'tags', which is an array<string>; read an element, like tags[0], or size(tags)"
+
+
+@pytest.mark.usefixtures("everything")
+def test_arrays_are_counted_and_handed_on_whole() -> None:
+    features = tuple(Feature(name, name, "tags", windows=("1d",)) for name in ("count", "first", "last", "time_since_last"))
+    group = WindowedGroup("g", entity=CUSTOMER, source=arrayed(), ttl="2d", features=features)
+    assert messages(group, windowed(Feature("x", "top_k", "kind", windows=("1d",), k=3), Derived("best", "x_1d[0]"))) == []
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_derived_column_does_not_read_an_age() -> None:
+    group = windowed(Feature("since", "time_since_last", windows=("1d",)), Derived("hours", "since_1d / 3600"))
+    assert (
+        "spend.hours: 'since_1d / 3600' reads 'since_1d', which is known only when somebody asks; a Derived is computed with the row"
+        in (messages(group))
+    )
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_condition_beside_by_is_told_as_it_was_written() -> None:
+    group = windowed(Feature("x", "count", where="amnt > 3", by={"kind": ("a", "b")}, windows=("1d",)))
+    assert message(group).startswith("spend.x: where: 'amnt > 3' reads 'amnt', which payments does not have")
+
+
+# ------------------------------------------------------------------------------------------------------------- derived columns
+
+
+def deriving(expect: tuple[Expectation, ...] = (), **derive: str) -> Source:
+    lagging = any("prev." in sql for sql in derive.values())
+    lag: dict[str, Any] = {"lag_over": "customer_id", "lag_within": "10d"} if lagging else {}
+    return Source("payments", columns=COLUMNS, event_timestamp="paid_at", derive=derive, expect=expect, **lag)
+
+
+@pytest.mark.usefixtures("everything")
+def test_derived_columns_are_read_wherever_the_sources_own_are() -> None:
+    source = deriving(net="amount * 0.8", change="net - prev.amount", expect=(expression("net < 100"),))
+    group = WindowedGroup(
+        "spend", entity=CUSTOMER, source=source, ttl="2d", where="net > 0",
+        features=(Feature("x", "sum", "change", where="change > 0", windows=("1d",)),),
+    )  # fmt: skip
+    seen = ObservationGroup(
+        "seen", entity=CUSTOMER, source=source, columns=("net", "change"), ttl="2d", expect=(expression("change < net"),)
+    )
+    assert messages(source, group, seen) == []
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize(
+    ("derive", "start"),
+    [
+        ({"x": "amnt * 2"}, "derive x: 'amnt * 2' reads 'amnt', which is not there. Did you mean 'amount'? There are: amount, customer_id"),
+        ({"x": "kind * 2"}, "derive x: 'kind * 2': * needs numbers, not a string"),
+        ({"x": "x + 1"}, "derive x: 'x + 1' reads itself; name the columns that it is derived from"),
+        ({"x": "y + 1", "y": "amount"}, "derive x: 'y + 1' reads 'y', which is derived below it; move that up"),
+        ({"x": "amount", "y": "prev.x"}, "derive y: 'prev.x' reads 'prev.x', which is derived; prev reads the columns that the source has"),
+        ({"x": "prev.amnt"}, "derive x: 'prev.amnt' reads 'prev.amnt', which is not there."),
+        ({"x": "rand()"}, "derive x: 'rand()': rand() is not among the functions"),
+        ({"x": "sum(amount)"}, "derive x: 'sum(amount)': sum() is of many rows"),
+        ({"x": "null"}, "derive x: 'null' is always null; name a column"),
+    ],
+)
+def test_a_wrong_derived_column_is_told_once_at_its_source(derive: dict[str, str], start: str) -> None:
+    source = deriving(**derive)
+    group = WindowedGroup(
+        "spend", entity=CUSTOMER, source=source, ttl="2d", features=(Feature("s", "sum", "x", where="x > 1", windows=("1d",)),)
+    )
+    assert message(source, group).startswith(f"source payments: {start}")
+
+
+@pytest.mark.usefixtures("everything")
+def test_rows_are_judged_as_they_arrive_without_the_row_before() -> None:
+    source = deriving(change="amount - prev.amount", large="change > 9", expect=(expression("amount > 0 or large"),))
+    assert message(source) == (
+        "source payments: expects expression('amount > 0 or large'): 'large' rests on the row before, and rows are judged one by one as "
+        "they arrive; write it at a group"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- queries and transforms
+
+
+def queried(sql: str) -> Source:
+    return Source(
+        "large", Query(sql, sources=(PAYMENTS,)), columns={"customer_id": "int64", "paid_at": "timestamp"}, event_timestamp="paid_at"
+    )
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize(
+    ("sql", "start"),
+    [
+        ("select customer_id, paid_at from payments where amount > 9", None),
+        ("select customer_id from payments", "the query gives no column 'paid_at', which is declared. It gives: customer_id"),
+        (
+            "select customer_id, paid_at at from payments",
+            "the query gives no column 'paid_at', which is declared. It gives: customer_id, at",
+        ),
+        ("select customer_id, paid_at from payment", "the query 'select customer_id, paid_at from payment' reads 'payment', which is not"),
+        ("select customer_id, paid_at from payments limit 3", "the query 'select customer_id, paid_at from payments limit 3' has a LIMIT"),
+    ],
+)
+def test_a_query_gives_the_columns_that_are_declared(sql: str, start: str | None) -> None:
+    found = messages(PAYMENTS, queried(sql))
+    assert found == [] if start is None else [text.startswith(f"source large: {start}") for text in found] == [True]
+
+
+def transforming(sql: str | None, *inputs: Source | FeatureGroup | TransformGroup, **changes: Any) -> TransformGroup:
+    how: dict[str, Any] = {"sql": sql} if sql else {"function": lambda frame: frame}
+    return TransformGroup("risk", CUSTOMER, inputs or (PAYMENTS,), lookback="7d", schema={"score": "double"}, ttl="40d", **how, **changes)
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_transform_reads_sources_and_the_published_rows_of_groups() -> None:
+    spend = windowed(SPEND)
+    sql = (
+        "select s.customer_id, sum(s.spent_1d) + count(p.id) score from spend s join payments p using (customer_id) group by s.customer_id"
+    )
+    first = transforming(sql, spend, PAYMENTS, expect=(expression("score >= 0 and customer_id > 0"),))
+    over = TransformGroup(
+        "over", CUSTOMER, (first,), sql="select customer_id, max(score) x from risk where event_timestamp > '2020-01-01' group by 1",
+        lookback="7d", schema={"x": "double"}, ttl="40d",
+    )  # fmt: skip
+    assert messages(PAYMENTS, spend, first, over, transforming(None)) == []
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize(
+    ("sql", "start"),
+    [
+        (
+            "select customer_id, 1.0 points from payments",
+            "the query gives no column 'score', which is declared. It gives: customer_id, points",
+        ),
+        ("select amount score from payments", "the query gives no column 'customer_id', which is declared"),
+        ("select customer_id, now() score from payments", "'select customer_id, now() score from payments': now() reads the clock"),
+        (
+            "select customer_id, amnt score from payments",
+            "the query 'select customer_id, amnt score from payments': Column 'amnt' could not",
+        ),
+    ],
+)
+def test_a_wrong_transform_is_told(sql: str, start: str) -> None:
+    assert message(transforming(sql)).startswith(f"group risk: {start}")
+
+
+@pytest.mark.usefixtures("everything")
+def test_the_expectations_of_a_transform_are_read() -> None:
+    group = transforming(None, expect=(expression("points > 0"), row_count(1)))
+    assert message(group).startswith("group risk: expects expression('points > 0'): 'points > 0' reads 'points', which risk does not have")
+
+
+# ---------------------------------------------------------------------------------------------------------- defaults and labels
+
+
+@pytest.mark.usefixtures("everything")
+def test_defaults_are_values_of_their_columns_as_readers_see_them() -> None:
+    group = windowed(
+        COUNT,
+        Feature("kind", "last", "kind", windows=("1d",)),
+        Feature("since", "time_since_last", windows=("1d",)),
+        Feature("cents", "sum", "cast(amount as decimal(12,2))", windows=("1d",)),
+        Feature("at", "max", "paid_at", windows=("1d",)),
+        Feature("day", "max", "date(paid_at)", windows=("1d",)),
+        Feature("best", "top_k", "kind", windows=("1d",), k=2),
+    )
+    fits: dict[str, object] = {
+        "n_1d": 0,
+        "kind_1d": "",
+        "since_1d": 1e9,
+        "cents_1d": Decimal("0.00"),
+        "at_1d": datetime(2020, 1, 1, tzinfo=UTC),
+        "day_1d": date(2020, 1, 1),
+        "best_1d": ("a",),
+    }
+    assert messages(group, FeatureService("s", joins=(Join(group),), defaults={f"spend__{name}": v for name, v in fits.items()})) == []
+    misfits: dict[str, object] = {
+        "n_1d": "0",
+        "kind_1d": 0,
+        "since_1d": datetime(2020, 1, 1, tzinfo=UTC),
+        "cents_1d": "0.00",
+        "at_1d": datetime(2020, 1, 1),  # noqa: DTZ001
+        "day_1d": datetime(2020, 1, 1, tzinfo=UTC),
+        "best_1d": (1,),
+    }
+    for name, value in misfits.items():
+        wrong = FeatureService("s", joins=(Join(group),), defaults={f"spend__{name}": value})
+        assert message(group, wrong).startswith(f"service s: the default {value!r} of spend__{name} can never be its value, which is a")
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_label_is_found_below_derived_columns() -> None:
+    source = deriving(risky="fraud and amount > 9", riskier="risky or prev.fraud")
+    group = WindowedGroup(
+        "spend", entity=CUSTOMER, source=source, ttl="40d", features=(Feature("x", "count", where="riskier", windows=("1d",)),)
+    )
+    assert "spend.x reads it" in message(training_with(group, spine=source))
+    seen = ObservationGroup("seen", entity=CUSTOMER, source=source, columns=("riskier", "amount"), ttl="2d")
+    assert "seen.riskier reads it; remove it" in message(training_with(seen, spine=source))
+    assert messages(training_with(seen, "amount", spine=source)) == []
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_label_is_found_among_the_values_of_a_feature() -> None:
+    source = Source("payments", columns={**COLUMNS, "fraud": "string"}, event_timestamp="paid_at")
+    group = WindowedGroup(
+        "spend", entity=CUSTOMER, source=source, ttl="40d", features=(Feature("x", "count", by={"fraud": ("yes",)}, windows=("1d",)),)
+    )
+    assert "spend.x reads it" in message(training_with(group, spine=source))
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_label_is_found_behind_queries_and_transforms() -> None:
+    source = queried("select customer_id, paid_at from payments where fraud")
+    seen = WindowedGroup("seen", entity=CUSTOMER, source=source, ttl="40d", features=(COUNT,))
+    assert "the query large reads it" in message(training_with(seen))
+    twice = Source("larger", Query("select customer_id, paid_at from large", sources=(source,)), source.columns, "paid_at")
+    assert "the query large reads it" in message(training_with(transforming("select customer_id, 1.0 score from larger", twice)))
+    reading = transforming("select customer_id, count(*) score from payments where fraud group by 1")
+    assert "risk reads it, and it is known only 30d after its event; remove it, or give risk publish_delay='30d'" in (
+        message(training_with(reading))
+    )
+    assert "risk reads it" in message(training_with(transforming(None)))
+    assert messages(training_with(transforming("select customer_id, count(*) score from payments group by 1"))) == []
+    late = transforming(None, publish_delay="30d")
+    assert messages(training_with(late)) == []
+    below = TransformGroup("top", CUSTOMER, (reading,), function=len, lookback="7d", schema={"y": "double"}, ttl="40d")
+    assert "risk reads it" in message(training_with(below))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ files
@@ -429,3 +745,15 @@ def test_fifty_groups_are_checked_within_a_second(tmp_path: Path) -> None:
 def test_the_catalog_of_the_demo_holds() -> None:
     catalog = checked(Path(__file__).parents[2] / "feature_definitions" / "catalog")
     assert set(catalog.groups) >= {"carrier_delays", "origin_congestion", "aircraft_history", "weather_at_origin", "plane_attributes"}
+
+
+def test_every_feature_that_does_not_fit_its_group_is_told_at_its_line(tmp_path: Path) -> None:
+    wrong = GROUP.format(name="spend", of="amnt", column="large_7d").replace('("1d", "7d", "30d")', '("36h",)', 1)
+    folder = write(tmp_path / "catalog", spend=wrong.replace('"mean", "ln(abs(amount) + 1)"', '"mean", "kind"'))
+    with pytest.raises(CatalogError) as refused:
+        checked(folder)
+    assert [(m.line, m.message) for m in refused.value.mistakes] == [
+        (11, "spend.spend: the window '36h' is not a multiple of the cadence '1d'"),
+        (11, "spend.spend: there is no column 'amnt'. payments has: amount, customer_id, kind, paid_at"),
+        (13, "spend.logs: mean of 'kind', which is a string; it needs a number"),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,17 @@ from feature_definitions import (
     FeatureGroup,
     Files,
     ObservationGroup,
+    Query,
+    Rows,
     SnapshotGroup,
     Source,
+    TransformGroup,
     WindowedGroup,
     at_least,
     at_most,
     expression,
     fingerprint,
+    row_count,
 )
 
 COLUMNS = {"customer_id": "int64", "amount": "double", "fee": "double", "kind": "string", "paid_at": "timestamp", "id": "string"}
@@ -39,7 +44,7 @@ STATIC = SnapshotGroup(
 )
 
 
-def changed(before: FeatureGroup, after: FeatureGroup) -> set[str]:
+def changed(before: FeatureGroup | TransformGroup, after: FeatureGroup | TransformGroup) -> set[str]:
     """The columns whose fingerprints differ."""
     old, new = fingerprint.columns(before), fingerprint.columns(after)
     return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
@@ -176,3 +181,147 @@ def test_the_gate_changes_with_any_expectation_and_with_nothing_else() -> None:
     assert len({gate, *map(fingerprint.gate, expecting)}) == len(expecting) + 1
     assert fingerprint.gate(replace(GROUP, owner="x", ttl="9d", every="12h")) == gate
     assert fingerprint.gate(SEEN) == fingerprint.gate(replace(SEEN, where="amount > 0"))
+
+
+# --------------------------------------------------------------------------------------------------------- what came afterwards
+
+
+def of(*features: Feature | Derived, source: Source = PAYMENTS) -> WindowedGroup:
+    return WindowedGroup("spend", entity=CUSTOMER, source=source, ttl="2d", features=features)
+
+
+@pytest.mark.usefixtures("everything")
+def test_what_is_asked_of_a_feature_is_part_of_its_meaning() -> None:
+    quantile = Feature("x", "quantile", "amount", windows=("1d",), q=0.5)
+    assert changed(of(quantile), of(replace(quantile, q=0.9))) == {"x_1d"}
+    newest = Feature("x", "last_n", "amount", windows=("1d",), k=3)
+    assert changed(of(newest), of(replace(newest, k=4))) == {"x_1d"}
+    assert changed(of(newest), of(replace(newest, aggregation="top_k"))) == {"x_1d"}
+
+
+@pytest.mark.usefixtures("everything")
+def test_how_far_back_rows_may_lie_is_part_of_their_meaning() -> None:
+    rows = Feature("x", "mean", "amount", windows=("lifetime", Rows(20, within="60d")))
+    assert changed(of(rows), of(replace(rows, windows=("lifetime", Rows(20, within="90d"))))) == {"x_20rows"}
+    assert changed(of(rows), of(replace(rows, windows=("lifetime", Rows(20, within="1440h"))))) == set()
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_value_that_is_added_changes_no_other_values_columns() -> None:
+    two = Feature("x", "sum", "amount", windows=("1d", "7d"), by={"kind": ("a", "b")})
+    three = replace(two, by={"kind": ("c", "a", "b")})
+    assert changed(of(two), of(three)) == {"x_c_1d", "x_c_7d"}
+    assert changed(of(two), of(replace(two, where="amount > 0"))) == set(of(two).outputs)
+    assert changed(of(two), of(*two.expanded)) == set()
+    retyped = replace(PAYMENTS, columns={**COLUMNS, "kind": "string", "amount": "int64"})
+    assert changed(of(two), of(two, source=retyped)) == set(of(two).outputs)
+
+
+def derived(**changes: str) -> Source:
+    derive = {"net": "amount - fee", "share": "net / amount", "jump": "net - prev.amount", "other": "fee * 2", **changes}
+    return replace(PAYMENTS, derive=derive, lag_over=("customer_id",), lag_within="10d")
+
+
+@pytest.mark.usefixtures("everything")
+def test_an_expression_of_the_source_is_part_of_what_reads_it_and_of_nothing_else() -> None:
+    features = (
+        SPEND,
+        Feature("net", "sum", "net", windows=("1d",)),
+        Feature("shares", "count", where="share > 0.5", windows=("1d",)),
+        Feature("others", "sum", "other", windows=("1d",)),
+        Derived("twice", "shares_1d * 2"),
+    )
+    before = of(*features, source=derived())
+    assert changed(of(SPEND), of(SPEND, source=derived())) == set()
+    assert changed(before, of(*features, source=derived(other="fee * 3"))) == {"others_1d"}
+    assert changed(before, of(*features, source=derived(net="amount - fee * 2"))) == {"net_1d", "shares_1d", "twice"}
+    retyped = replace(derived(), columns={**COLUMNS, "fee": "int64"})
+    assert changed(before, of(*features, source=retyped)) == {"net_1d", "shares_1d", "others_1d", "twice"}
+    seen = ObservationGroup("seen", entity=CUSTOMER, source=derived(), columns=("net", "other", "kind"), ttl="2d")
+    assert changed(seen, replace(seen, source=derived(net="amount"))) == {"net"}
+
+
+@pytest.mark.usefixtures("everything")
+def test_which_row_is_the_one_before_is_part_of_what_reads_it() -> None:
+    features = (Feature("jumps", "sum", "jump", windows=("1d",)), Feature("net", "sum", "net", windows=("1d",)))
+    before = of(*features, source=derived())
+    assert changed(before, of(*features, source=replace(derived(), lag_within="20d"))) == {"jumps_1d"}
+    assert changed(before, of(*features, source=replace(derived(), lag_within="240h"))) == set()
+    assert changed(before, of(*features, source=replace(derived(), lag_over=("kind",)))) == {"jumps_1d"}
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_query_is_part_of_all_that_reads_it() -> None:
+    query = Query("select customer_id, amount, paid_at from payments where fee > 0", sources=(PAYMENTS,))
+    paying = Source(
+        "paying", query, columns={name: COLUMNS[name] for name in ("customer_id", "amount", "paid_at")}, event_timestamp="paid_at"
+    )
+    group = of(SPEND, source=paying)
+    assert changed(group, of(SPEND, source=replace(paying, at=replace(query, sql=query.sql.replace("> 0", "> 1"))))) == {
+        "spend_1d",
+        "spend_7d",
+    }
+    retyped = replace(query, sources=(replace(PAYMENTS, columns={**COLUMNS, "kind": "int64"}),))
+    assert changed(group, of(SPEND, source=replace(paying, at=retyped))) == set()
+    retyped = replace(query, sources=(replace(PAYMENTS, columns={**COLUMNS, "fee": "int64"}),))
+    assert changed(group, of(SPEND, source=replace(paying, at=retyped))) == {"spend_1d", "spend_7d"}
+
+
+def transform(*inputs: Source | FeatureGroup, **changes: Any) -> TransformGroup:
+    sql = "select customer_id, sum(amount) x, 1 y from payments group by 1"
+    given = {"name": "t", "entity": CUSTOMER, "inputs": inputs or (PAYMENTS,), "sql": sql, "schema": {"x": "double", "y": "int64"}}
+    return TransformGroup(**{**given, "lookback": "7d", "ttl": "2d", **changes})
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_transform_means_its_sql_its_lookback_and_what_it_names_of_its_inputs() -> None:
+    before = transform()
+    both = {"x", "y"}
+    assert tuple(fingerprint.columns(before)) == before.outputs
+    same: list[dict[str, Any]] = [{"owner": "me"}, {"ttl": "9d"}, {"retain": "30d"}, {"hold_below": 0.1}, {"expect": (row_count(1),)}]
+    assert [changed(before, replace(before, **each)) for each in same] == [set()] * 5
+    assert changed(before, replace(before, lookback="8d")) == both
+    assert changed(before, replace(before, sql=f"{before.sql} having sum(amount) > 0")) == both
+    assert changed(before, replace(before, schema={"x": "int64", "y": "int64", "z": "int64"})) == {"x", "z"}
+    assert changed(before, transform(replace(PAYMENTS, columns={**COLUMNS, "amount": "int64"}))) == both
+    assert changed(before, transform(replace(PAYMENTS, columns={**COLUMNS, "kind": "int64"}))) == set()
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_transform_means_what_the_groups_that_it_reads_mean() -> None:
+    sql = "select customer_id, spend_7d x, 1 y from spend"
+    before = transform(of(SPEND, LARGE), sql=sql)
+    assert changed(before, transform(of(SPEND, replace(LARGE, where="amount > 9")), sql=sql)) == set()
+    assert changed(before, transform(of(replace(SPEND, of="fee"), LARGE), sql=sql)) == {"x", "y"}
+    free = transform(of(SPEND, LARGE), sql=None, function=doubled)
+    assert changed(free, transform(of(SPEND, replace(LARGE, where="amount > 9")), sql=None, function=doubled)) == {"x", "y"}
+
+
+def doubled(frame: object) -> object:
+    return (frame, frame)
+
+
+def tripled(frame: object) -> object:
+    return (frame, frame, frame)
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_transform_means_the_text_of_its_function() -> None:
+    def doubled_elsewhere() -> Any:
+        def doubled(frame: object) -> object:
+            return (frame, frame)
+
+        return doubled
+
+    before = transform(sql=None, function=doubled)
+    assert changed(before, transform(sql=None, function=tripled)) == {"x", "y"}
+    assert changed(before, transform(sql=None, function=doubled_elsewhere())) == set()
+    assert changed(transform(sql=None, function=len), transform(sql=None, function=max)) == {"x", "y"}
+
+
+@pytest.mark.usefixtures("everything")
+def test_what_is_held_back_and_kept_changes_the_gate_at_most() -> None:
+    held = replace(GROUP, hold_below=0.1, retain="30d")
+    assert changed(GROUP, held) == set()
+    assert fingerprint.gate(replace(GROUP, retain="30d")) == fingerprint.gate(GROUP)
+    assert len({fingerprint.gate(GROUP), fingerprint.gate(held), fingerprint.gate(replace(GROUP, hold_below=0.2))}) == 3

@@ -429,3 +429,37 @@ def test_a_relative_folder_gives_relative_places(write: Write, tmp_path: Path, m
     assert str(load(Path("catalog")).origin_of("group", "spend").file) == "catalog/spend.py"
     monkeypatch.chdir(tmp_path / "catalog")
     assert load(Path()).groups["spend"].name == "spend"
+
+
+def test_every_feature_that_does_not_fit_is_told_at_its_own_line(write: Write) -> None:
+    wrong = GROUP.replace('"sum", "amount"', '"sum", "colour"').replace('"count",', '"count", of="size",')
+    found = mistakes(write({"spend.py": SOURCES + wrong}))
+    assert [(m.line, m.message.partition(".")[2].partition(":")[0]) for m in found] == [(13, "total"), (14, "payments")]
+
+
+@pytest.mark.usefixtures("everything")
+def test_transforms_and_the_sources_of_queries_are_part_of_the_catalog(write: Write) -> None:
+    text = """
+        from feature_definitions import Entity, Query, Source, TransformGroup, WindowedGroup
+        columns = {"customer_id": "int64", "paid_at": "timestamp"}
+        raw = [Source("raw", columns=columns, event_timestamp="paid_at")]
+        large = Query("select customer_id, paid_at from raw", sources=raw)
+        risk = TransformGroup(
+            "risk", Entity("customer", keys={"customer_id": "int64"}), Source("large", large, columns, "paid_at"),
+            sql="select 1", lookback="7d", schema={"score": "double"}, ttl="2d",
+        )
+    """
+    catalog = load(write({"risk.py": text}))
+    assert (list(catalog.sources), list(catalog.transforms), list(catalog.groups)) == (["raw", "large"], ["risk"], [])
+    assert list(catalog.entities) == ["customer"]
+    assert catalog.origin_of("group", "risk").line == 6
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_transform_and_a_group_do_not_share_a_name(write: Write) -> None:
+    text = (
+        "from feature_definitions import TransformGroup\n"
+        "other = TransformGroup('spend', customer, payments, sql='s', lookback='7d', schema={'x': 'double'}, ttl='2d')\n"
+    )
+    (mistake,) = mistakes(write({"spend.py": SOURCES + GROUP + text}))
+    assert "group spend is already defined at" in mistake.message
