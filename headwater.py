@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from feature_definitions import layout, plan, settings
 from feature_definitions.intervals import Interval, micros, parse_instant
 from feature_definitions.loader import Catalog
-from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Mode, Source, TrainingSet, WindowedGroup, check_mode
+from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Join, Mode, Source, TrainingSet, WindowedGroup, check_mode
 from feature_definitions.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-    from feature_registry.registry import Registry
+    from feature_registry.registry import Facts, Registry
     from serving.answer import Result
+    from spark_jobs.explain import Story
     from spark_jobs.materialize import GroupResult
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish import Offline
@@ -44,6 +45,10 @@ class Unknown(ValueError):
 
 class InputRefused(ValueError):
     """A frame or a spine that can not be read."""
+
+
+class NotEmpty(ValueError):
+    """A registry that holds something and would be replaced."""
 
 
 class NotCovered(ValueError):
@@ -241,6 +246,35 @@ class Project:
             return pd.DataFrame(columns=names)
         frame: pd.DataFrame = tables.load(path).to_pandas()
         return frame.sort_values([*found.entity.keys, "event_timestamp"], ignore_index=True)
+
+    def explain(self, group: str, entity: Mapping[str, Any], *, at: str | datetime | None = None) -> "Story":
+        """The story of an entity's values as they were known at a time (default: now): its row, publish, run and events. Needs no Spark."""
+        from serving import answer
+        from spark_jobs import explain
+
+        found = self._group(group)
+        asked = answer.check_entities(answer.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
+        number = self._generation(found)
+        known = explain.Known(number, self._registry.publishes(group, number), self._registry.revisions(found.source.name))
+        return explain.explain(explain.Asked(found, asked, _instant(at) or self.clock()), known, lake=self.settings.lake)
+
+    def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> "Facts":
+        """Restore the registry from the lake alone: ingested files, revisions, ledger, publishes, generations, promotions and releases.
+
+        Refused (NotEmpty) over a registry that holds something, unless that may be replaced. Syncs are not in the lake: the next one goes
+        on from what the online store says.
+        """
+        from feature_registry import Facts
+        from spark_jobs import rebuild
+
+        if over == "nothing" and self._registry.facts() != Facts():
+            raise NotEmpty(
+                "the registry holds facts already, so there is nothing to restore; if they are wrong, replace all of them by what the lake "
+                "says: headwater registry rebuild --replace"
+            )
+        found = rebuild.facts(self.settings.lake)
+        self._registry.restore(found)
+        return found
 
     # ------------------------------------------------------------------------------------------------------------------- online
 
@@ -481,6 +515,11 @@ class Project:
             raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
         frame = _arrow(_loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
         return training_set.Request(name or service.name, service, mode), training_set.frame_spine(frame, self._spark)
+
+
+def _alone(group: FeatureGroup) -> FeatureService:
+    """A service of one group, so that its entities are asked for as those of any service."""
+    return FeatureService(group.name, joins=(Join(group),))
 
 
 def _named(known: Mapping[str, T], name: str, what: str) -> T:

@@ -182,6 +182,30 @@ def _release(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _explain(options: argparse.Namespace) -> int:
+    from serving.answer import parse_entity
+
+    with _project(options) as p:
+        service = headwater._alone(p._group(options.group))
+        story = p.explain(options.group, parse_entity(service, dict(_pair(text) for text in options.keys)), at=options.at)
+    if options.json:
+        return _print_json(_told(story))
+    for line in _story(story):
+        out.print(line)
+    return DONE
+
+
+def _registry(options: argparse.Namespace) -> int:
+    with _project(options) as p:
+        facts = p.rebuild_registry(over="anything" if options.replace else "nothing")
+    counts = {name: len(getattr(facts, name)) for name in type(facts).__slots__}
+    if options.json:
+        return _print_json({"restored": counts, "not_restored": ["syncs"]})
+    out.print("restored from the lake: " + ", ".join(f"{n:,} {name}" for name, n in counts.items()))
+    out.print("not restored: syncs; the next `headwater sync` goes on from what the online store says")
+    return DONE
+
+
 def _training_set(options: argparse.Namespace) -> int:
     if options.spine is not None and options.service is None:
         raise headwater.Unknown("--spine needs --service: which features shall be joined to it?")
@@ -310,12 +334,100 @@ def _epoch(e: Any) -> dict[str, object]:
     }
 
 
+def _told(story: Any) -> dict[str, object]:
+    version, run = story.version, story.run
+    return {
+        "group": story.asked.group.name,
+        "entity": story.asked.entity,
+        "at": iso(story.asked.at),
+        "generation": story.generation,
+        "status": story.status,
+        "values": story.values,
+        "coverage": None if story.coverage is None else iso(story.coverage),
+        "row": None if version is None else _version(version),
+        "run": None
+        if run is None
+        else {name: run[name] for name in ("run_id", "revision", "state", "failed", "warned", "seconds")}
+        | {"recorded_at": iso(run["recorded_at"])},
+        "window": None if story.window is None else {"start": iso(story.window.start), "end": iso(story.window.end)},
+        "events": story.events,
+        "event_count": story.event_count,
+        "later": [_version(v) for v in story.later],
+    }
+
+
+def _version(v: Any) -> dict[str, object]:
+    return {
+        "event_timestamp": iso(v.event_timestamp),
+        **_span(v.publish.interval),
+        "publish_id": v.publish.publish_id,
+        "known_from": iso(v.publish.known_from),
+        "basis": v.publish.basis,
+        "visible_from": iso(v.visible_from),
+        "values": v.values,
+        "empties_at": None if v.empties_at is None else iso(v.empties_at),
+        "held": v.held,
+        "retracted": v.retracted,
+        "replaced_by": v.replaced_by,
+    }
+
+
 def _print_json(document: object) -> int:
-    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+    sys.stdout.write(json.dumps(document, indent=2, default=_as_text) + "\n")
     return DONE
 
 
+def _as_text(value: object) -> str:
+    return iso(value) if isinstance(value, datetime) else str(value)
+
+
 # -------------------------------------------------------------------------------------------------------------------- as tables
+
+
+def _story(story: Any) -> Iterator[Any]:
+    """What `explain` tells a person: the answer, what it rests on, the values, the events."""
+    keys = " ".join(f"{key}={value}" for key, value in story.asked.entity.items())
+    yield f"[bold]{story.asked.group.name} {_plain(keys)}[/] as known at {iso(story.asked.at)}: [bold]{story.status}[/]"
+    version, run = story.version, story.run
+    facts = Table.grid(padding=(0, 2))
+    if version is not None:
+        p = version.publish
+        modelled = " (history: interval end and publish delay)" if p.basis == "MODELLED" else ""
+        replaced = f", replaced by {version.replaced_by}" if version.replaced_by else ""
+        facts.add_row("  row", f"{iso(version.event_timestamp)}, of the interval {p.interval}, generation {story.generation}")
+        facts.add_row("  published", f"{p.publish_id}{replaced}")
+        facts.add_row("  known from", f"{iso(p.known_from)}, {p.basis}{modelled}")
+    if run is not None:
+        verdict = ", ".join((*run["failed"], *(f"warning: {name}" for name in run["warned"])))
+        facts.add_row(
+            "  run", f"{run['run_id']}, of revision {run['revision']}: {run['state']}{_plain(f' ({verdict})' if verdict else '')}"
+        )
+    if story.coverage is not None:
+        facts.add_row("  coverage", f"{iso(story.coverage)}: the newest interval's end that was visible")
+    for later in story.later:
+        facts.add_row("  later", f"{later.publish.publish_id} gave other values, known from {iso(later.publish.known_from)}")
+    yield facts
+    values = Table("feature", "value", box=None)
+    for name, value in story.values.items():
+        values.add_row(name, _plain(_cell(value)))
+    yield values
+    if story.window is not None:
+        yield f"{story.event_count} events of {story.asked.group.source.name} in {story.window}, as they are now"
+    if story.events:
+        yield _events_table(story.events)
+    if story.event_count > len(story.events):
+        yield f"and {story.event_count - len(story.events)} older ones"
+
+
+def _events_table(events: Sequence[Any]) -> Table:
+    table = Table(*events[0], box=None)
+    for event in events:
+        table.add_row(*(_plain(_cell(value)) for value in event.values()))
+    return table
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else _as_text(value)
 
 
 def _reasons(work: GroupPlan) -> dict[str, list[Interval]]:
@@ -403,6 +515,7 @@ def _failed(error: Exception, options: argparse.Namespace) -> int:
         headwater.Unknown,
         headwater.InputRefused,
         headwater.NotCovered,
+        headwater.NotEmpty,
         *_refusals(),
     )
     if isinstance(error, mistakes):
@@ -456,7 +569,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--project", metavar="DIR", help="the project's folder (default: the current one)")
     parser.set_defaults(json=False)
     verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs")
-    for add in (_beginning, _offline, _deciding, _training, _online):
+    for add in (_beginning, _offline, _deciding, _knowing, _training, _online):
         add(verbs)
     return parser
 
@@ -569,6 +682,28 @@ def _deciding(verbs: Any) -> None:
     release.add_argument("--from", dest="start", metavar="DATE", required=True, help="the start of the rejected interval (UTC)")
     release.add_argument("--to", dest="end", metavar="DATE", required=True, help="its end, or that of the last one: exclusive")
     release.add_argument("--reason", default="", metavar="TEXT", help="why they may pass; it is kept")
+
+
+def _knowing(verbs: Any) -> None:
+    explain = _verb(
+        verbs,
+        _explain,
+        "Tell the story of one value: the row, since when it was known, the run and the events behind it.",
+        "headwater explain customer_spend customer_id=42 --at 2026-01-06",
+        _one,
+        _listed,
+    )
+    explain.add_argument("keys", nargs="*", metavar="key=value", help="the entity's keys")
+    explain.add_argument("--at", metavar="TIME", help="as it was known then, in UTC (default: now)")
+    registry = _verb(
+        verbs,
+        _registry,
+        "Restore the registry from the lake alone, after it was lost.",
+        "headwater registry rebuild   # ledger, publishes, revisions, files, generations, releases",
+        _listed,
+    )
+    registry.add_argument("action", choices=("rebuild",), help="rebuild: what a registry of this lake must hold is found in the lake")
+    registry.add_argument("--replace", action="store_true", help="also over a registry that holds something: all of it is replaced")
 
 
 def _training(verbs: Any) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 VERBS = (
-    "demo", "init", "check", "plan", "ingest", "materialize", "status", "promote", "release", "training-set", "sync", "serve",
-    "get", "down",
+    "demo", "init", "check", "plan", "ingest", "materialize", "status", "promote", "release",
+    "explain", "registry", "training-set", "sync", "serve", "get", "down",
 )  # fmt: skip
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?Z")
 
@@ -156,6 +156,11 @@ MISTAKES = {
         "no interval of customer_spend in this range is rejected and holds later ones",
     ),
     "release of no range": (("release", "customer_spend"), "the following arguments are required: --from, --to"),
+    "unknown group, explain": (("explain", "customer_spent", "customer_id=1"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
+    "unknown key, explain": (("explain", "customer_spend", "custmer_id=1"), "custmer_id is no key of customer_spend"),
+    "key of another type, explain": (("explain", "customer_spend", "customer_id=a"), "customer_id: 'a' is not an int64"),
+    "no time": (("explain", "customer_spend", "customer_id=1", "--at", "noon"), "'noon' is not a date; write it like 2026-01-05"),
+    "registry verb": (("registry", "repair"), "invalid choice: 'repair' (choose from"),
     "no date": (("plan", "--from", "05.01.2026"), "'05.01.2026' is not a date; write it like 2026-01-05"),
     "spine without service": (("training-set", "--spine", "spine.csv"), "--spine needs --service"),
     "no such spine": (("training-set", "--spine", "no.csv", "--service", "customer_v1"), "there is no spine at no.csv"),
@@ -280,6 +285,23 @@ def test_promote_tells_which_generation_readers_see_and_which_columns_it_lacks(t
     back = within("promote", "spend", "--generation", "1", project=tmp_path, now=now)
     assert (back.code, back.out.strip()) == (0, "readers of spend see generation 1 of 1, 2")
     assert back.err.strip() == "it has no total_1d, total_3d: they read as null"
+
+
+def test_a_registry_is_rebuilt_only_where_nothing_is_lost_by_it(held: Path) -> None:
+    refused = within("registry", "rebuild", project=held)
+    assert (refused.code, refused.out) == (2, "")
+    assert "the registry holds facts already" in refused.err
+    assert "headwater registry rebuild --replace" in refused.err
+    replaced = within("registry", "rebuild", "--replace", "--json", project=held)
+    counts = {"files": 0, "revisions": 0, "entries": 0, "publishes": 0, "generations": 0, "promotions": 1, "releases": 0}
+    assert replaced.json == {"restored": counts, "not_restored": ["syncs"]}  # the ledger was written by hand: the lake has none of it
+    assert "restored from the lake: 0 files, 0 revisions" in within("registry", "rebuild", "--replace", project=held).out
+
+
+def test_an_entity_of_a_group_that_was_never_published_has_a_short_story(fresh: Path) -> None:
+    story = within("explain", "customer_spend", "customer_id=1", "--json", project=fresh).json
+    assert (story["status"], story["row"], story["run"], story["events"]) == ("EXPIRED", None, None, [])
+    assert "EXPIRED" in within("explain", "customer_spend", "customer_id=1", project=fresh).out
 
 
 BROKEN = {
@@ -410,6 +432,31 @@ def test_a_rejected_interval_is_in_no_table_and_its_bad_rows_are_in_quarantine_w
     assert "paid_1d" in row["failed_expectation"]
     outputs = {"paid_1d", "paid_3d", "payments_1d", "mean_paid_1d"}
     assert set(row) == {"customer_id", "event_timestamp", *outputs, "failed_expectation", "interval_start", "publish_id", "quarantined_at"}
+
+
+def test_explain_tells_the_row_the_publish_the_run_and_the_events_of_a_value(shop: Shop) -> None:
+    story = within("explain", "spend", "customer_id=1", "--at", "2026-01-05T06:00:00Z", "--json", project=shop.folder).json
+    (published,) = {i["publish_id"] for i in shop.status.json["intervals"] if i["group"] == "spend" and i["publish_id"]}
+    assert (story["status"], story["entity"], story["coverage"]) == ("PRESENT", {"customer_id": 1}, "2026-01-05T00:00:00Z")
+    assert story["values"] == {"paid_1d": 4.5, "paid_3d": 15.0, "payments_1d": 1, "mean_paid_1d": 4.5}
+    row = story["row"]
+    assert (row["event_timestamp"], row["interval_start"], row["publish_id"]) == ("2026-01-05T00:00:00Z", "2026-01-04T00:00:00Z", published)
+    assert (row["basis"], row["known_from"]) == ("MODELLED", "2026-01-05T00:00:00Z")
+    assert (story["run"]["run_id"], story["run"]["revision"], story["run"]["state"]) == (published, 1, "PUBLISHED")
+    assert [(e["payment_id"], e["amount"], e["revision"], e["came_later"]) for e in story["events"]] == [
+        ("p2", 4.5, 1, False), ("p1", 10.5, 1, False),
+    ]  # fmt: skip
+    shown = within("explain", "spend", "customer_id=1", "--at", "2026-01-05T06:00:00Z", project=shop.folder)
+    assert shown.code == 0
+    assert all(text in shown.out for text in ("PRESENT", published, "MODELLED", "2 events of payments", "data/payments/first.csv"))
+
+
+def test_explain_answers_within_three_seconds_without_spark(shop: Shop) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = command("explain", "spend", "customer_id=1", "--at", "2026-01-05T06:00:00Z", "--project", shop.folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.code == 0
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
 
 
 def test_a_groups_table_has_exactly_the_promised_columns_and_partitions(shop: Shop) -> None:

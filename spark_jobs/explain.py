@@ -1,0 +1,251 @@
+"""Tells the story of one value: which row held at a time, since when it was known, which run made it of which events. Needs no Spark."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from pyarrow import fs
+
+from feature_definitions import layout
+from feature_definitions.intervals import ALWAYS, Interval, duration, floor, utc_date
+from feature_definitions.model import Feature, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.records import Publish, Revision
+from spark_jobs import tables
+from spark_jobs.files import FILE, LINE
+from spark_jobs.sources import DATE, INGEST, LIVE, TIME
+
+Row = Mapping[str, Any]
+MOST_EVENTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be explained: a group's values of one entity, as they were known at a time."""
+
+    group: FeatureGroup
+    entity: Mapping[str, object]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the registry remembers of the generation that readers see."""
+
+    generation: int
+    publishes: tuple[Publish, ...]
+    revisions: tuple[Revision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A row as it was published once: visible from `visible_from` until a version of a greater time, or a later one of the same, was."""
+
+    event_timestamp: datetime
+    publish: Publish
+    values: Mapping[str, object]
+    empties_at: datetime | None
+    held: bool
+    retracted: bool
+    replaced_by: str | None
+
+    @property
+    def visible_from(self) -> datetime:
+        """When readers could see it: not before its own time, nor before it was known."""
+        return max(self.event_timestamp, self.publish.known_from)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that is to be told of one value; `run` is the ledger's record of the run that gave the row its values.
+
+    `values` are what a reader gets; of an entity without events those of its aggregations, without what is derived from them. `events` are
+    the newest of the `event_count` source rows that the group's longest window holds, as they are in the source now; those that came after
+    the run say so. `later` are versions of the same time that became known after the time that was asked for.
+    """
+
+    asked: Asked
+    generation: int
+    status: str
+    values: Mapping[str, object]
+    coverage: datetime | None
+    version: Version | None
+    run: Row | None
+    window: Interval | None
+    events: tuple[Row, ...]
+    event_count: int
+    later: tuple[Version, ...]
+
+
+def explain(asked: Asked, known: Known, *, lake: str) -> Story:
+    """The story of an entity's values as of a time, by the clock `as_known`."""
+    versions = _versions(asked, known, lake)
+    version = _standing([v for v in versions if v.visible_from <= asked.at])
+    coverage = _coverage(asked, known)
+    window = None if version is None else _window(asked.group, version)
+    run = None if version is None else _run(version.publish, lake)
+    events = () if window is None else _events(asked, window, lake)
+    computed_from = None if run is None else int(run["revision"])
+    told = [_event(row, asked.group, computed_from) for row in events]
+    later = [v for v in versions if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
+    status = _status(asked, version, coverage)
+    values = _values(asked.group, status, version)
+    return Story(
+        asked, known.generation, status, values, coverage, version, run, window, tuple(told[:MOST_EVENTS]), len(told), tuple(later)
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------- versions
+
+
+def _versions(asked: Asked, known: Known, lake: str) -> list[Version]:
+    """Every version of the entity's rows up to the time: those of the newest dates, if any of these is visible, else all."""
+    publishes = {(p.publish_id, p.interval.start): p for p in known.publishes}
+    places = [place(lake, asked.group.name, known.generation) for place in (layout.feature_table, layout.history_table)]
+    newest = (
+        None if isinstance(asked.group, SnapshotGroup) else utc_date(asked.at - duration(str(asked.group.ttl)) - 2 * asked.group.cadence)
+    )
+    for oldest in [None] if newest is None else [newest, None]:
+        rows = [row for path in places for row in _entity_rows(path, asked, oldest)]
+        found = [_version(row, asked.group, publishes) for row in rows]
+        versions = sorted((v for v in found if v is not None), key=lambda v: (v.event_timestamp, v.publish.publish_id))
+        if any(v.visible_from <= asked.at for v in versions):
+            return versions
+    return versions
+
+
+def _entity_rows(path: str, asked: Asked, oldest: object) -> list[Row]:
+    if not tables.exists(path):
+        return []
+    condition = _is(asked.entity) & (ds.field("event_timestamp") <= asked.at)
+    if oldest is not None:
+        condition &= ds.field("date") >= oldest
+    rows: list[Row] = _dataset(path).to_table(filter=condition).to_pylist()
+    return rows
+
+
+def _version(row: Row, group: FeatureGroup, publishes: Mapping[tuple[str, datetime], Publish]) -> Version | None:
+    """A row with its publish; None if that never happened."""
+    publish = publishes.get((row["publish_id"], _start(group, row["event_timestamp"])))
+    if publish is None:
+        return None
+    values = {column: row.get(column) for column in group.outputs}
+    more = (row["held"], bool(row.get("retracted")), row.get("replaced_by"))
+    return Version(row["event_timestamp"], publish, values, row.get("empties_at"), *more)
+
+
+def _start(group: FeatureGroup, at: datetime) -> datetime:
+    """The start of the interval in which a row of this time lies."""
+    match group:
+        case WindowedGroup():
+            return at - group.cadence
+        case ObservationGroup():
+            return floor(at, group.cadence)
+        case SnapshotGroup():
+            return ALWAYS.start
+
+
+def _standing(visible: Sequence[Version]) -> Version | None:
+    """The version that holds: the newest that no later publish of its time replaced or retracted; else the last retraction."""
+    newest = {v.event_timestamp: v for v in visible}  # they are in the order of their publishes
+    standing = [v for v in newest.values() if not v.retracted]
+    return standing[-1] if standing else visible[-1] if visible else None
+
+
+# ----------------------------------------------------------------------------------------------------------------------- status
+
+
+def _coverage(asked: Asked, known: Known) -> datetime | None:
+    """The newest interval end that was visible."""
+    ends = (p.interval.end for p in known.publishes if max(p.interval.end, p.known_from) <= asked.at)
+    return max(ends, default=None) if isinstance(asked.group, WindowedGroup) else None
+
+
+def _status(asked: Asked, version: Version | None, coverage: datetime | None) -> str:
+    group = asked.group
+    if isinstance(group, WindowedGroup) and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
+        return "EXPIRED"
+    if version is None or version.retracted:
+        return "NOT_FOUND"
+    if version.held:
+        return "HELD"
+    if isinstance(group, WindowedGroup):
+        return "PRESENT" if coverage is not None and version.empties_at is not None and version.empties_at > coverage else "EMPTY"
+    if isinstance(group, ObservationGroup) and asked.at - version.event_timestamp > duration(str(group.ttl)):
+        return "EXPIRED"
+    return "PRESENT"
+
+
+def _values(group: FeatureGroup, status: str, version: Version | None) -> dict[str, object]:
+    """What a reader gets; empty windows count and sum to 0."""
+    if version is not None and status == "PRESENT":
+        return dict(version.values)
+    if version is not None and status == "EMPTY" and version.empties_at is not None and version.empties_at <= version.event_timestamp:
+        return dict(version.values)
+    if isinstance(group, WindowedGroup) and status in ("EMPTY", "NOT_FOUND"):
+        features = (feature for feature in group.features if isinstance(feature, Feature))
+        return {column: 0 if f.aggregation in ("count", "count_distinct", "sum") else None for f in features for column in f.columns}
+    return dict.fromkeys(group.outputs)
+
+
+# --------------------------------------------------------------------------------------------------------------- what it rests on
+
+
+def _run(publish: Publish, lake: str) -> Row | None:
+    """The ledger's record of the run that published these values: the lake keeps all of them, the registry the newest of an interval."""
+    path = layout.records_table(lake, "ledger")
+    if not tables.exists(path):
+        return None
+    mine = (ds.field("publish_id") == publish.publish_id) & (ds.field("interval_start") == publish.interval.start)
+    rows = _dataset(path).to_table(filter=mine & (ds.field("group") == publish.group)).to_pylist()
+    return rows[-1] if rows else None
+
+
+def _window(group: FeatureGroup, version: Version) -> Interval:
+    """The events that the row may be made of."""
+    at = version.event_timestamp
+    match group:
+        case WindowedGroup():
+            return Interval(at - group.longest, at)
+        case ObservationGroup():
+            return Interval(at, at + timedelta(microseconds=1))
+        case SnapshotGroup():
+            return ALWAYS
+
+
+def _events(asked: Asked, window: Interval, lake: str) -> list[Row]:
+    """The source's live rows of the entity in the window, newest first."""
+    path = layout.source_table(lake, asked.group.source.name)
+    if not tables.exists(path):
+        return []
+    inside = (ds.field(TIME) >= window.start) & (ds.field(TIME) < window.end)
+    dates = (ds.field(DATE) >= utc_date(window.start)) & (ds.field(DATE) <= utc_date(window.end))
+    rows = _dataset(path).to_table(filter=_is(asked.entity) & ds.field(LIVE) & inside & dates)
+    order = [(TIME, "descending"), (FILE, "descending"), (LINE, "descending")]
+    listed: list[Row] = rows.take(pc.sort_indices(rows, sort_keys=order)).to_pylist()
+    return listed
+
+
+def _event(row: Row, group: FeatureGroup, computed_from: int | None) -> Row:
+    came = row[INGEST]
+    late = came is not None and computed_from is not None and came > computed_from
+    columns = {name: row.get(name) for name in group.source.columns}
+    return columns | {"file": row[FILE], "line": row[LINE], "revision": came, "came_later": late}
+
+
+# ---------------------------------------------------------------------------------------------------------------------- reading
+
+
+def _is(entity: Mapping[str, object]) -> ds.Expression:
+    conditions = [ds.field(key) == value for key, value in entity.items()]
+    condition = conditions[0]
+    for more in conditions[1:]:
+        condition &= more
+    return condition
+
+
+def _dataset(path: str) -> ds.Dataset:
+    return DeltaTable(path).to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(path, fs.LocalFileSystem()))
