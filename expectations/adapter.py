@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ with warnings.catch_warnings():
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import Batch
 
-from expectations.suite import Check, Verdict, gx_expectations
+from expectations.suite import GRAVITY, Check, Judgement, Verdict, gx_expectations
 
 _PLAIN: dict[str, object] = {"result_format": "BOOLEAN_ONLY"}
 _NAMED: dict[str, object] = {"result_format": "COMPLETE", "unexpected_index_column_names": ["interval"]}
@@ -25,31 +25,43 @@ class NotJudged(RuntimeError):
     """A check could not be evaluated, so nothing is known about the intervals: never to be taken for a pass."""
 
 
-def judge(profile: pd.DataFrame, checks: Sequence[Check]) -> dict[str, Verdict]:
-    """The verdict of each interval of a profile: its columns are `interval` (a text), `rows` and the metric of each check.
+def judge(profile: pd.DataFrame, checks: Sequence[Check]) -> Judgement:
+    """The verdict of each interval of a profile: its columns are `interval` (a text), `rows` and, by its id, what each check measured.
 
-    One validation judges all intervals; 300 checks over 90 intervals take about 2 CPU seconds. Raises NotJudged if a count is missing or a
-    check could not be evaluated.
+    One validation judges all intervals; its account is Great Expectations' own result, and that of the failed checks with the intervals
+    named. Raises NotJudged if a count is missing or a check could not be evaluated.
     """
     _refuse_gaps(profile, checks)
     failures: dict[str, set[str]] = {str(interval): set() for interval in profile["interval"]}
-    if len(profile):
-        for check, intervals in _failures(_with_excess(profile, checks), checks):
-            for interval in intervals:
-                failures[interval].add(check.id)
-    return {interval: _verdict(checks, failed) for interval, failed in failures.items()}
+    if not len(profile) or not checks:
+        return Judgement({interval: Verdict() for interval in failures}, {})
+    values = _with_excess(profile, checks)
+    first, results = _validate(values, checks, _PLAIN)
+    failed = [check for check, result in results if not result.success]
+    named: list[tuple[Check, Any]] = []
+    if failed:
+        # Naming intervals costs twice as much, so only failed checks do.
+        second, named = _validate(values, failed, _NAMED)
+    for check, result in named:
+        for interval in _intervals(check, result):
+            failures[interval].add(check.id)
+    account = {"all": first.to_json_dict()} | ({"failed": second.to_json_dict()} if failed else {})
+    return Judgement({interval: _verdict(checks, ids) for interval, ids in failures.items()}, account)
 
 
 def _verdict(checks: Sequence[Check], failed: set[str]) -> Verdict:
-    critical = tuple(check.id for check in checks if check.id in failed and check.severity == "critical")
-    return Verdict(critical, tuple(check.id for check in checks if check.id in failed and check.severity != "critical"))
+    critical, warning, info = (
+        tuple(check.id for check in checks if check.id in failed and check.severity == severity) for severity in GRAVITY
+    )
+    return Verdict(failed=critical, warned=warning, noted=info)
 
 
 def _refuse_gaps(profile: pd.DataFrame, checks: Sequence[Check]) -> None:
     """Great Expectations passes over nulls, so a count that was not measured would look like a pass."""
-    for name in ("interval", "rows", *(check.metric for check in checks)):
+    for name in ("interval", "rows", *(check.id for check in checks)):
         if name not in profile:
             raise NotJudged(f"the profile has no column {name!r}; it has {', '.join(map(str, profile.columns))}")
+    for name in ("interval", "rows", *(check.id for check in checks if check.of_rows)):
         if profile[name].isna().any():
             raise NotJudged(
                 f"the profile's column {name!r} has no value for some interval; measure every interval, with 0 where it is empty"
@@ -57,41 +69,36 @@ def _refuse_gaps(profile: pd.DataFrame, checks: Sequence[Check]) -> None:
 
 
 def _with_excess(profile: pd.DataFrame, checks: Sequence[Check]) -> pd.DataFrame:
-    """The profile with, for each check of a share, by how many rows the bad ones exceed what the share allows: exact, in whole rows."""
+    """What is judged, and, for each check of a share, by how many rows the bad ones exceed what it allows: exact, in whole rows."""
     rows = [int(number) for number in profile["rows"]]
     excess = {}
     for check in checks:
         if check.at_least_share is not None:
             allowed = 1 - Fraction(str(check.at_least_share))
-            excess[check.judged] = [int(bad) - allowed * of // 1 for bad, of in zip(profile[check.metric], rows, strict=True)]
-    return profile.assign(**excess)
+            excess[check.judged] = [int(bad) - allowed * of // 1 for bad, of in zip(profile[check.id], rows, strict=True)]
+    return profile[list(dict.fromkeys(["interval", *(check.id for check in checks)]))].assign(**excess)
 
 
-def _failures(profile: pd.DataFrame, checks: Sequence[Check]) -> Iterator[tuple[Check, list[str]]]:
-    """The checks that failed and the intervals in which they did; naming intervals costs twice as much, so only failed checks do."""
-    failed = [check for check, result in _validate(profile, checks, _PLAIN) if not result.success]
-    for check, result in _validate(profile, failed, _NAMED):
-        intervals = [str(row["interval"]) for row in result.result["unexpected_index_list"]]
-        if not intervals:
-            raise NotJudged(f"the check {check.id} failed, but Great Expectations names no interval")
-        yield check, intervals
+def _intervals(check: Check, result: Any) -> list[str]:
+    intervals = [str(row["interval"]) for row in result.result["unexpected_index_list"]]
+    if not intervals:
+        raise NotJudged(f"the check {check.id} failed, but Great Expectations names no interval")
+    return intervals
 
 
-def _validate(profile: pd.DataFrame, checks: Sequence[Check], result_format: dict[str, object]) -> list[tuple[Check, Any]]:
-    """Each check with Great Expectations' result."""
-    if not checks:
-        return []
+def _validate(profile: pd.DataFrame, checks: Sequence[Check], result_format: dict[str, object]) -> tuple[Any, list[tuple[Check, Any]]]:
+    """Great Expectations' result, and that of each check."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         suite = ExpectationSuite(name="profile", expectations=gx_expectations(checks))
-        results = _batch(profile).validate(suite, result_format=result_format).results
+        whole = _batch(profile).validate(suite, result_format=result_format)
     by_id = {check.id: check for check in checks}
-    judged = [(by_id[result.expectation_config.meta["id"]], result) for result in results]
+    judged = [(by_id[result.expectation_config.meta["id"]], result) for result in whole.results]
     if len(judged) != len(checks):
         raise NotJudged(f"Great Expectations evaluated {len(judged)} of {len(checks)} checks")
     for check, result in judged:
         _refuse_exception(check, result.exception_info)
-    return judged
+    return whole, judged
 
 
 def _batch(profile: pd.DataFrame) -> Batch:

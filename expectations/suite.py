@@ -1,117 +1,197 @@
-"""What a group's definition expects of its rows, as checks: Spark SQL that counts bad rows, and a Great Expectations suite over the counts.
+"""What must hold in every interval of a group, as checks, and the Great Expectations suite that judges them.
 
-Nothing here runs: Spark measures every interval in one aggregate (`measures`), `expectations.adapter` judges the resulting profile.
+Nothing here runs: Spark measures every interval in one aggregate, `expectations.adapter` judges the profile with one row per interval.
+
+Besides what a group's file expects, these follow from its definition. Only what would break readers is critical; amounts are never, so that
+nobody's backfill is kept back by a number that nobody chose.
+
+| check                       | severity | holds if                                                                                     |
+|-----------------------------|----------|----------------------------------------------------------------------------------------------|
+| `<key>:not_null`            | critical | every row has the key                                                                        |
+| `rows:unique`               | critical | no two rows share their keys and event timestamp                                             |
+| `rows:types`                | critical | every column has the type that its definition gives it                                       |
+| `rows:finite`               | critical | no double is NaN or infinite                                                                 |
+| `rows:as_many_as_before`    | warning  | daily groups: between a fifth and five times as many rows as the interval before, if there   |
+|                             |          | are 100 rows in one of the two (hours of one day differ by nature, so shorter cadences are   |
+|                             |          | left alone); not beside a `row_count(change=...)` of the group's own                         |
+| `<column>:some_values`      | warning  | of 100 rows or more, one has a value: columns that are shown as they were observed, and      |
+|                             |          | mean, min, max, first and last over the group's longest window, unless under a `where`       |
+| `rows:recent`               | info     | windowed groups: some row rests on an event of the interval itself (it may be a holiday)     |
 """
 
-import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from types import MappingProxyType
 
+from expectations import conditions
+from expectations.conditions import Rewrite
+from feature_definitions import expressions
+from feature_definitions.features import reach
+from feature_definitions.intervals import DAY, MICROSECOND
 from feature_definitions.model import DefinitionError, Expectation, FeatureGroup, Severity, WindowedGroup
 
-Rewrite = Callable[[str], str]
+ENOUGH_ROWS = 100
+"""From how many rows on an amount that nobody chose a bound for says something."""
+AS_MANY = (1 / 5 - 1, 5 - 1)
+"""By what share the number of rows may change from one day to the next before somebody is told."""
 
-_MOST_DIGITS = 38
-_GRAVITY = ("critical", "warning", "info")
+GRAVITY = ("critical", "warning", "info")
+"""The severities, the gravest first."""
+_SEEN_WHOLE = ("mean", "min", "max", "first", "last")
+"""Aggregations that give a value wherever one of the window's events has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that must hold in every interval.
 
-    `id` is how a failure is reported, `column` the output column or key that it is about (None: the row). `violation` is Spark SQL that is
-    true for a bad row (a null passes), `metric` the profile's column that counts an interval's bad rows. `at_least_share` is how large a
-    share of the rows must be good (None: all). `unique` names the columns that no two rows share, where that is what is checked.
+    `id` is how a failure is reported, and the profile's column that holds what was measured; `column` is the output column or key that it
+    is about (None: the rows). A check of rows counts the bad ones: `violation` is Spark SQL that is true for a bad row (a null passes),
+    `screen` an aggregate that tells at less cost whether there is one, `unique` the columns that no two rows share, `at_least_share` how
+    many of the rows must be good (None: all), and `holdable` says that the rest may be published without the bad rows. Any other check
+    has a `measure`, an aggregate whose value lies in `[least, most]` (of a check of rows: a cheaper one that counts the bad ones); with
+    `change` it is the share by which the number of rows differs from the interval before. A value that is null, or of fewer than
+    `from_rows` rows, is not judged.
     """
 
     id: str
     column: str | None
     severity: Severity
-    violation: str
-    metric: str
-    at_least_share: float | None = None
+    violation: str = ""
+    screen: str | None = None
     unique: tuple[str, ...] = ()
+    at_least_share: float | None = None
+    holdable: bool = False
+    measure: str = ""
+    least: float | None = None
+    most: float | None = None
+    change: bool = False
+    from_rows: int = 0
 
     @property
-    def measure(self) -> str:
-        """The Spark SQL aggregate that counts an interval's bad rows."""
-        return f"count(*) - count(DISTINCT {_struct(self.unique)})" if self.unique else f"count_if({self.violation})"
+    def of_rows(self) -> bool:
+        """Whether the check tells bad rows from good ones; else it is about the interval as a whole."""
+        return bool(self.violation)
+
+    @property
+    def count(self) -> str:
+        """The Spark SQL aggregate that counts an interval's bad rows, or gives the value that is judged; empty if none can."""
+        if self.unique or self.change:
+            return ""
+        return self.measure or f"count_if({self.violation})"
 
     @property
     def judged(self) -> str:
-        """The profile's column that must not be above zero: the count of bad rows, or by how many it exceeds what the share allows."""
-        return self.metric if self.at_least_share is None else f"{self.metric}_excess"
+        """The profile's column that is judged: what was measured, or by how many the bad rows exceed what the share allows."""
+        return self.id if self.at_least_share is None else f"{self.id} in excess"
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Between what the judged column must lie, both ends included."""
+        return (None, 0) if self.of_rows else (self.least, self.most)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate said of one interval: the ids of the critical checks that failed, and of the others, in the order of the checks."""
+    """What the gate said of one interval: ids of the checks that did not hold, in the order of the checks.
+
+    `failed` and `held` are critical ones: `failed` keeps the interval from its readers, `held` only the rows that did not hold. `warned`
+    are those to be told of, `noted` those that are only recorded.
+    """
 
     failed: tuple[str, ...] = ()
     warned: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    noted: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether no critical check failed, so that the interval may be published."""
+        """Whether the interval may be published, without the rows that are held."""
         return not self.failed
 
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Every check that did not hold, the gravest first."""
+        return (*self.failed, *self.held, *self.warned, *self.noted)
 
-def checks(group: FeatureGroup, *, rewrite: Rewrite) -> tuple[Check, ...]:
-    """All checks of a group: the default ones (each key has a value, rows are unique), then those of its features and its own.
 
-    `rewrite` turns the SQL of an `expression` into what Spark is to compute (`feature_definitions.expressions.spark_sql`).
+class Judgement(dict[str, Verdict]):
+    """The verdict of each interval by its text, with the judge's own account of it, which is JSON."""
+
+    def __init__(self, verdicts: Mapping[str, Verdict], account: Mapping[str, object]) -> None:
+        """Verdicts, and how they came about."""
+        super().__init__(verdicts)
+        self.account = account
+
+
+# ---------------------------------------------------------------------------------------------------- from a definition to checks
+
+
+def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None, rewrite: Rewrite = expressions.spark_sql) -> tuple[Check, ...]:
+    """All checks of a group: those that follow from its definition (see above), then those of its features and its own.
+
+    `types` are the types of its output columns, if they are known already.
     """
-    made = {check.id: check for check in _defaults(group)}
-    for subject, column, expectation in _expected(group):
-        check = _check(f"{subject}:{expectation}", column=column, expectation=expectation, rewrite=rewrite)
-        if check.id not in made or _GRAVITY.index(check.severity) < _GRAVITY.index(made[check.id].severity):
+    stated = [_stated(*each, subject(group, each[1] or ""), rewrite) for each in _expected(group)]
+    derived = _derived(group, expressions.output_types(group) if types is None else types)
+    made: dict[str, Check] = {check.id: check for check in derived if not _said_better(check, stated)}
+    for check in stated:
+        if check.id not in made or GRAVITY.index(check.severity) < GRAVITY.index(made[check.id].severity):
             made[check.id] = check
-    return tuple(replace(check, metric=f"check_{number}") for number, check in enumerate(made.values()))
+    return tuple(made.values())
 
 
-def measures(checks: Sequence[Check]) -> list[tuple[str, str]]:
-    """Name and Spark SQL of each check's aggregate, for one `groupBy(interval)`: how many bad rows an interval has."""
-    return [(check.metric, check.measure) for check in checks]
+def subject(group: FeatureGroup, column: str) -> str:
+    """The Spark SQL of the value that readers see in a column: of one that holds the time of the last event, the seconds since then."""
+    if column in group.ages:
+        return f"((unix_micros(event_timestamp) - unix_micros({conditions.name(column)})) / 1e6D)"
+    return conditions.name(column)
 
 
-def suite(group: FeatureGroup, checks: Sequence[Check]) -> dict[str, object]:
-    """The Great Expectations suite of a group as JSON: one expectation per check on the profile, which has one row per interval."""
-    return {"name": group.name, "expectations": gx_expectations(checks), "meta": {"rows": "one per interval"}}
+def _said_better(derived: Check, stated: Sequence[Check]) -> bool:
+    """Whether the group's file says of the same thing what is expected of it."""
+    if derived.change:
+        return any(check.change for check in stated)
+    return derived.id.endswith(":some_values") and any(
+        c.column == derived.column and c.id.startswith(f"{c.column}:not_null") for c in stated
+    )
 
 
-def gx_expectations(checks: Sequence[Check]) -> list[dict[str, object]]:
-    """Great Expectations' configuration of each check, in order; its `meta` holds the check's id and what a bad row is."""
-    return [
-        {
-            "type": "expect_column_values_to_be_between",
-            "kwargs": {"column": check.judged, "max_value": 0},
-            "severity": check.severity,
-            "meta": {"id": check.id, "column": check.column, "bad_row": check.violation, "at_least_share": check.at_least_share},
-        }
-        for check in checks
-    ]
-
-
-def bad_row_sql(checks: Sequence[Check], failed: Collection[str]) -> tuple[str, str]:
-    """A Spark SQL condition that every bad row of the failed checks meets, and the array of the ids that a row failed.
-
-    Only a row whose array is not empty is bad: rows that are not unique are found by comparing rows, which a condition can not do, so
-    with that check among `failed` the condition lets every row through.
-    """
-    judged = [check for check in checks if check.id in failed]
-    conditions = ["true" if check.unique else f"({check.violation})" for check in judged]
-    reasons = [f"if({check.violation}, {_text(check.id)}, null)" for check in judged]
-    return " OR ".join(conditions) or "false", f"array_compact(array({', '.join(reasons)}))"
-
-
-def _defaults(group: FeatureGroup) -> list[Check]:
+def _derived(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[Check]:
     keys = tuple(group.entity.keys)
-    rows = (*keys, "event_timestamp")
-    return [
-        *(Check(f"{key}:not_null", key, "critical", f"{_name(key)} IS NULL", "") for key in keys),
-        Check("rows:unique", None, "critical", f"count(*) OVER (PARTITION BY {_names(rows)}) > 1", "", unique=rows),
-    ]
+    for key in keys:
+        yield Check(f"{key}:not_null", key, "critical", f"{conditions.name(key)} IS NULL")
+    yield _unique("rows:unique", None, (*keys, "event_timestamp"), "critical")
+    spelt = [f"typeof({conditions.name(c)}) <> '{types[c].replace('int64', 'bigint')}'" for c in group.outputs]
+    yield Check("rows:types", None, "critical", " OR ".join(spelt))
+    if doubles := [c for c in group.outputs if types[c] == "double"]:
+        infinite, some = conditions.not_finite(doubles), conditions.some_not_finite(doubles)
+        yield Check("rows:finite", None, "critical", infinite, some, holdable=True)
+    if group.cadence == DAY:
+        least, most = AS_MANY
+        yield Check("rows:as_many_as_before", None, "warning", least=least, most=most, change=True, from_rows=ENOUGH_ROWS)
+    for column in _always_seen(group):
+        measure = f"count({conditions.name(column)})"
+        yield Check(f"{column}:some_values", column, "warning", measure=measure, least=1, from_rows=ENOUGH_ROWS)
+    if isinstance(group, WindowedGroup) and not group.lifetime:
+        yield Check("rows:recent", None, "info", measure=_hours_since_events(group), most=0)
+
+
+def _always_seen(group: FeatureGroup) -> Iterator[str]:
+    """The columns that have a value in some row unless their source has none at all."""
+    if not isinstance(group, WindowedGroup):
+        yield from group.outputs
+        return
+    for feature in group.aggregated:
+        if feature.where is None and feature.aggregation in _SEEN_WHOLE:
+            yield from (c for window, c in zip(feature.windows, feature.columns, strict=True) if reach(window) == group.longest)
+
+
+def _hours_since_events(group: WindowedGroup) -> str:
+    """How many hours before the end of the interval the newest tile with events ended: rows become empty a longest window after that."""
+    longest = group.longest // MICROSECOND
+    return f"({longest} - max(unix_micros(empties_at) - unix_micros(event_timestamp))) / 3.6e9D"
 
 
 def _expected(group: FeatureGroup) -> Iterator[tuple[str, str | None, Expectation]]:
@@ -123,77 +203,111 @@ def _expected(group: FeatureGroup) -> Iterator[tuple[str, str | None, Expectatio
             else:
                 yield from ((column, column, expectation) for column in feature.columns)
     for expectation in group.expect:
-        if expectation.kind != "expression":
+        if expectation.kind not in ("expression", "row_count"):
             raise DefinitionError(
                 f"group {group.name} expects {expectation}, which needs a column; write it beside a feature, or an expression"
             )
-        yield "rows", None, expectation
+        yield from (("rows", None, each) for each in _parts(expectation))
 
 
-def _check(name: str, *, column: str | None, expectation: Expectation, rewrite: Rewrite) -> Check:
-    share = expectation.arguments[0] if expectation.kind == "not_null" else 1
-    violation = _violation(expectation, _name(column or ""), rewrite)
-    return Check(name, column, expectation.severity, violation, "", at_least_share=None if share == 1 else float(str(share)))
+def _parts(expectation: Expectation) -> Iterator[Expectation]:
+    """What an expectation of the number of rows says of one interval, and what of its change, apart: each is a check."""
+    if expectation.kind != "row_count":
+        yield expectation
+        return
+    least, most, change = expectation.arguments
+    if (least, most) != (None, None):
+        yield replace(expectation, arguments=(least, most, None))
+    if change is not None:
+        yield replace(expectation, arguments=(None, None, change))
 
 
-def _violation(expectation: Expectation, column: str, rewrite: Rewrite) -> str:
+def _stated(about: str, column: str | None, expectation: Expectation, of: str, rewrite: Rewrite) -> Check:
+    identity, severity = f"{about}:{expectation}", expectation.severity
     match expectation.kind, expectation.arguments:
-        case "at_least", (least,):
-            # Spark takes NaN for greater than every number; it is none.
-            return f"{column} < {_literal(least)} OR isnan({column})"
-        case "at_most", (most,):
-            return f"{column} > {_literal(most)}"
-        case "between", (least, most):
-            return f"{column} < {_literal(least)} OR {column} > {_literal(most)}"
-        case "one_of", values:
-            return f"{column} NOT IN ({_literals(expectation, values)})"
-        case "not_null", _:
-            return f"{column} IS NULL"
-        case "expression", (sql,):
-            return f"NOT ({rewrite(str(sql))})"
-    raise DefinitionError(f"{expectation} is no expectation that can be measured")
+        case "row_count", (least, most, None):
+            return Check(identity, None, severity, measure="count(*)", least=_number(least), most=_number(most))
+        case "row_count", (_, _, change):
+            share = float(str(change))
+            return Check(identity, None, severity, least=-share, most=share, change=True)
+        case "mean_between", (least, most):
+            return Check(identity, column, severity, measure=f"avg(CAST({of} AS DOUBLE))", least=_number(least), most=_number(most))
+        case "quantile_between", (q, least, most):
+            measure = f"percentile_approx(CAST({of} AS DOUBLE), {q!r}D)"
+            return Check(identity, column, severity, measure=measure, least=_number(least), most=_number(most))
+        case "unique", _:
+            return _unique(identity, column, (column or "",), severity)
+        case "not_null", (share,):
+            partial = None if share == 1 else float(str(share))
+            missing = Check(identity, column, severity, f"{of} IS NULL", measure=f"count(*) - count({of})")
+            return replace(missing, at_least_share=partial, holdable=partial is None)
+    violation, screen = conditions.violation(expectation, of, rewrite), conditions.screen(expectation, of)
+    return Check(identity, column, severity, violation, screen, holdable=True)
 
 
-def _literals(expectation: Expectation, values: tuple[object, ...]) -> str:
-    """Values of one kind: Spark would turn a text into a number, or fail to, to compare it with one."""
-    if len({isinstance(value, str) for value in values}) > 1 or len({isinstance(value, bool) for value in values}) > 1:
-        raise DefinitionError(f"{expectation} mixes texts, numbers or truth values; a column holds one kind")
-    return ", ".join(_literal(value) for value in values)
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
-def _literal(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            return _text(value)
-        case int():
-            return _number(Decimal(value))
-        case float() if math.isfinite(value):
-            return _number(Decimal(str(float(value))))
-    return f"double({_text(str(value))})"
+def _unique(identity: str, column: str | None, columns: tuple[str, ...], severity: Severity) -> Check:
+    """Rows of one interval that share the columns' values; of one column alone nulls may be shared."""
+    shared = f"count(*) OVER (PARTITION BY interval_start, {conditions.names(columns)}) > 1"
+    violation = shared if column is None else f"{conditions.name(column)} IS NOT NULL AND {shared}"
+    return Check(identity, column, severity, violation, unique=columns)
 
 
-def _number(value: Decimal) -> str:
-    """An exact decimal where Spark has one, so that whole numbers and decimals are compared as they are; else a double."""
-    digits = format(value, "f")
-    return digits if len(digits) <= _MOST_DIGITS else f"{float(value)!r}D"
+# --------------------------------------------------------------------------------------------------------- for Great Expectations
 
 
-def _text(value: str) -> str:
-    """A Spark SQL string: quotes and backslashes escaped, and the dollar sign, which Spark replaces variables by."""
-    for sign, escaped in (("\\", "\\\\"), ("'", "\\'"), ("$", "\\u0024")):
-        value = value.replace(sign, escaped)
-    return f"'{value}'"
+def as_json(group: FeatureGroup) -> str:
+    """The group's suite as a person reviews it and Great Expectations reads it: the same definition gives the same text."""
+    return json.dumps(suite(group, checks(group)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _name(column: str) -> str:
-    return f"`{column}`"
+def suite(group: FeatureGroup, checks: Sequence[Check]) -> dict[str, object]:
+    """The Great Expectations suite of a group: one expectation per check on the profile, which has one row per interval."""
+    return {"name": group.name, "expectations": gx_expectations(checks), "meta": {"rows": "one per interval"}}
 
 
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(_name(column) for column in columns)
+def gx_expectations(checks: Sequence[Check]) -> list[dict[str, object]]:
+    """Great Expectations' configuration of each check, in order; its `meta` holds the check's id and what is measured."""
+    return [
+        {
+            "type": "expect_column_values_to_be_between",
+            "kwargs": {"column": check.judged} | _bounds(check),
+            "severity": check.severity,
+            "meta": {"id": check.id, "column": check.column} | _measured(check),
+        }
+        for check in checks
+    ]
 
 
-def _struct(columns: Iterable[str]) -> str:
-    return f"struct({_names(columns)})"
+def _bounds(check: Check) -> dict[str, object]:
+    return {name: bound for name, bound in zip(("min_value", "max_value"), check.bounds, strict=True) if bound is not None}
+
+
+def _measured(check: Check) -> dict[str, object]:
+    if check.of_rows:
+        return {"bad_row": check.violation} | ({} if check.at_least_share is None else {"at_least_share": check.at_least_share})
+    said = {"measure": "change of the number of rows" if check.change else check.measure}
+    return said | ({"from_rows": check.from_rows} if check.from_rows else {})
+
+
+# ------------------------------------------------------------------------------------------------------------------- the bad rows
+
+
+def bad_row_sql(checks: Sequence[Check], *, only: Mapping[str, str] = MappingProxyType({})) -> tuple[str, str]:
+    """A Spark SQL condition that every bad row of the checks meets, and the array of the ids of those that a row breaks.
+
+    Only a row whose array is not empty is bad: rows that are not unique are found by comparing rows, which a condition can not do, so
+    with such a check the condition lets every row through. `only` says of a check, by its id, where it counts.
+    """
+    where = {check.id: f"({only[check.id]}) AND ({check.violation})" if check.id in only else f"({check.violation})" for check in checks}
+    found = ["true" if check.unique else where[check.id] for check in checks]
+    reasons = [f"if({where[check.id]}, {conditions.text(check.id)}, null)" for check in checks]
+    return " OR ".join(found) or "false", f"array_compact(array({', '.join(reasons)}))"
+
+
+def held_row_sql(checks: Sequence[Check]) -> str:
+    """A Spark SQL condition that is true for a row which breaks a critical check, where the rest may be published without it."""
+    return " OR ".join(f"coalesce({c.violation}, false)" for c in checks if c.holdable and c.severity == "critical") or "false"

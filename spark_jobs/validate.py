@@ -1,56 +1,147 @@
 """Judges staged rows: Spark measures every interval in one pass, Great Expectations judges the measures, bad rows are put aside."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from expectations import suite
-from expectations.suite import Check, Verdict
-from feature_definitions import expressions, layout
-from feature_definitions.intervals import Interval, iso, merge, micros
-from feature_definitions.model import FeatureGroup
+from expectations import profile as profiles
+from expectations import report, suite
+from expectations.profile import Origin
+from expectations.suite import Check, Judgement, Verdict
+from feature_definitions import layout
+from feature_definitions.intervals import Interval, iso, micros
 from spark_jobs import tables
 from spark_jobs.publish import Offline, Run
 from spark_jobs.windows import START
 
 Judge = Callable[[pd.DataFrame, Sequence[Check]], Mapping[str, Verdict]]
 
+_EXAMPLES, _SOUGHT_IN = 5, 10_000
+"""How many bad rows a report shows of each check, and among how many bad rows they are sought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate says of a run: the verdict and the number of rows of each interval, and the rows as they may be published.
+
+    `staged` has the column `held`; a row that is held has no values.
+    """
+
+    verdicts: Mapping[Interval, Verdict]
+    rows: Mapping[Interval, int]
+    staged: DataFrame
+
+
+def validate(job: Run, staged: DataFrame, *, offline: Offline, judge: Judge) -> Judged:
+    """Judge each interval that is due, put bad rows into quarantine, and keep what was measured, what came of it, and a report."""
+    checks = _checks(job)
+    measured = profile(job, staged)
+    said = judge(measured, checks)
+    decided = profiles.with_held(said, measured, checks, hold_below=job.group.hold_below)
+    verdicts = {interval: decided[iso(interval.start)] for interval in _due(job)}
+    origin = Origin(job.group.name, job.work.generation, job.publish_id, _due(job), offline.clock())
+    quarantine(job, staged, {interval: v for interval, v in verdicts.items() if v.failed or v.held}, offline)
+    _keep(job, measured, decided, origin, offline.lake)
+    account = said.account if isinstance(said, Judgement) else {}
+    _report(job, report.Facts(job.group, origin, checks, measured, decided, _examples(job, staged, verdicts)), account, offline.lake)
+    return Judged(verdicts, dict(zip(_due(job), map(int, measured["rows"]), strict=True)), marked(job, staged, verdicts))
+
+
+def judged(job: Run, measured: pd.DataFrame, judge: Judge) -> dict[Interval, Verdict]:
+    """The verdict of each interval that is due."""
+    verdicts = judge(measured, _checks(job))
+    return {interval: verdicts[iso(interval.start)] for interval in _due(job)}
+
+
+def _due(job: Run) -> tuple[Interval, ...]:
+    return tuple(sorted(status.interval for status in job.work.due))
+
+
+def _checks(job: Run) -> tuple[Check, ...]:
+    return suite.checks(job.group, types=job.meaning.types)
+
+
+# -------------------------------------------------------------------------------------------------------------------- measuring
+
 
 def profile(job: Run, staged: DataFrame) -> pd.DataFrame:
-    """One row per interval that is due: `interval`, `rows`, and each check's number of bad rows; zeros for an interval without rows."""
-    measures = suite.measures(_checks(job.group))
-    names = ["rows", *(name for name, _ in measures)]
-    columns = [F.count(F.lit(1)).alias("rows"), *(F.expr(sql).alias(name) for name, sql in measures)]
-    found = {row["interval"]: row for row in staged.groupBy(F.unix_micros(START).alias("interval")).agg(*columns).collect()}
-    listed = []
-    for status in job.work.due:
-        row = found.get(micros(status.interval.start))
-        listed.append({"interval": iso(status.interval.start), **{name: int(row[name]) if row is not None else 0 for name in names}})
-    return pd.DataFrame(listed, columns=["interval", *names])
+    """One row per interval that is due: how many rows it has, what each check measured, and the statistics of each column.
+
+    One aggregate over the staged rows; another for each thing that must be unique; and one more where some row is bad, to count these.
+    """
+    checks, types = _checks(job), profiles.described(job.group, job.meaning.types)
+    wanted = [("rows", "count(*)"), *profiles.counted(checks), *profiles.statistics(job.group, job.meaning.types)]
+    found = _measured(staged, dict(wanted))
+    for check in checks:
+        if check.unique:
+            _add(found, _shared(staged, check))
+    some = {name for values in found.values() for name, value in values.items() if value}
+    closer = {check.id: check.count for check in checks if check.screen is not None and check.id in some}
+    if job.group.hold_below and any(check.id in some and check.holdable for check in checks):
+        closer["bad_rows"] = f"count_if({suite.held_row_sql(checks)})"
+    if closer:
+        _add(found, _measured(staged, closer))
+    due = _due(job)
+    framed = profiles.framed(due, {interval: found.get(micros(interval.start), {}) for interval in due}, checks, types)
+    return profiles.with_changes(framed, checks, due, every=job.group.cadence, before=_before(job, checks))
 
 
-def judged(job: Run, profile: pd.DataFrame, judge: Judge) -> dict[Interval, Verdict]:
-    """The verdict of each interval that is due."""
-    verdicts = judge(profile, _checks(job.group))
-    return {s.interval: verdicts[iso(s.interval.start)] for s in job.work.due}
+def _measured(staged: DataFrame, aggregates: Mapping[str, str]) -> dict[int, dict[str, object]]:
+    """Each interval's aggregates by name. All go to Spark as one expression: a call for each of a thousand would cost a second."""
+    one = F.expr(f"struct({', '.join(f'{sql} AS m{number}' for number, sql in enumerate(aggregates.values()))})")
+    rows = staged.groupBy(F.unix_micros(START).alias("interval")).agg(one.alias("found")).collect()
+    return {row["interval"]: dict(zip(aggregates, row["found"], strict=True)) for row in rows}
 
 
-def _checks(group: FeatureGroup) -> tuple[Check, ...]:
-    return suite.checks(group, rewrite=expressions.spark_sql)
+def _shared(staged: DataFrame, check: Check) -> dict[int, dict[str, object]]:
+    """How many rows of each interval have the values of another one. Counted apart: as an aggregate it would part all others by value."""
+    columns = [F.col(f"`{column}`") for column in check.unique]
+    told = staged if check.column is None else staged.where(columns[0].isNotNull())
+    counted = told.groupBy(F.unix_micros(START).alias("interval"), *columns).agg((F.count(F.lit(1)) - 1).alias("_more"))
+    return {row["interval"]: {check.id: row["more"]} for row in counted.groupBy("interval").agg(F.sum("_more").alias("more")).collect()}
 
 
-def quarantine(job: Run, staged: DataFrame, rejected: Mapping[Interval, Verdict], offline: Offline) -> None:
-    """Keep the bad rows of rejected intervals, each with the checks that it failed."""
-    if not rejected:
+def _add(found: Mapping[int, dict[str, object]], more: Mapping[int, Mapping[str, object]]) -> None:
+    for interval, values in more.items():
+        found[interval].update(values)
+
+
+def _before(job: Run, checks: Iterable[Check]) -> dict[str, dict[datetime, int]]:
+    """For each check of a change the rows of the intervals, computed before this run, in which it held."""
+    due = set(_due(job))
+    earlier = {interval: entry for interval, entry in job.before.items() if interval not in due}
+    return {
+        check.id: {interval.start: entry.rows for interval, entry in earlier.items() if check.id not in (*entry.failed, *entry.warned)}
+        for check in checks
+        if check.change
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------- bad rows
+
+
+def marked(job: Run, staged: DataFrame, verdicts: Mapping[Interval, Verdict]) -> DataFrame:
+    """The staged rows with the column `held`, true for the bad rows of intervals that are published without them; these have no values."""
+    intervals = [interval for interval, verdict in verdicts.items() if verdict.held]
+    if not intervals:
+        return staged.withColumn("held", F.lit(False))
+    held = F.expr(f"{_in(intervals)} AND ({suite.held_row_sql(_checks(job))})")
+    outputs = {column: F.when(~F.col("held"), F.col(f"`{column}`")) for column in job.group.outputs}
+    return staged.withColumn("held", held).withColumns(outputs)
+
+
+def quarantine(job: Run, staged: DataFrame, refused: Mapping[Interval, Verdict], offline: Offline) -> None:
+    """Keep the bad rows of intervals that are rejected or published without them, each with the checks that it failed."""
+    bad = _bad_rows(job, staged, {interval: (*verdict.failed, *verdict.held) for interval, verdict in refused.items()})
+    if bad is None:
         return
-    by_failed: dict[tuple[str, ...], list[Interval]] = {}
-    for interval, verdict in rejected.items():
-        by_failed.setdefault(verdict.failed, []).append(interval)
-    bad = [_bad_rows(job.group, staged, failed, intervals) for failed, intervals in by_failed.items()]
-    frame = reduce(DataFrame.union, bad).select(
+    frame = bad.select(
         *[f"`{key}`" for key in job.group.entity.keys],
         "event_timestamp",
         *[f"`{column}`" for column in job.group.outputs],
@@ -62,8 +153,71 @@ def quarantine(job: Run, staged: DataFrame, rejected: Mapping[Interval, Verdict]
     tables.append(frame, layout.quarantine_table(offline.lake, job.group.name), commit_id=job.publish_id)
 
 
-def _bad_rows(group: FeatureGroup, staged: DataFrame, failed: Sequence[str], intervals: Sequence[Interval]) -> DataFrame:
-    """The rows of these intervals that failed one of the checks, with the checks that each failed."""
-    condition, reasons = suite.bad_row_sql(_checks(group), failed)
-    mine = staged.where(F.expr(tables.within(START, merge(intervals), after_start=False)))
+def _bad_rows(job: Run, staged: DataFrame, broken: Mapping[Interval, Sequence[str]]) -> DataFrame | None:
+    """The rows that failed one of the checks which their interval did not pass, with the ids of these; None if no row can be to blame.
+
+    A check of a share says nothing against the bad rows of an interval that has few enough of them, any other has none there.
+    """
+    by_check: dict[str, list[Interval]] = {}
+    for interval, ids in broken.items():
+        for check_id in ids:
+            by_check.setdefault(check_id, []).append(interval)
+    checks = [check for check in _checks(job) if check.id in by_check and check.of_rows]
+    if not checks:
+        return None
+    only = {check.id: _in(by_check[check.id]) for check in checks if check.at_least_share is not None}
+    condition, reasons = suite.bad_row_sql(checks, only=only)
+    mine = staged.where(_in(sorted({interval for check in checks for interval in by_check[check.id]})))
     return mine.where(F.expr(condition)).withColumn("_failed", F.expr(reasons)).where(F.size("_failed") > 0)
+
+
+def _in(intervals: Iterable[Interval]) -> str:
+    return f"`{START}` IN ({', '.join(tables.timestamp(interval.start) for interval in intervals)})"
+
+
+# ----------------------------------------------------------------------------------------------------------------------- records
+
+
+def _keep(job: Run, measured: pd.DataFrame, verdicts: Mapping[str, Verdict], origin: Origin, lake: str) -> None:
+    """Put the profile and the results beside the lake's other records: like those they count only if their publish did."""
+    described = tuple(profiles.described(job.group, job.meaning.types))
+    kept = profiles.checks_table(measured, _checks(job), verdicts, origin)
+    tables.append_records(layout.records_table(lake, "profiles"), profiles.profiles_table(measured, described, origin))
+    tables.append_records(layout.records_table(lake, "checks"), kept)
+
+
+def _examples(job: Run, staged: DataFrame, verdicts: Mapping[Interval, Verdict]) -> dict[str, list[dict[str, object]]]:
+    """A few bad rows of each check that did not hold."""
+    bad = _bad_rows(job, staged, {interval: verdict.broken for interval, verdict in verdicts.items()})
+    if bad is None:
+        return {}
+    shown = ["_check", *job.group.entity.keys, "event_timestamp", *job.group.outputs]
+    each = bad.limit(_SOUGHT_IN).withColumn("_check", F.explode("_failed"))
+    rank = F.row_number().over(Window.partitionBy("_check").orderBy("event_timestamp", *[f"`{key}`" for key in job.group.entity.keys]))
+    found: dict[str, list[dict[str, object]]] = {}
+    for row in each.withColumn("_rank", rank).where(F.col("_rank") <= _EXAMPLES).select(*[f"`{name}`" for name in shown]).collect():
+        values = row.asDict()
+        found.setdefault(values.pop("_check"), []).append(values)
+    return found
+
+
+def _report(job: Run, facts: report.Facts, account: Mapping[str, object], lake: str) -> None:
+    """Write the report of this run, and Great Expectations' own account beside it.
+
+    The newest is always there; those of runs in which something did not hold are kept, and the group's suite as it is.
+    """
+    broken = any(verdict.failed or verdict.held or verdict.warned for verdict in facts.verdicts.values())
+    texts = {"html": report.page(facts), "json": json.dumps(account, indent=1, sort_keys=True)}
+    for name in ("newest", *((job.publish_id,) if broken else ())):
+        for kind, text in texts.items():
+            _write(lake, job.group.name, f"{name}.{kind}", text)
+    _write(lake, job.group.name, "suite.json", suite.as_json(job.group))
+
+
+def _write(lake: str, group: str, name: str, text: str) -> None:
+    """Write a file whole: who reads it at the same time sees the one before, or this one."""
+    path = Path(lake, "reports", group, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from expectations.suite import bad_row_sql, checks, measures
+from expectations.profile import counted
+from expectations.suite import Check, bad_row_sql, checks
 from feature_definitions import (
     Entity,
     Expectation,
@@ -76,25 +77,39 @@ def frame(spark: SparkSession, kind: str, values: list[object]) -> DataFrame:
 def test_bad_rows_are_counted_and_good_ones_and_nulls_are_not(
     spark: SparkSession, expectation: Expectation, kind: str, good: list[object], bad: list[object]
 ) -> None:
-    made = checks(group(expectation), rewrite=str)
+    check = next(check for check in checks(group(expectation)) if check.id == f"x_1d:{expectation}" or check.id.startswith("x:"))
     rows = frame(spark, kind, [*good, *bad])
-    (counted,) = rows.selectExpr(*[f"{sql} AS {name}" for name, sql in measures(made)]).collect()
-    assert counted.asDict() == {"check_0": 0, "check_1": 0, "check_2": len(bad)}
-    condition, reasons = bad_row_sql(made, [made[-1].id])
-    found = rows.where(condition).selectExpr("customer_id", f"{reasons} AS failed").collect()
-    assert [tuple(row) for row in found] == [(number, [made[-1].id]) for number in range(len(good), len(good) + len(bad))]
+    ((_, screened),) = counted([check])
+    (found,) = rows.selectExpr(f"{check.count} AS bad", f"{screened} AS some").collect()
+    assert (found.bad, bool(found.some)) == (len(bad), bool(bad))
+    condition, reasons = bad_row_sql([check])
+    named = rows.where(condition).selectExpr("customer_id", f"{reasons} AS failed").collect()
+    assert [tuple(row) for row in named] == [(number, [check.id]) for number in range(len(good), len(good) + len(bad))]
 
 
-def test_rows_that_share_a_key_and_a_time_are_counted_and_found(spark: SparkSession) -> None:
-    made = checks(group(at_most(5)), rewrite=str)
+def test_good_rows_alone_need_no_count(spark: SparkSession) -> None:
+    some = [at_least(0.1), at_most(0.3), between(0, 1), one_of(0.2)]
+    screens = [sql for check in checks(group(*some)) if check.column == "x_1d" and check.of_rows for _, sql in counted([check])]
+    (found,) = frame(spark, "double", [0.2, None]).selectExpr(*screens).collect()
+    assert tuple(found) == (0, 0, 0, 0)
+
+
+def test_rows_that_share_a_key_and_a_time_are_found(spark: SparkSession) -> None:
+    made = {check.id: check for check in checks(group(at_most(5)))}
+    failed: list[Check] = [made[name] for name in ("customer_id:not_null", "rows:unique", "x_1d:at_most(5)")]
     keys, times, values = [1, 1, 1, 2, None], [0, 0, 1, 0, 0], [1.0, 9.0, 1.0, 1.0, 1.0]
-    rows = spark.createDataFrame(pa.table({"customer_id": keys, "event_timestamp": times, "x_1d": values}))
-    (counted,) = rows.selectExpr(*[f"{sql} AS {name}" for name, sql in measures(made)]).collect()
-    assert tuple(counted) == (1, 1, 1)
-    condition, reasons = bad_row_sql(made, [check.id for check in made])
+    rows = spark.createDataFrame(pa.table({"customer_id": keys, "event_timestamp": times, "interval_start": [0] * 5, "x_1d": values}))
+    condition, reasons = bad_row_sql(failed)
     found = rows.where(condition).selectExpr("*", f"{reasons} AS failed").where("size(failed) > 0").collect()
     assert {(row.customer_id, row.x_1d): row.failed for row in found} == {
         (1, 1.0): ["rows:unique"],
         (1, 9.0): ["rows:unique", "x_1d:at_most(5)"],
         (None, 1.0): ["customer_id:not_null"],
     }
+
+
+def test_what_is_not_finite_is_found_in_any_column(spark: SparkSession) -> None:
+    finite = next(check for check in checks(group()) if check.id == "rows:finite")
+    for values, bad in (([1.0, None], 0), ([NAN, 1.0], 1), ([INFINITY, -INFINITY, 0.0], 2)):
+        (found,) = frame(spark, "double", list(values)).selectExpr(finite.count, f"coalesce({finite.screen}, false)").collect()
+        assert tuple(found) == (bad, bad > 0)

@@ -1,0 +1,235 @@
+"""What is measured of each interval: statistics of its columns, and the values that the checks judge; and the tables that keep both.
+
+A profile is a pandas frame with one row per interval, oldest first: `interval` (a text), `rows`, `bad_rows` (those that may be held), a
+column per check by its id, and one per statistic, `<column>.<statistic>`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+import pandas as pd
+import pyarrow as pa
+
+from expectations.suite import Check, Verdict, subject
+from feature_definitions.intervals import Interval, iso
+from feature_definitions.kinds import is_number
+from feature_definitions.model import FeatureGroup
+
+QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+MOMENTS = ("min", "max", "mean", "stddev")
+LOOK_BACK = 7
+"""How many intervals back the number of rows is looked up that an interval's is compared with."""
+
+Measured = Mapping[str, object]
+"""What one Spark aggregate found in an interval, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a profile is of: the group, its generation and publish, the intervals in the profile's order, and when it was made."""
+
+    group: str
+    generation: int
+    publish_id: str
+    intervals: tuple[Interval, ...]
+    recorded_at: datetime
+
+
+# -------------------------------------------------------------------------------------------------------------- what Spark measures
+
+
+def described(group: FeatureGroup, types: Mapping[str, str]) -> dict[str, str]:
+    """The columns of a group that statistics are made of, with the types of what readers see in them."""
+    return {column: "double" if column in group.ages else types[column] for column in group.outputs}
+
+
+def statistics(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Name and Spark SQL of the aggregates that describe a group's columns; quantiles are one array.
+
+    Distinct values are counted within 5 %, quantiles within half a percent of the ranks.
+    """
+    quantiles = ", ".join(f"{q}D" for q in QUANTILES.values())
+    for column, kind in described(group, types).items():
+        value = subject(group, column)
+        yield f"{column}.values", f"count({value})"
+        yield f"{column}.distinct", f"approx_count_distinct({value})"
+        if is_number(kind):
+            yield f"{column}.min", f"CAST(min({value}) AS DOUBLE)"
+            yield f"{column}.max", f"CAST(max({value}) AS DOUBLE)"
+            yield f"{column}.quantiles", f"percentile_approx(CAST({value} AS DOUBLE), array({quantiles}), 200)"
+        if is_number(kind) or kind == "boolean":
+            yield f"{column}.mean", f"avg(CAST({value} AS DOUBLE))"
+            yield f"{column}.stddev", f"stddev_samp(CAST({value} AS DOUBLE))"
+
+
+def counted(checks: Sequence[Check]) -> Iterator[tuple[str, str]]:
+    """Name and Spark SQL of each check's aggregate; where a screen tells at less cost that no row is bad, 1 stands for that some is."""
+    for check in checks:
+        if check.screen is not None:
+            yield check.id, f"if({check.screen}, 1L, 0L)"
+        elif check.count:
+            yield check.id, check.count
+
+
+# ------------------------------------------------------------------------------------------------------------- what becomes of it
+
+
+def framed(
+    intervals: Sequence[Interval], found: Mapping[Interval, Measured], checks: Sequence[Check], types: Mapping[str, str]
+) -> pd.DataFrame:
+    """The profile of these intervals; one in which nothing was found has no rows. Changes against other intervals are not in it yet."""
+    rows = [found.get(interval, {}) for interval in intervals]
+    columns: dict[str, object] = {"interval": [iso(interval.start) for interval in intervals]}
+    for count in ("rows", "bad_rows", *(c.id for c in checks if c.of_rows), *(f"{c}.{n}" for c in types for n in ("values", "distinct"))):
+        columns[count] = [_whole(row.get(count)) for row in rows]
+    for check in checks:
+        if not check.of_rows:
+            columns[check.id] = pd.Series([_judged(row, check) for row in rows], dtype="float64")
+    for column in types:
+        columns |= _described(column, rows)
+    return pd.DataFrame(columns)
+
+
+def _described(column: str, rows: Sequence[Measured]) -> dict[str, object]:
+    moments = {f"{column}.{moment}": [_finite(row.get(f"{column}.{moment}")) for row in rows] for moment in MOMENTS}
+    ranked = [row.get(f"{column}.quantiles") for row in rows]
+    quantiles = {
+        f"{column}.{quantile}": [_finite(values[number]) if isinstance(values, list) else None for values in ranked]
+        for number, quantile in enumerate(QUANTILES)
+    }
+    return {key: pd.Series(values, dtype="float64") for key, values in (moments | quantiles).items()}
+
+
+def _judged(row: Measured, check: Check) -> float | None:
+    """The value to be judged; what is not a number lies within no bounds."""
+    value = row.get(check.id)
+    if value is None or _whole(row.get("rows")) < check.from_rows:
+        return None
+    number = float(str(value))
+    return math.inf if math.isnan(number) else number
+
+
+def _whole(value: object) -> int:
+    return 0 if value is None else int(str(value))
+
+
+def _finite(value: object) -> float | None:
+    number = math.nan if value is None else float(str(value))
+    return number if math.isfinite(number) else None
+
+
+def with_changes(
+    profile: pd.DataFrame,
+    checks: Sequence[Check],
+    intervals: Sequence[Interval],
+    *,
+    every: timedelta,
+    before: Mapping[str, Mapping[datetime, int]],
+) -> pd.DataFrame:
+    """The profile with, for each check of a change, by what share the number of rows differs from the interval before.
+
+    That is the newest of the seven before it in which the check held: a day that lost its rows is not what the next is compared with.
+    `before` has the rows of earlier intervals in which a check held, by the check's id and the interval's start.
+    """
+    rows = dict(zip((interval.start for interval in intervals), profile["rows"], strict=True))
+    changes = {check.id: _changes(rows, check, every, before.get(check.id, {})) for check in checks if check.change}
+    return profile.assign(**{name: pd.Series(values, dtype="float64") for name, values in changes.items()})
+
+
+def _changes(rows: Mapping[datetime, int], check: Check, every: timedelta, before: Mapping[datetime, int]) -> list[float | None]:
+    held, changes = dict(before), []
+    for start, count in rows.items():
+        reference = next((held[start - n * every] for n in range(1, LOOK_BACK + 1) if start - n * every in held), 0)
+        change = None
+        if reference and max(count, reference) >= check.from_rows:
+            change = float(round(Fraction(int(count), int(reference)) - 1, 12))
+        if change is None or (check.least or 0.0) <= change <= (check.most or 0.0):
+            held[start] = count
+        changes.append(change)
+    return changes
+
+
+def with_held(verdicts: Mapping[str, Verdict], profile: pd.DataFrame, checks: Sequence[Check], *, hold_below: float) -> dict[str, Verdict]:
+    """The verdicts, where intervals that failed for few enough rows are published without these rows."""
+    holdable = {check.id for check in checks if check.holdable}
+    bad = {str(i): (int(bad), int(rows)) for i, bad, rows in zip(profile["interval"], profile["bad_rows"], profile["rows"], strict=True)}
+    return {
+        interval: replace(verdict, failed=(), held=verdict.failed)
+        if verdict.failed and set(verdict.failed) <= holdable and bad[interval][0] <= Fraction(str(hold_below)) * bad[interval][1]
+        else verdict
+        for interval, verdict in verdicts.items()
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------- records
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_FIXED = [
+    ("group", pa.string()),
+    ("generation", pa.int64()),
+    ("interval_start", _TIME),
+    ("interval_end", _TIME),
+    ("publish_id", pa.string()),
+]
+_PROFILES = pa.schema(
+    [
+        *_FIXED,
+        ("column", pa.string()),
+        *((count, pa.int64()) for count in ("rows", "nulls")),
+        *((statistic, pa.float64()) for statistic in (*MOMENTS, *QUANTILES)),
+        ("distinct", pa.int64()),
+        ("recorded_at", _TIME),
+    ]
+)
+_CHECKS = pa.schema(
+    [
+        *_FIXED,
+        ("check", pa.string()),
+        ("severity", pa.string()),
+        ("column", pa.string()),
+        ("passed", pa.bool_()),
+        ("bad_rows", pa.int64()),
+        ("value", pa.float64()),
+        ("rows", pa.int64()),
+        ("recorded_at", _TIME),
+    ]
+)
+
+
+def profiles_table(profile: pd.DataFrame, columns: Sequence[str], origin: Origin) -> pa.Table:
+    """The statistics as records: one row per column and interval."""
+    parts = []
+    for column in columns:
+        found = {"rows": profile["rows"], "nulls": profile["rows"] - profile[f"{column}.values"], "distinct": profile[f"{column}.distinct"]}
+        found |= {statistic: profile[f"{column}.{statistic}"] for statistic in (*MOMENTS, *QUANTILES)}
+        parts.append(_records(found, {"column": column}, origin, _PROFILES))
+    return pa.concat_tables(parts) if parts else _PROFILES.empty_table()
+
+
+def checks_table(profile: pd.DataFrame, checks: Sequence[Check], verdicts: Mapping[str, Verdict], origin: Origin) -> pa.Table:
+    """What came of each check as records: one row per check and interval; `value` is what was measured where no rows are counted."""
+    parts = []
+    for check in checks:
+        measured = {"bad_rows" if check.of_rows else "value": profile[check.id], "rows": profile["rows"]}
+        passed = [check.id not in verdicts[str(interval)].broken for interval in profile["interval"]]
+        said = {"check": check.id, "severity": check.severity, "column": check.column}
+        parts.append(_records(measured | {"passed": pd.Series(passed, dtype="bool")}, said, origin, _CHECKS))
+    return pa.concat_tables(parts) if parts else _CHECKS.empty_table()
+
+
+def _records(found: Mapping[str, pd.Series], same: Mapping[str, object], origin: Origin, schema: pa.Schema) -> pa.Table:
+    """Columns that differ by interval, those that are the same for all, and what they are of; what is not given is null."""
+    number = len(origin.intervals)
+    of = {"group": origin.group, "generation": origin.generation, "publish_id": origin.publish_id, "recorded_at": origin.recorded_at}
+    columns = {key: [value] * number for key, value in (of | dict(same)).items()}
+    columns["interval_start"] = [interval.start for interval in origin.intervals]
+    columns["interval_end"] = [interval.end for interval in origin.intervals]
+    arrays = [
+        pa.array(found[f.name], f.type, from_pandas=True) if f.name in found else pa.array(columns.get(f.name, [None] * number), f.type)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
