@@ -24,6 +24,11 @@ def history_table(lake: str, group: str, generation: int) -> str:
     return f"{lake}/history/{group}/g{generation}"
 
 
+def tile_table(lake: str, source: str, entity: Iterable[str], grain: str) -> str:
+    """The Delta table of a source's partial aggregates per entity (its key columns) and grain, partitioned by `date`."""
+    return f"{lake}/tiles/{source}/{'.'.join(entity)}/{grain}"
+
+
 def quarantine_table(lake: str, name: str) -> str:
     """The Delta table of rows that a group's or a source's gate refused."""
     return f"{lake}/quarantine/{name}"

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from feature_definitions import fingerprint
+from feature_definitions.features import Window
 from feature_definitions.intervals import DAY, Interval, ceil, floor, merge, utc_date
-from feature_definitions.model import Feature, WindowedGroup
+from feature_definitions.model import Feature, Rows, WindowedGroup
 from feature_definitions.records import Revision, TileRecord
 
 COARSER = 32
@@ -23,8 +24,8 @@ COARSER = 32
 class State:
     """One partial aggregate of a tile: of what, of which events, in which type. Groups of one source, entity and cadence share it.
 
-    `name` spells all that its values depend on, never a window: a new window needs no new state. `order` are the columns by which events
-    are older or newer, where that matters.
+    `name` spells all that its values depend on, never a window of time: a new one needs no new state. `order` are the columns by which
+    events of one time are older or newer, where that matters, and `size` is how many events or values are kept, where not all are.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class State:
     where: tuple[str, ...] = ()
     type: str = "int64"
     order: tuple[str, ...] = ()
+    size: int = 0
 
 
 def newest_event(group: WindowedGroup) -> State:
@@ -40,24 +42,42 @@ def newest_event(group: WindowedGroup) -> State:
     return _state(group, "newest", where=(group.where,))
 
 
-def states_of(feature: Feature, group: WindowedGroup, *, type: str) -> dict[str, State]:  # noqa: A002  # the language's word
-    """The states that a feature is computed from, by their kind; `type` is that of what it aggregates."""
-    kinds = _NEEDS.get(feature.aggregation, (feature.aggregation,))
+def states_of(feature: Feature, window: Window, group: WindowedGroup, *, type: str) -> dict[str, State]:  # noqa: A002
+    """The states that a feature's value over a window is computed from, by their kind; `type` is that of what it aggregates."""
+    where = (group.where, feature.where)
+    if isinstance(window, Rows):
+        return {"rows": _state(group, "rows", of=feature.of, where=where, type=type, size=window.count)}
+    kinds = _KINDS.get(feature.aggregation, (feature.aggregation,))
     if feature.aggregation in ("stddev", "variance"):
         kinds = ("sum", "squares", "count") if type == "int64" else ("moments",)
-    order = _order(group) if feature.aggregation in ("first", "last") else ()
-    where = (group.where, feature.where)
-    return {kind: _state(group, kind, of=feature.of, where=where, type=type, order=order) for kind in kinds}
+    size = feature.k or 0 if feature.aggregation == "last_n" else 0
+    return {kind: _state(group, kind, of=feature.of, where=where, type=type, size=size) for kind in kinds}
 
 
 def states(group: WindowedGroup, *, types: Mapping[str, str]) -> tuple[State, ...]:
     """All states of a group, each once; `types` are those of what its features aggregate, by the feature's name."""
-    found = {state.name: state for f in group.aggregated for state in states_of(f, group, type=types[f.name]).values()}
+    found = {
+        state.name: state
+        for f in group.aggregated
+        for window in f.windows
+        for state in states_of(f, window, group, type=types[f.name]).values()
+    }
     first = newest_event(group)
     return tuple({first.name: first, **found}.values())
 
 
-_NEEDS = {"sum": ("sum", "count"), "mean": ("sum", "count"), "count_distinct": ("distinct",)}
+_KINDS = {
+    "sum": ("sum", "count"),
+    "mean": ("sum", "count"),
+    "count_distinct": ("distinct",),
+    "approx_count_distinct": ("sketch",),
+    "quantile": ("buckets",),
+    "time_since_last": ("latest",),
+    "mode": ("counts",),
+    "top_k": ("counts",),
+    "last_n": ("newest_values",),
+}
+_ORDERED = ("first", "last", "newest_values", "rows")
 
 
 def _order(group: WindowedGroup) -> tuple[str, ...]:
@@ -71,13 +91,14 @@ def _state(
     *,
     of: str | None = None,
     where: tuple[str | None, ...] = (),
-    type: str = "int64",  # noqa: A002
-    order: tuple[str, ...] = (),
+    type: str = "int64",  # noqa: A002  # the language's word
+    size: int = 0,
 ) -> State:
+    order = _order(group) if kind in _ORDERED else ()
     conditions = tuple(dict.fromkeys(condition for condition in where if condition is not None))
-    meant = [fingerprint.ENGINE, fingerprint.of_source(group.source, of, *conditions), kind, of, conditions, type, order]
+    meant = [fingerprint.ENGINE, fingerprint.of_source(group.source, of, *conditions), kind, of, conditions, type, order, size]
     digest = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
-    return State(kind, f"{kind}_{digest}", of, conditions, type, order)
+    return State(kind, f"{kind}_{digest}", of, conditions, type, order, size)
 
 
 @dataclass(frozen=True, slots=True)

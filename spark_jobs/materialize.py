@@ -11,15 +11,16 @@ import pandas as pd
 from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
-from feature_definitions import fingerprint, layout
+from feature_definitions import fingerprint, layout, tiling
 from feature_definitions.intervals import Interval, merge, micros
-from feature_definitions.model import FeatureGroup
+from feature_definitions.model import FeatureGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
-from feature_definitions.records import LedgerEntry
+from feature_definitions.records import LedgerEntry, Revision
 from feature_registry.registry import Registry
-from spark_jobs import publish, sources, tables, validate, windows
+from spark_jobs import publish, sources, tables, tiles, validate, windows
 from spark_jobs.publish import Offline, Run
 from spark_jobs.staging import staging
+from spark_jobs.tiles import TileSet
 from spark_jobs.validate import Judge
 from spark_jobs.windows import Meaning
 
@@ -39,9 +40,12 @@ class GroupResult:
     seconds: float = 0.0
 
 
-def run(work: GroupPlan, *, offline: Offline, meaning: Meaning, judge: Judge, say: Say) -> GroupResult:
+def run(
+    work: GroupPlan, *, offline: Offline, meaning: Meaning, judge: Judge, say: Say, sharing: Sequence[WindowedGroup] = ()
+) -> GroupResult:
     """Compute, judge and publish the intervals that are due; an empty plan does nothing.
 
+    Tiles that must be built are built for the groups of `sharing` too, as far as they are made of the same ones.
     Raises Moved if another run published the same intervals meanwhile. A crash at any point leaves readers with what they had.
     """
     if not work.due:
@@ -49,11 +53,12 @@ def run(work: GroupPlan, *, offline: Offline, meaning: Meaning, judge: Judge, sa
     started = time.monotonic()
     now = offline.clock()
     before = offline.registry.ledger(work.group.name, work.generation)
-    revision = max((r.revision for r in offline.registry.revisions(work.group.source.name)), default=0)
+    revisions = offline.registry.revisions(work.group.source.name)
+    revision = max((r.revision for r in revisions), default=0)
     job = Run(work, meaning, mint(now), revision, before)
     with staging(offline.lake, job.publish_id):
         say(f"computing {len(work.due)} intervals")
-        staged = _compute(job, offline)
+        staged = _compute(job, revisions, sharing, offline)
         say("judging")
         profile = validate.profile(job, staged)
         verdicts = validate.judged(job, profile, judge)
@@ -84,11 +89,27 @@ def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
 # ---------------------------------------------------------------------------------------------------------------------- compute
 
 
-def _compute(job: Run, offline: Offline) -> DataFrame:
+def _compute(job: Run, revisions: Sequence[Revision], sharing: Sequence[WindowedGroup], offline: Offline) -> DataFrame:
     spans = merge(s.interval for s in job.work.due)
     events = sources.events(offline.spark, job.group.source, offline.lake)
-    rows = windows.rows(job.group, events, spans=spans, meaning=job.meaning)
+    if isinstance(job.group, WindowedGroup):
+        found = tiles.up_to_date(
+            _tile_set(job.group, sharing, offline.lake),
+            windows.needed(job.group, spans),
+            tiles.Build(offline.registry, revisions, events, job.publish_id, offline.clock),
+            states=tiling.states(job.group, types=job.meaning.inputs),
+        )
+        rows = windows.of_tiles(job.group, found, spans=spans, meaning=job.meaning)
+    else:
+        rows = windows.rows(job.group, events, spans=spans, meaning=job.meaning)
     return tables.stage(rows, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows")
+
+
+def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str) -> TileSet:
+    """The tiles that the group shares with others of its source, entity and cadence, with the states of all of them."""
+    same = [g for g in sharing if (g.source, tuple(g.entity.keys), g.cadence) == (group.source, tuple(group.entity.keys), group.cadence)]
+    states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=windows.meaning_of(g).inputs)}
+    return TileSet(lake, group.source, tuple(group.entity.keys), tiling.grains(group.cadence, group.longest), tuple(states.values()))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- records

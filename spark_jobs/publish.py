@@ -13,8 +13,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_definitions import fingerprint, layout, plan
-from feature_definitions.intervals import MICROSECOND, Interval, duration, merge, micros
-from feature_definitions.model import Feature, FeatureGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.features import reach
+from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
+from feature_definitions.model import FeatureGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
 from feature_registry.registry import PendingPublish, Registry
@@ -217,8 +218,8 @@ def _stood(job: Run, offline: Offline) -> DataFrame:
 def _grown(group: FeatureGroup, entry: LedgerEntry) -> timedelta:
     if not isinstance(group, WindowedGroup):
         return timedelta(0)
-    pairs = ((w, c) for f in group.features if isinstance(f, Feature) for w, c in zip(f.windows, f.columns, strict=True))
-    return group.longest - max((duration(w) for w, c in pairs if c in entry.features), default=group.longest)
+    pairs = ((reach(w), c) for f in group.aggregated for w, c in zip(f.windows, f.columns, strict=True))
+    return group.longest - max((span for span, c in pairs if c in entry.features and span is not None), default=group.longest)
 
 
 def _as_they_were(job: Run, rows: DataFrame, current: DataFrame) -> DataFrame:

@@ -65,6 +65,11 @@ def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
     return table.version(), instant(int(table.history(1)[0]["timestamp"]) * 1000)
 
 
+def table_id(path: str) -> str | None:
+    """The id that a Delta table was given when it was made; None if there is no table."""
+    return str(DeltaTable(path).metadata().id) if exists(path) else None
+
+
 def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = ()) -> None:
     """Append rows in one commit, creating the table or adding columns where needed; a commit id that happened is not repeated."""
     _writer(frame, commit_id, partition).option("mergeSchema", "true").mode("append").save(path)

@@ -1,28 +1,33 @@
-"""Computes a group's rows from its source's events: one pass over tiles for all windows of a group, exact to the microsecond.
+"""Computes a group's rows: one pass over tiles for all windows of a group, exact to the microsecond.
 
-Every window is a multiple of the cadence and every `T` lies on its grid, so a window is a whole number of tiles: events are aggregated
-once per (entity, tile), and each tile is handed to every grid time whose windows it lies in. All functions here are lazy.
+Every window is a multiple of the cadence and every `T` lies on its grid, so a window is a whole number of tiles. All functions here are
+lazy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import reduce
+from itertools import pairwise
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from feature_definitions import expressions
-from feature_definitions.intervals import MICROSECOND, Interval, duration, instant, micros
-from feature_definitions.model import Derived, Feature, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions import expressions, tiling
+from feature_definitions.features import reach as spanned
+from feature_definitions.intervals import MICROSECOND, Interval, instant, merge, micros, split
+from feature_definitions.model import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from spark_jobs import tiles, values
 from spark_jobs.sources import DATE, TIME
 from spark_jobs.tables import spark_type
+from spark_jobs.tiles import TILE
 
 START = "interval_start"
-_TILE, _AT = "_hw_tile", "_hw_at"
-_WIDE, _LARGE = 1e9, 1e22
-"""Doubles from the first magnitude on have at most 7 digits after the point, from the second on they are added as doubles."""
-_SQUARED = 10**16
-"""Squares of integers up to this magnitude are added exactly."""
+_AT, _ORDER, _NEXT, _ENTRY, _GRAIN, _COARSER = "_hw_at", "_hw_order", "_hw_next", "_hw_entry", "_hw_grain", "_hw_coarser"
+_FEW = 4
+"""Up to so many times of a run, tiles are copied to each of them; more of them slide over the tiles."""
+_REACH = "reach"
+"""The window in which an event lets a row exist: the longest one and a cadence more, for the closing row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Meaning:
 
 def meaning_of(group: FeatureGroup) -> Meaning:
     """The types that follow from a group's definition."""
-    features = [f for f in group.features if isinstance(f, Feature)] if isinstance(group, WindowedGroup) else []
+    features = group.aggregated if isinstance(group, WindowedGroup) else ()
     inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, group.source.columns) for f in features}
     return Meaning(expressions.output_types(group), inputs)
 
@@ -47,7 +52,7 @@ def rows(group: FeatureGroup, events: DataFrame, *, spans: Sequence[Interval], m
     """
     match group:
         case WindowedGroup():
-            return _windowed(group, _of_entities(group, events), spans, meaning)
+            return _of_events(group, events, spans, meaning)
         case ObservationGroup():
             return _observed(group, _of_entities(group, events), spans)
         case SnapshotGroup():
@@ -60,8 +65,7 @@ def empty_row(group: WindowedGroup, one: DataFrame, *, meaning: Meaning) -> Data
         (F.lit(0) if f.aggregation in ("count", "count_distinct", "sum") else F.lit(None))
         .cast(spark_type(meaning.types[column]))
         .alias(column)
-        for f in group.features
-        if isinstance(f, Feature)
+        for f in group.aggregated
         for column in f.columns
     ]
     return _with_derived(group, one.select("*", *empty), meaning)
@@ -89,33 +93,136 @@ def _of_entities(group: FeatureGroup, events: DataFrame) -> DataFrame:
 # --------------------------------------------------------------------------------------------------------------------- windowed
 
 
-def _windowed(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
-    cadence, longest = _us(group.cadence), _us(group.longest)
-    keys = [f"`{key}`" for key in group.entity.keys]
-    first, last = micros(spans[0].start) + cadence, micros(spans[-1].end)
-    at = F.unix_micros(TIME)
-    tile = (at - F.pmod(at, F.lit(cadence))).alias(_TILE)
-    read = _dated(events, first - longest - cadence, last)
-    partials = _partials(group, meaning)
-    tiles = read.groupBy(*keys, tile).agg(F.lit(1).alias("_hw_any"), *[c for p in partials for c in p.columns()]).repartition(*keys)
-    low = F.greatest(F.col(_TILE) + cadence, F.lit(first))
-    high = F.least(F.col(_TILE) + longest + cadence, F.lit(last))
-    spread = (
-        tiles.where(low <= high)
-        .withColumn(_AT, F.explode(F.sequence(low, high, F.lit(cadence))))
-        .where(_in_spans(_AT, spans, after_start=True))
-    )
-    merged = [c for p in partials for c in p.merged()]
-    alive = F.max(_TILE).alias("_hw_newest")
-    aggregated = spread.groupBy(*keys, _AT).agg(alive, *merged)
-    result = _with_derived(group, _finished(group, aggregated, meaning), meaning)
+def needed(group: WindowedGroup, spans: Sequence[Interval]) -> dict[timedelta, tuple[Interval, ...]]:
+    """The tiles of each grain, finest first, from which the rows of all intervals in `spans` are computed.
+
+    A few times are put together from coarse and fine tiles; many of them slide over the finest.
+    """
+    reach = group.longest + group.cadence
+    if not _are_few(group, spans):
+        return {group.cadence: merge(Interval(s.start + group.cadence - reach, s.end) for s in spans)}
+    windows = {span for f in group.aggregated for window in f.windows if (span := spanned(window))} | {reach}
+    ends = [interval.end for span in spans for interval in split(span, group.cadence)]
+    return tiling.needed([Interval(end - w, end) for end in ends for w in windows], tiling.grains(group.cadence, group.longest))
+
+
+def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
+    """The group's rows of all intervals in `spans`, as `rows` gives them, from the tiles that `needed` names, by grain."""
+    merged = _at_times(group, found, spans, meaning) if _are_few(group, spans) else _sliding(group, found[group.cadence], spans, meaning)
+    result = _with_derived(group, _finished(group, merged, meaning), meaning)
     return result.select(
-        *keys,
+        *[f"`{key}`" for key in group.entity.keys],
         F.timestamp_micros(_AT).alias("event_timestamp"),
-        F.timestamp_micros(F.col("_hw_newest") + longest + cadence).alias("empties_at"),
+        F.timestamp_micros(_newest(group) + _us(group.longest + group.cadence)).alias("empties_at"),
         *[F.col(f"`{column}`").cast(spark_type(meaning.types[column])).alias(column) for column in group.outputs],
-        F.timestamp_micros(F.col(_AT) - cadence).alias(START),
+        F.timestamp_micros(F.col(_AT) - _us(group.cadence)).alias(START),
     )
+
+
+def _of_events(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
+    """The group's rows by way of tiles that are not stored."""
+    keys, states, needs = list(group.entity.keys), tiling.states(group, types=meaning.inputs), needed(group, spans)
+    span = merge(span for each in needs.values() for span in each)
+    read = _dated(events, micros(span[0].start), micros(span[-1].end))
+    found = {group.cadence: tiles.of_events(read, keys=keys, grain=group.cadence, states=states)}
+    for finer, grain in pairwise(needs):
+        found[grain] = tiles.of_tiles(found[finer], keys=keys, grain=grain, states=states)
+    starting = {grain: frame.where(_in_spans(TILE, needs[grain], after_start=False)) for grain, frame in found.items() if needs[grain]}
+    return of_tiles(group, starting, spans=spans, meaning=meaning)
+
+
+def _are_few(group: WindowedGroup, spans: Sequence[Interval]) -> bool:
+    return sum((span.end - span.start) // group.cadence for span in spans) <= _FEW
+
+
+def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
+    """Each tile is handed to each of a few times, and counts in a window if it lies in it and no coarser tile that does holds it."""
+    coarser = dict(pairwise(tiling.grains(group.cadence, group.longest)))
+    frames = [
+        frame.withColumns({_GRAIN: F.lit(_us(grain)), _COARSER: F.lit(_us(coarser.get(grain, timedelta(0))))})
+        for grain, frame in found.items()
+    ]
+    ends = F.array(*[F.lit(micros(interval.end)) for span in spans for interval in split(span, group.cadence)])
+    spread = reduce(DataFrame.unionByName, frames).withColumn(_AT, F.explode(ends))
+    columns = [
+        tiles.merged(operation, F.when(_inside(span), F.col(part))).alias(values.merged_name(part, window))
+        for part, operation, window, span in _merges(group, meaning)
+    ]
+    merged = spread.groupBy(*[f"`{key}`" for key in group.entity.keys], _AT).agg(*columns)
+    return merged.where(_newest(group).isNotNull())
+
+
+def _inside(span: timedelta) -> Column:
+    """Whether a tile counts in the window of this length before a time."""
+    at, tile, coarser = F.col(_AT), F.col(TILE), F.col(_COARSER)
+    start, outer = at - _us(span), tile - F.pmod(tile, F.greatest(coarser, F.lit(1)))
+    held = (coarser > 0) & (outer >= start) & (outer + coarser <= at)
+    return (tile >= start) & (tile + F.col(_GRAIN) <= at) & ~held
+
+
+def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
+    """An entity's tiles and times are put in one order, and every window slides along it: one sort for all windows of a group."""
+    keys, merges = [f"`{key}`" for key in group.entity.keys], list(_merges(group, meaning))
+    happened = found.where(_newest_part(group).isNotNull())
+    following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
+    entries = happened.withColumn(_NEXT, following).withColumn(_ENTRY, F.explode(_entries(group, spans)))
+    at, parts = F.col(_ENTRY)["at"], dict.fromkeys(part for part, *_ in merges)
+    rows = entries.select(
+        *keys, F.col(_ENTRY)["order"].alias(_ORDER), at.alias(_AT), *[F.when(at.isNull(), F.col(part)).alias(part) for part in parts]
+    )
+    asked = rows.where(F.col(_AT).isNull() | _in_spans(_AT, spans, after_start=True))
+    order = Window.partitionBy(*keys).orderBy(_ORDER)
+    columns = [
+        tiles.merged(operation, F.col(part), over=order.rangeBetween(-_us(span - group.cadence), 0)).alias(values.merged_name(part, window))
+        for part, operation, window, span in merges
+    ]
+    return asked.select(*keys, _AT, *columns).where(F.col(_AT).isNotNull())
+
+
+def _entries(group: WindowedGroup, spans: Sequence[Interval]) -> Column:
+    """A tile itself, and the times that it brings: from its end up to the next tile, or as long as it is in reach."""
+    cadence, reach = _us(group.cadence), _us(group.longest + group.cadence)
+    first = F.greatest(F.col(TILE) + cadence, F.lit(micros(spans[0].start) + cadence))
+    last = F.least(F.col(TILE) + reach, F.coalesce(F.col(_NEXT), F.lit(micros(spans[-1].end))), F.lit(micros(spans[-1].end)))
+    times = F.sequence(first, F.greatest(first, last), F.lit(cadence))
+    times = F.when(first <= last, times).otherwise(F.slice(times, 1, 0))
+    tile = F.struct(F.col(TILE).alias("order"), F.lit(None).cast("bigint").alias("at"))
+    return F.concat(F.array(tile), F.transform(times, lambda at: F.struct((at - cadence).alias("order"), at.alias("at"))))
+
+
+def _merges(group: WindowedGroup, meaning: Meaning) -> Iterator[tuple[str, str, str, timedelta]]:
+    """What is merged over which window, each once: the part of a state, how it is merged, the window's name and length."""
+    found = {}
+    for part, operation in tiles.parts(tiling.newest_event(group)).items():
+        found[part, _REACH] = (part, operation, _REACH, group.longest + group.cadence)
+    for feature in group.aggregated:
+        for window in feature.windows:
+            for state in tiling.states_of(feature, window, group, type=meaning.inputs[feature.name]).values():
+                for part, operation in tiles.parts(state).items():
+                    found[part, str(window)] = (part, operation, str(window), spanned(window) or group.longest)
+    yield from found.values()
+
+
+def _newest_part(group: WindowedGroup) -> Column:
+    return F.col(next(iter(tiles.parts(tiling.newest_event(group)))))
+
+
+def _newest(group: WindowedGroup) -> Column:
+    """The start of the newest finest tile in reach that has an event, in microseconds."""
+    part = next(iter(tiles.parts(tiling.newest_event(group))))
+    return F.col(f"`{values.merged_name(part, _REACH)}`")
+
+
+def _finished(group: WindowedGroup, merged: DataFrame, meaning: Meaning) -> DataFrame:
+    """Each window's states as the feature's value, in the type of its column."""
+    columns = {}
+    for feature in group.aggregated:
+        of = meaning.inputs[feature.name]
+        for window, column in zip(feature.windows, feature.columns, strict=True):
+            states = tiling.states_of(feature, window, group, type=of)
+            value = values.value(feature, window, of=of, part=values.part_of(states, window=str(window)))
+            columns[column] = _finite(value, meaning.types[column])
+    return merged.withColumns(columns)
 
 
 def _in_spans(at: str, spans: Sequence[Interval], *, after_start: bool) -> Column:
@@ -128,189 +235,6 @@ def _dated(events: DataFrame, first: int, last: int) -> DataFrame:
     """The events of `[first, last)` microseconds, found by their partitions."""
     dates = F.col(DATE).between(F.lit(instant(first).date()), F.lit(instant(last).date()))
     return events.where(dates & (F.unix_micros(TIME) >= first) & (F.unix_micros(TIME) < last))
-
-
-@dataclass(frozen=True, slots=True)
-class _Partial:
-    """One feature's state: what is kept per tile, and how the tiles of each window are merged."""
-
-    name: str
-    feature: Feature
-    value: Column
-    kind: str
-    order: tuple[str, ...]
-
-    def columns(self) -> list[Column]:
-        """The state of one tile."""
-        value, name = self.value, self.name
-        match self.feature.aggregation:
-            case "count":
-                return [F.count(value).alias(name)]
-            case "sum" | "mean":
-                return [c.alias(f"{name}_{part}") for part, c in _sums(value, self.kind).items()] + [F.count(value).alias(f"{name}_n")]
-            case "min":
-                return [F.min(value).alias(name)]
-            case "max":
-                return [F.max(value).alias(name)]
-            case "first" | "last":
-                best = F.min if self.feature.aggregation == "first" else F.max
-                return [best(F.when(value.isNotNull(), F.struct(*[f"`{c}`" for c in self.order], value.alias("value")))).alias(name)]
-            case "stddev" if self.kind == "int64":
-                sums = _sums(value, self.kind) | _squares(value)
-                return [c.alias(f"{name}_{part}") for part, c in sums.items()] + [F.count(value).alias(f"{name}_n")]
-            case "stddev":
-                return [F.collect_list(value.cast("double")).alias(name)]
-        return [F.collect_set(value).alias(name)]
-
-    @property
-    def _parts(self) -> tuple[str, ...]:
-        """The sums that the state is made of; none where it is a list."""
-        match self.feature.aggregation, self.kind:
-            case "stddev", "int64":
-                return ("high", "low", "squares", "large", "n")
-            case "stddev", _:
-                return ()
-            case _, "double":
-                return ("exact", "wide", "large", "n")
-            case _, "int64":
-                return ("high", "low", "n")
-        return ("exact", "n")
-
-    def merged(self) -> list[Column]:
-        """The state of each window, over the tiles that lie in it."""
-        merged: list[Column] = []
-        for window, column in zip(self.feature.windows, self.feature.columns, strict=True):
-            inside = F.col(_TILE) >= F.col(_AT) - _us(duration(window))
-            merged += self._window(inside, column)
-        return merged
-
-    def _window(self, inside: Column, column: str) -> list[Column]:
-        name = self.name
-        match self.feature.aggregation:
-            case "count":
-                return [F.sum(F.when(inside, F.col(name))).alias(column)]
-            case "sum" | "mean" | "stddev" if self._parts:
-                return [F.sum(F.when(inside, F.col(f"{name}_{part}"))).alias(f"{column}_{part}") for part in self._parts]
-            case "min" | "first":
-                return [F.min(F.when(inside, F.col(name))).alias(column)]
-            case "max" | "last":
-                return [F.max(F.when(inside, F.col(name))).alias(column)]
-        return [F.flatten(F.collect_list(F.when(inside, F.col(name)))).alias(column)]
-
-
-def _partials(group: WindowedGroup, meaning: Meaning) -> list[_Partial]:
-    order = [TIME, *([group.source.arrived_at] if group.source.arrived_at else []), *group.source.id]
-    result = []
-    for number, feature in enumerate(f for f in group.features if isinstance(f, Feature)):
-        kind = meaning.inputs[feature.name]
-        value = F.lit(1) if feature.of is None else F.expr(expressions.spark_sql(feature.of)).cast(spark_type(kind))
-        if kind == "double":
-            value = F.when(F.abs(value) < float("inf"), value)
-        if feature.where is not None:
-            value = F.when(F.expr(expressions.spark_sql(feature.where)), value)
-        result.append(_Partial(f"_hw_p{number}", feature, value, kind, tuple(dict.fromkeys(order))))
-    return result
-
-
-def _sums(value: Column, kind: str) -> dict[str, Column]:
-    """Exact accumulators, wide enough for any number of events: none of them overflows, whatever the order in which they are added.
-
-    Doubles are added as decimals with 18 digits after the point (wide ones with 7, which is all they have; very large ones as doubles),
-    integers as two halves.
-    """
-    match kind:
-        case "double":
-            wide, large = F.abs(value) >= _WIDE, F.abs(value) >= _LARGE
-            return {
-                "exact": F.sum(F.when(~wide, value).cast("decimal(38,18)")),
-                "wide": F.sum(F.when(wide & ~large, value).cast("decimal(38,7)")),
-                "large": F.sum(F.when(large, value)),
-            }
-        case "int64":
-            high = F.shiftright(value, 32)
-            return {"high": F.sum(high), "low": F.sum(value - F.shiftleft(high, 32))}
-    return {"exact": F.sum(value)}
-
-
-def _squares(value: Column) -> dict[str, Column]:
-    small, exact = value.between(-_SQUARED, _SQUARED), value.cast("decimal(19,0)")
-    return {
-        "squares": F.sum(F.when(small, exact * exact)),
-        "large": F.sum(F.when(~small, value.cast("double") * value.cast("double"))),
-    }
-
-
-def _finished(group: WindowedGroup, merged: DataFrame, meaning: Meaning) -> DataFrame:
-    """Each window's state as the feature's value, in the type of its column."""
-    values = {}
-    for feature in group.features:
-        if isinstance(feature, Feature):
-            for column in feature.columns:
-                kind = meaning.inputs[feature.name]
-                values[column] = _finite(_value(feature, column, kind), meaning.types[column])
-    return merged.withColumns(values)
-
-
-def _value(feature: Feature, column: str, kind: str) -> Column:
-    match feature.aggregation:
-        case "count":
-            return F.coalesce(F.col(column), F.lit(0))
-        case "sum":
-            return F.coalesce(_total(column, kind), F.lit(0))
-        case "mean":
-            return F.when(F.col(f"{column}_n") > 0, _total(column, kind).cast("double") / F.col(f"{column}_n"))
-        case "first" | "last":
-            return F.col(column)["value"]
-        case "count_distinct":
-            return F.size(F.array_distinct(F.col(column)))
-        case "stddev":
-            return _stddev_of_integers(column) if kind == "int64" else _stddev(F.array_sort(F.col(column)))
-    return F.col(column)
-
-
-def _total(column: str, kind: str) -> Column:
-    """The sum of a window: a double for doubles, else a decimal."""
-    match kind:
-        case "double":
-            large = F.col(f"{column}_large")
-            total = _total_of_doubles(F.coalesce(F.col(f"{column}_exact"), F.lit(0).cast("decimal(38,18)")), F.col(f"{column}_wide"))
-            return F.when(F.col(f"{column}_n") > 0, F.when(large.isNull(), total).otherwise(total + large))
-        case "int64":
-            halves = [F.col(f"{column}_{half}").cast("decimal(19,0)") for half in ("high", "low")]
-            return (halves[0] * F.lit(2**32).cast("decimal(10,0)") + halves[1]).cast("decimal(38,0)")
-    return F.col(f"{column}_exact")
-
-
-def _total_of_doubles(exact: Column, wide: Column) -> Column:
-    """Added as decimals where both fit one; beyond that the nearest doubles differ by more than the digits that are lost."""
-    fits = F.abs(wide) < F.lit(10**18)
-    return (
-        F.when(F.coalesce(wide, F.lit(0)) == 0, exact.cast("double"))
-        .when(fits, (exact + wide.cast("decimal(38,18)")).cast("double"))
-        .otherwise((exact + wide).cast("double"))
-    )
-
-
-def _stddev_of_integers(column: str) -> Column:
-    """The sample standard deviation of integers from their exact sums, sqrt((n * sum(x^2) - sum(x)^2) / (n * (n - 1))); null below two.
-
-    Where that does not fit a decimal it is computed in doubles.
-    """
-    n, total, squares, large = F.col(f"{column}_n"), _total(column, "int64"), F.col(f"{column}_squares"), F.col(f"{column}_large")
-    rough = F.coalesce(squares.cast("double"), F.lit(0.0)) + F.coalesce(large, F.lit(0.0))
-    exact = (n.cast("decimal(38,0)") * squares.cast("decimal(38,0)") - total * total).cast("double")
-    spread = F.when(large.isNull() & (n * rough < 9e37), exact).otherwise(
-        n * F.greatest(F.lit(0.0), rough - total.cast("double") * total.cast("double") / n)
-    )
-    return F.when(n >= 2, F.sqrt(spread / (n * (n - 1)).cast("double")))
-
-
-def _stddev(values: Column) -> Column:
-    """The sample standard deviation in two passes over sorted values, so that the order of events does not matter; null below two."""
-    count = F.size(values)
-    mean = F.aggregate(values, F.lit(0.0), lambda total, x: total + x) / F.when(count > 0, count)
-    squares = F.aggregate(values, F.lit(0.0), lambda total, x: total + (x - mean) * (x - mean))
-    return F.when(count >= 2, F.sqrt(squares / (count - 1)))
 
 
 def _with_derived(group: WindowedGroup, frame: DataFrame, meaning: Meaning) -> DataFrame:

@@ -101,7 +101,7 @@ def test_a_command_that_needs_no_spark_answers_within_two_seconds_and_loads_noth
 def test_a_project_without_any_table_has_no_intervals_and_nothing_to_do(fresh: Path) -> None:
     path = str(fresh / "lake" / "features" / "customer_spend" / "g1")
     assert within("status", "--json", project=fresh).json == {"intervals": [], "tables": {"customer_spend": path}}
-    assert within("plan", "--json", project=fresh).json == {"steps": []}
+    assert within("plan", "--json", project=fresh).json == {"steps": [], "bill": []}
     assert "nothing is due" in within("plan", project=fresh).out
     assert "nothing ingested yet" in within("status", project=fresh).out
 
@@ -269,6 +269,15 @@ def test_a_plan_of_all_takes_what_is_ok_and_rejected(held: Path) -> None:
     assert [s["interval_start"][:10] for s in steps if s["step"] == "Compute"] == ["2026-01-03", "2026-01-04"]
 
 
+def test_a_plan_comes_with_a_bill(held: Path) -> None:
+    words = ("plan", "--only", "all", "--from", "2026-01-03", "--to", "2026-01-05")
+    (bill,) = within(*words, "--json", project=held, now=ledgers.day(8, 12)).json["bill"]
+    stale = {"groups": [], "training_sets": [], "online": False}
+    assert bill == {"group": "spend", "intervals": 2, "files": 0, "bytes": 0, "seconds": 1.0, "stale": stale}
+    shown = within(*words, project=held, now=ledgers.day(8, 12)).out
+    assert all(text in shown for text in ("files to read", "about seconds", "out of date then", "nothing"))
+
+
 def test_promote_tells_which_generation_readers_see_and_which_columns_it_lacks(tmp_path: Path) -> None:
     now = ledgers.day(6, 12)
     with ledgers.project(tmp_path, now=now) as p:
@@ -334,7 +343,7 @@ def test_check_as_json_lists_every_mistake_with_file_line_and_message(tmp_path: 
     assert done.code == 2
     first, second = done.json["mistakes"]
     assert (Path(first["file"]).name, first["line"], first["message"]) == ("broken.py", 1, "this is not Python: invalid syntax")
-    line = next(i for i, text in enumerate(catalog.splitlines(), 1) if text.startswith("spend = "))
+    line = next(i for i, text in enumerate(catalog.splitlines(), 1) if '"amnt"' in text)
     assert (Path(second["file"]).name, second["line"]) == ("shop.py", line)
     assert "spend.paid: there is no column 'amnt'. payments has: amount, arrived" in second["message"]
 
@@ -379,6 +388,16 @@ def test_plan_has_one_entry_per_step_and_interval_in_the_order_of_the_run(shop: 
         "reason": "never computed",
     }  # fmt: skip
     assert {step["group"] for step in steps} == {"spend", "last_page", "account"}
+
+
+def test_the_bill_of_a_plan_counts_what_it_reads(shop: Shop) -> None:
+    bills = {bill["group"]: bill for bill in shop.plan.json["bill"]}
+    assert {name: (bill["intervals"], bill["files"]) for name, bill in bills.items()} == {
+        "spend": (3, 3),
+        "last_page": (2, 2),
+        "account": (1, 1),
+    }
+    assert all(bill["bytes"] > 500 and bill["seconds"] is None for bill in bills.values())
 
 
 def test_the_range_of_a_plan_is_of_interval_starts_and_its_end_is_exclusive(shop: Shop, tmp_path: Path) -> None:

@@ -1,0 +1,364 @@
+"""Tiles: partial aggregates of a source's events per entity and grain of time, kept in Delta tables that groups share.
+
+Every state is merged by sums of exact numbers, extremes, or lists that are put in order in the end, so that the value of a window never
+depends on which tiles it was put together from, nor on the order of events.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, WindowSpec
+from pyspark.sql import functions as F
+
+from feature_definitions import expressions, layout, tiling
+from feature_definitions.intervals import MICROSECOND, Interval, merge, micros, spell
+from feature_definitions.model import Source
+from feature_definitions.records import Revision, TileRecord
+from feature_definitions.tiling import State, TilesDue
+from feature_registry import LeaseHeld
+from feature_registry.registry import Registry
+from spark_jobs import tables
+from spark_jobs.sources import DATE, TIME
+from spark_jobs.tables import spark_type
+
+TILE = "_hw_tile"
+SKETCH = 1024
+"""How many of the smallest hashes of distinct values are kept: up to so many are counted exactly, more of them within about 3 %."""
+GROWTH = math.log(1.01 / 0.99)
+"""By how much the logarithm of a value grows from one bucket of a quantile's to the next."""
+_MIDDLE = 100_000
+_PATIENCE, _PAUSE_SECONDS = 1800, 0.5
+_WIDE, _LARGE = 1e9, 1e22
+"""Doubles from the first magnitude on have at most 7 digits after the point, from the second on they are added as doubles."""
+_SQUARED = 10**16
+"""Squares of integers up to this magnitude are added exactly."""
+_PARTS = {
+    ("sum", "double"): {"exact": "sum", "wide": "sum", "large": "sum"},
+    ("sum", "int64"): {"high": "sum", "low": "sum"},
+    "count": {"n": "sum"},
+    "newest": {"at": "max"},
+    "sum": {"exact": "sum"},
+    "squares": {"exact": "sum", "large": "sum"},
+    "min": {"value": "min"},
+    "max": {"value": "max"},
+    "first": {"event": "min"},
+    "last": {"event": "max"},
+    "latest": {"at": "max"},
+}
+
+
+def parts(state: State) -> dict[str, str]:
+    """The columns that a state is kept in, by their part's name, each with how it is merged: sum, min, max or concat."""
+    named = _PARTS.get((state.kind, state.type)) or _PARTS.get(state.kind, {"list": "concat"})
+    return {f"{state.name}_{part}": operation for part, operation in named.items()}
+
+
+def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[State]) -> DataFrame:
+    """The tiles of events: the keys, `_hw_tile` (its start in microseconds) and the parts of each state; lazy."""
+    at = F.unix_micros(TIME)
+    for key in keys:
+        events = events.where(F.col(f"`{key}`").isNotNull())
+    tile = (at - F.pmod(at, F.lit(_us(grain)))).alias(TILE)
+    gathered = events.groupBy(*_names(keys), tile).agg(*[column for state in states for column in _gathered(state, grain)])
+    return gathered.select(*_names(keys), TILE, *[column for state in states for column in _kept(state)])
+
+
+def of_tiles(finer: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[State]) -> DataFrame:
+    """Tiles of a coarser grain from finer ones; lazy."""
+    tile = (F.col(TILE) - F.pmod(TILE, F.lit(_us(grain)))).alias(TILE)
+    columns = [merged(operation, F.col(name)).alias(name) for state in states for name, operation in parts(state).items()]
+    coarse = finer.groupBy(*_names(keys), tile).agg(*columns)
+    lists = {name: tidied(state, F.col(name)) for state in states for name, operation in parts(state).items() if operation == "concat"}
+    return coarse.withColumns(lists)
+
+
+def merged(operation: str, column: Column, *, over: WindowSpec | None = None) -> Column:
+    """The aggregate that merges one part of a state over tiles, of a group or sliding over a window."""
+
+    def framed(aggregate: Column) -> Column:
+        return aggregate if over is None else aggregate.over(over)
+
+    match operation:
+        case "sum":
+            return framed(F.sum(column))
+        case "min":
+            return framed(F.min(column))
+        case "max":
+            return framed(F.max(column))
+    return F.flatten(framed(F.collect_list(column)))
+
+
+def _gathered(state: State, grain: timedelta) -> list[Column]:
+    """The aggregates over a tile's events."""
+    value, name = _value(state), state.name
+    match state.kind:
+        case "sum" | "squares":
+            sums = _sums(value, state.type) if state.kind == "sum" else _squares(value)
+            return [column.alias(f"{name}_{part}") for part, column in sums.items()]
+        case "newest":
+            at = F.unix_micros(TIME)
+            found = F.max(F.when(value.isNotNull(), at - F.pmod(at, F.lit(_us(grain)))))
+        case "latest":
+            found = F.max(F.when(value.isNotNull(), F.col(TIME)))
+        case "first" | "last":
+            found = (F.min if state.kind == "first" else F.max)(F.when(value.isNotNull(), _event(state, value)))
+        case "count" | "min" | "max":
+            found = {"count": F.count, "min": F.min, "max": F.max}[state.kind](value)
+        case _:
+            found = _listed(state, value)
+    return [found.alias(part) for part in parts(state)]
+
+
+def _listed(state: State, value: Column) -> Column:
+    """The list of a tile's values, each once where that is enough."""
+    match state.kind:
+        case "distinct":
+            return F.collect_set(value)
+        case "sketch":
+            return F.collect_set(F.when(value.isNotNull(), F.xxhash64(value)))
+        case "rows":
+            return F.collect_list(F.when(_condition(state), _event(state, value)))
+        case "newest_values":
+            return F.collect_list(F.when(value.isNotNull(), _event(state, value)))
+        case "buckets":
+            return F.collect_list(bucket(value.cast("double")))
+    return F.collect_list(value.cast("double") if state.kind == "moments" else value)
+
+
+def _kept(state: State) -> list[Column]:
+    """The parts of a state as they are stored, from what was gathered."""
+    column = F.col(f"{state.name}_list")
+    match state.kind:
+        case "moments":
+            return [_moments(F.array_sort(column)).alias(f"{state.name}_list")]
+        case "counts" | "buckets":
+            return [counted(F.array_sort(column)).alias(f"{state.name}_list")]
+        case "rows" | "newest_values" | "sketch":
+            return [tidied(state, column).alias(f"{state.name}_list")]
+    return [F.col(name) for name in parts(state)]
+
+
+def tidied(state: State, values: Column) -> Column:
+    """The lists of several tiles, put behind each other, as the one list of all of them."""
+    match state.kind:
+        case "rows" | "newest_values":
+            return F.slice(F.sort_array(values, asc=False), 1, state.size)
+        case "distinct":
+            return F.array_distinct(values)
+        case "sketch":
+            return F.slice(F.array_sort(F.array_distinct(values)), 1, SKETCH)
+        case "counts" | "buckets":
+            return added_up(F.array_sort(values))
+    return values
+
+
+def _value(state: State) -> Column:
+    value = F.lit(1) if state.of is None else F.expr(expressions.spark_sql(state.of)).cast(spark_type(state.type))
+    if state.type == "double":
+        value = F.when(F.abs(value) < float("inf"), value)
+    return F.when(_condition(state), value) if state.where else value
+
+
+def _condition(state: State) -> Column:
+    return reduce(lambda all_of, sql: all_of & F.expr(expressions.spark_sql(sql)), state.where, F.lit(True))
+
+
+def _event(state: State, value: Column) -> Column:
+    """An event that is newer the greater it is."""
+    return F.struct(TIME, *_names(state.order), value.alias("value"))
+
+
+def bucket(value: Column) -> Column:
+    """The number of the bucket that a double lies in, in the order of values: each spans as many percent, so that a quantile is right
+    within 1 % (DDSketch: Masson, Rim, Lee 2019)."""
+    number = F.ceil(F.log(F.abs(value)) / GROWTH) + _MIDDLE
+    return F.when(value > 0, number).when(value < 0, -number).when(value == 0, F.lit(0)).cast("bigint")
+
+
+def middle_of(number: Column) -> Column:
+    """The value in the middle of a bucket, by its number: no value of the bucket is further from it than 1 %."""
+    size = F.exp((F.abs(number) - _MIDDLE) * GROWTH) * (2 / (math.exp(GROWTH) + 1))
+    return F.when(number == 0, F.lit(0.0)).when(number > 0, size).otherwise(-size)
+
+
+def counted(values: Column) -> Column:
+    """How often each value comes, from a sorted list."""
+    starts = _starts(values)
+    return F.transform(
+        starts, lambda start, n: F.struct(F.get(values, start).alias("value"), (_next(starts, n, values) - start).alias("n"))
+    )
+
+
+def added_up(counts: Column) -> Column:
+    """Counts of several lists, sorted by value, as one."""
+    starts = _starts(F.transform(counts, lambda count: count["value"]))
+
+    def of_value(start: Column, n: Column) -> Column:
+        mine = F.slice(counts, start + 1, _next(starts, n, counts) - start)
+        number = F.aggregate(mine, F.lit(0).cast("bigint"), lambda total, count: total + count["n"])
+        return F.struct(F.get(counts, start)["value"].alias("value"), number.alias("n"))
+
+    return F.transform(starts, of_value)
+
+
+def _starts(values: Column) -> Column:
+    """Where in a sorted list each value begins, from 0."""
+    places = F.transform(values, lambda _, n: n)
+    return F.filter(places, lambda n: (n == 0) | (F.get(values, n) != F.get(values, n - 1)))
+
+
+def _next(starts: Column, n: Column, values: Column) -> Column:
+    return F.coalesce(F.get(starts, n + 1), F.size(values)).cast("int")
+
+
+def _sums(value: Column, kind: str) -> dict[str, Column]:
+    """Exact accumulators, wide enough for any number of events: none of them overflows, whatever the order in which they are added.
+
+    Doubles are added as decimals with 18 digits after the point (wide ones with 7, which is all they have; very large ones as doubles),
+    integers as two halves.
+    """
+    match kind:
+        case "double":
+            wide, large = F.abs(value) >= _WIDE, F.abs(value) >= _LARGE
+            return {
+                "exact": F.sum(F.when(~wide, value).cast("decimal(38,18)")),
+                "wide": F.sum(F.when(wide & ~large, value).cast("decimal(38,7)")),
+                "large": F.sum(F.when(large, value)),
+            }
+        case "int64":
+            high = F.shiftright(value, 32)
+            return {"high": F.sum(high), "low": F.sum(value - F.shiftleft(high, 32))}
+    return {"exact": F.sum(value)}
+
+
+def _squares(value: Column) -> dict[str, Column]:
+    small, exact = value.between(-_SQUARED, _SQUARED), value.cast("decimal(19,0)")
+    return {
+        "exact": F.sum(F.when(small, exact * exact)),
+        "large": F.sum(F.when(~small, value.cast("double") * value.cast("double"))),
+    }
+
+
+def _moments(values: Column) -> Column:
+    """Number, mean and sum of squared differences of a tile's sorted values in two passes, as a list of one; empty without values."""
+    number = F.size(values)
+    mean = F.aggregate(values, F.lit(0.0), lambda total, x: total + x) / F.when(number > 0, number)
+    spread = F.aggregate(values, F.lit(0.0), lambda total, x: total + (x - mean) * (x - mean))
+    one = F.struct(F.col(TILE).alias("tile"), number.cast("bigint").alias("n"), mean.alias("mean"), spread.alias("spread"))
+    return F.when(number > 0, F.array(one)).otherwise(F.slice(F.array(one), 1, 0))
+
+
+def _names(columns: Iterable[str]) -> list[Column]:
+    return [F.col(f"`{column}`") for column in columns]
+
+
+def _us(span: timedelta) -> int:
+    return span // MICROSECOND
+
+
+# ----------------------------------------------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True, slots=True)
+class TileSet:
+    """The tiles of one source, entity and cadence: where they lie, by which keys, at which grains, and the states that they hold."""
+
+    lake: str
+    source: Source
+    keys: tuple[str, ...]
+    grains: tuple[timedelta, ...]
+    states: tuple[State, ...]
+
+    def table(self, grain: timedelta) -> str:
+        """The Delta table of one grain."""
+        return layout.tile_table(self.lake, self.source.name, self.keys, f"{spell(self.grains[0])}_{spell(grain)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What tiles are built with: the registry, the source's revisions and its events, the run's id, and how time is told."""
+
+    registry: Registry
+    revisions: Sequence[Revision]
+    events: DataFrame
+    run_id: str
+    clock: Callable[[], datetime]
+
+
+def up_to_date(
+    of: TileSet, needs: Mapping[timedelta, Sequence[Interval]], build: Build, *, states: Sequence[State]
+) -> dict[timedelta, DataFrame]:
+    """The stored tiles of `needs` by grain, with these states, after those that lack or are older than the source's revisions were built.
+
+    One process at a time builds the tiles of a set; others wait. A crash leaves tiles that are built again.
+    """
+    revision = max((r.revision for r in build.revisions), default=0)
+    with _alone(of, build):
+        built = {
+            (grain, day): record
+            for grain in needs
+            for day, record in build.registry.tiles(of.table(grain), table_id=tables.table_id(of.table(grain))).items()
+        }
+        for each in tiling.due(needs, states=frozenset(s.name for s in states), built=built, revisions=build.revisions):
+            table = _build(of, each, build)
+            record = TileRecord(revision, frozenset(state.name for state in of.states))
+            build.registry.record_tiles(table, dict.fromkeys(each.dates, record), table_id=tables.table_id(table) or "")
+    return {grain: _read(of, grain, spans, build.events, states=states) for grain, spans in needs.items() if spans}
+
+
+@contextmanager
+def _alone(of: TileSet, build: Build) -> Iterator[None]:
+    """Hold the lease of the set's tiles, after waiting for whoever holds it."""
+    for left in range(_PATIENCE, -1, -1):
+        try:
+            with build.registry.lease(f"tiles {of.table(of.grains[0])}", now=build.clock()):
+                yield
+                return
+        except LeaseHeld:
+            if not left:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _build(of: TileSet, due: TilesDue, build: Build) -> str:
+    """Build the tiles of one grain that start on the dates due, in one commit: the finest from events, others from the next finer."""
+    level, dates = of.grains.index(due.grain), tables.in_dates("date", due.dates)
+    if level == 0:
+        dated = build.events.where(tables.in_dates(DATE, due.dates))
+        tiles = of_events(dated, keys=of.keys, grain=due.grain, states=of.states)
+    else:
+        spans = merge(tiling.reach(day, due.grain) for day in due.dates)
+        finer = _read(of, of.grains[level - 1], spans, build.events, states=of.states)
+        tiles = of_tiles(finer, keys=of.keys, grain=due.grain, states=of.states)
+    table = of.table(due.grain)
+    _store(tiles.withColumn("date", F.to_date(F.timestamp_micros(TILE))).where(dates), table, dates, commit_id=f"{build.run_id}-{level}")
+    return table
+
+
+def _store(tiles: DataFrame, path: str, dates: str, *, commit_id: str) -> None:
+    rows = tiles.repartition("date")
+    if tables.exists(path):
+        tables.add_columns(rows.sparkSession, path, rows.dtypes)
+        tables.replace(rows, path, where=dates, commit_id=commit_id)
+    else:
+        tables.append(rows, path, commit_id=commit_id, partition=("date",))
+
+
+def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], events: DataFrame, *, states: Sequence[State]) -> DataFrame:
+    """The stored tiles of one grain that start in `spans`, with the parts of these states."""
+    nothing = of_events(events.where(F.lit(False)), keys=of.keys, grain=grain, states=states)
+    if not tables.exists(of.table(grain)):
+        return nothing
+    stored = tables.read(events.sparkSession, of.table(grain))
+    if not set(nothing.columns) <= set(stored.columns):
+        # A state that was never built is missing here only where nothing happened.
+        stored = stored.unionByName(nothing.withColumn("date", F.current_date()), allowMissingColumns=True)
+    first, last = min(s.start for s in spans).date(), max(s.end for s in spans).date()
+    dated = stored.where(f"date BETWEEN DATE'{first.isoformat()}' AND DATE'{last.isoformat()}'")
+    inside = " OR ".join(f"({TILE} >= {micros(s.start)} AND {TILE} < {micros(s.end)})" for s in merge(spans))
+    return dated.where(inside).select(*nothing.columns)
