@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from feature_definitions import layout, plan, settings
+from feature_definitions import bill, layout, plan, settings
+from feature_definitions.bill import Bill
 from feature_definitions.intervals import Interval, micros, parse_instant
 from feature_definitions.loader import Catalog
 from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Join, Mode, Source, TrainingSet, WindowedGroup, check_mode
@@ -131,6 +132,10 @@ class Project:
         first, last, choice = _instant(start), _instant(end), Choice(only, within)
         plan.check_range(chosen, start=first, end=last, now=now)
         return tuple(self._plan(group, first, last, now, choice) for group in chosen)
+
+    def bill(self, works: Iterable[GroupPlan]) -> tuple[Bill, ...]:
+        """What plans cost and move: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by them."""
+        return tuple(self._bill(work) for work in works if work.due)
 
     def materialize(
         self,
@@ -376,6 +381,17 @@ class Project:
             with suppress(LeaseHeld), self._registry.lease(f"group {group.name}", now=self.clock()):
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
+    def _bill(self, work: GroupPlan) -> Bill:
+        from spark_jobs.footprint import footprint
+
+        group, source = work.group, layout.source_table(self.settings.lake, work.group.source.name)
+        files, size = footprint(source, partition="_hw_date", dates=bill.dates_read(work))
+        past = self._registry.ledger(group.name, work.generation).values()
+        built = [path.name for path in Path(layout.training_set_table(self.settings.lake, "_")).parent.glob("*") if path.is_dir()]
+        online = {name: bool(self._registry.epochs(name)) for name in self.catalog.groups}
+        moved = bill.stale(self.catalog, group.name, built=built, online=online)
+        return Bill(group.name, len(work.due), files, size, bill.seconds(past, len(work.due)), moved)
+
     def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime, choice: Choice) -> GroupPlan:
         generation, found = self._statuses(group, now)
         return plan.materialize(group, generation=generation, found=found, start=start, end=end, choice=choice)
@@ -434,7 +450,10 @@ class Project:
             self._registry.promote(promotion)
 
     def _shown(self, group: str, generation: int) -> list[Interval]:
-        return [e.interval for e in self._registry.ledger(group, generation).values() if e.state == "PUBLISHED"]
+        retain = self._group(group).retain
+        oldest = None if retain is None else plan.kept_from(self.clock(), retain)
+        entries = self._registry.ledger(group, generation).values()
+        return [e.interval for e in entries if e.state == "PUBLISHED" and (oldest is None or e.interval.start >= oldest)]
 
     def _lacking(self, group: str, generation: int, current: int) -> list[Interval]:
         """The intervals that readers see in the current generation and would not see in another."""

@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -16,6 +17,7 @@ from rich.table import Table
 
 import headwater
 from feature_definitions import plan, settings
+from feature_definitions.bill import Bill
 from feature_definitions.intervals import Interval, iso, merge
 from feature_definitions.loader import Catalog, CatalogError
 from feature_definitions.model import DefinitionError
@@ -96,16 +98,36 @@ def _counts(c: Catalog) -> dict[str, int]:
 def _plan(options: argparse.Namespace) -> int:
     with _project(options) as p:
         works = p.plan(*options.groups, start=options.start, end=options.end, only=options.only, within=options.within)
+        bills = p.bill(works)
         _say_held(p.status(*options.groups))
     if options.json:
-        return _print_json({"steps": [_step(step) for work in works for step in work.steps]})
+        return _print_json({"steps": [_step(step) for work in works for step in work.steps], "bill": [asdict(bill) for bill in bills]})
     table = Table("group", "generation", "intervals", "from", "to", "why", box=None)
     for work in works:
         for why, spans in _reasons(work).items():
             merged = merge(spans)
             table.add_row(work.group.name, str(work.generation), str(len(spans)), iso(merged[0].start), iso(merged[-1].end), why)
     out.print(table if table.row_count else "nothing is due")
+    if bills:
+        out.print("", _bill_table(bills))
     return DONE
+
+
+def _bill_table(bills: Sequence[Bill]) -> Table:
+    table = Table("group", "intervals", "files to read", "bytes", "about seconds", "out of date then", box=None)
+    for b in bills:
+        moved = [*b.stale.groups, *(f"training set {name}" for name in b.stale.training_sets), *(["online"] if b.stale.online else [])]
+        spent = "?" if b.seconds is None else f"{b.seconds:.0f}"
+        table.add_row(b.group, f"{b.intervals:,}", f"{b.files:,}", _size(b.bytes), spent, ", ".join(moved) or "nothing")
+    return table
+
+
+def _size(count: int) -> str:
+    """Bytes as a person says them."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
 
 
 def _ingest(options: argparse.Namespace) -> int:
@@ -638,7 +660,7 @@ def _offline(verbs: Any) -> None:
     _verb(
         verbs,
         _plan,
-        "Show what materialize would do, and why.",
+        "Show what materialize would do, why, and what it takes: files, bytes, seconds, what is out of date then.",
         f"headwater plan customer_spend {january}",
         _some,
         _ranged,

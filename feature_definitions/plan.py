@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from feature_definitions import fingerprint
-from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, ceil, duration, floor, iso, split
+from feature_definitions.intervals import ALWAYS, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, split
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 
@@ -167,12 +167,17 @@ def statuses(
 
 
 def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> tuple[Interval, ...]:
-    """The intervals that should be there: sealed (`ready_after` passed), from the source's first event on, empty ones included."""
+    """The intervals that should be there: sealed (`ready_after` passed), from the source's first event on, empty ones included.
+
+    A group that retains its rows for a while expects none that are older.
+    """
     if not revisions:
         return ()
-    if isinstance(group, SnapshotGroup):
+    if group.source.shape == "static":
         return (ALWAYS,)
     start = floor(min(r.first for r in revisions), group.cadence)
+    if group.retain is not None:
+        start = max(start, kept_from(now, group.retain))
     end = floor(now - duration(group.source.ready_after), group.cadence)
     if end <= start:
         return ()
@@ -182,6 +187,11 @@ def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) 
             f"event of {group.source.name} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
         )
     return tuple(split(Interval(start, end), group.cadence))
+
+
+def kept_from(now: datetime, retain: str) -> datetime:
+    """The midnight before which rows may be deleted: whole dates are."""
+    return floor(now - duration(retain), DAY)
 
 
 def inputs(group: FeatureGroup, interval: Interval) -> Interval:
@@ -222,7 +232,7 @@ def materialize(
 
     A static group has no times: any range takes it in. What waits for a rejected interval is left alone, unless that one is tried again.
     """
-    timeless = isinstance(group, SnapshotGroup)
+    timeless = group.source.shape == "static"
     inside = [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
     chosen = _chosen(group, inside, found, choice)
     tried = {s.interval for s in chosen}
@@ -243,7 +253,7 @@ def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: 
         if at > now:
             raise RangeError(f"{name} {iso(at)} lies in the future (it is {iso(now)}): only what has happened can be computed")
         for group in groups:
-            if not isinstance(group, SnapshotGroup) and floor(at, group.cadence) != at:
+            if group.source.shape != "static" and floor(at, group.cadence) != at:
                 raise RangeError(
                     f"{name} {iso(at)} is not on the grid of {group.name}, which runs every {group.every}: "
                     f"write {iso(floor(at, group.cadence))} or {iso(ceil(at, group.cadence))}"
@@ -278,7 +288,7 @@ def basis(
 
 def modelled_from(group: FeatureGroup, interval: Interval) -> datetime:
     """Since when a MODELLED publish counts as known: the interval's end and the publish delay; a static group was always known."""
-    if isinstance(group, SnapshotGroup):
+    if group.source.shape == "static":
         return ALWAYS.start
     return interval.end + duration(group.publish_delay)
 

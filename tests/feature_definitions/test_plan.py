@@ -139,6 +139,14 @@ def test_a_static_group_has_one_interval_whatever_the_time() -> None:
     assert plan.expected(STATIC, [changed(EPOCH)], day(9)) == (ALWAYS,)
 
 
+def test_a_group_that_retains_its_rows_for_a_while_expects_no_older_date() -> None:
+    group = spend()
+    object.__setattr__(group, "retain", "2d")  # the language may refuse it still; what it means for a plan stands
+    found = plan.expected(group, [changed(day(3, 7), revision=1)], day(9, 2))
+    assert found == (one_day(7), one_day(8))
+    assert plan.expected(group, [changed(day(8, 3))], day(9, 2)) == (one_day(8),)
+
+
 def test_an_absurd_first_event_is_refused_before_millions_of_intervals_are_planned() -> None:
     group = spend(Feature("n", "count", windows=("5m",)), every="5m")
     with pytest.raises(plan.RangeError, match=r"from 1971-01-01T00:00:00Z .*is the first event of payments dated wrongly\?"):

@@ -1,0 +1,94 @@
+"""What a plan costs and moves, estimated from what was remembered and what is defined."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from feature_definitions import bill, plan
+from feature_definitions.intervals import ALWAYS
+from feature_definitions.model import FeatureService, Join, TrainingSet
+from tests.feature_definitions.test_plan import LAST_PAYMENT, PAYMENTS, STATIC, all_done, one_day, spend, statuses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from feature_definitions.model import FeatureGroup
+    from feature_definitions.plan import GroupPlan
+    from feature_definitions.records import LedgerEntry
+
+
+def work(group: FeatureGroup, *days: int) -> GroupPlan:
+    """A plan of some days."""
+    found = [plan.IntervalStatus(group.name, 1, one_day(n), "MISSING", ()) for n in days]
+    return plan.GroupPlan(group, 1, tuple(found))
+
+
+def test_the_dates_to_read_are_those_of_the_windows_and_closing_rows_each_once() -> None:
+    assert bill.dates_read(work(spend(), 9)) == {date(2026, 1, n) for n in (7, 8, 9)}
+    assert bill.dates_read(work(spend(), 9, 10, 20)) == {date(2026, 1, n) for n in (7, 8, 9, 10, 18, 19, 20)}
+    assert bill.dates_read(work(LAST_PAYMENT, 9)) == {date(2026, 1, 9)}
+    assert bill.dates_read(work(spend())) == set()
+
+
+def test_a_static_group_reads_the_one_date_of_its_source() -> None:
+    static = plan.GroupPlan(STATIC, 1, (plan.IntervalStatus("planes", 1, ALWAYS, "MISSING", ()),))
+    assert bill.dates_read(static) == {date(1970, 1, 1)}
+
+
+def runs(*sizes_and_seconds: tuple[int, float]) -> Iterator[LedgerEntry]:
+    """The ledger after runs of so many days each, which took so long."""
+    for number, (size, spent) in enumerate(sizes_and_seconds):
+        for entry in all_done(spend(), range(1, size + 1)).values():
+            yield replace(entry, run_id=f"r{number}", seconds=spent / size)
+
+
+@pytest.mark.parametrize(
+    ("past", "intervals", "expected"),
+    [
+        ([(1, 10.0), (11, 20.0)], 1, 10.0),
+        ([(1, 10.0), (11, 20.0)], 21, 30.0),
+        ([(1, 10.0), (1, 14.0)], 1, 12.0),
+        ([(10, 20.0)], 5, 20.0),
+        ([(10, 20.0)], 30, 60.0),
+        ([(1, 30.0), (10, 10.0)], 100, 20.0),
+        ([(1, 10.0)], 0, 0.0),
+        ([], 3, None),
+    ],
+    ids=["like one", "beyond", "their mean", "a smaller one", "in proportion", "more never takes less", "nothing", "no run yet"],
+)
+def test_the_seconds_of_a_run_are_told_by_past_runs(past: list[tuple[int, float]], intervals: int, expected: float | None) -> None:
+    assert bill.seconds(runs(*past), intervals) == (None if expected is None else pytest.approx(expected))
+
+
+class Reading(SimpleNamespace):
+    """A group that reads others, as far as a bill looks at it."""
+
+
+def catalog(**more: Any) -> Any:
+    """Two groups, two services, a training set of each; `sums` reads `spend`, and `trend` reads `sums`."""
+    one, other = FeatureService("one", joins=(Join(spend()),)), FeatureService("other", joins=(Join(LAST_PAYMENT),))
+    sums = Reading(name="sums", inputs=(spend(),))
+    transforms = {"trend": Reading(name="trend", inputs=(sums,)), "sums": sums, "apart": Reading(name="apart", inputs=(PAYMENTS,))}
+    training_sets = {name: TrainingSet(name, PAYMENTS, service) for name, service in (("churn", one), ("fraud", other))}
+    return SimpleNamespace(services={"one": one, "other": other}, training_sets=training_sets, transforms=transforms)
+
+
+def test_what_reads_a_group_is_out_of_date_after_it_also_by_way_of_others() -> None:
+    found = bill.stale(catalog(), "spend", built=["churn", "one", "fraud", "elsewhere"], online={"spend": True, "last_payment": False})
+    assert found == bill.Stale(("trend", "sums"), ("churn", "one"), online=True)
+
+
+def test_what_was_never_built_or_synced_is_not_out_of_date() -> None:
+    found = bill.stale(catalog(), "last_payment", built=["churn"], online={"spend": True})
+    assert found == bill.Stale((), (), online=False)
+
+
+def test_a_bill_of_a_real_plan_counts_its_intervals() -> None:
+    found = tuple(statuses(spend(), all_done(spend(), [5])).values())
+    due = plan.materialize(spend(), generation=1, found=found, start=None, end=None)
+    assert bill.dates_read(due) == {date(2026, 1, n) for n in (4, 5, 6, 7, 8)}
