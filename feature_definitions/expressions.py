@@ -313,7 +313,9 @@ def _in_spark(sql: str, tree: exp.Expr) -> str:
     for node in list(whole.find_all(*_DIVISIONS, exp.Anonymous, exp.Bracket)):
         match node:
             case exp.Bracket():
-                node.replace(exp.Anonymous(this="get", expressions=[node.this, *node.expressions]))
+                node.replace(exp.Anonymous(this="get", expressions=[node.this, _place(node.expressions[0])]))
+            case exp.Anonymous() if _name(node) == "get":
+                node.set("expressions", [node.expressions[0], _place(node.expressions[1])])
             case exp.Anonymous():
                 if _name(node) in ("mod", "pmod"):
                     node.set("expressions", [node.expressions[0], _null_if_zero(node.expressions[1])])
@@ -321,9 +323,16 @@ def _in_spark(sql: str, tree: exp.Expr) -> str:
                 node.set("expression", _null_if_zero(node.expression))
     try:
         text: str = whole.this.sql(_SQL, identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE)
-        return text
+        return text.replace("${", "\\u0024{")  # Spark replaces variables before it reads, in texts too
     except RecursionError:
         raise _too_deep(sql) from None
+
+
+def _place(index: exp.Expr) -> exp.Expr:
+    """The place of an element; Spark counts places by 32 bits, and none lies beyond."""
+    if isinstance(index, exp.Literal) and int(index.name) < 2**31:
+        return index
+    return exp.TryCast(this=index, to=exp.DataType(this=exp.DType.INT), safe=True)
 
 
 def _spelled(column: exp.Column) -> str:
@@ -375,7 +384,7 @@ def _of_array(name: str, arguments: Sequence[str], sql: str) -> str:
     if not is_array(arguments[0]):
         raise DefinitionError(f"{sql!r}: {'[]' if name == 'get' else name} needs an array, not {articled(arguments[0])}")
     element, result = element_of(arguments[0]), FUNCTIONS[name][0]
-    if name in ("array_contains", "array_position"):
+    if name == "array_contains":
         alike([element, arguments[1]], name, sql)
     elif len(arguments) > 1 and arguments[1] != "int64":
         raise DefinitionError(f"{sql!r}: the place in an array is {articled(arguments[1])}; write a whole number")

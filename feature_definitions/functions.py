@@ -36,7 +36,6 @@ FUNCTIONS: dict[str, tuple[str, int, int]] = {
         ("int64", 1, MANY, "hash xxhash64"),
         ("int64", 1, 1, "size cardinality"),
         ("boolean", 2, 2, "array_contains"),
-        ("int64", 2, 2, "array_position"),
         ("element", 1, 1, "array_min array_max"),
         ("element", 2, 2, "get"),
         ("date", 1, 1, "date last_day date_from_unix_date"),
@@ -72,7 +71,7 @@ OF_MANY_ROWS = _names(
 CLOCK = _names("now current_date current_timestamp current_time curdate curtime localtimestamp localtime getdate sysdate")
 """Functions and words that read the clock."""
 
-OF_ARRAYS = _names("size cardinality array_contains array_position array_min array_max get")
+OF_ARRAYS = _names("size cardinality array_contains array_min array_max get")
 """Functions whose first argument is an array."""
 
 OF_ANYTHING = _names("coalesce nvl ifnull if nvl2 isnull isnotnull")
