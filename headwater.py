@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from feature_definitions import bill, layout, plan, settings
 from feature_definitions.bill import Bill
-from feature_definitions.intervals import Interval, micros, parse_instant
+from feature_definitions.intervals import Interval, duration, micros, parse_instant, spell
 from feature_definitions.loader import Catalog
 from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Join, Mode, Source, TrainingSet, WindowedGroup, check_mode
 from feature_definitions.plan import Choice, GroupPlan, IntervalStatus, Only, Within
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from serving.answer import Result
     from spark_jobs.explain import Story
     from spark_jobs.materialize import GroupResult
+    from spark_jobs.optimize import Optimized
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish import Offline
     from spark_jobs.sources import IngestReport, Place
@@ -215,6 +216,29 @@ class Project:
         records.keep_releases(self.settings.lake, releases)
         self._registry.release(releases)
         return releases
+
+    def optimize(self, *groups: str, keep: str = "7d") -> "tuple[Optimized, ...]":
+        """Join small files, delete those replaced longer than `keep` ago (at least 7d), and rows that a group retains no longer.
+
+        Groups mean their tables and their sources'; none means everything. Nothing becomes stale by it. Needs no Spark.
+        """
+        from spark_jobs import optimize
+
+        kept = _span(keep, least=optimize.SHORTEST_KEEP)
+        needs, done = optimize.needed(self.settings.lake), []
+        for source in self._sources(groups):
+            with self._registry.lease(f"source {source.name}", now=self.clock()):
+                path = layout.source_table(self.settings.lake, source.name)
+                done += [optimize.optimize(path, keep=kept)] if Path(path).exists() else []
+        for group in self._groups(groups):
+            before = optimize.deleted_before(group, needs, self.clock())
+            with self._registry.lease(f"group {group.name}", now=self.clock()):
+                generations = [g.number for g in self._registry.generations(group.name)]
+                mine = optimize.group_tables(self.settings.lake, group.name, generations)
+                done += [optimize.optimize(path, keep=kept, before=before) for path in mine]
+        if not groups:
+            done += [optimize.optimize(path, keep=kept) for path in optimize.other_tables(self.settings.lake)]
+        return tuple(done)
 
     def training_set(
         self, name: str | None = None, *, spine: object = None, service: str | None = None, mode: Mode | None = None
@@ -566,6 +590,18 @@ def _instant(at: str | datetime | None) -> datetime | None:
         return parse_instant(at)
     except ValueError as error:
         raise plan.RangeError(str(error)) from None
+
+
+def _span(text: str, *, least: timedelta) -> timedelta:
+    try:
+        span = duration(text)
+    except ValueError as error:
+        raise InputRefused(str(error)) from None
+    if span < least:
+        raise InputRefused(
+            f"{text} is too short: jobs that run may still read files that were replaced; keep them for {spell(least)} or more"
+        )
+    return span
 
 
 def _arrow(frame: object) -> "pa.Table":

@@ -228,6 +228,19 @@ def _registry(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _optimize(options: argparse.Namespace) -> int:
+    with _project(options) as p:
+        done, lake = p.optimize(*options.groups, keep=options.keep), p.settings.lake
+    if options.json:
+        return _print_json({"tables": [asdict(each) for each in done]})
+    table = Table("table", "files", "now", "deleted from disk", "rows deleted before", box=None)
+    for each in done:
+        name = each.table.removeprefix(f"{lake}/")
+        table.add_row(name, f"{each.files_before:,}", f"{each.files_after:,}", f"{each.deleted_files:,}", str(each.deleted_before or "-"))
+    out.print(table if done else "there is no table yet")
+    return DONE
+
+
 def _training_set(options: argparse.Namespace) -> int:
     if options.spine is not None and options.service is None:
         raise headwater.Unknown("--spine needs --service: which features shall be joined to it?")
@@ -591,7 +604,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--project", metavar="DIR", help="the project's folder (default: the current one)")
     parser.set_defaults(json=False)
     verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs")
-    for add in (_beginning, _offline, _deciding, _knowing, _training, _online):
+    for add in (_beginning, _offline, _deciding, _knowing, _keeping, _training, _online):
         add(verbs)
     return parser
 
@@ -726,6 +739,20 @@ def _knowing(verbs: Any) -> None:
     )
     registry.add_argument("action", choices=("rebuild",), help="rebuild: what a registry of this lake must hold is found in the lake")
     registry.add_argument("--replace", action="store_true", help="also over a registry that holds something: all of it is replaced")
+
+
+def _keeping(verbs: Any) -> None:
+    optimize = _verb(
+        verbs,
+        _optimize,
+        "Join small files, delete replaced ones and rows past a group's `retain`; nothing becomes stale by it.",
+        "headwater optimize customer_spend --keep 30d",
+        _some,
+        _listed,
+    )
+    optimize.add_argument(
+        "--keep", default="7d", metavar="SPAN", help="how long replaced files stay for jobs that read them still (default and least: 7d)"
+    )
 
 
 def _training(verbs: Any) -> None:
