@@ -1,13 +1,14 @@
 # mypy: disable-error-code=redundant-expr
 # What users write is checked when it runs: a definition may hold anything, whatever its types say.
-"""Feature groups: one table each, filled on one schedule from one source, or by a transform from several."""
+"""Feature groups that read one source: one table each, filled on one schedule."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from feature_definitions.expect import Expectation, expectations
-from feature_definitions.features import LIFETIME, LONGEST_WINDOW, OF_NUMBERS, SHORTEST_WINDOW, Derived, Feature, reach
+from feature_definitions.features import LIFETIME, OF_NUMBERS, SHORTEST_WINDOW, Derived, Feature, reach
 from feature_definitions.intervals import DAY, duration
 from feature_definitions.rules import (
     COLUMN,
@@ -15,7 +16,6 @@ from feature_definitions.rules import (
     DefinitionError,
     DefinitionErrors,
     NotYet,
-    check_columns,
     check_known,
     check_name,
     check_span,
@@ -24,9 +24,11 @@ from feature_definitions.rules import (
     listed,
     refuse_not_yet,
     texts,
-    typed,
 )
 from feature_definitions.sources import Entity, Source
+
+if TYPE_CHECKING:
+    from feature_definitions.transforms import TransformGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class WindowedGroup:
             )
         if wrong := [error for f in self.features if isinstance(f, Feature) for error in _misfits(self, f)]:
             raise wrong[0] if len(wrong) == 1 else DefinitionErrors(wrong)
-        _check_outputs(self)
+        check_outputs(self)
 
     @property
     def cadence(self) -> timedelta:
@@ -185,69 +187,6 @@ FeatureGroup = WindowedGroup | ObservationGroup | SnapshotGroup
 """A group that reads one source."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransformGroup:
-    """A group computed by Spark SQL, or by a function of DataFrames, from the rows of its inputs in `[T - lookback, T)`.
-
-    Each input, a source or another group (its published rows), is a view of its name in `sql`, and in its order an argument of
-    `function`. The result has the entity's keys and the columns of `schema`, one row per entity. Groups are values, so a group can only
-    read one that was made before it: there are no cycles, except through names, which are refused.
-    """
-
-    name: str
-    entity: Entity
-    inputs: tuple["Source | FeatureGroup | TransformGroup", ...]
-    sql: str | None = None
-    function: Callable[..., object] | None = None
-    lookback: str | None = None
-    schema: Mapping[str, str] = field(default_factory=dict)
-    every: str = "1d"
-    ttl: str | None = None
-    publish_delay: str = "0s"
-    restate_within: str = "3d"
-    owner: str = ""
-    tags: tuple[str, ...] = ()
-    expect: tuple[Expectation, ...] = ()
-    hold_below: float = 0.0
-    retain: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check what is read, how, how far back, and what comes out."""
-        refuse_not_yet(f"group {self.name}", "TransformGroup")
-        _check_table(self)
-        _check_inputs(self)
-        _check_computation(self)
-        _check_lookback(self)
-        _check_schema(self)
-        _check_ttl(self)
-        _check_outputs(self)
-
-    @property
-    def cadence(self) -> timedelta:
-        """The distance of two grid times."""
-        return duration(self.every)
-
-    @property
-    def longest(self) -> timedelta:
-        """How far back the inputs are read."""
-        return duration(self.lookback or self.every)
-
-    @property
-    def lifetime(self) -> bool:
-        """What is read is bounded by the lookback."""
-        return False
-
-    @property
-    def ages(self) -> frozenset[str]:
-        """A transform gives its values as they are."""
-        return frozenset()
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The feature columns of the table, in order."""
-        return tuple(self.schema)
-
-
 @dataclass(frozen=True, slots=True, init=False)
 class OnDemandFeature:
     """A feature computed at request time (not supported yet)."""
@@ -260,11 +199,8 @@ class OnDemandFeature:
 # ------------------------------------------------------------------------------------------------------------- checks of a table
 
 
-_Group = FeatureGroup | TransformGroup
-
-
-def _check_table(group: _Group) -> None:
-    """What every group has: an entity, a cadence, spans of time, expectations."""
+def check_table(group: "FeatureGroup | TransformGroup") -> None:
+    """Refuse a wrong name, entity, cadence, span of time or expectation: what every group has."""
     where = f"group {group.name}"
     check_name("group", group.name)
     if not isinstance(group.entity, Entity):
@@ -281,7 +217,7 @@ def _check_table(group: _Group) -> None:
     _check_kept(group)
 
 
-def _check_kept(group: _Group) -> None:
+def _check_kept(group: "FeatureGroup | TransformGroup") -> None:
     """Which share of an interval's rows may be held back, and how long published rows are kept."""
     where, share = f"group {group.name}", group.hold_below
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
@@ -300,7 +236,8 @@ def _check_kept(group: _Group) -> None:
         )
 
 
-def _check_ttl(group: _Group) -> None:
+def check_ttl(group: "FeatureGroup | TransformGroup") -> None:
+    """Refuse values that would be out of date before the next ones come."""
     where = f"group {group.name}"
     if group.ttl is None:
         raise DefinitionError(f"{where} has no ttl; say how old a value may be when it is used, like ttl='2d'")
@@ -311,7 +248,8 @@ def _check_ttl(group: _Group) -> None:
         )
 
 
-def _check_outputs(group: _Group) -> None:
+def check_outputs(group: "FeatureGroup | TransformGroup") -> None:
+    """Refuse output columns that stand twice, or that the table has already."""
     where = f"group {group.name}"
     check_unique(where, [*group.outputs], "output column", "rename one of the features")
     taken = {*RESERVED, *(key.lower() for key in group.entity.keys)}
@@ -327,7 +265,7 @@ def _check_group(group: FeatureGroup) -> None:
     where = f"group {group.name}"
     if not isinstance(group.source, Source):
         raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
-    _check_table(group)
+    check_table(group)
     check_sql(where, {"where": group.where})
     for key, kind in group.entity.keys.items():
         check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}")
@@ -338,9 +276,9 @@ def _check_group(group: FeatureGroup) -> None:
     if not isinstance(group, SnapshotGroup):
         if group.source.shape != "events":
             raise DefinitionError(f"{where} reads events, but {group.source.name} is {group.source.shape}; write a SnapshotGroup")
-        _check_ttl(group)
+        check_ttl(group)
     elif group.source.shape == "snapshots":
-        _check_ttl(group)
+        check_ttl(group)
 
 
 def _check_static(group: SnapshotGroup) -> None:
@@ -363,7 +301,7 @@ def _check_shown(group: ObservationGroup | SnapshotGroup) -> None:
         raise DefinitionError(f"{where} has no columns; name those of {group.source.name} that it shows, like columns=('temp',)")
     for name in group.columns:
         check_known(where, name, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
-    _check_outputs(group)
+    check_outputs(group)
 
 
 def _misfits(group: WindowedGroup, feature: Feature) -> Iterator[DefinitionError]:
@@ -402,65 +340,3 @@ def _check_by(group: WindowedGroup, feature: Feature) -> None:
     kind, wanted = group.source.columns.get(column), "int64" if isinstance(values[0], int) else "string"
     if kind not in (None, wanted):
         raise DefinitionError(f"{where}: by {column!r}, which is a {kind}, with the value {values[0]!r}; write values of that type")
-
-
-# ---------------------------------------------------------------------------------------------------------- checks of a transform
-
-
-def _check_inputs(group: TransformGroup) -> None:
-    where = f"group {group.name}"
-    object.__setattr__(group, "inputs", listed(group.inputs))
-    if not group.inputs:
-        raise DefinitionError(f"{where} reads nothing; name its sources and groups, like inputs=(payments,)")
-    for each in group.inputs:
-        if not isinstance(each, Source | _Group):
-            raise DefinitionError(f"{where} reads {each!r}; inputs are sources and groups as values, like inputs=(payments,)")
-    names = [each.name for each in group.inputs]
-    check_unique(where, names, "input", "each is a view of its name; remove or rename one")
-    if path := _path_to(group.name, group):
-        raise DefinitionError(f"{where} goes round in a circle: {' reads '.join(path)}; give it a name of its own")
-    for each in group.inputs:
-        if isinstance(each, _Group) and duration(group.publish_delay) < duration(each.publish_delay):
-            raise DefinitionError(
-                f"{where} has the publish delay {group.publish_delay!r}, but {each.name}, which it reads, is there only "
-                f"{each.publish_delay} after an interval's end; write publish_delay={each.publish_delay!r} or more"
-            )
-
-
-def _path_to(name: str, group: TransformGroup) -> tuple[str, ...]:
-    """How a group reads something of a name, as names from it on; empty if it does not."""
-    for each in group.inputs:
-        if each.name == name:
-            return (group.name, each.name)
-        if isinstance(each, TransformGroup) and (path := _path_to(name, each)):
-            return (group.name, *path)
-    return ()
-
-
-def _check_computation(group: TransformGroup) -> None:
-    where = f"group {group.name}"
-    check_sql(where, {"sql": group.sql})
-    if (group.sql is None) == (group.function is None):
-        raise DefinitionError(f"{where} is computed by SQL or by a function: write exactly one of sql='SELECT ...' and function=...")
-    if group.function is not None and not callable(group.function):
-        raise DefinitionError(f"{where} has function={group.function!r}; write a function from its inputs' DataFrames to one DataFrame")
-
-
-def _check_lookback(group: TransformGroup) -> None:
-    where = f"group {group.name}"
-    if group.lookback is None:
-        raise DefinitionError(
-            f"{where} has no lookback; say how far back from T it reads its inputs, like lookback='30d', so that a late event is known to "
-            "change only the rows it can"
-        )
-    lookback = check_span(where, "lookback", group.lookback)
-    if lookback % group.cadence or not group.cadence <= lookback <= LONGEST_WINDOW:
-        raise DefinitionError(f"{where} has the lookback {group.lookback!r}; write a multiple of its cadence {group.every!r}, at most 730d")
-
-
-def _check_schema(group: TransformGroup) -> None:
-    where = f"group {group.name}"
-    if not group.schema:
-        raise DefinitionError(f"{where} has no schema; name its output columns with their types, like schema={{'score': 'double'}}")
-    check_columns(where, group.schema)
-    object.__setattr__(group, "schema", typed(group.schema))

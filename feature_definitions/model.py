@@ -23,7 +23,7 @@ from feature_definitions.expect import (
     unique,
 )
 from feature_definitions.features import AGGREGATIONS, FURTHER_AGGREGATIONS, Derived, Feature, Rows
-from feature_definitions.groups import FeatureGroup, ObservationGroup, OnDemandFeature, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.groups import FeatureGroup, ObservationGroup, OnDemandFeature, SnapshotGroup, WindowedGroup
 from feature_definitions.rules import (
     COLUMN,
     NAME,
@@ -41,6 +41,7 @@ from feature_definitions.rules import (
     texts,
 )
 from feature_definitions.sources import DeltaTable, Entity, Files, Query, Shape, Source, Table
+from feature_definitions.transforms import TransformGroup
 
 __all__ = [
     "AGGREGATIONS",

@@ -99,10 +99,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One SELECT over other sources, each a table by its name; read in place. What it says is checked by `feature_definitions.check`."""
+    """One SELECT over other sources, each a table by its name; read in place. What it says is checked by `feature_definitions.check`.
+
+    `assume_always_known=True` says in so many words that history is read as if it had known the rows of a static source as they are today.
+    """
 
     sql: str
     sources: tuple["Source", ...] = ()
+    assume_always_known: bool = False
 
     def __post_init__(self) -> None:
         """Check that there is SQL, and sources for it to read."""
@@ -190,8 +194,19 @@ def reads_previous(sql: str) -> bool:
 def _check_place(where: str, source: Source) -> None:
     if source.at is not None and not isinstance(source.at, Files | DeltaTable | Table | Query):
         raise DefinitionError(f"{where} lies at {source.at!r}; write at=Files('data/payments/*.csv', format='csv')")
-    if isinstance(source.at, Query) and source.name in (name := [read.name for read in source.at.sources]):
-        raise DefinitionError(f"{where} is a query that reads {name[name.index(source.name)]!r}, itself; give it a name of its own")
+    if isinstance(source.at, Query):
+        _check_query(where, source, source.at)
+
+
+def _check_query(where: str, source: Source, query: Query) -> None:
+    for read in query.sources:
+        if read.name == source.name:
+            raise DefinitionError(f"{where} is a query that reads {read.name!r}, itself; give it a name of its own")
+        if read.shape == "static" and source.shape != "static" and not query.assume_always_known:
+            raise DefinitionError(
+                f"{where} is a query that reads {read.name}, which is static, so nobody knows when its rows became true; "
+                "write Query(..., assume_always_known=True) if history may be read as if they always were"
+            )
 
 
 def _check_arrays(where: str, source: Source) -> None:

@@ -174,3 +174,11 @@ def test_no_row_before_is_seen_where_there_is_none(sql: str) -> None:
 )
 def test_a_derived_column_that_can_not_be_is_refused(changes: dict[str, Any], message: str) -> None:
     refuses(lambda: bars(**changes), message)
+
+
+def test_a_query_of_events_reads_static_rows_only_where_it_says_what_is_assumed() -> None:
+    names = Source("names", columns={"symbol": "string", "name": "string"}, shape="static", id=("symbol",))
+    sources = (bars(name="raw"), names)
+    refuses(lambda: bars(at=Query("SELECT 1", sources=sources)), "is a query that reads names, which is static, so nobody knows when its")
+    assert bars(at=Query("SELECT 1", sources=sources, assume_always_known=True)).name == "bars"
+    assert Source("upper", Query("SELECT 1", sources=(names,)), names.columns, shape="static", id=("symbol",)).shape == "static"
