@@ -85,8 +85,8 @@ def gate(group: FeatureGroup | TransformGroup) -> str:
 
 
 def of_source(source: Source, *sql: str | None) -> list[object]:
-    """What the values of expressions over a source's columns depend on, besides its rows: how it is read, and these columns' types."""
-    return [_source(source), _read(" ".join(part for part in sql if part), source.columns)]
+    """What the values of expressions over a source's columns depend on, besides its rows: how it is read, and what these columns are."""
+    return [_source(source), _read(" ".join(part for part in sql if part), _known(source))]
 
 
 def _source(source: Source) -> list[object]:

@@ -628,6 +628,14 @@ def test_defaults_are_values_of_their_columns_as_readers_see_them() -> None:
 
 
 @pytest.mark.usefixtures("everything")
+def test_what_is_wrong_with_a_group_is_not_told_again_of_its_defaults_and_labels() -> None:
+    group = windowed(Feature("x", "sum", "amnt * 2", where="rand() > 0.5", windows=("1d",)))
+    service = FeatureService("s", joins=(Join(group),), defaults={"spend__x_1d": "none"})
+    training = TrainingSet("t", spine=PAYMENTS, service=service, label=Label("fraud", "30d"))
+    assert [text.partition(":")[0] for text in messages(group, service, training)] == ["spend.x", "spend.x"]
+
+
+@pytest.mark.usefixtures("everything")
 def test_a_label_is_found_below_derived_columns() -> None:
     source = deriving(risky="fraud and amount > 9", riskier="risky or prev.fraud")
     group = WindowedGroup(

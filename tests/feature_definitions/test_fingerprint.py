@@ -242,6 +242,16 @@ def test_an_expression_of_the_source_is_part_of_what_reads_it_and_of_nothing_els
 
 
 @pytest.mark.usefixtures("everything")
+def test_what_an_expression_depends_on_is_how_its_source_is_read_and_what_its_columns_are() -> None:
+    plain = fingerprint.of_source(PAYMENTS, "amount * 2", None)
+    assert fingerprint.of_source(derived(), "amount * 2", "true") == plain
+    assert fingerprint.of_source(replace(PAYMENTS, timezone="Europe/Berlin"), "amount * 2") != plain
+    assert fingerprint.of_source(replace(PAYMENTS, columns={**COLUMNS, "amount": "int64"}), "amount * 2") != plain
+    assert fingerprint.of_source(derived(), "share") != fingerprint.of_source(derived(net="amount"), "share")
+    assert fingerprint.of_source(derived(), "other") == fingerprint.of_source(derived(net="amount"), "other")
+
+
+@pytest.mark.usefixtures("everything")
 def test_which_row_is_the_one_before_is_part_of_what_reads_it() -> None:
     features = (Feature("jumps", "sum", "jump", windows=("1d",)), Feature("net", "sum", "net", windows=("1d",)))
     before = of(*features, source=derived())

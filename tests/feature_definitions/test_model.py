@@ -566,3 +566,14 @@ def test_a_label_has_a_horizon() -> None:
 
 def test_an_unknown_severity_is_refused_where_an_expectation_is_made_by_hand() -> None:
     refuses(lambda: Expectation("at_least", (0,), "urgent"), "has the severity 'urgent'")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("everything")
+def test_defaults_are_of_output_columns_and_can_not_be_changed() -> None:
+    given: dict[str, object] = {"spend__n_1d": 0}
+    defaulting = service(defaults=given)
+    given["spend__n_7d"] = 1
+    assert dict(defaulting.defaults) == {"spend__n_1d": 0}
+    refuses(lambda: service(defaults={"n_1d": 0}), "there is no output column 'n_1d'. service fraud has: spend__n_1d, spend__n_7d")
+    refuses(lambda: service(defaults={"spend__n_1d": None}), "is None, which it is without a default; remove it or write a value")
+    refuses(lambda: service(defaults=[("spend__n_1d", 0)]), "write them by column, like defaults={'spend__n_1d': 0}")
