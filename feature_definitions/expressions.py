@@ -568,15 +568,8 @@ def _query(sql: str) -> exp.Query:
 
 def _refuse_in_query(sql: str, node: exp.Expr) -> None:
     match node:
-        case exp.Anonymous() if _name(node) in OF_GROUPS:
-            return
-        case exp.Anonymous() if _name(node) in OF_MANY_ROWS:
-            raise DefinitionError(
-                f"{_short(sql)}: {_name(node)}() depends on the order of rows that are equal, so its result is not the same every time; "
-                "write min, max or rank"
-            )
         case exp.Anonymous():
-            _refuse_call(sql, node)
+            _refuse_call_in_query(sql, node)
         case exp.Column():
             _refuse_column(sql, node, frozenset({node.table}))
         case exp.Cast() | exp.TryCast():
@@ -590,6 +583,18 @@ def _refuse_in_query(sql: str, node: exp.Expr) -> None:
             )
     if type(node) not in _OF_QUERIES or (not isinstance(node, exp.In) and _is_odd(node)):
         raise DefinitionError(f"{_short(sql)} has {node.sql(_SQL)!r} ({type(node).__name__}), which queries do not know; leave it out")
+
+
+def _refuse_call_in_query(sql: str, call: exp.Anonymous) -> None:
+    name = _name(call)
+    if name in OF_GROUPS:
+        return
+    if name in OF_MANY_ROWS:
+        raise DefinitionError(
+            f"{_short(sql)}: {name}() depends on the order of rows that are equal, so its result is not the same every time; "
+            "write min, max or rank"
+        )
+    _refuse_call(sql, call)
 
 
 def _refuse_tables(sql: str, tree: exp.Query, tables: Mapping[str, Mapping[str, str]]) -> None:

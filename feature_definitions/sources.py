@@ -224,8 +224,7 @@ def _check_arrays(where: str, source: Source) -> None:
 def _check_shape(where: str, source: Source) -> None:
     match source.shape:
         case "events":
-            if source.event_timestamp is None:
-                raise DefinitionError(f"{where} has no event_timestamp; name the column that says when a row happened")
+            _check_timed(where, source, "a row happened")
         case "static":
             if source.event_timestamp is not None:
                 raise DefinitionError(f"{where} is static, so it has no event_timestamp; remove it, or write shape='events'")
@@ -233,12 +232,16 @@ def _check_shape(where: str, source: Source) -> None:
                 raise DefinitionError(f"{where} is static: name the columns that make a row unique, like id=('tailnum',)")
         case "snapshots":
             refuse_not_yet(where, "dated snapshots")
-            if source.event_timestamp is None:
-                raise DefinitionError(f"{where} has no event_timestamp; name the column that says when the state was extracted")
+            _check_timed(where, source, "the state was extracted")
             if not source.id:
                 raise DefinitionError(f"{where} has snapshots: name what makes a row unique within one, like id=('contract_id',)")
         case _:
             raise DefinitionError(f"{where} has the shape {source.shape!r}; write 'events', 'snapshots' or 'static'")
+
+
+def _check_timed(where: str, source: Source, what: str) -> None:
+    if source.event_timestamp is None:
+        raise DefinitionError(f"{where} has no event_timestamp; name the column that says when {what}")
 
 
 def _check_time_column(where: str, name: str, columns: Mapping[str, str]) -> None:
@@ -278,12 +281,14 @@ def _derive(where: str, source: Source) -> Mapping[str, str]:
 
 def _check_lag(where: str, source: Source) -> None:
     lagging = [name for name, sql in source.derive.items() if reads_previous(sql)]
-    if not lagging:
-        if source.lag_over or source.lag_within is not None:
-            raise DefinitionError(f"{where} has lag_over or lag_within, but derives nothing by prev.; remove them, or write prev.close")
-        return
-    refuse_not_yet(where, "lag")
-    start = f"{where}: {lagging[0]!r} reads the row before by prev."
+    if lagging:
+        refuse_not_yet(where, "lag")
+        _check_row_before(where, source, start=f"{where}: {lagging[0]!r} reads the row before by prev.")
+    elif source.lag_over or source.lag_within is not None:
+        raise DefinitionError(f"{where} has lag_over or lag_within, but derives nothing by prev.; remove them, or write prev.close")
+
+
+def _check_row_before(where: str, source: Source, *, start: str) -> None:
     if source.shape != "events":
         raise DefinitionError(f"{start}, which only a source of events has; its shape is {source.shape!r}")
     if not source.lag_over:

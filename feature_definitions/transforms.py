@@ -93,17 +93,22 @@ def _check_inputs(group: TransformGroup) -> None:
     if path := _path_to(group.name, group):
         raise DefinitionError(f"{where} goes round in a circle: {' reads '.join(path)}; give it a name of its own")
     for each in group.inputs:
-        if isinstance(each, Source):
-            if each.shape == "static":
-                raise DefinitionError(
-                    f"{where} reads {each.name}, which is static, so nobody knows when its rows became true; "
-                    "read a SnapshotGroup over it that says assume_always_known=True"
-                )
-        elif duration(group.publish_delay) < duration(each.publish_delay):
+        _check_input(group, each)
+
+
+def _check_input(group: TransformGroup, read: Source | FeatureGroup | TransformGroup) -> None:
+    where = f"group {group.name}"
+    if isinstance(read, Source):
+        if read.shape == "static":
             raise DefinitionError(
-                f"{where} has the publish delay {group.publish_delay!r}, but {each.name}, which it reads, is there only "
-                f"{each.publish_delay} after an interval's end; write publish_delay={each.publish_delay!r} or more"
+                f"{where} reads {read.name}, which is static, so nobody knows when its rows became true; "
+                "read a SnapshotGroup over it that says assume_always_known=True"
             )
+    elif duration(group.publish_delay) < duration(read.publish_delay):
+        raise DefinitionError(
+            f"{where} has the publish delay {group.publish_delay!r}, but {read.name}, which it reads, is there only "
+            f"{read.publish_delay} after an interval's end; write publish_delay={read.publish_delay!r} or more"
+        )
 
 
 def _path_to(name: str, group: TransformGroup) -> tuple[str, ...]:
