@@ -139,7 +139,11 @@ def _beyond_the_row(source: Source) -> Iterator[str]:
 def _query(sql: str, inputs: Sequence[Source | FeatureGroup | TransformGroup], wanted: Iterable[str]) -> Iterator[str]:
     """What is wrong with a query over these inputs that is to give the columns wanted."""
     try:
-        outputs = query_outputs(sql, {each.name: _columns(each) for each in inputs})
+        tables = {each.name: _columns(each) for each in inputs}
+    except DefinitionError:  # told where it is
+        return
+    try:
+        outputs = query_outputs(sql, tables)
     except DefinitionError as error:
         yield str(error)
         return

@@ -584,6 +584,17 @@ def test_a_wrong_transform_is_told(sql: str, start: str) -> None:
 
 
 @pytest.mark.usefixtures("everything")
+def test_what_is_wrong_with_an_input_is_told_there_alone() -> None:
+    source = deriving(x="amnt * 2")
+    large = Source("large", Query("select paid_at, x from payments", sources=(source,)), {"paid_at": "timestamp"}, "paid_at")
+    group = windowed(Feature("x", "sum", "amnt * 2", windows=("1d",)))
+    wrong = messages(
+        source, large, group, transforming("select customer_id, x score from payments join spend using (customer_id)", source, group)
+    )
+    assert [text.partition(":")[0] for text in wrong] == ["source payments", "spend.x"]
+
+
+@pytest.mark.usefixtures("everything")
 def test_the_expectations_of_a_transform_are_read() -> None:
     group = transforming(None, expect=(expression("points > 0"), row_count(1)))
     assert message(group).startswith("group risk: expects expression('points > 0'): 'points > 0' reads 'points', which risk does not have")
