@@ -7,7 +7,9 @@ from html import escape
 
 Number = float | None
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 170, 64, 10, 22
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 980, 170, 64, 10, 22
+_LARGE = 1e100
+"""What is beyond it is drawn at the edge."""
 _SPARK_WIDTH, _SPARK_HEIGHT = 96, 20
 
 
@@ -40,7 +42,7 @@ def plot(series: Series, *, bars: bool) -> str:
 
 def spark(values: Sequence[Number]) -> str:
     """The values over time, as small as a word; empty where there are fewer than two."""
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and abs(value) < _LARGE]
     if len(known) < 2:
         return ""
     scale = _Scale(min(known), max(known), 2, _SPARK_HEIGHT - 2)
@@ -73,14 +75,14 @@ class _Scale:
 
 def _scale(series: Series, *, from_zero: bool) -> _Scale:
     """Room for the values, and for a bound that is not so far from them that they would look alike."""
-    known = [value for value in series.values if value is not None and abs(value) < float("inf")] or [0.0]
+    known = [value for value in series.values if value is not None and abs(value) < _LARGE] or [0.0]
     low, high = (min(0.0, *known), max(0.0, *known)) if from_zero else (min(known), max(known))
     reach = max(high - low, abs(high) * 0.1, abs(low) * 0.1, 1e-9)
     for bound in (series.least, series.most):
         if bound is not None and low - 3 * reach <= bound <= high + 3 * reach:
             low, high = min(low, bound), max(high, bound)
-    room = 0.0 if from_zero else (high - low or reach) * 0.06
-    return _Scale(low - room, high + room + (1e-9 if high == low else 0), _TOP, _HEIGHT - _BOTTOM)
+    room = 0.0 if from_zero else max(high - low, reach) * 0.06
+    return _Scale(low - room, high + room if high + room > low - room else low + 1, _TOP, _HEIGHT - _BOTTOM)
 
 
 def _mark(series: Series, number_: int, x: float, step: float, scale: _Scale, *, bars: bool) -> str:
@@ -106,10 +108,14 @@ def _line(values: Sequence[Number], first: float, step: float, scale: _Scale) ->
 
 
 def _ticks(scale: _Scale) -> Iterator[str]:
-    for value in (scale.low, (scale.low + scale.high) / 2, scale.high):
-        y = scale.y(value)
+    """A few round values with a line each."""
+    rough = (scale.high - scale.low) / 6
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough)
+    for at in range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1):
+        y = scale.y(at * step)
         yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{y}" y2="{y}"/>'
-        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{number(float(f"{value:.3g}"))}</text>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{number(float(f"{at * step:.6g}"))}</text>'
 
 
 def _bounds(series: Series, scale: _Scale) -> Iterator[str]:

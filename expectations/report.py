@@ -86,7 +86,7 @@ def _strip(facts: Facts) -> str:
     first, last = (_label(facts.origin.intervals[end]) if facts.origin.intervals else "" for end in (0, -1))
     legend = "".join(f'<span><i class="{state}"></i> {said}</span>' for state, said in _STATES.items())
     return (
-        f'<section><h2>Intervals</h2><div class="strip">{"".join(cells)}</div>'
+        f'<section><h2>Intervals</h2><div class="strip" style="--wide: {min(max(len(cells), 30), 100)}">{"".join(cells)}</div>'
         f'<p class="ends"><span>{first}</span><span>{last}</span></p><p class="legend">{legend}</p></section>'
     )
 
@@ -122,7 +122,7 @@ def _card(facts: Facts, check: Check) -> str:
     return (
         f'<article><h3><b class="{check.severity}">{check.severity}</b> <code>{escape(check.id)}</code></h3><p>{said}</p>'
         f'<p class="caption">{_measured(check)}</p>{_plot(facts, check, bad)}'
-        f'<p class="rule">{_rule(check)}</p>{_examples(facts.examples.get(check.id, ()))}</article>'
+        f'<p class="rule">{_rule(check)}</p>{_examples(facts.examples.get(check.id, ()), first=check.column)}</article>'
     )
 
 
@@ -161,11 +161,13 @@ def _numbers(values: Iterable[object]) -> list[Number]:
     return [None if value is None or math.isnan(value) else value for value in read]
 
 
-def _examples(rows: Sequence[Mapping[str, object]]) -> str:
+def _examples(rows: Sequence[Mapping[str, object]], *, first: str | None) -> str:
+    """The rows with the column that the check is about before the others."""
     if not rows:
         return ""
-    shown = _table(list(rows[0])[:SHOWN], [list(row.values())[:SHOWN] for row in rows])
-    return f"<details open><summary>Bad rows, {len(rows)} of them</summary>{shown}</details>"
+    names = sorted(rows[0], key=lambda name: name != first)[:SHOWN]
+    shown = _table(names, [[row[name] for name in names] for row in rows])
+    return f"<details open><summary>Bad rows ({len(rows)} shown)</summary>{shown}</details>"
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -228,7 +230,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ground: #14171c; --card: #1d2128; --text: #e4e8ee; --soft: #97a1b0; --edge: #313742;
   --ok: #3fb777; --warned: #e3ad2e; --held: #9c82f0; --rejected: #ef5f62; --line: #6da1ea; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1060px; padding: 24px; background: var(--ground); color: var(--text);
+body { margin: 0 auto; max-width: 1160px; padding: 24px; background: var(--ground); color: var(--text);
   font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { margin: 0; font-size: 24px; } h2 { margin: 32px 0 10px; font-size: 16px; } h3 { margin: 0; font-size: 14px; font-weight: 500; }
 p { margin: 4px 0; } code { font: 12.5px/1.4 ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
@@ -237,7 +239,7 @@ header.warned { border-color: var(--warned); } header.held { border-color: var(-
 .verdict { font-size: 17px; } header p:not(.verdict), .ends, .legend, .caption, .rule { color: var(--soft); }
 dl { display: flex; gap: 36px; margin: 12px 0 0; } dt { color: var(--soft); font-size: 12px; }
 dd { margin: 0; font-size: 20px; font-variant-numeric: tabular-nums; }
-.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(13px, 1fr)); gap: 2px; }
+.strip { display: grid; grid-template-columns: repeat(var(--wide), 1fr); gap: 2px; }
 .strip i { height: 22px; border-radius: 2px; } i.ok { background: var(--ok); } i.warned { background: var(--warned); }
 i.held { background: var(--held); } i.rejected { background: var(--rejected); }
 .ends { display: flex; justify-content: space-between; font-size: 12px; }
@@ -255,6 +257,6 @@ svg.spark { width: 96px; height: 20px; vertical-align: middle; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 12.5px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px 4px 0; text-align: left; border-bottom: 1px solid var(--edge); white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 500; } tbody th { font-weight: 500; }
-table.profile td, table.profile thead th:not(:first-child) { text-align: right; padding-left: 8px; }
+table.profile td, table.profile thead th:not(:first-child) { text-align: right; padding: 4px 0 4px 12px; }
 .null { color: var(--soft); font-style: italic; } summary { cursor: pointer; margin: 8px 0; }
 """

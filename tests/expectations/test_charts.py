@@ -36,6 +36,11 @@ def test_bounds_that_are_far_away_do_not_flatten_the_line() -> None:
     assert "at least 0.5" in plot(series(1.0, 2.0, least=0.5), bars=False)
 
 
+def test_lines_across_stand_at_round_values() -> None:
+    texts = [text.text for text in drawn(plot(series(0.137, 0.941), bars=False), "text")]
+    assert texts == ["0.2", "0.4", "0.6", "0.8", "d0", "d1"]
+
+
 def test_labels_are_escaped() -> None:
     text = plot(Series(["<b>&", "z"], [1.0, 2.0], [False, True]), bars=False)
     assert "<b>" not in text
@@ -46,7 +51,7 @@ def test_labels_are_escaped() -> None:
 def test_every_chart_is_well_formed_and_within_its_frame(values: list[Number], most: Number, bars: bool) -> None:
     counts = [None if value is None else abs(value) for value in values] if bars else values
     for dot in drawn(plot(series(*counts, most=most), bars=bars), "circle"):
-        assert 0 <= float(dot.get("cx", "")) <= 720
+        assert 0 <= float(dot.get("cx", "")) <= 980
         assert 0 <= float(dot.get("cy", "")) <= 170
 
 

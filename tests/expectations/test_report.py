@@ -111,7 +111,7 @@ def test_each_check_that_did_not_hold_has_a_plot(several: str) -> None:
 
 
 def test_bad_rows_are_shown(several: str) -> None:
-    assert "customer_id event_timestamp x_1d 7 2026-01-01 00:00:00+00:00 -1.5 8 2026-01-01 00:00:00+00:00 null" in Read(several).text
+    assert "x_1d customer_id event_timestamp -1.5 7 2026-01-01 00:00:00+00:00 null 8 2026-01-01 00:00:00+00:00" in Read(several).text
 
 
 def test_the_columns_are_described_as_they_were_last(several: str) -> None:
