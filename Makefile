@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
-.PHONY: help env demo test check bench lock
+.PHONY: help env demo new test check bench lock
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ $(STAMP):
 
 demo: env ## Take real flights from raw files to served features
 	@.venv/bin/headwater demo
+
+new: env ## Write a new group's file and its test: make new GROUP=visits SOURCE=page_views PROJECT=my_features (none: our own catalog)
+	@.venv/bin/headwater new $(GROUP) $(if $(SOURCE),--source $(SOURCE)) $(if $(PROJECT),--project $(PROJECT),--catalog feature_definitions/catalog)
 
 test: env ## Run the whole test suite
 	@.venv/bin/python -m pytest

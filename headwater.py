@@ -224,13 +224,13 @@ class Project:
         """
         from spark_jobs import optimize
 
-        kept = _span(keep, least=optimize.SHORTEST_KEEP)
+        kept, chosen = _span(keep, least=optimize.SHORTEST_KEEP), self._groups(groups)
         needs, done = optimize.needed(self.settings.lake), []
         for source in self._sources(groups):
             with self._registry.lease(f"source {source.name}", now=self.clock()):
                 path = layout.source_table(self.settings.lake, source.name)
                 done += [optimize.optimize(path, keep=kept)] if Path(path).exists() else []
-        for group in self._groups(groups):
+        for group in chosen:
             before = optimize.deleted_before(group, needs, self.clock())
             with self._registry.lease(f"group {group.name}", now=self.clock()):
                 generations = [g.number for g in self._registry.generations(group.name)]
@@ -406,7 +406,7 @@ class Project:
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
     def _bill(self, work: GroupPlan) -> Bill:
-        from spark_jobs.footprint import footprint
+        from spark_jobs.look import footprint
 
         group, source = work.group, layout.source_table(self.settings.lake, work.group.source.name)
         files, size = footprint(source, partition="_hw_date", dates=bill.dates_read(work))

@@ -71,6 +71,21 @@ def _init(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _new(options: argparse.Namespace) -> int:
+    from feature_definitions import draft
+    from feature_definitions.check import checked
+
+    project = None if options.catalog else settings.load(settings.project_folder(options.project))
+    folder = Path(options.catalog).resolve() if project is None else project.catalog
+    root = folder.parent if project is None else project.root
+    made = draft.draft(options.group, checked(folder), folder=folder, root=root, source=options.source)
+    draft.write(made)
+    out.print(
+        f"wrote {made.group_file}\nand   {made.test_file}\nNext: say in them what the group means, then `headwater check`, then pytest"
+    )
+    return DONE
+
+
 def _check(options: argparse.Namespace) -> int:
     try:
         with _project(options) as p:
@@ -665,6 +680,15 @@ def _beginning(verbs: Any) -> None:
     demo.add_argument("--shift", choices=("auto", "none"), default="auto", help="auto: flights of 2013 happen now; none: they stay in 2013")
     init = _verb(verbs, _init, "Make a project with a small catalog and data.", "headwater init my_features")
     init.add_argument("folder", metavar="DIR", help="the new project's folder")
+    new = _verb(
+        verbs,
+        _new,
+        "Write a new group's file and its test into the catalog, to be changed; never over a file that is there.",
+        "headwater new customer_visits --source visits",
+        _one,
+    )
+    new.add_argument("--source", metavar="SOURCE", help="the source that it reads (default: the catalog's only one)")
+    new.add_argument("--catalog", metavar="DIR", help="a catalog folder that is in no project, like feature_definitions/catalog")
     _verb(verbs, _check, "Check every definition, in seconds, without Java or data.", "headwater check", _listed)
 
 

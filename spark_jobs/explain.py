@@ -2,19 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
-
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-from deltalake import DeltaTable
-from pyarrow import fs
 
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, Interval, duration, floor, utc_date
 from feature_definitions.model import Feature, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.records import Publish, Revision
-from spark_jobs import tables
+from spark_jobs import look
 from spark_jobs.files import FILE, LINE
 from spark_jobs.sources import DATE, INGEST, LIVE, TIME
 
@@ -117,14 +112,11 @@ def _versions(asked: Asked, known: Known, lake: str) -> list[Version]:
     return versions
 
 
-def _entity_rows(path: str, asked: Asked, oldest: object) -> list[Row]:
-    if not tables.exists(path):
+def _entity_rows(path: str, asked: Asked, oldest: date | None) -> list[Row]:
+    if None in asked.entity.values():  # a null key is nobody's
         return []
-    condition = _is(asked.entity) & (ds.field("event_timestamp") <= asked.at)
-    if oldest is not None:
-        condition &= ds.field("date") >= oldest
-    rows: list[Row] = _dataset(path).to_table(filter=condition).to_pylist()
-    return rows
+    recent = [] if oldest is None else [f"date >= {look.literal(oldest)}"]
+    return [row for row in look.rows(path, [*_is(asked.entity), *recent]) if row["event_timestamp"] <= asked.at]
 
 
 def _version(row: Row, group: FeatureGroup, publishes: Mapping[tuple[str, datetime], Publish]) -> Version | None:
@@ -197,11 +189,8 @@ def _values(group: FeatureGroup, status: str, version: Version | None) -> dict[s
 def _run(publish: Publish, lake: str) -> Row | None:
     """The ledger's record of the run that published these values: the lake keeps all of them, the registry the newest of an interval."""
     path = layout.records_table(lake, "ledger")
-    if not tables.exists(path):
-        return None
-    mine = (ds.field("publish_id") == publish.publish_id) & (ds.field("interval_start") == publish.interval.start)
-    rows = _dataset(path).to_table(filter=mine & (ds.field("group") == publish.group)).to_pylist()
-    return rows[-1] if rows else None
+    rows = look.rows(path, [f"publish_id = {look.literal(publish.publish_id)}", f'"group" = {look.literal(publish.group)}'])
+    return next((row for row in rows if row["interval_start"] == publish.interval.start), None)
 
 
 def _window(group: FeatureGroup, version: Version) -> Interval:
@@ -219,14 +208,9 @@ def _window(group: FeatureGroup, version: Version) -> Interval:
 def _events(asked: Asked, window: Interval, lake: str) -> list[Row]:
     """The source's live rows of the entity in the window, newest first."""
     path = layout.source_table(lake, asked.group.source.name)
-    if not tables.exists(path):
-        return []
-    inside = (ds.field(TIME) >= window.start) & (ds.field(TIME) < window.end)
-    dates = (ds.field(DATE) >= utc_date(window.start)) & (ds.field(DATE) <= utc_date(window.end))
-    rows = _dataset(path).to_table(filter=_is(asked.entity) & ds.field(LIVE) & inside & dates)
-    order = [(TIME, "descending"), (FILE, "descending"), (LINE, "descending")]
-    listed: list[Row] = rows.take(pc.sort_indices(rows, sort_keys=order)).to_pylist()
-    return listed
+    dates = [f"{DATE} >= {look.literal(utc_date(window.start))}", f"{DATE} <= {look.literal(utc_date(window.end))}"]
+    rows = [row for row in look.rows(path, [*_is(asked.entity), *dates, LIVE]) if window.start <= row[TIME] < window.end]
+    return sorted(rows, key=lambda row: (row[TIME], row[FILE] or "", row[LINE] or 0), reverse=True)
 
 
 def _event(row: Row, group: FeatureGroup, computed_from: int | None) -> Row:
@@ -236,16 +220,5 @@ def _event(row: Row, group: FeatureGroup, computed_from: int | None) -> Row:
     return columns | {"file": row[FILE], "line": row[LINE], "revision": came, "came_later": late}
 
 
-# ---------------------------------------------------------------------------------------------------------------------- reading
-
-
-def _is(entity: Mapping[str, object]) -> ds.Expression:
-    conditions = [ds.field(key) == value for key, value in entity.items()]
-    condition = conditions[0]
-    for more in conditions[1:]:
-        condition &= more
-    return condition
-
-
-def _dataset(path: str) -> ds.Dataset:
-    return DeltaTable(path).to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(path, fs.LocalFileSystem()))
+def _is(entity: Mapping[str, object]) -> list[str]:
+    return [f'"{key}" = {look.literal(value)}' for key, value in entity.items()]

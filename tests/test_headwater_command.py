@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import resource
+import runpy
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 VERBS = (
-    "demo", "init", "check", "plan", "ingest", "materialize", "status", "promote", "release",
-    "explain", "registry", "training-set", "sync", "serve", "get", "down",
+    "demo", "init", "new", "check", "plan", "ingest", "materialize", "status", "promote", "release", "explain", "registry", "optimize",
+    "training-set", "sync", "serve", "get", "down",
 )  # fmt: skip
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?Z")
 
@@ -161,6 +162,14 @@ MISTAKES = {
     "key of another type, explain": (("explain", "customer_spend", "customer_id=a"), "customer_id: 'a' is not an int64"),
     "no time": (("explain", "customer_spend", "customer_id=1", "--at", "noon"), "'noon' is not a date; write it like 2026-01-05"),
     "registry verb": (("registry", "repair"), "invalid choice: 'repair' (choose from"),
+    "unknown group, optimize": (("optimize", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
+    "too short to keep": (
+        ("optimize", "--keep", "6d"),
+        "6d is too short: jobs that run may still read files that were replaced; keep them for 7d",
+    ),
+    "no span": (("optimize", "--keep", "long"), "'long' is not a duration; write a whole number and a unit"),
+    "new group's name taken": (("new", "customer_spend"), "there is a group 'customer_spend' already"),
+    "new group's source unknown": (("new", "visits", "--source", "visit"), "there is no source 'visit' with events"),
     "no date": (("plan", "--from", "05.01.2026"), "'05.01.2026' is not a date; write it like 2026-01-05"),
     "spine without service": (("training-set", "--spine", "spine.csv"), "--spine needs --service"),
     "no such spine": (("training-set", "--spine", "no.csv", "--service", "customer_v1"), "there is no spine at no.csv"),
@@ -476,6 +485,36 @@ def test_explain_answers_within_three_seconds_without_spark(shop: Shop) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.code == 0
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+def test_optimize_joins_files_changes_no_row_and_makes_nothing_stale(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    tables = ("lake/sources/payments", "lake/records/ledger", *(f"lake/features/{group}/g1" for group in ("spend", "last_page", "account")))
+    before = {table: sorted(map(str, delta(folder / table).to_dict("records"))) for table in tables}
+    done = within("optimize", "--json", project=folder)
+    assert done.code == 0
+    found = {each["table"].removeprefix(f"{folder}/"): each for each in done.json["tables"]}
+    assert found["lake/records/ledger"]["files_before"] > found["lake/records/ledger"]["files_after"] == 1
+    assert set(tables) < set(found)
+    assert {table: sorted(map(str, delta(folder / table).to_dict("records"))) for table in tables} == before
+    assert within("status", "--json", project=folder).json["intervals"] == shop.status.json["intervals"]
+    assert within("plan", "--json", project=folder).json == {"steps": [], "bill": []}
+    assert [r["revision"] for r in within("ingest", "--json", project=folder).json["sources"]] == [None] * 3
+    assert [g["published"] for g in within("materialize", "--json", project=folder).json["groups"]] == [0] * 3
+    one = within("optimize", "last_page", "--json", project=folder).json["tables"]
+    assert [each["table"].removeprefix(f"{folder}/lake/") for each in one] == ["sources/visits", "features/last_page/g1"]
+
+
+def test_what_new_writes_passes_its_own_test(spark: SparkSession, tmp_path: Path) -> None:
+    folder = starter.make(tmp_path / "shop")
+    done = within("new", "visits", project=folder)
+    assert done.code == 0
+    assert f"wrote {folder}/catalog/visits.py" in done.out
+    assert within("check", "--json", project=folder).json["groups"] == 2
+    written = runpy.run_path(str(folder / "tests" / "test_visits.py"))
+    written["test_visits_holds_the_events_of_its_windows"](tmp_path)
+    again = within("new", "visits", project=folder)
+    assert (again.code, "already" in again.err) == (2, True)
 
 
 def test_a_groups_table_has_exactly_the_promised_columns_and_partitions(shop: Shop) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,3 +220,20 @@ def test_a_retracted_observation_falls_back_to_the_one_before_it(tmp_path: Path)
     assert [shop.story(at).values["amount"] for at in (day(6, 5), day(6, 6))] == [11.0, 10.0]
     only = replace(LAST, name="other")
     assert Shop(tmp_path, only).story(day(6)).status == "NOT_FOUND"
+
+
+def test_an_entity_is_found_by_keys_of_every_kind_and_a_null_key_by_nobody(tmp_path: Path) -> None:
+    keys = {"name": "string", "born": "date", "vip": "boolean", "customer_id": "int64"}
+    source = replace(PAYMENTS, columns={**keys, "amount": "double", "paid_at": "timestamp"})
+    group = ObservationGroup("last", Entity("customer", keys), source, columns=("amount",), ttl="2d")
+    entity = {"name": "O'Hara; --", "born": date(1990, 2, 28), "vip": True, "customer_id": -7}
+    rows = [
+        entity | {"amount": 1.0},
+        *(entity | {key: other, "amount": 2.0} for key, other in {"name": "x", "vip": False, "customer_id": 7}.items()),
+    ]
+    common = {"event_timestamp": day(5, 3), "publish_id": "p1", "empties_at": day(5, 3), "held": False, "date": date(2026, 1, 5)}
+    write_deltalake(layout.feature_table(str(tmp_path), "last", 1), pa.Table.from_pylist([row | common for row in rows]))
+    known = explain.Known(1, (published("p1", 5, day(6), group="last"),), ())
+    for changes, status, amount in (({}, "PRESENT", 1.0), ({"born": None}, "NOT_FOUND", None), ({"name": "o'hara; --"}, "NOT_FOUND", None)):
+        story = explain.explain(explain.Asked(group, entity | changes, day(6)), known, lake=str(tmp_path))
+        assert (story.status, story.values["amount"]) == (status, amount)

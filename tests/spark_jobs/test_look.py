@@ -1,14 +1,15 @@
-"""Files and bytes of a table's dates, told by its log."""
+"""What can be told of a table at once: rows that a condition holds for, files and bytes of its dates."""
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from spark_jobs.footprint import footprint
+from spark_jobs import look
+from spark_jobs.look import footprint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,3 +37,17 @@ def test_a_table_without_that_partition_is_read_whole_and_one_that_is_not_there_
     write_deltalake(tmp_path / "plain", pa.table({"x": [1]}))
     assert footprint(str(tmp_path / "plain"), partition="day", dates={date(2026, 1, 5)})[0] == 1
     assert footprint(str(tmp_path / "none"), partition="day", dates={date(2026, 1, 5)}) == (0, 0)
+
+
+def test_rows_are_found_by_conditions_in_the_types_that_python_has(tmp_path: Path) -> None:
+    at = datetime(2026, 1, 5, 3, 0, 0, 1, tzinfo=UTC)
+    row = {"n": 1, "text": "it's", "at": at, "day": date(2026, 1, 5), "list": ["a"], "none": None, "flag": True}
+    numbers, texts, times = {"n": pa.int64(), "none": pa.float64()}, {"text": pa.string()}, {"at": pa.timestamp("us", tz="UTC")}
+    kinds = pa.schema(numbers | texts | times | {"day": pa.date32(), "list": pa.list_(pa.string()), "flag": pa.bool_()})
+    write_deltalake(tmp_path / "table", pa.Table.from_pylist([row, row | {"n": 2, "text": "its"}], schema=kinds))
+    values = {name: look.literal(row[name]) for name in ("n", "text", "day", "flag")}
+    for name, value in values.items():
+        assert row in look.rows(str(tmp_path / "table"), [f"{name} = {value}"])
+    assert look.rows(str(tmp_path / "table"), [f"{name} = {value}" for name, value in values.items()]) == [row]
+    assert look.rows(str(tmp_path / "table"), ["n = 3"]) == []
+    assert look.rows(str(tmp_path / "nowhere"), ["n = 1"]) == []
