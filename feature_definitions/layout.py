@@ -45,7 +45,7 @@ def training_set_manifest(lake: str, name: str) -> str:
 
 
 def records_table(lake: str, record: str) -> str:
-    """The Delta copy of one kind of record: ledger, publishes or revisions."""
+    """The Delta copy of one kind of record: ledger, publishes, commits, revisions, files, promotions or releases."""
     return f"{lake}/records/{record}"
 
 
