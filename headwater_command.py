@@ -57,16 +57,19 @@ def run(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from examples import demo
 
+    folder = Path(options.project or "demo")
     with _progress() as say:
-        report = demo.run(Path(options.project or "demo"), shift=options.shift, say=say)
-    out.print(report)
-    return DONE
+        report = demo.run(folder, shift=options.shift, say=say)
+    (err if options.json else out).print(report)
+    return _print_json({"project": str(folder.resolve())}) if options.json else DONE
 
 
 def _init(options: argparse.Namespace) -> int:
     from examples import starter
 
     folder = starter.make(Path(options.folder))
+    if options.json:
+        return _print_json({"project": str(folder), "next": starter.NEXT})
     out.print(f"made a project in [bold]{folder}[/]. Next:\n  cd {options.folder}\n  {starter.NEXT}")
     return DONE
 
@@ -80,6 +83,8 @@ def _new(options: argparse.Namespace) -> int:
     root = folder.parent if project is None else project.root
     made = draft.draft(options.group, checked(folder), folder=folder, root=root, source=options.source)
     draft.write(made)
+    if options.json:
+        return _print_json({"group": str(made.group_file), "test": str(made.test_file)})
     out.print(
         f"wrote {made.group_file}\nand   {made.test_file}\nNext: say in them what the group means, then `headwater check`, then pytest"
     )
@@ -286,6 +291,9 @@ def _serve(options: argparse.Namespace) -> int:
     from serving import app, server
 
     def ready(port: int) -> None:
+        if options.json:
+            _print_json({"url": f"http://{options.host}:{port}", "services": list(p.catalog.services)})
+            sys.stdout.flush()
         err.print(f"serving {', '.join(p.catalog.services)} at http://{options.host}:{port} (ctrl-c stops)")
 
     with _project(options) as p:
@@ -314,7 +322,10 @@ def _get(options: argparse.Namespace) -> int:
 
 def _down(options: argparse.Namespace) -> int:
     with _project(options) as p:
-        out.print("stopped the embedded online store; its data stays" if p.down() else "the embedded online store was not running")
+        stopped = p.down()
+    if options.json:
+        return _print_json({"stopped": stopped})
+    out.print("stopped the embedded online store; its data stays" if stopped else "the embedded online store was not running")
     return DONE
 
 
@@ -676,9 +687,9 @@ def _chosen(made: argparse.ArgumentParser) -> None:
 
 
 def _beginning(verbs: Any) -> None:
-    demo = _verb(verbs, _demo, "Run everything on real flights of New York.", "headwater demo")
+    demo = _verb(verbs, _demo, "Run everything on real flights of New York.", "headwater demo", _listed)
     demo.add_argument("--shift", choices=("auto", "none"), default="auto", help="auto: flights of 2013 happen now; none: they stay in 2013")
-    init = _verb(verbs, _init, "Make a project with a small catalog and data.", "headwater init my_features")
+    init = _verb(verbs, _init, "Make a project with a small catalog and data.", "headwater init my_features", _listed)
     init.add_argument("folder", metavar="DIR", help="the new project's folder")
     new = _verb(
         verbs,
@@ -686,6 +697,7 @@ def _beginning(verbs: Any) -> None:
         "Write a new group's file and its test into the catalog, to be changed; never over a file that is there.",
         "headwater new customer_visits --source visits",
         _one,
+        _listed,
     )
     new.add_argument("--source", metavar="SOURCE", help="the source that it reads (default: the catalog's only one)")
     new.add_argument("--catalog", metavar="DIR", help="a catalog folder that is in no project, like feature_definitions/catalog")
@@ -795,7 +807,7 @@ def _training(verbs: Any) -> None:
 
 def _online(verbs: Any) -> None:
     _verb(verbs, _sync, "Bring the newest values to the online store (Feast calls this materialize).", "headwater sync", _some, _listed)
-    serve = _verb(verbs, _serve, "Answer feature requests over HTTP.", "headwater serve --port 8000")
+    serve = _verb(verbs, _serve, "Answer feature requests over HTTP.", "headwater serve --port 8000", _listed)
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="the port, 0 for a free one (default: 8000)")
     serve.add_argument("--host", default="127.0.0.1", metavar="HOST", help="the address to listen at (default: this machine only)")
     get = _verb(
@@ -807,4 +819,4 @@ def _online(verbs: Any) -> None:
     )
     get.add_argument("service", metavar="SERVICE", help="a feature service")
     get.add_argument("keys", nargs="*", metavar="key=value", help="the entity's keys")
-    _verb(verbs, _down, "Stop the project's embedded online store; its data stays.", "headwater down")
+    _verb(verbs, _down, "Stop the project's embedded online store; its data stays.", "headwater down", _listed)

@@ -216,6 +216,19 @@ def test_init_refuses_a_folder_that_holds_something_and_changes_nothing(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_what_makes_or_stops_something_says_so_as_json_too(tmp_path: Path) -> None:
+    made = within("init", tmp_path / "shop", "--json")
+    assert made.json == {"project": str(tmp_path / "shop"), "next": starter.NEXT}
+    assert within("down", "--json", project=tmp_path / "shop").json == {"stopped": False}
+    files = within("new", "visits", "--json", project=tmp_path / "shop").json
+    assert files == {"group": f"{tmp_path}/shop/catalog/visits.py", "test": f"{tmp_path}/shop/tests/test_visits.py"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_json(verb: str) -> None:
+    assert "--json" in within(verb, "--help").out
+
+
 def test_down_says_whether_a_store_was_running_and_may_be_said_twice(fresh: Path) -> None:
     within("get", "customer_v1", "customer_id=1", project=fresh)
     said = [within("down", project=fresh) for _ in range(2)]
