@@ -15,7 +15,7 @@ with warnings.catch_warnings():
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import Batch
 
-from expectations.suite import GRAVITY, Check, Judgement, Verdict, gx_expectations
+from expectations.suite import EACH, GRAVITY, Check, Judgement, Verdict, gx_expectations
 
 _PLAIN: dict[str, object] = {"result_format": "BOOLEAN_ONLY"}
 _NAMED: dict[str, object] = {"result_format": "COMPLETE", "unexpected_index_column_names": ["interval"]}
@@ -36,12 +36,12 @@ def judge(profile: pd.DataFrame, checks: Sequence[Check]) -> Judgement:
     if not len(profile) or not checks:
         return Judgement({interval: Verdict() for interval in failures}, {})
     values = _with_excess(profile, checks)
-    first, results = _validate(values, checks, _PLAIN)
+    first, results = _validate(values, checks, gx_expectations(checks), _PLAIN)
     failed = [check for check, result in results if not result.success]
     named: list[tuple[Check, Any]] = []
     if failed:
-        # Naming intervals costs twice as much, so only failed checks do.
-        second, named = _validate(values, failed, _NAMED)
+        # Only judging each interval names those that failed; it costs several times as much, so only failed checks do.
+        second, named = _validate(values, failed, [{**each, "type": EACH} for each in gx_expectations(failed)], _NAMED)
     for check, result in named:
         for interval in _intervals(check, result):
             failures[interval].add(check.id)
@@ -71,12 +71,12 @@ def _refuse_gaps(profile: pd.DataFrame, checks: Sequence[Check]) -> None:
 def _with_excess(profile: pd.DataFrame, checks: Sequence[Check]) -> pd.DataFrame:
     """What is judged, and, for each check of a share, by how many rows the bad ones exceed what it allows: exact, in whole rows."""
     rows = [int(number) for number in profile["rows"]]
-    excess = {}
+    excess: dict[str, list[int]] = {}
     for check in checks:
         if check.at_least_share is not None:
             allowed = 1 - Fraction(str(check.at_least_share))
             excess[check.judged] = [int(bad) - allowed * of // 1 for bad, of in zip(profile[check.id], rows, strict=True)]
-    return profile[list(dict.fromkeys(["interval", *(check.id for check in checks)]))].assign(**excess)
+    return pd.DataFrame({name: profile[name] for name in ("interval", *(check.id for check in checks))} | excess)
 
 
 def _intervals(check: Check, result: Any) -> list[str]:
@@ -86,11 +86,13 @@ def _intervals(check: Check, result: Any) -> list[str]:
     return intervals
 
 
-def _validate(profile: pd.DataFrame, checks: Sequence[Check], result_format: dict[str, object]) -> tuple[Any, list[tuple[Check, Any]]]:
+def _validate(
+    profile: pd.DataFrame, checks: Sequence[Check], expectations: list[dict[str, object]], result_format: dict[str, object]
+) -> tuple[Any, list[tuple[Check, Any]]]:
     """Great Expectations' result, and that of each check."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        suite = ExpectationSuite(name="profile", expectations=gx_expectations(checks))
+        suite = ExpectationSuite(name="profile", expectations=expectations)
         whole = _batch(profile).validate(suite, result_format=result_format)
     by_id = {check.id: check for check in checks}
     judged = [(by_id[result.expectation_config.meta["id"]], result) for result in whole.results]

@@ -13,12 +13,13 @@ from fractions import Fraction
 import pandas as pd
 import pyarrow as pa
 
+from expectations import sketches
 from expectations.suite import Check, Verdict, subject
 from feature_definitions.intervals import Interval, iso
 from feature_definitions.kinds import is_number
 from feature_definitions.model import FeatureGroup
 
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+QUANTILES = tuple(f"q{round(100 * q):02}" for q in sketches.QUANTILES)
 MOMENTS = ("min", "max", "mean", "stddev")
 LOOK_BACK = 7
 """How many intervals back the number of rows is looked up that an interval's is compared with."""
@@ -46,23 +47,12 @@ def described(group: FeatureGroup, types: Mapping[str, str]) -> dict[str, str]:
     return {column: "double" if column in group.ages else types[column] for column in group.outputs}
 
 
-def statistics(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Name and Spark SQL of the aggregates that describe a group's columns; quantiles are one array.
-
-    Distinct values are counted within 5 %, quantiles within half a percent of the ranks.
-    """
-    quantiles = ", ".join(f"{q}D" for q in QUANTILES.values())
+def values(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[str]:
+    """Spark SQL of what `expectations.sketches` is to see of each column: numbers and truth values as doubles, a hash of all else."""
     for column, kind in described(group, types).items():
         value = subject(group, column)
-        yield f"{column}.values", f"count({value})"
-        yield f"{column}.distinct", f"approx_count_distinct({value})"
-        if is_number(kind):
-            yield f"{column}.min", f"CAST(min({value}) AS DOUBLE)"
-            yield f"{column}.max", f"CAST(max({value}) AS DOUBLE)"
-            yield f"{column}.quantiles", f"percentile_approx(CAST({value} AS DOUBLE), array({quantiles}), 200)"
-        if is_number(kind) or kind == "boolean":
-            yield f"{column}.mean", f"avg(CAST({value} AS DOUBLE))"
-            yield f"{column}.stddev", f"stddev_samp(CAST({value} AS DOUBLE))"
+        numeric = is_number(kind) or kind == "boolean"
+        yield f"CAST({value} AS DOUBLE)" if numeric else f"if({value} IS NULL, NULL, xxhash64({value}))"
 
 
 def counted(checks: Sequence[Check]) -> Iterator[tuple[str, str]]:
@@ -75,6 +65,12 @@ def counted(checks: Sequence[Check]) -> Iterator[tuple[str, str]]:
 
 
 # ------------------------------------------------------------------------------------------------------------- what becomes of it
+
+
+def statistics(group: FeatureGroup, found: Mapping[str, object]) -> dict[str, object]:
+    """What was found of one column, by the names that a profile has for it."""
+    column = group.outputs[_whole(found["column"])]
+    return {f"{column}.{name}": value for name, value in found.items() if name not in ("interval", "column")}
 
 
 def framed(
@@ -136,7 +132,7 @@ def with_changes(
     """
     rows = dict(zip((interval.start for interval in intervals), profile["rows"], strict=True))
     changes = {check.id: _changes(rows, check, every, before.get(check.id, {})) for check in checks if check.change}
-    return profile.assign(**{name: pd.Series(values, dtype="float64") for name, values in changes.items()})
+    return pd.DataFrame({**profile, **{name: pd.Series(values, dtype="float64") for name, values in changes.items()}})
 
 
 def _changes(rows: Mapping[datetime, int], check: Check, every: timedelta, before: Mapping[datetime, int]) -> list[float | None]:

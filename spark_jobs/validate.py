@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from expectations import profile as profiles
-from expectations import report, suite
+from expectations import report, sketches, suite
 from expectations.profile import Origin
 from expectations.suite import Check, Judgement, Verdict
 from feature_definitions import layout
@@ -73,11 +73,12 @@ def _checks(job: Run) -> tuple[Check, ...]:
 def profile(job: Run, staged: DataFrame) -> pd.DataFrame:
     """One row per interval that is due: how many rows it has, what each check measured, and the statistics of each column.
 
-    One aggregate over the staged rows; another for each thing that must be unique; and one more where some row is bad, to count these.
+    One aggregate over the staged rows for the checks, and one pass for the statistics; another aggregate for each thing that must be
+    unique; and one more where some row is bad, to count these.
     """
     checks, types = _checks(job), profiles.described(job.group, job.meaning.types)
-    wanted = [("rows", "count(*)"), *profiles.counted(checks), *profiles.statistics(job.group, job.meaning.types)]
-    found = _measured(staged, dict(wanted))
+    found = _measured(staged, {"rows": "count(*)", **dict(profiles.counted(checks))})
+    _add(found, _statistics(job, staged))
     for check in checks:
         if check.unique:
             _add(found, _shared(staged, check))
@@ -97,6 +98,16 @@ def _measured(staged: DataFrame, aggregates: Mapping[str, str]) -> dict[int, dic
     one = F.expr(f"struct({', '.join(f'{sql} AS m{number}' for number, sql in enumerate(aggregates.values()))})")
     rows = staged.groupBy(F.unix_micros(START).alias("interval")).agg(one.alias("found")).collect()
     return {row["interval"]: dict(zip(aggregates, row["found"], strict=True)) for row in rows}
+
+
+def _statistics(job: Run, staged: DataFrame) -> dict[int, dict[str, object]]:
+    """The statistics of every column of each interval: every part of the rows is summarized in Python, then the parts are put together."""
+    values = [F.expr(sql).alias(f"v{number}") for number, sql in enumerate(profiles.values(job.group, job.meaning.types))]
+    parts = staged.select(F.unix_micros(START).alias("interval"), *values).mapInArrow(sketches.summaries, sketches.PARTIAL)
+    found: dict[int, dict[str, object]] = {}
+    for row in parts.groupBy("interval").applyInArrow(sketches.described, sketches.DESCRIBED).collect():
+        found.setdefault(row["interval"], {}).update(profiles.statistics(job.group, row.asDict()))
+    return found
 
 
 def _shared(staged: DataFrame, check: Check) -> dict[int, dict[str, object]]:

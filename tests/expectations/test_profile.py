@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expectations.profile import Origin, checks_table, counted, described, framed, profiles_table, statistics, with_changes, with_held
+from expectations.profile import Origin, checks_table, counted, framed, profiles_table, statistics, values, with_changes, with_held
 from expectations.suite import Check, Verdict, checks
 from feature_definitions import Entity, Feature, Source, WindowedGroup, at_least, not_null
 from feature_definitions.intervals import DAY, Interval
@@ -52,14 +52,16 @@ def changes(*rows: int, check: Check = CHANGE, before: Mapping[int, int] | None 
 # ----------------------------------------------------------------------------------------------------------------- what is measured
 
 
-def test_numbers_have_all_statistics_and_texts_those_that_they_can_have() -> None:
-    assert described(group, {"x_1d": "double", "kind_1d": "string"}) == {"x_1d": "double", "kind_1d": "string"}
-    found = dict(statistics(group, {"x_1d": "double", "kind_1d": "string"}))
-    assert [name.partition(".")[2] for name in found if name.startswith("x_1d")] == [
-        "values", "distinct", "min", "max", "quantiles", "mean", "stddev",
-    ]  # fmt: skip
-    assert [name for name in found if name.startswith("kind")] == ["kind_1d.values", "kind_1d.distinct"]
-    assert found["x_1d.mean"] == "avg(CAST(`x_1d` AS DOUBLE))"
+def test_numbers_are_described_as_doubles_and_all_else_by_a_hash() -> None:
+    types = {"x_1d": "decimal(10,2)", "kind_1d": "string"}
+    assert list(values(group, types)) == ["CAST(`x_1d` AS DOUBLE)", "if(`kind_1d` IS NULL, NULL, xxhash64(`kind_1d`))"]
+    assert next(iter(values(group, types | {"x_1d": "boolean"}))) == "CAST(`x_1d` AS DOUBLE)"
+
+
+def test_what_was_found_of_a_column_has_its_name() -> None:
+    assert statistics(group, {"interval": 5, "column": 1, "values": 3, "quantiles": None}) == {
+        "kind_1d.values": 3, "kind_1d.quantiles": None,
+    }  # fmt: skip
 
 
 def test_bounds_are_screened_and_what_is_unique_or_changes_is_measured_elsewhere() -> None:

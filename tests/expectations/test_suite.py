@@ -215,7 +215,7 @@ def test_the_suite_is_json_that_does_not_change_by_itself() -> None:
     assert read["name"] == "spend"
     assert read["expectations"][-2:] == [
         {
-            "type": "expect_column_values_to_be_between",
+            "type": "expect_column_max_to_be_between",
             "kwargs": {"column": "amount_7d:not_null(0.9) in excess", "max_value": 0},
             "severity": "warning",
             "meta": {"id": "amount_7d:not_null(0.9)", "column": "amount_7d", "bad_row": "`amount_7d` IS NULL", "at_least_share": 0.9},
