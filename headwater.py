@@ -410,7 +410,7 @@ class Project:
 
         group, source = work.group, layout.source_table(self.settings.lake, work.group.source.name)
         files, size = footprint(source, partition="_hw_date", dates=bill.dates_read(work))
-        past = self._registry.ledger(group.name, work.generation).values()
+        past = self._registry.runs(group.name, work.generation)
         built = [path.name for path in Path(layout.training_set_table(self.settings.lake, "_")).parent.glob("*") if path.is_dir()]
         online = {name: bool(self._registry.epochs(name)) for name in self.catalog.groups}
         moved = bill.stale(self.catalog, group.name, built=built, online=online)

@@ -119,7 +119,7 @@ def _plan(options: argparse.Namespace) -> int:
     with _project(options) as p:
         works = p.plan(*options.groups, start=options.start, end=options.end, only=options.only, within=options.within)
         bills = p.bill(works)
-        _say_held(p.status(*options.groups))
+        _say_held(p.status(*options.groups) if any(work.held for work in works) else ())
     if options.json:
         return _print_json({"steps": [_step(step) for work in works for step in work.steps], "bill": [asdict(bill) for bill in bills]})
     table = Table("group", "generation", "intervals", "from", "to", "why", box=None)

@@ -1,6 +1,6 @@
 """What a plan costs and what it moves: pure estimates over what was remembered and what is defined."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -8,7 +8,6 @@ from feature_definitions import plan
 from feature_definitions.intervals import ALWAYS, MICROSECOND, merge, utc_date
 from feature_definitions.loader import Catalog
 from feature_definitions.plan import GroupPlan
-from feature_definitions.records import LedgerEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +43,20 @@ def dates_read(work: GroupPlan) -> set[date]:
     }
 
 
-def seconds(entries: Iterable[LedgerEntry], intervals: int) -> float | None:
-    """How long a run over so many intervals may take, by the group's past runs: a share for each run and one for each interval.
+def seconds(runs: Collection[tuple[int, float]], intervals: int) -> float | None:
+    """How long a run over so many intervals may take, by the intervals and seconds of the group's past runs.
 
-    Fitted by least squares, neither share below 0; with runs of one size only, the time of one for up to so many intervals, and in
-    proportion beyond. None if nothing ran yet.
+    A share for each run and one for each interval, fitted by least squares, neither below 0; with runs of one size only, the time of one for
+    up to so many intervals, and in proportion beyond. None if nothing ran yet.
     """
-    runs: dict[str, tuple[int, float]] = {}
-    for entry in entries:
-        count, spent = runs.get(entry.run_id, (0, 0.0))
-        runs[entry.run_id] = (count + 1, spent + entry.seconds)
     if not runs or not intervals:
         return None if not runs else 0.0
-    sizes, times = [n for n, _ in runs.values()], [spent for _, spent in runs.values()]
+    sizes, times = [n for n, _ in runs], [spent for _, spent in runs]
     size, time = sum(sizes) / len(sizes), sum(times) / len(times)
     spread = sum((n - size) ** 2 for n in sizes)
     if not spread:
         return time * max(1.0, intervals / size)
-    each = max(0.0, sum((n - size) * (spent - time) for n, spent in runs.values()) / spread)
+    each = max(0.0, sum((n - size) * (spent - time) for n, spent in runs) / spread)
     start = max(0.0, time - each * size)
     return start + each * intervals
 

@@ -1,12 +1,13 @@
 """What is the state of each interval, and what must be done about it: pure decisions over what was remembered."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from feature_definitions import fingerprint
+from feature_definitions.changes import Changes, changes
 from feature_definitions.intervals import ALWAYS, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, split
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
@@ -157,10 +158,10 @@ def statuses(
     `entries` and `releases` are those of this generation, `revisions` the source's. What is due is HELD while an earlier interval that it
     covers is REJECTED; what was published before stays as it is.
     """
-    wanted = _Wanted(group, generation, fingerprint.columns(group), fingerprint.gate(group), _valid(group, releases, revisions))
-    oldest = min((e.revision for e in entries.values()), default=0)
-    newer = sorted((r for r in revisions if r.revision > oldest), key=lambda r: r.revision)
-    found = [_status(wanted, interval, entries.get(interval), newer) for interval in expected(group, revisions, now)]
+    known = changes(revisions)
+    meant = (fingerprint.columns(group), fingerprint.gate(group), _inputs_of(group))
+    wanted = _Wanted(group, generation, *meant, known, _valid(group, releases, known))
+    found = [_status(wanted, interval, entries.get(interval)) for interval in expected(group, revisions, now)]
     holders = [s.interval for s in found if s.holds and s.status == REJECTED]
     held = waiting(group, holders, [s.interval for s in found if s.status in DUE])
     return tuple(_held(s, held[s.interval]) if s.interval in held else s for s in found)
@@ -196,11 +197,17 @@ def kept_from(now: datetime, retain: str) -> datetime:
 
 def inputs(group: FeatureGroup, interval: Interval) -> Interval:
     """The events that the rows of an interval depend on, those behind its closing rows included."""
+    return _inputs_of(group)(interval)
+
+
+def _inputs_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
+    """`inputs` of one group, for many intervals."""
     match group:
         case WindowedGroup():
-            return Interval(interval.end - group.longest - group.cadence, interval.end)
+            reach = group.longest + group.cadence
+            return lambda interval: Interval(interval.end - reach, interval.end)
         case ObservationGroup() | SnapshotGroup():
-            return interval
+            return lambda interval: interval
 
 
 def waiting(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
@@ -208,12 +215,12 @@ def waiting(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterab
 
     Its bad events would come back through their windows.
     """
-    if not isinstance(group, WindowedGroup):
-        return {}
     holders, found = sorted(rejected), {}
-    ends = [holder.end for holder in holders]
+    if not holders or not isinstance(group, WindowedGroup):
+        return {}
+    ends, inputs_of = [holder.end for holder in holders], _inputs_of(group)
     for interval in intervals:
-        first, last = bisect_right(ends, inputs(group, interval).start), bisect_right(ends, interval.start)
+        first, last = bisect_right(ends, inputs_of(interval).start), bisect_right(ends, interval.start)
         if first < last:
             found[interval] = tuple(holders[first:last])
     return found
@@ -305,20 +312,18 @@ class _Wanted:
     generation: int
     features: Mapping[str, str]
     gate: str
+    inputs: Callable[[Interval], Interval]
+    changes: Changes
     released: Mapping[Interval, Release]
 
 
-def _valid(group: FeatureGroup, releases: Iterable[Release], revisions: Sequence[Revision]) -> dict[Interval, Release]:
+def _valid(group: FeatureGroup, releases: Iterable[Release], known: Changes) -> dict[Interval, Release]:
     """The releases that still count: of what changed in an interval's events since, nobody has said that it may pass."""
     return {
         release.interval: release
         for release in sorted(releases, key=lambda release: release.released_at)
-        if not any(r.revision > release.revision and _overlap(r, inputs(group, release.interval)) for r in revisions)
+        if not known.after(inputs(group, release.interval), release.revision)
     }
-
-
-def _overlap(revision: Revision, span: Interval) -> bool:
-    return revision.first < span.end and revision.end > span.start
 
 
 def _chosen(group: FeatureGroup, inside: Sequence[IntervalStatus], found: Sequence[IntervalStatus], choice: Choice) -> list[IntervalStatus]:
@@ -336,11 +341,11 @@ def _held(s: IntervalStatus, holders: Sequence[Interval]) -> IntervalStatus:
     return replace(s, status=HELD, reasons=(f"waits for {holders[0]}{more}, which the gate rejected", *stale))
 
 
-def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None, newer: Sequence[Revision]) -> IntervalStatus:
+def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
     group, generation = wanted.group, wanted.generation
     if entry is None:
         return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",))
-    data = _changed_data(group, interval, entry, newer)
+    data = _changed_data(wanted, interval, entry)
     code = _changed_code(entry, wanted)
     if data:
         status, reasons = STALE_DATA, data + code
@@ -367,9 +372,9 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None, newe
     )
 
 
-def _changed_data(group: FeatureGroup, interval: Interval, entry: LedgerEntry, newer: Sequence[Revision]) -> tuple[str, ...]:
-    read = inputs(group, interval)
-    late = [r for r in newer if r.revision > entry.revision and _overlap(r, read)]
+def _changed_data(wanted: _Wanted, interval: Interval, entry: LedgerEntry) -> tuple[str, ...]:
+    group = wanted.group
+    late = wanted.changes.after(wanted.inputs(interval), entry.revision)
     if not late:
         return ()
     last = max(late, key=lambda r: r.revision)

@@ -135,6 +135,14 @@ class Registry:
         entries = _entries(rows, self._feature_maps(rows))
         return {entry.interval: entry for entry in entries}
 
+    def runs(self, group: str, generation: int) -> tuple[tuple[int, float], ...]:
+        """How many intervals each run did whose entries are still the newest, and in how many seconds."""
+        table = tables.ledger
+        mine = (table.c.feature_group == group, table.c.generation == generation)
+        query = select(func.count(), func.sum(table.c.seconds)).where(*mine).group_by(table.c.run_id).order_by(table.c.run_id)
+        with self._database.reading() as connection:
+            return tuple((int(count), float(seconds)) for count, seconds in connection.execute(query))
+
     def publishes(self, group: str, generation: int) -> tuple[Publish, ...]:
         """Every publish of a group's generation, ordered by publish id and interval."""
         return tuple(tables.publish_record(row) for row in self._rows(tables.publishes, feature_group=group, generation=generation))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,8 @@ from feature_definitions.model import FeatureService, Join, TrainingSet
 from tests.feature_definitions.test_plan import LAST_PAYMENT, PAYMENTS, STATIC, all_done, one_day, spend, statuses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from feature_definitions.model import FeatureGroup
     from feature_definitions.plan import GroupPlan
-    from feature_definitions.records import LedgerEntry
 
 
 def work(group: FeatureGroup, *days: int) -> GroupPlan:
@@ -40,13 +36,6 @@ def test_a_static_group_reads_the_one_date_of_its_source() -> None:
     assert bill.dates_read(static) == {date(1970, 1, 1)}
 
 
-def runs(*sizes_and_seconds: tuple[int, float]) -> Iterator[LedgerEntry]:
-    """The ledger after runs of so many days each, which took so long."""
-    for number, (size, spent) in enumerate(sizes_and_seconds):
-        for entry in all_done(spend(), range(1, size + 1)).values():
-            yield replace(entry, run_id=f"r{number}", seconds=spent / size)
-
-
 @pytest.mark.parametrize(
     ("past", "intervals", "expected"),
     [
@@ -62,7 +51,7 @@ def runs(*sizes_and_seconds: tuple[int, float]) -> Iterator[LedgerEntry]:
     ids=["like one", "beyond", "their mean", "a smaller one", "in proportion", "more never takes less", "nothing", "no run yet"],
 )
 def test_the_seconds_of_a_run_are_told_by_past_runs(past: list[tuple[int, float]], intervals: int, expected: float | None) -> None:
-    assert bill.seconds(runs(*past), intervals) == (None if expected is None else pytest.approx(expected))
+    assert bill.seconds(past, intervals) == (None if expected is None else pytest.approx(expected))
 
 
 class Reading(SimpleNamespace):

@@ -202,6 +202,15 @@ def test_every_publish_of_an_interval_is_kept_in_the_order_of_its_id(registry: R
     ]
 
 
+def test_runs_tell_how_many_intervals_they_did_and_in_how_long(registry: Registry) -> None:
+    registry.begin_publish(pending(entry(0, seconds=0.5), entry(1, seconds=0.5), entry(2, seconds=0.5)))
+    registry.finish_publish("p1", committed_at=T, delta_version=0)
+    registry.begin_publish(pending(entry(1, publish_id="p2", run_id="s", seconds=4.0), publish_id="p2"))
+    registry.finish_publish("p2", committed_at=T, delta_version=1)
+    assert registry.runs("spend", 1) == ((2, 1.0), (1, 4.0))
+    assert registry.runs("spend", 2) == ()
+
+
 def test_generations_and_groups_do_not_share_entries(registry: Registry) -> None:
     other = entry(group="visits", rows=1)
     second = entry(generation=2, rows=2)
