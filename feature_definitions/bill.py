@@ -46,8 +46,8 @@ def dates_read(work: GroupPlan) -> set[date]:
 def seconds(runs: Collection[tuple[int, float]], intervals: int) -> float | None:
     """How long a run over so many intervals may take, by the intervals and seconds of the group's past runs.
 
-    A share for each run and one for each interval, fitted by least squares, neither below 0; with runs of one size only, the time of one for
-    up to so many intervals, and in proportion beyond. None if nothing ran yet.
+    A share for each run and one for each interval, fitted by least squares, neither below 0. With runs of one size only, the time of one
+    for up to so many intervals, and in proportion beyond. None if nothing ran yet.
     """
     if not runs or not intervals:
         return None if not runs else 0.0

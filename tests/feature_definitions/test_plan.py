@@ -1,5 +1,6 @@
 """What the state of an interval is, and what a run does about it."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -237,6 +238,19 @@ def test_exactly_the_intervals_in_which_a_new_entitys_event_gives_a_row_are_stal
     revisions = [changed(day(1), revision=1), changed(at)]
     found = plan.statuses(group, generation=1, entries={i: done(group, i) for i in grid}, revisions=revisions, now=day(20, 1))
     assert {s.interval.end for s in found if s.status == "STALE(data)"} == {row.at for row in rows}
+
+
+def test_a_year_of_hours_and_of_hourly_changes_has_its_statuses_in_seconds() -> None:
+    group = spend(Feature("n", "count", windows=("720h",)), every="1h", ttl="3h")
+    grid = list(split(Interval(day(1), day(1) + timedelta(days=365)), group.cadence))
+    entry = done(group, grid[0])
+    entries = {i: replace(entry, interval=i, revision=n + 1) for n, i in enumerate(grid)}
+    revisions = [changed(i.start, i.end, revision=n + 1) for n, i in enumerate(grid)]
+    late = changed(grid[-1].start, revision=len(grid) + 1)
+    started = time.process_time()
+    found = plan.statuses(group, generation=1, entries=entries, revisions=[*revisions, late], now=grid[-1].end + timedelta(hours=1))
+    assert time.process_time() - started < 5  # looking at each revision for each interval takes a minute
+    assert [s.interval for s in found if s.status != "OK"] == [grid[-1]]
 
 
 def test_a_rejected_interval_says_what_failed_and_has_no_publish() -> None:
