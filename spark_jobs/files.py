@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import math
 import re
 import textwrap
@@ -72,6 +73,8 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
         match wanted.format:
             case "csv":
                 yield from _read_csv(path, wanted, name)
+            case "jsonl":
+                yield from _read_json(path, wanted, name)
             case _:
                 yield from _read_parquet(path, wanted, name)
     except (OSError, pa.ArrowException, UnicodeDecodeError, EOFError, OverflowError) as error:
@@ -82,9 +85,7 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
 
 
 def _read_csv(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
-    with path.open("rb") as raw:
-        if b"\0" in raw.read(65536):
-            raise FileRefused(f"{name} holds zero bytes: it is no CSV text. Is it corrupt or compressed?")
+    _refuse_zeros(path, name, what="CSV text")
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         reader = csv.reader(text, strict=True)
         try:
@@ -94,6 +95,12 @@ def _read_csv(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
         places = _places(header, wanted, name)
         convert = [(column, places[column], _converter(kind, wanted.timezone)) for column, kind in wanted.columns]
         yield from _batches(_rows(reader, header, convert, wanted, name), wanted, name)
+
+
+def _refuse_zeros(path: Path, name: str, *, what: str) -> None:
+    with path.open("rb") as raw:
+        if b"\0" in raw.read(65536):
+            raise FileRefused(f"{name} holds zero bytes: it is no {what}. Is it corrupt or compressed?")
 
 
 def _places(header: list[str], wanted: Shape, name: str) -> dict[str, int]:
@@ -159,7 +166,7 @@ def _raw(header: list[str], record: list[str]) -> dict[str, str]:
 
 
 def _printable(text: str) -> str:
-    return text[:1000].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text[:1000].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _batches(rows: Iterator[Row], wanted: Shape, name: str, size: int = 20_000) -> Iterator[pa.RecordBatch]:
@@ -182,7 +189,7 @@ def _batch(rows: list[Row], result: pa.Schema, width: int, name: str) -> pa.Reco
     return pa.RecordBatch.from_arrays([pa.array(c, type=f.type) for c, f in zip([*columns, *extra], result, strict=True)], schema=result)
 
 
-# ---------------------------------------------------------------------------------------------------------------- cells of a CSV
+# ------------------------------------------------------------------------------------------------------------ cells, from text
 
 
 def _converter(kind: str, timezone: str | None) -> Cell:
@@ -288,6 +295,101 @@ def _decimal(kind: str) -> Cell:
         return value
 
     return convert
+
+
+# ------------------------------------------------------------------------------------------------------------------- JSON lines
+
+
+class _Number(str):
+    """A number as it was written, so that no digit is lost before its column's type is known."""
+
+    __slots__ = ()
+
+
+Json = Callable[[object], object]
+
+
+def _read_json(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
+    _refuse_zeros(path, name, what="JSON")
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
+    convert = {column: _json_value(kind, wanted.timezone) for column, kind in wanted.columns}
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as text:
+        lines = ((number, line.strip()) for number, line in enumerate(text, 1))
+        yield from _batches((_json_row(number, line, decoder, convert, wanted) for number, line in lines if line), wanted, name)
+
+
+def _object(fields: list[tuple[str, object]]) -> dict[str, object]:
+    held = dict(fields)
+    if len(held) < len(fields):
+        names = [field for field, _ in fields]
+        raise ValueError(f"the field {next(n for n in names if names.count(n) > 1)!r} comes twice")
+    return held
+
+
+def _json_row(number: int, line: str, decoder: json.JSONDecoder, convert: Mapping[str, Json], wanted: Shape) -> Row:
+    try:
+        held = decoder.decode(line)
+    except (ValueError, RecursionError) as error:
+        said = error.msg if isinstance(error, json.JSONDecodeError) else _first_line(error)
+        return number, None, f"not a JSON object: {said}", {}
+    if not isinstance(held, dict):
+        return number, None, "not a JSON object", {}
+    values: list[object] = []
+    for column, value in convert.items():
+        try:
+            values.append(None if held.get(column) is None else value(held[column]))
+        except ValueError as error:
+            return number, None, f"{column}: {_printable(_written(held[column]))!r} {error}", _raw_json(held, wanted)
+        if values[-1] is None and column in wanted.required:
+            return number, None, f"{column} is null", _raw_json(held, wanted)
+    return number, values, None, None
+
+
+def _json_value(kind: str, timezone: str | None) -> Json:
+    """Takes a value of a JSON field: a list for an array's type alone, a number for a number's, text for what else JSON writes so."""
+    if kind.startswith("array<"):
+        element = _json_value(kind.removeprefix("array<").removesuffix(">"), timezone)
+        return _json_list(element, kind)
+    cell = _converter(kind, timezone)
+    counts = kind in ("int64", "double") or kind.startswith("decimal")
+
+    def convert(given: object) -> object:
+        match given:
+            case bool() if kind == "boolean":
+                return given
+            case _Number() if counts:
+                return cell(given)
+            case str() if not isinstance(given, _Number):
+                return cell(given)
+        raise ValueError(f"is not {'an' if kind == 'int64' else 'a'} {kind}")
+
+    return convert
+
+
+def _json_list(element: Json, kind: str) -> Json:
+    def convert(given: object) -> object:
+        match given:
+            case list():
+                return [None if each is None else element(each) for each in given]
+        raise ValueError(f"is not an {kind}")
+
+    return convert
+
+
+def _raw_json(held: Mapping[str, object], wanted: Shape) -> dict[str, str]:
+    return {column: _printable(_written(held[column])) for column, _ in wanted.columns if held.get(column) is not None}
+
+
+def _written(value: object) -> str:
+    """A value as JSON writes it, text without its quotes."""
+    match value:
+        case str():
+            return value
+        case list():
+            return "[" + ", ".join(_written(each) for each in value) + "]"
+        case dict():
+            return "{" + ", ".join(f"{key}: {_written(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- Parquet

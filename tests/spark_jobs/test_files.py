@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -279,3 +280,86 @@ def test_a_file_is_another_one_once_its_source_reads_it_differently(tmp_path: Pa
     assert plain == files.sha256(path, files.shape(source(), "csv"))
     assert plain != files.sha256(path, files.shape(source(timezone="UTC"), "csv"))
     assert plain != files.sha256(path, files.shape(source(columns=COLUMNS | {"n": "double"}), "csv"))
+
+
+LINE = '{"id": "a", "n": 1, "x": 1.5, "ok": true, "day": "2026-01-05", "price": 1.25, "at": "2026-01-05T06:00:00Z", "more": {"deep": [1]}}'
+
+
+def read_json(folder: Path, text: str | bytes) -> list[dict[str, Any]]:
+    path = folder / "things.jsonl"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read(path, "jsonl")
+
+
+def test_every_type_of_a_json_line_is_read_exactly(tmp_path: Path) -> None:
+    as_text = LINE.replace("1.25", '"1.25"').replace(": 1,", ': "1",')
+    rows = read_json(tmp_path, f"{LINE}\r\n\n{as_text}")
+    for row in rows:
+        assert {name: row[name] for name in COLUMNS} == {
+            "id": "a", "n": 1, "x": 1.5, "ok": True, "day": date(2026, 1, 5), "price": Decimal("1.25"),
+            "at": datetime(2026, 1, 5, 6, tzinfo=UTC),
+        }  # fmt: skip
+    assert [(row["_hw_file"], row["_hw_line"], row["_hw_reason"]) for row in rows] == [("things.jsonl", 1, None), ("things.jsonl", 3, None)]
+
+
+def test_no_digit_of_a_json_number_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "things.jsonl"
+    path.write_text('{"n": 9223372036854775807, "price": 12345678901234567890.123456789, "at": "2026-01-05T06:00:00Z"}')
+    (row,) = read(path, "jsonl", source(columns={"id": "string", "n": "int64", "price": "decimal(38,9)", "at": "timestamp"}))
+    assert row["_hw_reason"] == "id is null"
+    path.write_text(path.read_text().replace("{", '{"id": "a", '))
+    (row,) = read(path, "jsonl", source(columns={"id": "string", "n": "int64", "price": "decimal(38,9)", "at": "timestamp"}))
+    assert (row["n"], row["price"]) == (9223372036854775807, Decimal("12345678901234567890.123456789"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"n": 1', '"n": 1.0', "n: '1.0' is not an int64"),
+        ('"n": 1', '"n": true', "n: 'true' is not an int64"),
+        ('"n": 1', '"n": [1]', "n: '[1]' is not an int64"),
+        ('"id": "a"', '"id": 7', "id: '7' is not a string"),
+        ('"id": "a"', '"id": {"b": null}', "id: '{b: null}' is not a string"),
+        ('"id": "a"', '"id": "\\ud800"', "id: '\ufffd' is not UTF-8 text"),
+        ('"x": 1.5', '"x": NaN', "x: 'NaN' is not a finite number"),
+        ('"x": 1.5', '"x": -Infinity', "x: '-Infinity' is not a finite number"),
+        ('"x": 1.5', '"x": 1e400', "x: '1e400' is not a finite number"),
+        ('"x": 1.5', '"x": ""', "x: '' is not a double"),
+        ('"ok": true', '"ok": 1', "ok: '1' is not a boolean"),
+        ('"2026-01-05"', "20260105", "day: '20260105' is not a date"),
+        ("1.25", "1.255", "price: '1.255' does not fit a decimal(6,2)"),
+        ('"2026-01-05T06:00:00Z"', "1767600000", "at: '1767600000' is not a timestamp"),
+        ('"2026-01-05T06:00:00Z"', "null", "at is null"),
+        ('"more"', '"n"', "not a JSON object: the field 'n' comes twice"),
+        ("}}", "}", "not a JSON object: Expecting ',' delimiter"),
+        ("[1]", "[" * 100_000, "not a JSON object: maximum recursion depth exceeded while decoding a JSON array from a unicode string"),
+        (LINE, "[1, 2]", "not a JSON object"),
+    ],
+)
+def test_a_json_line_that_can_not_be_taken_is_put_aside_alone_and_says_why(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    bad, good = read_json(tmp_path, f"{LINE.replace(old, new)}\n{LINE}\n")
+    assert bad["_hw_reason"].startswith(expected)
+    assert (bad["_hw_line"], good["_hw_line"], good["_hw_reason"]) == (1, 2, None)
+
+
+def test_a_field_that_a_json_line_lacks_is_null_where_nothing_must_be_there(tmp_path: Path) -> None:
+    (row,) = read_json(tmp_path, '{"id": "", "x": null, "at": "2026-01-05T06:00:00Z"}')
+    assert row["_hw_reason"] is None
+    assert {name: row[name] for name in ("id", "n", "x", "day", "price")} == {"id": "", "n": None, "x": None, "day": None, "price": None}
+
+
+def test_a_json_line_put_aside_keeps_its_fields_as_they_were_written(tmp_path: Path) -> None:
+    (row,) = read_json(tmp_path, LINE.replace("1.5", '["much", 1.50, null]'))
+    assert dict(row["_hw_raw"]) == {
+        "id": "a", "n": "1", "x": "[much, 1.50, null]", "ok": "true", "day": "2026-01-05", "price": "1.25", "at": "2026-01-05T06:00:00Z",
+    }  # fmt: skip
+
+
+def test_a_json_lines_local_time_follows_the_rule_of_a_csv(tmp_path: Path) -> None:
+    (row,) = read_json(tmp_path, LINE.replace("2026-01-05T06:00:00Z", "2026-03-08T02:30:00"))
+    assert row["at"] == datetime(2026, 3, 8, 7, 30, tzinfo=UTC)
+
+
+def test_a_compressed_file_of_json_lines_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="it is no JSON"):
+        read_json(tmp_path, gzip.compress(LINE.encode()))
