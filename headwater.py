@@ -406,10 +406,15 @@ class Project:
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
     def _bill(self, work: GroupPlan) -> Bill:
-        from spark_jobs.look import footprint
+        from spark_jobs import look
 
-        group, source = work.group, layout.source_table(self.settings.lake, work.group.source.name)
-        files, size = footprint(source, partition="_hw_date", dates=bill.dates_read(work))
+        group, lake = work.group, self.settings.lake
+        tiles = layout.tile_table(lake, group.source.name, group.entity.keys, f"{spell(group.cadence)}_{spell(group.cadence)}")
+        stored = self._registry.tiles(tiles, table_id=look.table_id(tiles))
+        read = bill.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
+        events = look.footprint(layout.source_table(lake, group.source.name), partition="_hw_date", dates=read.events)
+        kept = look.footprint(tiles, partition="date", dates=read.tiles)
+        files, size = events[0] + kept[0], events[1] + kept[1]
         past = self._registry.runs(group.name, work.generation)
         built = [path.name for path in Path(layout.training_set_table(self.settings.lake, "_")).parent.glob("*") if path.is_dir()]
         online = {name: bool(self._registry.epochs(name)) for name in self.catalog.groups}

@@ -1,13 +1,15 @@
 """What a plan costs and what it moves: pure estimates over what was remembered and what is defined."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from feature_definitions import plan
-from feature_definitions.intervals import ALWAYS, MICROSECOND, merge, utc_date
+from feature_definitions import plan, tiling
+from feature_definitions.intervals import MICROSECOND, merge, utc_date
 from feature_definitions.loader import Catalog
+from feature_definitions.model import WindowedGroup
 from feature_definitions.plan import GroupPlan
+from feature_definitions.records import Revision, TileRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What one group's part of a plan takes: intervals, the source's files and bytes to read, seconds (None: nothing ran yet)."""
+    """What one group's part of a plan takes: intervals, files and bytes of events and tiles to read, seconds (None: nothing ran yet)."""
 
     group: str
     intervals: int
@@ -31,16 +33,31 @@ class Bill:
     stale: Stale
 
 
-def dates_read(work: GroupPlan) -> set[date]:
-    """The source's dates on which events lie that the plan's intervals depend on."""
-    spans = merge(plan.inputs(work.group, status.interval) for status in work.due)
-    if any(span == ALWAYS for span in spans) and work.group.source.shape == "static":
-        return {utc_date(ALWAYS.start)}
-    return {
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The UTC dates whose events a plan reads, and those whose tiles stand for events that were read before."""
+
+    events: frozenset[date]
+    tiles: frozenset[date]
+
+
+def reads(work: GroupPlan, *, tiles: Mapping[date, TileRecord], revisions: Sequence[Revision]) -> Reads:
+    """What a plan reads: of a windowed group the events of dates whose tiles are not there or too old, and the tiles of all others.
+
+    `tiles` are the stored ones of the group's cadence. What coarser tiles save is left out: it is at most so much.
+    """
+    group, spans = work.group, merge(plan.inputs(work.group, status.interval) for status in work.due)
+    dates = {
         utc_date(span.start) + timedelta(days=n)
         for span in spans
         for n in range((utc_date(span.end - MICROSECOND) - utc_date(span.start)).days + 1)
     }
+    if not isinstance(group, WindowedGroup):
+        return Reads(frozenset(dates), frozenset())
+    built = {(group.cadence, day): record for day, record in tiles.items()}
+    due = tiling.due({group.cadence: spans}, states=frozenset(), built=built, revisions=revisions)
+    events = {day for each in due for day in each.dates}
+    return Reads(frozenset(events), frozenset(dates - events))
 
 
 def seconds(runs: Collection[tuple[int, float]], intervals: int) -> float | None:

@@ -36,5 +36,10 @@ def footprint(path: str, *, partition: str, dates: Collection[date]) -> tuple[in
     return len(read), sum(read)
 
 
+def table_id(path: str) -> str | None:
+    """The id that a Delta table was given when it was made; None if there is no table."""
+    return str(DeltaTable(path).metadata().id) if _exists(path) else None
+
+
 def _exists(path: str) -> bool:
     return Path(path, "_delta_log").is_dir() and DeltaTable.is_deltatable(path)

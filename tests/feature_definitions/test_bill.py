@@ -11,7 +11,8 @@ import pytest
 from feature_definitions import bill, plan
 from feature_definitions.intervals import ALWAYS
 from feature_definitions.model import FeatureService, Join, TrainingSet
-from tests.feature_definitions.test_plan import LAST_PAYMENT, PAYMENTS, STATIC, all_done, one_day, spend, statuses
+from feature_definitions.records import TileRecord
+from tests.feature_definitions.test_plan import LAST_PAYMENT, PAYMENTS, STATIC, all_done, changed, day, one_day, spend, statuses
 
 if TYPE_CHECKING:
     from feature_definitions.model import FeatureGroup
@@ -24,16 +25,31 @@ def work(group: FeatureGroup, *days: int) -> GroupPlan:
     return plan.GroupPlan(group, 1, tuple(found))
 
 
-def test_the_dates_to_read_are_those_of_the_windows_and_closing_rows_each_once() -> None:
-    assert bill.dates_read(work(spend(), 9)) == {date(2026, 1, n) for n in (7, 8, 9)}
-    assert bill.dates_read(work(spend(), 9, 10, 20)) == {date(2026, 1, n) for n in (7, 8, 9, 10, 18, 19, 20)}
-    assert bill.dates_read(work(LAST_PAYMENT, 9)) == {date(2026, 1, 9)}
-    assert bill.dates_read(work(spend())) == set()
+HISTORY = [changed(day(n), revision=1) for n in range(1, 21)]
+"""Every day has events, all of one ingest."""
 
 
-def test_a_static_group_reads_the_one_date_of_its_source() -> None:
+def dates(*days: int) -> frozenset[date]:
+    return frozenset(date(2026, 1, n) for n in days)
+
+
+def test_without_tiles_the_events_of_the_windows_and_closing_rows_are_read_each_date_once() -> None:
+    assert bill.reads(work(spend(), 9), tiles={}, revisions=HISTORY) == bill.Reads(dates(7, 8, 9), dates())
+    assert bill.reads(work(spend(), 9, 10, 20), tiles={}, revisions=HISTORY).events == dates(7, 8, 9, 10, 18, 19, 20)
+    assert bill.reads(work(spend()), tiles={}, revisions=HISTORY) == bill.Reads(dates(), dates())
+
+
+def test_tiles_stand_for_events_that_did_not_change_since_they_were_built() -> None:
+    tiles = {date(2026, 1, n): TileRecord(1, frozenset({"a"})) for n in range(1, 9)}
+    assert bill.reads(work(spend(), 9), tiles=tiles, revisions=HISTORY) == bill.Reads(dates(9), dates(7, 8))
+    late = [*HISTORY, changed(day(7, 3), revision=2)]
+    assert bill.reads(work(spend(), 9), tiles=tiles, revisions=late) == bill.Reads(dates(7, 9), dates(8))
+
+
+def test_a_group_without_windows_reads_the_events_of_its_intervals() -> None:
+    assert bill.reads(work(LAST_PAYMENT, 9), tiles={}, revisions=HISTORY) == bill.Reads(dates(9), dates())
     static = plan.GroupPlan(STATIC, 1, (plan.IntervalStatus("planes", 1, ALWAYS, "MISSING", ()),))
-    assert bill.dates_read(static) == {date(1970, 1, 1)}
+    assert bill.reads(static, tiles={}, revisions=HISTORY) == bill.Reads(frozenset({date(1970, 1, 1)}), dates())
 
 
 @pytest.mark.parametrize(
@@ -80,4 +96,4 @@ def test_what_was_never_built_or_synced_is_not_out_of_date() -> None:
 def test_a_bill_of_a_real_plan_counts_its_intervals() -> None:
     found = tuple(statuses(spend(), all_done(spend(), [5])).values())
     due = plan.materialize(spend(), generation=1, found=found, start=None, end=None)
-    assert bill.dates_read(due) == {date(2026, 1, n) for n in (4, 5, 6, 7, 8)}
+    assert bill.reads(due, tiles={}, revisions=HISTORY).events == dates(4, 5, 6, 7, 8)
