@@ -11,8 +11,10 @@ A row is a valid protobuf message, written field by field in one order, so that 
     repeated double   doubles = 7  [packed]
     repeated sfixed64 integers = 8 [packed]  int64, boolean, date (days since 1970), timestamp (microseconds since 1970)
     repeated string   texts = 9    string, decimal
+    repeated Array    arrays = 10  array<...>: a message with the fields 6 to 9, of which it has those of its values; no nulls, no field 6
 
-A null is stored as zero or the empty text. What has a fixed size comes first, so every offset but those of texts is constant per schema.
+A null is stored as zero, the empty text or the array of nothing. What has a fixed size comes first, so every offset but those of texts and
+arrays is constant per schema.
 """
 
 import hashlib
@@ -23,9 +25,14 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, assert_never
 
+from feature_definitions.kinds import element_of
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.rules import is_array
+from online_sync import wire
+from online_sync.wire import Section
 
-Value: TypeAlias = bool | int | float | str | None
+Scalar: TypeAlias = bool | int | float | str | None
+Value: TypeAlias = Scalar | tuple[Scalar, ...]
 Columns: TypeAlias = tuple[tuple[str, str], ...]
 Kind = Literal["windowed", "observation", "static"]
 
@@ -37,7 +44,7 @@ _HELD, _TOMBSTONE = 1, 2
 _MOST_EPOCHS = 2**53
 _HEADER = struct.Struct("<sqsqsQsIsI")
 _TAGS = (b"\x09", b"\x11", b"\x19", b"\x25", b"\x2d")
-_TEXT = 0x4A
+_UNFIT = (struct.error, OverflowError, AttributeError, UnicodeEncodeError, TypeError)
 
 
 class CodecError(ValueError):
@@ -61,8 +68,10 @@ class RowSchema:
         if not names or len(set(names)) < len(names):
             raise CodecError(f"a row's schema has one or more columns, each once; this one has {names}")
         for name, kind in self.columns:
-            if _section(kind) is None:
-                raise CodecError(f"column {name!r} is a {kind}, which can not be stored online")
+            try:
+                _section(kind)
+            except CodecError as error:
+                raise CodecError(f"column {name!r}: {error}") from None
         digest = hashlib.sha256(json.dumps(self.columns).encode()).digest()
         object.__setattr__(self, "number", int.from_bytes(digest[:4], "little"))
 
@@ -73,7 +82,7 @@ class RowSchema:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entity's newest row of a group. Times are microseconds since 1970, dates days since 1970, decimals text.
+    """One entity's newest row of a group. Times are microseconds since 1970, dates days since 1970, decimals text, arrays tuples of these.
 
     A held row was refused by the gate; a tombstone says that the entity has no row any more.
     """
@@ -156,8 +165,11 @@ def encode(schema: RowSchema, row: Row) -> bytes:
             b"\x09", row.event_timestamp, b"\x11", empties_at, b"\x19", row.epoch, b"\x25", schema.number, b"\x2d", flags,
             layout.nulls_head, *numbers,
         )  # fmt: skip
-        return b"".join((fixed, *[_packed_text(values[i] or "") for i in layout.texts])) if layout.texts else fixed
-    except (struct.error, OverflowError, AttributeError, UnicodeEncodeError):
+        if layout.arrays:
+            texts = [wire.text(values[i] or "") for i in layout.texts]
+            return b"".join((fixed, *texts, *[wire.array(values[i], section) for i, section, _ in layout.arrays]))
+        return b"".join((fixed, *[wire.text(values[i] or "") for i in layout.texts])) if layout.texts else fixed
+    except _UNFIT:
         raise CodecError(_misfit(schema, row)) from None
 
 
@@ -170,7 +182,7 @@ def decode(schema: RowSchema, data: bytes) -> Row:
         raise CodecError(f"the row is cut off: {len(data)} bytes of at least {layout.fixed.size}")
     fields = layout.fixed.unpack_from(data)
     numbers = _numbers(layout, fields)
-    texts, end = _unpacked_texts(data, start=layout.fixed.size, count=len(layout.texts))
+    varying, end = _varying(layout, data) if layout.texts or layout.arrays else ([], layout.fixed.size)
     if end != len(data):
         raise CodecError(f"{len(data) - end} bytes follow the row's last value")
     flags, nulls = fields[9], int.from_bytes(fields[11], "little")
@@ -182,7 +194,7 @@ def decode(schema: RowSchema, data: bytes) -> Row:
         held=bool(flags & _HELD),
         tombstone=bool(flags & _TOMBSTONE),
         epoch=fields[5],
-        values=_in_order(layout, (*numbers, *texts), nulls),
+        values=_in_order(layout, (*numbers, *varying), nulls),
     )
 
 
@@ -212,7 +224,8 @@ def decode_epoch(data: bytes) -> EpochRecord:
         fields = json.loads(data)
         columns = _columns(fields.pop("columns"))
         also = tuple(_columns(each) for each in fields.pop("also"))
-        return EpochRecord(columns=columns, also=also, empty=tuple(fields.pop("empty")), **fields)
+        empty = tuple(tuple(value) if isinstance(value, list) else value for value in fields.pop("empty"))
+        return EpochRecord(columns=columns, also=also, empty=empty, **fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CodecError(f"the store holds an epoch record that can not be read ({type(error).__name__}); sync the group again") from None
 
@@ -222,7 +235,10 @@ def decode_epoch(data: bytes) -> EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How rows of one schema lie in bytes: which columns are in which section, and the struct of everything of fixed size."""
+    """How rows of one schema lie in bytes: which columns are in which section, and the struct of everything of fixed size.
+
+    Of arrays also the section that their values would be in, and whether these are booleans.
+    """
 
     fixed: struct.Struct
     nulls: int
@@ -232,20 +248,25 @@ class _Layout:
     integers: tuple[int, ...]
     integers_head: bytes
     texts: tuple[int, ...]
+    arrays: tuple[tuple[int, Section, bool], ...]
     booleans: tuple[int, ...]
     order: tuple[int, ...]
 
 
 @lru_cache(maxsize=4096)
 def _layout(schema: RowSchema) -> _Layout:
-    sections: dict[str | None, list[int]] = {"d": [], "q": [], "s": []}
+    sections: dict[Section, list[int]] = {"d": [], "q": [], "s": []}
+    arrays: list[tuple[int, Section, bool]] = []
     for i, (_, kind) in enumerate(schema.columns):
-        sections[_section(kind)].append(i)
-    doubles, integers, texts = (tuple(sections[s]) for s in "dqs")
+        if is_array(kind):
+            arrays.append((i, _section(kind), element_of(kind) == "boolean"))
+        else:
+            sections[_section(kind)].append(i)
+    doubles, integers, texts = tuple(sections["d"]), tuple(sections["q"]), tuple(sections["s"])
     nulls = (len(schema.columns) + 7) // 8
     heads = (_head(6, nulls), _head(7, 8 * len(doubles)), _head(8, 8 * len(integers)))
     packed = [f"{len(head)}s{len(section)}{s}" for head, section, s in ((heads[1], doubles, "d"), (heads[2], integers, "q")) if section]
-    stored = (*doubles, *integers, *texts)
+    stored = (*doubles, *integers, *texts, *(i for i, *_ in arrays))
     return _Layout(
         fixed=struct.Struct(f"{_HEADER.format}{len(heads[0])}s{nulls}s{''.join(packed)}"),
         nulls=nulls,
@@ -255,36 +276,33 @@ def _layout(schema: RowSchema) -> _Layout:
         integers=integers,
         integers_head=heads[2],
         texts=texts,
+        arrays=tuple(arrays),
         booleans=tuple(i for i, (_, kind) in enumerate(schema.columns) if kind == "boolean"),
         order=tuple(stored.index(i) for i in range(len(schema.columns))),
     )
 
 
-def _section(kind: str) -> str | None:
+def _section(kind: str) -> Section:
+    """Where values of a type lie, and those of an array of them in its message."""
+    if is_array(kind):
+        kind = element_of(kind)
     if kind == "double":
         return "d"
     if kind in ("int64", "boolean", "date", "timestamp"):
         return "q"
-    return "s" if kind == "string" or kind.startswith("decimal(") else None
+    if kind == "string" or kind.startswith("decimal("):
+        return "s"
+    raise CodecError(f"a {kind} can not be stored online")
 
 
 def _head(field: int, length: int) -> bytes:
-    return bytes([field << 3 | 2]) + _varint(length)
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return bytes([field << 3 | 2]) + wire.varint(length)
 
 
 # -------------------------------------------------------------------------------------------------------------------- the parts
 
 
-def _numbers(layout: _Layout, fields: tuple[object, ...]) -> tuple[Value, ...]:
+def _numbers(layout: _Layout, fields: tuple[object, ...]) -> list[Any]:
     """The doubles and integers among the fixed fields, after their tags were checked."""
     expected, found, at = [layout.nulls_head], [fields[10]], 12
     numbers: list[Any] = []
@@ -296,7 +314,7 @@ def _numbers(layout: _Layout, fields: tuple[object, ...]) -> tuple[Value, ...]:
             at += 1 + len(section)
     if expected != found:
         raise CodecError("the row is damaged: its sections do not fit its schema")
-    return tuple(numbers)
+    return numbers
 
 
 def _in_order(layout: _Layout, stored: Sequence[Value], nulls: int) -> tuple[Value, ...]:
@@ -308,32 +326,20 @@ def _in_order(layout: _Layout, stored: Sequence[Value], nulls: int) -> tuple[Val
     return tuple(values)
 
 
-def _packed_text(value: Any) -> bytes:
-    text: bytes = value.encode()
-    return b"\x4a" + _varint(len(text)) + text
-
-
-def _unpacked_texts(data: bytes, *, start: int, count: int) -> tuple[list[str], int]:
-    texts = []
+def _varying(layout: _Layout, data: bytes) -> tuple[list[Value], int]:
+    """The texts and arrays that follow what has a fixed size, and where they end."""
+    values: list[Value] = []
+    at = layout.fixed.size
     try:
-        for _ in range(count):
-            if data[start] != _TEXT:
-                raise CodecError("the row is damaged: a text is missing")
-            length, start = _read_varint(data, start + 1)
-            texts.append(data[start : start + length].decode())
-            start += length
-    except (IndexError, UnicodeDecodeError):
-        raise CodecError("the row is damaged: a text is cut off or not UTF-8") from None
-    return texts, start
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while data[at] & 0x80:
-        number |= (data[at] & 0x7F) << shift
-        shift += 7
-        at += 1
-    return number | data[at] << shift, at + 1
+        for _ in layout.texts:
+            value, at = wire.read_text(data, at)
+            values.append(value)
+        for _, section, booleans in layout.arrays:
+            found, at = wire.read_array(data, at, section)
+            values.append(tuple(None if each is None else bool(each) for each in found) if booleans else tuple(found))
+    except (IndexError, ValueError) as error:
+        raise CodecError(f"the row is damaged: {error}") from None
+    return values, at
 
 
 def _misfit(schema: RowSchema, row: Row) -> str:
@@ -341,11 +347,13 @@ def _misfit(schema: RowSchema, row: Row) -> str:
     for (name, kind), value in zip(schema.columns, row.values, strict=True):
         section = _section(kind)
         try:
-            if section == "s":
-                _packed_text(value or "")
+            if is_array(kind):
+                wire.array(value, section)
+            elif section == "s":
+                wire.text(value or "")
             else:
                 struct.pack(f"<{section}", value or 0)
-        except (struct.error, OverflowError, AttributeError, UnicodeEncodeError):
+        except _UNFIT:
             return f"column {name!r} is a {kind} and can not hold {value!r}"
     return f"the times {row.event_timestamp!r} and {row.empties_at!r} are not whole microseconds of 64 bits"
 

@@ -7,12 +7,15 @@ Rows with a null key are left out: such an entity is never asked for.
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from itertools import islice
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from feature_definitions import layout
-from online_sync.codec import CodecError, Row, RowSchema, Value, encode, same_content
+from feature_definitions.kinds import element_of
+from feature_definitions.rules import is_array
+from online_sync.codec import CodecError, Row, RowSchema, encode, same_content
 from online_sync.store import ROWS_PER_WRITE, Store
 
 _PATIENCE = 5.0
@@ -91,8 +94,15 @@ def _packed(part: pa.RecordBatch, spec: PushSpec) -> tuple[_Packed, int]:
     return packed, tombstones
 
 
-def _converted(part: pa.RecordBatch, name: str, kind: str) -> list[Value]:
-    column = _column(part, name)
+def _converted(part: pa.RecordBatch, name: str, kind: str) -> list[Any]:
+    return _stored(_column(part, name), kind)
+
+
+def _stored(column: pa.Array, kind: str) -> list[Any]:
+    """The values as a packed row holds them."""
+    if is_array(kind):
+        elements = iter(_stored(column.flatten(), element_of(kind)))
+        return [None if length is None else tuple(islice(elements, length)) for length in column.value_lengths().to_pylist()]
     if kind == "timestamp":
         column = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None))).cast(pa.int64())
     elif kind == "date":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
+from typing import cast
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
@@ -16,7 +17,7 @@ from pyspark.sql import SparkSession
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
 from feature_definitions.model import FeatureGroup, WindowedGroup
 from feature_definitions.records import Epoch
-from online_sync.codec import EpochRecord, RowSchema, Value, kind_of
+from online_sync.codec import EpochRecord, RowSchema, Scalar, Value, kind_of
 from online_sync.push import PushSpec, push_batches
 from online_sync.store import Store
 from spark_jobs import point_in_time
@@ -109,9 +110,11 @@ def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
 
 
 def _stored(value: object) -> Value:
-    """An empty value as it is answered: decimals as text, times in ISO 8601."""
+    """An empty value as it is answered: decimals as text, times in ISO 8601, arrays of these."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, list):
+        return tuple(cast(Scalar, _stored(each)) for each in value)
     return value if isinstance(value, bool | int | float | str) else None

@@ -38,6 +38,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "timestamp": INT64,
     "decimal(38,9)": st.decimals(allow_nan=False, allow_infinity=False, places=9).map(lambda d: format(d, "f")),
 }
+VALUES |= {f"array<{kind}>": st.lists(st.none() | each, max_size=20).map(tuple) for kind, each in VALUES.items()}
 ALL = RowSchema(tuple((f"c{i}", kind) for i, kind in enumerate([*VALUES, *VALUES, "string"])))
 NUMBERS = RowSchema((("spend", "double"), ("payments", "int64"), ("newest", "timestamp"), ("active", "boolean")))
 ROW = Row(event_timestamp=1_767_571_200_000_000, empties_at=None, held=False, tombstone=False, epoch=7, values=(-0.0, 2**63 - 1, -1, True))
@@ -63,7 +64,44 @@ def test_a_row_comes_back_as_it_went(case: tuple[RowSchema, Row]) -> None:
     back = decode(schema, encode(schema, row))
     assert back == row
     assert [type(value) for value in back.values] == [type(value) for value in row.values]
-    assert [math.copysign(1, v) for v in back.values if type(v) is float] == [math.copysign(1, v) for v in row.values if type(v) is float]
+    flat, wanted = scalars(back), scalars(row)
+    assert [type(value) for value in flat] == [type(value) for value in wanted]
+    assert [math.copysign(1, v) for v in flat if type(v) is float] == [math.copysign(1, v) for v in wanted if type(v) is float]
+
+
+def scalars(row: Row) -> list[Any]:
+    """The values of a row, with those in its arrays."""
+    return [each for value in row.values for each in (value if isinstance(value, tuple) else (value,))]
+
+
+def test_an_array_of_nothing_is_not_a_null_array_and_a_null_in_an_array_not_zero() -> None:
+    schema = RowSchema((("a", "array<string>"), ("b", "array<int64>"), ("c", "array<double>"), ("d", "array<boolean>")))
+    for values in ((None, None, None, None), ((), (), (), ()), ((None,), (None, 0), (0.0, None), (False, None))):
+        assert decode(schema, encode(schema, replace(ROW, values=values))).values == values
+
+
+def test_arrays_follow_everything_of_fixed_size() -> None:
+    schema = RowSchema((("pages", "array<string>"), *NUMBERS.columns))
+    rows = [encode(schema, replace(ROW, values=(pages, *ROW.values))) for pages in (None, (), ("home", None, "cart"))]
+    assert [row[:76] for row in rows[1:]] == [rows[1][:76]] * 2
+    assert struct.unpack_from("<d", rows[2], 42) == (-0.0,)
+    assert [len(row) - 76 for row in rows] == [2, 2, 2 + 3 + 6 + 2 + 6]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("array<string>", b"\x32\x01\x00\x4a\x00"), ("array<string>", b"\x32\x01\x02\x4a\x00"), ("array<string>", b"\x4a\x05a"),
+        ("array<int64>", b"\x42\x00"), ("array<int64>", b"\x42\x07" + bytes(7)), ("array<int64>", b"\x3a\x08" + bytes(8)),
+        ("array<double>", b"\x3a\x08" + bytes(9)), ("array<double>", b"\x32\x02\x01\x00\x3a\x08" + bytes(8)),
+        ("array<double>", b"\x32\x01\x01"),
+    ],
+)  # fmt: skip
+def test_an_array_that_was_damaged_is_refused(kind: str, content: bytes) -> None:
+    schema = RowSchema((("a", kind),))
+    packed = encode(schema, replace(ROW, values=((),)))
+    with pytest.raises(CodecError, match="damaged"):
+        decode(schema, packed[:-1] + bytes([len(content)]) + content)
 
 
 def test_an_instant_before_1970_keeps_its_microsecond() -> None:
@@ -112,6 +150,9 @@ def test_the_bytes_are_those_that_protobuf_itself_would_write(case: tuple[RowSch
     texts = [v or "" for v, kind in zip(row.values, kinds, strict=True) if kind in ("string", "decimal(38,9)")]
     integers = [int(v or 0) for v, kind in zip(row.values, kinds, strict=True) if kind in ("int64", "boolean", "date", "timestamp")]
     assert (list(message.doubles), list(message.integers), list(message.texts)) == (doubles, integers, texts)
+    assert [len(a.doubles) + len(a.integers) + len(a.texts) for a in message.arrays] == [
+        len(v or ()) for v, kind in zip(row.values, kinds, strict=True) if kind.startswith("array")
+    ]
     assert [bool(message.nulls[i // 8] >> i % 8 & 1) for i in range(len(kinds))] == [v is None for v in row.values]
 
 
@@ -160,8 +201,9 @@ def test_a_row_of_another_schema_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [("int64", 2**63), ("int64", 1.5), ("int64", "1"), ("double", "1"), ("double", 10**400), ("string", 5), ("string", "\ud800")],
-)
+    [("int64", 2**63), ("int64", 1.5), ("int64", "1"), ("double", "1"), ("double", 10**400), ("string", 5), ("string", "\ud800"),
+     ("array<int64>", 5), ("array<int64>", (1.5,)), ("array<string>", "ab"), ("array<string>", (b"a",)), ("array<double>", ("1",))],
+)  # fmt: skip
 def test_a_value_that_its_column_can_not_hold_is_named(kind: str, value: object) -> None:
     schema = RowSchema((("fine", "string"), ("amount", kind)))
     with pytest.raises(CodecError, match=f"column 'amount' is a {kind}"):
@@ -181,7 +223,7 @@ def test_a_row_with_too_few_values_is_refused() -> None:
         encode(NUMBERS, replace(ROW, values=(1.0,)))
 
 
-@pytest.mark.parametrize("columns", [(), (("a", "int64"), ("a", "double")), (("a", "map<string,int>"),)])
+@pytest.mark.parametrize("columns", [(), (("a", "int64"), ("a", "double")), (("a", "map<string,int>"),), (("a", "array<array<int64>>"),)])
 def test_a_schema_that_means_nothing_is_refused(columns: tuple[tuple[str, str], ...]) -> None:
     with pytest.raises(CodecError):
         RowSchema(columns)
@@ -217,6 +259,7 @@ def test_an_epoch_record_comes_back_as_it_went() -> None:
     back = decode_epoch(encode_epoch(RECORD))
     assert back == RECORD
     assert [type(value) for value in back.empty] == [float, int, type(None), type(None)]
+    assert decode_epoch(encode_epoch(replace(RECORD, empty=(0.0, 0, None, ("a", None))))).empty[3] == ("a", None)
     assert back.schemas == (NUMBERS, RowSchema((("spend", "double"),)))
 
 
@@ -242,10 +285,16 @@ def _protobuf_class() -> Any:
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="headwater_row.proto", package="headwater", syntax="proto2")
     message = file.message_type.add(name="Row")
+    numbers = (("doubles", field.TYPE_DOUBLE), ("integers", field.TYPE_SFIXED64), ("texts", field.TYPE_STRING))
+    array = file.message_type.add(name="Array")
+    array.field.add(name="nulls", number=6, type=field.TYPE_BYTES, label=field.LABEL_OPTIONAL)
+    for number, (name, kind) in enumerate(numbers, start=7):
+        array.field.add(name=name, number=number, type=kind, label=field.LABEL_REPEATED).options.packed = kind != field.TYPE_STRING
+    message.field.add(name="arrays", number=10, type=field.TYPE_MESSAGE, type_name="Array", label=field.LABEL_REPEATED)
     kinds = (
         ("event_timestamp", field.TYPE_SFIXED64, False), ("empties_at", field.TYPE_SFIXED64, False), ("epoch", field.TYPE_FIXED64, False),
         ("schema", field.TYPE_FIXED32, False), ("flags", field.TYPE_FIXED32, False), ("nulls", field.TYPE_BYTES, False),
-        ("doubles", field.TYPE_DOUBLE, True), ("integers", field.TYPE_SFIXED64, True), ("texts", field.TYPE_STRING, True),
+        *((name, kind, True) for name, kind in numbers),
     )  # fmt: skip
     for number, (name, kind, repeated) in enumerate(kinds, start=1):
         label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL

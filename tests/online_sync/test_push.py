@@ -26,7 +26,7 @@ SPEC = PushSpec(
     url="", project="shop", group="spend", generation=3, epoch=7, keys=("customer", "day"),
     schema=RowSchema((
         ("paid", "double"), ("count", "int64"), ("total", "decimal(20,8)"), ("first", "date"), ("last", "timestamp"), ("note", "string"),
-        ("active", "boolean"),
+        ("active", "boolean"), ("seen", "array<timestamp>"), ("prices", "array<decimal(20,8)>"), ("pages", "array<string>"),
     )),
 )  # fmt: skip
 COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
@@ -43,6 +43,9 @@ COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
     "last": (pa.timestamp("us", tz="UTC"), datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
     "note": (pa.string(), "é|"),
     "active": (pa.bool_(), True),
+    "seen": (pa.list_(pa.timestamp("us", tz="UTC")), [AT, None]),
+    "prices": (pa.list_(pa.decimal128(20, 8)), [Decimal("0.5")]),
+    "pages": (pa.list_(pa.string()), []),
 }
 
 
@@ -74,7 +77,7 @@ def test_a_row_of_arrow_is_stored_exactly(store: Store, spec: PushSpec) -> None:
     assert counted(push) == {"rows": 1, "written": 1, "unchanged": 0, "tombstones": 0}
     assert kept(store, spec) == Row(
         event_timestamp=micros(AT), empties_at=micros(datetime(2026, 2, 1, tzinfo=UTC)), held=True, tombstone=False, epoch=7,
-        values=(1.5, 3, "0.00000001", -1, -1, "é|", True),
+        values=(1.5, 3, "0.00000001", -1, -1, "é|", True, (micros(AT), None), ("0.50000000",), ()),
     )  # fmt: skip
 
 
@@ -83,7 +86,15 @@ def test_nulls_stay_nulls(store: Store, spec: PushSpec) -> None:
     counted(push_batches([batch(nothing)], spec))
     found = kept(store, spec)
     assert found is not None
-    assert (found.empties_at, found.values) == (None, (None,) * 7)
+    assert (found.empties_at, found.values) == (None, (None,) * 10)
+
+
+def test_arrays_stay_with_their_rows_wherever_a_batch_is_cut(store: Store, spec: PushSpec) -> None:
+    rows = [{"customer": n, "pages": None if n % 3 == 0 else ["x"] * (n % 3), "seen": [AT] * (n % 2)} for n in range(5)]
+    counted(push_batches([batch(*rows).slice(1, 3)], spec))
+    found = {n: row.values[-3:] for n in range(5) if (row := kept(store, spec, customer=n)) is not None}
+    at = micros(AT)
+    assert found == {1: ((at,), ("0.50000000",), ("x",)), 2: ((), ("0.50000000",), ("x", "x")), 3: ((at,), ("0.50000000",), None)}
 
 
 def test_only_rows_that_differ_are_written(store: Store, spec: PushSpec) -> None:
