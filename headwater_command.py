@@ -75,7 +75,7 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from feature_definitions import draft
+    from examples import draft
     from feature_definitions.check import checked
 
     project = None if options.catalog else settings.load(settings.project_folder(options.project))
@@ -242,9 +242,11 @@ def _registry(options: argparse.Namespace) -> int:
         facts = p.rebuild_registry(over="anything" if options.replace else "nothing")
     counts = {name: len(getattr(facts, name)) for name in type(facts).__slots__}
     if options.json:
-        return _print_json({"restored": counts, "not_restored": ["syncs"]})
+        return _print_json({"restored": counts, "not_restored": ["syncs", "tiles"]})
     out.print("restored from the lake: " + ", ".join(f"{n:,} {name}" for name, n in counts.items()))
-    out.print("not restored: syncs; the next `headwater sync` goes on from what the online store says")
+    out.print(
+        "not restored: syncs (the next one goes on from what the online store says), tiles (they are built again when they are needed)"
+    )
     return DONE
 
 

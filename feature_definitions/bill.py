@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import NamedTuple
 
 from feature_definitions import plan, tiling
 from feature_definitions.intervals import MICROSECOND, merge, utc_date
@@ -33,8 +34,7 @@ class Bill:
     stale: Stale
 
 
-@dataclass(frozen=True, slots=True)
-class Reads:
+class Reads(NamedTuple):
     """The UTC dates whose events a plan reads, and those whose tiles stand for events that were read before."""
 
     events: frozenset[date]

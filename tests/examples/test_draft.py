@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 import feature_definitions
-from examples import starter
-from feature_definitions import draft
+from examples import draft, starter
+from examples.draft import Draft, DraftRefused
 from feature_definitions.check import checked
-from feature_definitions.draft import Draft, DraftRefused
 from feature_definitions.model import WindowedGroup
 
 OURS = Path(feature_definitions.__file__).parent / "catalog"
