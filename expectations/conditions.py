@@ -49,11 +49,6 @@ def not_finite(columns: Iterable[str]) -> str:
     return " OR ".join(f"isnan({name(c)}) OR abs({name(c)}) = double('inf')" for c in columns)
 
 
-def some_not_finite(columns: Iterable[str]) -> str:
-    """The aggregate that holds if one of these columns of doubles is NaN or infinite in some row."""
-    return " OR ".join(f"isnan(max({name(c)})) OR max({name(c)}) = double('inf') OR min({name(c)}) = double('-inf')" for c in columns)
-
-
 def name(column: str) -> str:
     """A column's name in Spark SQL."""
     return f"`{column}`"

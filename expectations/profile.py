@@ -56,12 +56,35 @@ def values(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[str]:
 
 
 def counted(checks: Sequence[Check]) -> Iterator[tuple[str, str]]:
-    """Name and Spark SQL of each check's aggregate; where a screen tells at less cost that no row is bad, 1 stands for that some is."""
+    """Name and Spark SQL of the aggregate of each check that statistics do not tell.
+
+    Where a screen tells at less cost that no row is bad, 1 stands for that some is.
+    """
     for check in checks:
         if check.screen is not None:
             yield check.id, f"if({check.screen}, 1L, 0L)"
-        elif check.count:
+        elif check.count and check.told_by is None:
             yield check.id, check.count
+
+
+def told(checks: Sequence[Check], found: Measured, types: Mapping[str, str]) -> dict[str, int]:
+    """What the statistics of an interval tell of checks, by their ids; of bad rows that bounds tell only 1 for that there are some."""
+    return {check.id: _told(check, found, types) for check in checks if check.told_by is not None}
+
+
+def _told(check: Check, found: Measured, types: Mapping[str, str]) -> int:
+    filled = _whole(found.get(f"{check.column}.values"))
+    match check.told_by:
+        case "values":
+            return filled
+        case "nulls":
+            return _whole(found.get("rows")) - filled
+        case "finite":
+            return int(any(_whole(found.get(f"{column}.infinite")) for column, kind in types.items() if kind == "double"))
+    low, high = (_finite(found.get(f"{check.column}.{name}")) for name in ("min", "max"))
+    least, most = check.within
+    beyond = (least is not None and low is not None and low < least) or (most is not None and high is not None and high > most)
+    return int(beyond or _whole(found.get(f"{check.column}.infinite")) > 0)
 
 
 # ------------------------------------------------------------------------------------------------------------- what becomes of it

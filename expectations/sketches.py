@@ -19,10 +19,11 @@ PARTIAL = (
 greatest, mean and sum of squared distances from it; points of their distribution with weights; what estimates how many are distinct."""
 
 DESCRIBED = (
-    "interval long, column int, values long, distinct long, min double, max double, mean double, stddev double, quantiles array<double>"
+    "interval long, column int, values long, infinite long, distinct long, min double, max double, mean double, stddev double, "
+    "quantiles array<double>"
 )
 
-_AT_ONCE = 4_000_000
+AT_ONCE = 4_000_000
 """How many values are held in memory before they are summarized."""
 _POINTS = 200
 _BITS = 11
@@ -46,6 +47,7 @@ _DESCRIBED = pa.schema(
         ("interval", pa.int64()),
         ("column", pa.int32()),
         ("values", pa.int64()),
+        ("infinite", pa.int64()),
         ("distinct", pa.int64()),
         *((name, pa.float64()) for name in ("min", "max", "mean", "stddev")),
         ("quantiles", pa.list_(pa.float64())),
@@ -63,7 +65,7 @@ def summaries(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     merged: list[_Row] = []
     for batch in batches:
         held.append(batch)
-        if sum(b.num_rows for b in held) * batch.num_columns >= _AT_ONCE:
+        if sum(b.num_rows for b in held) * batch.num_columns >= AT_ONCE:
             merged, held = _merged([*merged, *_summarized(held)]), []
     if held:
         merged = _merged([*merged, *_summarized(held)])
@@ -74,6 +76,11 @@ def described(partials: pa.Table) -> pa.Table:
     """The statistics of each interval and column from the summaries of all parts."""
     rows = [_description(row) for row in _merged(partials.to_pylist())]
     return pa.Table.from_pylist(rows, schema=_DESCRIBED)
+
+
+def described_at_once(rows: pa.Table) -> pa.Table:
+    """The statistics of each interval and column of rows that fit into memory."""
+    return described(pa.Table.from_batches(list(summaries(rows.to_batches())), _PARTIAL))
 
 
 # ------------------------------------------------------------------------------------------------------------------ summarizing
@@ -218,6 +225,7 @@ def _description(row: _Row) -> _Row:
         "interval": row["interval"],
         "column": row["column"],
         "values": row["values"],
+        "infinite": _whole(row["values"]) - count,
         "distinct": min(_estimate(np.frombuffer(_bytes(row["registers"]), np.uint8)), _whole(row["values"])),
         "min": row["low"],
         "max": row["high"],

@@ -23,6 +23,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 from expectations import conditions
 from expectations.conditions import Rewrite
@@ -31,6 +32,8 @@ from feature_definitions.features import reach
 from feature_definitions.intervals import DAY, MICROSECOND
 from feature_definitions.model import DefinitionError, Expectation, FeatureGroup, Severity, WindowedGroup
 
+_EXACT = 2**53
+"""Doubles hold every whole number below it."""
 ENOUGH_ROWS = 100
 """From how many rows on an amount that nobody chose a bound for says something."""
 AS_MANY = (1 / 5 - 1, 5 - 1)
@@ -45,6 +48,9 @@ _SEEN_WHOLE = ("mean", "min", "max", "first", "last")
 """Aggregations that give a value wherever one of the window's events has one."""
 
 
+Statistic = Literal["values", "nulls", "finite", "extremes"]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that must hold in every interval.
@@ -55,7 +61,8 @@ class Check:
     many of the rows must be good (None: all), and `holdable` says that the rest may be published without the bad rows. Any other check
     has a `measure`, an aggregate whose value lies in `[least, most]` (of a check of rows: a cheaper one that counts the bad ones); with
     `change` it is the share by which the number of rows differs from the interval before. A value that is null, or of fewer than
-    `from_rows` rows, is not judged.
+    `from_rows` rows, is not judged. `told_by` says which of its columns' statistics tell it already, so that Spark need not: the number
+    of values or of nulls, whether all are finite, or whether their least and greatest lie `within` the bounds.
     """
 
     id: str
@@ -71,6 +78,8 @@ class Check:
     most: float | None = None
     change: bool = False
     from_rows: int = 0
+    told_by: Statistic | None = None
+    within: tuple[float | None, float | None] = (None, None)
 
     @property
     def of_rows(self) -> bool:
@@ -136,8 +145,11 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None, rewri
 
     `types` are the types of its output columns, if they are known already.
     """
-    stated = [_stated(*each, subject(group, each[1] or ""), rewrite) for each in _expected(group)]
-    derived = _derived(group, expressions.output_types(group) if types is None else types)
+    types = expressions.output_types(group) if types is None else types
+    kinds = dict(types) | dict.fromkeys(group.ages, "double")
+    expected = ((about, column, each, subject(group, column or "")) for about, column, each in _expected(group))
+    stated = [_told(_stated(about, column, each, of, rewrite), each, kinds.get(column or "")) for about, column, each, of in expected]
+    derived = _derived(group, types)
     made: dict[str, Check] = {check.id: check for check in derived if not _said_better(check, stated)}
     for check in stated:
         if check.id not in made or GRAVITY.index(check.severity) < GRAVITY.index(made[check.id].severity):
@@ -150,6 +162,22 @@ def subject(group: FeatureGroup, column: str) -> str:
     if column in group.ages:
         return f"((unix_micros(event_timestamp) - unix_micros({conditions.name(column)})) / 1e6D)"
     return conditions.name(column)
+
+
+def _told(check: Check, expectation: Expectation, kind: str | None) -> Check:
+    """The check, knowing whether statistics of a column of this type tell it: of doubles, and of integers that doubles hold exactly."""
+    match expectation.kind, expectation.arguments:
+        case "at_least", (float() | int() as least,):
+            within: tuple[float | None, float | None] = (least, None)
+        case "at_most", (float() | int() as most,):
+            within = (None, most)
+        case "between", (float() | int() as least, float() | int() as most):
+            within = (least, most)
+        case _:
+            return check
+    if kind == "double" or (kind == "int64" and all(bound is None or abs(bound) < _EXACT for bound in within)):
+        return replace(check, screen=None, told_by="extremes", within=within)
+    return check
 
 
 def _said_better(derived: Check, stated: Sequence[Check]) -> bool:
@@ -169,14 +197,13 @@ def _derived(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[Check]:
     spelt = [f"typeof({conditions.name(c)}) <> '{types[c].replace('int64', 'bigint')}'" for c in group.outputs]
     yield Check("rows:types", None, "critical", " OR ".join(spelt))
     if doubles := [c for c in group.outputs if types[c] == "double"]:
-        infinite, some = conditions.not_finite(doubles), conditions.some_not_finite(doubles)
-        yield Check("rows:finite", None, "critical", infinite, some, holdable=True)
+        yield Check("rows:finite", None, "critical", conditions.not_finite(doubles), holdable=True, told_by="finite")
     if group.cadence == DAY:
         least, most = AS_MANY
         yield Check("rows:as_many_as_before", None, "warning", least=least, most=most, change=True, from_rows=ENOUGH_ROWS)
     for column in _always_seen(group):
         measure = f"count({conditions.name(column)})"
-        yield Check(f"{column}:some_values", column, "warning", measure=measure, least=1, from_rows=ENOUGH_ROWS)
+        yield Check(f"{column}:some_values", column, "warning", measure=measure, least=1, from_rows=ENOUGH_ROWS, told_by="values")
     if isinstance(group, WindowedGroup) and not group.lifetime:
         yield Check("rows:recent", None, "info", measure=_hours_since_events(group), most=0)
 
@@ -243,7 +270,7 @@ def _stated(about: str, column: str | None, expectation: Expectation, of: str, r
         case "not_null", (share,):
             partial = None if share == 1 else float(str(share))
             missing = Check(identity, column, severity, f"{of} IS NULL", measure=f"count(*) - count({of})")
-            return replace(missing, at_least_share=partial, holdable=partial is None)
+            return replace(missing, at_least_share=partial, holdable=partial is None, told_by="nulls")
     violation, screen = conditions.violation(expectation, of, rewrite), conditions.screen(expectation, of)
     return Check(identity, column, severity, violation, screen, holdable=True)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -16,6 +17,7 @@ from expectations.profile import Origin
 from expectations.suite import Check, Judgement, Verdict
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, micros
+from feature_definitions.model import FeatureGroup
 from spark_jobs import tables
 from spark_jobs.publish import Offline, Run
 from spark_jobs.windows import START
@@ -40,55 +42,51 @@ class Judged:
 
 def validate(job: Run, staged: DataFrame, *, offline: Offline, judge: Judge) -> Judged:
     """Judge each interval that is due, put bad rows into quarantine, and keep what was measured, what came of it, and a report."""
-    checks = _checks(job)
-    measured = profile(job, staged)
+    checks = suite.checks(job.group, types=job.meaning.types)
+    measured = profile(job, staged, checks)
     said = judge(measured, checks)
     decided = profiles.with_held(said, measured, checks, hold_below=job.group.hold_below)
     verdicts = {interval: decided[iso(interval.start)] for interval in _due(job)}
     origin = Origin(job.group.name, job.work.generation, job.publish_id, _due(job), offline.clock())
-    quarantine(job, staged, {interval: v for interval, v in verdicts.items() if v.failed or v.held}, offline)
-    _keep(job, measured, decided, origin, offline.lake)
+    refused = {interval: (*verdict.failed, *verdict.held) for interval, verdict in verdicts.items()}
+    _quarantine(job, _bad_rows(staged, checks, refused), offline)
+    columns = tuple(profiles.described(job.group, job.meaning.types))
+    _keep(offline.lake, "profiles", profiles.profiles_table(measured, columns, origin))
+    _keep(offline.lake, "checks", profiles.checks_table(measured, checks, decided, origin))
+    examples = _examples(job, _bad_rows(staged, checks, {interval: verdict.broken for interval, verdict in verdicts.items()}))
     account = said.account if isinstance(said, Judgement) else {}
-    _report(job, report.Facts(job.group, origin, checks, measured, decided, _examples(job, staged, verdicts)), account, offline.lake)
-    return Judged(verdicts, dict(zip(_due(job), map(int, measured["rows"]), strict=True)), marked(job, staged, verdicts))
-
-
-def judged(job: Run, measured: pd.DataFrame, judge: Judge) -> dict[Interval, Verdict]:
-    """The verdict of each interval that is due."""
-    verdicts = judge(measured, _checks(job))
-    return {interval: verdicts[iso(interval.start)] for interval in _due(job)}
+    _report(report.Facts(job.group, origin, checks, measured, decided, examples), account, offline.lake)
+    rows = dict(zip(_due(job), map(int, measured["rows"]), strict=True))
+    return Judged(verdicts, rows, _marked(job.group, staged, checks, [interval for interval, verdict in verdicts.items() if verdict.held]))
 
 
 def _due(job: Run) -> tuple[Interval, ...]:
     return tuple(sorted(status.interval for status in job.work.due))
 
 
-def _checks(job: Run) -> tuple[Check, ...]:
-    return suite.checks(job.group, types=job.meaning.types)
-
-
 # -------------------------------------------------------------------------------------------------------------------- measuring
 
 
-def profile(job: Run, staged: DataFrame) -> pd.DataFrame:
+def profile(job: Run, staged: DataFrame, checks: Sequence[Check]) -> pd.DataFrame:
     """One row per interval that is due: how many rows it has, what each check measured, and the statistics of each column.
 
-    One aggregate over the staged rows for the checks, and one pass for the statistics; another aggregate for each thing that must be
-    unique; and one more where some row is bad, to count these.
+    One pass for the statistics, which tell most checks, and one small aggregate for the others: Spark compiles an aggregate of hundreds
+    of expressions for longer than it runs. Another for each thing that must be unique; and one more where some row is bad, to count these.
     """
-    checks, types = _checks(job), profiles.described(job.group, job.meaning.types)
+    due, types = _due(job), profiles.described(job.group, job.meaning.types)
     found = _measured(staged, {"rows": "count(*)", **dict(profiles.counted(checks))})
-    _add(found, _statistics(job, staged))
+    _add(found, _statistics(job, staged, sum(int(str(values["rows"])) for values in found.values())))
+    _add(found, {interval: profiles.told(checks, values, types) for interval, values in found.items()})
     for check in checks:
         if check.unique:
             _add(found, _shared(staged, check))
     some = {name for values in found.values() for name, value in values.items() if value}
-    closer = {check.id: check.count for check in checks if check.screen is not None and check.id in some}
+    screened = [check for check in checks if check.screen is not None or check.told_by in ("extremes", "finite")]
+    closer = {check.id: check.count for check in screened if check.id in some}
     if job.group.hold_below and any(check.id in some and check.holdable for check in checks):
         closer["bad_rows"] = f"count_if({suite.held_row_sql(checks)})"
     if closer:
         _add(found, _measured(staged, closer))
-    due = _due(job)
     framed = profiles.framed(due, {interval: found.get(micros(interval.start), {}) for interval in due}, checks, types)
     return profiles.with_changes(framed, checks, due, every=job.group.cadence, before=_before(job, checks))
 
@@ -100,13 +98,18 @@ def _measured(staged: DataFrame, aggregates: Mapping[str, str]) -> dict[int, dic
     return {row["interval"]: dict(zip(aggregates, row["found"], strict=True)) for row in rows}
 
 
-def _statistics(job: Run, staged: DataFrame) -> dict[int, dict[str, object]]:
-    """The statistics of every column of each interval: every part of the rows is summarized in Python, then the parts are put together."""
+def _statistics(job: Run, staged: DataFrame, rows: int) -> dict[int, dict[str, object]]:
+    """The statistics of every column of each interval: of few rows here, else each part is summarized by Spark's Python workers."""
     values = [F.expr(sql).alias(f"v{number}") for number, sql in enumerate(profiles.values(job.group, job.meaning.types))]
-    parts = staged.select(F.unix_micros(START).alias("interval"), *values).mapInArrow(sketches.summaries, sketches.PARTIAL)
+    seen = staged.select(F.unix_micros(START).alias("interval"), *values)
+    if rows * len(values) <= sketches.AT_ONCE:
+        told = sketches.described_at_once(seen.toArrow()).to_pylist()
+    else:
+        parts = seen.mapInArrow(sketches.summaries, sketches.PARTIAL)
+        told = parts.groupBy("interval").applyInArrow(sketches.described, sketches.DESCRIBED).toArrow().to_pylist()
     found: dict[int, dict[str, object]] = {}
-    for row in parts.groupBy("interval").applyInArrow(sketches.described, sketches.DESCRIBED).collect():
-        found.setdefault(row["interval"], {}).update(profiles.statistics(job.group, row.asDict()))
+    for row in told:
+        found.setdefault(row["interval"], {}).update(profiles.statistics(job.group, row))
     return found
 
 
@@ -137,19 +140,35 @@ def _before(job: Run, checks: Iterable[Check]) -> dict[str, dict[datetime, int]]
 # ---------------------------------------------------------------------------------------------------------------------- bad rows
 
 
-def marked(job: Run, staged: DataFrame, verdicts: Mapping[Interval, Verdict]) -> DataFrame:
+def _marked(group: FeatureGroup, staged: DataFrame, checks: Sequence[Check], held: Sequence[Interval]) -> DataFrame:
     """The staged rows with the column `held`, true for the bad rows of intervals that are published without them; these have no values."""
-    intervals = [interval for interval, verdict in verdicts.items() if verdict.held]
-    if not intervals:
+    if not held:
         return staged.withColumn("held", F.lit(False))
-    held = F.expr(f"{_in(intervals)} AND ({suite.held_row_sql(_checks(job))})")
-    outputs = {column: F.when(~F.col("held"), F.col(f"`{column}`")) for column in job.group.outputs}
-    return staged.withColumn("held", held).withColumns(outputs)
+    bad = F.expr(f"{_in(held)} AND ({suite.held_row_sql(checks)})")
+    outputs = {column: F.when(~F.col("held"), F.col(f"`{column}`")) for column in group.outputs}
+    return staged.withColumn("held", bad).withColumns(outputs)
 
 
-def quarantine(job: Run, staged: DataFrame, refused: Mapping[Interval, Verdict], offline: Offline) -> None:
+def _bad_rows(staged: DataFrame, checks: Sequence[Check], broken: Mapping[Interval, Sequence[str]]) -> DataFrame | None:
+    """The rows that failed one of the checks which their interval did not pass, with the ids of these; None if no row can be to blame.
+
+    A check of a share says nothing against the bad rows of an interval that has few enough of them, any other has none there.
+    """
+    by_check: dict[str, list[Interval]] = {}
+    for interval, ids in broken.items():
+        for check_id in ids:
+            by_check.setdefault(check_id, []).append(interval)
+    failed = [check for check in checks if check.id in by_check and check.of_rows]
+    if not failed:
+        return None
+    only = {check.id: _in(by_check[check.id]) for check in failed if check.at_least_share is not None}
+    condition, reasons = suite.bad_row_sql(failed, only=only)
+    mine = staged.where(_in(sorted({interval for check in failed for interval in by_check[check.id]})))
+    return mine.where(F.expr(condition)).withColumn("_failed", F.expr(reasons)).where(F.size("_failed") > 0)
+
+
+def _quarantine(job: Run, bad: DataFrame | None, offline: Offline) -> None:
     """Keep the bad rows of intervals that are rejected or published without them, each with the checks that it failed."""
-    bad = _bad_rows(job, staged, {interval: (*verdict.failed, *verdict.held) for interval, verdict in refused.items()})
     if bad is None:
         return
     frame = bad.select(
@@ -164,24 +183,6 @@ def quarantine(job: Run, staged: DataFrame, refused: Mapping[Interval, Verdict],
     tables.append(frame, layout.quarantine_table(offline.lake, job.group.name), commit_id=job.publish_id)
 
 
-def _bad_rows(job: Run, staged: DataFrame, broken: Mapping[Interval, Sequence[str]]) -> DataFrame | None:
-    """The rows that failed one of the checks which their interval did not pass, with the ids of these; None if no row can be to blame.
-
-    A check of a share says nothing against the bad rows of an interval that has few enough of them, any other has none there.
-    """
-    by_check: dict[str, list[Interval]] = {}
-    for interval, ids in broken.items():
-        for check_id in ids:
-            by_check.setdefault(check_id, []).append(interval)
-    checks = [check for check in _checks(job) if check.id in by_check and check.of_rows]
-    if not checks:
-        return None
-    only = {check.id: _in(by_check[check.id]) for check in checks if check.at_least_share is not None}
-    condition, reasons = suite.bad_row_sql(checks, only=only)
-    mine = staged.where(_in(sorted({interval for check in checks for interval in by_check[check.id]})))
-    return mine.where(F.expr(condition)).withColumn("_failed", F.expr(reasons)).where(F.size("_failed") > 0)
-
-
 def _in(intervals: Iterable[Interval]) -> str:
     return f"`{START}` IN ({', '.join(tables.timestamp(interval.start) for interval in intervals)})"
 
@@ -189,17 +190,13 @@ def _in(intervals: Iterable[Interval]) -> str:
 # ----------------------------------------------------------------------------------------------------------------------- records
 
 
-def _keep(job: Run, measured: pd.DataFrame, verdicts: Mapping[str, Verdict], origin: Origin, lake: str) -> None:
-    """Put the profile and the results beside the lake's other records: like those they count only if their publish did."""
-    described = tuple(profiles.described(job.group, job.meaning.types))
-    kept = profiles.checks_table(measured, _checks(job), verdicts, origin)
-    tables.append_records(layout.records_table(lake, "profiles"), profiles.profiles_table(measured, described, origin))
-    tables.append_records(layout.records_table(lake, "checks"), kept)
+def _keep(lake: str, kind: str, rows: pa.Table) -> None:
+    """Put records beside the lake's others: like those they count only if their publish did."""
+    tables.append_records(layout.records_table(lake, kind), rows)
 
 
-def _examples(job: Run, staged: DataFrame, verdicts: Mapping[Interval, Verdict]) -> dict[str, list[dict[str, object]]]:
+def _examples(job: Run, bad: DataFrame | None) -> dict[str, list[dict[str, object]]]:
     """A few bad rows of each check that did not hold."""
-    bad = _bad_rows(job, staged, {interval: verdict.broken for interval, verdict in verdicts.items()})
     if bad is None:
         return {}
     shown = ["_check", *job.group.entity.keys, "event_timestamp", *job.group.outputs]
@@ -212,17 +209,17 @@ def _examples(job: Run, staged: DataFrame, verdicts: Mapping[Interval, Verdict])
     return found
 
 
-def _report(job: Run, facts: report.Facts, account: Mapping[str, object], lake: str) -> None:
+def _report(facts: report.Facts, account: Mapping[str, object], lake: str) -> None:
     """Write the report of this run, and Great Expectations' own account beside it.
 
     The newest is always there; those of runs in which something did not hold are kept, and the group's suite as it is.
     """
     broken = any(verdict.failed or verdict.held or verdict.warned for verdict in facts.verdicts.values())
     texts = {"html": report.page(facts), "json": json.dumps(account, indent=1, sort_keys=True)}
-    for name in ("newest", *((job.publish_id,) if broken else ())):
+    for name in ("newest", *((facts.origin.publish_id,) if broken else ())):
         for kind, text in texts.items():
-            _write(lake, job.group.name, f"{name}.{kind}", text)
-    _write(lake, job.group.name, "suite.json", suite.as_json(job.group))
+            _write(lake, facts.group.name, f"{name}.{kind}", text)
+    _write(lake, facts.group.name, "suite.json", suite.as_json(facts.group))
 
 
 def _write(lake: str, group: str, name: str, text: str) -> None:

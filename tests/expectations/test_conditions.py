@@ -2,7 +2,7 @@
 
 import pytest
 
-from expectations.conditions import name, names, not_finite, screen, some_not_finite, text, violation
+from expectations.conditions import name, names, not_finite, screen, text, violation
 from feature_definitions import DefinitionError, Expectation, at_least, at_most, between, expression, one_of
 
 
@@ -48,9 +48,8 @@ def test_the_least_and_the_greatest_value_tell_whether_bounds_hold(expectation: 
     assert screen(expectation, "`x`") == expected
 
 
-def test_what_is_not_finite_is_said_of_rows_and_of_all_of_them() -> None:
+def test_what_is_not_finite_is_said_of_rows() -> None:
     assert not_finite(["a", "b"]) == "isnan(`a`) OR abs(`a`) = double('inf') OR isnan(`b`) OR abs(`b`) = double('inf')"
-    assert some_not_finite(["a"]) == "isnan(max(`a`)) OR max(`a`) = double('inf') OR min(`a`) = double('-inf')"
 
 
 def test_values_of_several_kinds_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expectations.profile import Origin, checks_table, counted, framed, profiles_table, statistics, values, with_changes, with_held
+from expectations.profile import (
+    Measured,
+    Origin,
+    checks_table,
+    counted,
+    framed,
+    profiles_table,
+    statistics,
+    told,
+    values,
+    with_changes,
+    with_held,
+)
 from expectations.suite import Check, Verdict, checks
 from feature_definitions import Entity, Feature, Source, WindowedGroup, at_least, not_null
 from feature_definitions.intervals import DAY, Interval
@@ -64,11 +77,34 @@ def test_what_was_found_of_a_column_has_its_name() -> None:
     }  # fmt: skip
 
 
-def test_bounds_are_screened_and_what_is_unique_or_changes_is_measured_elsewhere() -> None:
-    found = dict(counted(checks(group)))
+def test_what_statistics_tell_and_what_is_unique_or_changes_is_not_counted_by_spark() -> None:
+    assert set(dict(counted(checks(group, types={"x_1d": "double", "kind_1d": "string"})))) == {
+        "customer_id:not_null", "rows:types", "rows:recent",
+    }  # fmt: skip
+
+
+def test_bounds_of_decimals_are_screened_by_spark() -> None:
+    found = dict(counted(checks(group, types={"x_1d": "decimal(38,18)", "kind_1d": "string"})))
     assert found["x_1d:at_least(0)"] == "if(min(`x_1d`) < 0 OR isnan(max(`x_1d`)), 1L, 0L)"
-    assert found["x_1d:not_null(1.0)"] == "count(*) - count(`x_1d`)"
-    assert not {"rows:unique", "rows:as_many_as_before"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("check", "found", "expected"),
+    [
+        (replace(BAD, told_by="extremes", within=(0, None)), {"x.min": 0.0, "x.max": 9.0}, 0),
+        (replace(BAD, told_by="extremes", within=(0, None)), {"x.min": -1e-300, "x.max": 9.0}, 1),
+        (replace(BAD, told_by="extremes", within=(None, 9)), {"x.min": 0.0, "x.max": 9.0}, 0),
+        (replace(BAD, told_by="extremes", within=(-1, 8.5)), {"x.min": 0.0, "x.max": 9.0}, 1),
+        (replace(BAD, told_by="extremes", within=(0, 9)), {"x.min": 1.0, "x.max": 2.0, "x.infinite": 1}, 1),
+        (replace(BAD, told_by="extremes", within=(0, 9)), {"rows": 4}, 0),
+        (replace(BAD, told_by="finite", column=None), {"x.infinite": 2}, 1),
+        (replace(BAD, told_by="finite", column=None), {"x.infinite": 0}, 0),
+        (replace(BAD, told_by="nulls"), {"rows": 7, "x.values": 4}, 3),
+        (replace(MANY, told_by="values", column="x"), {"rows": 7, "x.values": 4}, 4),
+    ],
+)
+def test_statistics_tell_whether_values_are_there_finite_and_within_bounds(check: Check, found: Measured, expected: int) -> None:
+    assert told([check, MEAN], found, TYPES) == {check.id: expected}
 
 
 # ------------------------------------------------------------------------------------------------------------------- the profile

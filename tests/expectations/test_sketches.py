@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expectations import sketches
@@ -69,7 +69,7 @@ def many(seed: int, count: int = 30_000) -> list[Row]:
 
 @pytest.mark.parametrize("at_once", [3_000, 10_000_000])
 def test_many_rows_are_described_closely(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(sketches, "_AT_ONCE", at_once)
+    monkeypatch.setattr(sketches, "AT_ONCE", at_once)
     parts = [many(seed) for seed in (1, 2, 3)]
     found = told(*([part[at : at + 5_000] for at in range(0, len(part), 5_000)] for part in parts))[0, 0]
     values = sorted(x for part in parts for _, x, _ in part if x is not None)
@@ -81,6 +81,7 @@ def test_many_rows_are_described_closely(monkeypatch: pytest.MonkeyPatch, at_onc
         assert np.searchsorted(values, value) / len(values) == pytest.approx(wanted, abs=0.01)
 
 
+@settings(max_examples=10)
 @given(st.integers(1, 50_000))
 def test_distinct_values_are_estimated_within_a_tenth(count: int) -> None:
     assert told([[(0, float(n), None) for n in range(count)]])[0, 0]["distinct"] == pytest.approx(count, rel=0.1)
@@ -88,11 +89,16 @@ def test_distinct_values_are_estimated_within_a_tenth(count: int) -> None:
 
 def test_what_is_not_finite_counts_as_a_value_and_in_nothing_else() -> None:
     row = told([[(0, math.nan, None), (0, math.inf, None), (0, -math.inf, None), (0, 2.0, None)]])[0, 0]
-    assert (row["values"], row["min"], row["max"], row["mean"], row["stddev"]) == (4, 2.0, 2.0, 2.0, None)
+    assert (row["values"], row["infinite"], row["min"], row["max"], row["mean"], row["stddev"]) == (4, 3, 2.0, 2.0, 2.0, None)
 
 
 def test_the_two_zeros_are_one_value() -> None:
     assert told([[(0, 0.0, None), (0, -0.0, None)]])[0, 0]["distinct"] == 1
+
+
+def test_rows_that_fit_into_memory_are_described_at_once() -> None:
+    table = pa.Table.from_batches([batch(many(1, 100)), batch(many(2, 100))])
+    assert sketches.described_at_once(table).to_pylist() == list(told([many(1, 100), many(2, 100)]).values())
 
 
 def test_no_rows_are_not_described() -> None:

@@ -176,6 +176,18 @@ def test_bounds_of_the_number_of_rows_and_of_its_change_are_two_checks() -> None
     ]
 
 
+def test_extremes_tell_of_doubles_and_of_integers_that_doubles_hold() -> None:
+    def told_by(expectation: Expectation, kind: str) -> tuple[object, object]:
+        (check,) = (c for c in checks(spend(amount(expectation)), types={"amount_7d": kind}) if c.id not in DERIVED)
+        return check.told_by, check.within
+
+    assert told_by(at_least(0), "double") == ("extremes", (0, None))
+    assert told_by(between(0, 2**53 - 1), "int64") == ("extremes", (0, 2**53 - 1))
+    assert told_by(at_most(2**53), "int64") == (None, (None, None))
+    assert told_by(at_most(5), "decimal(10,2)") == (None, (None, None))
+    assert told_by(one_of(1), "double") == (None, (None, None))
+
+
 def test_a_features_expression_is_one_check_however_many_windows_it_has() -> None:
     found = said(spend(amount(expression("amount_1d <= amount_7d"), windows=("1d", "7d"))))
     assert list(found) == ["amount:expression('amount_1d <= amount_7d')"]

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pytest
 
-from expectations import adapter
+from expectations import adapter, sketches
 from expectations.suite import Verdict, as_json
 from feature_definitions import (
     Entity,
@@ -202,6 +202,18 @@ def test_bad_rows_of_rejected_and_held_intervals_are_in_quarantine_with_what_the
         (NAN, 0, "rows:finite, x_1d:at_least(0)"),
     ]
     assert {r["x_1d"] for r in gate.quarantine() if r["interval_start"] == day(HELD).start} == {-1.0}
+
+
+def test_many_rows_are_described_by_sparks_workers_as_few_are_here(
+    gate: Gate, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, rows = run_of(gate.group, range(8)), frame(spark, list(staged_rows()))
+    here = validate._statistics(job, rows, 141)
+    monkeypatch.setattr(sketches, "AT_ONCE", 0)
+    there = validate._statistics(job, rows, 141)
+    assert set(here) == set(there)
+    for interval, found in here.items():
+        assert {name: pytest.approx(value) for name, value in found.items()} == there[interval]
 
 
 def test_the_profile_of_each_column_and_interval_is_kept(gate: Gate) -> None:
