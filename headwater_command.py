@@ -119,7 +119,7 @@ def _plan(options: argparse.Namespace) -> int:
     with _project(options) as p:
         works = p.plan(*options.groups, start=options.start, end=options.end, only=options.only, within=options.within)
         bills = p.bill(works)
-        _say_held(p.status(*options.groups) if any(work.held for work in works) else ())
+        _say_held(p.status(*options.groups) if any(work.held for work in works) else (), works)
     if options.json:
         return _print_json({"steps": [_step(step) for work in works for step in work.steps], "bill": [asdict(bill) for bill in bills]})
     table = Table("group", "generation", "intervals", "from", "to", "why", box=None)
@@ -173,7 +173,8 @@ def _ingest(options: argparse.Namespace) -> int:
 def _materialize(options: argparse.Namespace) -> int:
     with _progress() as say, _project(options, say) as p:
         results = p.materialize(*options.groups, start=options.start, end=options.end, only=options.only, within=options.within)
-        found = p.status(*options.groups)
+        left = p.plan(*options.groups, start=options.start, end=options.end, only=options.only, within=options.within)
+        found = p.status(*options.groups) if any(work.held for work in left) else ()
     if options.json:
         _print_json({"groups": [_materialized(r) for r in results]})
     else:
@@ -186,7 +187,7 @@ def _materialize(options: argparse.Namespace) -> int:
             err.print(f"[yellow]{r.group} {interval} rejected: {_plain(', '.join(failed))}[/]")
         if len(r.rejected) > 5:
             err.print(f"[yellow]{r.group}: and {len(r.rejected) - 5} more; `headwater status {r.group}` lists them[/]")
-    _say_held(found)
+    _say_held(found, left)
     return REJECTED if any(r.rejected for r in results) else DONE
 
 
@@ -525,16 +526,28 @@ def _runs(found: Sequence[IntervalStatus]) -> list[tuple[str, tuple[str, ...], l
     return runs
 
 
-def _say_held(found: Sequence[IntervalStatus]) -> None:
-    """One line per group of which intervals wait for rejected ones, with the command that lets them pass."""
-    for group in dict.fromkeys(s.group for s in found if s.status == plan.HELD):
+def _say_held(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = ()) -> None:
+    """One line per group of which intervals wait for rejected ones, with the command that lets them pass.
+
+    What a plan leaves alone only because its range leaves out an interval that is to be tried again is said too.
+    """
+    waiting = list(dict.fromkeys(s.group for s in found if s.status == plan.HELD))
+    for group in waiting:
         held = [s.interval for s in found if s.group == group and s.status == plan.HELD]
-        holders = [s.interval for s in found if s.group == group and s.status == plan.REJECTED and s.holds]
+        before = [s.interval for s in found if s.group == group and s.status == plan.REJECTED and s.holds]
+        holders = [interval for interval in before if interval.start < held[-1].start]
         which = f"{holders[0]}, which the gate rejected" if len(holders) == 1 else f"{len(holders)} that the gate rejected"
         err.print(
             f"[yellow]{group}: {len(held)} intervals from {iso(held[0].start)} to {iso(held[-1].end)} wait for {which}; correct its data, "
             f"or let them pass: headwater release {group} --from {iso(holders[0].start)} --to {iso(holders[-1].end)}[/]"
         )
+    for work in works:
+        if work.held and work.group.name not in waiting:
+            first, last = work.held[0], work.held[-1]
+            err.print(
+                f"[yellow]{work.group.name}: {len(work.held)} intervals from {iso(first.interval.start)} to {iso(last.interval.end)} are "
+                f"left alone: the first {first.reasons[0]}; it is to be tried again, so take it into the range[/]"
+            )
 
 
 def _plain(text: str) -> str:

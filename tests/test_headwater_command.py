@@ -285,6 +285,19 @@ def test_after_a_release_what_waited_is_due(held: Path) -> None:
     assert (again.code, "None of the group does" in again.err) == (2, True)
 
 
+def test_a_range_that_leaves_out_a_rejected_day_which_is_to_be_tried_again_says_so(held: Path) -> None:
+    with ledgers.project(held, now=ledgers.day(8, 12)) as p:
+        ledgers.changed(p, ledgers.day(4, 3), revision=2)
+    done = within("plan", "spend", "--from", "2026-01-05", "--json", project=held, now=ledgers.day(8, 12))
+    assert done.json["steps"] == []
+    assert done.err.strip() == (
+        "spend: 3 intervals from 2026-01-05T00:00:00Z to 2026-01-08T00:00:00Z are left alone: the first waits for "
+        "2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the gate rejected; it is to be tried again, so take it into the range"
+    )
+    whole = within("plan", "spend", "--json", project=held, now=ledgers.day(8, 12))
+    assert (whole.err, len(whole.json["steps"])) == ("", 12)
+
+
 def test_a_plan_of_all_takes_what_is_ok_and_rejected(held: Path) -> None:
     words = ("plan", "--only", "all", "--from", "2026-01-03", "--to", "2026-01-05", "--json")
     steps = within(*words, project=held, now=ledgers.day(8, 12)).json["steps"]
