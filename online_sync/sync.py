@@ -7,9 +7,7 @@ was published since.
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from decimal import Decimal
-from typing import cast
+from datetime import datetime
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
@@ -17,7 +15,8 @@ from pyspark.sql import SparkSession
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
 from feature_definitions.model import FeatureGroup, WindowedGroup
 from feature_definitions.records import Epoch
-from online_sync.codec import EpochRecord, RowSchema, Scalar, Value, kind_of
+from feature_definitions.shown import spelled
+from online_sync.codec import EpochRecord, RowSchema, Value, kind_of
 from online_sync.push import PushSpec, push_batches
 from online_sync.store import Store
 from spark_jobs import point_in_time
@@ -106,15 +105,4 @@ def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
     """What is answered for an entity without live row; nothing but null in groups without windows, which the record leaves out."""
     if not isinstance(published.group, WindowedGroup):
         return ()
-    return tuple(_stored(value) for value in point_in_time.empty_values(published.group, spark, published.meaning).values())
-
-
-def _stored(value: object) -> Value:
-    """An empty value as it is answered: decimals as text, times in ISO 8601, arrays of these."""
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, list):
-        return tuple(cast(Scalar, _stored(each)) for each in value)
-    return value if isinstance(value, bool | int | float | str) else None
+    return tuple(spelled(value) for value in point_in_time.empty_values(published.group, spark, published.meaning).values())

@@ -12,21 +12,42 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypedDict, assert_never
 
 from feature_definitions import FeatureService, Join, layout
+from feature_definitions.expressions import shown_types
 from feature_definitions.intervals import EPOCH, instant, iso, micros
-from online_sync.codec import CodecError, Columns, EpochRecord, Kind, Row, RowSchema, Value, decode, decode_epoch, kind_of, written_with
+from feature_definitions.kinds import element_of
+from feature_definitions.rules import is_array
+from feature_definitions.shown import age, default, spelled
+from online_sync.codec import (
+    CodecError,
+    Columns,
+    EpochRecord,
+    Kind,
+    Row,
+    RowSchema,
+    Scalar,
+    Value,
+    decode,
+    decode_epoch,
+    kind_of,
+    written_with,
+)
 
 MOST_ENTITIES = 1000
 PRESENT, EMPTY, EXPIRED, NOT_FOUND, HELD = "PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD"
 
 Entity: TypeAlias = Mapping[str, Any]
 Stored: TypeAlias = Sequence[bytes | None]
+Shown: TypeAlias = Scalar | list[Scalar]
 
 
 class Result(TypedDict):
-    """What is answered for one entity; status and event timestamp are those of each join."""
+    """What is answered for one entity; status and event timestamp are those of each join.
+
+    The event timestamp is that of the entity's newest row, also where its values are EXPIRED or HELD; None if it has no row.
+    """
 
     entity: Entity
-    values: dict[str, Value]
+    values: dict[str, Shown]
     status: dict[str, str]
     event_timestamp: dict[str, str | None]
 
@@ -42,7 +63,10 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class JoinPlan:
-    """One join of a service: its group, the caller's columns that hold the entity's keys, and the columns asked for."""
+    """One join of a service: its group, the caller's columns that hold the entity's keys, and the columns asked for.
+
+    Of `columns` those in `ages` are shown as seconds since what is stored; `defaults` are shown in place of null.
+    """
 
     name: str
     group: str
@@ -50,6 +74,8 @@ class JoinPlan:
     keys: tuple[str, ...]
     columns: tuple[str, ...]
     outputs: tuple[str, ...]
+    ages: frozenset[str]
+    defaults: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +91,7 @@ class ServicePlan:
 
 def compile_service(service: FeatureService, *, project: str) -> ServicePlan:
     """The service as its answers need it."""
-    joins = tuple(_join(join) for join in service.joins)
+    joins = tuple(_join(join, service.defaults) for join in service.joins)
     groups = tuple(dict.fromkeys(join.group for join in joins))
     return ServicePlan(service.name, project, service.keys, groups, joins)
 
@@ -121,6 +147,9 @@ def answer(
             else:
                 found = _unread(join, entity)
             result["values"].update(zip(join.outputs, found.values, strict=True))
+            for name, value in join.defaults.items():
+                if result["values"][name] is None:
+                    result["values"][name] = _listed(value)
             result["status"][join.name] = found.status
             result["event_timestamp"][join.name] = found.event_timestamp
         results.append(result)
@@ -160,8 +189,11 @@ def fetch(plan: ServicePlan, entities: Sequence[Entity], *, mget: Callable[[list
 # --------------------------------------------------------------------------------------------------------------------- compiling
 
 
-def _join(join: Join) -> JoinPlan:
-    return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs)
+def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
+    asked = dict(zip(join.outputs, join.columns, strict=True))
+    types = shown_types(join.group) if defaults.keys() & asked.keys() else {}
+    shown = {name: spelled(default(value, types[asked[name]])) for name, value in defaults.items() if name in asked}
+    return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, shown)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- request
@@ -233,39 +265,57 @@ _OWN = -1
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Where the columns that a join asks for lie in rows of a schema (None: not there yet), and which of them are times."""
+    """Where the columns that a join asks for lie in rows of a schema (None: not there yet), and which are not shown as they are stored."""
 
     schema: RowSchema
     places: tuple[int | None, ...]
-    times: tuple[tuple[int, str], ...]
+    ages: tuple[int, ...]
+    others: tuple[tuple[int, str], ...]
 
-    def picked(self, values: Sequence[Value]) -> list[Value]:
-        return [None if place is None else values[place] for place in self.places]
+    def empty(self, values: Sequence[Value]) -> list[Shown]:
+        """The values of an epoch record's `empty`, which are spelled already."""
+        return [None if place is None else _listed(values[place]) for place in self.places]
 
-    def shown(self, values: Sequence[Value]) -> list[Value]:
-        picked = self.picked(values)
-        for at, kind in self.times:
-            value: Any = picked[at]
-            if value is not None:
-                picked[at] = _time(value) if kind == "timestamp" else (EPOCH.date() + timedelta(days=value)).isoformat()
+    def shown(self, values: Sequence[Value], now: int) -> list[Shown]:
+        """The values of a row as they are shown at `now`."""
+        picked: list[Any] = [None if place is None else values[place] for place in self.places]
+        for at in self.ages:
+            picked[at] = None if picked[at] is None else age(now, picked[at])
+        for at, kind in self.others:
+            picked[at] = _shown(picked[at], kind)
         return picked
 
 
 def _shapes(record: EpochRecord, join: JoinPlan) -> Mapping[int, _Shape]:
-    return _shapes_of(record.columns, record.also, join.columns)
+    return _shapes_of(record.columns, record.also, join.columns, join.ages)
 
 
 @lru_cache(maxsize=1024)
-def _shapes_of(columns: Columns, also: tuple[Columns, ...], asked: tuple[str, ...]) -> Mapping[int, _Shape]:
-    own, *others = (_shape(RowSchema(each), asked) for each in (columns, *also))
+def _shapes_of(columns: Columns, also: tuple[Columns, ...], asked: tuple[str, ...], ages: frozenset[str]) -> Mapping[int, _Shape]:
+    own, *others = (_shape(RowSchema(each), asked, ages) for each in (columns, *also))
     return {_OWN: own, **{shape.schema.number: shape for shape in (*others, own)}}
 
 
-def _shape(schema: RowSchema, asked: tuple[str, ...]) -> _Shape:
+def _shape(schema: RowSchema, asked: tuple[str, ...], ages: frozenset[str]) -> _Shape:
     places = {name: i for i, (name, _) in enumerate(schema.columns)}
-    kinds = dict(schema.columns)
-    times = tuple((i, kinds[column]) for i, column in enumerate(asked) if kinds.get(column) in ("date", "timestamp"))
-    return _Shape(schema, tuple(places.get(column) for column in asked), times)
+    kinds = [dict(schema.columns).get(column, "") for column in asked]
+    aging = tuple(i for i, kind in enumerate(kinds) if kind == "timestamp" and asked[i] in ages)
+    others = tuple((i, kind) for i, kind in enumerate(kinds) if i not in aging and (kind in ("date", "timestamp") or is_array(kind)))
+    return _Shape(schema, tuple(places.get(column) for column in asked), aging, others)
+
+
+def _shown(value: Any, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind == "timestamp":
+        return _time(value)
+    if kind == "date":
+        return (EPOCH.date() + timedelta(days=value)).isoformat()
+    return [_shown(each, element_of(kind)) for each in value] if is_array(kind) else value
+
+
+def _listed(value: Value) -> Shown:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @lru_cache(maxsize=4096)
@@ -279,7 +329,7 @@ def _time(microseconds: int) -> str:
 @dataclass(frozen=True, slots=True)
 class _Found:
     status: str
-    values: Sequence[Value]
+    values: Sequence[Shown]
     event_timestamp: str | None = None
 
 
@@ -300,11 +350,11 @@ def _unread(join: JoinPlan, entity: Entity) -> _Found:
 def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None, now: int) -> _Found:
     shape, row = _row(record, shapes, data)
     status = _status(record, row, now)
-    values: Sequence[Value] = (None,) * len(shape.places)
+    values: Sequence[Shown] = (None,) * len(shape.places)
     if row is not None and status == PRESENT:
-        values = shape.shown(row.values)
+        values = shape.shown(row.values, now)
     elif record.kind == "windowed" and status in (EMPTY, NOT_FOUND):
-        values = shapes[_OWN].picked(record.empty)
+        values = shapes[_OWN].empty(record.empty)
     return _Found(status, values, None if row is None else _time(row.event_timestamp))
 
 
@@ -320,7 +370,7 @@ def _row(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None) 
 
 
 def _status(record: EpochRecord, row: Row | None, now: int) -> str:
-    """The status of a row, or of its absence, at `now`; a TTL is inclusive."""
+    """The status of a row, or of its absence, at `now`; a TTL is inclusive, and what was held back is empty once its windows are."""
     match record.kind:
         case "windowed":
             since = record.coverage
@@ -334,10 +384,9 @@ def _status(record: EpochRecord, row: Row | None, now: int) -> str:
         return EXPIRED
     if row is None:
         return NOT_FOUND
-    if row.held:
-        return HELD
-    empty = record.kind == "windowed" and row.empties_at is not None and row.empties_at <= since
-    return EMPTY if empty else PRESENT
+    if record.kind == "windowed" and row.empties_at is not None and row.empties_at <= since:
+        return EMPTY
+    return HELD if row.held else PRESENT
 
 
 @lru_cache(maxsize=1024)

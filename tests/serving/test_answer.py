@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from feature_definitions import (
     Source,
     WindowedGroup,
     layout,
+    model,
 )
 from feature_definitions.intervals import MICROSECOND, micros
 from online_sync.codec import CodecError, EpochRecord, Row, RowSchema, encode, encode_epoch
@@ -170,8 +172,96 @@ def test_a_held_row_shows_no_values() -> None:
     assert (result["status"], result["values"]) == ({"airport": "HELD"}, {"airport__name": None})
 
 
+def test_a_held_row_is_empty_once_its_windows_are() -> None:
+    held = replace(ROW, held=True, empties_at=micros(COVERAGE))
+    assert spend_of_42(held) == ("EMPTY", EMPTY, T)
+    assert spend_of_42(replace(held, empties_at=micros(COVERAGE) + 1)) == ("HELD", NULLS, T)
+
+
 def test_a_null_in_a_row_is_a_value() -> None:
     assert spend_of_42(replace(ROW, values=(None, "1.00", 0, None))) == ("PRESENT", [None, "1.00", 0, None], T)
+
+
+# ------------------------------------------------------------------------------------------------------- ages, arrays and defaults
+
+
+HABIT = RowSchema(
+    (("since_7d", "timestamp"), ("pages_7d", "array<string>"), ("paid_7d", "array<decimal(10,2)>"), ("seen_7d", "array<timestamp>"),
+     ("visits_7d", "int64"), ("newest_7d", "timestamp"), ("paid_first_7d", "decimal(10,2)")),
+)  # fmt: skip
+HABIT_RECORD = replace(RECORD, group="habit", columns=HABIT.columns, empty=(None, None, None, None, 0, None, None))
+HABITUAL = replace(
+    ROW, values=(micros(NOW) - 1_500_001, ("home", None), ("1.50",), (micros(NOW), None), 2, micros(NOW), "1.50")
+)  # fmt: skip
+
+
+@pytest.fixture
+def habit(monkeypatch: pytest.MonkeyPatch) -> WindowedGroup:
+    """A group of what the language gained: the time since an event, arrays."""
+    monkeypatch.setattr(model, "NOT_YET", frozenset())
+    columns = {"customer_id": "int64", "page": "string", "amount": "decimal(10,2)", "seen": "timestamp", "at": "timestamp"}
+    return WindowedGroup(
+        "habit", customer, Source("events", columns=columns, event_timestamp="at"), ttl="2d",
+        features=(
+            Feature("since", "time_since_last", windows=("7d",)),
+            Feature("pages", "top_k", "page", windows=("7d",), k=2),
+            Feature("paid", "last_n", "amount", windows=("7d",), k=2),
+            Feature("seen", "last_n", "seen", windows=("7d",), k=2),
+            Feature("visits", "count", windows=("7d",)),
+            Feature("newest", "last", "seen", windows=("7d",)),
+            Feature("paid_first", "first", "amount", windows=("7d",)),
+        ),
+    )  # fmt: skip
+
+
+def habit_of_42(habit: WindowedGroup, row: Row | None, *, now: datetime = NOW, **defaults: object) -> tuple[str, list[object]]:
+    """Status and values of the customer 42."""
+    service = FeatureService("habits", joins=(Join(habit),), defaults={f"habit__{name}": value for name, value in defaults.items()})
+    [result] = ask(service, [{"customer_id": 42}], store=stored(HABIT_RECORD, (42,), row), now=now)
+    return result["status"]["habit"], list(result["values"].values())
+
+
+def test_an_age_is_seconds_up_to_the_request_and_an_array_is_a_list(habit: WindowedGroup) -> None:
+    at = "2026-01-10T06:00:00Z"
+    shown = ("PRESENT", [1.500001, ["home", None], ["1.50"], [at, None], 2, at, "1.50"])
+    assert habit_of_42(habit, HABITUAL) == shown
+    assert json.loads(json.dumps(habit_of_42(habit, HABITUAL)[1])) == shown[1]
+    assert habit_of_42(habit, HABITUAL, now=NOW + MICROSECOND)[1][0] == 1.500002
+
+
+def test_nulls_stay_nulls_and_an_array_of_nothing_is_not_null(habit: WindowedGroup) -> None:
+    assert habit_of_42(habit, replace(HABITUAL, values=(None,) * 7)) == ("PRESENT", [None] * 7)
+    assert habit_of_42(habit, replace(HABITUAL, values=(None, (), (), (), 0, None, None)))[1][1:4] == [[], [], []]
+    assert habit_of_42(habit, None) == ("NOT_FOUND", [None, None, None, None, 0, None, None])
+
+
+def test_a_default_stands_for_every_null_whatever_the_status(habit: WindowedGroup) -> None:
+    defaults = {"since_7d": 604_800, "pages_7d": ["none"], "visits_7d": -1, "newest_7d": COVERAGE, "paid_first_7d": 0}
+    shown = [604_800.0, ["none"], None, None, -1, T, "0.00"]
+    empty = [604_800.0, ["none"], None, None, 0, T, "0.00"]
+    late = NOW + 2 * TTL
+    assert habit_of_42(habit, replace(HABITUAL, values=(None,) * 7), **defaults) == ("PRESENT", shown)
+    assert habit_of_42(habit, replace(HABITUAL, held=True), **defaults) == ("HELD", shown)
+    assert habit_of_42(habit, HABITUAL, now=late, **defaults) == ("EXPIRED", shown)
+    assert habit_of_42(habit, replace(HABITUAL, empties_at=micros(COVERAGE)), **defaults) == ("EMPTY", empty)
+    assert habit_of_42(habit, None, **defaults) == ("NOT_FOUND", empty)
+    assert habit_of_42(habit, HABITUAL, **defaults) == habit_of_42(habit, HABITUAL)
+    assert type(habit_of_42(habit, None, **defaults)[1][0]) is float
+
+
+def test_a_default_stands_for_null_where_there_is_nothing_to_read(habit: WindowedGroup) -> None:
+    service = FeatureService("habits", joins=(Join(habit, ("visits",), prefix="h"),), defaults={"h__visits_7d": 3})
+    found = ask(service, [{"customer_id": 42}, {"customer_id": None}], store={})
+    assert [(r["status"], r["values"]) for r in found] == [
+        ({"h": "EXPIRED"}, {"h__visits_7d": 3}), ({"h": "NOT_FOUND"}, {"h__visits_7d": 3}),
+    ]  # fmt: skip
+
+
+def test_a_list_of_one_answer_is_not_that_of_another(habit: WindowedGroup) -> None:
+    service = FeatureService("habits", joins=(Join(habit, ("pages",)),), defaults={"habit__pages_7d": ["none"]})
+    first, second = ask(service, [{"customer_id": 1}, {"customer_id": 2}], store=records(HABIT_RECORD))
+    first["values"]["habit__pages_7d"].append("changed")
+    assert second["values"] == {"habit__pages_7d": ["none"]}
 
 
 # ------------------------------------------------------------------------------------------------------------------- observation
