@@ -17,6 +17,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import DAY, duration, floor, instant, micros
 from feature_definitions.model import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.records import Publish
+from feature_definitions.shown import age
 from spark_jobs import tables, windows
 from spark_jobs.windows import Meaning
 
@@ -114,7 +115,7 @@ def covered(published: Published, now: datetime) -> datetime | None:
 def join(spine: DataFrame, wanted: Join, published: Published, clock: Clock, *, at: str, spark: SparkSession) -> DataFrame:
     """The spine widened by the join's outputs and `_hw_modelled_<join>`; exactly the spine's rows, whatever their keys and times are.
 
-    `at` is the spine's timestamp column; null keys give null values.
+    `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times.
     """
     versions = as_of(published, clock, spark=spark, columns=wanted.columns)
     matched = _matched(spine, versions, wanted, at)
@@ -273,20 +274,19 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
     match group:
         case WindowedGroup():
             fresh = keyed & (time - F.col(_COVERED) <= micros_of(duration(str(group.ttl))))
-            live = there & ~best["held"] & (best["empties_at"] > F.col(_COVERED))
-            empty = empty_values(group, spark, published.meaning)
-            unheld = ~(there & F.coalesce(best["held"], F.lit(False)))
-            return [
-                F.when(fresh & live, best[c])
-                .when(fresh & unheld, F.lit(empty[c]).cast(tables.spark_type(published.meaning.types[c])))
-                .alias(o)
-                for c, o in zip(wanted.columns, wanted.outputs, strict=True)
-            ]
+            full = F.coalesce(there & (best["empties_at"] > F.col(_COVERED)), F.lit(False))
+            values = {c: F.when(fresh & full & ~best["held"], best[c]) for c in wanted.columns}
+            for c, value in empty_values(group, spark, published.meaning).items():
+                if c in values:
+                    values[c] = values[c].when(fresh & ~full, F.lit(value).cast(tables.spark_type(published.meaning.types[c])))
         case ObservationGroup():
             usable = keyed & there & ~best["held"] & (time - best["at"] <= micros_of(duration(str(group.ttl))))
+            values = {c: F.when(usable, best[c]) for c in wanted.columns}
         case SnapshotGroup():
             usable = keyed & there & ~best["held"]
-    return [F.when(usable, best[c]).alias(o) for c, o in zip(wanted.columns, wanted.outputs, strict=True)]
+            values = {c: F.when(usable, best[c]) for c in wanted.columns}
+    values |= {c: age(time, F.unix_micros(values[c])) for c in wanted.columns if c in group.ages}
+    return [values[c].alias(o) for c, o in zip(wanted.columns, wanted.outputs, strict=True)]
 
 
 def empty_values(group: FeatureGroup, spark: SparkSession, meaning: Meaning) -> Mapping[str, object]:

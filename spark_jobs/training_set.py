@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
+from feature_definitions.expressions import shown_types
 from feature_definitions.intervals import duration, instant, iso, micros
+from feature_definitions.kinds import element_of
 from feature_definitions.model import FeatureService, Label, Mode, SnapshotGroup, Source
 from feature_definitions.records import Publish
+from feature_definitions.shown import default
 from spark_jobs import point_in_time, sources, tables
 from spark_jobs.materialize import mint
 from spark_jobs.point_in_time import MODELLED, Clock, Published
@@ -156,7 +159,24 @@ def _joined(spine: Spine, request: Request, published: Mapping[str, Published], 
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source == wanted.group.source.name
         rows = point_in_time.join(rows, wanted, published[wanted.group.name], Clock(request.mode, strict), at=spine.at, spark=spark)
-    return rows
+    return rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
+
+
+def _defaults(service: FeatureService) -> dict[str, Column]:
+    """What stands for null, in the types of the outputs."""
+    if not service.defaults:
+        return {}
+    types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in shown_types(join.group).items()}
+    return {name: _literal(default(value, types[name]), types[name]) for name, value in service.defaults.items()}
+
+
+def _literal(value: object, kind: str) -> Column:
+    match value:
+        case tuple():
+            return F.array(*[_literal(each, element_of(kind)) for each in value]).cast(tables.spark_type(kind))
+        case datetime():
+            return F.timestamp_micros(F.lit(micros(value)))
+    return F.lit(value).cast(tables.spark_type(kind))
 
 
 def _check(spine: Spine, request: Request) -> None:
@@ -218,6 +238,7 @@ def _fingerprint(
     parts: list[object] = [
         request.service.version,
         [j.outputs for j in request.service.joins],
+        sorted((name, repr(value)) for name, value in request.service.defaults.items()),
         request.mode,
         str(request.label),
         dict(summary),
@@ -270,6 +291,7 @@ def _described(
         },
         "values_on_modelled_times": {name: row[f"{MODELLED}{name}"] for name in modelled},
         "nulls": {column: row[column] for column in nulls},
+        "defaults": {name: str(value) for name, value in service.defaults.items()},
         "assumed_always_known": sorted({j.group.name for j in service.joins if isinstance(j.group, SnapshotGroup)}),
     }
 

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pytest
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
 
 from feature_definitions import FeatureService, Join
 from feature_definitions.intervals import micros
+from feature_definitions.shown import age
 from spark_jobs import point_in_time, tables, training_set
 from spark_jobs.point_in_time import Clock
 from tests import oracle
@@ -17,6 +20,8 @@ from tests.offline import answer_differences, drawn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pyspark.sql import SparkSession
 
     from tests.offline import World
     from tests.oracle import Publish
@@ -112,3 +117,13 @@ def test_coverage_is_the_newest_visible_interval_end_at_every_time(worlds: Seque
                 visible = [p.interval.end for p in publishes if p.interval.end <= at and (mode == "event_time" or p.known_from <= at)]
                 reached = [end for seen, end in steps if seen <= micros(at)]
                 assert (reached[-1] if reached else None) == (micros(max(visible)) if visible else None)
+
+
+def test_an_age_is_the_same_double_in_spark_and_in_python(spark: SparkSession) -> None:
+    instants = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
+    near = st.tuples(instants, st.integers(-(10**7), 10**7)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+    pairs = [*drawn(st.tuples(instants, instants), 100), *drawn(near, 100)]
+    frame = spark.createDataFrame(pa.table({"asked": [asked for asked, _ in pairs], "stored": [stored for _, stored in pairs]}))
+    found = frame.select("asked", "stored", age(F.col("asked"), F.col("stored")).alias("age")).toArrow().to_pylist()
+    assert [row["age"] for row in found] == [age(row["asked"], row["stored"]) for row in found]
+    assert len(found) > 150
