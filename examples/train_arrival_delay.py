@@ -10,8 +10,8 @@ features that would really have been served: only those exist when a prediction 
 
 import argparse
 import json
-import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from pyarrow import fs
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 
-os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count() or 1))  # scikit-learn warns where lscpu is missing
+warnings.filterwarnings("ignore", message="Could not find the number of physical cores")  # scikit-learn, where lscpu is missing
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
