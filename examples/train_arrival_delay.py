@@ -24,9 +24,10 @@ from pyarrow import fs
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 
-warnings.filterwarnings("ignore", message="Could not find the number of physical cores")  # scikit-learn, where lscpu is missing
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+
+warnings.filterwarnings("ignore", message="Could not find the number of physical cores")  # scikit-learn, where lscpu is missing
 
 SET, LABEL, AT = "arrival_delay", "late", "predict_at"
 TAUGHT = 100_000
