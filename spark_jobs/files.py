@@ -44,7 +44,8 @@ class Shape:
 def shape(source: Source, file_format: str) -> Shape:
     """The shape of a source's files; its id and event timestamp must not be null."""
     required = dict.fromkeys((*source.id, *([source.event_timestamp] if source.event_timestamp else [])))
-    rules = f"{source.id} {source.arrived_at} {source.expect}"
+    derived = f" {dict(source.derive)}" if source.expect and source.derive else ""
+    rules = f"{source.id} {source.arrived_at} {source.expect}{derived}"
     return Shape(source.name, file_format, tuple(source.columns.items()), tuple(required), source.timezone, rules)
 
 

@@ -17,6 +17,12 @@ def rows(path: str, conditions: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
+def holds(path: str, condition: str) -> bool:
+    """Whether a Delta table has a row for which an SQL condition holds; a table that is not there has none."""
+    found = QueryBuilder().register("t", DeltaTable(path)).execute(f"SELECT 1 FROM t WHERE {condition} LIMIT 1") if _exists(path) else None
+    return found is not None and found.read_all().num_rows > 0
+
+
 def literal(value: object) -> str:
     """A text, number, truth value or date in SQL."""
     if isinstance(value, bool | int):

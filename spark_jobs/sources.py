@@ -5,14 +5,17 @@ UTC date of the event. A file that changed replaces the rows it brought, a row t
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from functools import reduce
+from operator import and_, or_
 from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
 
 from feature_definitions import expressions, layout
@@ -20,11 +23,19 @@ from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
 from feature_definitions.model import Expectation, Files, Source
 from feature_definitions.records import IngestedFile, Revision
 from feature_registry.registry import PendingIngest, Registry
-from spark_jobs import files, tables
+from spark_jobs import files, look, records, tables
+from spark_jobs.derived import days_around, lagging, with_derived, with_derived_of_the_row
 from spark_jobs.files import FILE, LINE, RAW, REASON, FileRefused, Shape
 from spark_jobs.staging import staging
 
 DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
+_WAS, _COMES, _GOES = "_hw_was", "_hw_comes", "_hw_goes"
+_SMALL = 4 * 2**20
+"""Files of so many bytes together are read by this process: to start Python beside Spark's workers costs more."""
+_FEW = 1_000_000
+"""So many ids are sent to every worker."""
+_RANGES = 64
+"""Ids are looked for in so many ranges, one per file and date, before they are looked for in one around all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +135,20 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
     place, registry = job.place, job.registry
     with staging(place.lake, job.ingest_id) as folder:
         parsed = _parsed(job.spark, found, source, f"{folder}/parsed")
-        counts, refused = _counts(parsed)
-        taken = [f for f in found if f.name not in refused]
+        seen = _seen(parsed, source)
+        taken = [f for f in found if f.name not in seen.refused]
         if not taken:
-            return IngestReport(source.name, 0, 0, 0, {}, 0, None, tuple(refused.values()))
-        rows = parsed.where(~F.col(FILE).isin(list(refused)))
-        if any(reason for file in taken for reason in counts.get(file.name, {})) or tables.exists(
-            layout.quarantine_table(place.lake, source.name)
-        ):
-            _quarantine(rows, source, [f.name for f in taken], job)
+            return IngestReport(source.name, 0, 0, 0, {}, 0, None, tuple(seen.refused.values()))
+        names, rows = [f.name for f in taken], parsed.where(~F.col(FILE).isin(list(seen.refused)))
+        _quarantine(rows, seen, source, names, job)
         number = registry.next_revision(source.name)
-        update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), source, [f.name for f in taken], job)
-        revisions = _revisions(update, source, number, job.now)
-        brought = tuple(_brought(file, counts, source.name, job.ingest_id) for file in taken)
+        update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), seen, source, names, job)
+        revisions = _revisions(update, source, number, job)
+        brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in taken)
         registry.begin_ingest(PendingIngest(job.ingest_id, source.name, brought, revisions, commits=bool(update.dates)))
         if revisions:
             tables.append_records(layout.records_table(place.lake, "revisions"), _revision_rows(revisions, job.ingest_id))
+        records.keep_files(place.lake, brought, commits=bool(update.dates))
         _commit(update, source, place, job.ingest_id)
         registry.finish_ingest(job.ingest_id)
     return IngestReport(
@@ -147,10 +156,10 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
         files=len(taken),
         rows=sum(f.rows for f in brought),
         quarantined=sum(f.quarantined for f in brought),
-        reasons=_kinds([counts.get(f.name, {}) for f in taken]),
+        reasons=_kinds([seen.counts.get(f.name, {}) for f in taken]),
         dates_changed=len(revisions),
         revision=number if revisions else None,
-        refused=tuple(refused.values()),
+        refused=tuple(seen.refused.values()),
     )
 
 
@@ -159,46 +168,74 @@ def nothing(source: Source) -> IngestReport:
     return IngestReport(source.name, 0, 0, 0, {}, 0, None, ())
 
 
-def events(spark: SparkSession, source: Source, lake: str) -> DataFrame:
-    """The live rows of a source, in its columns, with `_hw_time` and `_hw_date`; no rows before anything was ingested."""
+def events(spark: SparkSession, source: Source, lake: str, *, dates: Iterable[date] | None = None) -> DataFrame:
+    """The live rows of a source, with the columns that it derives, `_hw_time` and `_hw_date`; none before anything was ingested.
+
+    `dates` are the UTC dates of the rows that are wanted, none: all. Say them here rather than filter: a filter is right too, but where
+    rows read the one before, Spark reads every date first.
+    """
     path = layout.source_table(lake, source.name)
-    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in source.columns.items())
+    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in expressions.columns_of(source).items())
     if not tables.exists(path):
         return spark.createDataFrame([], f"{kinds}, {TIME} timestamp, {DATE} date")
     rows = _with_columns(tables.read(spark, path), source).where(LIVE)
-    return rows.select(*[f"`{name}`" for name in source.columns], TIME, DATE)
+    if dates is None:
+        found = with_derived(rows, source, time=TIME)
+    else:
+        wanted = tuple(dates)
+        found = with_derived(rows.where(days_around(source, wanted, after=False)), source, time=TIME)
+        found = found.where(tables.in_dates(DATE, wanted)) if source.lag else found
+    return found.select(*[f"`{name}`" for name in source.names], TIME, DATE)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ parse
 
 
 def _parsed(spark: SparkSession, found: Sequence[Landed], source: Source, path: str) -> DataFrame:
-    """The files' rows, typed, each with its reason if it is refused, written once so that every later step sees the same."""
+    """The files' rows, typed, each with its reason if it is refused, from what was read once, so that every later step sees the same."""
     shapes = {kind: files.shape(source, kind) for kind in {f.format for f in found}}
     listed = [(f.name, str(f.path), f.format) for f in found]
-    parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
-    names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), "name string, path string, format string")
     kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in source.columns.items())
-    rows = names.mapInArrow(_reader(shapes), f"{kinds}, {FILE} string, {LINE} bigint, {REASON} string, {RAW} map<string,string>")
-    for expectation in source.expect:
-        rows = rows.withColumn(REASON, F.coalesce(F.col(REASON), _failed(expectation)))
+    schema = f"{kinds}, {FILE} string, {LINE} bigint, {REASON} string, {RAW} map<string,string>"
+    if sum(f.path.stat().st_size for f in found) <= _SMALL:
+        _read_here(listed, shapes, path)
+        rows = spark.read.schema(schema).parquet(path)
+    else:
+        parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
+        names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), "name string, path string, format string")
+        rows = tables.stage(names.mapInArrow(_reader(shapes), schema), path)
+    if source.expect:
+        judged = with_derived_of_the_row(rows, source)
+        reasons = [F.col(REASON), *[_failed(expectation) for expectation in source.expect]]
+        rows = judged.withColumn(REASON, F.coalesce(*reasons)).drop(*source.derive)
     time = F.col(f"`{source.event_timestamp}`") if source.event_timestamp else F.lit(ALWAYS.start)
     rows = rows.withColumn(TIME, time).withColumn(DATE, F.to_date(TIME))
-    content = tables.fingerprint_of(list(source.columns))
-    return tables.stage(rows.withColumn(CONTENT, content), path)
+    return rows.withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
+
+
+def _read_here(listed: Sequence[tuple[str, str, str]], shapes: Mapping[str, Shape], path: str) -> None:
+    """Read the files in this process."""
+    Path(path).mkdir(parents=True)
+    with pq.ParquetWriter(f"{path}/part.parquet", files.schema(next(iter(shapes.values())))) as writer:
+        for name, file, kind in listed:
+            for batch in _read(name, file, shapes[kind]):
+                writer.write_batch(batch)
 
 
 def _reader(shapes: Mapping[str, Shape]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for row in batch.to_pylist():
-                wanted = shapes[row["format"]]
-                try:
-                    yield from files.read(Path(row["path"]), wanted, name=row["name"])
-                except FileRefused as error:
-                    yield files.refusal(str(error), wanted, name=row["name"])
+                yield from _read(row["name"], row["path"], shapes[row["format"]])
 
     return read
+
+
+def _read(name: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from files.read(Path(path), wanted, name=name)
+    except FileRefused as error:
+        yield files.refusal(str(error), wanted, name=name)
 
 
 def _failed(expectation: Expectation) -> Column:
@@ -207,16 +244,48 @@ def _failed(expectation: Expectation) -> Column:
     return F.when(bad, F.lit(f"expected {sql}"))
 
 
-def _counts(rows: DataFrame) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Per file how many rows have which reason (the empty one: a good row), and the files that were refused whole, with the reason."""
+Bounds = tuple[tuple[object, object], ...]
+"""The least and the greatest value of each id column."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the files brought: per file how many rows have which reason (the empty one: a good row), the files that were refused whole,
+    with the reason, the dates of good rows, and the bounds of the ids on each date."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    refused: Mapping[str, str]
+    dates: frozenset[date]
+    ids: tuple[Bounds, ...]
+
+    @property
+    def good(self) -> int:
+        """How many rows are good."""
+        return sum(reasons.get("", 0) for reasons in self.counts.values())
+
+
+def _seen(rows: DataFrame, source: Source) -> _Seen:
+    whole, good = (F.col(LINE) == 0).alias("whole"), F.col(REASON).isNull()
+    day = F.when(good, F.col(DATE)).alias("day")
+    groups = rows.groupBy(FILE, whole, F.coalesce(REASON, F.lit("")).alias("reason"), day)
+    found = groups.agg(F.count(F.lit(1)).alias("n"), *_bounds(source)).collect()
+    refused = {row[FILE]: row["reason"] for row in found if row["whole"]}
     counts: dict[str, dict[str, int]] = {}
-    refused: dict[str, str] = {}
-    whole = (F.col(LINE) == 0).alias("whole")
-    for row in rows.groupBy(FILE, whole, F.coalesce(REASON, F.lit("")).alias("reason")).count().collect():
-        counts.setdefault(row[FILE], {})[row["reason"]] = row["count"]
-        if row["whole"]:
-            refused[row[FILE]] = row["reason"]
-    return counts, refused
+    for row in found:
+        reasons = counts.setdefault(row[FILE], {})
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["n"]
+    taken = [row for row in found if row["day"] is not None and row[FILE] not in refused]
+    return _Seen(counts, refused, frozenset(row["day"] for row in taken), tuple(_bounds_in(row, source) for row in taken))
+
+
+def _bounds(source: Source) -> list[Column]:
+    values = [(n, F.col(f"`{name}`"), source.columns[name]) for n, name in enumerate(source.id)]
+    plain = [(n, F.unix_micros(value) if kind == "timestamp" else value) for n, value, kind in values]
+    return [bound(value).alias(f"{name}{n}") for n, value in plain for name, bound in (("least", F.min), ("greatest", F.max))]
+
+
+def _bounds_in(row: Row, source: Source) -> Bounds:
+    return tuple((row[f"least{n}"], row[f"greatest{n}"]) for n in range(len(source.id)))
 
 
 def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
@@ -230,19 +299,22 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
-def _quarantine(rows: DataFrame, source: Source, names: Sequence[str], job: Job) -> None:
+def _quarantine(rows: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
     path = layout.quarantine_table(job.place.lake, source.name)
+    listed = ", ".join(look.literal(name) for name in names)
+    if not any(reason for name in names for reason in seen.counts.get(name, {})) and not look.holds(path, f"file IN ({listed})"):
+        return
     bad = rows.where(F.col(REASON).isNotNull())
     columns = [F.element_at(RAW, name).alias(_beside(name)) for name in source.columns]
     typed = [F.coalesce(c, F.col(f"`{n}`").cast("string")).alias(_beside(n)) for c, n in zip(columns, source.columns, strict=True)]
     frame = bad.select(
         F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"), *typed, F.lit(job.now).alias("quarantined_at")
     )
-    listed = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
     if tables.exists(path):
+        escaped = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
         tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
-        tables.replace(frame, path, where=f"file IN ({listed})", commit_id=job.ingest_id, partition=())
+        tables.replace(frame, path, where=f"file IN ({escaped})", commit_id=job.ingest_id, partition=())
     else:
         tables.append(frame, path, commit_id=job.ingest_id)
 
@@ -255,49 +327,71 @@ def _beside(name: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------------- update
 
 
+Into = Literal["no table", "table", "table of other types"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """The new rows of all dates that an ingest touches, and the live rows that these dates had."""
+    """All rows of the dates that an ingest touches, those that it takes away too; a row `_WAS` live before and is `LIVE` after it."""
 
     rows: DataFrame
-    before: DataFrame | None
     dates: tuple[date, ...]
-    retyped: bool
+    into: Into
 
 
-def _update(parsed: DataFrame, source: Source, names: Sequence[str], job: Job) -> _Update:
-    good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW)
+def _update(parsed: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> _Update:
     path = f"{layout.staging_folder(job.place.lake, job.ingest_id)}/rows"
     table = layout.source_table(job.place.lake, source.name)
+    good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW)
+    incoming = good.withColumns({_WAS: F.lit(False), _COMES: F.lit(True), _GOES: F.lit(False)})
     if not tables.exists(table):
-        staged = tables.stage(_by_date(_judged(good.drop(CONTENT), source)), path)
-        return _Update(staged, None, _dates(staged), retyped=False)
+        return _Update(tables.stage(_by_date(_judged(incoming, source)), path), tuple(seen.dates), "no table")
     kept = tables.read(job.spark, table)
-    retyped = any(kind != tables.spark_type(source.columns.get(name, kind)) for name, kind in kept.dtypes)
-    whole = _with_columns(kept, source)
-    mine = F.col(FILE).isin(list(names))
-    dates = _dates(whole.select(DATE).union(good.select(DATE))) if retyped else _touched(good, whole, source, mine)
-    old = whole.where(F.expr(tables.in_dates(DATE, dates)))
-    incoming, rest = _with_age(good, old.where(mine)), old.where(~mine)
-    if source.id:
-        touched = _ids(incoming, source).union(_ids(old.where(mine), source)).distinct()
-        rivals = rest.join(touched, on=list(source.id), how="left_semi")
-        untouched = rest.join(touched, on=list(source.id), how="left_anti")
-    else:
-        rivals, untouched = rest.limit(0), rest
-    judged = _judged(incoming.unionByName(rivals.drop(LIVE)), source)
-    staged = tables.stage(_by_date(judged.unionByName(untouched)), path)
-    return _Update(staged, old, dates, retyped)
+    whole, mine, into = _with_columns(kept, source), F.col(FILE).isin(list(names)), _into(kept, source)
+    everything = into == "table of other types"
+    dates = _dates(whole.select(DATE).union(good.select(DATE))) if everything else _touched(good, whole, seen, source, mine)
+    if not dates:
+        return _Update(incoming, (), into)
+    old = whole.where(tables.in_dates(DATE, dates)).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
+    old = old.withColumnsRenamed({LIVE: _WAS}).withColumns({_COMES: F.lit(False), _GOES: F.coalesce(mine, F.lit(False))})
+    return _Update(tables.stage(_by_date(_judged(_aged(incoming.unionByName(old), source), source)), path), dates, into)
 
 
-def _touched(good: DataFrame, whole: DataFrame, source: Source, mine: Column) -> tuple[date, ...]:
+def _into(kept: DataFrame, source: Source) -> Into:
+    same = all(kind == tables.spark_type(source.columns.get(name, kind)) for name, kind in kept.dtypes)
+    return "table" if same else "table of other types"
+
+
+def _touched(good: DataFrame, whole: DataFrame, seen: _Seen, source: Source, mine: Column) -> tuple[date, ...]:
     """The dates on which rows come, go, or may gain or lose their right: those of the files' rows and of all rows with their ids."""
-    theirs = whole.where(mine)
-    dates = good.select(DATE).union(theirs.select(DATE))
-    if source.id:
-        touched = _ids(good, source).union(_ids(theirs, source)).distinct()
-        dates = dates.union(whole.where(~mine).join(F.broadcast(touched), on=list(source.id), how="left_semi").select(DATE))
-    return _dates(dates)
+    theirs = whole.where(mine).groupBy(DATE).agg(F.count(F.lit(1)).alias("n"), *_bounds(source)).collect()
+    dates = seen.dates | {row[DATE] for row in theirs}
+    if source.id and dates:
+        bounds = (*seen.ids, *(_bounds_in(row, source) for row in theirs))
+        ids = _ids(good, source).union(_ids(whole.where(mine), source)).distinct()
+        if seen.good + sum(row["n"] for row in theirs) <= _FEW:
+            ids = F.broadcast(ids)
+        rivals = whole.where(~F.coalesce(mine, F.lit(False)) & ~F.expr(tables.in_dates(DATE, dates)) & _within(bounds, source))
+        dates |= set(_dates(rivals.join(ids, on=list(source.id), how="left_semi")))
+    return tuple(dates)
+
+
+def _within(bounds: Sequence[Bounds], source: Source) -> Column:
+    """Where ids can be that lie within one of the bounds: Delta skips files by it."""
+    known = {one for one in bounds if all(low is not None for low, _ in one)}
+    apart = known if len(known) <= _RANGES else {_around(known)}
+    kinds = [source.columns[name] for name in source.id]
+    return reduce(or_, [reduce(and_, map(_between, source.id, one, kinds)) for one in apart], F.lit(False))
+
+
+def _around(bounds: Iterable[Any]) -> Bounds:
+    by_column = [zip(*of_column, strict=True) for of_column in zip(*bounds, strict=True)]
+    return tuple((min(lows), max(highs)) for lows, highs in by_column)
+
+
+def _between(name: str, bounds: tuple[object, object], kind: str) -> Column:
+    low, high = (F.timestamp_micros(F.lit(b)) if kind == "timestamp" else F.lit(b) for b in bounds)
+    return F.col(f"`{name}`").between(low, high)
 
 
 def _ids(rows: DataFrame, source: Source) -> DataFrame:
@@ -305,21 +399,22 @@ def _ids(rows: DataFrame, source: Source) -> DataFrame:
 
 
 def _judged(rows: DataFrame, source: Source) -> DataFrame:
-    """The rows with `_hw_live`: per id the newest `arrived_at`, then the newest ingest, then the latest line."""
+    """The rows with `_hw_live`: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
     if not source.id:
-        return rows.withColumn(LIVE, F.lit(True))
+        return rows.withColumn(LIVE, ~F.col(_GOES))
+    ids = [F.col(f"`{name}`") for name in source.id]
     newest = [F.col(f"`{source.arrived_at}`").desc_nulls_last()] if source.arrived_at else []
-    order = [*newest, F.col(INGEST).desc(), F.col(FILE).desc(), F.col(LINE).desc()]
-    window = Window.partitionBy(*[f"`{name}`" for name in source.id]).orderBy(*order)
-    return rows.withColumn(LIVE, F.row_number().over(window) == 1)
+    same = Window.partitionBy(*ids)
+    place = F.row_number().over(same.orderBy(F.col(_GOES), *newest, F.col(INGEST).desc(), F.col(FILE).desc(), F.col(LINE).desc()))
+    touched = F.max((F.col(_COMES) | F.col(_GOES)) & reduce(and_, [name.isNotNull() for name in ids])).over(same)
+    return rows.withColumn(LIVE, F.when(F.col(_GOES), F.lit(False)).when(touched, place == 1).otherwise(F.col(_WAS)))
 
 
-def _with_age(incoming: DataFrame, before: DataFrame) -> DataFrame:
+def _aged(rows: DataFrame, source: Source) -> DataFrame:
     """A row that the file held before keeps the number of the ingest that brought it."""
-    columns = [name for name in incoming.columns if not name.startswith("_hw_")]
-    ages = before.withColumn(CONTENT, tables.fingerprint_of(columns)).groupBy(FILE, CONTENT).agg(F.min(INGEST).alias("_hw_age"))
-    aged = incoming.join(F.broadcast(ages), on=[FILE, CONTENT], how="left")
-    return aged.withColumn(INGEST, F.coalesce("_hw_age", INGEST)).drop("_hw_age", CONTENT)
+    same = Window.partitionBy(*[f"`{name}`" for name in source.id], FILE, CONTENT)
+    age = F.min(F.when(F.col(_GOES), F.col(INGEST))).over(same)
+    return rows.withColumn(INGEST, F.when(F.col(_COMES), F.coalesce(age, INGEST)).otherwise(F.col(INGEST)))
 
 
 def _with_columns(old: DataFrame, source: Source) -> DataFrame:
@@ -341,27 +436,34 @@ def _dates(rows: DataFrame) -> tuple[date, ...]:
 
 
 def _commit(update: _Update, source: Source, place: Place, ingest_id: str) -> None:
+    if not update.dates:
+        return
     path = layout.source_table(place.lake, source.name)
-    if update.retyped:
-        tables.overwrite(update.rows, path, commit_id=ingest_id, partition=(DATE,))
-    elif update.dates:
-        if update.before is not None:
-            tables.add_columns(update.rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in source.columns.items()])
-        tables.replace(update.rows, path, where=tables.in_dates(DATE, update.dates), commit_id=ingest_id, partition=(DATE,))
+    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, FILE, LINE, INGEST, LIVE]
+    rows = update.rows.where(~F.col(_GOES)).select(*columns)
+    if update.into == "table of other types":
+        tables.overwrite(rows, path, commit_id=ingest_id, partition=(DATE,))
+    else:
+        if update.into == "table":
+            tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in source.columns.items()])
+        tables.replace(rows, path, where=tables.in_dates(DATE, update.dates), commit_id=ingest_id, partition=(DATE,))
 
 
-def _revisions(update: _Update, source: Source, number: int, now: datetime) -> tuple[Revision, ...]:
-    """One revision per date on which live rows were added, removed or altered."""
-    new = _contents(update.rows, 1, source)
-    both = new if update.before is None else new.union(_contents(update.before, -1, source))
-    altered = both.groupBy(DATE, TIME, "content").agg(F.sum("sign").alias("net"), F.sum(F.greatest("sign", F.lit(0))).alias("n"))
+def _revisions(update: _Update, source: Source, number: int, job: Job) -> tuple[Revision, ...]:
+    """One revision per date on which live rows were added, removed or altered; a row also by the row before, where it derives from that."""
+    if not update.dates:
+        return ()
+    live, was = F.col(LIVE).cast("bigint"), F.col(_WAS).cast("bigint")
+    rows = _with_next(update, source, job.place.lake) if source.lag else update.rows
+    altered = rows.where(F.col(LIVE) | F.col(_WAS)).groupBy(DATE, TIME, CONTENT).agg(F.sum(live - was).alias("net"), F.sum(live).alias("n"))
+    changed_at = F.when(F.col("net") != 0, F.unix_micros(TIME))
     by_date = altered.groupBy(DATE).agg(
-        F.min(F.when(F.col("net") != 0, F.unix_micros(TIME))).alias("first"),
-        F.max(F.when(F.col("net") != 0, F.unix_micros(TIME))).alias("last"),
+        F.min(changed_at).alias("first"),
+        F.max(changed_at).alias("last"),
         F.sum("n").alias("rows"),
-        F.hex(F.xxhash64(F.array_sort(F.collect_list(F.when(F.col("n") > 0, F.struct("content", "n")))))).alias("hash"),
+        F.hex(F.coalesce(F.bit_xor(F.when(F.col("n") > 0, F.xxhash64(CONTENT, "n"))), F.lit(0).cast("bigint"))).alias("hash"),
     )
-    changed_dates = by_date.where(F.col("first").isNotNull()).orderBy(DATE).collect()
+    changed_dates = sorted((row for row in by_date.collect() if row["first"] is not None), key=lambda row: row[DATE])
     static = source.shape == "static"
     return tuple(
         Revision(
@@ -372,15 +474,29 @@ def _revisions(update: _Update, source: Source, number: int, now: datetime) -> t
             end=ALWAYS.end if static else instant(row["last"]) + MICROSECOND,
             content_hash=row["hash"],
             rows=row["rows"],
-            recorded_at=now,
+            recorded_at=job.now,
         )
         for row in changed_dates
     )
 
 
-def _contents(rows: DataFrame, sign: int, source: Source) -> DataFrame:
-    content = tables.fingerprint_of(list(source.columns))
-    return rows.where(LIVE).select(DATE, TIME, content.alias("content"), F.lit(sign).alias("sign"))
+def _with_next(update: _Update, source: Source, lake: str) -> DataFrame:
+    """The rows as they were and as they are, apart, each with what it derives from the row before in its content.
+
+    So a row whose neighbour changed is altered if what it derives is another value, and nothing else is; the rows of the dates around
+    are looked at too.
+    """
+    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, CONTENT, LIVE, _WAS]
+    rows = update.rows.select(*columns)
+    if update.into == "table":
+        whole = _with_columns(tables.read(rows.sparkSession, layout.source_table(lake, source.name)), source).where(LIVE)
+        near = whole.where(days_around(source, update.dates, after=True)).where(~F.expr(tables.in_dates(DATE, update.dates)))
+        near = near.withColumns({CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True)})
+        rows = rows.union(near.select(*columns))
+    now = rows.where(LIVE).withColumn(_WAS, F.lit(False))
+    apart = now.union(rows.where(_WAS).withColumn(LIVE, F.lit(False)))
+    derived = with_derived(apart, source, time=TIME, beside=(LIVE,))
+    return derived.withColumn(CONTENT, tables.fingerprint_of([CONTENT, *sorted(lagging(source))]))
 
 
 def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], source: str, ingest_id: str) -> IngestedFile:

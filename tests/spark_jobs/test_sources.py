@@ -14,7 +14,7 @@ import pytest
 
 from feature_definitions import layout
 from feature_definitions.intervals import MICROSECOND
-from spark_jobs import tables
+from spark_jobs import sources, tables
 from tests import projects
 from tests.projects import rows
 
@@ -166,12 +166,15 @@ def test_an_id_that_comes_twice_in_a_file_is_one_row(orders: dict[str, Step]) ->
 
 @pytest.fixture(scope="module")
 def payments(project: Path) -> dict[str, Step]:
+    """Read by Spark's workers, as large files are; those of the other fixtures are read here, as they are small."""
+
     def put(name: str, x: int, arrived: datetime) -> None:
         line = f"p1,{x},{text(5)},{arrived:%Y-%m-%dT%H:%M:%SZ}"
         projects.write(project, f"data/payments/{name}.csv", rows(line, header="id,x,at,arrived"))
 
     steps = {}
-    with closing(projects.opened(project)) as p:
+    with closing(projects.opened(project)) as p, pytest.MonkeyPatch.context() as large:
+        large.setattr(sources, "_SMALL", -1)
         put("a", 1, on(5, 15))
         put("b", 2, on(5, 14))
         steps["first"] = ingested(p, "payments")
