@@ -29,7 +29,7 @@ check: env ## Check style, types and imports: what CI runs before the tests
 	@.venv/bin/lint-imports
 
 bench: env ## Run the benchmarks, one after the other
-	@set -e; for script in tests/benchmarks/*.py; do echo "$$script"; .venv/bin/python "$$script"; done
+	@set -e; for script in tests/benchmarks/bench_*.py; do echo "$$script"; .venv/bin/python -m $$(echo "$${script%.py}" | tr / .); done
 
 lock: env ## Resolve requirements.in into requirements.lock (then run make env)
 	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.lock

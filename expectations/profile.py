@@ -5,7 +5,7 @@ column per check by its id, and one per statistic, `<column>.<statistic>`.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -175,12 +175,13 @@ def with_held(verdicts: Mapping[str, Verdict], profile: pd.DataFrame, checks: Se
     """The verdicts, where intervals that failed for few enough rows are published without these rows."""
     holdable = {check.id for check in checks if check.holdable}
     bad = {str(i): (int(bad), int(rows)) for i, bad, rows in zip(profile["interval"], profile["bad_rows"], profile["rows"], strict=True)}
-    return {
-        interval: replace(verdict, failed=(), held=verdict.failed)
-        if verdict.failed and set(verdict.failed) <= holdable and bad[interval][0] <= Fraction(str(hold_below)) * bad[interval][1]
-        else verdict
-        for interval, verdict in verdicts.items()
-    }
+    share = Fraction(str(hold_below))
+
+    def few(interval: str, failed: Collection[str]) -> bool:
+        count, rows = bad[interval]
+        return bool(share) and bool(failed) and set(failed) <= holdable and count <= share * rows
+
+    return {i: replace(verdict, failed=(), held=verdict.failed) if few(i, verdict.failed) else verdict for i, verdict in verdicts.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------- records

@@ -9,7 +9,7 @@ from feature_definitions.intervals import duration, spell
 from feature_definitions.model import Derived, Expectation, Feature, FeatureGroup, Query, Source, TransformGroup, WindowedGroup
 from feature_definitions.sources import reads_previous
 
-ENGINE = 1
+ENGINE = 2
 """Raised when the engine computes other results from the same definition and data: everything becomes STALE(code)."""
 
 

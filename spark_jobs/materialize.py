@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import pandas as pd
 from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
@@ -17,7 +16,7 @@ from feature_definitions.model import FeatureGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Revision
 from feature_registry.registry import Registry
-from spark_jobs import publish, sources, tables, tiles, validate, windows
+from spark_jobs import publish, records, sources, tables, tiles, validate, windows
 from spark_jobs.publish import Offline, Run
 from spark_jobs.staging import staging
 from spark_jobs.tiles import TileSet
@@ -60,12 +59,12 @@ def run(
         say(f"computing {len(work.due)} intervals")
         staged = _compute(job, revisions, sharing, offline)
         say("judging")
-        profile = validate.profile(job, staged)
-        verdicts = validate.judged(job, profile, judge)
-        validate.quarantine(job, staged, {i: v for i, v in verdicts.items() if v.failed}, offline)
+        judged = validate.validate(job, staged, offline=offline, judge=judge)
+        withheld = work.withheld({interval for interval, verdict in judged.verdicts.items() if verdict.failed})
+        verdicts = {interval: verdict for interval, verdict in judged.verdicts.items() if interval not in withheld}
         say("publishing")
-        entries = _entries(job, verdicts, profile, time.monotonic() - started, offline.clock())
-        publish.publish(job, staged, entries, offline)
+        entries = _entries(job, verdicts, judged.rows, time.monotonic() - started, offline.clock())
+        publish.publish(job, judged.staged, entries, offline)
     return _result(job, entries, time.monotonic() - started)
 
 
@@ -79,11 +78,22 @@ def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
     for pending in registry.pending_publishes(group.name):
         table = layout.feature_table(lake, group.name, pending.generation)
         if pending.commits and tables.committed(table, pending.publish_id):
-            version, at = tables.commit_of(table, pending.publish_id)
+            version, at = _commit_of(table, pending.publish_id)
+            records.keep_commit(
+                lake, group.name, generation=pending.generation, publish_id=pending.publish_id, committed_at=at, delta_version=version
+            )
             registry.finish_publish(pending.publish_id, committed_at=at, delta_version=version)
         else:
             registry.abandon(pending.publish_id)
         shutil.rmtree(layout.staging_folder(lake, pending.publish_id), ignore_errors=True)
+
+
+def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
+    """The version and time of a commit; of one that the log has forgotten the earliest time by which it was surely there."""
+    try:
+        return tables.commit_of(table, publish_id)
+    except LookupError:
+        return None, tables.oldest_commit(table)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- compute
@@ -116,10 +126,9 @@ def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str)
 
 
 def _entries(
-    job: Run, verdicts: Mapping[Interval, Verdict], profile: pd.DataFrame, seconds: float, now: datetime
+    job: Run, verdicts: Mapping[Interval, Verdict], rows: Mapping[Interval, int], seconds: float, now: datetime
 ) -> tuple[LedgerEntry, ...]:
     features, gate = fingerprint.columns(job.group), fingerprint.gate(job.group)
-    counts = dict(zip(verdicts, profile["rows"], strict=True))
     return tuple(
         LedgerEntry(
             group=job.group.name,
@@ -130,7 +139,7 @@ def _entries(
             features=features,
             gate=gate,
             revision=job.revision,
-            rows=int(counts[interval]),
+            rows=rows[interval],
             delta_version=None,
             failed=verdict.failed,
             warned=verdict.warned,

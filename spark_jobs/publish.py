@@ -19,7 +19,7 @@ from feature_definitions.model import FeatureGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
 from feature_registry.registry import PendingPublish, Registry
-from spark_jobs import tables, windows
+from spark_jobs import records, tables, windows
 from spark_jobs.windows import START, Meaning
 
 _OLD = "_old_"
@@ -71,7 +71,11 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry], offline
         if commits:
             _commit(job, staged, [e.interval for e in passed], offline)
             version, _ = tables.commit_of(layout.feature_table(offline.lake, job.group.name, job.work.generation), job.publish_id)
-        offline.registry.finish_publish(job.publish_id, committed_at=offline.clock(), delta_version=version)
+        name, at = job.group.name, offline.clock()
+        records.keep_commit(
+            offline.lake, name, generation=job.work.generation, publish_id=job.publish_id, committed_at=at, delta_version=version
+        )
+        offline.registry.finish_publish(job.publish_id, committed_at=at, delta_version=version)
 
 
 def _refuse_if_moved(job: Run, registry: Registry) -> None:
@@ -127,7 +131,7 @@ def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: date
         F.lit(now).alias("created_timestamp"),
         F.lit(job.publish_id).alias("publish_id"),
         "empties_at",
-        F.lit(False).alias("held"),
+        "held",
         *[f"`{column}`" for column in job.group.outputs],
         F.to_date(START).alias("date"),
     )
@@ -195,7 +199,7 @@ def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline
     joined = both.join(F.broadcast(_stood(job, offline)), on="_start", how="left")
     empties, emptied = F.unix_micros("empties_at") - F.col("_longer"), F.unix_micros(f"{_OLD}empties_at")
     unmoved = empties.eqNullSafe(emptied) | ((F.col("_longer") > 0) & (emptied <= F.unix_micros("event_timestamp")))
-    same = F.col("_new") & F.col("_old") & ~F.col(f"{_OLD}held") & unmoved
+    same = F.col("_new") & F.col("_old") & ~F.col(f"{_OLD}held") & ~F.col("held") & unmoved
     for column in [c for c in group.outputs if c in current.columns]:
         lacking = [micros(i.start) for i, e in job.before.items() if column not in e.features]
         equal = F.col(f"`{column}`").eqNullSafe(F.col(f"`{_OLD}{column}`"))

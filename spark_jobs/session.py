@@ -87,6 +87,8 @@ def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.local.dir": str(scratch / "local"),
+        # Else each Column built in Python looks up the line that built it, which costs as much as a small job.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.log.level": "ERROR",
         "spark.sql.adaptive.enabled": "true",
         "spark.sql.ansi.enabled": "true",

@@ -25,11 +25,15 @@ ARROW_TYPES = {
 
 def spark_type(kind: str) -> str:
     """The Spark SQL type of a Headwater type."""
+    if kind.startswith("array<"):
+        return f"array<{spark_type(kind[6:-1])}>"
     return SPARK_TYPES.get(kind, kind)
 
 
 def arrow_type(kind: str) -> pa.DataType:
     """The Arrow type of a Headwater type; timestamps are microseconds in UTC."""
+    if kind.startswith("array<"):
+        return pa.list_(arrow_type(kind[6:-1]))
     if kind.startswith("decimal"):
         digits, scale = kind.removeprefix("decimal(").rstrip(")").split(",")
         return pa.decimal128(int(digits), int(scale))
@@ -57,12 +61,17 @@ def committed(path: str, commit_id: str) -> bool:
 
 
 def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
-    """The version and time of a commit that happened."""
+    """The version and time of a commit; raises LookupError if the log does not tell of it (any more)."""
     table = DeltaTable(path)
     for entry in (entry for limit in (1, None) for entry in table.history(limit)):
         if entry.get("userMetadata") == commit_id:
             return int(entry["version"]), instant(int(entry["timestamp"]) * 1000)
-    return table.version(), instant(int(table.history(1)[0]["timestamp"]) * 1000)
+    raise LookupError(f"{path} has no commit {commit_id} in its log")
+
+
+def oldest_commit(path: str) -> datetime:
+    """The time of the oldest commit that the log still tells of: none that it has forgotten was later."""
+    return instant(min(int(entry["timestamp"]) for entry in DeltaTable(path).history()) * 1000)
 
 
 def table_id(path: str) -> str | None:

@@ -22,7 +22,7 @@ from feature_definitions.records import Revision, TileRecord
 from feature_definitions.tiling import State, TilesDue
 from feature_registry import LeaseHeld
 from feature_registry.registry import Registry
-from spark_jobs import tables
+from spark_jobs import folds, tables
 from spark_jobs.sources import DATE, TIME
 from spark_jobs.tables import spark_type
 
@@ -135,9 +135,9 @@ def _kept(state: State) -> list[Column]:
     column = F.col(f"{state.name}_list")
     match state.kind:
         case "moments":
-            return [_moments(F.array_sort(column)).alias(f"{state.name}_list")]
+            return [_moments(column).alias(f"{state.name}_list")]
         case "counts" | "buckets":
-            return [counted(F.array_sort(column)).alias(f"{state.name}_list")]
+            return [folds.added_up(folds.once_each(F.array_sort(column))).alias(f"{state.name}_list")]
         case "rows" | "newest_values" | "sketch":
             return [tidied(state, column).alias(f"{state.name}_list")]
     return [F.col(name) for name in parts(state)]
@@ -153,8 +153,8 @@ def tidied(state: State, values: Column) -> Column:
         case "sketch":
             return F.slice(F.array_sort(F.array_distinct(values)), 1, SKETCH)
         case "counts" | "buckets":
-            return added_up(F.array_sort(values))
-    return values
+            return folds.added_up(F.array_sort(values))
+    return F.array_sort(values)
 
 
 def _value(state: State) -> Column:
@@ -186,36 +186,6 @@ def middle_of(number: Column) -> Column:
     return F.when(number == 0, F.lit(0.0)).when(number > 0, size).otherwise(-size)
 
 
-def counted(values: Column) -> Column:
-    """How often each value comes, from a sorted list."""
-    starts = _starts(values)
-    return F.transform(
-        starts, lambda start, n: F.struct(F.get(values, start).alias("value"), (_next(starts, n, values) - start).alias("n"))
-    )
-
-
-def added_up(counts: Column) -> Column:
-    """Counts of several lists, sorted by value, as one."""
-    starts = _starts(F.transform(counts, lambda count: count["value"]))
-
-    def of_value(start: Column, n: Column) -> Column:
-        mine = F.slice(counts, start + 1, _next(starts, n, counts) - start)
-        number = F.aggregate(mine, F.lit(0).cast("bigint"), lambda total, count: total + count["n"])
-        return F.struct(F.get(counts, start)["value"].alias("value"), number.alias("n"))
-
-    return F.transform(starts, of_value)
-
-
-def _starts(values: Column) -> Column:
-    """Where in a sorted list each value begins, from 0."""
-    places = F.transform(values, lambda _, n: n)
-    return F.filter(places, lambda n: (n == 0) | (F.get(values, n) != F.get(values, n - 1)))
-
-
-def _next(starts: Column, n: Column, values: Column) -> Column:
-    return F.coalesce(F.get(starts, n + 1), F.size(values)).cast("int")
-
-
 def _sums(value: Column, kind: str) -> dict[str, Column]:
     """Exact accumulators, wide enough for any number of events: none of them overflows, whatever the order in which they are added.
 
@@ -245,12 +215,13 @@ def _squares(value: Column) -> dict[str, Column]:
 
 
 def _moments(values: Column) -> Column:
-    """Number, mean and sum of squared differences of a tile's sorted values in two passes, as a list of one; empty without values."""
-    number = F.size(values)
-    mean = F.aggregate(values, F.lit(0.0), lambda total, x: total + x) / F.when(number > 0, number)
-    spread = F.aggregate(values, F.lit(0.0), lambda total, x: total + (x - mean) * (x - mean))
-    one = F.struct(F.col(TILE).alias("tile"), number.cast("bigint").alias("n"), mean.alias("mean"), spread.alias("spread"))
-    return F.when(number > 0, F.array(one)).otherwise(F.slice(F.array(one), 1, 0))
+    """The moments of a tile's values as a list of one, empty without values."""
+    found = folds.moments(F.array_sort(values))
+    one = F.transform(
+        F.array(found),
+        lambda m: F.struct(F.col(TILE).alias("tile"), m["n"].alias("n"), m["mean"].alias("mean"), m["spread"].alias("spread")),
+    )
+    return F.filter(one, lambda m: m["n"] > 0)
 
 
 def _names(columns: Iterable[str]) -> list[Column]:

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from feature_definitions.features import Window
 from feature_definitions.model import Feature, Rows
 from feature_definitions.tiling import State
-from spark_jobs import tiles
+from spark_jobs import folds, tiles
 from spark_jobs.sources import TIME
 
 Part = Callable[[str, str], Column]
@@ -18,7 +18,7 @@ Part = Callable[[str, str], Column]
 def value(feature: Feature, window: Window, *, of: str, part: Part) -> Column:
     """The value of a feature over a window; `of` is the type of what it aggregates. Without values counts and sums are 0, others null."""
     if isinstance(window, Rows):
-        return _of_rows(feature, F.slice(F.sort_array(part("rows", "list"), asc=False), 1, window.count), of)
+        return _of_rows(feature, part("rows", "list"), of)
     match feature.aggregation:
         case "count":
             return F.coalesce(part("count", "n"), F.lit(0))
@@ -28,7 +28,7 @@ def value(feature: Feature, window: Window, *, of: str, part: Part) -> Column:
             number = part("count", "n")
             return F.when(number > 0, _total(part, of).cast("double") / number)
         case "stddev" | "variance":
-            variance = _variance_of_integers(part) if of == "int64" else _variance(part("moments", "list"))
+            variance = _variance_of_integers(part) if of == "int64" else folds.variance(part("moments", "list"))
             return F.sqrt(variance) if feature.aggregation == "stddev" else variance
         case "first" | "last":
             return part(feature.aggregation, "event")["value"]
@@ -50,49 +50,32 @@ _LISTS = {
 
 
 def _of_list(feature: Feature, values: Column) -> Column:
-    """The value of an aggregation whose state is a list: that of the tiles, put behind each other."""
+    """The value of an aggregation whose state is a list, tidied."""
     match feature.aggregation:
         case "count_distinct":
-            return F.coalesce(F.size(F.array_distinct(values)), F.lit(0))
+            return F.size(values)
         case "approx_count_distinct":
-            return F.coalesce(_estimate(F.slice(F.array_sort(F.array_distinct(values)), 1, tiles.SKETCH)), F.lit(0))
+            return _estimate(values)
         case "quantile":
-            return _quantile(tiles.added_up(F.array_sort(values)), float(feature.q or 0))
+            return tiles.middle_of(folds.of_rank(values, float(feature.q or 0)))
         case "last_n":
-            newest = F.slice(F.sort_array(values, asc=False), 1, feature.k or 1)
-            return _unless_empty(F.transform(newest, lambda event: event["value"]))
-    return _most_frequent(feature, tiles.added_up(F.array_sort(values)))
+            return _unless_empty(F.transform(values, lambda event: event["value"]))
+    return _most_frequent(feature, values)
 
 
 def _unless_empty(values: Column) -> Column:
     return F.when(F.size(values) > 0, values)
 
 
-def _most_frequent(feature: Feature, counts: Column) -> Column:
-    """The values that come most often, the smaller one of two that come as often first."""
-    ordered = F.array_sort(F.transform(counts, lambda count: F.struct((-count["n"]).alias("n"), count["value"].alias("value"))))
-    best = F.transform(ordered, lambda count: count["value"])
+def _most_frequent(feature: Feature, entries: Column) -> Column:
+    best = folds.most_frequent(entries)
     return F.get(best, F.lit(0)) if feature.aggregation == "mode" else _unless_empty(F.slice(best, 1, feature.k or 1))
 
 
 def _estimate(hashes: Column) -> Column:
     """How many distinct hashes there are, from the smallest of them: (k - 1) / (the k-th, as a share of all) (Bar-Yossef et al. 2002)."""
-    share = (F.element_at(hashes, tiles.SKETCH).cast("double") + 2.0**63) / 2.0**64
+    share = (F.get(hashes, F.lit(tiles.SKETCH - 1)).cast("double") + 2.0**63) / 2.0**64
     return F.when(F.size(hashes) < tiles.SKETCH, F.size(hashes)).otherwise(F.round((tiles.SKETCH - 1) / share)).cast("bigint")
-
-
-def _quantile(buckets: Column, q: float) -> Column:
-    """The middle of the bucket in which the value of rank floor(q * (n - 1)) lies."""
-    total = F.aggregate(buckets, F.lit(0).cast("bigint"), lambda so_far, b: so_far + b["n"])
-    rank = F.floor(F.lit(q) * (total - 1))
-    start = F.struct(F.lit(0).cast("bigint").alias("passed"), F.lit(None).cast("bigint").alias("found"))
-
-    def passed(so_far: Column, b: Column) -> Column:
-        after = so_far["passed"] + b["n"]
-        found = F.coalesce(so_far["found"], F.when(after > rank, b["value"]))
-        return F.struct(after.alias("passed"), found.alias("found"))
-
-    return tiles.middle_of(F.aggregate(buckets, start, passed)["found"])
 
 
 # ---------------------------------------------------------------------------------------------------------------- windows of rows
@@ -114,7 +97,7 @@ def _of_rows(feature: Feature, rows: Column, of: str) -> Column:
         case "first" | "last":
             return F.get(values, number - 1 if feature.aggregation == "first" else F.lit(0))
         case "stddev" | "variance":
-            variance = _variance_of(F.transform(ordered, lambda x: x.cast("double")))
+            variance = folds.variance(F.array(folds.moments(F.transform(ordered, lambda value: value.cast("double")))))
             return F.sqrt(variance) if feature.aggregation == "stddev" else variance
         case "count_distinct" | "approx_count_distinct":
             return F.size(F.array_distinct(values))
@@ -124,7 +107,7 @@ def _of_rows(feature: Feature, rows: Column, of: str) -> Column:
             return F.get(F.transform(present, lambda event: event[TIME]), F.lit(0))
         case "last_n":
             return _unless_empty(F.slice(values, 1, feature.k or 1))
-    return _most_frequent(feature, tiles.counted(ordered))
+    return _most_frequent(feature, folds.added_up(folds.once_each(ordered)))
 
 
 def _sum_of(values: Column, of: str) -> Column:
@@ -132,14 +115,6 @@ def _sum_of(values: Column, of: str) -> Column:
     kind = "double" if of == "double" else f"decimal(38,{of.rpartition(',')[2].rstrip(')') if ',' in of else 0})"
     total = F.aggregate(values, F.lit(0).cast(kind), lambda so_far, x: (so_far + x.cast(kind)).cast(kind))
     return F.when(F.size(values) > 0, total)
-
-
-def _variance_of(values: Column) -> Column:
-    """The sample variance of sorted doubles in two passes; null below two."""
-    number = F.size(values)
-    mean = F.aggregate(values, F.lit(0.0), lambda total, x: total + x) / F.when(number > 0, number)
-    spread = F.aggregate(values, F.lit(0.0), lambda total, x: total + (x - mean) * (x - mean))
-    return F.when(number >= 2, spread / (number - 1))
 
 
 # ------------------------------------------------------------------------------------------------------------------- parts, sums
@@ -191,22 +166,3 @@ def _variance_of_integers(part: Part) -> Column:
         n * F.greatest(F.lit(0.0), rough - total.cast("double") * total.cast("double") / n)
     )
     return F.when(n >= 2, spread / (n * (n - 1)).cast("double"))
-
-
-def _variance(moments: Column) -> Column:
-    """The sample variance from the moments of tiles, merged from the oldest tile on so that it is the same in every run; null below two.
-
-    Two parts of n and m values, d apart in their means, have together spread + spread + d^2 * n * m / (n + m) (Chan, Golub, LeVeque 1983).
-    """
-    nothing = F.struct(F.lit(0).cast("bigint").alias("n"), F.lit(0.0).alias("mean"), F.lit(0.0).alias("spread"))
-    whole = F.aggregate(F.array_sort(moments), nothing, _together)
-    return F.when(whole["n"] >= 2, whole["spread"] / (whole["n"] - 1))
-
-
-def _together(so_far: Column, tile: Column) -> Column:
-    number, apart = so_far["n"] + tile["n"], tile["mean"] - so_far["mean"]
-    return F.struct(
-        number.alias("n"),
-        (so_far["mean"] + apart * tile["n"] / number).alias("mean"),
-        (so_far["spread"] + tile["spread"] + apart * apart * so_far["n"] * tile["n"] / number).alias("spread"),
-    )

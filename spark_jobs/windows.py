@@ -17,6 +17,7 @@ from feature_definitions import expressions, tiling
 from feature_definitions.features import reach as spanned
 from feature_definitions.intervals import MICROSECOND, Interval, instant, merge, micros, split
 from feature_definitions.model import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.tiling import State
 from spark_jobs import tiles, values
 from spark_jobs.sources import DATE, TIME
 from spark_jobs.tables import spark_type
@@ -146,7 +147,7 @@ def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans:
     spread = reduce(DataFrame.unionByName, frames).withColumn(_AT, F.explode(ends))
     columns = [
         tiles.merged(operation, F.when(_inside(span), F.col(part))).alias(values.merged_name(part, window))
-        for part, operation, window, span in _merges(group, meaning)
+        for _, part, operation, window, span in _merges(group, meaning)
     ]
     merged = spread.groupBy(*[f"`{key}`" for key in group.entity.keys], _AT).agg(*columns)
     return merged.where(_newest(group).isNotNull())
@@ -166,7 +167,7 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     happened = found.where(_newest_part(group).isNotNull())
     following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
     entries = happened.withColumn(_NEXT, following).withColumn(_ENTRY, F.explode(_entries(group, spans)))
-    at, parts = F.col(_ENTRY)["at"], dict.fromkeys(part for part, *_ in merges)
+    at, parts = F.col(_ENTRY)["at"], dict.fromkeys(part for _, part, *_ in merges)
     rows = entries.select(
         *keys, F.col(_ENTRY)["order"].alias(_ORDER), at.alias(_AT), *[F.when(at.isNull(), F.col(part)).alias(part) for part in parts]
     )
@@ -174,7 +175,7 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     order = Window.partitionBy(*keys).orderBy(_ORDER)
     columns = [
         tiles.merged(operation, F.col(part), over=order.rangeBetween(-_us(span - group.cadence), 0)).alias(values.merged_name(part, window))
-        for part, operation, window, span in merges
+        for _, part, operation, window, span in merges
     ]
     return asked.select(*keys, _AT, *columns).where(F.col(_AT).isNotNull())
 
@@ -190,17 +191,16 @@ def _entries(group: WindowedGroup, spans: Sequence[Interval]) -> Column:
     return F.concat(F.array(tile), F.transform(times, lambda at: F.struct((at - cadence).alias("order"), at.alias("at"))))
 
 
-def _merges(group: WindowedGroup, meaning: Meaning) -> Iterator[tuple[str, str, str, timedelta]]:
-    """What is merged over which window, each once: the part of a state, how it is merged, the window's name and length."""
-    found = {}
-    for part, operation in tiles.parts(tiling.newest_event(group)).items():
-        found[part, _REACH] = (part, operation, _REACH, group.longest + group.cadence)
+def _merges(group: WindowedGroup, meaning: Meaning) -> Iterator[tuple[State, str, str, str, timedelta]]:
+    """What is merged over which window, each once: the state, its part, how it is merged, the window's name and length."""
+    newest = tiling.newest_event(group)
+    wanted = {(newest.name, _REACH): (newest, _REACH, group.longest + group.cadence)}
     for feature in group.aggregated:
         for window in feature.windows:
             for state in tiling.states_of(feature, window, group, type=meaning.inputs[feature.name]).values():
-                for part, operation in tiles.parts(state).items():
-                    found[part, str(window)] = (part, operation, str(window), spanned(window) or group.longest)
-    yield from found.values()
+                wanted[state.name, str(window)] = (state, str(window), spanned(window) or group.longest)
+    for state, window_name, span in wanted.values():
+        yield from ((state, part, operation, window_name, span) for part, operation in tiles.parts(state).items())
 
 
 def _newest_part(group: WindowedGroup) -> Column:
@@ -214,7 +214,12 @@ def _newest(group: WindowedGroup) -> Column:
 
 
 def _finished(group: WindowedGroup, merged: DataFrame, meaning: Meaning) -> DataFrame:
-    """Each window's states as the feature's value, in the type of its column."""
+    """Each window's states as the feature's value, in the type of its column; lists are tidied once for all that is made of them."""
+    lists = {
+        name: tiles.tidied(state, F.col(f"`{name}`"))
+        for state, part, operation, window, _ in _merges(group, meaning)
+        if operation == "concat" and (name := values.merged_name(part, window))
+    }
     columns = {}
     for feature in group.aggregated:
         of = meaning.inputs[feature.name]
@@ -222,7 +227,7 @@ def _finished(group: WindowedGroup, merged: DataFrame, meaning: Meaning) -> Data
             states = tiling.states_of(feature, window, group, type=of)
             value = values.value(feature, window, of=of, part=values.part_of(states, window=str(window)))
             columns[column] = _finite(value, meaning.types[column])
-    return merged.withColumns(columns)
+    return merged.withColumns(lists).withColumns(columns) if lists else merged.withColumns(columns)
 
 
 def _in_spans(at: str, spans: Sequence[Interval], *, after_start: bool) -> Column:

@@ -167,6 +167,7 @@ class Lake:
             generation=generation,
             entries=self.registry.ledger(group.name, generation),
             revisions=self.registry.revisions(group.source.name),
+            releases=self.registry.releases(group.name, generation),
             now=self.now,
         )
         return {s.interval: s for s in found}
@@ -179,7 +180,8 @@ class Lake:
             work = plan.materialize(group, generation=generation, found=tuple(known.values()), start=None, end=None)
         else:
             missing = {i: IntervalStatus(group.name, generation, i, plan.MISSING, ("asked for",)) for i in intervals}
-            work = GroupPlan(group, generation, tuple(known.get(i, status) for i, status in sorted(missing.items())))
+            asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
+            work = GroupPlan(group, generation, tuple(asked))
         return materialize.run(work, offline=self.offline, meaning=windows.meaning_of(group), judge=judge, say=lambda _: None)
 
     def published(self, group: FeatureGroup) -> Published:

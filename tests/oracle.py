@@ -20,6 +20,7 @@ from feature_definitions.model import (
     FeatureService,
     Join,
     ObservationGroup,
+    Rows,
     SnapshotGroup,
     Source,
     WindowedGroup,
@@ -157,12 +158,25 @@ def _window_values(group: WindowedGroup, events: list[Event], end: datetime, fun
     values: dict[str, Any] = dict.fromkeys(group.outputs)
     for feature in group.features:
         if isinstance(feature, Feature):
-            for window, column in zip(feature.windows, feature.columns, strict=True):
-                values[column] = _aggregate(feature, _within(group.source, events, end - duration(window), end), group.source, functions)
+            for column, own, window in _parts(feature, events):
+                live = _within(group.source, own, end - duration(window.within if isinstance(window, Rows) else window), end)
+                values[column] = _aggregate(feature, live, group.source, functions, window=window)
     for feature in group.features:
         if isinstance(feature, Derived):
             values[feature.name] = functions[feature.expression](values)
     return values
+
+
+def _parts(feature: Feature, events: list[Event]) -> Iterator[tuple[str, list[Event], str | Rows]]:
+    """Each output column of a feature with the events that count for it (those of its value of `by`) and its window."""
+    columns = iter(feature.columns)
+    parts = [events]
+    if feature.by is not None:
+        [(by, values)] = feature.by.items()
+        parts = [[e for e in events if e[by] == value] for value in values]
+    for own in parts:
+        for window in feature.windows:
+            yield next(columns), own, window
 
 
 def observation_rows(
@@ -200,18 +214,46 @@ def _tie(source: Source, event: Event) -> Key:
 # ------------------------------------------------------------------------------------------------------------ the aggregations
 
 
-def _aggregate(feature: Feature, events: list[Event], source: Source, functions: Functions) -> Any:
+ROUGH = ("stddev", "variance")
+"""Aggregations whose last digits depend on how they are computed."""
+
+
+def _aggregate(feature: Feature, events: list[Event], source: Source, functions: Functions, *, window: str | Rows) -> Any:
     """The value of a feature over the events of one window."""
     events = [e for e in events if _kept(feature.where, e, functions)]
+    if isinstance(window, Rows):
+        values = {id(e): None if feature.of is None else _value(feature.of, e, source, functions) for e in events}
+        events = sorted(events, key=lambda e: (_time(source, e), _tie(source, e), _sortable(values[id(e)])))[-window.count :]
     if feature.of is None:
-        return len(events)
+        return len(events) if feature.aggregation == "count" else max((_time(source, e) for e in events), default=None)
     pairs = [(e, _value(feature.of, e, source, functions)) for e in events]
     pairs = [(e, value) for e, value in pairs if value is not None]
-    if feature.aggregation in ("first", "last"):
+    if feature.aggregation in ("first", "last", "last_n", "time_since_last"):
         ordered = sorted((_time(source, e), _tie(source, e), value) for e, value in pairs)
-        return ordered[0 if feature.aggregation == "first" else -1][2] if ordered else None
-    zero = _zero(source.columns.get(feature.of.strip(), "int64"))
-    return _fold(feature.aggregation, [value for _, value in pairs], zero)
+        return _newest(feature, ordered) if ordered else None
+    values = [value for _, value in pairs]
+    if feature.aggregation in ("mode", "top_k", "quantile"):
+        return _chosen(feature, values) if values else None
+    return _fold(feature.aggregation, values, _zero(source.columns.get(feature.of.strip(), "int64")))
+
+
+def _newest(feature: Feature, ordered: list[tuple[datetime, Key, Any]]) -> Any:
+    match feature.aggregation:
+        case "first":
+            return ordered[0][2]
+        case "last_n":
+            return [value for _, _, value in reversed(ordered)][: feature.k]
+        case "time_since_last":
+            return ordered[-1][0]
+    return ordered[-1][2]
+
+
+def _chosen(feature: Feature, values: list[Any]) -> Any:
+    """The value of the rank floor(q * (n - 1)), or the most frequent ones, the smaller first of those that come as often."""
+    if feature.aggregation == "quantile":
+        return float(sorted(values)[math.floor((feature.q or 0) * (len(values) - 1))])
+    often = sorted(set(values), key=lambda value: (-values.count(value), value))
+    return often[0] if feature.aggregation == "mode" else often[: feature.k]
 
 
 def _value(of: str, event: Event, source: Source, functions: Functions) -> Any:
@@ -226,11 +268,13 @@ def _fold(aggregation: str, values: list[Any], zero: Any) -> Any:
     folds: dict[str, Callable[[list[Any]], Any]] = {
         "count": len,
         "count_distinct": lambda some: len(set(some)),
+        "approx_count_distinct": lambda some: len(set(some)),
         "sum": lambda some: _sum(some) if some else zero,
         "mean": lambda some: float(_sum(some)) / len(some) if some else None,
         "min": lambda some: min(some, default=None),
         "max": lambda some: max(some, default=None),
-        "stddev": _stddev,
+        "stddev": lambda some: _root(_variance(some)),
+        "variance": _variance,
     }
     return folds[aggregation](values)
 
@@ -244,13 +288,17 @@ def _sum(values: list[Any]) -> Any:
         return float(sum(Decimal(repr(value)).quantize(EIGHTEEN_PLACES, rounding=ROUND_HALF_UP) for value in values))
 
 
-def _stddev(values: list[Any]) -> float | None:
-    """Of the sample; exact but for the last root."""
+def _variance(values: list[Any]) -> float | None:
+    """Of the sample; exact but for the last rounding."""
     if len(values) < 2:
         return None
     exact = [Fraction(value) for value in values]
     mean = sum(exact) / len(exact)
-    return math.sqrt(sum((x - mean) ** 2 for x in exact) / (len(exact) - 1))
+    return float(sum((x - mean) ** 2 for x in exact) / (len(exact) - 1))
+
+
+def _root(value: float | None) -> float | None:
+    return None if value is None else math.sqrt(value)
 
 
 # -------------------------------------------------------------------------------------------------------- what was published
@@ -439,18 +487,22 @@ def differences(group: FeatureGroup, expected: Iterable[FeatureRow], actual: Ite
 
 
 def value_differences(group: FeatureGroup, expected: Values, actual: Values) -> list[str]:
-    """What differs between two sets of values of a group: all are exact, but stddev and what is derived agree to nine digits."""
+    """What differs between two sets of values of a group: all are exact, but for these.
+
+    Deviations and what is derived agree to nine digits, a quantile over a span of time to 1 %.
+    """
     features = group.features if isinstance(group, WindowedGroup) else ()
-    rough = {c for f in features for c in f.columns if isinstance(f, Derived) or f.aggregation == "stddev"}
+    apart = dict.fromkeys((c for f in features for c in f.columns if isinstance(f, Derived) or f.aggregation in ROUGH), 1e-9)
+    apart |= {c: 0.0101 for f in features if isinstance(f, Feature) and f.aggregation == "quantile" for c in f.columns}
     return [
         f"{column} should be {value!r}, not {actual.get(column)!r}"
         for column, value in expected.items()
-        if not _same(value, actual.get(column), rough=column in rough)
+        if not _same(value, actual.get(column), apart=apart.get(column))
     ]
 
 
-def _same(expected: Any, actual: Any, *, rough: bool) -> bool:
+def _same(expected: Any, actual: Any, *, apart: float | None) -> bool:
     """Equal and of one type; but 0 is any zero, since the oracle does not know the type of an expression over no events."""
-    if rough and isinstance(expected, float) and isinstance(actual, float):
-        return math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-9)
+    if apart is not None and isinstance(expected, float) and isinstance(actual, float):
+        return math.isclose(expected, actual, rel_tol=apart, abs_tol=1e-9)
     return bool(expected == actual) and (type(expected) is type(actual) or expected == 0)

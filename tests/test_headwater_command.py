@@ -7,6 +7,7 @@ import json
 import re
 import resource
 import runpy
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tests import ledgers, projects
 from tests.projects import Done, Shop, command, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -532,6 +533,56 @@ def test_optimize_joins_files_changes_no_row_and_makes_nothing_stale(shop: Shop,
     assert [g["published"] for g in within("materialize", "--json", project=folder).json["groups"]] == [0] * 3
     one = within("optimize", "last_page", "--json", project=folder).json["tables"]
     assert [each["table"].removeprefix(f"{folder}/lake/") for each in one] == ["sources/visits", "features/last_page/g1"]
+
+
+def test_the_registry_of_the_shop_is_rebuilt_from_its_lake(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    with projects.opened(folder) as p:
+        expected = p._registry.facts()
+    for file in (folder / ".headwater").glob("registry.db*"):
+        file.unlink()
+    assert within("registry", "rebuild", project=folder).code == 0
+    with projects.opened(folder) as p:
+        assert p._registry.facts() == expected
+    assert within("status", "--json", project=folder).json["intervals"] == shop.status.json["intervals"]
+
+
+_TOTAL = 'Feature("total", "sum", "amount", windows=("3d",))'
+HOLDING = ledgers.CATALOG.replace('windows=("1d", "3d")),)', f'windows=("1d",), expect=(at_least(0),)), {_TOTAL})')
+
+
+def payments(folder: Path, amounts: Mapping[int, float]) -> None:
+    """One payment on each of these days of January."""
+    lines = [f"1,{amount},2026-01-{day:02d}T09:00:00Z" for day, amount in amounts.items()]
+    projects.write(folder, "data/payments/all.csv", projects.rows(*lines, header="customer_id,amount,paid_at"))
+
+
+def test_what_covers_a_rejected_day_is_published_when_that_is_corrected_or_released(spark: SparkSession, tmp_path: Path) -> None:
+    folder, now, amounts = projects.make(tmp_path / "shop", catalog=HOLDING), ledgers.day(8, 12), dict.fromkeys(range(3, 8), 10.0)
+
+    def ran(project: Path) -> tuple[int, int, str]:
+        """The exit code of a run, how many intervals it published, and the statuses after it."""
+        done = within("materialize", "--json", project=project, now=now)
+        statuses = [i["status"] for i in within("status", "--json", project=project, now=now).json["intervals"]]
+        return done.code, done.json["groups"][0]["published"], " ".join(statuses)
+
+    payments(folder, amounts | {4: -100.0})
+    within("ingest", project=folder, now=now)
+    assert ran(folder) == (3, 1, "OK REJECTED HELD HELD HELD")
+    assert [row["event_timestamp"].day for row in delta(folder / "lake/features/spend/g1").to_dict("records")] == [4]
+    assert ran(folder) == (0, 0, "OK REJECTED HELD HELD HELD")
+    released = Path(shutil.copytree(folder, tmp_path / "released"))
+    within("release", "spend", "--from", "2026-01-04", "--to", "2026-01-05", project=released, now=now)
+    assert ran(released) == (0, 3, "OK REJECTED OK OK OK")
+    assert delta(released / "lake/features/spend/g1").set_index("event_timestamp")["total_3d"].sort_index().to_list() == [
+        10.0,
+        -80.0,
+        -80.0,
+        30.0,
+    ]
+    payments(folder, amounts)
+    within("ingest", project=folder, now=now)
+    assert ran(folder) == (0, 4, "OK OK OK OK OK")
 
 
 def test_what_new_writes_passes_its_own_test(spark: SparkSession, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +41,7 @@ def measured(name: str, spark: SparkSession, work: Callable[[], T]) -> Cost:
     answer = work()
     wall = time.monotonic() - started
     time.sleep(0.3)  # the listeners of finished jobs come after them
+    print(f"{wall:8.1f} s  {name}", file=sys.stderr, flush=True)
     return Cost(name, wall, _cpu(spark) - before, _jobs(spark) - jobs, _read(spark) - read, answer)
 
 
@@ -67,8 +70,8 @@ def _cpu(spark: SparkSession) -> float:
 def _family(pid: int) -> list[int]:
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += _family(int(child))
+        with suppress(FileNotFoundError):  # a thread that has just ended
+            found += [one for child in (task / "children").read_text().split() for one in _family(int(child))]
     return found
 
 

@@ -23,7 +23,6 @@ from feature_definitions import (
     between,
     expression,
     mean_between,
-    model,
     not_null,
     one_of,
     quantile_between,
@@ -38,11 +37,6 @@ payments = Source(
     event_timestamp="paid_at",
 )
 DERIVED = ("customer_id:not_null", "country:not_null", "rows:unique", "rows:types", "rows:finite", "rows:as_many_as_before", "rows:recent")
-
-
-@pytest.fixture(autouse=True)
-def everything_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "NOT_YET", frozenset())
 
 
 def spend(*features: Feature | Derived, expect: tuple[Expectation, ...] = (), every: str = "1d") -> WindowedGroup:

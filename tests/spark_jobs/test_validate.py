@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
@@ -23,7 +22,6 @@ from feature_definitions import (
     expression,
     layout,
     mean_between,
-    model,
     not_null,
     one_of,
     quantile_between,
@@ -139,8 +137,7 @@ def frame(spark: SparkSession, rows: Sequence[dict[str, Any]]) -> Any:
 @pytest.fixture(scope="module")
 def gate(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Gate:
     """Eight days, judged by Great Expectations."""
-    with patch.object(model, "NOT_YET", frozenset()):
-        group = spend()
+    group = spend()
     lake = str(tmp_path_factory.mktemp("lake"))
     offline = Offline(spark, lake, cast("Registry", None), lambda: NOW)
     job = run_of(group, range(8))
