@@ -6,9 +6,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from feature_definitions import layout
-from feature_definitions.intervals import ALWAYS, Interval, duration, floor, utc_date
-from feature_definitions.model import Feature, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.intervals import ALWAYS, Interval, duration, floor, micros, utc_date
+from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.records import Publish, Revision
+from feature_definitions.shown import age
 from spark_jobs import look
 from spark_jobs.files import FILE, LINE
 from spark_jobs.sources import DATE, INGEST, LIVE, TIME
@@ -87,7 +88,7 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     told = [_event(row, asked.group, computed_from) for row in events]
     later = [v for v in versions if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
     status = _status(asked, version, coverage)
-    values = _values(asked.group, status, version)
+    values = _values(asked, status, version)
     return Story(
         asked, known.generation, status, values, coverage, version, run, window, tuple(told[:MOST_EVENTS]), len(told), tuple(later)
     )
@@ -162,25 +163,36 @@ def _status(asked: Asked, version: Version | None, coverage: datetime | None) ->
         return "EXPIRED"
     if version is None or version.retracted:
         return "NOT_FOUND"
+    if isinstance(group, WindowedGroup) and coverage is not None and version.empties_at is not None and version.empties_at <= coverage:
+        return "EMPTY"
     if version.held:
         return "HELD"
-    if isinstance(group, WindowedGroup):
-        return "PRESENT" if coverage is not None and version.empties_at is not None and version.empties_at > coverage else "EMPTY"
     if isinstance(group, ObservationGroup) and asked.at - version.event_timestamp > duration(str(group.ttl)):
         return "EXPIRED"
     return "PRESENT"
 
 
-def _values(group: FeatureGroup, status: str, version: Version | None) -> dict[str, object]:
-    """What a reader gets; empty windows count and sum to 0."""
+def _values(asked: Asked, status: str, version: Version | None) -> dict[str, object]:
+    """What a reader gets; empty windows count and sum to 0, the time of the last event is shown as seconds."""
+    group = asked.group
     if version is not None and status == "PRESENT":
-        return dict(version.values)
-    if version is not None and status == "EMPTY" and version.empties_at is not None and version.empties_at <= version.event_timestamp:
+        return {name: _aged(value, asked) if name in group.ages else value for name, value in version.values.items()}
+    if (
+        version is not None
+        and status == "EMPTY"
+        and not version.held
+        and version.empties_at is not None
+        and version.empties_at <= version.event_timestamp
+    ):
         return dict(version.values)
     if isinstance(group, WindowedGroup) and status in ("EMPTY", "NOT_FOUND"):
-        features = (feature for feature in group.features if isinstance(feature, Feature))
-        return {column: 0 if f.aggregation in ("count", "count_distinct", "sum") else None for f in features for column in f.columns}
+        counted = ("count", "count_distinct", "approx_count_distinct", "sum")
+        return {column: 0 if f.aggregation in counted else None for f in group.aggregated for column in f.columns}
     return dict.fromkeys(group.outputs)
+
+
+def _aged(value: Any, asked: Asked) -> float | None:
+    return None if value is None else float(age(micros(asked.at), micros(value)))
 
 
 # --------------------------------------------------------------------------------------------------------------- what it rests on

@@ -63,7 +63,7 @@ def rows(group: FeatureGroup, events: DataFrame, *, spans: Sequence[Interval], m
 def empty_row(group: WindowedGroup, one: DataFrame, *, meaning: Meaning) -> DataFrame:
     """The values of an entity without events, as the one row of `one` widened by the group's outputs."""
     empty = [
-        (F.lit(0) if f.aggregation in ("count", "count_distinct", "sum") else F.lit(None))
+        (F.lit(0) if f.aggregation in ("count", "count_distinct", "approx_count_distinct", "sum") else F.lit(None))
         .cast(spark_type(meaning.types[column]))
         .alias(column)
         for f in group.aggregated

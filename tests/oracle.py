@@ -344,7 +344,7 @@ def publish(
 
 
 class Answer(NamedTuple):
-    """What a read gives: its status, a value for every output of the group, and T of the row behind it (None: EXPIRED, NOT_FOUND)."""
+    """What a read gives: its status, a value for every output of the group, and T of the entity's newest row (None: it has none)."""
 
     status: Status
     values: Values
@@ -372,12 +372,12 @@ def read(
     if isinstance(group, WindowedGroup):
         coverage = max((p.interval.end for p in standing if p.interval.end <= t), default=None)
         if coverage is None or t - coverage > duration(group.ttl or ""):
-            return Answer("EXPIRED", dict.fromkeys(group.outputs), None)
+            return Answer("EXPIRED", dict.fromkeys(group.outputs), None if row is None else row.at)
         return _read_covered(group, row, coverage, empty_values(group, functions))
     if row is None:
         return Answer("NOT_FOUND", dict.fromkeys(group.outputs), None)
     if group.ttl is not None and t - row.at > duration(group.ttl):
-        return Answer("EXPIRED", dict.fromkeys(group.outputs), None)
+        return Answer("EXPIRED", dict.fromkeys(group.outputs), row.at)
     return _shown(group, row)
 
 
@@ -430,7 +430,7 @@ def training_rows(
         for join in service.joins:
             same = spine_source is None or spine_source == join.group.source.name
             answer = _joined(join, published, row, t=row[event_timestamp], mode=mode, same_source=same, functions=functions)
-            made[-1] |= _outputs(join, answer)
+            made[-1] |= _outputs(service, join, answer, t=row[event_timestamp])
     return made
 
 
@@ -449,7 +449,7 @@ def online(
         results.append(
             {
                 "entity": dict(entity),
-                "values": {name: value for join, answer in answers for name, value in _outputs(join, answer).items()},
+                "values": {name: value for join, answer in answers for name, value in _outputs(service, join, answer, t=now).items()},
                 "status": {join.name: answer.status for join, answer in answers},
                 "event_timestamp": {join.name: answer.event_timestamp for join, answer in answers},
             }
@@ -461,8 +461,13 @@ def _joined(join: Join, published: Mapping[str, Sequence[Publish]], row: Event, 
     return read(join.group, published.get(join.group.name, ()), key=tuple(row[name] for name in join.keys), **asked)
 
 
-def _outputs(join: Join, answer: Answer) -> dict[str, Any]:
-    return {output: answer.values[column] for output, column in zip(join.outputs, join.columns, strict=True)}
+def _outputs(service: FeatureService, join: Join, answer: Answer, *, t: datetime) -> dict[str, Any]:
+    """What readers see at `t`: the time of the last event as seconds since then, the service's defaults in place of null."""
+    found = {output: answer.values[column] for output, column in zip(join.outputs, join.columns, strict=True)}
+    for output, column in zip(join.outputs, join.columns, strict=True):
+        if column in join.group.ages and found[output] is not None:
+            found[output] = (t - found[output]) / timedelta(seconds=1)
+    return {output: service.defaults.get(output) if value is None else value for output, value in found.items()}
 
 
 # ----------------------------------------------------------------------------------------------------------------- comparing

@@ -25,7 +25,7 @@ FOLDERS = (
     "serving",
     "spark_jobs",
 )
-BESIDE_THE_KERNEL = {"catalog", "check", "expressions", "feast_repo"}
+BESIDE_THE_KERNEL = {"bill", "catalog", "check", "expressions", "feast_repo"}
 HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "pandas", "pyarrow", "pyspark", "sklearn"}
 IMPORT_SECONDS = 0.1
 

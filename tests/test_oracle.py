@@ -412,7 +412,7 @@ def test_a_windowed_row_is_usable_from_its_interval_end_on() -> None:
 def test_the_ttl_counts_from_the_coverage_to_the_microsecond() -> None:
     published = lived(spend(), [paid(day(5))], 5)
     assert ask(spend(), published, day(8)).status == "PRESENT"
-    assert ask(spend(), published, day(8) + MICROSECOND) == ("EXPIRED", {"n_1d": None, "n_2d": None}, None)
+    assert ask(spend(), published, day(8) + MICROSECOND) == ("EXPIRED", {"n_1d": None, "n_2d": None}, day(6))
 
 
 def test_before_any_coverage_everybody_is_expired() -> None:
@@ -462,7 +462,7 @@ def test_an_observation_ages_from_its_own_time_to_the_microsecond() -> None:
     group = last_payment()
     published = lived(group, [paid(day(5, 7), 2.0)], 5)
     assert ask(group, published, day(7, 7)) == ("PRESENT", {"amount": 2.0}, day(5, 7))
-    assert ask(group, published, day(7, 7) + MICROSECOND) == ("EXPIRED", {"amount": None}, None)
+    assert ask(group, published, day(7, 7) + MICROSECOND) == ("EXPIRED", {"amount": None}, day(5, 7))
 
 
 def test_an_entity_never_observed_is_not_found_whatever_was_published() -> None:

@@ -172,5 +172,5 @@ def test_the_file_may_say_who_promotes(project: Path) -> None:
 
 
 def test_a_wrong_word_for_who_promotes_is_refused(project: Path) -> None:
-    with pytest.raises(SettingsError, match="HEADWATER_PROMOTE .* is 'never'; write auto or manual"):
+    with pytest.raises(SettingsError, match=r"HEADWATER_PROMOTE .* is 'never'; write auto or manual"):
         loaded(project, HEADWATER_PROMOTE="never")
