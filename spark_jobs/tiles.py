@@ -276,8 +276,10 @@ def up_to_date(
             for day, record in build.registry.tiles(of.table(grain), table_id=tables.table_id(of.table(grain))).items()
         }
         for each in tiling.due(needs, states=frozenset(s.name for s in states), built=built, revisions=build.revisions):
-            table = _build(of, each, build)
-            record = TileRecord(revision, frozenset(state.name for state in of.states))
+            # Finer tiles surely hold what is needed here, but perhaps not yet what other groups need.
+            held = of.states if each.grain == of.grains[0] else states
+            table = _build(of, each, build, states=held)
+            record = TileRecord(revision, frozenset(state.name for state in held))
             build.registry.record_tiles(table, dict.fromkeys(each.dates, record), table_id=tables.table_id(table) or "")
     return {grain: _read(of, grain, spans, build.events, states=states) for grain, spans in needs.items() if spans}
 
@@ -296,16 +298,16 @@ def _alone(of: TileSet, build: Build) -> Iterator[None]:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _build(of: TileSet, due: TilesDue, build: Build) -> str:
+def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[State]) -> str:
     """Build the tiles of one grain that start on the dates due, in one commit: the finest from events, others from the next finer."""
     level, dates = of.grains.index(due.grain), tables.in_dates("date", due.dates)
     if level == 0:
         dated = build.events.where(tables.in_dates(DATE, due.dates))
-        tiles = of_events(dated, keys=of.keys, grain=due.grain, states=of.states)
+        tiles = of_events(dated, keys=of.keys, grain=due.grain, states=states)
     else:
         spans = merge(tiling.reach(day, due.grain) for day in due.dates)
-        finer = _read(of, of.grains[level - 1], spans, build.events, states=of.states)
-        tiles = of_tiles(finer, keys=of.keys, grain=due.grain, states=of.states)
+        finer = _read(of, of.grains[level - 1], spans, build.events, states=states)
+        tiles = of_tiles(finer, keys=of.keys, grain=due.grain, states=states)
     table = of.table(due.grain)
     _store(tiles.withColumn("date", F.to_date(F.timestamp_micros(TILE))).where(dates), table, dates, commit_id=f"{build.run_id}-{level}")
     return table

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from expectations.suite import Check, Verdict
 from feature_definitions import layout, plan
 from feature_definitions.intervals import ALWAYS, DAY, Interval, duration, iso
-from feature_definitions.model import FeatureGroup, FeatureService, Source
+from feature_definitions.model import FeatureGroup, FeatureService, Source, WindowedGroup
 from feature_definitions.plan import GroupPlan, IntervalStatus
 from feature_definitions.records import Revision
 from feature_registry import Registry
@@ -172,7 +172,14 @@ class Lake:
         )
         return {s.interval: s for s in found}
 
-    def materialize(self, group: FeatureGroup, *, intervals: Iterable[Interval] | None = None, judge: Judge = passing) -> GroupResult:
+    def materialize(
+        self,
+        group: FeatureGroup,
+        *,
+        intervals: Iterable[Interval] | None = None,
+        judge: Judge = passing,
+        sharing: Sequence[WindowedGroup] = (),
+    ) -> GroupResult:
         """Materialize what is due, or exactly these intervals whatever their state."""
         generation, _ = plan.target_generation(group, self.registry.generations(group.name))
         known = self.statuses(group)
@@ -182,7 +189,8 @@ class Lake:
             missing = {i: IntervalStatus(group.name, generation, i, plan.MISSING, ("asked for",)) for i in intervals}
             asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
             work = GroupPlan(group, generation, tuple(asked))
-        return materialize.run(work, offline=self.offline, meaning=windows.meaning_of(group), judge=judge, say=lambda _: None)
+        meaning = windows.meaning_of(group)
+        return materialize.run(work, offline=self.offline, meaning=meaning, judge=judge, say=lambda _: None, sharing=sharing)
 
     def published(self, group: FeatureGroup) -> Published:
         """The group as it can be read now, in the generation that its definition belongs to."""

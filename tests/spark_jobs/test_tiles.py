@@ -126,3 +126,17 @@ def test_coarse_tiles_give_the_same_bits_as_fine_ones(lake: Lake, spark: SparkSe
     assert values(lake, spend) == fine == of_events(spark, spend, made, [LAST])
     assert version(table(lake, "4d")) == 0
     assert sum(map(len, files(table(lake, "2d")).values())) > 0
+
+
+def test_coarse_tiles_of_fine_ones_that_lack_a_groups_states_are_not_taken_for_that_groups(
+    lake: Lake, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, days = events(range(1, 20)), [Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(20)]
+    monkeypatch.setattr(tiling, "COARSER", 2)
+    lake.plant(payments, made)
+    lake.materialize(spend, intervals=[days[11]])
+    least = Feature("least", "min", "amount", windows=("9d",))
+    other = WindowedGroup("other", customer, payments, every="1d", ttl="2d", features=(least,))
+    lake.materialize(spend, intervals=[days[12]], sharing=[other])
+    lake.materialize(other, intervals=[days[12]])
+    assert values(lake, other) == of_events(spark, other, made, [days[12]])
