@@ -98,8 +98,8 @@ def import_of(paths: list[Path]) -> str:
     return "import " + ", ".join(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths)
 
 
-def test_the_kernel_imports_in_less_than_a_tenth_of_a_second() -> None:
-    assert min(loaded_by(import_of(kernel()))["seconds"] for _ in range(5)) < IMPORT_SECONDS
+def test_the_language_of_definitions_imports_in_less_than_a_tenth_of_a_second() -> None:
+    assert min(loaded_by("import feature_definitions")["seconds"] for _ in range(5)) < IMPORT_SECONDS
 
 
 def test_the_kernel_loads_nothing_but_the_standard_library() -> None:

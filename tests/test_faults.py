@@ -407,7 +407,7 @@ def test_an_unforeseen_failure_ends_with_1_and_keeps_its_traceback_in_a_file(bas
 
 def test_an_error_of_spark_is_told_once(base: Base, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = copied(base.to_materialize, tmp_path / "shop")
-    with patch.object(windows, "rows", lambda _, events, **__: events.select("nothing_of_the_kind")):
+    with patch.object(windows, "of_tiles", lambda _, found, **__: next(iter(found.values())).select("nothing_of_the_kind")):
         done = within("materialize", "spend", project=folder)
     assert done.code == 1
     assert [line[:40] for line in done.err.splitlines()][-2:] == ["failed: [UNRESOLVED_COLUMN.WITH_SUGGESTI", f"details: {folder}"[:40]]
