@@ -40,6 +40,7 @@ from feature_definitions.model import (
     WindowedGroup,
 )
 from feature_definitions.rules import is_array
+from feature_definitions.shown import default
 from feature_definitions.sources import reads_previous
 
 _Finding = tuple[str | None, str]
@@ -352,11 +353,18 @@ def _of_defaults(service: FeatureService) -> Iterator[_Finding]:
         return
     types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in _shown(join).items()}
     for name, value in service.defaults.items():
-        if name in types and not _is_a(value, types[name]):
-            yield (
-                None,
-                f"the default {value!r} of {name} can never be its value, which is {articled(types[name])}; write a value of that type",
-            )
+        if name in types:
+            yield from ((None, message) for message in _of_default(name, value, types[name]))
+
+
+def _of_default(name: str, value: object, kind: str) -> Iterator[str]:
+    if not _is_a(value, kind):
+        yield f"the default {value!r} of {name} can never be its value, which is {articled(kind)}; write a value of that type"
+        return
+    try:
+        default(value, kind)
+    except DefinitionError as error:
+        yield f"{name}: {error}"
 
 
 def _shown(join: Join) -> Mapping[str, str]:
@@ -382,18 +390,18 @@ def _is_a(value: object, kind: str) -> bool:
 
 def _training_set(training: TrainingSet) -> Iterator[_Finding]:
     outputs = {name.lower(): name for name in training.service.outputs}
-    for column in training.spine.columns:
+    for column in training.spine.names:
         if column.lower() in outputs:
             yield None, f"the column {column!r} of its spine {training.spine.name} is also a feature of {training.service.name}; rename it"
     if training.label is not None:
         for join in training.service.joins:
-            yield from ((None, message) for message in _leaks(training.label, join, training.spine.name))
+            yield from ((None, message) for message in _leaks(training.label, join, training.spine))
 
 
-def _leaks(label: Label, join: Join, spine: str) -> Iterator[str]:
-    """Features that show a label of the spine's own source before its horizon has passed."""
-    group = join.group
-    reading = [name for name, read in _reads(group, frozenset(join.columns), spine) if label.column in read]
+def _leaks(label: Label, join: Join, spine: Source) -> Iterator[str]:
+    """Features that show a label of the spine's own source, or what it is derived from, before its horizon has passed."""
+    group, told = join.group, _rooted(spine, frozenset({label.column}))
+    reading = [name for name, read in _reads(group, frozenset(join.columns), spine.name) if told & read]
     if not reading:
         return
     start = f"the label {label.column!r} is among its own features: {reading[0]} reads it"

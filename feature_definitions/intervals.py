@@ -109,3 +109,8 @@ def merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
 def utc_date(at: datetime) -> date:
     """The UTC calendar date of an instant: the partition it lies in."""
     return at.astimezone(UTC).date()
+
+
+def dates(span: Interval) -> Iterator[date]:
+    """The UTC dates that an interval has a part in."""
+    return (utc_date(day.start) for day in split(Interval(floor(span.start, DAY), ceil(span.end, DAY)), DAY))

@@ -94,19 +94,12 @@ __all__ = [
 
 NOT_YET = frozenset(
     {
-        "time_since_last",
-        "top_k",
-        "last_n",
         "lifetime windows",
-        "array types",
-        "derive",
-        "lag",
         "DeltaTable",
         "Table",
         "Query",
         "dated snapshots",
         "TransformGroup",
-        "defaults",
     }
 )
 """What the language can say and the engine does not run yet: each is refused by its name. Deleting a name here enables it."""
@@ -275,7 +268,7 @@ def _check_parts(where: str, training: TrainingSet) -> None:
 
 
 def _check_label(where: str, training: TrainingSet, label: Label) -> None:
-    check_known(where, label.column, training.spine.columns, what="label")
+    check_known(where, label.column, dict.fromkeys(training.spine.names), what="label")
     for join in training.service.joins:
         shown = isinstance(join.group, ObservationGroup | SnapshotGroup) and join.group.source.name == training.spine.name
         if shown and label.column in join.columns:

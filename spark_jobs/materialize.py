@@ -3,15 +3,15 @@
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
 from feature_definitions import fingerprint, layout, tiling
-from feature_definitions.intervals import Interval, merge, micros
+from feature_definitions.intervals import Interval, dates, merge, micros
 from feature_definitions.model import FeatureGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Revision
@@ -101,7 +101,10 @@ def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
 
 def _compute(job: Run, revisions: Sequence[Revision], sharing: Sequence[WindowedGroup], offline: Offline) -> DataFrame:
     spans = merge(s.interval for s in job.work.due)
-    events = sources.events(offline.spark, job.group.source, offline.lake)
+
+    def events(days: Iterable[date] | None) -> DataFrame:
+        return sources.events(offline.spark, job.group.source, offline.lake, dates=days)
+
     if isinstance(job.group, WindowedGroup):
         found = tiles.up_to_date(
             _tile_set(job.group, sharing, offline.lake),
@@ -111,7 +114,8 @@ def _compute(job: Run, revisions: Sequence[Revision], sharing: Sequence[Windowed
         )
         rows = windows.of_tiles(job.group, found, spans=spans, meaning=job.meaning)
     else:
-        rows = windows.rows(job.group, events, spans=spans, meaning=job.meaning)
+        read = None if job.group.source.shape == "static" else {day for span in spans for day in dates(span)}
+        rows = windows.rows(job.group, events(read), spans=spans, meaning=job.meaning)
     return tables.stage(rows, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows")
 
 

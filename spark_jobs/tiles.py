@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, WindowSpec
@@ -23,7 +23,7 @@ from feature_definitions.tiling import State, TilesDue
 from feature_registry import LeaseHeld
 from feature_registry.registry import Registry
 from spark_jobs import folds, tables
-from spark_jobs.sources import DATE, TIME
+from spark_jobs.sources import TIME
 from spark_jobs.tables import spark_type
 
 TILE = "_hw_tile"
@@ -252,11 +252,11 @@ class TileSet:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What tiles are built with: the registry, the source's revisions and its events, the run's id, and how time is told."""
+    """What tiles are built with: the registry, the source's revisions, its events by their dates, the run's id, and how time is told."""
 
     registry: Registry
     revisions: Sequence[Revision]
-    events: DataFrame
+    events: Callable[[Iterable[date]], DataFrame]
     run_id: str
     clock: Callable[[], datetime]
 
@@ -281,7 +281,7 @@ def up_to_date(
             table = _build(of, each, build, states=held)
             record = TileRecord(revision, frozenset(state.name for state in held))
             build.registry.record_tiles(table, dict.fromkeys(each.dates, record), table_id=tables.table_id(table) or "")
-    return {grain: _read(of, grain, spans, build.events, states=states) for grain, spans in needs.items() if spans}
+    return {grain: _read(of, grain, spans, build, states=states) for grain, spans in needs.items() if spans}
 
 
 @contextmanager
@@ -302,11 +302,10 @@ def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[State])
     """Build the tiles of one grain that start on the dates due, in one commit: the finest from events, others from the next finer."""
     level, dates = of.grains.index(due.grain), tables.in_dates("date", due.dates)
     if level == 0:
-        dated = build.events.where(tables.in_dates(DATE, due.dates))
-        tiles = of_events(dated, keys=of.keys, grain=due.grain, states=states)
+        tiles = of_events(build.events(due.dates), keys=of.keys, grain=due.grain, states=states)
     else:
         spans = merge(tiling.reach(day, due.grain) for day in due.dates)
-        finer = _read(of, of.grains[level - 1], spans, build.events, states=states)
+        finer = _read(of, of.grains[level - 1], spans, build, states=states)
         tiles = of_tiles(finer, keys=of.keys, grain=due.grain, states=states)
     table = of.table(due.grain)
     _store(tiles.withColumn("date", F.to_date(F.timestamp_micros(TILE))).where(dates), table, dates, commit_id=f"{build.run_id}-{level}")
@@ -322,12 +321,12 @@ def _store(tiles: DataFrame, path: str, dates: str, *, commit_id: str) -> None:
         tables.append(rows, path, commit_id=commit_id, partition=("date",))
 
 
-def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], events: DataFrame, *, states: Sequence[State]) -> DataFrame:
+def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[State]) -> DataFrame:
     """The stored tiles of one grain that start in `spans`, with the parts of these states."""
-    nothing = of_events(events.where(F.lit(False)), keys=of.keys, grain=grain, states=states)
+    nothing = of_events(build.events(()), keys=of.keys, grain=grain, states=states)
     if not tables.exists(of.table(grain)):
         return nothing
-    stored = tables.read(events.sparkSession, of.table(grain))
+    stored = tables.read(nothing.sparkSession, of.table(grain))
     if not set(nothing.columns) <= set(stored.columns):
         # A state that was never built is missing here only where nothing happened.
         stored = stored.unionByName(nothing.withColumn("date", F.current_date()), allowMissingColumns=True)

@@ -71,7 +71,7 @@ class Built:
 
 def source_spine(source: Source, spark: SparkSession, *, lake: str) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
-    rows = sources.events(spark, source, lake).select(*[f"`{name}`" for name in source.columns])
+    rows = sources.events(spark, source, lake).select(*[f"`{name}`" for name in source.names])
     return Spine(rows, str(source.event_timestamp), source.name)
 
 

@@ -42,7 +42,8 @@ class Meaning:
 def meaning_of(group: FeatureGroup) -> Meaning:
     """The types that follow from a group's definition."""
     features = group.aggregated if isinstance(group, WindowedGroup) else ()
-    inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, group.source.columns) for f in features}
+    declared = expressions.columns_of(group.source) if features else {}
+    inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, declared) for f in features}
     return Meaning(expressions.output_types(group), inputs)
 
 

@@ -67,6 +67,28 @@ def live_rows(source: Source, arrivals: Iterable[Arrival]) -> list[Event]:
     return [a.row for a in newest.values()]
 
 
+def derived(source: Source, events: Iterable[Event], functions: Functions) -> list[Event]:
+    """The events with what the source derives; under `prev` a function finds the row before, an empty one if there is none."""
+    rows = list(events)
+    found = []
+    for event in rows:
+        row = {**event, "prev": _before(source, event, rows) or dict.fromkeys(source.columns)}
+        for name, sql in source.derive.items():
+            row[name] = functions[sql](row)
+        del row["prev"]
+        found.append(row)
+    return found
+
+
+def _before(source: Source, event: Event, rows: Iterable[Event]) -> Event | None:
+    """The newest row before, of those with equal `lag_over` (null equals nothing), if it is at most `lag_within` older."""
+    place, over = (_time(source, event), _tie(source, event)), tuple(event[name] for name in source.lag_over)
+    same = [e for e in rows if None not in over and tuple(e[name] for name in source.lag_over) == over]
+    before = [e for e in same if (_time(source, e), _tie(source, e)) < place]
+    newest = max(before, key=lambda e: (_time(source, e), _tie(source, e)), default=None)
+    return newest if newest is not None and _time(source, event) - _time(source, newest) <= source.lag else None
+
+
 def _recency(source: Source, arrival: Arrival) -> Key:
     arrived = _sortable(arrival.row[source.arrived_at]) if source.arrived_at else None
     return (arrived, arrival.ingest)
@@ -234,7 +256,11 @@ def _aggregate(feature: Feature, events: list[Event], source: Source, functions:
     values = [value for _, value in pairs]
     if feature.aggregation in ("mode", "top_k", "quantile"):
         return _chosen(feature, values) if values else None
-    return _fold(feature.aggregation, values, _zero(source.columns.get(feature.of.strip(), "int64")))
+    return _fold(
+        feature.aggregation,
+        values,
+        _zero(source.columns.get(feature.of.strip(), "double" if feature.of.strip() in source.derive else "int64")),
+    )
 
 
 def _newest(feature: Feature, ordered: list[tuple[datetime, Key, Any]]) -> Any:
@@ -257,7 +283,7 @@ def _chosen(feature: Feature, values: list[Any]) -> Any:
 
 
 def _value(of: str, event: Event, source: Source, functions: Functions) -> Any:
-    return event[of.strip()] if of.strip() in source.columns else functions[of](event)
+    return event[of.strip()] if of.strip() in source.names else functions[of](event)
 
 
 def _zero(kind: str) -> Any:

@@ -636,6 +636,8 @@ def test_defaults_are_values_of_their_columns_as_readers_see_them() -> None:
     for name, value in misfits.items():
         wrong = FeatureService("s", joins=(Join(group),), defaults={f"spend__{name}": value})
         assert message(group, wrong).startswith(f"service s: the default {value!r} of spend__{name} can never be its value, which is a")
+    inexact = FeatureService("s", joins=(Join(group),), defaults={"spend__cents_1d": 0.001})
+    assert message(group, inexact).startswith("service s: spend__cents_1d: the default 0.001 does not fit a decimal(")
 
 
 @pytest.mark.usefixtures("everything")
