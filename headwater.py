@@ -6,7 +6,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -51,6 +51,10 @@ class InputRefused(ValueError):
 
 class NotEmpty(ValueError):
     """A registry that holds something and would be replaced."""
+
+
+class RegistryLost(ValueError):
+    """A registry that knows nothing of a lake with a past: it was lost, or is another one."""
 
 
 class NotCovered(ValueError):
@@ -227,12 +231,12 @@ class Project:
         kept, chosen = _span(keep, least=optimize.SHORTEST_KEEP), self._groups(groups)
         needs, done = optimize.needed(self.settings.lake), []
         for source in self._sources(groups):
-            with self._registry.lease(f"source {source.name}", now=self.clock()):
+            with self._lease(f"source {source.name}"):
                 path = layout.source_table(self.settings.lake, source.name)
                 done += [optimize.optimize(path, keep=kept)] if Path(path).exists() else []
         for group in chosen:
             before = optimize.deleted_before(group, needs, self.clock())
-            with self._registry.lease(f"group {group.name}", now=self.clock()):
+            with self._lease(f"group {group.name}"):
                 generations = [g.number for g in self._registry.generations(group.name)]
                 mine = optimize.group_tables(self.settings.lake, group.name, generations)
                 done += [optimize.optimize(path, keep=kept, before=before) for path in mine]
@@ -296,13 +300,13 @@ class Project:
         from feature_registry import Facts
         from spark_jobs import rebuild
 
-        if over == "nothing" and self._registry.facts() != Facts():
+        if over == "nothing" and self._any_registry.facts() != Facts():
             raise NotEmpty(
                 "the registry holds facts already, so there is nothing to restore; if they are wrong, replace all of them by what the lake "
                 "says: headwater registry rebuild --replace"
             )
         found = rebuild.facts(self.settings.lake)
-        self._registry.restore(found)
+        self._any_registry.restore(found)
         return found
 
     # ------------------------------------------------------------------------------------------------------------------- online
@@ -343,9 +347,10 @@ class Project:
             self._spark.stop()
         self.__dict__.pop("_spark", None)
         self._started_spark = False
-        if "_registry" in self.__dict__:
-            self._registry.close()
-            del self.__dict__["_registry"]
+        self.__dict__.pop("_registry", None)
+        if "_any_registry" in self.__dict__:
+            self._any_registry.close()
+            del self.__dict__["_any_registry"]
 
     # -------------------------------------------------------------------------------------------------------------------- parts
 
@@ -365,6 +370,20 @@ class Project:
 
     @cached_property
     def _registry(self) -> "Registry":
+        """The registry, which must not have forgotten what the lake remembers."""
+        if self._any_registry.blank() and Path(layout.records_table(self.settings.lake, "files")).is_dir():
+            from feature_registry import Facts
+            from spark_jobs import rebuild
+
+            if rebuild.facts(self.settings.lake) != Facts():
+                raise RegistryLost(
+                    f"the registry is empty, but the lake {self.settings.lake} holds what was ingested and published before: it was "
+                    "lost, or is another one. Restore it from the lake: headwater registry rebuild"
+                )
+        return self._any_registry
+
+    @cached_property
+    def _any_registry(self) -> "Registry":
         from feature_registry.registry import open_registry
 
         return open_registry(self.settings.registry_url)
@@ -381,10 +400,16 @@ class Project:
 
         return Offline(self._spark, self.settings.lake, self._registry, self.clock)
 
+    def _lease(self, name: str) -> AbstractContextManager[None]:
+        """Work on something alone, after waiting for whoever does now."""
+        from feature_registry.registry import PATIENCE
+
+        return self._registry.lease(name, now=self.clock(), patience=PATIENCE)
+
     def _ingest(self, source: Source) -> "IngestReport":
         from spark_jobs import sources
 
-        with self._registry.lease(f"source {source.name}", now=self.clock()):
+        with self._lease(f"source {source.name}"):
             sources.recover(source, self._place, self._registry)
             found = sources.changed(source, self._place, self._registry)
             if not found:
@@ -472,7 +497,7 @@ class Project:
         from spark_jobs import records
 
         now = self.clock()
-        with self._registry.lease(f"group {group}", now=now):
+        with self._lease(f"group {group}"):
             past, newest = self._registry.promotions(group), max(g.number for g in self._registry.generations(group))
             promotion = Promotion(group, len(past) + 1, number, newest, by, now)
             records.keep_promotion(self.settings.lake, promotion)

@@ -592,6 +592,7 @@ def _failed(error: Exception, options: argparse.Namespace) -> int:
         headwater.InputRefused,
         headwater.NotCovered,
         headwater.NotEmpty,
+        headwater.RegistryLost,
         *_refusals(),
     )
     if isinstance(error, mistakes):

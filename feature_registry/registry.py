@@ -1,10 +1,11 @@
 """The registry: what was ingested, computed, published and synced, remembered exactly and changed only as a whole."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,9 @@ from feature_registry import leases, tables
 from feature_registry.database import Database, RegistryError
 
 _INGEST, _PUBLISH = "ingest", "publish"
+_PAUSE_SECONDS = 0.2
+PATIENCE = timedelta(minutes=15)
+"""How long a process waits for another one that ingests, builds or publishes the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +235,12 @@ class Registry:
 
     # ------------------------------------------------------------------------------------------------------------------- wholes
 
+    def blank(self) -> bool:
+        """Whether nothing was ever remembered here, nor is about to be."""
+        held = (tables.files, tables.revisions, tables.ledger, tables.generations, tables.promotions, tables.pending)
+        with self._database.reading() as connection:
+            return not any(connection.execute(select(table).limit(1)).first() for table in held)
+
     def facts(self) -> Facts:
         """Everything that is remembered but what goes on now and what was synced: what a lake can restore."""
         ledger, generations = self._rows(tables.ledger), self._rows(tables.generations)
@@ -309,18 +319,27 @@ class Registry:
     # ------------------------------------------------------------------------------------------------------------------ leases
 
     @contextmanager
-    def lease(self, name: str, *, now: datetime) -> Iterator[None]:
+    def lease(self, name: str, *, now: datetime, patience: timedelta = timedelta(0)) -> Iterator[None]:
         """Work on `name` alone, in this process and among all others; a lease whose process is gone is taken over.
 
-        Raises LeaseHeld, which names the process and since when it holds the lease.
+        Who holds it is waited for as long as there is patience; then LeaseHeld names the process and since when it holds the lease.
         """
-        with self._database.writing() as connection:
-            row = leases.take(connection, name, now=now)
+        row = self._taken(name, now, until=time.monotonic() + patience.total_seconds())
         try:
             yield
         finally:
             with self._database.writing() as connection:
                 leases.give_back(connection, row)
+
+    def _taken(self, name: str, now: datetime, *, until: float) -> tables.Row:
+        while True:
+            try:
+                with self._database.writing() as connection:
+                    return leases.take(connection, name, now=now)
+            except leases.LeaseHeld:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
 
     # ----------------------------------------------------------------------------------------------------------------- reading
 

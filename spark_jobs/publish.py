@@ -18,7 +18,7 @@ from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
 from feature_definitions.model import FeatureGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
-from feature_registry.registry import PendingPublish, Registry
+from feature_registry.registry import PATIENCE, PendingPublish, Registry
 from spark_jobs import records, tables, windows
 from spark_jobs.windows import START, Meaning
 
@@ -60,7 +60,7 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry], offline
 
     Holds the group's lease, and refuses (`Moved`) if one of the intervals is no longer as it was when the run began.
     """
-    with offline.registry.lease(f"group {job.group.name}", now=offline.clock()):
+    with offline.registry.lease(f"group {job.group.name}", now=offline.clock(), patience=PATIENCE):
         _refuse_if_moved(job, offline.registry)
         passed = [e for e in entries if e.state == "PUBLISHED"]
         commits = any(e.rows or e.interval in job.before for e in passed)

@@ -5,9 +5,7 @@ depends on which tiles it was put together from, nor on the order of events.
 """
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import reduce
@@ -20,8 +18,7 @@ from feature_definitions.intervals import MICROSECOND, Interval, merge, micros, 
 from feature_definitions.model import Source
 from feature_definitions.records import Revision, TileRecord
 from feature_definitions.tiling import State, TilesDue
-from feature_registry import LeaseHeld
-from feature_registry.registry import Registry
+from feature_registry.registry import PATIENCE, Registry
 from spark_jobs import folds, tables
 from spark_jobs.sources import TIME
 from spark_jobs.tables import spark_type
@@ -32,7 +29,6 @@ SKETCH = 1024
 GROWTH = math.log(1.01 / 0.99)
 """By how much the logarithm of a value grows from one bucket of a quantile's to the next."""
 _MIDDLE = 100_000
-_PATIENCE, _PAUSE_SECONDS = 1800, 0.5
 _WIDE, _LARGE = 1e9, 1e22
 """Doubles from the first magnitude on have at most 7 digits after the point, from the second on they are added as doubles."""
 _SQUARED = 10**16
@@ -269,7 +265,7 @@ def up_to_date(
     One process at a time builds the tiles of a set; others wait. A crash leaves tiles that are built again.
     """
     revision = max((r.revision for r in build.revisions), default=0)
-    with _alone(of, build):
+    with build.registry.lease(f"tiles {of.table(of.grains[0])}", now=build.clock(), patience=PATIENCE):
         built = {
             (grain, day): record
             for grain in needs
@@ -282,20 +278,6 @@ def up_to_date(
             record = TileRecord(revision, frozenset(state.name for state in held))
             build.registry.record_tiles(table, dict.fromkeys(each.dates, record), table_id=tables.table_id(table) or "")
     return {grain: _read(of, grain, spans, build, states=states) for grain, spans in needs.items() if spans}
-
-
-@contextmanager
-def _alone(of: TileSet, build: Build) -> Iterator[None]:
-    """Hold the lease of the set's tiles, after waiting for whoever holds it."""
-    for left in range(_PATIENCE, -1, -1):
-        try:
-            with build.registry.lease(f"tiles {of.table(of.grains[0])}", now=build.clock()):
-                yield
-                return
-        except LeaseHeld:
-            if not left:
-                raise
-            time.sleep(_PAUSE_SECONDS)
 
 
 def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[State]) -> str:

@@ -20,6 +20,7 @@ from feature_definitions.kinds import element_of
 from feature_definitions.model import FeatureService, Label, Mode, SnapshotGroup, Source
 from feature_definitions.records import Publish
 from feature_definitions.shown import default
+from feature_registry.registry import PATIENCE
 from spark_jobs import point_in_time, sources, tables
 from spark_jobs.materialize import mint
 from spark_jobs.point_in_time import MODELLED, Clock, Published
@@ -119,7 +120,7 @@ def build(spine: Spine, request: Request, *, published: Mapping[str, Published],
     held = _manifest(Path(layout.training_set_manifest(offline.lake, request.name)))
     if held is not None and held.get("fingerprint") == fingerprint and tables.exists(path):
         return Built(request.name, path, int(str(held["rows"])), held, unchanged=True)
-    with offline.registry.lease(f"training set {request.name}", now=offline.clock()):
+    with offline.registry.lease(f"training set {request.name}", now=offline.clock(), patience=PATIENCE):
         manifest = _written(spine, request, _Basis(summary, fingerprint, published, used), offline)
     return Built(request.name, path, int(str(manifest["rows"])), manifest, unchanged=False)
 

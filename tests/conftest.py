@@ -20,6 +20,14 @@ settings.register_profile("headwater", derandomize=True, deadline=None, print_bl
 settings.load_profile("headwater")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the suite, each with its own Spark: modules whole, the worlds in one of them, and the long ones first."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("worlds" if "worlds" in fixtures else item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: "spark" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The suite's Spark: two threads, two shuffle partitions, stopped at the end."""

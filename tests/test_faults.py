@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -9,7 +10,9 @@ import shutil
 import signal
 import socket
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from feature_definitions.intervals import iso
 from feature_registry import leases
 from feature_registry.registry import Registry
 from headwater import Project
-from spark_jobs import publish, sources, staging, tables, windows
+from spark_jobs import publish, sources, staging, tables, tiles, windows
 from tests import projects
 from tests.projects import PAYMENTS, command, opened, rows, within
 
@@ -117,6 +120,8 @@ def killed_before(owner: object, name: str, *, when: Callable[..., bool] = lambd
 
 PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_publish", lambda *_, **__: True),
+    "before the tiles are stored": (tiles, "_store", lambda *_, **__: True),
+    "after the tiles are stored": (Registry, "record_tiles", lambda *_, **__: True),
     "before the records are copied": (publish, "_copy_records", lambda *_, **__: True),
     "after the records are copied": (publish, "_commit", lambda *_, **__: True),
     "after history is kept": (tables, "replace", lambda _, path, **__: "/features/" in path),
@@ -259,6 +264,39 @@ def test_a_run_that_was_cut_off_while_another_computed_is_set_right_before_anyth
         assert state(slow) == base.done
 
 
+def test_two_runs_of_different_days_at_once_both_publish(base: Base, tmp_path: Path) -> None:
+    folder = copied(base.to_materialize, tmp_path / "shop")
+
+    def materialize(start: str, end: str) -> int:
+        with opened(folder) as p:
+            return p.materialize("spend", start=start, end=end)[0].published
+
+    with ThreadPoolExecutor() as threads:
+        both = [threads.submit(materialize, f"2026-01-0{day}", f"2026-01-0{day + 1}") for day in (3, 4)]
+        assert [run.result() for run in both] == [1, 1]
+    with opened(folder) as p:
+        p.materialize("spend")
+        assert state(p) == base.done
+
+
+def test_a_reader_that_never_stops_looking_sees_the_old_rows_or_the_new_ones(base: Base, tmp_path: Path) -> None:
+    folder = copied(base.to_materialize, tmp_path / "shop")
+    over, seen = threading.Event(), []
+
+    def look() -> None:
+        with opened(folder) as reader:
+            while not over.is_set():
+                seen.append(published(reader))
+
+    with opened(folder) as p, ThreadPoolExecutor() as threads:
+        looking = threads.submit(look)
+        p.materialize("spend")
+        over.set()
+        looking.result()
+    assert seen[0] == base.old
+    assert [rows for rows in seen if rows not in (base.old, base.done.published)] == []
+
+
 def test_two_processes_that_materialize_at_once_publish_once(base: Base, tmp_path: Path) -> None:
     folder = projects.make(tmp_path / "shop", catalog=CATALOG, files={"data/payments/first.csv": rows(*recent())})
     with opened(folder, now=now()) as p:
@@ -385,6 +423,24 @@ def test_a_locked_registry_fails_a_writer_in_one_sentence_and_lets_readers_read(
     assert "has been locked by another process for 5 s; wait until that one is done, or end it, and try again" in done.err
 
 
+def test_a_registry_that_goes_in_the_middle_of_a_run_is_rebuilt_with_what_the_run_published(base: Base, tmp_path: Path) -> None:
+    folder = copied(base.to_materialize, tmp_path / "shop")
+    real = publish._commit
+
+    def without_registry(*args: Any) -> None:
+        for file in (folder / ".headwater").glob("registry.db*"):
+            file.unlink()
+        real(*args)
+
+    with patch.object(publish, "_commit", without_registry):
+        within("materialize", "spend", project=folder)
+    assert within("registry", "rebuild", project=folder).code == 0
+    with opened(folder) as p:
+        assert published(p) == base.done.published
+        p.materialize("spend")
+        assert state(p) == base.done
+
+
 def test_a_registry_that_is_none_fails_in_one_sentence(base: Base, tmp_path: Path) -> None:
     folder = copied(base.to_ingest, tmp_path / "shop")
     projects.write(folder, ".headwater/registry.db", b"these are no tables" * 100)
@@ -394,6 +450,18 @@ def test_a_registry_that_is_none_fails_in_one_sentence(base: Base, tmp_path: Pat
     assert done.code == 1
     assert "is no SQLite database" in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_disk_that_is_full_while_rows_are_staged_leaves_what_was_there_and_the_rerun_goes_on(base: Base, tmp_path: Path) -> None:
+    folder = copied(base.to_materialize, tmp_path / "shop")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with patch.object(tables, "stage", side_effect=full):
+        done = within("materialize", "spend", project=folder)
+    assert (done.code, done.err.splitlines()[-2]) == (1, f"failed: {full}")
+    with opened(folder) as p:
+        assert published(p) == base.old
+        p.materialize("spend")
+        assert state(p) == base.done
 
 
 def test_an_unforeseen_failure_ends_with_1_and_keeps_its_traceback_in_a_file(base: Base, tmp_path: Path) -> None:

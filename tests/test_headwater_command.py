@@ -535,12 +535,16 @@ def test_optimize_joins_files_changes_no_row_and_makes_nothing_stale(shop: Shop,
     assert [each["table"].removeprefix(f"{folder}/lake/") for each in one] == ["sources/visits", "features/last_page/g1"]
 
 
-def test_the_registry_of_the_shop_is_rebuilt_from_its_lake(shop: Shop, tmp_path: Path) -> None:
+def test_a_registry_that_was_lost_is_refused_until_it_is_rebuilt_from_the_lake(shop: Shop, tmp_path: Path) -> None:
     folder = shop.copied(tmp_path)
     with projects.opened(folder) as p:
         expected = p._registry.facts()
     for file in (folder / ".headwater").glob("registry.db*"):
         file.unlink()
+    for words in (("status",), ("ingest",), ("materialize",), ("sync",)):
+        refused = within(*words, project=folder)
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.strip().endswith("Restore it from the lake: headwater registry rebuild")
     assert within("registry", "rebuild", project=folder).code == 0
     with projects.opened(folder) as p:
         assert p._registry.facts() == expected

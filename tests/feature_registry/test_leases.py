@@ -47,6 +47,18 @@ def test_a_lease_is_free_again_when_its_holder_is_done(
         pass
 
 
+def test_a_lease_is_waited_for_as_long_as_there_is_patience(
+    holder: Program, let_go: Callable[[list[Program]], list[int]], registry: Registry
+) -> None:
+    with pytest.raises(LeaseHeld), registry.lease("publish spend", now=T, patience=timedelta(seconds=0.3)):
+        pass
+    leaving = threading.Timer(0.5, let_go, [[holder]])
+    leaving.start()
+    with registry.lease("publish spend", now=T, patience=timedelta(minutes=1)):
+        leaving.join()
+    assert holder.poll() == 0
+
+
 def test_a_lease_of_a_killed_process_is_taken_over_at_once(holder: Program, registry: Registry) -> None:
     holder.kill()
     holder.wait()
