@@ -55,11 +55,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from examples import demo
+    from examples import demo, market
 
-    folder = Path(options.project or "demo")
+    folder = Path(options.project or ("demo" if options.data == "flights" else options.data))
     with _progress() as say:
-        report = demo.run(folder, shift=options.shift, say=say)
+        report = demo.run(folder, shift=options.shift, say=say) if options.data == "flights" else market.run(folder, say=say)
     (err if options.json else out).print(report)
     return _print_json({"project": str(folder.resolve())}) if options.json else DONE
 
@@ -703,7 +703,10 @@ def _chosen(made: argparse.ArgumentParser) -> None:
 
 
 def _beginning(verbs: Any) -> None:
-    demo = _verb(verbs, _demo, "Run everything on real flights of New York.", "headwater demo", _listed)
+    demo = _verb(verbs, _demo, "Run everything on real flights of New York, or on daily prices.", "headwater demo", _listed)
+    demo.add_argument(
+        "data", nargs="?", choices=("flights", "market"), default="flights", help="flights (default), or market: share prices"
+    )
     demo.add_argument("--shift", choices=("auto", "none"), default="auto", help="auto: flights of 2013 happen now; none: they stay in 2013")
     init = _verb(verbs, _init, "Make a project with a small catalog and data.", "headwater init my_features", _listed)
     init.add_argument("folder", metavar="DIR", help="the new project's folder")

@@ -74,7 +74,7 @@ def run(folder: Path, *, shift: str, say: Callable[[str], None]) -> RenderableTy
 def _project(folder: Path, *, shift: str, now: datetime) -> timedelta:
     """Make the project's folder if need be; the shift is chosen once and kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    catalog = Path(feature_definitions.__file__).parent / "catalog"
+    catalog = Path(feature_definitions.__file__).parent / "catalog" / "flights"
     (folder / "headwater.toml").write_text(
         f'[project]\nname = "flights"\ncatalog = "{os.path.relpath(catalog, folder)}"\n', encoding="utf-8"
     )
@@ -137,7 +137,7 @@ def _summary(story: Story) -> RenderableType:
     return Group(
         "",
         f"[bold]New York flights of 2013[/], {moved}",
-        _stage_table(story.stages),
+        stage_table(story.stages),
         "",
         "[bold]What became of every flight[/]",
         *[f"  {line}" for line in story.report.lines()],
@@ -166,7 +166,8 @@ def _summary(story: Story) -> RenderableType:
     )
 
 
-def _stage_table(stages: Stages) -> Table:
+def stage_table(stages: Stages) -> Table:
+    """What came out of each stage, and what it took."""
     table = Table("stage", "what came out", "wall s", "cpu s", box=None, title_justify="left")
     for name, result, wall, cpu in stages.rows:
         table.add_row(name, result, f"{wall:.1f}", f"{cpu:.1f}")

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
+LOCAL_FILES = "com.globalmentor:hadoop-bare-naked-local-fs:0.1.0"
+PACKAGES = f"{DELTA},{LOCAL_FILES}"
 # What else Delta's coordinates resolve to repeats, in older versions, what pyspark brings.
-ALREADY_IN_SPARK = "com.*:*,commons-*:*,io.airlift:*,jakarta.*:*,javax.*:*,org.*:*"
-JARS = 7
+ALREADY_IN_SPARK = "com.f*:*,com.github*:*,com.google*:*,commons-*:*,io.airlift:*,jakarta.*:*,javax.*:*,org.*:*"
+JARS = 8
 JAVA_VERSIONS = (17, 21)
 LEFTOVER_SECONDS = 3600.0
 
@@ -42,7 +44,7 @@ class JavaMissing(SparkUnavailable):
 
 
 class JarsMissing(SparkUnavailable):
-    """Delta's jars are neither in the cache nor could they be fetched."""
+    """The jars of Delta and of local files are neither in the cache nor could they be fetched."""
 
 
 def session(
@@ -120,6 +122,8 @@ def _by_master(master: str, jars: Sequence[Path]) -> dict[str, str]:
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
+        # Hadoop's own starts a process, chmod, for every file and folder: a write to 400 dates took four times the CPU (measured).
+        "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
         "spark.sql.shuffle.partitions": str(cores),
     }
 
@@ -192,7 +196,7 @@ def delta_jars(cache: Path) -> tuple[Path, ...]:
 
     Honours `http_proxy`, `https_proxy`, `no_proxy`, and Spark's `DEFAULT_ARTIFACT_REPOSITORY` for a mirror.
     """
-    kept = cache / DELTA.replace(":", "_")
+    kept = cache / PACKAGES.replace(":", "_").replace(",", "+")
     if len(_jars(kept)) < JARS:
         cache.mkdir(parents=True, exist_ok=True)
         _sweep(cache)
@@ -219,7 +223,7 @@ def _fetch(work: Path) -> Path:
     environment["JDK_JAVA_OPTIONS"] = " ".join((environment.get("JDK_JAVA_OPTIONS", ""), *options)).strip()
     command: list[str | Path] = [
         *(Path(environment["SPARK_HOME"]) / "bin" / "spark-submit", "--master", "local"),
-        *("--packages", DELTA, "--exclude-packages", ALREADY_IN_SPARK, "--conf", f"spark.jars.ivy={work}/ivy", nothing),
+        *("--packages", PACKAGES, "--exclude-packages", ALREADY_IN_SPARK, "--conf", f"spark.jars.ivy={work}/ivy", nothing),
     ]
     run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     fetched = work / "ivy" / "jars"
@@ -229,7 +233,7 @@ def _fetch(work: Path) -> Path:
         lines = [line.strip() for line in run.stderr.splitlines() if line.strip() and "JDK_JAVA_OPTIONS" not in line]
         log.write_text("\n".join(lines), encoding="utf-8")
         raise JarsMissing(
-            f"{DELTA} could not be fetched ({_reason(lines)}; all of it: {log}): connect this machine to the Maven registry,"
+            f"{PACKAGES} could not be fetched ({_reason(lines)}; all of it: {log}): connect this machine to the Maven registry,"
             " set https_proxy, or point DEFAULT_ARTIFACT_REPOSITORY at a mirror."
         )
     return fetched

@@ -1,0 +1,142 @@
+"""Turns daily prices of five shares into landing files, and runs them to served features: `headwater demo market`.
+
+The raw file is stocks.csv.gz of the package bokeh_sampledata, which is only located, never imported: 12,154 trading days from 2000-03-01 to
+2013-03-01. A day is known when the exchange closes, at 16:00 in New York (13:00 on days before a holiday is not in the file, and later is
+never wrong). A question is asked at the midnight (UTC) after it: is the adjusted close five trading days later higher? The last five days
+of a share have no answer yet, and are not asked.
+"""
+
+import csv
+import gzip
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+import feature_definitions
+import headwater
+from examples.demo import Stages, stage_table
+
+CLOSES, NEW_YORK = time(16), ZoneInfo("America/New_York")
+AHEAD = 5
+"""How many trading days later a question is answered."""
+SERVICE = "market_v1"
+_COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
+_RAW = ("Open", "High", "Low", "Close", "Adj Close", "Volume")
+
+
+class RawDataMissing(RuntimeError):
+    """The package with the raw file is not installed."""
+
+
+def raw_file() -> Path:
+    """The file of raw prices inside the installed package, found without an import."""
+    found = importlib.util.find_spec("bokeh_sampledata")
+    for place in found.submodule_search_locations or () if found else ():
+        if (file := Path(place) / "_data" / "stocks.csv.gz").is_file():
+            return file
+    raise RawDataMissing("The prices are in the package bokeh_sampledata, which is not installed: pip install bokeh_sampledata")
+
+
+def bars(raw: Path) -> list[dict[str, Any]]:
+    """The trading days, by symbol and oldest first: `symbol`, `closed_at` (UTC) and the numbers as they are spelt."""
+    with gzip.open(raw, "rt", encoding="utf-8") as text:
+        found = [
+            {"symbol": row["Ticker"], "closed_at": _closed(row["Date"]), **dict(zip(_COLUMNS, (row[n] for n in _RAW), strict=True))}
+            for row in csv.DictReader(text)
+        ]
+    return sorted(found, key=itemgetter("symbol", "closed_at"))
+
+
+def outlooks(days: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A question for each trading day that has an answer: `symbol`, `asked_at` (the midnight after it) and `rises`."""
+    for symbol, of_symbol in groupby(days, itemgetter("symbol")):
+        own = list(of_symbol)
+        for now, later in zip(own, own[AHEAD:], strict=False):
+            midnight = datetime.combine(now["closed_at"].date() + timedelta(days=1), time(), UTC)
+            yield {"symbol": symbol, "asked_at": midnight, "rises": float(later["adj_close"]) > float(now["adj_close"])}
+
+
+def land(raw: Path, folder: Path) -> dict[str, int]:
+    """Write `data/bars` and `data/outlooks`, a file per symbol; how many rows each has."""
+    days = bars(raw)
+    asked = list(outlooks(days))
+    for source, rows in (("bars", days), ("outlooks", asked)):
+        for symbol, own in groupby(rows, itemgetter("symbol")):
+            write(folder / "data" / source / f"{symbol}.csv", list(own))
+    return {"bars": len(days), "outlooks": len(asked)}
+
+
+def run(folder: Path, *, say: Callable[[str], None]) -> RenderableType:
+    """Make or go on with the market project in `folder`, and return its summary; nothing that is OK is computed again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    catalog = Path(feature_definitions.__file__).parent / "catalog" / "market"
+    settings = f'[project]\nname = "market"\ncatalog = "{os.path.relpath(catalog, folder)}"\n'
+    (folder / "headwater.toml").write_text(settings, encoding="utf-8")
+    stages = Stages(say)
+    with stages.stage("land") as result:
+        counts = land(raw_file(), folder)
+        result.append(f"{counts['bars']:,} trading days, {counts['outlooks']:,} questions")
+    with headwater.open(folder, say=say, clock=lambda: datetime(2013, 3, 2, 6, tzinfo=UTC)) as p:
+        with stages.stage("ingest") as result:
+            result.append(f"{sum(r.rows for r in p.ingest()):,} rows")
+        with stages.stage("materialize: compute, judge, publish") as result:
+            published = p.materialize()
+            result.append(f"{sum(r.rows for r in published):,} rows in {sum(r.published for r in published):,} intervals")
+        with stages.stage("sync to the online store") as result:
+            result.append(f"{sum(e.rows for e in p.sync()):,} entities")
+        with stages.stage("training set") as result:
+            built = p.training_set("outlook")
+            result.append(f"{built.rows:,} rows")
+        symbols = sorted(path.stem for path in (folder / "data" / "bars").glob("*.csv"))
+        served = p.online(SERVICE, [{"symbol": symbol} for symbol in symbols])["results"]
+    return Group(
+        "",
+        "[bold]Daily prices of five shares[/], 2000-03-01 to 2013-03-01, as on the morning after",
+        stage_table(stages),
+        "",
+        _table(served),
+        "",
+        "[bold]What to try next[/]",
+        f"  headwater status --project {folder}",
+        f"  headwater explain returns symbol=AAPL --at 2008-10-01 --project {folder}",
+        "  feature_definitions/catalog/market: returns from the row before, averages over 20 rows and over 20 days, drawdown",
+    )
+
+
+def _table(served: Sequence[Any]) -> Table:
+    shown = ("returns__change_4d", "returns__volatility_20rows", "trend__above_average", "trend__above_vwap", "trend__drawdown")
+    table = Table("symbol", *[name.replace("__", "\n") for name in shown], box=None)
+    for result in served:
+        values = [result["values"][name] for name in shown]
+        table.add_row(result["entity"]["symbol"], *["null" if value is None else f"{value:+.3f}" for value in values])
+    return table
+
+
+def _closed(day: str) -> datetime:
+    return datetime.combine(datetime.fromisoformat(day).date(), CLOSES, NEW_YORK).astimezone(UTC)
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One CSV file, in the place of what was there, unless it is the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([_spelt(value) for value in row.values()] for row in rows)
+    part.replace(path)
+
+
+def _spelt(value: object) -> object:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
+    return str(value).lower() if isinstance(value, bool) else value
