@@ -9,10 +9,12 @@ features that would really have been served: only those exist when a prediction 
 """
 
 import argparse
+import io
 import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from deltalake import DeltaTable
+from joblib.externals.loky.backend.context import cpu_count
 from pyarrow import fs
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -67,6 +70,7 @@ class Metrics:
 
 def run(project: Path, *, fingerprint: str = "") -> Metrics:
     """Train both models on a project's training set, write `plots/arrival_delay.png` and `plots/arrival_delay.json` beside it."""
+    _count_cores()
     lake = project / "lake"
     rows = read(lake / "training_sets" / SET)
     labelled = rows[rows[LABEL].notna()].reset_index(drop=True)
@@ -122,6 +126,12 @@ def naive_join(rows: pd.DataFrame, *, lake: Path, features: Sequence[str]) -> pd
         for name in names:
             joined[f"{group}__{name}"] = values[name].to_numpy()
     return joined
+
+
+def _count_cores() -> None:
+    """Count the cores before scikit-learn does: where the system does not tell (a container), the first count prints a traceback."""
+    with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
+        cpu_count(only_physical_cores=True)
 
 
 def _scores(taught: pd.DataFrame, asked: pd.DataFrame, *, train: pd.Series, held_out: pd.Series, features: Sequence[str]) -> np.ndarray:
