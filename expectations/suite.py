@@ -213,9 +213,10 @@ def _always_seen(group: FeatureGroup) -> Iterator[str]:
     if not isinstance(group, WindowedGroup):
         yield from group.outputs
         return
+    widest = None if group.lifetime else group.longest
     for feature in group.aggregated:
         if feature.where is None and feature.aggregation in _SEEN_WHOLE:
-            yield from (c for window, c in zip(feature.windows, feature.columns, strict=True) if reach(window) == group.longest)
+            yield from (c for window, c in zip(feature.windows, feature.columns, strict=True) if reach(window) == widest)
 
 
 def _hours_since_events(group: WindowedGroup) -> str:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from feature_definitions import plan, tiling
-from feature_definitions.intervals import MICROSECOND, merge, utc_date
+from feature_definitions.intervals import MICROSECOND, Interval, merge, utc_date
 from feature_definitions.loader import Catalog
 from feature_definitions.model import WindowedGroup
 from feature_definitions.plan import GroupPlan
@@ -44,9 +44,13 @@ class Reads(NamedTuple):
 def reads(work: GroupPlan, *, tiles: Mapping[date, TileRecord], revisions: Sequence[Revision]) -> Reads:
     """What a plan reads: of a windowed group the events of dates whose tiles are not there or too old, and the tiles of all others.
 
-    `tiles` are the stored ones of the group's cadence. What coarser tiles save is left out: it is at most so much.
+    `tiles` are the stored ones of the group's cadence. What coarser tiles save is left out: it is at most so much. A lifetime window reads
+    from the source's first event on.
     """
     group, spans = work.group, merge(plan.inputs(work.group, status.interval) for status in work.due)
+    if group.lifetime:
+        first = min((r.first for r in revisions), default=None)
+        spans = tuple(Interval(max(s.start, first), s.end) for s in spans if first is not None and first < s.end)
     dates = {
         utc_date(span.start) + timedelta(days=n)
         for span in spans

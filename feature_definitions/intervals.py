@@ -34,6 +34,9 @@ class Interval:
 ALWAYS = Interval(EPOCH, EPOCH + DAY)
 """The one interval of a static group, whose rows have no time: they carry the event timestamp 1970-01-01T00:00:00Z."""
 
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""The first instant there is: where a lifetime window begins."""
+
 
 def duration(text: str) -> timedelta:
     """The span that `text` names: a whole number and s, m (minutes), h, d or w, as in `5m`, `36h` or `90d`."""

@@ -94,7 +94,6 @@ __all__ = [
 
 NOT_YET = frozenset(
     {
-        "lifetime windows",
         "DeltaTable",
         "Table",
         "Query",

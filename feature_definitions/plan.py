@@ -8,7 +8,7 @@ from typing import Literal
 
 from feature_definitions import fingerprint
 from feature_definitions.changes import Changes, changes
-from feature_definitions.intervals import ALWAYS, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, split
+from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, split
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 
@@ -196,13 +196,15 @@ def kept_from(now: datetime, retain: str) -> datetime:
 
 
 def inputs(group: FeatureGroup, interval: Interval) -> Interval:
-    """The events that the rows of an interval depend on, those behind its closing rows included."""
+    """The events that an interval's rows depend on, those behind closing rows included; with a lifetime window all before its end."""
     return _inputs_of(group)(interval)
 
 
 def _inputs_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
     """`inputs` of one group, for many intervals."""
     match group:
+        case WindowedGroup() if group.lifetime:
+            return lambda interval: Interval(BEGINNING, interval.end)
         case WindowedGroup():
             reach = group.longest + group.cadence
             return lambda interval: Interval(interval.end - reach, interval.end)

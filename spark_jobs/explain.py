@@ -81,7 +81,7 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     versions = _versions(asked, known, lake)
     version = _standing([v for v in versions if v.visible_from <= asked.at])
     coverage = _coverage(asked, known)
-    window = None if version is None else _window(asked.group, version)
+    window = None if version is None else _window(asked.group, version, known.revisions)
     run = None if version is None else _run(version.publish, lake)
     events = () if window is None else _events(asked, window, lake)
     computed_from = None if run is None else int(run["revision"])
@@ -205,10 +205,12 @@ def _run(publish: Publish, lake: str) -> Row | None:
     return next((row for row in rows if row["interval_start"] == publish.interval.start), None)
 
 
-def _window(group: FeatureGroup, version: Version) -> Interval:
-    """The events that the row may be made of."""
+def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]) -> Interval:
+    """The events that the row may be made of: with a lifetime window from the source's first one on."""
     at = version.event_timestamp
     match group:
+        case WindowedGroup() if group.lifetime:
+            return Interval(min([at - group.longest, *(r.first for r in revisions)]), at)
         case WindowedGroup():
             return Interval(at - group.longest, at)
         case ObservationGroup():

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from pyspark.sql import DataFrame
 
@@ -106,9 +106,10 @@ def _compute(job: Run, revisions: Sequence[Revision], sharing: Sequence[Windowed
         return sources.events(offline.spark, job.group.source, offline.lake, dates=days)
 
     if isinstance(job.group, WindowedGroup):
+        needs = windows.needed(job.group, spans, first=min((r.first for r in revisions), default=spans[0].start))
         found = tiles.up_to_date(
-            _tile_set(job.group, sharing, offline.lake),
-            windows.needed(job.group, spans),
+            _tile_set(job.group, sharing, offline.lake, grains=tuple(needs)),
+            needs,
             tiles.Build(offline.registry, revisions, events, job.publish_id, offline.clock),
             states=tiling.states(job.group, types=job.meaning.inputs),
         )
@@ -119,11 +120,11 @@ def _compute(job: Run, revisions: Sequence[Revision], sharing: Sequence[Windowed
     return tables.stage(rows, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows")
 
 
-def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str) -> TileSet:
+def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str, *, grains: tuple[timedelta, ...]) -> TileSet:
     """The tiles that the group shares with others of its source, entity and cadence, with the states of all of them."""
     same = [g for g in sharing if (g.source, tuple(g.entity.keys), g.cadence) == (group.source, tuple(group.entity.keys), group.cadence)]
     states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=windows.meaning_of(g).inputs)}
-    return TileSet(lake, group.source, tuple(group.entity.keys), tiling.grains(group.cadence, group.longest), tuple(states.values()))
+    return TileSet(lake, group.source, tuple(group.entity.keys), grains, tuple(states.values()))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- records

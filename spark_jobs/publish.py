@@ -134,6 +134,7 @@ def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: date
         "held",
         *[f"`{column}`" for column in job.group.outputs],
         F.to_date(START).alias("date"),
+        windows.NEWEST,
     )
 
 
@@ -165,9 +166,8 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
     both = _side_by_side(job, new, current, offline)
     same = F.coalesce(F.col("_same"), F.lit(False))
     found, gone = both.where("_new"), both.where("_new IS NULL")
-    added = F.when(
-        F.col("_old").isNull() & (F.unix_micros("empties_at") - F.col("_longer") < F.unix_micros("event_timestamp")), F.col("_stood")
-    )
+    out_of_reach = F.col(windows.NEWEST) + F.col("_reached") < F.unix_micros("event_timestamp")
+    added = F.when(F.col("_old").isNull() & out_of_reach, F.col("_stood"))
     publish_id = F.when(same, F.col(f"{_OLD}publish_id")).otherwise(F.coalesce(added, F.lit(job.publish_id)))
     created = F.when(same, F.col(f"{_OLD}created_timestamp")).otherwise(F.col("created_timestamp"))
     rows = found.withColumn("publish_id", publish_id).withColumn("created_timestamp", created).select(*new.columns)
@@ -190,15 +190,16 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
 def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> DataFrame:
     """New and published rows by key and time, the published ones' columns prefixed, with `_same`: whether nothing changed.
 
-    `_longer` is by how much the group's longest window grew since the interval was computed: rows become empty so much later, and rows that
-    only come with the longer window belong to the interval's last publish, `_stood`.
+    A window that was added may be longer than those that the interval was computed with, which reached `_reached` from a tile's start: rows
+    become empty later than before, and those that only come with the longer window belong to the interval's last publish, `_stood`.
     """
     group, keys = job.group, [*job.group.entity.keys, "event_timestamp"]
     old = current.select(*[F.col(f"`{c}`").alias(c if c in keys else f"{_OLD}{c}") for c in current.columns], F.lit(True).alias("_old"))
     both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", windows.start_of(group))
     joined = both.join(F.broadcast(_stood(job, offline)), on="_start", how="left")
-    empties, emptied = F.unix_micros("empties_at") - F.col("_longer"), F.unix_micros(f"{_OLD}empties_at")
-    unmoved = empties.eqNullSafe(emptied) | ((F.col("_longer") > 0) & (emptied <= F.unix_micros("event_timestamp")))
+    emptied, at = F.unix_micros(f"{_OLD}empties_at"), F.unix_micros("event_timestamp")
+    lasted = F.coalesce(F.col(windows.NEWEST) + F.col("_reached"), F.unix_micros("empties_at"))
+    unmoved = lasted.eqNullSafe(emptied) | (F.col("_grew") & (emptied <= at))
     same = F.col("_new") & F.col("_old") & ~F.col(f"{_OLD}held") & ~F.col("held") & unmoved
     for column in [c for c in group.outputs if c in current.columns]:
         lacking = [micros(i.start) for i, e in job.before.items() if column not in e.features]
@@ -208,22 +209,31 @@ def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline
 
 
 def _stood(job: Run, offline: Offline) -> DataFrame:
-    """Per published interval its start, its last publish, and by how many microseconds the group's longest window grew since then."""
+    """Per published interval its start, its last publish, how far its windows reached, and whether they reach further now.
+
+    `_reached` is in microseconds from a tile's start, null under a lifetime window.
+    """
     last = {p.interval: p.publish_id for p in offline.registry.publishes(job.group.name, job.work.generation)}
     due = [s.interval for s in job.work.due if s.interval in last and s.interval in job.before]
+    reaches = [_reached(job.group, job.before[i]) for i in due]
     rows = {
         "_start": pa.array([micros(i.start) for i in due], pa.int64()),
         "_stood": pa.array([last[i] for i in due], pa.string()),
-        "_longer": pa.array([_grown(job.group, job.before[i]) // MICROSECOND for i in due], pa.int64()),
+        "_reached": pa.array([None if reached is None else reached // MICROSECOND for reached, _ in reaches], pa.int64()),
+        "_grew": pa.array([grew for _, grew in reaches], pa.bool_()),
     }
     return offline.spark.createDataFrame(pa.table(rows))
 
 
-def _grown(group: FeatureGroup, entry: LedgerEntry) -> timedelta:
+def _reached(group: FeatureGroup, entry: LedgerEntry) -> tuple[timedelta | None, bool]:
+    """How long after its start a tile let rows exist by the windows an interval was computed with, and whether it does longer now."""
     if not isinstance(group, WindowedGroup):
-        return timedelta(0)
-    pairs = ((reach(w), c) for f in group.aggregated for w, c in zip(f.windows, f.columns, strict=True))
-    return group.longest - max((span for span, c in pairs if c in entry.features and span is not None), default=group.longest)
+        return None, False
+    spans = [reach(w) for f in group.aggregated for w, c in zip(f.windows, f.columns, strict=True) if c in entry.features]
+    if not spans or None in spans:
+        return None, False
+    longest = max(span for span in spans if span is not None)
+    return longest + group.cadence, group.lifetime or longest < group.longest
 
 
 def _as_they_were(job: Run, rows: DataFrame, current: DataFrame) -> DataFrame:
@@ -261,6 +271,7 @@ def _emptied(job: Run, group: WindowedGroup, gone: DataFrame, new: DataFrame, no
         .withColumn("created_timestamp", F.when(empty_already, F.col(f"{_OLD}created_timestamp")).otherwise(F.lit(now)))
         .withColumn("empties_at", F.least(f"{_OLD}empties_at", "event_timestamp"))
         .withColumn("held", F.lit(False))
+        .withColumn(windows.NEWEST, F.lit(None).cast("bigint"))
         .select(*new.columns)
     )
 

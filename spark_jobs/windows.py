@@ -6,7 +6,7 @@ lazy.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from feature_definitions import expressions, tiling
 from feature_definitions.features import reach as spanned
-from feature_definitions.intervals import MICROSECOND, Interval, instant, merge, micros, split
+from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, instant, merge, micros, split
 from feature_definitions.model import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.tiling import State
 from spark_jobs import tiles, values
@@ -23,12 +23,12 @@ from spark_jobs.sources import DATE, TIME
 from spark_jobs.tables import spark_type
 from spark_jobs.tiles import TILE
 
-START = "interval_start"
+START, NEWEST = "interval_start", "newest_tile"
 _AT, _ORDER, _NEXT, _ENTRY, _GRAIN, _COARSER = "_hw_at", "_hw_order", "_hw_next", "_hw_entry", "_hw_grain", "_hw_coarser"
 _FEW = 4
 """Up to so many times of a run, tiles are copied to each of them; more of them slide over the tiles."""
 _REACH = "reach"
-"""The window in which an event lets a row exist: the longest one and a cadence more, for the closing row."""
+"""The window in which an event lets a row exist: the longest one and a cadence more, for the closing row; or lifetime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,11 @@ def meaning_of(group: FeatureGroup) -> Meaning:
 def rows(group: FeatureGroup, events: DataFrame, *, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
     """The group's rows of all intervals in `spans` (disjoint, on the grid, oldest first).
 
-    Columns: the entity's keys, `event_timestamp`, `empties_at` (null unless windowed), the outputs, and `interval_start`.
+    Columns: the entity's keys, `event_timestamp`, `empties_at` (null unless windowed), the outputs, `interval_start`, and `newest_tile`,
+    the start of the newest tile in reach that has an event, in microseconds (null unless windowed).
+
+    With a lifetime window everybody who ever had an event has a row at every time, so that a row stands only until the next one
+    (`empties_at`): who has none there had all events taken back.
     """
     match group:
         case WindowedGroup():
@@ -95,35 +99,47 @@ def _of_entities(group: FeatureGroup, events: DataFrame) -> DataFrame:
 # --------------------------------------------------------------------------------------------------------------------- windowed
 
 
-def needed(group: WindowedGroup, spans: Sequence[Interval]) -> dict[timedelta, tuple[Interval, ...]]:
+def needed(group: WindowedGroup, spans: Sequence[Interval], *, first: datetime) -> dict[timedelta, tuple[Interval, ...]]:
     """The tiles of each grain, finest first, from which the rows of all intervals in `spans` are computed.
 
-    A few times are put together from coarse and fine tiles; many of them slide over the finest.
+    A few times are put together from coarse and fine tiles; many of them slide over the finest. Before `first` the source has no event:
+    a lifetime window begins there, or a little earlier, where a coarse tile does.
     """
-    reach = group.longest + group.cadence
+    first, last, reach = min(first, spans[0].start), spans[-1].end, group.longest + group.cadence
     if not _are_few(group, spans):
+        if group.lifetime:
+            return {group.cadence: (Interval(floor(first, group.cadence), last),)}
         return {group.cadence: merge(Interval(s.start + group.cadence - reach, s.end) for s in spans)}
-    windows = {span for f in group.aggregated for window in f.windows if (span := spanned(window))} | {reach}
+    bounded = {span for f in group.aggregated for window in f.windows if (span := spanned(window))} | {reach}
+    levels = tiling.grains(group.cadence, max(group.longest, last - first) if group.lifetime else group.longest)
     ends = [interval.end for span in spans for interval in split(span, group.cadence)]
-    return tiling.needed([Interval(end - w, end) for end in ends for w in windows], tiling.grains(group.cadence, group.longest))
+    windows = [Interval(end - w, end) for end in ends for w in bounded]
+    if group.lifetime:
+        windows += [Interval(floor(first, levels[-1]), end) for end in ends]
+    return tiling.needed(windows, levels)
 
 
 def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
     """The group's rows of all intervals in `spans`, as `rows` gives them, from the tiles that `needed` names, by grain."""
     merged = _at_times(group, found, spans, meaning) if _are_few(group, spans) else _sliding(group, found[group.cadence], spans, meaning)
     result = _with_derived(group, _finished(group, merged, meaning), meaning)
+    empties = F.col(_AT) + _us(group.cadence) if group.lifetime else _newest(group) + _us(group.longest + group.cadence)
     return result.select(
         *[f"`{key}`" for key in group.entity.keys],
         F.timestamp_micros(_AT).alias("event_timestamp"),
-        F.timestamp_micros(_newest(group) + _us(group.longest + group.cadence)).alias("empties_at"),
+        F.timestamp_micros(empties).alias("empties_at"),
         *[F.col(f"`{column}`").cast(spark_type(meaning.types[column])).alias(column) for column in group.outputs],
         F.timestamp_micros(F.col(_AT) - _us(group.cadence)).alias(START),
+        _newest(group).alias(NEWEST),
     )
 
 
 def _of_events(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
     """The group's rows by way of tiles that are not stored."""
-    keys, states, needs = list(group.entity.keys), tiling.states(group, types=meaning.inputs), needed(group, spans)
+    keys, states = list(group.entity.keys), tiling.states(group, types=meaning.inputs)
+    # Nobody said when the first event was, and coarse tiles from the beginning of time on would be many.
+    ever = {group.cadence: (Interval(BEGINNING, spans[-1].end),)}
+    needs = ever if group.lifetime else needed(group, spans, first=spans[0].start)
     span = merge(span for each in needs.values() for span in each)
     read = _dated(events, micros(span[0].start), micros(span[-1].end))
     found = {group.cadence: tiles.of_events(read, keys=keys, grain=group.cadence, states=states)}
@@ -139,7 +155,7 @@ def _are_few(group: WindowedGroup, spans: Sequence[Interval]) -> bool:
 
 def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
     """Each tile is handed to each of a few times, and counts in a window if it lies in it and no coarser tile that does holds it."""
-    coarser = dict(pairwise(tiling.grains(group.cadence, group.longest)))
+    coarser = dict(pairwise(sorted(found)))
     frames = [
         frame.withColumns({_GRAIN: F.lit(_us(grain)), _COARSER: F.lit(_us(coarser.get(grain, timedelta(0))))})
         for grain, frame in found.items()
@@ -154,12 +170,15 @@ def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans:
     return merged.where(_newest(group).isNotNull())
 
 
-def _inside(span: timedelta) -> Column:
-    """Whether a tile counts in the window of this length before a time."""
+def _inside(span: timedelta | None) -> Column:
+    """Whether a tile counts in the window of this length before a time; None: all before it."""
     at, tile, coarser = F.col(_AT), F.col(TILE), F.col(_COARSER)
-    start, outer = at - _us(span), tile - F.pmod(tile, F.greatest(coarser, F.lit(1)))
-    held = (coarser > 0) & (outer >= start) & (outer + coarser <= at)
-    return (tile >= start) & (tile + F.col(_GRAIN) <= at) & ~held
+    outer = tile - F.pmod(tile, F.greatest(coarser, F.lit(1)))
+    ended, held = tile + F.col(_GRAIN) <= at, (coarser > 0) & (outer + coarser <= at)
+    if span is None:
+        return ended & ~held
+    start = at - _us(span)
+    return (tile >= start) & ended & ~(held & (outer >= start))
 
 
 def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
@@ -175,31 +194,37 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     asked = rows.where(F.col(_AT).isNull() | _in_spans(_AT, spans, after_start=True))
     order = Window.partitionBy(*keys).orderBy(_ORDER)
     columns = [
-        tiles.merged(operation, F.col(part), over=order.rangeBetween(-_us(span - group.cadence), 0)).alias(values.merged_name(part, window))
+        tiles.merged(operation, F.col(part), over=order.rangeBetween(_before(group, span), 0)).alias(values.merged_name(part, window))
         for _, part, operation, window, span in merges
     ]
     return asked.select(*keys, _AT, *columns).where(F.col(_AT).isNotNull())
 
 
+def _before(group: WindowedGroup, span: timedelta | None) -> int:
+    """Where a window of this length begins, from the start of the finest tile before its end; None: with the first tile."""
+    return Window.unboundedPreceding if span is None else -_us(span - group.cadence)
+
+
 def _entries(group: WindowedGroup, spans: Sequence[Interval]) -> Column:
     """A tile itself, and the times that it brings: from its end up to the next tile, or as long as it is in reach."""
-    cadence, reach = _us(group.cadence), _us(group.longest + group.cadence)
+    cadence, end = _us(group.cadence), F.lit(micros(spans[-1].end))
+    reached = end if group.lifetime else F.col(TILE) + _us(group.longest + group.cadence)
     first = F.greatest(F.col(TILE) + cadence, F.lit(micros(spans[0].start) + cadence))
-    last = F.least(F.col(TILE) + reach, F.coalesce(F.col(_NEXT), F.lit(micros(spans[-1].end))), F.lit(micros(spans[-1].end)))
+    last = F.least(reached, F.coalesce(F.col(_NEXT), end), end)
     times = F.sequence(first, F.greatest(first, last), F.lit(cadence))
     times = F.when(first <= last, times).otherwise(F.slice(times, 1, 0))
     tile = F.struct(F.col(TILE).alias("order"), F.lit(None).cast("bigint").alias("at"))
     return F.concat(F.array(tile), F.transform(times, lambda at: F.struct((at - cadence).alias("order"), at.alias("at"))))
 
 
-def _merges(group: WindowedGroup, meaning: Meaning) -> Iterator[tuple[State, str, str, str, timedelta]]:
-    """What is merged over which window, each once: the state, its part, how it is merged, the window's name and length."""
-    newest = tiling.newest_event(group)
-    wanted = {(newest.name, _REACH): (newest, _REACH, group.longest + group.cadence)}
+def _merges(group: WindowedGroup, meaning: Meaning) -> Iterator[tuple[State, str, str, str, timedelta | None]]:
+    """What is merged over which window, each once: the state, its part, how it is merged, the window's name and length (None: lifetime)."""
+    newest, reach = tiling.newest_event(group), None if group.lifetime else group.longest + group.cadence
+    wanted = {(newest.name, _REACH): (newest, _REACH, reach)}
     for feature in group.aggregated:
         for window in feature.windows:
             for state in tiling.states_of(feature, window, group, type=meaning.inputs[feature.name]).values():
-                wanted[state.name, str(window)] = (state, str(window), spanned(window) or group.longest)
+                wanted[state.name, str(window)] = (state, str(window), spanned(window))
     for state, window_name, span in wanted.values():
         yield from ((state, part, operation, window_name, span) for part, operation in tiles.parts(state).items())
 
@@ -274,6 +299,7 @@ def _observed(group: ObservationGroup, events: DataFrame, spans: Sequence[Interv
         F.lit(None).cast("timestamp").alias("empties_at"),
         *columns,
         F.timestamp_micros(at - F.pmod(at, F.lit(_us(group.cadence)))).alias(START),
+        F.lit(None).cast("bigint").alias(NEWEST),
     )
 
 
@@ -289,6 +315,7 @@ def _static(group: SnapshotGroup, events: DataFrame) -> DataFrame:
         F.lit(None).cast("timestamp").alias("empties_at"),
         *[f"`{c}`" for c in group.columns],
         F.col(TIME).alias(START),
+        F.lit(None).cast("bigint").alias(NEWEST),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from feature_definitions.features import FURTHER_AGGREGATIONS, OF_NUMBERS
+from feature_definitions.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
 from feature_definitions.intervals import MICROSECOND, Interval, duration, split
 from feature_definitions.model import (
     AGGREGATIONS,
@@ -159,7 +159,7 @@ def _features(draw: st.DrawFn, name: str, cadence: timedelta) -> Feature:
     if aggregation == "count" and draw(st.booleans()):
         of = None
     times = draw(st.lists(st.sampled_from((1, 2, 3, 7)), min_size=1, max_size=2, unique=True))
-    windows = tuple(_window(cadence, n) for n in times)
+    windows = (*(_window(cadence, n) for n in times), *draw(st.sampled_from(((), (), (), (LIFETIME,)))))
     q = draw(st.sampled_from((0.1, 0.5))) if aggregation == "quantile" else None
     k = draw(st.integers(1, 3)) if aggregation in ("top_k", "last_n") else None
     return Feature(name, aggregation, of, windows, where=draw(st.none() | st.sampled_from(sorted(WHERE))), q=q, k=k)

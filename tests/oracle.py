@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
+from feature_definitions.features import LIFETIME
 from feature_definitions.intervals import ALWAYS, Interval, duration
 from feature_definitions.model import (
     Derived,
@@ -147,7 +148,11 @@ def rows(group: FeatureGroup, events: Sequence[Event], interval: Interval, *, fu
 
 
 def windowed_rows(group: WindowedGroup, events: Iterable[Event], ends: Iterable[datetime], *, functions: Functions) -> list[FeatureRow]:
-    """A row for each entity and each grid time in `ends` with an event in the longest window, and the closing rows."""
+    """A row for each entity and each grid time in `ends` with an event in the longest window, and the closing rows.
+
+    Under a lifetime window that is each entity with any event before, at every time, so that nothing closes. A row then stands only until
+    the next grid time, which has one of its own: who has none there had all events taken back.
+    """
     entities = list(_by_key(group, events, functions))
     found = (_windowed_row(group, key, own, end, functions) for end in sorted(set(ends)) for key, own in entities)
     return [row for row in found if row is not None]
@@ -155,6 +160,9 @@ def windowed_rows(group: WindowedGroup, events: Iterable[Event], ends: Iterable[
 
 def _windowed_row(group: WindowedGroup, key: Key, own: list[Event], end: datetime, functions: Functions) -> FeatureRow | None:
     longest, cadence, source = group.longest, group.cadence, group.source
+    if group.lifetime:
+        live = [e for e in own if _time(source, e) < end]
+        return FeatureRow(key, end, _window_values(group, live, end, functions), end + cadence) if live else None
     if live := _within(source, own, end - longest, end):
         values = _window_values(group, live, end, functions)
         newest = max(_time(source, e) for e in live)
@@ -181,12 +189,16 @@ def _window_values(group: WindowedGroup, events: list[Event], end: datetime, fun
     for feature in group.features:
         if isinstance(feature, Feature):
             for column, own, window in _parts(feature, events):
-                live = _within(group.source, own, end - duration(window.within if isinstance(window, Rows) else window), end)
+                live = [e for e in own if _time(group.source, e) < end] if window == LIFETIME else _within_window(group, own, window, end)
                 values[column] = _aggregate(feature, live, group.source, functions, window=window)
     for feature in group.features:
         if isinstance(feature, Derived):
             values[feature.name] = functions[feature.expression](values)
     return values
+
+
+def _within_window(group: WindowedGroup, events: Iterable[Event], window: str | Rows, end: datetime) -> list[Event]:
+    return _within(group.source, events, end - duration(window.within if isinstance(window, Rows) else window), end)
 
 
 def _parts(feature: Feature, events: list[Event]) -> Iterator[tuple[str, list[Event], str | Rows]]:

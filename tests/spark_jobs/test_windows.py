@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from feature_definitions import Derived, Entity, Feature, ObservationGroup, SnapshotGroup, Source, WindowedGroup, model
-from feature_definitions.features import FURTHER_AGGREGATIONS, OF_NUMBERS
+from feature_definitions.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, duration, merge, split
 from feature_definitions.model import AGGREGATIONS, Rows
 from spark_jobs import windows
@@ -47,7 +47,8 @@ def broad_groups(draw: st.DrawFn, number: int) -> Meaning:
         of = draw(st.sampled_from((*(NUMBERS if aggregation in OF_NUMBERS else ANYTHING), *sorted(OF))))
         spelt = f"{int((draw(st.sampled_from((1, 2, 3, 7))) * duration(every)).total_seconds()) // 60}m"
         rows = Rows(draw(st.integers(1, 4)), within=spelt)
-        windows = draw(st.sampled_from(((spelt,), (rows,), (every, spelt) if spelt != every else (every,))))
+        lifetime = (LIFETIME,) if number % 2 else ()
+        windows = draw(st.sampled_from(((spelt, *lifetime), (*lifetime, rows), (every, spelt) if spelt != every else (every,))))
         q = draw(st.sampled_from((0.1, 0.5, 0.9))) if aggregation == "quantile" else None
         k = draw(st.integers(1, 3)) if aggregation in ("top_k", "last_n") else None
         by = draw(st.sampled_from((*[None] * 7, {"kind": ("a", "b")})))
