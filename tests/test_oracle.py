@@ -251,6 +251,27 @@ def test_there_is_no_closing_row_if_another_event_came_in_time() -> None:
     assert [(row.values, row.empties_at) for row in found] == [({"n_1d": 1, "n_2d": 1}, day(10))]
 
 
+def test_under_a_lifetime_window_every_later_time_has_a_row_and_none_closes() -> None:
+    group = spend(Feature("n", "count", windows=("1d", "lifetime")), Feature("last", "time_since_last", windows=("lifetime",)))
+    found = windowed(group, [paid(day(5)), paid(day(7))], day(5), day(6), day(7), day(8), day(20))
+    assert [(row.at, row.values, row.empties_at) for row in found] == [
+        (day(6), {"n_1d": 1, "n_lifetime": 1, "last_lifetime": day(5)}, day(7)),
+        (day(7), {"n_1d": 0, "n_lifetime": 1, "last_lifetime": day(5)}, day(8)),
+        (day(8), {"n_1d": 1, "n_lifetime": 2, "last_lifetime": day(7)}, day(9)),
+        (day(20), {"n_1d": 0, "n_lifetime": 2, "last_lifetime": day(7)}, day(21)),
+    ]
+
+
+def test_under_a_lifetime_window_nobody_with_events_is_empty_and_who_has_none_any_more_is() -> None:
+    group = spend(Feature("n", "count", windows=("lifetime",)))
+    published = lived(group, [paid(day(5)), paid(day(5), customer="bob")], 5, 6)
+    assert read(group, published, key=("ann",), t=day(8), mode="as_known") == ("PRESENT", {"n_lifetime": 1}, day(7))
+    third = rows(group, [paid(day(5), customer="bob")], one_day(7), functions=FUNCTIONS)
+    published = publish(group, published, one_day(7), known_from=day(8), rows=third)
+    assert read(group, published, key=("ann",), t=day(8), mode="as_known") == ("EMPTY", {"n_lifetime": 0}, day(7))
+    assert read(group, published, key=("bob",), t=day(8), mode="as_known") == ("PRESENT", {"n_lifetime": 1}, day(8))
+
+
 def test_an_event_beside_the_closing_rows_extent_gives_no_closing_row() -> None:
     assert windowed(spend(), [paid(day(5) - MICROSECOND)], day(8)) == []
     assert windowed(spend(), [paid(day(5))], day(8))[0].values == {"n_1d": 0, "n_2d": 0}

@@ -10,7 +10,7 @@ import pytest
 
 from feature_definitions import bill, plan
 from feature_definitions.intervals import ALWAYS
-from feature_definitions.model import FeatureService, Join, TrainingSet
+from feature_definitions.model import Feature, FeatureService, Join, TrainingSet
 from feature_definitions.records import TileRecord
 from tests.feature_definitions.test_plan import LAST_PAYMENT, PAYMENTS, STATIC, all_done, changed, day, one_day, spend, statuses
 
@@ -44,6 +44,13 @@ def test_tiles_stand_for_events_that_did_not_change_since_they_were_built() -> N
     assert bill.reads(work(spend(), 9), tiles=tiles, revisions=HISTORY) == bill.Reads(dates(9), dates(7, 8))
     late = [*HISTORY, changed(day(7, 3), revision=2)]
     assert bill.reads(work(spend(), 9), tiles=tiles, revisions=late) == bill.Reads(dates(7, 9), dates(8))
+
+
+def test_a_lifetime_is_read_from_the_first_event_on() -> None:
+    group = spend(Feature("n", "count", windows=("1d", "lifetime")))
+    tiles = {date(2026, 1, n): TileRecord(1, frozenset({"a"})) for n in range(1, 9)}
+    assert bill.reads(work(group, 9), tiles=tiles, revisions=HISTORY) == bill.Reads(dates(9), dates(*range(1, 9)))
+    assert bill.reads(work(group, 9), tiles={}, revisions=()) == bill.Reads(dates(), dates())
 
 
 def test_a_group_without_windows_reads_the_events_of_its_intervals() -> None:

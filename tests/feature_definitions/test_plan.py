@@ -191,6 +191,13 @@ def test_a_changed_event_makes_stale_the_intervals_whose_windows_or_closing_rows
     assert {n: found[n] for n in range(5, 9)} == {n: "STALE(data)" if n in stale else "OK" for n in range(5, 9)}
 
 
+@pytest.mark.parametrize(("at", "stale"), [(day(6), {6, 7, 8}), (day(8), {8}), (day(9), set()), (EPOCH, {5, 6, 7, 8})])
+def test_with_a_lifetime_window_a_changed_event_makes_every_later_interval_stale(at: datetime, stale: set[int]) -> None:
+    group = spend(TOTAL, Feature("n", "count", windows=("lifetime",)))
+    found = by_day(statuses(group, all_done(group, range(5, 9)), changed(at)))
+    assert {n: found[n] for n in range(5, 9)} == {n: "STALE(data)" if n in stale else "OK" for n in range(5, 9)}
+
+
 def test_the_end_of_a_revision_is_outside_of_it() -> None:
     entries = all_done(spend(), range(5, 9))
     touching = statuses(spend(), entries, changed(day(2), day(3)))
@@ -568,6 +575,12 @@ def released(n: int, *, revision: int = 1) -> Release:
 def test_a_rejected_interval_holds_exactly_the_later_ones_whose_windows_or_closing_rows_read_it() -> None:
     found = held(all_done(spend(), [5, 6]) | rejected(spend(), 7))
     assert found == {5: "OK", 6: "OK", 7: "REJECTED", 8: "HELD", 9: "HELD", 10: "MISSING", 11: "MISSING", 12: "MISSING"}
+
+
+def test_with_a_lifetime_window_a_rejected_interval_holds_all_later_ones() -> None:
+    group = spend(Feature("n", "count", windows=("lifetime",)))
+    found = statuses(group, all_done(group, [5]) | rejected(group, 6))
+    assert by_day(found) == {5: "OK", 6: "REJECTED", 7: "HELD", 8: "HELD"}
 
 
 def test_the_reason_names_the_rejected_interval_alike_for_all_that_wait_for_it() -> None:
