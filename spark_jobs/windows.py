@@ -264,7 +264,7 @@ def _in_spans(at: str, spans: Sequence[Interval], *, after_start: bool) -> Colum
 
 def _dated(events: DataFrame, first: int, last: int) -> DataFrame:
     """The events of `[first, last)` microseconds, found by their partitions."""
-    dates = F.col(DATE).between(F.lit(instant(first).date()), F.lit(instant(last).date()))
+    dates = F.col(DATE).between(*[F.lit(instant(at).date().isoformat()).cast("date") for at in (first, last)])
     return events.where(dates & (F.unix_micros(TIME) >= first) & (F.unix_micros(TIME) < last))
 
 
