@@ -26,7 +26,8 @@ class Changes:
         end = min(utc_date(span.end - MICROSECOND).toordinal() - self.first + 1, len(self.by_date))
         if start >= end or self._greatest(start, end) <= revision:
             return []
-        listed = {(r.revision, r.first, r.end): r for n in range(start, end) for r in self.by_date[n]}
+        later = (n for n in range(start, end) if self.greatest[0][n] > revision)
+        listed = {(r.revision, r.first, r.end): r for n in later for r in self.by_date[n]}
         found = [r for r in listed.values() if r.revision > revision and r.first < span.end and r.end > span.start]
         return sorted(found, key=lambda r: (r.revision, r.first, r.end))
 

@@ -247,8 +247,9 @@ def test_exactly_the_intervals_in_which_a_new_entitys_event_gives_a_row_are_stal
     assert {s.interval.end for s in found if s.status == "STALE(data)"} == {row.at for row in rows}
 
 
-def test_a_year_of_hours_and_of_hourly_changes_has_its_statuses_in_seconds() -> None:
-    group = spend(Feature("n", "count", windows=("720h",)), every="1h", ttl="3h")
+@pytest.mark.parametrize("window", ["720h", "lifetime"])
+def test_a_year_of_hours_and_of_hourly_changes_has_its_statuses_in_seconds(window: str) -> None:
+    group = spend(Feature("n", "count", windows=(window,)), every="1h", ttl="3h")
     grid = list(split(Interval(day(1), day(1) + timedelta(days=365)), group.cadence))
     entry = done(group, grid[0])
     entries = {i: replace(entry, interval=i, revision=n + 1) for n, i in enumerate(grid)}
