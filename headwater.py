@@ -5,7 +5,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,19 @@ from feature_definitions import bill, layout, plan, settings
 from feature_definitions.bill import Bill
 from feature_definitions.intervals import Interval, duration, micros, parse_instant, spell
 from feature_definitions.loader import Catalog
-from feature_definitions.model import NAME, FeatureGroup, FeatureService, Files, Join, Mode, Source, TrainingSet, WindowedGroup, check_mode
+from feature_definitions.model import (
+    NAME,
+    FeatureGroup,
+    FeatureService,
+    Files,
+    Join,
+    Mode,
+    Query,
+    Source,
+    TrainingSet,
+    WindowedGroup,
+    check_mode,
+)
 from feature_definitions.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release
 
@@ -106,7 +118,8 @@ class Project:
     # ------------------------------------------------------------------------------------------------------------------ offline
 
     def ingest(self, *names: str) -> "tuple[IngestReport, ...]":
-        """Bring new and changed files into the sources' tables; names are of sources or groups, none means all.
+        """Bring new and changed files into the sources' tables, and look at what is read in place; names are of sources or groups,
+        none means all. A query comes after the sources that it reads, which are ingested with it.
 
         What can not be taken goes to `<lake>/quarantine/<source>` with its reason.
         """
@@ -114,9 +127,11 @@ class Project:
 
     def write(self, source: str, frame: object) -> "IngestReport":
         """Add a pandas or Arrow frame's rows to a source, as if they had come in a file; the same frame twice counts once."""
-        from spark_jobs import sources
+        from spark_jobs import pins, sources
 
         found = self._source(source)
+        if pins.reads(found):
+            raise InputRefused(f"source {source} is read in place; write to the table that it reads, then run `headwater ingest {source}`")
         sources.write_frame(found, _arrow(frame), self._place)
         return self._ingest(found)
 
@@ -407,10 +422,16 @@ class Project:
         return self._registry.lease(name, now=self.clock(), patience=PATIENCE)
 
     def _ingest(self, source: Source) -> "IngestReport":
-        from spark_jobs import sources
+        from spark_jobs import pins, sources
 
         with self._lease(f"source {source.name}"):
             sources.recover(source, self._place, self._registry)
+            if pins.reads(source):
+                return self._look(source)
+            if pins.pinned(source, self.settings.lake):
+                raise InputRefused(
+                    f"source {source.name} was read in place until now; files that it reads instead need a name of their own"
+                )
             found = sources.changed(source, self._place, self._registry)
             if not found:
                 if isinstance(source.at, Files) and not self._registry.files(source.name):
@@ -418,8 +439,16 @@ class Project:
                 return sources.nothing(source)
             self.say(f"ingesting {source.name}: {len(found)} files")
             now = self.clock()
-            ingest_id = f"i{micros(now):017d}-{secrets.token_hex(3)}"
-            return sources.ingest(source, found, sources.Job(self._spark, self._place, self._registry, ingest_id, now))
+            return sources.ingest(source, found, sources.Job(self._spark, self._place, self._registry, _ingest_id(now), now))
+
+    def _look(self, source: Source) -> "IngestReport":
+        from spark_jobs import in_place, looks, sources
+
+        found = in_place.state(source, root=self.settings.root, lake=self.settings.lake, spark=lambda: self._spark)
+        if not looks.changed(source, found, self._registry):
+            return sources.nothing(source)
+        self.say(f"looking at {source.name}")
+        return looks.look(source, found, sources.Job(self._spark, self._place, self._registry, _ingest_id(self.clock()), self.clock()))
 
     def _recover(self, group: FeatureGroup) -> None:
         """Set right what a crash cut off; what a living process is publishing is left to it."""
@@ -431,13 +460,16 @@ class Project:
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
     def _bill(self, work: GroupPlan) -> Bill:
-        from spark_jobs import look
+        from spark_jobs import look, pins
 
         group, lake = work.group, self.settings.lake
         tiles = layout.tile_table(lake, group.source.name, group.entity.keys, f"{spell(group.cadence)}_{spell(group.cadence)}")
         stored = self._registry.tiles(tiles, table_id=look.table_id(tiles))
         read = bill.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
-        events = look.footprint(layout.source_table(lake, group.source.name), partition="_hw_date", dates=read.events)
+        if pins.reads(group.source):
+            events = pins.footprint(group.source, lake, dates=read.events)
+        else:
+            events = look.footprint(layout.source_table(lake, group.source.name), partition="_hw_date", dates=read.events)
         kept = look.footprint(tiles, partition="date", dates=read.tiles)
         files, size = events[0] + kept[0], events[1] + kept[1]
         past = self._registry.runs(group.name, work.generation)
@@ -563,7 +595,7 @@ class Project:
     def _sources(self, names: Iterable[str]) -> tuple[Source, ...]:
         both = dict(self.catalog.sources) | {name: group.source for name, group in self.catalog.groups.items()}
         chosen = [_named(both, name, "source or group") for name in names] or list(self.catalog.sources.values())
-        return tuple({source.name: source for source in chosen}.values())
+        return tuple({source.name: source for source in _with_inputs(chosen)}.values())
 
     def _training_set(self, name: str | None) -> TrainingSet:
         defined = self.catalog.training_sets
@@ -588,6 +620,19 @@ class Project:
             raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
         frame = _arrow(_loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
         return training_set.Request(name or service.name, service, mode), training_set.frame_spine(frame, self._spark)
+
+
+def _ingest_id(now: datetime) -> str:
+    """A new id of an ingest: ids sort by the time at which they were made."""
+    return f"i{micros(now):017d}-{secrets.token_hex(3)}"
+
+
+def _with_inputs(chosen: Iterable[Source]) -> Iterator[Source]:
+    """The sources, each query after those that it reads."""
+    for source in chosen:
+        if isinstance(source.at, Query):
+            yield from _with_inputs(source.at.sources)
+        yield source
 
 
 def _alone(group: FeatureGroup) -> FeatureService:

@@ -162,7 +162,8 @@ def _ingest(options: argparse.Namespace) -> int:
         out.print(table)
     for r in reports:
         for reason, n in r.reasons.items():
-            err.print(f"[yellow]{r.source}: {n} rows in quarantine: {_plain(reason)}[/]")
+            where = "not read where they lie" if r.in_place else "in quarantine"
+            err.print(f"[yellow]{r.source}: {n} rows {where}: {_plain(reason)}[/]")
         for reason in r.refused:
             err.print(f"[red]{r.source}: refused {_plain(reason)}[/]")
     if any(r.refused for r in reports):
@@ -475,11 +476,13 @@ def _story(story: Any) -> Iterator[Any]:
     for name, value in story.values.items():
         values.add_row(name, _plain(_cell(value)))
     yield values
-    if story.window is not None:
+    if story.window is not None and story.event_count is None:
+        yield f"the events of {story.asked.group.source.name} in {story.window} are not listed: only Spark can read them where they lie"
+    elif story.window is not None:
         yield f"{story.event_count} events of {story.asked.group.source.name} in {story.window}, as they are now"
     if story.events:
         yield _events_table(story.events)
-    if story.event_count > len(story.events):
+    if (story.event_count or 0) > len(story.events):
         yield f"and {story.event_count - len(story.events)} older ones"
 
 
@@ -611,6 +614,7 @@ def _refusals() -> tuple[type[Exception], ...]:
     """Errors of the caller's input that live in parts which were loaded; a part that was not loaded raised none."""
     found = (
         ("spark_jobs.files", "FileRefused"),
+        ("spark_jobs.in_place", "TableRefused"),
         ("spark_jobs.training_set", "SpineRefused"),
         ("serving.answer", "RequestError"),
         ("examples.starter", "FolderRefused"),
@@ -735,7 +739,13 @@ def _offline(verbs: Any) -> None:
         _chosen,
         _listed,
     )
-    ingest = _verb(verbs, _ingest, "Bring new and changed files into the sources' tables.", "headwater ingest", _listed)
+    ingest = _verb(
+        verbs,
+        _ingest,
+        "Bring new and changed files into the sources' tables; look at those that are read in place.",
+        "headwater ingest",
+        _listed,
+    )
     ingest.add_argument("groups", nargs="*", metavar="NAME", help="sources, or groups whose source is meant (none: all)")
     _verb(
         verbs,

@@ -9,6 +9,11 @@ def source_table(lake: str, source: str) -> str:
     return f"{lake}/sources/{source}"
 
 
+def look_table(lake: str, source: str) -> str:
+    """The Delta table that says which state of its tables a source that is read in place was looked at in."""
+    return f"{lake}/looks/{source}"
+
+
 def landing_folder(lake: str, source: str) -> str:
     """Where frames handed to `project.write` are kept as Parquet files, named by their content."""
     return f"{lake}/landing/{source}"

@@ -94,9 +94,6 @@ __all__ = [
 
 NOT_YET = frozenset(
     {
-        "DeltaTable",
-        "Table",
-        "Query",
         "dated snapshots",
         "TransformGroup",
     }

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, Interval, duration, floor, micros, utc_date
-from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, ObservationGroup, Query, SnapshotGroup, Source, WindowedGroup
 from feature_definitions.records import Publish, Revision
 from feature_definitions.shown import age
-from spark_jobs import look
-from spark_jobs.files import FILE, LINE
+from spark_jobs import look, pins
+from spark_jobs.files import FILE, LINE, in_utc
+from spark_jobs.pins import Pin
 from spark_jobs.sources import DATE, INGEST, LIVE, TIME
 
 Row = Mapping[str, Any]
@@ -60,7 +62,8 @@ class Story:
 
     `values` are what a reader gets; of an entity without events those of its aggregations, without what is derived from them. `events` are
     the newest of the `event_count` source rows that the group's longest window holds, as they are in the source now; those that came after
-    the run say so. `later` are versions of the same time that became known after the time that was asked for.
+    the run say so (of a table that is read in place nobody knows when a row came). A `event_count` of None: they can not be listed without
+    Spark. `later` are versions of the same time that became known after the time that was asked for.
     """
 
     asked: Asked
@@ -72,7 +75,7 @@ class Story:
     run: Row | None
     window: Interval | None
     events: tuple[Row, ...]
-    event_count: int
+    event_count: int | None
     later: tuple[Version, ...]
 
 
@@ -83,15 +86,14 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     coverage = _coverage(asked, known)
     window = None if version is None else _window(asked.group, version, known.revisions)
     run = None if version is None else _run(version.publish, lake)
-    events = () if window is None else _events(asked, window, lake)
+    events = [] if window is None else _events(asked, window, lake)
     computed_from = None if run is None else int(run["revision"])
-    told = [_event(row, asked.group, computed_from) for row in events]
+    told = [_event(row, asked.group, computed_from) for row in events or ()]
+    count = None if events is None else len(told)
     later = [v for v in versions if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
     status = _status(asked, version, coverage)
     values = _values(asked, status, version)
-    return Story(
-        asked, known.generation, status, values, coverage, version, run, window, tuple(told[:MOST_EVENTS]), len(told), tuple(later)
-    )
+    return Story(asked, known.generation, status, values, coverage, version, run, window, tuple(told[:MOST_EVENTS]), count, tuple(later))
 
 
 # --------------------------------------------------------------------------------------------------------------------- versions
@@ -219,12 +221,49 @@ def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]
             return ALWAYS
 
 
-def _events(asked: Asked, window: Interval, lake: str) -> list[Row]:
-    """The source's live rows of the entity in the window, newest first."""
+def _events(asked: Asked, window: Interval, lake: str) -> list[Row] | None:
+    """The source's live rows of the entity in the window, newest first; None if they can not be told without Spark."""
+    if pins.reads(asked.group.source):
+        return _events_in_place(asked, window, lake)
     path = layout.source_table(lake, asked.group.source.name)
     dates = [f"{DATE} >= {look.literal(utc_date(window.start))}", f"{DATE} <= {look.literal(utc_date(window.end))}"]
     rows = [row for row in look.rows(path, [*_is(asked.entity), *dates, LIVE]) if window.start <= row[TIME] < window.end]
     return sorted(rows, key=lambda row: (row[TIME], row[FILE] or "", row[LINE] or 0), reverse=True)
+
+
+def _events_in_place(asked: Asked, window: Interval, lake: str) -> list[Row] | None:
+    """The entity's rows in the state of the table that was looked at, each id once."""
+    source = asked.group.source
+    pin = pins.pinned(source, lake).get(source.name)
+    if isinstance(source.at, Query) or pin is None or pin.is_remote:
+        return None
+    mine = _of_table(source, pin, lake, _is(asked.entity))
+    if mine and source.id:
+        plain = [name for name in source.id if source.columns[name] in ("string", "int64", "date", "boolean")]
+        same = [" AND ".join(["true", *_is({name: row[name] for name in plain})]) for row in mine]
+        rivals = _of_table(source, pin, lake, [" OR ".join(f"({one})" for one in dict.fromkeys(same))])
+        mine = [row for row in _newest(rivals, source) if all(row[key] == value for key, value in asked.entity.items())]
+    return sorted((row for row in mine if window.start <= row[TIME] < window.end), key=lambda row: row[TIME], reverse=True)
+
+
+def _of_table(source: Source, pin: Pin, lake: str, conditions: Sequence[str]) -> list[Row]:
+    """The rows with an id and a time."""
+    zone = ZoneInfo(source.timezone) if source.timezone else None
+    at, needed = source.event_timestamp, [name for name in (source.event_timestamp, *source.id) if name]
+    rows = look.rows(pin.path(lake), conditions, version=pin.version)
+    more = {FILE: pin.place, LINE: None, INGEST: None}
+    return [
+        {**row, **more, TIME: ALWAYS.start if at is None else in_utc(row[at], zone)}
+        for row in rows
+        if all(row[name] is not None for name in needed)
+    ]
+
+
+def _newest(rows: Sequence[Row], source: Source) -> list[Row]:
+    """Of several rows of an id the one that counts, as `in_place.newest` says it."""
+    order = dict.fromkeys([name for name in (source.arrived_at, source.event_timestamp, *source.columns) if name])
+    ranked = sorted(rows, key=lambda row: [(row[name] is not None, row[name]) for name in order])
+    return list({tuple(row[name] for name in source.id): row for row in ranked}.values())
 
 
 def _event(row: Row, group: FeatureGroup, computed_from: int | None) -> Row:

@@ -158,16 +158,16 @@ def _revisions(lake: str) -> tuple[Revision, ...]:
 
 
 def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:
-    """The ingests whose commit is in the log of their source's table."""
+    """The ingests whose commit is in the log of their source's table, or in that of what was looked at in place."""
     ids: dict[str, set[str]] = {}
     for row in rows:
         ids.setdefault(row["source"], set()).add(row["ingest_id"])
     found: set[str] = set()
     for source, listed in ids.items():
-        path = layout.source_table(lake, source)
-        if tables.exists(path):
-            log = DeltaTable(path)
-            found |= {ingest_id for ingest_id in listed if log.transaction_version(ingest_id) is not None}
+        for path in (layout.source_table(lake, source), layout.look_table(lake, source)):
+            if tables.exists(path):
+                log = DeltaTable(path)
+                found |= {ingest_id for ingest_id in listed if log.transaction_version(ingest_id) is not None}
     return found
 
 

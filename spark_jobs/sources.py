@@ -1,13 +1,14 @@
 """Ingest: files become rows of a source's Delta table, bad rows go to quarantine, and what changed is recorded as a revision.
 
 The table keeps every row that some file brought, `_hw_live` marking the one of each id that holds; it is partitioned by `_hw_date`, the
-UTC date of the event. A file that changed replaces the rows it brought, a row that stayed the same in it keeps its age.
+UTC date of the event. A file that changed replaces the rows it brought, a row that stayed the same in it keeps its age. What is read in
+place is looked at by `spark_jobs.looks`; `events` gives the rows of either.
 """
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from functools import reduce
 from operator import and_, or_
 from pathlib import Path
@@ -20,12 +21,13 @@ from pyspark.sql import functions as F
 
 from feature_definitions import expressions, layout
 from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
-from feature_definitions.model import Expectation, Files, Source
+from feature_definitions.model import Expectation, Files, Query, Source
 from feature_definitions.records import IngestedFile, Revision
 from feature_registry.registry import PendingIngest, Registry
-from spark_jobs import files, look, records, tables
+from spark_jobs import files, in_place, look, pins, records, tables
 from spark_jobs.derived import days_around, lagging, with_derived, with_derived_of_the_row
 from spark_jobs.files import FILE, LINE, RAW, REASON, FileRefused, Shape
+from spark_jobs.pins import Pin
 from spark_jobs.staging import staging
 
 DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
@@ -58,7 +60,10 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What one ingest of a source did; `refused` files were left out whole, with the reason."""
+    """What one ingest of a source did; `refused` files were left out whole, with the reason.
+
+    What is read `in_place` was looked at: `quarantined` rows are none of its events and stay where they lie.
+    """
 
     source: str
     files: int
@@ -68,6 +73,7 @@ class IngestReport:
     dates_changed: int
     revision: int | None
     refused: tuple[str, ...]
+    in_place: bool = False
 
 
 def landed(source: Source, place: Place) -> tuple[Landed, ...]:
@@ -92,11 +98,16 @@ def changed(source: Source, place: Place, registry: Registry) -> tuple[Landed, .
 def recover(source: Source, place: Place, registry: Registry) -> None:
     """Finish or forget the ingests that a crash cut off: what was committed counts, the rest never happened."""
     for pending in registry.pending_ingests(source.name):
-        if not pending.commits or tables.committed(layout.source_table(place.lake, source.name), pending.ingest_id):
+        if not pending.commits or any(tables.committed(path, pending.ingest_id) for path in written(source.name, place.lake)):
             registry.finish_ingest(pending.ingest_id)
         else:
             registry.abandon(pending.ingest_id)
         shutil.rmtree(layout.staging_folder(place.lake, pending.ingest_id), ignore_errors=True)
+
+
+def written(source: str, lake: str) -> tuple[str, str]:
+    """The tables in whose logs the commits of a source's ingests are: of its rows, or of what was looked at in place."""
+    return layout.source_table(lake, source), layout.look_table(lake, source)
 
 
 def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:
@@ -147,7 +158,7 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
         brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in taken)
         registry.begin_ingest(PendingIngest(job.ingest_id, source.name, brought, revisions, commits=bool(update.dates)))
         if revisions:
-            tables.append_records(layout.records_table(place.lake, "revisions"), _revision_rows(revisions, job.ingest_id))
+            tables.append_records(layout.records_table(place.lake, "revisions"), revision_rows(revisions, job.ingest_id))
         records.keep_files(place.lake, brought, commits=bool(update.dates))
         _commit(update, source, place, job.ingest_id)
         registry.finish_ingest(job.ingest_id)
@@ -172,20 +183,75 @@ def events(spark: SparkSession, source: Source, lake: str, *, dates: Iterable[da
     """The live rows of a source, with the columns that it derives, `_hw_time` and `_hw_date`; none before anything was ingested.
 
     `dates` are the UTC dates of the rows that are wanted, none: all. Say them here rather than filter: a filter is right too, but where
-    rows read the one before, Spark reads every date first.
+    rows read the one before, or lie in a table of another owner, Spark reads every date first. Tables that are read in place are read as
+    the newest ingest of the source looked at them: what changed since is not seen. Of a `Table` without versions, all that it holds is.
     """
+    state = pins.pinned(source, lake) if pins.reads(source) else {}
+    return _with_derived(live(judged(spark, source, lake, state), source), source, dates)
+
+
+def judged(spark: SparkSession, source: Source, lake: str, state: Mapping[str, Pin]) -> DataFrame:
+    """All rows of a source in a state of what it reads, with their time and date; of what is read in place the reason why one is refused.
+
+    A table of files of which it says nothing is read in its newest state.
+    """
+    if not pins.reads(source):
+        return _ingested(spark, source, lake, state.get(source.name))
+    raw = _in_place(spark, source, lake, state)
+    if raw is None:
+        return _nothing(spark, source).withColumn(REASON, F.lit(None).cast("string"))
+    return _timed(_expected(in_place.typed(raw, source), source), source)
+
+
+def live(rows: DataFrame, source: Source) -> DataFrame:
+    """Those of a source's rows that hold."""
+    if not pins.reads(source):
+        return rows
+    return in_place.newest(rows.where(F.col(REASON).isNull()).drop(REASON), source)
+
+
+def _ingested(spark: SparkSession, source: Source, lake: str, pin: Pin | None) -> DataFrame:
     path = layout.source_table(lake, source.name)
-    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in expressions.columns_of(source).items())
-    if not tables.exists(path):
-        return spark.createDataFrame([], f"{kinds}, {TIME} timestamp, {DATE} date")
-    rows = _with_columns(tables.read(spark, path), source).where(LIVE)
+    kept = in_place.table(spark, pin, lake) if pin is not None else tables.read(spark, path) if tables.exists(path) else None
+    if kept is None:
+        return _nothing(spark, source)
+    return _with_columns(kept, source).where(LIVE).select(*[f"`{name}`" for name in source.columns], TIME, DATE)
+
+
+def _in_place(spark: SparkSession, source: Source, lake: str, state: Mapping[str, Pin]) -> DataFrame | None:
+    """The rows as they lie there; None if nothing was looked at yet."""
+    if not isinstance(source.at, Query):
+        return in_place.table(spark, state.get(source.name), lake)
+    if not state:
+        return None
+    frames = {each.name: _with_derived(live(judged(spark, each, lake, state), each), each, None) for each in source.at.sources}
+    columns = {each.name: [f"`{name}`" for name in each.names] for each in source.at.sources}
+    return in_place.query(spark, source, source.at.sql, {name: frames[name].select(*columns[name]) for name in frames})
+
+
+def _nothing(spark: SparkSession, source: Source) -> DataFrame:
+    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in source.columns.items())
+    return spark.createDataFrame([], f"{kinds}, {TIME} timestamp, {DATE} date")
+
+
+def _with_derived(rows: DataFrame, source: Source, dates: Iterable[date] | None) -> DataFrame:
     if dates is None:
         found = with_derived(rows, source, time=TIME)
     else:
         wanted = tuple(dates)
-        found = with_derived(rows.where(days_around(source, wanted, after=False)), source, time=TIME)
+        near = rows.where(days_around(source, wanted, after=False)).where(times_of(source, wanted))
+        found = with_derived(near, source, time=TIME)
         found = found.where(tables.in_dates(DATE, wanted)) if source.lag else found
     return found.select(*[f"`{name}`" for name in source.names], TIME, DATE)
+
+
+def times_of(source: Source, dates: Sequence[date]) -> str:
+    """The times of these dates and of the rows before theirs: by it Delta skips files of tables that are not partitioned by date."""
+    if not dates or not pins.reads(source):
+        return "true"
+    first, last = (datetime.combine(day, time.min, UTC) for day in (min(dates), max(dates)))
+    start = tables.timestamp(first - source.lag) if first - datetime.min.replace(tzinfo=UTC) > source.lag else None
+    return f"`{TIME}` < {tables.timestamp(last)} + INTERVAL 1 DAY" + (f" AND `{TIME}` >= {start}" if start else "")
 
 
 # ------------------------------------------------------------------------------------------------------------------------ parse
@@ -204,13 +270,21 @@ def _parsed(spark: SparkSession, found: Sequence[Landed], source: Source, path: 
         parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
         names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), "name string, path string, format string")
         rows = tables.stage(names.mapInArrow(_reader(shapes), schema), path)
-    if source.expect:
-        judged = with_derived_of_the_row(rows, source)
-        reasons = [F.col(REASON), *[_failed(expectation) for expectation in source.expect]]
-        rows = judged.withColumn(REASON, F.coalesce(*reasons)).drop(*source.derive)
-    time = F.col(f"`{source.event_timestamp}`") if source.event_timestamp else F.lit(ALWAYS.start)
-    rows = rows.withColumn(TIME, time).withColumn(DATE, F.to_date(TIME))
-    return rows.withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
+    return _timed(_expected(rows, source), source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
+
+
+def _expected(rows: DataFrame, source: Source) -> DataFrame:
+    """The rows, those that fail a critical expectation of the source with it as their reason."""
+    if not source.expect:
+        return rows
+    derived = with_derived_of_the_row(rows, source)
+    reasons = [F.col(REASON), *[_failed(expectation) for expectation in source.expect]]
+    return derived.withColumn(REASON, F.coalesce(*reasons)).drop(*source.derive)
+
+
+def _timed(rows: DataFrame, source: Source) -> DataFrame:
+    at = F.col(f"`{source.event_timestamp}`") if source.event_timestamp else F.lit(ALWAYS.start)
+    return rows.withColumn(TIME, at).withColumn(DATE, F.to_date(TIME))
 
 
 def _read_here(listed: Sequence[tuple[str, str, str]], shapes: Mapping[str, Shape], path: str) -> None:
@@ -521,7 +595,8 @@ _REVISIONS = pa.schema(
 )
 
 
-def _revision_rows(revisions: Sequence[Revision], ingest_id: str) -> pa.Table:
+def revision_rows(revisions: Sequence[Revision], ingest_id: str) -> pa.Table:
+    """Revisions as the lake's records keep them, with the ingest that found them."""
     return pa.Table.from_pylist([asdict(revision) | {"ingest_id": ingest_id} for revision in revisions], schema=_REVISIONS)
 
 

@@ -5,7 +5,8 @@ from datetime import date, datetime
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 from pyarrow import fs
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -79,6 +80,22 @@ def table_id(path: str) -> str | None:
     return str(DeltaTable(path).metadata().id) if exists(path) else None
 
 
+def state(path: str) -> tuple[str, int]:
+    """The id and the newest version of a Delta table."""
+    table = DeltaTable(path)
+    return str(table.metadata().id), table.version()
+
+
+def readable(path: str, version: int) -> bool:
+    """Whether a version of a local Delta table can still be read: its log and the files that the newest version lacks are there."""
+    try:
+        newest, then = DeltaTable(path), DeltaTable(path, version=version)
+    except DeltaError:
+        return False
+    gone = set() if newest.version() == version else set(then.file_uris()) - set(newest.file_uris())
+    return all(Path(uri).exists() for uri in gone)
+
+
 def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = ()) -> None:
     """Append rows in one commit, creating the table or adding columns where needed; a commit id that happened is not repeated."""
     _writer(frame, commit_id, partition).option("mergeSchema", "true").mode("append").save(path)
@@ -106,6 +123,13 @@ def append_records(path: str, rows: pa.Table) -> None:
     """Append rows to a small table without Spark."""
     Path(path).mkdir(parents=True, exist_ok=True)
     write_deltalake(path, rows, mode="append")
+
+
+def replace_records(path: str, rows: pa.Table, *, commit_id: str) -> None:
+    """Replace the rows of a small table without Spark, in one commit."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    done = CommitProperties({"userMetadata": commit_id}, app_transactions=[Transaction(commit_id, 1)])
+    write_deltalake(path, rows, mode="overwrite", commit_properties=done)
 
 
 def stage(frame: DataFrame, path: str) -> DataFrame:

@@ -6,8 +6,10 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from deltalake import write_deltalake
+import pytest
+from deltalake import DeltaTable, TableFeatures, write_deltalake
 
+from feature_definitions.intervals import Interval
 from spark_jobs import look
 from spark_jobs.look import footprint
 
@@ -51,3 +53,48 @@ def test_rows_are_found_by_conditions_in_the_types_that_python_has(tmp_path: Pat
     assert look.rows(str(tmp_path / "table"), [f"{name} = {value}" for name, value in values.items()]) == [row]
     assert look.rows(str(tmp_path / "table"), ["n = 3"]) == []
     assert look.rows(str(tmp_path / "nowhere"), ["n = 1"]) == []
+
+
+def events(*hours: int | None, zone: str | None = "UTC") -> pa.Table:
+    """Rows at these hours of January, null among them."""
+    at = [None if hour is None else datetime(2026, 1, 1 + hour // 24, hour % 24) for hour in hours]  # noqa: DTZ001  # the type has the zone
+    return pa.table({"x": pa.array(range(len(at)), pa.int64()), "at": pa.array(at, pa.timestamp("us", zone))})
+
+
+def day(n: int) -> Interval:
+    return Interval(datetime(2026, 1, n, tzinfo=UTC), datetime(2026, 1, n + 1, tzinfo=UTC))
+
+
+def test_the_log_says_in_which_dates_two_versions_differ(tmp_path: Path) -> None:
+    path = str(tmp_path / "table")
+    for hours in ((0, 23), (25, None), (72,)):
+        write_deltalake(path, events(*hours), mode="append")
+    DeltaTable(path).delete("at = arrow_cast('2026-01-01T23:00:00', 'Timestamp(Microsecond, Some(\"UTC\"))')")
+    assert look.times_changed(path, since=2, version=2, time="at") == ()
+    assert look.times_changed(path, since=1, version=2, time="at") == (day(4),)
+    assert look.times_changed(path, since=0, version=2, time="at") == (day(2), day(4))
+    assert look.times_changed(path, since=2, version=3, time="at") == (day(1),)
+
+
+@pytest.mark.parametrize("rows", [events(None), events(1, zone=None)])
+def test_a_file_without_times_or_with_local_ones_may_hold_any_date(tmp_path: Path, rows: pa.Table) -> None:
+    write_deltalake(str(tmp_path), rows)
+    write_deltalake(str(tmp_path), rows, mode="append")
+    assert look.times_changed(str(tmp_path), since=0, version=1, time="at") is None
+
+
+def test_where_rows_are_deleted_without_new_files_the_log_does_not_tell(tmp_path: Path) -> None:
+    write_deltalake(str(tmp_path), events(1), configuration={"delta.enableDeletionVectors": "true"})
+    write_deltalake(str(tmp_path), events(2), mode="append")
+    DeltaTable(str(tmp_path)).alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
+    assert look.times_changed(str(tmp_path), since=0, version=DeltaTable(str(tmp_path)).version(), time="at") is None
+
+
+def test_the_files_of_a_table_without_partitions_are_counted_by_their_times(tmp_path: Path) -> None:
+    path = str(tmp_path)
+    for hours in ((0, 30), (50,), (None,)):
+        write_deltalake(path, events(*hours), mode="append")
+    by_day = {n: look.files_of(path, version=2, time="at", dates={date(2026, 1, n)})[0] for n in (1, 2, 3, 4)}
+    assert by_day == {1: 2, 2: 2, 3: 2, 4: 1}
+    assert look.files_of(path, version=1, time=None, dates={date(2026, 1, 4)})[0] == 2
+    assert look.files_of(path, version=2, time=None, dates=set())[1] == sum(file.stat().st_size for file in tmp_path.glob("*.parquet"))

@@ -106,7 +106,7 @@ class World:
         pending = PendingIngest(name, "payments", files, revisions, commits=bool(revisions))
         self.registry.begin_ingest(pending)
         if revisions:
-            tables.append_records(layout.records_table(self.lake, "revisions"), sources._revision_rows(revisions, name))
+            tables.append_records(layout.records_table(self.lake, "revisions"), sources.revision_rows(revisions, name))
         records.keep_files(self.lake, files, commits=bool(revisions))
         if revisions and event.end == "died before the commit":
             self.registry.abandon(name)
