@@ -1,14 +1,16 @@
 """Turns daily prices of five shares into landing files, and runs them to served features: `headwater demo market`.
 
 The raw file is stocks.csv.gz of the package bokeh_sampledata, which is only located, never imported: 12,154 trading days from 2000-03-01 to
-2013-03-01. A day is known when the exchange closes, at 16:00 in New York (13:00 on days before a holiday is not in the file, and later is
-never wrong). A question is asked at the midnight (UTC) after it: is the adjusted close five trading days later higher? The last five days
-of a share have no answer yet, and are not asked.
+2013-03-01. A day is known when the exchange closes, at 16:00 in New York (earlier on a few days, which the file does not tell: later is
+never wrong). A question is asked at the midnight (UTC) after it: is the adjusted close higher five trading days later? It is released when
+its answer is surely known, 14 days later. All times are moved by whole weeks, after conversion to UTC and chosen once per project, so
+that the last day lies in the week before the project was made.
 """
 
 import csv
 import gzip
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -26,8 +28,9 @@ import headwater
 from examples.demo import Stages, stage_table
 
 CLOSES, NEW_YORK = time(16), ZoneInfo("America/New_York")
-AHEAD = 5
-"""How many trading days later a question is answered."""
+AHEAD, ANSWERED_AFTER = 5, timedelta(days=14)
+"""How many trading days later a question is answered, and by when that surely happened."""
+LAST_CLOSE = datetime(2013, 3, 1, 21, tzinfo=UTC)
 SERVICE = "market_v1"
 _COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
 _RAW = ("Open", "High", "Low", "Close", "Adj Close", "Volume")
@@ -46,28 +49,36 @@ def raw_file() -> Path:
     raise RawDataMissing("The prices are in the package bokeh_sampledata, which is not installed: pip install bokeh_sampledata")
 
 
-def bars(raw: Path) -> list[dict[str, Any]]:
+def choose_shift(now: datetime) -> timedelta:
+    """The greatest whole number of weeks after which the last close is not later than `now`."""
+    return (now - LAST_CLOSE) // timedelta(weeks=1) * timedelta(weeks=1)
+
+
+def bars(raw: Path, *, shift: timedelta = timedelta(0)) -> list[dict[str, Any]]:
     """The trading days, by symbol and oldest first: `symbol`, `closed_at` (UTC) and the numbers as they are spelt."""
     with gzip.open(raw, "rt", encoding="utf-8") as text:
         found = [
-            {"symbol": row["Ticker"], "closed_at": _closed(row["Date"]), **dict(zip(_COLUMNS, (row[n] for n in _RAW), strict=True))}
+            {"symbol": row["Ticker"], "closed_at": _closed(row["Date"]) + shift, **dict(zip(_COLUMNS, (row[n] for n in _RAW), strict=True))}
             for row in csv.DictReader(text)
         ]
     return sorted(found, key=itemgetter("symbol", "closed_at"))
 
 
 def outlooks(days: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A question for each trading day that has an answer: `symbol`, `asked_at` (the midnight after it) and `rises`."""
+    """A question for each trading day that has a sure answer: `symbol`, `asked_at` (the midnight after it) and `rises`."""
+    newest = max(day["closed_at"] for day in days)
     for symbol, of_symbol in groupby(days, itemgetter("symbol")):
         own = list(of_symbol)
         for now, later in zip(own, own[AHEAD:], strict=False):
             midnight = datetime.combine(now["closed_at"].date() + timedelta(days=1), time(), UTC)
+            if midnight + ANSWERED_AFTER > newest:
+                break
             yield {"symbol": symbol, "asked_at": midnight, "rises": float(later["adj_close"]) > float(now["adj_close"])}
 
 
-def land(raw: Path, folder: Path) -> dict[str, int]:
+def land(raw: Path, folder: Path, *, shift: timedelta = timedelta(0)) -> dict[str, int]:
     """Write `data/bars` and `data/outlooks`, a file per symbol; how many rows each has."""
-    days = bars(raw)
+    days = bars(raw, shift=shift)
     asked = list(outlooks(days))
     for source, rows in (("bars", days), ("outlooks", asked)):
         for symbol, own in groupby(rows, itemgetter("symbol")):
@@ -81,11 +92,15 @@ def run(folder: Path, *, say: Callable[[str], None]) -> RenderableType:
     catalog = Path(feature_definitions.__file__).parent / "catalog" / "market"
     settings = f'[project]\nname = "market"\ncatalog = "{os.path.relpath(catalog, folder)}"\n'
     (folder / "headwater.toml").write_text(settings, encoding="utf-8")
+    chosen = folder / "shift.json"
+    if not chosen.exists():
+        chosen.write_text(json.dumps({"weeks": choose_shift(datetime.now(UTC)) // timedelta(weeks=1)}) + "\n", encoding="utf-8")
+    weeks = int(json.loads(chosen.read_text(encoding="utf-8"))["weeks"])
     stages = Stages(say)
     with stages.stage("land") as result:
-        counts = land(raw_file(), folder)
+        counts = land(raw_file(), folder, shift=timedelta(weeks=weeks))
         result.append(f"{counts['bars']:,} trading days, {counts['outlooks']:,} questions")
-    with headwater.open(folder, say=say, clock=lambda: datetime(2013, 3, 2, 6, tzinfo=UTC)) as p:
+    with headwater.open(folder, say=say) as p:
         with stages.stage("ingest") as result:
             result.append(f"{sum(r.rows for r in p.ingest()):,} rows")
         with stages.stage("materialize: compute, judge, publish") as result:
@@ -100,14 +115,15 @@ def run(folder: Path, *, say: Callable[[str], None]) -> RenderableType:
         served = p.online(SERVICE, [{"symbol": symbol} for symbol in symbols])["results"]
     return Group(
         "",
-        "[bold]Daily prices of five shares[/], 2000-03-01 to 2013-03-01, as on the morning after",
+        f"[bold]Daily prices of five shares[/], 2000-03-01 to 2013-03-01, moved by {weeks} whole weeks, so that they end now",
         stage_table(stages),
         "",
         _table(served),
         "",
         "[bold]What to try next[/]",
         f"  headwater status --project {folder}",
-        f"  headwater explain returns symbol=AAPL --at 2008-10-01 --project {folder}",
+        f"  headwater get {SERVICE} symbol=AAPL --project {folder}",
+        f"  headwater explain returns symbol=AAPL --project {folder}",
         "  feature_definitions/catalog/market: returns from the row before, averages over 20 rows and over 20 days, drawdown",
     )
 

@@ -36,21 +36,30 @@ def test_a_trading_day_is_known_when_new_york_closes_in_winter_and_in_summer(day
     assert len(closed) == len(days) == 12_154
 
 
-def test_every_day_is_asked_about_but_the_last_five_of_a_share(days: Sequence[dict[str, Any]]) -> None:
+def test_every_day_is_asked_about_whose_answer_is_sure(days: Sequence[dict[str, Any]]) -> None:
     asked = Counter(question["symbol"] for question in market.outlooks(days))
-    assert asked == {symbol: n - market.AHEAD for symbol, n in Counter(day["symbol"] for day in days).items()}
+    sure = [day for day in days if day["closed_at"] < datetime(2013, 2, 15, tzinfo=UTC)]
+    assert asked == Counter(day["symbol"] for day in sure)
+    assert sum(asked.values()) == 12_104
+
+
+def test_the_last_close_lies_in_the_week_before_now_on_the_same_weekday() -> None:
+    for now in (datetime(2026, 11, 20, 20, 59, tzinfo=UTC), datetime(2026, 11, 20, 21, tzinfo=UTC)):
+        moved = market.LAST_CLOSE + market.choose_shift(now)
+        assert now - timedelta(weeks=1) < moved <= now
+        assert moved.weekday() == market.LAST_CLOSE.weekday()
 
 
 def test_the_answer_is_known_when_it_is_said_to_be(days: Sequence[dict[str, Any]]) -> None:
     own = [day for day in days if day["symbol"] == "AAPL"]
     gaps = [later["closed_at"] - now["closed_at"] for now, later in zip(own, own[market.AHEAD :], strict=False)]
-    assert max(gaps) < timedelta(days=14)
+    assert max(gaps) == timedelta(days=13) < market.ANSWERED_AFTER
 
 
 def test_landing_the_same_prices_again_writes_the_same_files(tmp_path: Path) -> None:
     market.land(market.raw_file(), tmp_path)
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
-    assert market.land(market.raw_file(), tmp_path) == {"bars": 12_154, "outlooks": 12_129}
+    assert market.land(market.raw_file(), tmp_path) == {"bars": 12_154, "outlooks": 12_104}
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == first
     assert len(first) == 10
 
