@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,15 @@ from feature_definitions.model import (
     Mode,
     Query,
     Source,
+    SourceGroup,
     TrainingSet,
+    TransformGroup,
     WindowedGroup,
     check_mode,
 )
 from feature_definitions.plan import Choice, GroupPlan, IntervalStatus, Only, Within
-from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release
+from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release, Revision
+from feature_definitions.upstream import Upstream, groups_of, ordered, sources_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,13 +171,14 @@ class Project:
         """Compute, judge and publish the intervals in `[start, end)` that are missing or stale; `only` and `within` as in `plan`.
 
         An interval that fails a critical expectation stays invisible, and later ones whose windows cover it wait until it is repaired or
-        released; its bad rows are in `<lake>/quarantine/<group>`.
+        released; its bad rows are in `<lake>/quarantine/<group>`. A group comes after those of the chosen ones that it reads.
         """
         chosen = self._groups(groups)
         plan.check_range(chosen, start=_instant(start), end=_instant(end), now=self.clock())
         for group in chosen:
             self._recover(group)
-        return tuple(self._materialize(work) for work in self.plan(*groups, start=start, end=end, only=only, within=within))
+        each = (self.plan(group.name, start=start, end=end, only=only, within=within) for group in ordered(chosen))
+        return tuple(self._materialize(work) for works in each for work in works)
 
     def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
         """The state of every interval, from the first event to the newest sealed one, with reasons."""
@@ -228,7 +232,7 @@ class Project:
                 f"no interval of {group} in this range is rejected and holds later ones; name the rejected interval itself. "
                 + (f"Those that hold: {held}" if holders else "None of the group does")
             )
-        revision = max((r.revision for r in self._registry.revisions(found.source.name)), default=0)
+        revision = 0 if isinstance(found, TransformGroup) else max((r.revision for r in self._revisions(found)), default=0)
         releases = tuple(Release(group, generation, interval, revision, reason, now) for interval in chosen)
         from spark_jobs import records
 
@@ -303,7 +307,7 @@ class Project:
         found = self._group(group)
         asked = answer.check_entities(answer.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
         number = self._generation(found)
-        known = explain.Known(number, self._registry.publishes(group, number), self._registry.revisions(found.source.name))
+        known = explain.Known(number, self._registry.publishes(group, number), self._revisions(found))
         return explain.explain(explain.Asked(found, asked, _instant(at) or self.clock()), known, lake=self.settings.lake)
 
     def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> "Facts":
@@ -460,34 +464,78 @@ class Project:
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
     def _bill(self, work: GroupPlan) -> Bill:
-        from spark_jobs import look, pins
+        from spark_jobs import look
 
         group, lake = work.group, self.settings.lake
-        tiles = layout.tile_table(lake, group.source.name, group.entity.keys, f"{spell(group.cadence)}_{spell(group.cadence)}")
-        stored = self._registry.tiles(tiles, table_id=look.table_id(tiles))
-        read = bill.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
-        if pins.reads(group.source):
-            events = pins.footprint(group.source, lake, dates=read.events)
+        if isinstance(group, TransformGroup):
+            dates = bill.reads(work, tiles={}, revisions=()).events
+            tables = [layout.feature_table(lake, each.group.name, each.generation) for each in work.upstream]
+            read = [self._events(each, dates) for each in group.inputs if isinstance(each, Source)]
+            read += [look.footprint(path, partition="date", dates=dates) for path in tables]
         else:
-            events = look.footprint(layout.source_table(lake, group.source.name), partition="_hw_date", dates=read.events)
-        kept = look.footprint(tiles, partition="date", dates=read.tiles)
-        files, size = events[0] + kept[0], events[1] + kept[1]
+            read = self._footprints(work, group)
+        files, size = sum(n for n, _ in read), sum(n for _, n in read)
         past = self._registry.runs(group.name, work.generation)
         built = [path.name for path in Path(layout.training_set_table(self.settings.lake, "_")).parent.glob("*") if path.is_dir()]
-        online = {name: bool(self._registry.epochs(name)) for name in self.catalog.groups}
+        online = {name: bool(self._registry.epochs(name)) for name in self.catalog.tables}
         moved = bill.stale(self.catalog, group.name, built=built, online=online)
         return Bill(group.name, len(work.due), files, size, bill.seconds(past, len(work.due)), moved)
 
-    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime, choice: Choice) -> GroupPlan:
-        generation, found = self._statuses(group, now)
-        return plan.materialize(group, generation=generation, found=found, start=start, end=end, choice=choice)
+    def _footprints(self, work: GroupPlan, group: SourceGroup) -> list[tuple[int, int]]:
+        """How many files and bytes of events, and of tiles, a plan reads."""
+        from spark_jobs import look
 
-    def _statuses(self, group: FeatureGroup, now: datetime) -> tuple[int, tuple[IntervalStatus, ...]]:
+        lake = self.settings.lake
+        tiles = layout.tile_table(lake, group.source.name, group.entity.keys, f"{spell(group.cadence)}_{spell(group.cadence)}")
+        stored = self._registry.tiles(tiles, table_id=look.table_id(tiles))
+        read = bill.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
+        kept = look.footprint(tiles, partition="date", dates=read.tiles)
+        return [self._events(group.source, read.events), kept]
+
+    def _events(self, source: Source, dates: Collection[date]) -> tuple[int, int]:
+        """How many files and bytes a source's events of some dates lie in."""
+        from spark_jobs import look, pins
+
+        lake = self.settings.lake
+        if pins.reads(source):
+            return pins.footprint(source, lake, dates=dates)
+        return look.footprint(layout.source_table(lake, source.name), partition="_hw_date", dates=dates)
+
+    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime, choice: Choice) -> GroupPlan:
+        upstream = self._upstream(group, now)
+        generation, found = self._statuses(group, now, upstream)
+        work = plan.materialize(group, generation=generation, found=found, start=start, end=end, choice=choice)
+        return replace(work, upstream=upstream)
+
+    def _statuses(
+        self, group: FeatureGroup, now: datetime, upstream: Sequence[Upstream] | None = None
+    ) -> tuple[int, tuple[IntervalStatus, ...]]:
         number, _ = plan.target_generation(group, self._registry.generations(group.name))
-        entries = self._registry.ledger(group.name, number)
-        revisions = self._registry.revisions(group.source.name)
-        releases = self._registry.releases(group.name, number)
-        return number, plan.statuses(group, generation=number, entries=entries, revisions=revisions, now=now, releases=releases)
+        found = plan.statuses(
+            group,
+            generation=number,
+            entries=self._registry.ledger(group.name, number),
+            revisions=self._revisions(group),
+            now=now,
+            releases=self._registry.releases(group.name, number),
+            upstream=self._upstream(group, now) if upstream is None else upstream,
+        )
+        return number, found
+
+    def _revisions(self, group: FeatureGroup) -> tuple[Revision, ...]:
+        """Every change of the sources behind a group."""
+        return tuple(revision for source in sources_of(group) for revision in self._registry.revisions(source.name))
+
+    def _upstream(self, group: FeatureGroup, now: datetime) -> tuple[Upstream, ...]:
+        """The groups that a transform reads, as they are now. The publishes come first: one that comes later will be seen as later."""
+        found = []
+        for read in groups_of(group):
+            number, _ = plan.target_generation(read, self._registry.generations(read.name))
+            publishes = self._registry.publishes(read.name, number)
+            _, intervals = self._statuses(read, now)
+            entries = self._registry.ledger(read.name, number)
+            found.append(plan.upstream_of(read, generation=number, found=intervals, entries=entries, publishes=publishes))
+        return tuple(found)
 
     def _materialize(self, work: GroupPlan) -> "GroupResult":
         from spark_jobs import materialize, windows
@@ -579,10 +627,11 @@ class Project:
     # -------------------------------------------------------------------------------------------------------------------- names
 
     def _groups(self, names: Iterable[str]) -> tuple[FeatureGroup, ...]:
-        return tuple(_named(self.catalog.groups, name, "group") for name in names) or tuple(self.catalog.groups.values())
+        groups = self.catalog.tables
+        return tuple(_named(groups, name, "group") for name in names) or tuple(groups.values())
 
     def _group(self, name: str) -> FeatureGroup:
-        return _named(self.catalog.groups, name, "group")
+        return _named(self.catalog.tables, name, "group")
 
     def _source(self, name: str) -> Source:
         return _named(self.catalog.sources, name, "source")
@@ -593,8 +642,9 @@ class Project:
         return _named(self.catalog.services, name, "service")
 
     def _sources(self, names: Iterable[str]) -> tuple[Source, ...]:
-        both = dict(self.catalog.sources) | {name: group.source for name, group in self.catalog.groups.items()}
-        chosen = [_named(both, name, "source or group") for name in names] or list(self.catalog.sources.values())
+        both = {name: (source,) for name, source in self.catalog.sources.items()}
+        behind = both | {name: sources_of(group) for name, group in self.catalog.tables.items()}
+        chosen = [source for name in names for source in _named(behind, name, "source or group")] or list(self.catalog.sources.values())
         return tuple({source.name: source for source in _with_inputs(chosen)}.values())
 
     def _training_set(self, name: str | None) -> TrainingSet:

@@ -206,7 +206,7 @@ def _promote(options: argparse.Namespace) -> int:
     with _project(options) as p:
         accept: Literal["covering", "gaps"] = "gaps" if options.anyway else "covering"
         generations = p.promote(options.group, options.generation, accept=accept)
-        outputs = p.catalog.groups[options.group].outputs
+        outputs = p.catalog.tables[options.group].outputs
     if options.json:
         return _print_json({"group": options.group, "generations": [_generation(g) for g in generations]})
     current = next(g for g in generations if g.current)
@@ -477,9 +477,9 @@ def _story(story: Any) -> Iterator[Any]:
         values.add_row(name, _plain(_cell(value)))
     yield values
     if story.window is not None and story.event_count is None:
-        yield f"the events of {story.asked.group.source.name} in {story.window} are not listed: only Spark can read them where they lie"
-    elif story.window is not None:
-        yield f"{story.event_count} events of {story.asked.group.source.name} in {story.window}, as they are now"
+        yield f"the events of {story.source} in {story.window} are not listed: only Spark can read them where they lie"
+    elif story.window is not None and story.source is not None:
+        yield f"{story.event_count} events of {story.source} in {story.window}, as they are now"
     if story.events:
         yield _events_table(story.events)
     if (story.event_count or 0) > len(story.events):
@@ -539,6 +539,10 @@ def _say_held(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = ()) 
         held = [s.interval for s in found if s.group == group and s.status == plan.HELD]
         before = [s.interval for s in found if s.group == group and s.status == plan.REJECTED and s.holds]
         holders = [interval for interval in before if interval.start < held[-1].start]
+        if not holders:
+            reasons = next(s.reasons for s in found if s.group == group and s.status == plan.HELD)
+            err.print(f"[yellow]{group}: {len(held)} intervals from {iso(held[0].start)} to {iso(held[-1].end)}: the first {reasons[0]}[/]")
+            continue
         which = f"{holders[0]}, which the gate rejected" if len(holders) == 1 else f"{len(holders)} that the gate rejected"
         err.print(
             f"[yellow]{group}: {len(held)} intervals from {iso(held[0].start)} to {iso(held[-1].end)} wait for {which}; correct its data, "
@@ -616,6 +620,7 @@ def _refusals() -> tuple[type[Exception], ...]:
         ("spark_jobs.files", "FileRefused"),
         ("spark_jobs.in_place", "TableRefused"),
         ("spark_jobs.training_set", "SpineRefused"),
+        ("spark_jobs.transform", "TransformError"),
         ("serving.answer", "RequestError"),
         ("examples.starter", "FolderRefused"),
         ("online_sync.store", "StoreAddressError"),

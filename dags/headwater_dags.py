@@ -82,7 +82,7 @@ def project_dags() -> tuple[DAG, ...]:
     project = settings.load(settings.project_folder(None))
     catalog = load(project.catalog)
     groups = [
-        group_dag(group, project=project.root, domain=_domain(catalog, name, project)) for name, group in sorted(catalog.groups.items())
+        group_dag(group, project=project.root, domain=_domain(catalog, name, project)) for name, group in sorted(catalog.tables.items())
     ]
     return *groups, sync_dag(project=project.root, name=project.name)
 

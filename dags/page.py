@@ -2,7 +2,7 @@
 
 from dags.schedule import Schedule
 from feature_definitions.intervals import spell
-from feature_definitions.model import Derived, Feature, FeatureGroup, WindowedGroup
+from feature_definitions.model import Derived, Feature, FeatureGroup, TransformGroup, WindowedGroup
 
 
 def page(group: FeatureGroup, schedule: Schedule) -> str:
@@ -13,7 +13,7 @@ def page(group: FeatureGroup, schedule: Schedule) -> str:
 
 - **Owner**: {group.owner or "nobody is named"}
 - **Entity**: {group.entity.name} ({keys})
-- **Source**: {group.source.name}
+- **{"Reads" if isinstance(group, TransformGroup) else "Source"}**: {", ".join(_read(group))}
 - **Schedule**: {_when(schedule)}
 
 | column | meaning |
@@ -24,6 +24,10 @@ def page(group: FeatureGroup, schedule: Schedule) -> str:
 """
 
 
+def _read(group: FeatureGroup) -> list[str]:
+    return [each.name for each in group.inputs] if isinstance(group, TransformGroup) else [group.source.name]
+
+
 def _when(schedule: Schedule) -> str:
     ready = f"`{schedule.cron}` UTC"
     if schedule.is_static:
@@ -32,6 +36,8 @@ def _when(schedule: Schedule) -> str:
 
 
 def _columns(group: FeatureGroup) -> list[tuple[str, str]]:
+    if isinstance(group, TransformGroup):
+        return [(name, f"{kind}, from the last {group.lookback}") for name, kind in group.schema.items()]
     if not isinstance(group, WindowedGroup):
         return [(name, f"{group.source.columns[name]}, as observed") for name in group.columns]
     return [pair for feature in group.features for pair in _meanings(feature)]

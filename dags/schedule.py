@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from math import lcm
 
 from feature_definitions.intervals import Interval, duration, floor
-from feature_definitions.model import FeatureGroup, SnapshotGroup
+from feature_definitions.model import FeatureGroup
+from feature_definitions.upstream import is_static, ready_after
 
 HOUR, DAY = 3600, 86_400
 
@@ -66,7 +67,7 @@ def schedule_of(group: FeatureGroup) -> Schedule:
     return Schedule(
         group=group.name,
         cadence=group.cadence,
-        ready_after=duration(group.source.ready_after),
+        ready_after=ready_after(group),
         restate_within=duration(group.restate_within),
-        is_static=isinstance(group, SnapshotGroup),
+        is_static=is_static(group),
     )

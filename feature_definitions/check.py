@@ -35,6 +35,7 @@ from feature_definitions.model import (
     Query,
     SnapshotGroup,
     Source,
+    SourceGroup,
     TrainingSet,
     TransformGroup,
     WindowedGroup,
@@ -137,7 +138,7 @@ def _beyond_the_row(source: Source) -> Iterator[str]:
             yield f"expects {each}: {name!r} rests on the row before, and rows are judged one by one as they arrive; write it at a group"
 
 
-def _query(sql: str, inputs: Sequence[Source | FeatureGroup | TransformGroup], wanted: Iterable[str]) -> Iterator[str]:
+def _query(sql: str, inputs: Sequence[Source | FeatureGroup], wanted: Iterable[str]) -> Iterator[str]:
     """What is wrong with a query over these inputs that is to give the columns wanted."""
     try:
         tables = {each.name: _columns(each) for each in inputs}
@@ -154,7 +155,7 @@ def _query(sql: str, inputs: Sequence[Source | FeatureGroup | TransformGroup], w
         yield f"the query gives no column {missing[0]!r}, which is declared.{near} It gives: {', '.join(outputs)}"
 
 
-def _columns(of: Source | FeatureGroup | TransformGroup) -> dict[str, str]:
+def _columns(of: Source | FeatureGroup) -> dict[str, str]:
     """What a query may read of a source, or of a group's published rows."""
     if isinstance(of, Source):
         return columns_of(of)
@@ -168,7 +169,7 @@ def _transform(group: TransformGroup) -> Iterator[_Finding]:
     yield from ((None, message) for message in _of_group(group, {**group.entity.keys, **group.schema}))
 
 
-def _group(group: FeatureGroup) -> Iterator[_Finding]:
+def _group(group: SourceGroup) -> Iterator[_Finding]:
     if any(_derive(group.source)):
         return
     columns = columns_of(group.source)
@@ -286,7 +287,7 @@ def _condition(sql: str, columns: Mapping[str, str], owner: str) -> Iterator[str
         yield f"{sql!r} is {articled(kind)}, not a condition; write a comparison, like x > 0"
 
 
-def _of_group(group: FeatureGroup | TransformGroup, row: Mapping[str, str]) -> Iterator[str]:
+def _of_group(group: FeatureGroup, row: Mapping[str, str]) -> Iterator[str]:
     """What is wrong with expectations of a whole group: those of its rows, which name no column, and of their number."""
     return _of_rows([each for each in group.expect if each.kind != "row_count"], row, group.name)
 
@@ -415,7 +416,7 @@ def _leaks(label: Label, join: Join, spine: Source) -> Iterator[str]:
 _Reads = Iterator[tuple[str, frozenset[str]]]
 
 
-def _reads(group: FeatureGroup | TransformGroup, outputs: frozenset[str], source: str) -> _Reads:
+def _reads(group: FeatureGroup, outputs: frozenset[str], source: str) -> _Reads:
     """What is read from a source on the way to columns of a group, and by what: conditions, features, queries, transforms."""
     if isinstance(group, TransformGroup):
         yield from _read_by_transform(group, source)

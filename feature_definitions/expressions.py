@@ -99,7 +99,7 @@ def derive_type(source: Source, name: str, columns: Mapping[str, str]) -> str:
     return _type(sql, _parse(sql, tables=_PREVIOUS), {**columns, **previous})
 
 
-def output_types(group: FeatureGroup | TransformGroup) -> dict[str, str]:
+def output_types(group: FeatureGroup) -> dict[str, str]:
     """The type of each output column of a group's table, in order; the time of the last event is a timestamp here."""
     if isinstance(group, TransformGroup):
         return dict(group.schema)
@@ -116,7 +116,7 @@ def output_types(group: FeatureGroup | TransformGroup) -> dict[str, str]:
     return types
 
 
-def shown_types(group: FeatureGroup | TransformGroup) -> dict[str, str]:
+def shown_types(group: FeatureGroup) -> dict[str, str]:
     """The type of each output column as readers see it: the time since the last event is seconds, a double."""
     return {name: "double" if name in group.ages else kind for name, kind in output_types(group).items()}
 

@@ -13,7 +13,7 @@ ENGINE = 2
 """Raised when the engine computes other results from the same definition and data: everything becomes STALE(code)."""
 
 
-def columns(group: FeatureGroup | TransformGroup) -> dict[str, str]:
+def columns(group: FeatureGroup) -> dict[str, str]:
     """The fingerprint of each output column: it changes exactly when the column's values may.
 
     Owner, tags, TTL, delays, retention and expectations leave it as it is; cadence, entity, source and the group's `where` change every
@@ -51,7 +51,7 @@ def _transformed(group: TransformGroup) -> dict[str, str]:
     return {name: _hash(base, name, kind) for name, kind in group.schema.items()}
 
 
-def _input(of: Source | FeatureGroup | TransformGroup, sql: str | None) -> list[object]:
+def _input(of: Source | FeatureGroup, sql: str | None) -> list[object]:
     """What a transform reads: of SQL the columns that it names, of a function all."""
     if isinstance(of, Source):
         known, base = _known(of), _source(of)
@@ -77,7 +77,7 @@ def meaning(fingerprint: str) -> str:
     return fingerprint.partition(".")[2]
 
 
-def gate(group: FeatureGroup | TransformGroup) -> str:
+def gate(group: FeatureGroup) -> str:
     """The fingerprint of everything that a group's gate expects."""
     features = group.features if isinstance(group, WindowedGroup) else ()
     held = [group.hold_below] if group.hold_below else []

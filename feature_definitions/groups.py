@@ -28,7 +28,7 @@ from feature_definitions.rules import (
 from feature_definitions.sources import Entity, Source
 
 if TYPE_CHECKING:
-    from feature_definitions.transforms import TransformGroup
+    from feature_definitions.transforms import FeatureGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class SnapshotGroup(_ShownGroup):
         _check_shown(self)
 
 
-FeatureGroup = WindowedGroup | ObservationGroup | SnapshotGroup
+SourceGroup = WindowedGroup | ObservationGroup | SnapshotGroup
 """A group that reads one source."""
 
 
@@ -199,7 +199,7 @@ class OnDemandFeature:
 # ------------------------------------------------------------------------------------------------------------- checks of a table
 
 
-def check_table(group: "FeatureGroup | TransformGroup") -> None:
+def check_table(group: "FeatureGroup") -> None:
     """Refuse a wrong name, entity, cadence, span of time or expectation: what every group has."""
     where = f"group {group.name}"
     check_name("group", group.name)
@@ -217,7 +217,7 @@ def check_table(group: "FeatureGroup | TransformGroup") -> None:
     _check_kept(group)
 
 
-def _check_kept(group: "FeatureGroup | TransformGroup") -> None:
+def _check_kept(group: "FeatureGroup") -> None:
     """Which share of an interval's rows may be held back, and how long published rows are kept."""
     where, share = f"group {group.name}", group.hold_below
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
@@ -236,7 +236,7 @@ def _check_kept(group: "FeatureGroup | TransformGroup") -> None:
         )
 
 
-def check_ttl(group: "FeatureGroup | TransformGroup") -> None:
+def check_ttl(group: "FeatureGroup") -> None:
     """Refuse values that would be out of date before the next ones come."""
     where = f"group {group.name}"
     if group.ttl is None:
@@ -248,7 +248,7 @@ def check_ttl(group: "FeatureGroup | TransformGroup") -> None:
         )
 
 
-def check_outputs(group: "FeatureGroup | TransformGroup") -> None:
+def check_outputs(group: "FeatureGroup") -> None:
     """Refuse output columns that stand twice, or that the table has already."""
     where = f"group {group.name}"
     check_unique(where, [*group.outputs], "output column", "rename one of the features")
@@ -261,7 +261,7 @@ def check_outputs(group: "FeatureGroup | TransformGroup") -> None:
 # ------------------------------------------------------------------------------------------- checks of groups that read one source
 
 
-def _check_group(group: FeatureGroup) -> None:
+def _check_group(group: SourceGroup) -> None:
     where = f"group {group.name}"
     if not isinstance(group.source, Source):
         raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")

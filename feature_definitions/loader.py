@@ -26,6 +26,7 @@ from feature_definitions.model import (
     Query,
     SnapshotGroup,
     Source,
+    SourceGroup,
     TrainingSet,
     TransformGroup,
     WindowedGroup,
@@ -41,7 +42,7 @@ _KINDS: Mapping[type, str] = {
     FeatureService: "service",
     TrainingSet: "training set",
 }
-_Definition = Entity | Source | FeatureGroup | TransformGroup | FeatureService | TrainingSet
+_Definition = Entity | Source | FeatureGroup | FeatureService | TrainingSet
 
 
 class Place(NamedTuple):
@@ -82,11 +83,18 @@ class Catalog:
 
     entities: Mapping[str, Entity]
     sources: Mapping[str, Source]
-    groups: Mapping[str, FeatureGroup]
+    groups: Mapping[str, SourceGroup]
     services: Mapping[str, FeatureService]
     training_sets: Mapping[str, TrainingSet]
     origins: Mapping[tuple[str, ...], Place]
     transforms: Mapping[str, TransformGroup] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, FeatureGroup]:
+        """All groups, transforms too, by name: each comes after those that it reads."""
+        from feature_definitions.upstream import ordered
+
+        return {group.name: group for group in ordered([*self.groups.values(), *self.transforms.values()])}
 
     def origin_of(self, kind: str, name: str, feature: str | None = None) -> Place:
         """Where a definition is written, or a feature of a group; the whole group if the feature is not written out."""

@@ -8,9 +8,11 @@ from typing import Literal
 
 from feature_definitions import fingerprint
 from feature_definitions.changes import Changes, changes
-from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, split
-from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
+from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
+from feature_definitions.records import Publish as PublishRecord
+from feature_definitions.upstream import Upstream, groups_of, is_static, ready_after, sources_of, starts_at
 
 MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK = "MISSING", "STALE(data)", "STALE(code)", "REJECTED", "HELD", "OK"
 DUE = (MISSING, STALE_DATA, STALE_CODE)
@@ -35,6 +37,7 @@ class IntervalStatus:
     """What is known of one interval of a group, and why it is so.
 
     `holds`: the gate rejected it, so that later intervals whose windows cover it wait; `released`: a person said that they need not.
+    `waits_for` says which intervals of groups that it reads can not be read yet.
     """
 
     group: str
@@ -47,6 +50,7 @@ class IntervalStatus:
     delta_version: int | None = None
     holds: bool = False
     released: bool = False
+    waits_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +107,16 @@ Step = Compute | Validate | Publish
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """What one run does to one group: which generation, which intervals, and why each; `held` wait for rejected ones and are left alone."""
+    """What one run does to one group: which generation, which intervals, and why each; `held` wait for others and are left alone.
+
+    `upstream` are the groups that a transform reads, as they were when it was planned.
+    """
 
     group: FeatureGroup
     generation: int
     due: tuple[IntervalStatus, ...]
     held: tuple[IntervalStatus, ...] = ()
+    upstream: tuple[Upstream, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -144,7 +152,7 @@ def current_generation(generations: Iterable[Generation]) -> Generation | None:
     return next((g for g in generations if g.current), None)
 
 
-def statuses(
+def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: each is another record
     group: FeatureGroup,
     *,
     generation: int,
@@ -152,40 +160,72 @@ def statuses(
     revisions: Sequence[Revision],
     now: datetime,
     releases: Iterable[Release] = (),
+    upstream: Sequence[Upstream] = (),
 ) -> tuple[IntervalStatus, ...]:
-    """The status of every interval from the source's first event to the newest sealed one, oldest first.
+    """The status of every interval from the first event to the newest sealed one, oldest first.
 
-    `entries` and `releases` are those of this generation, `revisions` the source's. What is due is HELD while an earlier interval that it
-    covers is REJECTED; what was published before stays as it is.
+    `entries` and `releases` are those of this generation, `revisions` those of the sources behind the group, `upstream` the groups that it
+    reads. What is due is HELD while an earlier interval that it covers is REJECTED, or one of a group that it reads can not be read; what
+    was published before stays as it is.
     """
-    known = changes(revisions)
+    known = {name: changes(r for r in revisions if r.source == name) for name in _read_sources(group)}
     meant = (fingerprint.columns(group), fingerprint.gate(group), _inputs_of(group))
-    wanted = _Wanted(group, generation, *meant, known, _valid(group, releases, known))
+    wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream))
     found = [_status(wanted, interval, entries.get(interval)) for interval in expected(group, revisions, now)]
     holders = [s.interval for s in found if s.holds and s.status == REJECTED]
     held = waiting(group, holders, [s.interval for s in found if s.status in DUE])
-    return tuple(_held(s, held[s.interval]) if s.interval in held else s for s in found)
+    return tuple(_held(s, held[s.interval]) if s.interval in held else _waits(s) if s.waits_for and s.status in DUE else s for s in found)
+
+
+def upstream_of(
+    group: FeatureGroup,
+    *,
+    generation: int,
+    found: Iterable[IntervalStatus],
+    entries: Mapping[Interval, LedgerEntry],
+    publishes: Iterable[PublishRecord],
+) -> Upstream:
+    """What a transform sees of a group that it reads. It waits for intervals that are not there, or that lack a column.
+
+    It does not for those that a person released, nor for what is only out of date: that is read as it is published, and read again when it
+    is published again.
+    """
+    wanted = fingerprint.columns(group)
+    unreadable = {
+        s.interval: s.status
+        for s in found
+        if (not s.released if s.publish_id is None else not wanted.keys() <= entries[s.interval].features.keys())
+    }
+    return Upstream(group, generation, unreadable, tuple(publishes))
 
 
 def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> tuple[Interval, ...]:
-    """The intervals that should be there: sealed (`ready_after` passed), from the source's first event on, empty ones included.
+    """The intervals that should be there: sealed (`ready_after` passed), from the sources' first event on, empty ones included.
 
-    A group that retains its rows for a while expects none that are older.
+    None is expected before every source has something. A group that retains its rows for a while expects none that are older,
+    nor does one that would have to read such rows.
     """
-    if not revisions:
+    firsts: dict[str, datetime] = {}
+    for r in revisions:
+        firsts[r.source] = min(r.first, firsts.get(r.source, r.first))
+    first = starts_at(group, firsts)
+    if first is None:
         return ()
-    if group.source.shape == "static":
+    if is_static(group):
         return (ALWAYS,)
-    start = floor(min(r.first for r in revisions), group.cadence)
+    start = floor(first, group.cadence)
     if group.retain is not None:
         start = max(start, kept_from(now, group.retain))
-    end = floor(now - duration(group.source.ready_after), group.cadence)
+    kept = [kept_from(now, read.retain) for read in groups_of(group) if read.retain is not None]
+    start = max([start, *(oldest + group.longest for oldest in kept)])
+    end = floor(now - ready_after(group), group.cadence)
     if end <= start:
         return ()
     if (end - start) // group.cadence > MOST_INTERVALS:
+        behind = " or ".join(source.name for source in sources_of(group))
         raise RangeError(
             f"group {group.name} would have {(end - start) // group.cadence:,} intervals from {iso(start)} to {iso(end)}: is the first "
-            f"event of {group.source.name} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
+            f"event of {behind} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
         )
     return tuple(split(Interval(start, end), group.cadence))
 
@@ -208,17 +248,20 @@ def _inputs_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
         case WindowedGroup():
             reach = group.longest + group.cadence
             return lambda interval: Interval(interval.end - reach, interval.end)
+        case TransformGroup():
+            lookback = group.longest
+            return lambda interval: Interval(interval.end - lookback, interval.end)
         case ObservationGroup() | SnapshotGroup():
             return lambda interval: interval
 
 
 def waiting(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
-    """Which of these intervals wait for which rejected ones: in a windowed group the later ones whose inputs overlap a rejected one.
+    """Which of these intervals wait for which rejected ones: in windowed groups and transforms the later ones whose inputs overlap one.
 
     Its bad events would come back through their windows.
     """
     holders, found = sorted(rejected), {}
-    if not holders or not isinstance(group, WindowedGroup):
+    if not holders or not isinstance(group, WindowedGroup | TransformGroup):
         return {}
     ends, inputs_of = [holder.end for holder in holders], _inputs_of(group)
     for interval in intervals:
@@ -239,16 +282,18 @@ def materialize(
 ) -> GroupPlan:
     """The plan that makes everything OK that is chosen and lies in `[start, end)`; None means no bound.
 
-    A static group has no times: any range takes it in. What waits for a rejected interval is left alone, unless that one is tried again.
+    A static group has no times: any range takes it in. What waits for a rejected interval is left alone, unless that one is tried again;
+    so is what waits for another group.
     """
-    timeless = group.source.shape == "static"
+    timeless = is_static(group)
     inside = [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
     chosen = _chosen(group, inside, found, choice)
     tried = {s.interval for s in chosen}
     held = waiting(group, [s.interval for s in found if s.holds and s.interval not in tried], tried)
     left = [_held(s, held[s.interval]) for s in chosen if s.interval in held]
     left += [s for s in inside if s.status == HELD and s.interval not in tried]
-    due = tuple(s for s in chosen if s.interval not in held)
+    left += [_waits(s) for s in chosen if s.interval not in held and s.waits_for]
+    due = tuple(s for s in chosen if s.interval not in held and not s.waits_for)
     return GroupPlan(group, generation, due, tuple(sorted(left, key=lambda s: s.interval)))
 
 
@@ -262,7 +307,7 @@ def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: 
         if at > now:
             raise RangeError(f"{name} {iso(at)} lies in the future (it is {iso(now)}): only what has happened can be computed")
         for group in groups:
-            if group.source.shape != "static" and floor(at, group.cadence) != at:
+            if not is_static(group) and floor(at, group.cadence) != at:
                 raise RangeError(
                     f"{name} {iso(at)} is not on the grid of {group.name}, which runs every {group.every}: "
                     f"write {iso(floor(at, group.cadence))} or {iso(ceil(at, group.cadence))}"
@@ -297,13 +342,19 @@ def basis(
 
 def modelled_from(group: FeatureGroup, interval: Interval) -> datetime:
     """Since when a MODELLED publish counts as known: the interval's end and the publish delay; a static group was always known."""
-    if group.source.shape == "static":
+    if is_static(group):
         return ALWAYS.start
     return interval.end + duration(group.publish_delay)
 
 
+def known_from(work: GroupPlan, interval: Interval) -> datetime:
+    """Since when a MODELLED publish of a plan's interval counts as known: never before what it read."""
+    span = inputs(work.group, interval)
+    return max([modelled_from(work.group, interval), *(at for each in work.upstream if (at := each.known_from(span)) is not None)])
+
+
 def _sealed_at(group: FeatureGroup, interval: Interval) -> datetime:
-    return interval.end + duration(group.source.ready_after)
+    return interval.end + ready_after(group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,17 +366,31 @@ class _Wanted:
     features: Mapping[str, str]
     gate: str
     inputs: Callable[[Interval], Interval]
-    changes: Changes
+    changes: Mapping[str, Changes]
+    upstream: Sequence[Upstream]
     released: Mapping[Interval, Release]
 
 
-def _valid(group: FeatureGroup, releases: Iterable[Release], known: Changes) -> dict[Interval, Release]:
+def _read_sources(group: FeatureGroup) -> tuple[str, ...]:
+    """The sources whose events a group itself reads."""
+    if isinstance(group, TransformGroup):
+        return tuple(each.name for each in group.inputs if isinstance(each, Source))
+    return (group.source.name,)
+
+
+def _valid(
+    group: FeatureGroup, releases: Iterable[Release], known: Mapping[str, Changes], upstream: Sequence[Upstream]
+) -> dict[Interval, Release]:
     """The releases that still count: of what changed in an interval's events since, nobody has said that it may pass."""
-    return {
-        release.interval: release
-        for release in sorted(releases, key=lambda release: release.released_at)
-        if not known.after(inputs(group, release.interval), release.revision)
-    }
+
+    def moved(release: Release) -> bool:
+        span = inputs(group, release.interval)
+        if not isinstance(group, TransformGroup):
+            return any(each.after(span, release.revision) for each in known.values())
+        came = any(r.recorded_at > release.released_at for each in known.values() for r in each.after(span, 0))
+        return came or any(each.later(span, f"p{micros(release.released_at):017d}") for each in upstream)
+
+    return {release.interval: release for release in sorted(releases, key=lambda release: release.released_at) if not moved(release)}
 
 
 def _chosen(group: FeatureGroup, inside: Sequence[IntervalStatus], found: Sequence[IntervalStatus], choice: Choice) -> list[IntervalStatus]:
@@ -338,15 +403,30 @@ def _chosen(group: FeatureGroup, inside: Sequence[IntervalStatus], found: Sequen
 
 
 def _held(s: IntervalStatus, holders: Sequence[Interval]) -> IntervalStatus:
-    more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
     stale = s.reasons if s.status in (STALE_DATA, STALE_CODE) else ()
-    return replace(s, status=HELD, reasons=(f"waits for {holders[0]}{more}, which the gate rejected", *stale))
+    return replace(s, status=HELD, reasons=(f"waits for {holders[0]}{_and_more(holders)}, which the gate rejected", *stale))
+
+
+def _waits(s: IntervalStatus) -> IntervalStatus:
+    """The interval as one that waits for groups that it reads."""
+    return replace(s, status=HELD, reasons=(*s.waits_for, *(s.reasons if s.status in (STALE_DATA, STALE_CODE) else ())))
+
+
+def _unreadable(upstream: Sequence[Upstream], span: Interval) -> tuple[str, ...]:
+    """What a computation over a span waits for."""
+    found = [(each, waits) for each in upstream if (waits := each.waits_for(span))]
+    return tuple(f"waits for {each.group.name} {waits[0]} ({each.unreadable[waits[0]]}){_and_more(waits)}" for each, waits in found)
+
+
+def _and_more(intervals: Sequence[Interval]) -> str:
+    return f" and {len(intervals) - 1} more" if len(intervals) > 1 else ""
 
 
 def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
     group, generation = wanted.group, wanted.generation
+    waits = _unreadable(wanted.upstream, wanted.inputs(interval))
     if entry is None:
-        return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",))
+        return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",), waits_for=waits)
     data = _changed_data(wanted, interval, entry)
     code = _changed_code(entry, wanted)
     if data:
@@ -369,19 +449,26 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> I
         entry.rows,
         entry.publish_id if visible else None,
         entry.delta_version,
-        holds=not visible and release is None and isinstance(group, WindowedGroup),
+        holds=not visible and release is None and isinstance(group, WindowedGroup | TransformGroup),
         released=release is not None,
+        waits_for=waits,
     )
 
 
 def _changed_data(wanted: _Wanted, interval: Interval, entry: LedgerEntry) -> tuple[str, ...]:
-    group = wanted.group
-    late = wanted.changes.after(wanted.inputs(interval), entry.revision)
-    if not late:
-        return ()
-    last = max(late, key=lambda r: r.revision)
-    span = f"{iso(min(r.first for r in late))} to {iso(max(r.end for r in late) - MICROSECOND)}"
-    return (f"{group.source.name} changed from {span} (revision {last.revision}; this was computed from {entry.revision})",)
+    span, found = wanted.inputs(interval), []
+    for name, known in wanted.changes.items():
+        seen = int(entry.inputs.get(name, entry.revision))
+        if late := known.after(span, seen):
+            last = max(late, key=lambda r: r.revision)
+            when = f"{iso(min(r.first for r in late))} to {iso(max(r.end for r in late) - MICROSECOND)}"
+            found.append(f"{name} changed from {when} (revision {last.revision}; this was computed from {seen})")
+    for each in wanted.upstream:
+        if entry.inputs.get(each.group.name) != each.content(span):
+            later = each.later(span, entry.publish_id)
+            which = f" {later[0]}{_and_more(later)}" if later else ""
+            found.append(f"{each.group.name}{which} was published again since this was computed")
+    return tuple(found)
 
 
 def _changed_code(entry: LedgerEntry, wanted: _Wanted) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Facts that are remembered: what changed in a source, what was done to an interval, what was published and since when it was known."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
@@ -55,6 +55,7 @@ class LedgerEntry:
 
     `features` holds each column's fingerprint, `gate` that of the expectations, `revision` the source's newest revision that the run saw,
     `failed` the critical expectations that failed, `warned` the others, `delta_version` the commit that published it (None without one).
+    A transform has `inputs` instead, by name: of each source its newest revision, of each group what `Upstream.content` said.
     """
 
     group: str
@@ -72,6 +73,7 @@ class LedgerEntry:
     run_id: str
     seconds: float
     recorded_at: datetime
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from feature_definitions.expect import Expectation
 from feature_definitions.features import LONGEST_WINDOW
-from feature_definitions.groups import FeatureGroup, check_outputs, check_table, check_ttl
+from feature_definitions.groups import SnapshotGroup, SourceGroup, check_outputs, check_table, check_ttl
 from feature_definitions.intervals import duration
 from feature_definitions.rules import DefinitionError, check_columns, check_span, check_sql, check_unique, listed, refuse_not_yet, typed
 from feature_definitions.sources import Entity, Source
@@ -21,11 +21,15 @@ class TransformGroup:
     Each input, a source or another group (its published rows), is a view of its name in `sql`, and in its order an argument of
     `function`. The result has the entity's keys and the columns of `schema`, one row per entity. Groups are values, so a group can only
     read one that was made before it: there are no cycles, except through names, which are refused.
+
+    Of a source the events of that time are read; of a group the rows of its intervals that end in `(T - lookback, T]`, so with a lookback
+    of its cadence the newest one, of static groups all. A group's rows have their event timestamp and no row where all windows are empty.
+    A row holds until the group's next interval is published: an entity that the computation does not give then has no values.
     """
 
     name: str
     entity: Entity
-    inputs: tuple["Source | FeatureGroup | TransformGroup", ...]
+    inputs: tuple["Source | FeatureGroup", ...]
     sql: str | None = None
     function: Callable[..., object] | None = None
     lookback: str | None = None
@@ -47,6 +51,7 @@ class TransformGroup:
         _check_inputs(self)
         _check_computation(self)
         _check_lookback(self)
+        _check_reach(self)
         _check_schema(self)
         check_ttl(self)
         check_outputs(self)
@@ -77,6 +82,10 @@ class TransformGroup:
         return tuple(self.schema)
 
 
+FeatureGroup = SourceGroup | TransformGroup
+"""A group of features: one table, one schedule."""
+
+
 # ------------------------------------------------------------------------------------------------------------------------ checks
 
 
@@ -86,7 +95,7 @@ def _check_inputs(group: TransformGroup) -> None:
     if not group.inputs:
         raise DefinitionError(f"{where} reads nothing; name its sources and groups, like inputs=(payments,)")
     for each in group.inputs:
-        if not isinstance(each, Source | FeatureGroup | TransformGroup):
+        if not isinstance(each, Source | SourceGroup | TransformGroup):
             raise DefinitionError(f"{where} reads {each!r}; inputs are sources and groups as values, like inputs=(payments,)")
     names = [each.name for each in group.inputs]
     check_unique(where, names, "input", "each is a view of its name; remove or rename one")
@@ -96,7 +105,7 @@ def _check_inputs(group: TransformGroup) -> None:
         _check_input(group, each)
 
 
-def _check_input(group: TransformGroup, read: Source | FeatureGroup | TransformGroup) -> None:
+def _check_input(group: TransformGroup, read: Source | SourceGroup | TransformGroup) -> None:
     where = f"group {group.name}"
     if isinstance(read, Source):
         if read.shape == "static":
@@ -156,6 +165,29 @@ def _check_lookback(group: TransformGroup) -> None:
     lookback = check_span(where, "lookback", group.lookback)
     if lookback % group.cadence or not group.cadence <= lookback <= LONGEST_WINDOW:
         raise DefinitionError(f"{where} has the lookback {group.lookback!r}; write a multiple of its cadence {group.every!r}, at most 730d")
+
+
+def _check_reach(group: TransformGroup) -> None:
+    """Refuse inputs of which no row can lie in the lookback."""
+    where = f"group {group.name}"
+    for read in group.inputs:
+        if isinstance(read, Source) or _is_static(read):
+            continue
+        if read.cadence > group.longest:
+            raise DefinitionError(
+                f"{where} has the lookback {group.lookback!r}, but {read.name} has rows every {read.every!r} only; "
+                f"write lookback={read.every!r} or more"
+            )
+        if read.retain is not None and duration(read.retain) < group.longest:
+            raise DefinitionError(
+                f"{where} has the lookback {group.lookback!r}, but {read.name} keeps its rows for {read.retain!r} only; let it retain more"
+            )
+    if all(not isinstance(read, Source) and _is_static(read) for read in group.inputs):
+        raise DefinitionError(f"{where} reads only rows without time, so nothing says when to compute it; read events too")
+
+
+def _is_static(read: "FeatureGroup") -> bool:
+    return isinstance(read, SnapshotGroup) and read.source.shape == "static"
 
 
 def _check_schema(group: TransformGroup) -> None:

@@ -80,17 +80,22 @@ class Database:
         with self._engine.begin() as connection:
             found = connection.execute(select(tables.versions.c.version)).scalar()
         if found is not None and found < tables.VERSION:
-            found = self._add_tables()
+            found = self._add_what_is_new()
         if found != tables.VERSION:
             raise RegistryError(
                 f"{self._place} was made by another version of Headwater (tables {found}, this one has {tables.VERSION}); "
                 "use that version, or point HEADWATER_REGISTRY_URL at a new database"
             )
 
-    def _add_tables(self) -> int:
-        """Bring an older registry up to these tables: what it holds stays as it is."""
+    def _add_what_is_new(self) -> int:
+        """Bring an older registry up to these tables and columns: what it holds stays as it is."""
         with self._engine.execution_options(writes=True).begin() as connection:
             tables.metadata.create_all(connection)
+            for table in tables.metadata.tables.values():
+                have = {column["name"] for column in inspect(connection).get_columns(table.name)}
+                for column in (c for c in table.columns if c.name not in have):
+                    kind = column.type.compile(connection.dialect)
+                    connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
             connection.execute(update(tables.versions).values(version=tables.VERSION))
         return tables.VERSION
 

@@ -14,8 +14,8 @@ from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerE
 Row = dict[str, Any]
 """A row by column name: what a table stores and what a pending change keeps as JSON."""
 
-VERSION = 2
-"""The number of this set of tables; until now each only added tables to the one before, so that an older registry is brought up to it."""
+VERSION = 3
+"""The number of this set of tables; until now each only added tables, or columns that may be null, so that an older registry gets them."""
 
 metadata = MetaData()
 
@@ -61,6 +61,7 @@ ledger = _table(
     run_id=Text,
     seconds=Double,
     recorded_at=BigInteger,
+    inputs=(Text,),
 )
 publishes = _table(
     "publishes",
@@ -173,6 +174,7 @@ def ledger_row(entry: LedgerEntry, *, map_id: str) -> Row:
         "run_id": entry.run_id,
         "seconds": float(entry.seconds),
         "recorded_at": micros(entry.recorded_at),
+        "inputs": inputs_text(entry.inputs),
     }
 
 
@@ -194,7 +196,18 @@ def ledger_record(row: Mapping[str, Any], *, features: Mapping[str, str]) -> Led
         run_id=row["run_id"],
         seconds=row["seconds"],
         recorded_at=instant(row["recorded_at"]),
+        inputs=inputs_of(row.get("inputs")),
     )
+
+
+def inputs_text(inputs: Mapping[str, str]) -> str | None:
+    """What a transform's interval was computed from, as it is stored here and in the lake; None for a group that reads one source."""
+    return json.dumps(dict(inputs), sort_keys=True) if inputs else None
+
+
+def inputs_of(text: str | None) -> dict[str, str]:
+    """What `inputs_text` spells."""
+    return json.loads(text) if text else {}
 
 
 def publish_row(publish: Publish) -> Row:

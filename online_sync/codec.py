@@ -26,7 +26,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias, assert_never
 
 from feature_definitions.kinds import element_of
-from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
 from feature_definitions.rules import is_array
 from online_sync import wire
 from online_sync.wire import Section
@@ -135,7 +135,7 @@ class EpochRecord:
 def kind_of(group: FeatureGroup) -> Kind:
     """How a group's values age online: by its coverage, by each row's own time, or not at all."""
     match group:
-        case WindowedGroup():
+        case WindowedGroup() | TransformGroup():
             return "windowed"
         case ObservationGroup():
             return "observation"

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
-from feature_definitions.model import FeatureGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, TransformGroup, WindowedGroup
 from feature_definitions.records import Epoch
 from feature_definitions.shown import spelled
 from online_sync.codec import EpochRecord, RowSchema, Value, kind_of
@@ -76,7 +76,7 @@ def run(published: Published, *, target: Target, epoch: int, now: datetime, spar
 
 def _record(published: Published, target: Target, *, epoch: int, now: datetime, empty: tuple[Value, ...]) -> EpochRecord:
     group = published.group
-    covered = point_in_time.covered(published, now) if isinstance(group, WindowedGroup) else None
+    covered = point_in_time.covered(published, now) if isinstance(group, WindowedGroup | TransformGroup) else None
     return EpochRecord(
         project=target.project,
         group=group.name,
@@ -102,7 +102,7 @@ def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Re
 
 
 def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
-    """What is answered for an entity without live row; nothing but null in groups without windows, which the record leaves out."""
-    if not isinstance(published.group, WindowedGroup):
+    """What is answered for an entity without live row; nothing but null in groups without coverage, which the record leaves out."""
+    if not isinstance(published.group, WindowedGroup | TransformGroup):
         return ()
     return tuple(spelled(value) for value in point_in_time.empty_values(published.group, spark, published.meaning).values())

@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, Interval, duration, floor, micros, utc_date
-from feature_definitions.model import FeatureGroup, ObservationGroup, Query, SnapshotGroup, Source, WindowedGroup
+from feature_definitions.model import FeatureGroup, ObservationGroup, Query, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.records import Publish, Revision
 from feature_definitions.shown import age
+from feature_registry.tables import inputs_of
 from spark_jobs import look, pins
 from spark_jobs.files import FILE, LINE, in_utc
 from spark_jobs.pins import Pin
@@ -61,9 +62,10 @@ class Story:
     """All that is to be told of one value; `run` is the ledger's record of the run that gave the row its values.
 
     `values` are what a reader gets; of an entity without events those of its aggregations, without what is derived from them. `events` are
-    the newest of the `event_count` source rows that the group's longest window holds, as they are in the source now; those that came after
-    the run say so (of a table that is read in place nobody knows when a row came). A `event_count` of None: they can not be listed without
-    Spark. `later` are versions of the same time that became known after the time that was asked for.
+    the newest of the `event_count` rows of `source` that the group's longest window holds, as they are in the source now; those that came
+    after the run say so (of a table that is read in place nobody knows when a row came). A transform's are those of the first source that
+    it reads and that has the entity's keys, if there is one. A `event_count` of None: they can not be listed without Spark. `later` are
+    versions of the same time that became known after the time that was asked for.
     """
 
     asked: Asked
@@ -74,6 +76,7 @@ class Story:
     version: Version | None
     run: Row | None
     window: Interval | None
+    source: str | None
     events: tuple[Row, ...]
     event_count: int | None
     later: tuple[Version, ...]
@@ -86,14 +89,27 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     coverage = _coverage(asked, known)
     window = None if version is None else _window(asked.group, version, known.revisions)
     run = None if version is None else _run(version.publish, lake)
-    events = [] if window is None else _events(asked, window, lake)
-    computed_from = None if run is None else int(run["revision"])
-    told = [_event(row, asked.group, computed_from) for row in events or ()]
+    source = _source(asked.group)
+    events = [] if window is None or source is None else _events(asked, source, window, lake)
+    told = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
     count = None if events is None else len(told)
     later = [v for v in versions if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
     status = _status(asked, version, coverage)
     values = _values(asked, status, version)
-    return Story(asked, known.generation, status, values, coverage, version, run, window, tuple(told[:MOST_EVENTS]), count, tuple(later))
+    return Story(
+        asked,
+        known.generation,
+        status,
+        values,
+        coverage,
+        version,
+        run,
+        window,
+        None if source is None else source.name,
+        tuple(told[:MOST_EVENTS]),
+        count,
+        tuple(later),
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------- versions
@@ -135,7 +151,7 @@ def _version(row: Row, group: FeatureGroup, publishes: Mapping[tuple[str, dateti
 def _start(group: FeatureGroup, at: datetime) -> datetime:
     """The start of the interval in which a row of this time lies."""
     match group:
-        case WindowedGroup():
+        case WindowedGroup() | TransformGroup():
             return at - group.cadence
         case ObservationGroup():
             return floor(at, group.cadence)
@@ -156,16 +172,16 @@ def _standing(visible: Sequence[Version]) -> Version | None:
 def _coverage(asked: Asked, known: Known) -> datetime | None:
     """The newest interval end that was visible."""
     ends = (p.interval.end for p in known.publishes if max(p.interval.end, p.known_from) <= asked.at)
-    return max(ends, default=None) if isinstance(asked.group, WindowedGroup) else None
+    return max(ends, default=None) if isinstance(asked.group, WindowedGroup | TransformGroup) else None
 
 
 def _status(asked: Asked, version: Version | None, coverage: datetime | None) -> str:
     group = asked.group
-    if isinstance(group, WindowedGroup) and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
+    if isinstance(group, WindowedGroup | TransformGroup) and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
         return "EXPIRED"
     if version is None or version.retracted:
         return "NOT_FOUND"
-    if isinstance(group, WindowedGroup) and coverage is not None and version.empties_at is not None and version.empties_at <= coverage:
+    if coverage is not None and version.empties_at is not None and version.empties_at <= coverage:
         return "EMPTY"
     if version.held:
         return "HELD"
@@ -213,7 +229,7 @@ def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]
     match group:
         case WindowedGroup() if group.lifetime:
             return Interval(min([at - group.longest, *(r.first for r in revisions)]), at)
-        case WindowedGroup():
+        case WindowedGroup() | TransformGroup():
             return Interval(at - group.longest, at)
         case ObservationGroup():
             return Interval(at, at + timedelta(microseconds=1))
@@ -221,19 +237,34 @@ def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]
             return ALWAYS
 
 
-def _events(asked: Asked, window: Interval, lake: str) -> list[Row] | None:
+def _source(group: FeatureGroup) -> Source | None:
+    """The source whose events are told of."""
+    if not isinstance(group, TransformGroup):
+        return group.source
+    read = (each for each in group.inputs if isinstance(each, Source))
+    return next((source for source in read if group.entity.keys.items() <= source.columns.items()), None)
+
+
+def _seen(run: Row | None, source: Source) -> int | None:
+    """The source's newest revision that a run saw."""
+    if run is None:
+        return None
+    inputs = run.get("inputs")
+    return int(inputs_of(inputs)[source.name] if inputs else run["revision"])
+
+
+def _events(asked: Asked, source: Source, window: Interval, lake: str) -> list[Row] | None:
     """The source's live rows of the entity in the window, newest first; None if they can not be told without Spark."""
-    if pins.reads(asked.group.source):
-        return _events_in_place(asked, window, lake)
-    path = layout.source_table(lake, asked.group.source.name)
+    if pins.reads(source):
+        return _events_in_place(asked, source, window, lake)
+    path = layout.source_table(lake, source.name)
     dates = [f"{DATE} >= {look.literal(utc_date(window.start))}", f"{DATE} <= {look.literal(utc_date(window.end))}"]
     rows = [row for row in look.rows(path, [*_is(asked.entity), *dates, LIVE]) if window.start <= row[TIME] < window.end]
     return sorted(rows, key=lambda row: (row[TIME], row[FILE] or "", row[LINE] or 0), reverse=True)
 
 
-def _events_in_place(asked: Asked, window: Interval, lake: str) -> list[Row] | None:
+def _events_in_place(asked: Asked, source: Source, window: Interval, lake: str) -> list[Row] | None:
     """The entity's rows in the state of the table that was looked at, each id once."""
-    source = asked.group.source
     pin = pins.pinned(source, lake).get(source.name)
     if isinstance(source.at, Query) or pin is None or pin.is_remote:
         return None
@@ -266,10 +297,10 @@ def _newest(rows: Sequence[Row], source: Source) -> list[Row]:
     return list({tuple(row[name] for name in source.id): row for row in ranked}.values())
 
 
-def _event(row: Row, group: FeatureGroup, computed_from: int | None) -> Row:
+def _event(row: Row, source: Source, computed_from: int | None) -> Row:
     came = row[INGEST]
     late = came is not None and computed_from is not None and came > computed_from
-    columns = {name: row.get(name) for name in group.source.columns}
+    columns = {name: row.get(name) for name in source.columns}
     return columns | {"file": row[FILE], "line": row[LINE], "revision": came, "came_later": late}
 
 

@@ -10,13 +10,13 @@ from datetime import date, datetime, timedelta
 from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
-from feature_definitions import fingerprint, layout, tiling
+from feature_definitions import fingerprint, layout, plan, tiling
 from feature_definitions.intervals import Interval, dates, merge, micros
-from feature_definitions.model import FeatureGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Revision
 from feature_registry.registry import Registry
-from spark_jobs import publish, records, sources, tables, tiles, validate, windows
+from spark_jobs import publish, records, sources, tables, tiles, transform, validate, windows
 from spark_jobs.publish import Offline, Run
 from spark_jobs.staging import staging
 from spark_jobs.tiles import TileSet
@@ -52,12 +52,10 @@ def run(
     started = time.monotonic()
     now = offline.clock()
     before = offline.registry.ledger(work.group.name, work.generation)
-    revisions = offline.registry.revisions(work.group.source.name)
-    revision = max((r.revision for r in revisions), default=0)
-    job = Run(work, meaning, mint(now), revision, before)
+    job = _begun(work, meaning, before, offline, now)
     with staging(offline.lake, job.publish_id):
         say(f"computing {len(work.due)} intervals")
-        staged = _compute(job, revisions, sharing, offline)
+        staged = _compute(job, sharing, offline)
         say("judging")
         judged = validate.validate(job, staged, offline=offline, judge=judge)
         withheld = work.withheld({interval for interval, verdict in judged.verdicts.items() if verdict.failed})
@@ -66,6 +64,17 @@ def run(
         entries = _entries(job, verdicts, judged.rows, time.monotonic() - started, offline.clock())
         publish.publish(job, judged.staged, entries, offline)
     return _result(job, entries, time.monotonic() - started)
+
+
+def _begun(work: GroupPlan, meaning: Meaning, before: Mapping[Interval, LedgerEntry], offline: Offline, now: datetime) -> Run:
+    if isinstance(work.group, TransformGroup):
+        read = [each.name for each in work.group.inputs if isinstance(each, Source)]
+        return Run(work, meaning, mint(now), 0, before, {name: _newest(offline.registry.revisions(name)) for name in read})
+    return Run(work, meaning, mint(now), _newest(offline.registry.revisions(work.group.source.name)), before)
+
+
+def _newest(revisions: Iterable[Revision]) -> int:
+    return max((r.revision for r in revisions), default=0)
 
 
 def mint(now: datetime) -> str:
@@ -99,25 +108,29 @@ def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
 # ---------------------------------------------------------------------------------------------------------------------- compute
 
 
-def _compute(job: Run, revisions: Sequence[Revision], sharing: Sequence[WindowedGroup], offline: Offline) -> DataFrame:
+def _compute(job: Run, sharing: Sequence[WindowedGroup], offline: Offline) -> DataFrame:
+    group, into = job.group, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows"
+    if isinstance(group, TransformGroup):
+        return transform.compute(job.work, group, spark=offline.spark, lake=offline.lake, into=into)
     spans = merge(s.interval for s in job.work.due)
 
     def events(days: Iterable[date] | None) -> DataFrame:
-        return sources.events(offline.spark, job.group.source, offline.lake, dates=days)
+        return sources.events(offline.spark, group.source, offline.lake, dates=days)
 
-    if isinstance(job.group, WindowedGroup):
-        needs = windows.needed(job.group, spans, first=min((r.first for r in revisions), default=spans[0].start))
+    if isinstance(group, WindowedGroup):
+        revisions = [r for r in offline.registry.revisions(group.source.name) if r.revision <= job.revision]
+        needs = windows.needed(group, spans, first=min((r.first for r in revisions), default=spans[0].start))
         found = tiles.up_to_date(
-            _tile_set(job.group, sharing, offline.lake, grains=tuple(needs)),
+            _tile_set(group, sharing, offline.lake, grains=tuple(needs)),
             needs,
             tiles.Build(offline.registry, revisions, events, job.publish_id, offline.clock),
-            states=tiling.states(job.group, types=job.meaning.inputs),
+            states=tiling.states(group, types=job.meaning.inputs),
         )
-        rows = windows.of_tiles(job.group, found, spans=spans, meaning=job.meaning)
+        rows = windows.of_tiles(group, found, spans=spans, meaning=job.meaning)
     else:
-        read = None if job.group.source.shape == "static" else {day for span in spans for day in dates(span)}
-        rows = windows.rows(job.group, events(read), spans=spans, meaning=job.meaning)
-    return tables.stage(rows, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows")
+        read = None if group.source.shape == "static" else {day for span in spans for day in dates(span)}
+        rows = windows.rows(group, events(read), spans=spans, meaning=job.meaning)
+    return tables.stage(rows, into)
 
 
 def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str, *, grains: tuple[timedelta, ...]) -> TileSet:
@@ -151,9 +164,17 @@ def _entries(
             run_id=job.publish_id,
             seconds=seconds / len(verdicts),
             recorded_at=now,
+            inputs=_inputs(job, interval),
         )
         for interval, verdict in verdicts.items()
     )
+
+
+def _inputs(job: Run, interval: Interval) -> dict[str, str]:
+    """What a transform's interval was computed from: nothing may have been published of it before the plan was made and be missed."""
+    span = plan.inputs(job.group, interval)
+    groups = {each.group.name: each.content(span) for each in job.work.upstream}
+    return {name: str(revision) for name, revision in job.revisions.items()} | groups
 
 
 def _result(job: Run, entries: Sequence[LedgerEntry], seconds: float) -> GroupResult:

@@ -15,7 +15,7 @@ from pyspark.sql.types import StructType
 
 from feature_definitions import layout
 from feature_definitions.intervals import DAY, duration, floor, instant, micros
-from feature_definitions.model import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
 from feature_definitions.records import Publish
 from feature_definitions.shown import age
 from spark_jobs import tables, windows
@@ -67,7 +67,7 @@ def as_of(published: Published, clock: Clock, *, spark: SparkSession, columns: S
     known = _known(spark, published)
     visible = rows.join(F.broadcast(known), on=["publish_id", "_hw_start"]).withColumn(VISIBLE, F.greatest(at, F.col("_hw_known")))
     versions = _versions(visible, published, columns)
-    if replaced and not isinstance(published.group, WindowedGroup):
+    if replaced and not isinstance(published.group, WindowedGroup | TransformGroup):
         return _with_fallbacks(versions, published.group)
     return versions
 
@@ -119,7 +119,7 @@ def join(spine: DataFrame, wanted: Join, published: Published, clock: Clock, *, 
     """
     versions = as_of(published, clock, spark=spark, columns=wanted.columns)
     matched = _matched(spine, versions, wanted, at)
-    if isinstance(published.group, WindowedGroup):
+    if isinstance(published.group, WindowedGroup | TransformGroup):
         matched = _with_coverage(matched, coverage(published, clock), at, spark)
     values = _values(wanted, published, at, spark)
     modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(False)).alias(f"{MODELLED}{wanted.name}")
@@ -272,7 +272,7 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
         keyed = keyed & F.col(f"`{key}`").isNotNull()
     there = best.isNotNull() & ~best["retracted"]
     match group:
-        case WindowedGroup():
+        case WindowedGroup() | TransformGroup():
             fresh = keyed & (time - F.col(_COVERED) <= micros_of(duration(str(group.ttl))))
             full = F.coalesce(there & (best["empties_at"] > F.col(_COVERED)), F.lit(False))
             values = {c: F.when(fresh & full & ~best["held"], best[c]) for c in wanted.columns}

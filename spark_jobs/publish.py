@@ -5,7 +5,7 @@ the commit; last the registry confirms. Whether the commit happened can be asked
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -15,10 +15,11 @@ from pyspark.sql import functions as F
 from feature_definitions import fingerprint, layout, plan
 from feature_definitions.features import reach
 from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
-from feature_definitions.model import FeatureGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, SnapshotGroup, TransformGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
 from feature_registry.registry import PATIENCE, PendingPublish, Registry
+from feature_registry.tables import inputs_text
 from spark_jobs import records, tables, windows
 from spark_jobs.windows import START, Meaning
 
@@ -41,13 +42,17 @@ class Offline:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a group: its plan, its types, its publish_id, the source's revision and the ledger as they were when it began."""
+    """One run of a group: its plan, its types, its publish_id, the source's revision and the ledger as they were when it began.
+
+    A transform has the revision of each source that it reads in `revisions`.
+    """
 
     work: GroupPlan
     meaning: Meaning
     publish_id: str
     revision: int
     before: Mapping[Interval, LedgerEntry]
+    revisions: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def group(self) -> FeatureGroup:
@@ -97,7 +102,7 @@ def _pending(job: Run, entries: Sequence[LedgerEntry], offline: Offline, *, comm
         if entry.state == "PUBLISHED":
             basis = plan.basis(job.group, generation, entry.interval, published_before=entry.interval in known)
             # What can be read now is known now, however long its publish would have taken.
-            since = min(plan.modelled_from(job.group, entry.interval), now) if basis == "MODELLED" else now
+            since = min(plan.known_from(job.work, entry.interval), now) if basis == "MODELLED" else now
             publishes.append(Publish(job.publish_id, name, number, entry.interval, since, basis))
     features = fingerprint.columns(job.group)
     return PendingPublish(job.publish_id, name, number, features, tuple(entries), tuple(publishes), commits=commits)
@@ -151,7 +156,7 @@ def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:
         return "date = DATE'1970-01-01'"
     first, last = spans[0].start.date(), spans[-1].end.date()
     dates = f"date >= DATE'{first.isoformat()}' AND date <= DATE'{last.isoformat()}'"
-    return f"{dates} AND {tables.within('event_timestamp', spans, after_start=isinstance(group, WindowedGroup))}"
+    return f"{dates} AND {tables.within('event_timestamp', spans, after_start=isinstance(group, WindowedGroup | TransformGroup))}"
 
 
 # -------------------------------------------------------------------------------------------------------- over published intervals
@@ -161,7 +166,7 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
     """The rows to publish over published ones; those that they replace are appended to the history table first.
 
     A row whose values did not change keeps its publish_id, also when a column was added to it. A row that the new run does not have stays,
-    with the empty values, in a windowed group, and is retracted in the others.
+    with the empty values, in windowed groups and transforms, and is retracted in the others.
     """
     both = _side_by_side(job, new, current, offline)
     same = F.coalesce(F.col("_same"), F.lit(False))
@@ -172,7 +177,7 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
     created = F.when(same, F.col(f"{_OLD}created_timestamp")).otherwise(F.col("created_timestamp"))
     rows = found.withColumn("publish_id", publish_id).withColumn("created_timestamp", created).select(*new.columns)
     replaced = _as_they_were(job, found.where(F.col("_old") & ~same), current)
-    if isinstance(job.group, WindowedGroup):
+    if isinstance(job.group, WindowedGroup | TransformGroup):
         empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
         rows = rows.unionByName(_emptied(job, job.group, gone, new, offline.clock()))
         history = replaced.unionByName(_as_they_were(job, gone.where(~empty_already), current))
@@ -256,7 +261,7 @@ def _tombstones(job: Run, gone: DataFrame, now: datetime) -> DataFrame:
     )
 
 
-def _emptied(job: Run, group: WindowedGroup, gone: DataFrame, new: DataFrame, now: datetime) -> DataFrame:
+def _emptied(job: Run, group: WindowedGroup | TransformGroup, gone: DataFrame, new: DataFrame, now: datetime) -> DataFrame:
     """Rows whose events were all taken back stay, with the empty values; those that were empty already stay as they are."""
     kept = gone.select(
         *_keys(group),
@@ -304,6 +309,7 @@ _LEDGER = pa.schema(
         ("run_id", pa.string()),
         ("seconds", pa.float64()),
         ("recorded_at", _TIME),
+        ("inputs", pa.string()),
         ("commits", pa.bool_()),
     ]
 )
@@ -332,7 +338,7 @@ def _fixed(record: LedgerEntry | Publish) -> dict[str, object]:
 def _ledger_row(entry: LedgerEntry, *, commits: bool) -> dict[str, object]:
     plain = {name: getattr(entry, name) for name in ("state", "gate", "revision", "rows", "run_id", "seconds", "recorded_at")}
     lists = {"features": list(entry.features.items()), "failed": list(entry.failed), "warned": list(entry.warned)}
-    return _fixed(entry) | plain | lists | {"commits": commits and entry.state == "PUBLISHED"}
+    return _fixed(entry) | plain | lists | {"inputs": inputs_text(entry.inputs), "commits": commits and entry.state == "PUBLISHED"}
 
 
 def _publish_row(record: Publish, *, commits: bool) -> dict[str, object]:

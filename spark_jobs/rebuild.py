@@ -15,6 +15,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import Interval, instant
 from feature_definitions.records import Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
 from feature_registry import Facts
+from feature_registry.tables import inputs_of
 from spark_jobs import tables
 
 T = TypeVar("T")
@@ -109,6 +110,7 @@ def _entry(row: Row, commit: _Commit) -> LedgerEntry:
         run_id=row["run_id"],
         seconds=row["seconds"],
         recorded_at=row["recorded_at"],
+        inputs=inputs_of(row.get("inputs")),
     )
 
 

@@ -120,9 +120,9 @@ def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequenc
 
 
 def append_records(path: str, rows: pa.Table) -> None:
-    """Append rows to a small table without Spark."""
+    """Append rows to a small table without Spark; columns that it lacks are added, null in the rows before."""
     Path(path).mkdir(parents=True, exist_ok=True)
-    write_deltalake(path, rows, mode="append")
+    write_deltalake(path, rows, mode="append", schema_mode="merge")
 
 
 def replace_records(path: str, rows: pa.Table, *, commit_id: str) -> None:

@@ -20,6 +20,7 @@ from feature_definitions.kinds import element_of
 from feature_definitions.model import FeatureService, Label, Mode, SnapshotGroup, Source
 from feature_definitions.records import Publish
 from feature_definitions.shown import default
+from feature_definitions.upstream import sources_of
 from feature_registry.registry import PATIENCE
 from spark_jobs import point_in_time, sources, tables
 from spark_jobs.materialize import mint
@@ -158,7 +159,7 @@ def _written(spine: Spine, request: Request, basis: _Basis, offline: Offline) ->
 def _joined(spine: Spine, request: Request, published: Mapping[str, Published], spark: SparkSession) -> DataFrame:
     rows = spine.rows
     for wanted in request.service.joins:
-        strict = spine.source is None or spine.source == wanted.group.source.name
+        strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
         rows = point_in_time.join(rows, wanted, published[wanted.group.name], Clock(request.mode, strict), at=spine.at, spark=spark)
     return rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from feature_definitions import expressions, tiling
 from feature_definitions.features import reach as spanned
 from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, instant, merge, micros, split
-from feature_definitions.model import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.model import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, SourceGroup, TransformGroup, WindowedGroup
 from feature_definitions.tiling import State
 from spark_jobs import tiles, values
 from spark_jobs.sources import DATE, TIME
@@ -41,13 +41,14 @@ class Meaning:
 
 def meaning_of(group: FeatureGroup) -> Meaning:
     """The types that follow from a group's definition."""
-    features = group.aggregated if isinstance(group, WindowedGroup) else ()
-    declared = expressions.columns_of(group.source) if features else {}
-    inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, declared) for f in features}
+    if not isinstance(group, WindowedGroup):
+        return Meaning(expressions.output_types(group), {})
+    declared = expressions.columns_of(group.source)
+    inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, declared) for f in group.aggregated}
     return Meaning(expressions.output_types(group), inputs)
 
 
-def rows(group: FeatureGroup, events: DataFrame, *, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
+def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
     """The group's rows of all intervals in `spans` (disjoint, on the grid, oldest first).
 
     Columns: the entity's keys, `event_timestamp`, `empties_at` (null unless windowed), the outputs, `interval_start`, and `newest_tile`,
@@ -65,8 +66,10 @@ def rows(group: FeatureGroup, events: DataFrame, *, spans: Sequence[Interval], m
             return _static(group, _of_entities(group, events))
 
 
-def empty_row(group: WindowedGroup, one: DataFrame, *, meaning: Meaning) -> DataFrame:
-    """The values of an entity without events, as the one row of `one` widened by the group's outputs."""
+def empty_row(group: WindowedGroup | TransformGroup, one: DataFrame, *, meaning: Meaning) -> DataFrame:
+    """The values of an entity without events, as the one row of `one` widened by the group's outputs; of a transform nothing but null."""
+    if isinstance(group, TransformGroup):
+        return one.select("*", *[F.lit(None).cast(spark_type(meaning.types[column])).alias(column) for column in group.outputs])
     empty = [
         (F.lit(0) if f.aggregation in ("count", "count_distinct", "approx_count_distinct", "sum") else F.lit(None))
         .cast(spark_type(meaning.types[column]))
@@ -81,7 +84,7 @@ def start_of(group: FeatureGroup) -> Column:
     """The start of the interval that a row belongs to, by its `event_timestamp`, in microseconds."""
     at, cadence = F.unix_micros("event_timestamp"), _us(group.cadence)
     match group:
-        case WindowedGroup():
+        case WindowedGroup() | TransformGroup():
             return at - cadence
         case ObservationGroup():
             return at - F.pmod(at, F.lit(cadence))
@@ -89,7 +92,7 @@ def start_of(group: FeatureGroup) -> Column:
             return at
 
 
-def _of_entities(group: FeatureGroup, events: DataFrame) -> DataFrame:
+def _of_entities(group: SourceGroup, events: DataFrame) -> DataFrame:
     """The events that count for the group: with all keys of the entity, and fulfilling the group's `where`."""
     for key in group.entity.keys:
         events = events.where(F.col(f"`{key}`").isNotNull())

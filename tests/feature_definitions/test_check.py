@@ -70,7 +70,7 @@ Definition = Source | FeatureGroup | TransformGroup | FeatureService | TrainingS
 def catalog_of(*definitions: Definition) -> Catalog:
     """A catalog in memory, whose definitions are written on lines 1, 2, ... of one file."""
     kinds = {Source: "source", FeatureService: "service", TrainingSet: "training set"}
-    groups = [d for d in definitions if isinstance(d, FeatureGroup)]
+    groups = [d for d in definitions if isinstance(d, FeatureGroup) and not isinstance(d, TransformGroup)]
     return Catalog(
         entities={CUSTOMER.name: CUSTOMER},
         sources={d.name: d for d in definitions if isinstance(d, Source)},

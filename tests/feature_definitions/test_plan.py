@@ -98,7 +98,8 @@ def all_done(group: FeatureGroup, days: Iterable[int], **more: Any) -> dict[Inte
 
 def statuses(group: FeatureGroup, entries: Mapping[Interval, LedgerEntry], *revisions: Revision) -> dict[Interval, plan.IntervalStatus]:
     """The statuses at 01:00 of day 9, of a source whose first event lies on day 5."""
-    found = plan.statuses(group, generation=1, entries=entries, revisions=[changed(day(5), revision=1), *revisions], now=day(9, 1))
+    mine = [replace(revision, source=group.source.name) for revision in (changed(day(5), revision=1), *revisions)]
+    found = plan.statuses(group, generation=1, entries=entries, revisions=mine, now=day(9, 1))
     return {s.interval: s for s in found}
 
 
@@ -137,7 +138,7 @@ def test_an_hourly_group_expects_hours() -> None:
 
 
 def test_a_static_group_has_one_interval_whatever_the_time() -> None:
-    assert plan.expected(STATIC, [changed(EPOCH)], day(9)) == (ALWAYS,)
+    assert plan.expected(STATIC, [replace(changed(EPOCH), source="planes")], day(9)) == (ALWAYS,)
 
 
 def test_a_group_that_retains_its_rows_for_a_while_expects_no_older_date() -> None:
@@ -541,7 +542,7 @@ def test_a_scheduled_run_takes_what_is_missing_or_lacks_a_column_however_old_it_
 
 
 def test_a_static_group_is_never_too_old_to_be_restated() -> None:
-    found = plan.statuses(STATIC, generation=1, entries={ALWAYS: done(STATIC, ALWAYS)}, revisions=[changed(EPOCH)], now=day(9))
+    found = list(statuses(STATIC, {ALWAYS: done(STATIC, ALWAYS)}, changed(EPOCH)).values())
     work = plan.materialize(STATIC, generation=1, found=found, start=None, end=None, choice=plan.Choice(within="restate"))
     assert [s.interval for s in work.due] == [ALWAYS]
 

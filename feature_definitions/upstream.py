@@ -1,0 +1,133 @@
+"""What a group rests on: the sources behind it and, of a transform, the intervals of the groups that it reads and their publishes."""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import accumulate
+
+from feature_definitions.intervals import ALWAYS, Interval, duration, micros
+from feature_definitions.model import FeatureGroup, SnapshotGroup, Source, TransformGroup
+from feature_definitions.records import Publish
+
+
+def sources_of(group: FeatureGroup) -> tuple[Source, ...]:
+    """The sources behind a group, also by way of groups that it reads, each once."""
+    if not isinstance(group, TransformGroup):
+        return (group.source,)
+    found = [source for each in group.inputs for source in ((each,) if isinstance(each, Source) else sources_of(each))]
+    return tuple({source.name: source for source in found}.values())
+
+
+def groups_of(group: FeatureGroup) -> tuple[FeatureGroup, ...]:
+    """The groups that a group itself reads."""
+    return tuple(each for each in group.inputs if not isinstance(each, Source)) if isinstance(group, TransformGroup) else ()
+
+
+def is_static(group: FeatureGroup) -> bool:
+    """Whether a group's rows have no time."""
+    return isinstance(group, SnapshotGroup) and group.source.shape == "static"
+
+
+def ready_after(group: FeatureGroup) -> timedelta:
+    """How long after an interval's end all sources behind a group have its events."""
+    return max(duration(source.ready_after) for source in sources_of(group))
+
+
+def ordered(groups: Iterable[FeatureGroup]) -> tuple[FeatureGroup, ...]:
+    """The groups in an order in which each comes after those of them that it reads; otherwise as they were."""
+    asked = {group.name: group for group in groups}
+    found: dict[str, FeatureGroup] = {}
+
+    def visit(group: FeatureGroup) -> None:
+        for read in groups_of(group):
+            visit(read)
+        if group.name in asked:
+            found.setdefault(group.name, group)
+
+    for group in asked.values():
+        visit(group)
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A group that a transform reads, in the generation that its definition belongs to, as it is at a moment.
+
+    `unreadable` are the intervals that should be there and are not, or lack a column, with their status. `publishes` are all of the
+    generation's; readers see each interval's last.
+    """
+
+    group: FeatureGroup
+    generation: int
+    unreadable: Mapping[Interval, str]
+    publishes: tuple[Publish, ...]
+    _published: "_Published" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Put the publishes in order once: a range asks for each of its intervals."""
+        object.__setattr__(self, "_published", _published(self.publishes, self.unreadable))
+
+    def waits_for(self, span: Interval) -> tuple[Interval, ...]:
+        """Of the intervals that a computation over `span` reads, those that can not be read yet, oldest first."""
+        ends = self._published.missing_ends
+        first, last = (0, len(ends)) if is_static(self.group) else (bisect_right(ends, span.start), bisect_right(ends, span.end))
+        return self._published.missing[first:last]
+
+    def content(self, span: Interval) -> str:
+        """What a computation over `span` reads, as a text that changes whenever one of the intervals that it reads is published."""
+        first, last = self._read(span)
+        held = self._published.sums[last] - self._published.sums[first]
+        return f"g{self.generation}.{last - first}.{held % 2**64:016x}"
+
+    def known_from(self, span: Interval) -> datetime | None:
+        """Since when all that a computation over `span` reads is known; None if there is nothing."""
+        first, last = self._read(span)
+        return max((publish.known_from for publish in self._published.last[first:last]), default=None)
+
+    def later(self, span: Interval, publish_id: str) -> tuple[Interval, ...]:
+        """The intervals that a computation over `span` reads and that were published by runs which began after a publish's did."""
+        first, last = self._read(span)
+        return tuple(publish.interval for publish in self._published.last[first:last] if publish.publish_id > publish_id)
+
+    def _read(self, span: Interval) -> tuple[int, int]:
+        """The places of the intervals that are read, in the order of their ends: those that end in `(start, end]`."""
+        ends = self._published.ends
+        return (0, len(ends)) if is_static(self.group) else (bisect_right(ends, span.start), bisect_right(ends, span.end))
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """The last publish of each interval in the order of their ends, the sums of all publishes' hashes up to each, and what can not be read."""
+
+    last: tuple[Publish, ...]
+    ends: tuple[datetime, ...]
+    sums: tuple[int, ...]
+    missing: tuple[Interval, ...]
+    missing_ends: tuple[datetime, ...]
+
+
+def _published(publishes: Iterable[Publish], unreadable: Iterable[Interval]) -> _Published:
+    newest: dict[Interval, Publish] = {}
+    hashes: dict[Interval, int] = {}
+    for publish in sorted(publishes, key=lambda publish: publish.publish_id):
+        newest[publish.interval] = publish
+        hashes[publish.interval] = hashes.get(publish.interval, 0) + _hash(publish)
+    in_order = sorted(newest, key=lambda interval: interval.end)
+    last, ends = tuple(newest[interval] for interval in in_order), tuple(interval.end for interval in in_order)
+    sums = tuple(accumulate((hashes[interval] for interval in in_order), initial=0))
+    missing = tuple(sorted(unreadable))
+    return _Published(last, ends, sums, missing, tuple(interval.end for interval in missing))
+
+
+def _hash(publish: Publish) -> int:
+    return int.from_bytes(hashlib.sha256(f"{micros(publish.interval.start)} {publish.publish_id}".encode()).digest()[:8], "big")
+
+
+def starts_at(group: FeatureGroup, firsts: Mapping[str, datetime]) -> datetime | None:
+    """The first event of the sources behind a group, by the first event of each source; None while a source of them has nothing."""
+    behind = sources_of(group)
+    if any(source.name not in firsts for source in behind):
+        return None
+    return min((firsts[source.name] for source in behind if source.shape != "static"), default=ALWAYS.start)
