@@ -1,6 +1,7 @@
 """The tasks of our DAGs: each runs the `headwater` command and tells Airflow what its exit code means."""
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,12 +53,26 @@ class CommandOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
 
 
 class MaterializeOperator(CommandOperator):
-    """Compute, judge and publish what is due of the run's interval; a scheduled run also makes good what late events changed."""
+    """Compute, judge and publish what is due of the run's interval; a scheduled run also makes good what late events changed.
 
-    def __init__(self, *, schedule: Schedule, **options: Any) -> None:
+    While the interval waits for one of the groups that its group `reads`, whose DAGs run at the same time, the task is tried again.
+    """
+
+    def __init__(self, *, schedule: Schedule, reads: Sequence[str] = (), **options: Any) -> None:
         """Materialize the schedule's group."""
         super().__init__(arguments=("materialize", schedule.group), **options)
-        self.group_schedule = schedule
+        self.group_schedule, self.reads = schedule, tuple(reads)
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """Run the command, and look whether the interval waits for others."""
+        super().execute(context)
+        span, beginnings = interval_of(context, self.group_schedule), tuple(f"waits for {name} " for name in self.reads)
+        found = status(self.group_schedule.group, self.project) if self.reads else []
+        waiting = [
+            i for i in found if i["publish_id"] is None and _lies_in(i, span) and any(r.startswith(beginnings) for r in i["reasons"])
+        ]
+        if waiting:
+            raise AirflowException(f"{self.group_schedule.group} is tried again: {_named(waiting)}")
 
     def more_arguments(self, context: Mapping[str, Any]) -> tuple[str, ...]:
         """The range, unless the group is static and has no times."""
@@ -103,7 +118,7 @@ class PublishOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
     def execute(self, context: Mapping[str, Any]) -> None:
         """Fail with the ledger's reasons if an interval is not readable; skip if the source had not begun by then."""
         group, span = self.group_schedule.group, interval_of(context, self.group_schedule)
-        found = [i for i in self.status(group) if self.group_schedule.is_static or _lies_in(i, span)]
+        found = [i for i in status(group, self.project) if self.group_schedule.is_static or _lies_in(i, span)]
         if not found:
             raise AirflowSkipException(f"{group} has nothing to publish in {span}: its source begins later, or holds nothing yet")
         hidden = [i for i in found if i["publish_id"] is None]
@@ -111,15 +126,16 @@ class PublishOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
             raise AirflowFailException(f"{group} is not published: {_named(hidden)}")
         self.log.info("%s is published: %s", group, _named(found))
 
-    def status(self, group: str) -> list[dict[str, Any]]:
-        """What the ledger knows of each interval of the group."""
-        command = [str(COMMAND), "status", group, "--json", "--project", self.project]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != DONE:
-            self.log.error("%s", done.stderr)
-            raise failure(f"headwater status {group}", done.returncode)
-        intervals: list[dict[str, Any]] = json.loads(done.stdout)["intervals"]
-        return intervals
+
+def status(group: str, project: str) -> list[dict[str, Any]]:
+    """What the ledger knows of each interval of a group."""
+    command = [str(COMMAND), "status", group, "--json", "--project", project]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != DONE:
+        logging.getLogger(__name__).error("%s", done.stderr)
+        raise failure(f"headwater status {group}", done.returncode)
+    intervals: list[dict[str, Any]] = json.loads(done.stdout)["intervals"]
+    return intervals
 
 
 def interval_of(context: Mapping[str, Any], schedule: Schedule) -> Interval:

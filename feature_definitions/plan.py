@@ -181,14 +181,14 @@ def upstream_of(
     group: FeatureGroup,
     *,
     generation: int,
-    found: Iterable[IntervalStatus],
+    found: Sequence[IntervalStatus],
     entries: Mapping[Interval, LedgerEntry],
     publishes: Iterable[PublishRecord],
 ) -> Upstream:
-    """What a transform sees of a group that it reads. It waits for intervals that are not there, or that lack a column.
+    """What a transform sees of a group that it reads. What was never computed waits for intervals that are not there or lack a column.
 
-    It does not for those that a person released, nor for what is only out of date: that is read as it is published, and read again when it
-    is published again.
+    It does not for those that a person released, nor for what is only out of date: that is read as it is published. What was computed is
+    HELD while an interval that it reads is out of date, and STALE(data) when that was published again.
     """
     wanted = fingerprint.columns(group)
     unreadable = {
@@ -196,7 +196,8 @@ def upstream_of(
         for s in found
         if (not s.released if s.publish_id is None else not wanted.keys() <= entries[s.interval].features.keys())
     }
-    return Upstream(group, generation, unreadable, tuple(publishes))
+    outdated = {s.interval: s.status for s in found if s.status not in (OK, REJECTED) and s.interval not in unreadable}
+    return Upstream(group, generation, unreadable, outdated, tuple(publishes))
 
 
 def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> tuple[Interval, ...]:
@@ -412,19 +413,13 @@ def _waits(s: IntervalStatus) -> IntervalStatus:
     return replace(s, status=HELD, reasons=(*s.waits_for, *(s.reasons if s.status in (STALE_DATA, STALE_CODE) else ())))
 
 
-def _unreadable(upstream: Sequence[Upstream], span: Interval) -> tuple[str, ...]:
-    """What a computation over a span waits for."""
-    found = [(each, waits) for each in upstream if (waits := each.waits_for(span))]
-    return tuple(f"waits for {each.group.name} {waits[0]} ({each.unreadable[waits[0]]}){_and_more(waits)}" for each, waits in found)
-
-
 def _and_more(intervals: Sequence[Interval]) -> str:
     return f" and {len(intervals) - 1} more" if len(intervals) > 1 else ""
 
 
 def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
     group, generation = wanted.group, wanted.generation
-    waits = _unreadable(wanted.upstream, wanted.inputs(interval))
+    waits = tuple(reason for each in wanted.upstream for reason in each.waits_for(wanted.inputs(interval)))
     if entry is None:
         return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",), waits_for=waits)
     data = _changed_data(wanted, interval, entry)
@@ -435,6 +430,8 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> I
         status, reasons = STALE_CODE, code
     elif entry.state == "REJECTED":
         status, reasons = REJECTED, tuple(f"failed {name}" for name in entry.failed)
+    elif outdated := tuple(reason for each in wanted.upstream for reason in each.outdates(wanted.inputs(interval))):
+        status, reasons = HELD, outdated
     else:
         status, reasons = OK, tuple(f"warning: {name}" for name in entry.warned)
     release, visible = wanted.released.get(interval), entry.state == "PUBLISHED"

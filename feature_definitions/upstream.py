@@ -2,7 +2,7 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -55,25 +55,32 @@ def ordered(groups: Iterable[FeatureGroup]) -> tuple[FeatureGroup, ...]:
 class Upstream:
     """A group that a transform reads, in the generation that its definition belongs to, as it is at a moment.
 
-    `unreadable` are the intervals that should be there and are not, or lack a column, with their status. `publishes` are all of the
-    generation's; readers see each interval's last.
+    `unreadable` are the intervals that should be there and are not, or lack a column, `outdated` those that are there and will be computed
+    again, both with their status. `publishes` are all of the generation's; readers see each interval's last.
     """
 
     group: FeatureGroup
     generation: int
     unreadable: Mapping[Interval, str]
+    outdated: Mapping[Interval, str]
     publishes: tuple[Publish, ...]
     _published: "_Published" = field(init=False, repr=False, compare=False)
+    _unreadable: "_Sorted" = field(init=False, repr=False, compare=False)
+    _outdated: "_Sorted" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Put the publishes in order once: a range asks for each of its intervals."""
-        object.__setattr__(self, "_published", _published(self.publishes, self.unreadable))
+        """Put everything in order once: a range asks for each of its intervals."""
+        object.__setattr__(self, "_unreadable", _sorted(self.unreadable))
+        object.__setattr__(self, "_outdated", _sorted(self.outdated))
+        object.__setattr__(self, "_published", _published(self.publishes))
 
-    def waits_for(self, span: Interval) -> tuple[Interval, ...]:
-        """Of the intervals that a computation over `span` reads, those that can not be read yet, oldest first."""
-        ends = self._published.missing_ends
-        first, last = (0, len(ends)) if is_static(self.group) else (bisect_right(ends, span.start), bisect_right(ends, span.end))
-        return self._published.missing[first:last]
+    def waits_for(self, span: Interval) -> tuple[str, ...]:
+        """Of what a computation over `span` reads, the first interval that can not be read yet, and how many more: a sentence, or none."""
+        return self._told(self._unreadable, self.unreadable, span)
+
+    def outdates(self, span: Interval) -> tuple[str, ...]:
+        """Of what a computation over `span` reads, the first interval that will be computed again, and how many more."""
+        return self._told(self._outdated, self.outdated, span)
 
     def content(self, span: Interval) -> str:
         """What a computation over `span` reads, as a text that changes whenever one of the intervals that it reads is published."""
@@ -91,24 +98,42 @@ class Upstream:
         first, last = self._read(span)
         return tuple(publish.interval for publish in self._published.last[first:last] if publish.publish_id > publish_id)
 
+    def _told(self, sorted_: "_Sorted", statuses: Mapping[Interval, str], span: Interval) -> tuple[str, ...]:
+        first, last = self._places(sorted_.ends, span)
+        if first == last:
+            return ()
+        more = f" and {last - first - 1} more" if last - first > 1 else ""
+        return (f"waits for {self.group.name} {sorted_.intervals[first]} ({statuses[sorted_.intervals[first]]}){more}",)
+
     def _read(self, span: Interval) -> tuple[int, int]:
-        """The places of the intervals that are read, in the order of their ends: those that end in `(start, end]`."""
-        ends = self._published.ends
+        return self._places(self._published.ends, span)
+
+    def _places(self, ends: Sequence[datetime], span: Interval) -> tuple[int, int]:
+        """The places, from one to before another, of the intervals that are read: those that end in `(start, end]`."""
         return (0, len(ends)) if is_static(self.group) else (bisect_right(ends, span.start), bisect_right(ends, span.end))
 
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """The last publish of each interval in the order of their ends, the sums of all publishes' hashes up to each, and what can not be read."""
+    """The last publish of each interval in the order of their ends, and the sums of all publishes' hashes up to each, from 0 on."""
 
     last: tuple[Publish, ...]
     ends: tuple[datetime, ...]
     sums: tuple[int, ...]
-    missing: tuple[Interval, ...]
-    missing_ends: tuple[datetime, ...]
 
 
-def _published(publishes: Iterable[Publish], unreadable: Iterable[Interval]) -> _Published:
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    intervals: tuple[Interval, ...]
+    ends: tuple[datetime, ...]
+
+
+def _sorted(intervals: Iterable[Interval]) -> _Sorted:
+    found = tuple(sorted(intervals))
+    return _Sorted(found, tuple(interval.end for interval in found))
+
+
+def _published(publishes: Iterable[Publish]) -> _Published:
     newest: dict[Interval, Publish] = {}
     hashes: dict[Interval, int] = {}
     for publish in sorted(publishes, key=lambda publish: publish.publish_id):
@@ -117,8 +142,7 @@ def _published(publishes: Iterable[Publish], unreadable: Iterable[Interval]) -> 
     in_order = sorted(newest, key=lambda interval: interval.end)
     last, ends = tuple(newest[interval] for interval in in_order), tuple(interval.end for interval in in_order)
     sums = tuple(accumulate((hashes[interval] for interval in in_order), initial=0))
-    missing = tuple(sorted(unreadable))
-    return _Published(last, ends, sums, missing, tuple(interval.end for interval in missing))
+    return _Published(last, ends, sums)
 
 
 def _hash(publish: Publish) -> int:

@@ -16,7 +16,7 @@ from feature_definitions.model import FeatureGroup, Source, TransformGroup, Wind
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Revision
 from feature_registry.registry import Registry
-from spark_jobs import publish, records, sources, tables, tiles, transform, validate, windows
+from spark_jobs import leaks, publish, records, sources, tables, tiles, transform, validate, windows
 from spark_jobs.publish import Offline, Run
 from spark_jobs.staging import staging
 from spark_jobs.tiles import TileSet
@@ -111,6 +111,8 @@ def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
 def _compute(job: Run, sharing: Sequence[WindowedGroup], offline: Offline) -> DataFrame:
     group, into = job.group, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows"
     if isinstance(group, TransformGroup):
+        if not job.before:
+            leaks.check(job, group, spark=offline.spark, lake=offline.lake)
         return transform.compute(job.work, group, spark=offline.spark, lake=offline.lake, into=into)
     spans = merge(s.interval for s in job.work.due)
 

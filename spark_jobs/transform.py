@@ -58,6 +58,12 @@ def computed(work: GroupPlan, group: TransformGroup, intervals: Sequence[Interva
     ]
 
 
+def inputs_at(work: GroupPlan, group: TransformGroup, interval: Interval, *, spark: SparkSession, lake: str) -> list[DataFrame]:
+    """What the group is given to compute one interval from, in the order of its inputs."""
+    span = plan.inputs(group, interval)
+    return [_cut(each, _opened(each, span, work.upstream, spark, lake), span) for each in group.inputs]
+
+
 def transformed(group: TransformGroup, inputs: Sequence[DataFrame]) -> DataFrame:
     """What the group's SQL or function makes of its inputs' rows: the entity's keys and the columns of its schema, in these types."""
     if group.sql is not None:

@@ -19,6 +19,7 @@ from feature_definitions.intervals import ALWAYS, DAY, Interval, duration, iso
 from feature_definitions.model import FeatureGroup, FeatureService, Source, WindowedGroup
 from feature_definitions.plan import GroupPlan, IntervalStatus
 from feature_definitions.records import Revision
+from feature_definitions.upstream import Upstream, groups_of, sources_of
 from feature_registry import Registry
 from feature_registry.registry import PendingIngest
 from spark_jobs import materialize, sources, tables, windows
@@ -166,11 +167,25 @@ class Lake:
             group,
             generation=generation,
             entries=self.registry.ledger(group.name, generation),
-            revisions=self.registry.revisions(group.source.name),
+            revisions=[r for source in sources_of(group) for r in self.registry.revisions(source.name)],
             releases=self.registry.releases(group.name, generation),
             now=self.now,
+            upstream=self.upstream(group),
         )
         return {s.interval: s for s in found}
+
+    def upstream(self, group: FeatureGroup) -> tuple[Upstream, ...]:
+        """What a transform sees of the groups that it reads."""
+        return tuple(
+            plan.upstream_of(
+                read,
+                generation=(number := plan.target_generation(read, self.registry.generations(read.name))[0]),
+                found=tuple(self.statuses(read).values()),
+                entries=self.registry.ledger(read.name, number),
+                publishes=self.registry.publishes(read.name, number),
+            )
+            for read in groups_of(group)
+        )
 
     def materialize(
         self,
@@ -189,6 +204,7 @@ class Lake:
             missing = {i: IntervalStatus(group.name, generation, i, plan.MISSING, ("asked for",)) for i in intervals}
             asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
             work = GroupPlan(group, generation, tuple(asked))
+        work = replace(work, upstream=self.upstream(group))
         meaning = windows.meaning_of(group)
         return materialize.run(work, offline=self.offline, meaning=meaning, judge=judge, say=lambda _: None, sharing=sharing)
 

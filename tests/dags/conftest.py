@@ -17,7 +17,7 @@ DAGS = ROOT / "dags"
 
 SHOP = """
 from feature_definitions import Derived, Entity, Feature, FeatureService, Files, Join
-from feature_definitions import ObservationGroup, SnapshotGroup, Source, WindowedGroup
+from feature_definitions import ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
 
 customer = Entity("customer", keys={"customer_id": "int64"})
 columns = {"customer_id": "int64", "amount": "double", "paid_at": "timestamp"}
@@ -32,6 +32,10 @@ pace = WindowedGroup("pace", customer, payments, every="1h", ttl="3h", features=
 burst = WindowedGroup("burst", customer, payments, every="5m", ttl="1h", features=(Feature("payments", "count", windows=("5m",)),))
 paid = ObservationGroup("paid", customer, payments, columns=("amount",), ttl="6h", every="6h")
 home = SnapshotGroup("home", customer, people, columns=("city",), assume_always_known=True)
+level = TransformGroup(
+    "level", customer, (spend, payments), lookback="7d", ttl="2d", schema={"level": "int64"},
+    sql="SELECT p.customer_id, count(*) AS level FROM payments p JOIN spend s ON p.customer_id = s.customer_id GROUP BY p.customer_id",
+)
 shop_v1 = FeatureService("shop_v1", joins=(Join(spend), Join(home)))
 """
 

@@ -64,7 +64,7 @@ def test_the_folder_parses_without_errors_or_warnings(found: dict[str, Any]) -> 
 
 
 def test_there_is_one_dag_a_group_and_one_for_the_sync(found: dict[str, Any]) -> None:
-    assert set(found["dags"]) == {"fg__burst", "fg__home", "fg__pace", "fg__paid", "fg__spend", "sync__online"}
+    assert set(found["dags"]) == {"fg__burst", "fg__home", "fg__level", "fg__pace", "fg__paid", "fg__spend", "sync__online"}
 
 
 def test_a_groups_tasks_end_in_publish(found: dict[str, Any]) -> None:
@@ -77,6 +77,7 @@ def test_each_group_runs_at_its_cadence(found: dict[str, Any]) -> None:
     assert {name: dag["cron"] for name, dag in found["dags"].items()} == {
         "fg__burst": "*/5 * * * *",
         "fg__home": "0 0 * * *",
+        "fg__level": "0 0 * * *",
         "fg__pace": "0 * * * *",
         "fg__paid": "0 */6 * * *",
         "fg__spend": "0 0 * * *",

@@ -56,6 +56,7 @@ def interval(day, status="OK", publish_id="p1", reasons=(), rows=8):
 
 
 materialize = MaterializeOperator(task_id="materialize", project=project, schedule=daily)
+materialize_reading = MaterializeOperator(task_id="materialize", project=project, schedule=daily, reads=("best",))
 materialize_static = MaterializeOperator(task_id="materialize", project=project, schedule=static)
 ingest = CommandOperator(task_id="ingest", project=project, arguments=("ingest", "spend"), accepted=(0, 3))
 publish = PublishOperator(task_id="publish", project=project, schedule=daily)
@@ -69,6 +70,9 @@ answer = {{
     "scheduled": end(materialize, kind="scheduled"),
     "backfill": end(materialize, kind="backfill"),
     "static": end(materialize_static),
+    "reading": end(materialize_reading, answer=[interval(6)]),
+    "waiting": end(materialize_reading, answer=[interval(6, "HELD", None, ["waits for best 2013-01-06 (MISSING)"], rows=None)]),
+    "held": end(materialize_reading, answer=[interval(6, "HELD", None, ["waits for 2013-01-05, which the gate rejected"], rows=None)]),
     "quarantine": end(ingest, code=3),
     "refused": end(ingest, code=2),
     "published": end(publish, answer=[interval(5, "REJECTED", None), interval(6), interval(7, "MISSING", None, rows=None)]),
@@ -112,6 +116,13 @@ def test_the_command_gets_its_arguments_as_they_are(ended: dict[str, Any]) -> No
 def test_only_what_may_pass_by_itself_is_tried_again(ended: dict[str, Any], case: str, kind: str, sentence: str) -> None:
     assert ended[case][0] == kind
     assert sentence in ended[case][1]
+
+
+def test_what_waits_for_a_group_that_it_reads_is_tried_again(ended: dict[str, Any]) -> None:
+    assert (ended["reading"][0], ended["held"][0]) == ("done", "done")
+    kind, said, called = ended["waiting"]
+    assert (kind, called[:2]) == ("AirflowException", ["status", "spend"])
+    assert "spend is tried again: 2013-01-06T00:00:00Z HELD (waits for best 2013-01-06 (MISSING)" in said
 
 
 def test_rows_in_quarantine_do_not_stop_a_days_ingest(ended: dict[str, Any]) -> None:

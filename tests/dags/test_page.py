@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dags.page import page
 from dags.schedule import schedule_of
-from feature_definitions import Derived, Entity, Feature, Files, ObservationGroup, SnapshotGroup, Source, WindowedGroup
+from feature_definitions import Derived, Entity, Feature, Files, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.model import FeatureGroup
 
 customer = Entity("customer", keys={"shop": "string", "customer_id": "int64"})
@@ -65,3 +65,11 @@ def test_observed_columns_have_their_types() -> None:
 def test_a_static_group_waits_for_nothing() -> None:
     group = SnapshotGroup("home", customer, people, columns=("city",), assume_always_known=True)
     assert "the source is static, so each run looks whether it changed" in shown(group)
+
+
+def test_a_transform_says_what_it_reads_and_how_far_back() -> None:
+    sql = "SELECT 1"
+    text = shown(TransformGroup("risk", customer, (payments, spend()), sql=sql, lookback="7d", ttl="2d", schema={"score": "double"}))
+    assert "- **Reads**: payments, spend" in text
+    assert "| `score` | double, from the last 7d |" in text
+    assert "when the source is ready, 2h after an interval's end" in text
