@@ -20,7 +20,7 @@ from feature_definitions.plan import GroupPlan
 from feature_definitions.upstream import Upstream, is_static
 from spark_jobs import sources, tables, windows
 from spark_jobs.sources import DATE, TIME
-from spark_jobs.windows import START
+from spark_jobs.windows import NEWEST, START
 
 AT_ONCE = 8
 """How many intervals are planned as one Spark job."""
@@ -34,8 +34,8 @@ class TransformError(ValueError):
 def compute(work: GroupPlan, group: TransformGroup, *, spark: SparkSession, lake: str, into: str) -> DataFrame:
     """The group's rows of all intervals of a plan, written below `into` and read back.
 
-    Columns: the entity's keys, `event_timestamp`, `empties_at` (the next interval's end: a row holds until then), the outputs, and
-    `interval_start`. Raises TransformError for a result that lacks a declared column, or has one of another type.
+    Columns: the entity's keys, `event_timestamp`, `empties_at` (the next interval's end: a row holds until then), the outputs,
+    `interval_start` and `newest_tile` (null). Raises TransformError for a result that lacks a declared column, or has one of another type.
     """
     intervals, schema = [status.interval for status in work.due], None
     for first in range(0, len(intervals), AT_ONCE):
@@ -82,6 +82,7 @@ def _timed(group: TransformGroup, rows: DataFrame, interval: Interval) -> DataFr
         F.lit(interval.end + group.cadence).alias("empties_at"),
         *[f"`{column}`" for column in group.outputs],
         F.lit(interval.start).alias(START),
+        F.lit(None).cast("bigint").alias(NEWEST),
     )
 
 

@@ -114,7 +114,7 @@ def test_parsing_loads_no_engine(airflow: Airflow, shop: Path) -> None:
 
 
 def test_another_process_finds_the_same_dags(airflow: Airflow, shop: Path, found: dict[str, Any]) -> None:
-    assert len(found["serialized"]) == 6
+    assert len(found["serialized"]) == 7
     assert airflow.python(PARSE + "answer = serialized", project=shop, PYTHONHASHSEED="2") == found["serialized"]
 
 

@@ -283,7 +283,7 @@ def test_sql_that_spark_does_not_take_is_refused_by_the_groups_name(spark: Spark
     group = TransformGroup(
         "made", CUSTOMER, (PAYMENTS,), sql="SELECT nothing FROM payments", lookback="1d", ttl="2d", schema={"x": "int64"}
     )
-    with pytest.raises(TransformError, match="group made: Spark does not take its sql: .*nothing"):
+    with pytest.raises(TransformError, match=r"group made: Spark does not take its sql: .*nothing"):
         transform.transformed(group, [spark.range(1)])
 
 
