@@ -84,6 +84,14 @@ def test_records_are_appended_without_spark(tmp_path: Path) -> None:
     assert sorted(tables.load(path).column("n").to_pylist()) == [1, 2]
 
 
+def test_records_get_columns_that_those_before_do_not_have(tmp_path: Path) -> None:
+    path = str(tmp_path / "records")
+    for row in ({"n": [1]}, {"n": [2], "more": ["x"]}):
+        tables.append_records(path, pa.table(row))
+    rows = {(row["n"], row["more"]) for row in tables.load(path).to_pylist()}
+    assert rows == {(1, None), (2, "x")}
+
+
 def test_spans_are_open_on_one_side_to_the_microsecond(spark: SparkSession) -> None:
     spans = [Interval(NOON, NOON + timedelta(hours=1)), Interval(NOON + timedelta(hours=2), NOON + timedelta(hours=3))]
     times = [at + beside for span in spans for at in (span.start, span.end) for beside in (-MICROSECOND, timedelta(0), MICROSECOND)]
