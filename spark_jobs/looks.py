@@ -172,8 +172,13 @@ def _altered(source: Source, found: Sequence[Pin], before: _Before, days: Sequen
 
 
 def _hashed_of(days: Sequence[date], state: Mapping[str, Pin], source: Source, job: Job) -> DataFrame:
-    rows = sources.live(sources.judged(job.spark, source, job.place.lake, state), source)
-    near = rows if source.lag else rows.where(sources.times_of(source, days))
+    """The hashes of the rows of some days, as a state of the table has them; of rows with ids only those are compared that share one."""
+    rows = sources.judged(job.spark, source, job.place.lake, state)
+    if source.id and not source.lag:
+        on_days = rows.where(tables.in_dates(DATE, days)).where(sources.times_of(source, days))
+        rows = rows.join(on_days.select(*[f"`{name}`" for name in source.id]).distinct(), on=list(source.id), how="left_semi")
+    live = sources.live(rows, source)
+    near = live if source.lag else live.where(sources.times_of(source, days))
     return _hashed(near, source).where(tables.in_dates(DATE, days))
 
 
