@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_definitions.intervals import micros
+from feature_definitions.kinds import element_of
 from feature_definitions.model import Source
+from feature_definitions.rules import is_array
 from spark_jobs.tables import arrow_type
 
 FILE, LINE, REASON, RAW = "_hw_file", "_hw_line", "_hw_reason", "_hw_raw"
@@ -413,7 +415,7 @@ def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> 
         array, bad = _arrow_column(batch.column(batch.schema.get_field_index(column)), column, kind, wanted.timezone, name)
         columns[column] = array
         if bad is not None:
-            reasons = pc.if_else(pc.and_(bad, pc.is_null(reasons)), f"{column} is not {_SOUND[kind]}", reasons)
+            reasons = pc.if_else(pc.and_(bad, pc.is_null(reasons)), f"{column} {_unsound(kind)}", reasons)
         if column in wanted.required:
             reasons = pc.if_else(pc.and_(pc.is_null(array), pc.is_null(reasons)), f"{column} is null", reasons)
     raws = _raws(batch, reasons, [column for column, _ in wanted.columns])
@@ -427,6 +429,8 @@ def _arrow_column(array: pa.Array, column: str, kind: str, timezone: str | None,
         array = array.dictionary_decode()
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), arrow_type(kind)), None
+    if is_array(kind) and any(is_list(array.type) for is_list in _LISTS):
+        return _list_column(array.cast(pa.list_(array.type.value_type)), column, element_of(kind), timezone, name)
     if not _fits(array.type, kind):
         raise FileRefused(f"{name}: column {column!r} is a {array.type}, the source says {kind}. Write the file or the source's type anew")
     if kind == "timestamp":
@@ -436,6 +440,24 @@ def _arrow_column(array: pa.Array, column: str, kind: str, timezone: str | None,
     except pa.ArrowInvalid as error:
         raise FileRefused(f"{name}: column {column!r} does not fit {kind}: {_first_line(error)}") from None
     return _without(result, lambda values: pc.invert(pc.is_finite(values))) if kind == "double" else (result, None)
+
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+
+def _list_column(array: pa.ListArray, column: str, kind: str, timezone: str | None, name: str) -> tuple[pa.Array, pa.Array | None]:
+    """Lists with their elements in the type wanted, and which of them hold an unsound one."""
+    elements, bad = _arrow_column(pc.list_flatten(array), column, kind, timezone, name)
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
+    ends = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
+    lists = pa.ListArray.from_arrays(ends, elements, mask=pc.is_null(array))
+    if bad is None:
+        return lists, None
+    return lists, pc.is_in(pa.array(range(len(array)), pa.int64()), value_set=pc.list_parent_indices(array).filter(bad).cast(pa.int64()))
+
+
+def _unsound(kind: str) -> str:
+    return f"holds what is not {_SOUND[element_of(kind)]}" if is_array(kind) else f"is not {_SOUND[kind]}"
 
 
 _SOUND = {"double": "a finite number", "timestamp": "between the years 1 and 9999 in UTC"}

@@ -26,10 +26,11 @@ HEADER = "id,n,x,ok,day,price,at"
 GOOD = ("a", "1", "1.5", "true", "2026-01-05", "1.25", "2026-01-05T06:00:00Z")
 
 
-def source(*, timezone: str | None = "America/New_York", columns: dict[str, str] | None = None) -> Source:
-    return Source(
-        "things", Files("things.csv", format="csv"), columns=columns or COLUMNS, event_timestamp="at", timezone=timezone, id=("id",)
-    )
+CSV = Files("things.csv", format="csv")
+
+
+def source(*, timezone: str | None = "America/New_York", columns: dict[str, str] | None = None, at: Files | None = CSV) -> Source:
+    return Source("things", at, columns=columns or COLUMNS, event_timestamp="at", timezone=timezone, id=("id",))
 
 
 def read(path: Path, kind: str = "csv", of: Source | None = None) -> list[dict[str, Any]]:
@@ -266,6 +267,26 @@ def test_a_parquet_time_that_no_calendar_holds_is_put_aside(tmp_path: Path) -> N
     nanoseconds_called_microseconds = 1_767_571_200_000_000_000
     rows = read_parquet(parquet(tmp_path, at=pa.array([nanoseconds_called_microseconds, 0], pa.timestamp("us", tz="UTC"))))
     assert [r["_hw_reason"] for r in rows] == ["at is not between the years 1 and 9999 in UTC", None]
+
+
+def test_lists_in_parquet_are_arrays_of_the_sources_type(tmp_path: Path) -> None:
+    wanted = source(at=None, columns={**PARQUET, "tags": "array<string>", "sizes": "array<double>"})
+    sizes = pa.array([[1, 2], None, [], [3]], pa.large_list(pa.int32())).slice(1)
+    several = {"id": ["a", "b", "c"], "n": [1, 2, 3], "x": [1.0] * 3, "at": pa.array([0] * 3, pa.timestamp("us", tz="UTC"))}
+    rows = read(parquet(tmp_path, **several, tags=[["new", None], [], None], sizes=sizes), "parquet", wanted)
+    assert [(r["tags"], r["sizes"], r["_hw_reason"]) for r in rows] == [(["new", None], None, None), ([], [], None), (None, [3.0], None)]
+
+
+def test_a_list_in_parquet_with_an_infinite_number_is_put_aside_with_its_row(tmp_path: Path) -> None:
+    wanted = source(at=None, columns={**PARQUET, "sizes": "array<double>"})
+    good, bad = read(parquet(tmp_path, sizes=[[1.0, 2.0], [1.0, float("inf")]]), "parquet", wanted)
+    assert (good["sizes"], good["_hw_reason"], bad["_hw_reason"]) == ([1.0, 2.0], None, "sizes holds what is not a finite number")
+
+
+def test_a_list_in_parquet_of_another_type_is_refused_by_name(tmp_path: Path) -> None:
+    for tags, given in (([1], "int64"), ("new", "string")):
+        with pytest.raises(FileRefused, match=f"column 'tags' is a {given}, the source says "):
+            read(parquet(tmp_path, tags=[tags, tags]), "parquet", source(at=None, columns={**PARQUET, "tags": "array<string>"}))
 
 
 def test_whole_numbers_are_taken_for_doubles_and_dictionaries_for_strings(tmp_path: Path) -> None:
