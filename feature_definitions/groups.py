@@ -85,6 +85,11 @@ class WindowedGroup:
         return any(window == LIFETIME for feature in self.aggregated for window in feature.windows)
 
     @property
+    def by_coverage(self) -> bool:
+        """Whether values are as old as the newest published interval, not as their own row: they are."""
+        return True
+
+    @property
     def aggregated(self) -> tuple[Feature, ...]:
         """The aggregations to compute, in order: each feature, or with `by` one for each of its values."""
         return tuple(each for feature in self.features if isinstance(feature, Feature) for each in feature.expanded)
@@ -154,16 +159,35 @@ class ObservationGroup(_ShownGroup):
         _check_group(self)
         _check_shown(self)
 
+    @property
+    def by_coverage(self) -> bool:
+        """Whether values are as old as the newest published interval: each is as old as its own row."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGroup(_ShownGroup):
     """The full state of a source, as it was extracted: who is absent from the next snapshot is gone.
+
+    A snapshot holds from the time `T` at which it was extracted until the next one that has any row: an interval in which nothing was
+    extracted takes nobody away. The TTL counts from the newest interval that was published, as in a windowed group, not from the snapshot:
+    it says that the platform ran, and an expectation on the number of rows that something was extracted.
 
     Of a static source the rows have no time and are taken as always known; `assume_always_known=True` says in so many words that history
     is read as if it had known today's state; leak reports name it.
     """
 
     assume_always_known: bool = False
+
+    @property
+    def dated(self) -> bool:
+        """Whether its snapshots say when they were extracted; else its source is static."""
+        return self.source.shape == "snapshots"
+
+    @property
+    def by_coverage(self) -> bool:
+        """Whether values are as old as the newest published interval, not as their own row; static ones do not age."""
+        return self.dated
 
     def __post_init__(self) -> None:
         """Check the source's shape, columns and output names."""

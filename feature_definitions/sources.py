@@ -140,7 +140,8 @@ class Source:
     `id` names the columns that make a row unique: the same id again is a correction, and the newest `arrived_at` (else the newest
     ingest) wins. Without `id` every row counts. `timezone` is where times without zone were written down. `at=None` is a source that
     is only fed by `project.write`. An interval is due `ready_after` its end. With `shape="snapshots"` the event timestamp is when the
-    state was extracted, and `id` what makes a row unique within one snapshot.
+    state was extracted, and `id` what makes a row unique within one snapshot: the event timestamp is put before it, so that the same id in
+    another snapshot is another row, not a correction.
 
     `derive` adds columns, each a Spark SQL expression over those before it. There `prev.x` is the column `x` of the row before: of those
     with equal `lag_over` columns the one before it by (event timestamp, `arrived_at`, `id`), if at most `lag_within` older, else null.
@@ -243,8 +244,10 @@ def _check_shape(where: str, source: Source) -> None:
         case "snapshots":
             refuse_not_yet(where, "dated snapshots")
             _check_timed(where, source, "the state was extracted")
-            if not source.id:
+            if not set(source.id) - {source.event_timestamp}:
                 raise DefinitionError(f"{where} has snapshots: name what makes a row unique within one, like id=('contract_id',)")
+            others = tuple(name for name in source.id if name != source.event_timestamp)
+            object.__setattr__(source, "id", (str(source.event_timestamp), *others))
         case _:
             raise DefinitionError(f"{where} has the shape {source.shape!r}; write 'events', 'snapshots' or 'static'")
 

@@ -72,6 +72,11 @@ class TransformGroup:
         return False
 
     @property
+    def by_coverage(self) -> bool:
+        """Whether values are as old as the newest published interval, not as their own row: they are."""
+        return True
+
+    @property
     def ages(self) -> frozenset[str]:
         """A transform gives its values as they are."""
         return frozenset()

@@ -34,7 +34,7 @@ from online_sync.wire import Section
 Scalar: TypeAlias = bool | int | float | str | None
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 Columns: TypeAlias = tuple[tuple[str, str], ...]
-Kind = Literal["windowed", "observation", "static"]
+Kind = Literal["windowed", "observation", "snapshot", "static"]
 
 EPOCH_START, EPOCH_END = 18, 27
 """Where the epoch field lies in every row, tag included: the store compares it there."""
@@ -140,7 +140,7 @@ def kind_of(group: FeatureGroup) -> Kind:
         case ObservationGroup():
             return "observation"
         case SnapshotGroup():
-            return "static"
+            return "snapshot" if group.dated else "static"
         case _:
             assert_never(group)
 

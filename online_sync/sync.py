@@ -76,7 +76,7 @@ def run(published: Published, *, target: Target, epoch: int, now: datetime, spar
 
 def _record(published: Published, target: Target, *, epoch: int, now: datetime, empty: tuple[Value, ...]) -> EpochRecord:
     group = published.group
-    covered = point_in_time.covered(published, now) if isinstance(group, WindowedGroup | TransformGroup) else None
+    covered = point_in_time.covered(published, now) if group.by_coverage else None
     return EpochRecord(
         project=target.project,
         group=group.name,

@@ -343,7 +343,7 @@ def _null_key(join: JoinPlan, entity: Entity) -> bool:
 
 def _unread(join: JoinPlan, entity: Entity) -> _Found:
     """There was nothing to read: no entity, or no finished sync of its group."""
-    expired = join.kind == "windowed" and not _null_key(join, entity)
+    expired = join.kind in ("windowed", "snapshot") and not _null_key(join, entity)
     return _Found(EXPIRED if expired else NOT_FOUND, (None,) * len(join.columns))
 
 
@@ -372,7 +372,7 @@ def _row(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None) 
 def _status(record: EpochRecord, row: Row | None, now: int) -> str:
     """The status of a row, or of its absence, at `now`; a TTL is inclusive, and what was held back is empty once its windows are."""
     match record.kind:
-        case "windowed":
+        case "windowed" | "snapshot":
             since = record.coverage
         case "observation":
             since = now if row is None else row.event_timestamp
@@ -384,7 +384,7 @@ def _status(record: EpochRecord, row: Row | None, now: int) -> str:
         return EXPIRED
     if row is None:
         return NOT_FOUND
-    if record.kind == "windowed" and row.empties_at is not None and row.empties_at <= since:
+    if row.empties_at is not None and row.empties_at <= since:
         return EMPTY
     return HELD if row.held else PRESENT
 

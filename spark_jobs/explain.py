@@ -11,6 +11,7 @@ from feature_definitions.intervals import ALWAYS, Interval, duration, floor, mic
 from feature_definitions.model import FeatureGroup, ObservationGroup, Query, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.records import Publish, Revision
 from feature_definitions.shown import age
+from feature_definitions.upstream import is_static
 from feature_registry.tables import inputs_of
 from spark_jobs import look, pins
 from spark_jobs.files import FILE, LINE, in_utc
@@ -94,7 +95,7 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     told = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
     count = None if events is None else len(told)
     later = [v for v in versions if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
-    status = _status(asked, version, coverage)
+    status = _status(asked, version, coverage, gone=_gone(asked, known, version, lake))
     values = _values(asked, status, version)
     return Story(
         asked,
@@ -119,9 +120,7 @@ def _versions(asked: Asked, known: Known, lake: str) -> list[Version]:
     """Every version of the entity's rows up to the time: those of the newest dates, if any of these is visible, else all."""
     publishes = {(p.publish_id, p.interval.start): p for p in known.publishes}
     places = [place(lake, asked.group.name, known.generation) for place in (layout.feature_table, layout.history_table)]
-    newest = (
-        None if isinstance(asked.group, SnapshotGroup) else utc_date(asked.at - duration(str(asked.group.ttl)) - 2 * asked.group.cadence)
-    )
+    newest = None if is_static(asked.group) else utc_date(asked.at - duration(str(asked.group.ttl)) - 2 * asked.group.cadence)
     for oldest in [None] if newest is None else [newest, None]:
         rows = [row for path in places for row in _entity_rows(path, asked, oldest)]
         found = [_version(row, asked.group, publishes) for row in rows]
@@ -153,10 +152,10 @@ def _start(group: FeatureGroup, at: datetime) -> datetime:
     match group:
         case WindowedGroup() | TransformGroup():
             return at - group.cadence
-        case ObservationGroup():
-            return floor(at, group.cadence)
-        case SnapshotGroup():
+        case SnapshotGroup() if not group.dated:
             return ALWAYS.start
+        case ObservationGroup() | SnapshotGroup():
+            return floor(at, group.cadence)
 
 
 def _standing(visible: Sequence[Version]) -> Version | None:
@@ -172,16 +171,33 @@ def _standing(visible: Sequence[Version]) -> Version | None:
 def _coverage(asked: Asked, known: Known) -> datetime | None:
     """The newest interval end that was visible."""
     ends = (p.interval.end for p in known.publishes if max(p.interval.end, p.known_from) <= asked.at)
-    return max(ends, default=None) if isinstance(asked.group, WindowedGroup | TransformGroup) else None
+    return max(ends, default=None) if asked.group.by_coverage else None
 
 
-def _status(asked: Asked, version: Version | None, coverage: datetime | None) -> str:
+def _gone(asked: Asked, known: Known, version: Version | None, lake: str) -> bool:
+    """Whether a snapshot newer than a version, with any row that stood at the time asked for, does not have the entity."""
+    if version is None or not isinstance(asked.group, SnapshotGroup) or not asked.group.dated:
+        return False
+    visible = {(p.publish_id, p.interval.start) for p in known.publishes if p.known_from <= asked.at}
+    places = ((layout.feature_table, ("NULL", "true")), (layout.history_table, ("replaced_by", "NOT retracted")))
+    for place, (replaced_by, standing) in places:
+        columns = ("event_timestamp", "publish_id", f"{replaced_by} AS replaced")
+        dated = f"date >= {look.literal(utc_date(version.event_timestamp))}"
+        for at, publish_id, replaced in look.distinct(place(lake, asked.group.name, known.generation), columns, [dated, standing]):
+            start = _start(asked.group, at)
+            later = version.event_timestamp < at <= asked.at
+            if later and (publish_id, start) in visible and (replaced, start) not in visible:
+                return True
+    return False
+
+
+def _status(asked: Asked, version: Version | None, coverage: datetime | None, *, gone: bool) -> str:
     group = asked.group
-    if isinstance(group, WindowedGroup | TransformGroup) and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
+    if group.by_coverage and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
         return "EXPIRED"
     if version is None or version.retracted:
         return "NOT_FOUND"
-    if coverage is not None and version.empties_at is not None and version.empties_at <= coverage:
+    if gone or (coverage is not None and version.empties_at is not None and version.empties_at <= coverage):
         return "EMPTY"
     if version.held:
         return "HELD"
@@ -231,10 +247,10 @@ def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]
             return Interval(min([at - group.longest, *(r.first for r in revisions)]), at)
         case WindowedGroup() | TransformGroup():
             return Interval(at - group.longest, at)
-        case ObservationGroup():
-            return Interval(at, at + timedelta(microseconds=1))
-        case SnapshotGroup():
+        case SnapshotGroup() if not group.dated:
             return ALWAYS
+        case ObservationGroup() | SnapshotGroup():
+            return Interval(at, at + timedelta(microseconds=1))
 
 
 def _source(group: FeatureGroup) -> Source | None:

@@ -20,6 +20,15 @@ def rows(path: str, conditions: Sequence[str], *, version: int | None = None) ->
     return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
+def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What a Delta table's rows, where all SQL conditions hold, have in these columns, each once; nothing without a table."""
+    if not _exists(path):
+        return []
+    sql = f"SELECT DISTINCT {', '.join(columns)} FROM t WHERE {' AND '.join(conditions)}"
+    found = QueryBuilder().register("t", DeltaTable(path)).execute(sql).read_all()
+    return list(zip(*[found.column(name).to_pylist() for name in found.column_names], strict=True))
+
+
 def holds(path: str, condition: str) -> bool:
     """Whether a Delta table has a row for which an SQL condition holds; a table that is not there has none."""
     found = QueryBuilder().register("t", DeltaTable(path)).execute(f"SELECT 1 FROM t WHERE {condition} LIMIT 1") if _exists(path) else None

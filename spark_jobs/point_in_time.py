@@ -22,7 +22,7 @@ from spark_jobs import tables, windows
 from spark_jobs.windows import Meaning
 
 VISIBLE, BEST, MODELLED = "_hw_visible", "_hw_best", "_hw_modelled_"
-_KEY, _AT, _TAG, _SPINE, _COVERED = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered"
+_KEY, _AT, _TAG, _SPINE, _COVERED, _SNAPSHOTS = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered", "_hw_snapshots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,22 @@ def as_of(published: Published, clock: Clock, *, spark: SparkSession, columns: S
 
 
 def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataFrame:
-    """One row per entity ever seen, as it is known `now`: keys, event_timestamp, empties_at, held, retracted, publish_id, the outputs."""
+    """One row per entity ever seen, as it is known `now`: keys, event_timestamp, empties_at, held, retracted, publish_id, the outputs.
+
+    Of dated snapshots `empties_at` is the time of the next one, which does not have the entity.
+    """
     group = published.group
     keys = [f"`{key}`" for key in group.entity.keys]
     versions = as_of(published, Clock(), spark=spark, columns=group.outputs).where(F.col(VISIBLE) <= micros(now))
     best = versions.groupBy(*keys).agg(F.max(BEST).alias(BEST))
+    empties_at = F.col(BEST)["empties_at"]
+    if isinstance(group, SnapshotGroup) and group.dated:
+        best = best.crossJoin(F.broadcast(_snapshots(published, Clock(), spark)))
+        empties_at = F.array_min(F.filter(_standing_at(F.lit(micros(now))), lambda at: at > F.col(BEST)["at"]))
     return best.select(
         *keys,
         F.timestamp_micros(F.col(BEST)["at"]).alias("event_timestamp"),
-        F.timestamp_micros(F.col(BEST)["empties_at"]).alias("empties_at"),
+        F.timestamp_micros(empties_at).alias("empties_at"),
         F.col(BEST)["held"].alias("held"),
         F.col(BEST)["retracted"].alias("retracted"),
         F.col(BEST)["publish_id"].alias("publish_id"),
@@ -119,8 +126,10 @@ def join(spine: DataFrame, wanted: Join, published: Published, clock: Clock, *, 
     """
     versions = as_of(published, clock, spark=spark, columns=wanted.columns)
     matched = _matched(spine, versions, wanted, at)
-    if isinstance(published.group, WindowedGroup | TransformGroup):
+    if published.group.by_coverage:
         matched = _with_coverage(matched, coverage(published, clock), at, spark)
+    if isinstance(published.group, SnapshotGroup) and published.group.dated:
+        matched = matched.crossJoin(F.broadcast(_snapshots(published, clock, spark)))
     values = _values(wanted, published, at, spark)
     modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(False)).alias(f"{MODELLED}{wanted.name}")
     return matched.select(*[f"`{name}`" for name in spine.columns], *values, modelled)
@@ -198,6 +207,42 @@ def _with_fallbacks(versions: DataFrame, group: FeatureGroup) -> DataFrame:
     gone = F.array_max(F.transform(F.col("seen"), lambda v: v["best"]))
     ranked = state.withColumn(BEST, F.coalesce(BEST, gone)).withColumn(BEST, F.col(BEST).withField("rank", F.col(VISIBLE)))
     return plain.unionByName(ranked.select(*keys, VISIBLE, BEST))
+
+
+def _snapshots(published: Published, clock: Clock, spark: SparkSession) -> DataFrame:
+    """One row, `_hw_snapshots`: the times at which states were extracted, each with since when and until when rows of it stand.
+
+    A time comes once for each publish that brought rows of it; `until` is null where nothing replaced these. All in microseconds.
+    """
+    group, generation = published.group, published.generation
+    current, history = (place(published.lake, group.name, generation) for place in (layout.feature_table, layout.history_table))
+    if not tables.exists(current):
+        taken = spark.createDataFrame([], "at: bigint, seen: bigint, until: bigint")
+    elif clock.mode == "event_time":
+        at = F.unix_micros("event_timestamp")
+        taken = tables.read(spark, current).select(at.alias("at"), at.alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
+    else:
+        taken = _taken(tables.read(spark, current).withColumn("replaced_by", F.lit(None).cast("string")), group)
+        if tables.exists(history):
+            taken = taken.union(_taken(tables.read(spark, history).where(~F.col("retracted")), group))
+        known = F.broadcast(_known(spark, published).drop("modelled"))
+        ended = known.withColumnsRenamed({"publish_id": "replaced_by", "_hw_known": "_hw_ended"})
+        lasting = taken.join(known, on=["publish_id", "_hw_start"]).join(ended, on=["replaced_by", "_hw_start"], how="left")
+        seen, until = F.greatest("at", "_hw_known"), F.when(F.col("_hw_ended").isNotNull(), F.greatest("at", "_hw_ended"))
+        taken = lasting.select("at", seen.alias("seen"), until.alias("until"))
+    return taken.agg(F.collect_set(F.struct("at", "seen", "until")).alias(_SNAPSHOTS))
+
+
+def _taken(rows: DataFrame, group: FeatureGroup) -> DataFrame:
+    """The times of snapshots, with the publishes that brought their rows and replaced them."""
+    at = F.unix_micros("event_timestamp")
+    return rows.select(at.alias("at"), windows.start_of(group).alias("_hw_start"), "publish_id", "replaced_by").distinct()
+
+
+def _standing_at(time: Column) -> Column:
+    """The times of the snapshots of which some row stands at a time; microseconds."""
+    standing = F.filter(_SNAPSHOTS, lambda s: (s["seen"] <= time) & (s["until"].isNull() | (s["until"] > time)))
+    return F.transform(standing, lambda s: s["at"])
 
 
 def _standing(seen: Column) -> Column:
@@ -281,6 +326,10 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
                     values[c] = values[c].when(fresh & ~full, F.lit(value).cast(tables.spark_type(published.meaning.types[c])))
         case ObservationGroup():
             usable = keyed & there & ~best["held"] & (time - best["at"] <= micros_of(duration(str(group.ttl))))
+            values = {c: F.when(usable, best[c]) for c in wanted.columns}
+        case SnapshotGroup() if group.dated:
+            fresh = time - F.col(_COVERED) <= micros_of(duration(str(group.ttl)))
+            usable = keyed & fresh & there & ~best["held"] & (best["at"] == F.array_max(_standing_at(time)))
             values = {c: F.when(usable, best[c]) for c in wanted.columns}
         case SnapshotGroup():
             usable = keyed & there & ~best["held"]

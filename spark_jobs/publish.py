@@ -15,9 +15,10 @@ from pyspark.sql import functions as F
 from feature_definitions import fingerprint, layout, plan
 from feature_definitions.features import reach
 from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
-from feature_definitions.model import FeatureGroup, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.model import FeatureGroup, TransformGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
+from feature_definitions.upstream import is_static
 from feature_registry.registry import PATIENCE, PendingPublish, Registry
 from feature_registry.tables import inputs_text
 from spark_jobs import records, tables, windows
@@ -152,7 +153,7 @@ def _arranged(job: Run, rows: DataFrame) -> DataFrame:
 
 def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:
     """The condition that holds for exactly the rows of these intervals, on the partition column too, so that only their files are read."""
-    if isinstance(group, SnapshotGroup):
+    if is_static(group):
         return "date = DATE'1970-01-01'"
     first, last = spans[0].start.date(), spans[-1].end.date()
     dates = f"date >= DATE'{first.isoformat()}' AND date <= DATE'{last.isoformat()}'"

@@ -294,7 +294,7 @@ def _described(
         "values_on_modelled_times": {name: row[f"{MODELLED}{name}"] for name in modelled},
         "nulls": {column: row[column] for column in nulls},
         "defaults": {name: str(value) for name, value in service.defaults.items()},
-        "assumed_always_known": sorted({j.group.name for j in service.joins if isinstance(j.group, SnapshotGroup)}),
+        "assumed_always_known": sorted({j.group.name for j in service.joins if isinstance(j.group, SnapshotGroup) and not j.group.dated}),
     }
 
 

@@ -60,10 +60,10 @@ def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], me
     match group:
         case WindowedGroup():
             return _of_events(group, events, spans, meaning)
-        case ObservationGroup():
-            return _observed(group, _of_entities(group, events), spans)
-        case SnapshotGroup():
+        case SnapshotGroup() if not group.dated:
             return _static(group, _of_entities(group, events))
+        case ObservationGroup() | SnapshotGroup():
+            return _observed(group, _of_entities(group, events), spans)
 
 
 def empty_row(group: WindowedGroup | TransformGroup, one: DataFrame, *, meaning: Meaning) -> DataFrame:
@@ -86,10 +86,10 @@ def start_of(group: FeatureGroup) -> Column:
     match group:
         case WindowedGroup() | TransformGroup():
             return at - cadence
-        case ObservationGroup():
-            return at - F.pmod(at, F.lit(cadence))
-        case SnapshotGroup():
+        case SnapshotGroup() if not group.dated:
             return at
+        case ObservationGroup() | SnapshotGroup():
+            return at - F.pmod(at, F.lit(cadence))
 
 
 def _of_entities(group: SourceGroup, events: DataFrame) -> DataFrame:
@@ -286,8 +286,8 @@ def _finite(value: Column, kind: str) -> Column:
 # ------------------------------------------------------------------------------------------------------- observations and static
 
 
-def _observed(group: ObservationGroup, events: DataFrame, spans: Sequence[Interval]) -> DataFrame:
-    """One row per entity and event time; of several at one time the newest by arrival, then id, then by its values."""
+def _observed(group: ObservationGroup | SnapshotGroup, events: DataFrame, spans: Sequence[Interval]) -> DataFrame:
+    """One row per entity and time of an event or a snapshot; of several at one time the newest by arrival, then id, then by its values."""
     keys = [f"`{key}`" for key in group.entity.keys]
     read = _dated(events, micros(spans[0].start), micros(spans[-1].end))
     inside = _in_spans(f"unix_micros({TIME})", spans, after_start=False)

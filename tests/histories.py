@@ -4,7 +4,7 @@ Everything is a plain Python value. The times drawn are those where mistakes hid
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from feature_definitions.model import (
     Feature,
     FeatureGroup,
     ObservationGroup,
+    SnapshotGroup,
     Source,
     WindowedGroup,
 )
@@ -153,6 +154,25 @@ def observation_groups(draw: st.DrawFn, *, source: Source | None = None, every: 
 
 
 @st.composite
+def snapshot_groups(draw: st.DrawFn, *, every: str | None = None) -> Meaning:
+    """A group of dated snapshots that shows some columns of its source."""
+    events = draw(sources().filter(lambda source: bool(source.id)))
+    source = replace(events, name="contracts", shape="snapshots")
+    every = every or draw(st.sampled_from(CADENCES))
+    group = SnapshotGroup(
+        "contract",
+        entity_of(source),
+        source,
+        columns=tuple(draw(st.lists(st.sampled_from(ANYTHING), min_size=1, max_size=5, unique=True))),
+        every=every,
+        publish_delay=draw(st.sampled_from(("0s", "20m"))),
+        ttl=draw(_ttls(every)),
+        where=draw(st.sampled_from((None, None, None, "amount > 0", "price >= 1.5 or kind = 'b'"))),
+    )
+    return Meaning(group, WHERE)
+
+
+@st.composite
 def _features(draw: st.DrawFn, name: str, cadence: timedelta) -> Feature:
     aggregation = draw(st.sampled_from((*AGGREGATIONS, *FURTHER_AGGREGATIONS)))
     of = draw(st.sampled_from((*(NUMBERS if aggregation in OF_NUMBERS else ANYTHING), *sorted(OF))))
@@ -192,8 +212,14 @@ def _near_grid(whole: Interval, cadence: timedelta) -> st.SearchStrategy[datetim
 
 
 def event_times(group: FeatureGroup) -> st.SearchStrategy[datetime]:
-    """Times of events: most on the grid, a microsecond beside it or at a few other points, so that ties and gaps are common."""
+    """Times of events: most on the grid, a microsecond beside it or at a few other points, so that ties and gaps are common.
+
+    Snapshots are extracted at a few times only: two in one interval, on the grid and a microsecond before it, and none in some intervals.
+    """
     whole = span(group)
+    if group.source.shape == "snapshots":
+        taken = [whole.start + n * group.cadence for n in (0, 2, 3, 6)]
+        return st.sampled_from([*taken, taken[1] + group.cadence / 3, taken[2] - MICROSECOND, taken[3] + group.cadence / 2])
     anywhere = st.integers(0, (whole.end - whole.start) // MICROSECOND - 1).map(lambda n: whole.start + n * MICROSECOND)
     return st.one_of(_near_grid(whole, group.cadence), _near_grid(whole, group.cadence), anywhere).map(
         lambda at: min(max(at, whole.start), whole.end - MICROSECOND)

@@ -55,13 +55,15 @@ class Arrival:
 def live_rows(source: Source, arrivals: Iterable[Arrival]) -> list[Event]:
     """The events that count: of those with one id only the newest, whatever their dates and entities; without an id all of them.
 
-    Newest is the greatest `arrived_at` (where the source has it), then the latest ingest, then what it brought last.
+    Newest is the greatest `arrived_at` (where the source has it), then the latest ingest, then what it brought last. Where a source has
+    snapshots, an id is of one of them only.
     """
     if not source.id:
         return [a.row for a in arrivals]
     newest: dict[Key, Arrival] = {}
     for arrival in arrivals:
-        identity = tuple(arrival.row[name] for name in source.id)
+        taken = _time(source, arrival.row) if source.shape == "snapshots" else None
+        identity = (taken, *(arrival.row[name] for name in source.id))
         held = newest.get(identity)
         if held is None or _recency(source, arrival) >= _recency(source, held):
             newest[identity] = arrival
@@ -143,6 +145,8 @@ def rows(group: FeatureGroup, events: Sequence[Event], interval: Interval, *, fu
             return windowed_rows(group, events, [interval.end], functions=functions)
         case ObservationGroup():
             return observation_rows(group, events, [interval], functions=functions)
+        case SnapshotGroup() if group.source.shape == "snapshots":
+            return snapshot_rows(group, events, interval, functions=functions)
         case SnapshotGroup():
             return static_rows(group, events, functions=functions)
 
@@ -223,6 +227,17 @@ def observation_rows(
             for at in sorted({_time(group.source, e) for e in own}):
                 newest = max((e for e in own if _time(group.source, e) == at), key=lambda e: _precedence(group, e))
                 found.append(FeatureRow(key, at, {name: newest[name] for name in group.columns}))
+    return found
+
+
+def snapshot_rows(group: SnapshotGroup, events: Iterable[Event], interval: Interval, *, functions: Functions) -> list[FeatureRow]:
+    """The full states that were extracted in the interval: at each such time a row for each entity in it, of several the greatest (id)."""
+    inside = _within(group.source, events, interval.start, interval.end)
+    found = []
+    for at in sorted({_time(group.source, e) for e in inside}):
+        for key, own in _by_key(group, [e for e in inside if _time(group.source, e) == at], functions):
+            newest = max(own, key=lambda e: _precedence(group, e))
+            found.append(FeatureRow(key, at, {name: newest[name] for name in group.columns}))
     return found
 
 
@@ -407,11 +422,13 @@ def read(
         return Answer("NOT_FOUND", dict.fromkeys(group.outputs), None)
     standing = _standing(published, t, mode)
     row = _newest_row(group, standing, key, t, strict=same_source and isinstance(group, ObservationGroup))
-    if isinstance(group, WindowedGroup):
+    if isinstance(group, WindowedGroup) or group.source.shape == "snapshots":
         coverage = max((p.interval.end for p in standing if p.interval.end <= t), default=None)
         if coverage is None or t - coverage > duration(group.ttl or ""):
             return Answer("EXPIRED", dict.fromkeys(group.outputs), None if row is None else row.at)
-        return _read_covered(group, row, coverage, empty_values(group, functions))
+        if isinstance(group, WindowedGroup):
+            return _read_covered(group, row, coverage, empty_values(group, functions))
+        return _read_snapshot(group, row, max((r.at for p in standing for r in p.rows if r.at <= t), default=None))
     if row is None:
         return Answer("NOT_FOUND", dict.fromkeys(group.outputs), None)
     if group.ttl is not None and t - row.at > duration(group.ttl):
@@ -439,6 +456,14 @@ def _read_covered(group: WindowedGroup, row: FeatureRow | None, coverage: dateti
     if row.empties_at is not None and row.empties_at <= coverage:
         return Answer("EMPTY", empty, row.at)
     return _shown(group, row)
+
+
+def _read_snapshot(group: FeatureGroup, row: FeatureRow | None, newest: datetime | None) -> Answer:
+    """Of an entity that the newest snapshot with any row does not have, all is null; whether it was ever seen is all that is known."""
+    nothing = dict.fromkeys(group.outputs)
+    if row is None:
+        return Answer("NOT_FOUND", nothing, None)
+    return _shown(group, row) if row.at == newest else Answer("EMPTY", nothing, row.at)
 
 
 def _shown(group: FeatureGroup, row: FeatureRow) -> Answer:

@@ -26,7 +26,7 @@ from feature_definitions.model import SnapshotGroup
 from spark_jobs import tables
 from spark_jobs.windows import meaning_of
 from tests import oracle
-from tests.histories import arrivals, batches, observation_groups, span, windowed_groups
+from tests.histories import arrivals, batches, observation_groups, snapshot_groups, span, windowed_groups
 from tests.histories import sources as sources_of_histories
 from tests.offline import answer_differences, arrow, drawn, feature_rows, told_apart
 
@@ -220,7 +220,7 @@ PARTS = {"carrier": "carrier_delays", "origin": "origin_congestion", "tailnum": 
 # ------------------------------------------------------------------------------------------------------------- random histories
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_random_histories_have_the_same_values_offline_in_training_and_online(
     opened: Callable[..., headwater.Project], tmp_path: Path, number: int
 ) -> None:
@@ -229,7 +229,7 @@ def test_random_histories_have_the_same_values_offline_in_training_and_online(
     publishes: dict[str, tuple[Publish, ...]] = {m.group.name: () for m in told.meanings}
     for ingested, batch in enumerate(told.batches, start=1):
         told.now += 2 * told.cadence
-        project.write("payments", arrow(told.source, batch))
+        project.write(told.source.name, arrow(told.source, batch))
         due = {work.group.name: [status.interval for status in work.due] for work in project.plan()}
         assert all(not result.rejected for result in project.materialize())
         for meaning in told.meanings:
@@ -247,10 +247,10 @@ def test_random_histories_have_the_same_values_offline_in_training_and_online(
 
 @dataclass
 class Story:
-    """Histories side by side, of a windowed and an observation group of one source; `now` moves on with each batch."""
+    """Histories side by side, of groups of one source; `now` moves on with each batch."""
 
     source: Source
-    meanings: tuple[Meaning, Meaning]
+    meanings: tuple[Meaning, ...]
     batches: tuple[tuple[Event, ...], ...]
     now: datetime
 
@@ -264,7 +264,7 @@ class Story:
 
     @property
     def functions(self) -> oracle.Functions:
-        return {**self.meanings[0].functions, **self.meanings[1].functions}
+        return {sql: function for meaning in self.meanings for sql, function in meaning.functions.items()}
 
     @property
     def sealed(self) -> list[Interval]:
@@ -282,15 +282,18 @@ class Story:
 
 
 def drawn_story(number: int) -> Story:
-    """By the hour without ids, so that every row counts; by six hours with ids and corrections that a time of arrival decides."""
-    every, with_id = (("1h", False), ("6h", True))[number]
-    source = next(s for s in drawn(sources_of_histories(), 60) if bool(s.id) == with_id and bool(s.arrived_at) == with_id)
-    windowed = drawn(windowed_groups(source=source, every=every).filter(lambda m: len(m.group.outputs) > 4), number + 3)[-1]
-    observed = drawn(observation_groups(source=source, every=every), number + 3)[-1]
-    parts = drawn(batches(windowed.group).filter(lambda some: len(some) > 1), 12)
-    keys = windowed.group.entity.keys
-    first, later = ([e for n, some in enumerate(parts) for e in told_apart(n, some[at], keys)] for at in (0, 1))
-    return Story(source, (windowed, observed), (tuple(first), tuple(later)), span(windowed.group).end - 4 * windowed.group.cadence)
+    """By the hour without ids, so that every row counts; by six hours with ids and corrections that arrival decides; snapshots."""
+    if number == 2:
+        meanings: tuple[Meaning, ...] = (drawn(snapshot_groups(every="6h"), 3)[-1],)
+    else:
+        every, with_id = (("1h", False), ("6h", True))[number]
+        source = next(s for s in drawn(sources_of_histories(), 60) if bool(s.id) == with_id and bool(s.arrived_at) == with_id)
+        windowed = drawn(windowed_groups(source=source, every=every).filter(lambda m: len(m.group.outputs) > 4), number + 3)[-1]
+        meanings = (windowed, drawn(observation_groups(source=source, every=every), number + 3)[-1])
+    group = meanings[0].group
+    parts = drawn(batches(group).filter(lambda some: len(some) > 1), 12)
+    first, later = ([e for n, some in enumerate(parts) for e in told_apart(n, some[at], group.entity.keys)] for at in (0, 1))
+    return Story(group.source, meanings, (tuple(first), tuple(later)), span(group).end - 4 * group.cadence)
 
 
 def project_of(told: Story, opened: Callable[..., headwater.Project], folder: Path) -> headwater.Project:

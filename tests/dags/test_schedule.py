@@ -116,6 +116,13 @@ def test_a_schedule_is_what_the_definition_asks_for() -> None:
     assert schedule_of(group) == Schedule("pace", timedelta(hours=6), timedelta(hours=2), 2 * DAY, is_static=False)
 
 
+def test_snapshots_that_are_dated_have_a_schedule_like_any_other() -> None:
+    columns = {"customer_id": "int64", "plan": "string", "at": "timestamp"}
+    contracts = Source("contracts", columns=columns, event_timestamp="at", shape="snapshots", id=("customer_id",))
+    group = SnapshotGroup("contract", Entity("customer", {"customer_id": "int64"}), contracts, columns=("plan",), ttl="2d")
+    assert schedule_of(group) == Schedule("contract", DAY, timedelta(hours=1), 3 * DAY, is_static=False)
+
+
 def test_a_static_group_has_a_static_schedule() -> None:
     customer = Entity("customer", keys={"customer_id": "int64"})
     people = Source("people", columns={"customer_id": "int64", "city": "string"}, id=("customer_id",), shape="static")

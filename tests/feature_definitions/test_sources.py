@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,12 @@ def test_snapshots_say_when_they_were_extracted_and_what_makes_their_rows_unique
     whole = {"shape": "snapshots", "id": ("symbol",)}
     assert bars(**whole).shape == "snapshots"
     refuses(lambda: bars(**{**whole, **changes}), message)
+
+
+def test_an_id_of_snapshots_is_of_one_of_them() -> None:
+    taken = bars(shape="snapshots", id=("symbol",))
+    assert taken.id == replace(taken, ready_after="2h").id == (taken.event_timestamp, "symbol")
+    refuses(lambda: bars(shape="snapshots", id=(taken.event_timestamp,)), "has snapshots: name what makes a row unique within one")
 
 
 # --------------------------------------------------------------------------------------------------------------------- derived

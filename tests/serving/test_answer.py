@@ -43,6 +43,10 @@ payments = Source(
 visits = Source(
     "visits", columns={"country": "string", "shop_id": "int64", "at": "timestamp", "seen": "timestamp", "day": "date"}, event_timestamp="at"
 )
+contracts = Source(
+    "contracts", columns={"customer_id": "int64", "plan": "string", "at": "timestamp"}, event_timestamp="at", shape="snapshots",
+    id=("customer_id",),
+)  # fmt: skip
 airports = Source("airports", columns={"airport": "string", "name": "string"}, id=("airport",), shape="static")
 spend = WindowedGroup(
     "spend",
@@ -56,11 +60,13 @@ spend = WindowedGroup(
     ),
 )
 visit = ObservationGroup("visit", shop, visits, columns=("seen", "day"), ttl="2d")
+contract = SnapshotGroup("contract", customer, contracts, columns=("plan",), ttl="2d")
 airport = SnapshotGroup("airport", place, airports, columns=("name",), assume_always_known=True)
 
 SPEND = RowSchema((("total_1d", "decimal(20,2)"), ("total_7d", "decimal(20,2)"), ("payments_7d", "int64"), ("mean", "double")))
 VISIT = RowSchema((("seen", "timestamp"), ("day", "date")))
 AIRPORT = RowSchema((("name", "string"),))
+CONTRACT = RowSchema((("plan", "string"),))
 RECORD = EpochRecord(
     project="shop", group="spend", generation=1, epoch=5, kind="windowed", columns=SPEND.columns, synced_at=0,
     coverage=micros(COVERAGE), ttl=TTL // MICROSECOND, empty=("0.00", "0.00", 0, None), begun=5,
@@ -105,6 +111,18 @@ def spend_of_42(row: Row | None, *, now: datetime = NOW, **changes: Any) -> tupl
 def visit_of_7(row: Row | None, *, now: datetime = NOW) -> tuple[str, list[object], str | None]:
     [result] = ask(by_shop, [{"country": "DE", "shop_id": 7}], store=stored(VISIT_RECORD, ("DE", 7), row), now=now)
     return result["status"]["visit"], list(result["values"].values()), result["event_timestamp"]["visit"]
+
+
+CONTRACT_RECORD = replace(RECORD, group="contract", kind="snapshot", columns=CONTRACT.columns, empty=())
+BASIC = replace(VISITED, event_timestamp=micros(COVERAGE) - 7, values=("basic",))
+
+
+def contract_of_42(row: Row | None, *, now: datetime = NOW, **changes: Any) -> tuple[str, list[object]]:
+    [result] = ask(
+        FeatureService("plans", joins=(Join(contract),)), [{"customer_id": 42}],
+        store=stored(replace(CONTRACT_RECORD, **changes), (42,), row), now=now,
+    )  # fmt: skip
+    return result["status"]["contract"], list(result["values"].values())
 
 
 NULLS, EMPTY = [None] * 4, ["0.00", "0.00", 0, None]
@@ -163,6 +181,21 @@ def test_a_windowed_row_is_empty_from_the_coverage_at_which_its_windows_are() ->
     assert spend_of_42(replace(ROW, empties_at=micros(COVERAGE))) == ("EMPTY", EMPTY, T)
     assert spend_of_42(replace(ROW, empties_at=micros(COVERAGE) + 1))[0] == "PRESENT"
     assert spend_of_42(replace(ROW, empties_at=None))[0] == "PRESENT"
+
+
+def test_a_snapshots_row_is_present_until_a_later_snapshot_does_not_have_it() -> None:
+    assert contract_of_42(BASIC) == ("PRESENT", ["basic"])
+    assert contract_of_42(replace(BASIC, empties_at=micros(COVERAGE) - 1)) == ("EMPTY", [None])
+    assert contract_of_42(replace(BASIC, empties_at=micros(COVERAGE) - 1, held=True)) == ("EMPTY", [None])
+    assert contract_of_42(None) == contract_of_42(replace(BASIC, tombstone=True)) == ("NOT_FOUND", [None])
+
+
+def test_the_ttl_of_snapshots_counts_from_the_coverage() -> None:
+    assert contract_of_42(BASIC, now=COVERAGE + TTL)[0] == "PRESENT"
+    assert contract_of_42(BASIC, now=COVERAGE + TTL + MICROSECOND) == ("EXPIRED", [None])
+    assert contract_of_42(None, coverage=None) == ("EXPIRED", [None])
+    plan = FeatureService("plans", joins=(Join(contract),))
+    assert ask(plan, [{"customer_id": 42}], store={})[0]["status"] == {"contract": "EXPIRED"}
 
 
 def test_a_held_row_shows_no_values() -> None:
