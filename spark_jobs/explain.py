@@ -131,10 +131,15 @@ def _versions(asked: Asked, known: Known, lake: str) -> list[Version]:
 
 
 def _entity_rows(path: str, asked: Asked, oldest: date | None) -> list[Row]:
-    if None in asked.entity.values():  # a null key is nobody's
+    if _is_nobody(asked):
         return []
     recent = [] if oldest is None else [f"date >= {look.literal(oldest)}"]
     return [row for row in look.rows(path, [*_is(asked.entity), *recent]) if row["event_timestamp"] <= asked.at]
+
+
+def _is_nobody(asked: Asked) -> bool:
+    """Whether a key is null, which is nobody's."""
+    return None in asked.entity.values()
 
 
 def _version(row: Row, group: FeatureGroup, publishes: Mapping[tuple[str, datetime], Publish]) -> Version | None:
@@ -193,6 +198,8 @@ def _gone(asked: Asked, known: Known, version: Version | None, lake: str) -> boo
 
 def _status(asked: Asked, version: Version | None, coverage: datetime | None, *, gone: bool) -> str:
     group = asked.group
+    if _is_nobody(asked):
+        return "NOT_FOUND"
     if group.by_coverage and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
         return "EXPIRED"
     if version is None or version.retracted:
@@ -219,7 +226,7 @@ def _values(asked: Asked, status: str, version: Version | None) -> dict[str, obj
         and version.empties_at <= version.event_timestamp
     ):
         return dict(version.values)
-    if isinstance(group, WindowedGroup) and status in ("EMPTY", "NOT_FOUND"):
+    if isinstance(group, WindowedGroup) and status in ("EMPTY", "NOT_FOUND") and not _is_nobody(asked):
         counted = ("count", "count_distinct", "approx_count_distinct", "sum")
         return {column: 0 if f.aggregation in counted else None for f in group.aggregated for column in f.columns}
     return dict.fromkeys(group.outputs)

@@ -297,7 +297,7 @@ def world(lake: Lake, number: int, *, every: str, arrived_at: str | None, count:
     parts = tuple(
         tuple(told_apart(n, batch, windowed.group.entity.keys) for batch in (*some, ())[:3]) for n, some in enumerate(drawn_batches)
     )
-    done = drawn(runs(windowed.group, ingests=3).filter(_eventful), number + 1)[-1]
+    done = drawn(runs(windowed.group, ingests=3).filter(eventful), number + 1)[-1]
     ids = {}
     for order, run in enumerate(done, start=1):
         lake.now = run.now
@@ -308,7 +308,7 @@ def world(lake: Lake, number: int, *, every: str, arrived_at: str | None, count:
     return World(lake, windowed, observed, parts, done, ids)
 
 
-def _eventful(some: Sequence[Run]) -> bool:
+def eventful(some: Sequence[Run]) -> bool:
     """Three runs, each with events that the one before did not have, in which intervals are published again and rejected."""
     if [run.ingested for run in some] != [1, 2, 3]:
         return False

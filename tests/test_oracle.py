@@ -517,6 +517,45 @@ def test_a_static_row_was_always_known_and_never_ages() -> None:
     assert read(planes(), published, key=("N2",), t=day(6), mode="as_known") == ("NOT_FOUND", {"seats": None}, None)
 
 
+CONTRACTS = Source("contracts", columns=COLUMNS, event_timestamp="paid_at", shape="snapshots", id=("customer_id",))
+CONTRACT = SnapshotGroup("contract", CUSTOMER, CONTRACTS, columns=("amount",), ttl="2d")
+
+
+def test_two_snapshots_and_a_clock() -> None:
+    first, second = [paid(day(5, 7), 1.0), paid(day(5, 7), 2.0, customer="bob")], [paid(day(7, 7), 3.0)]
+    published = lived(CONTRACT, first + second, 5, 6, 7)
+    assert ask(CONTRACT, published, day(6) - MICROSECOND).status == "EXPIRED"  # nothing was published yet
+    for t in (day(6), day(8) - MICROSECOND):  # the sixth had no snapshot, the seventh is not known yet
+        assert ask(CONTRACT, published, t) == ("PRESENT", {"amount": 1.0}, day(5, 7))
+        assert ask(CONTRACT, published, t, customer="bob") == ("PRESENT", {"amount": 2.0}, day(5, 7))
+    assert ask(CONTRACT, published, day(8)) == ("PRESENT", {"amount": 3.0}, day(7, 7))
+    assert ask(CONTRACT, published, day(8), customer="bob") == ("EMPTY", {"amount": None}, day(5, 7))
+    assert ask(CONTRACT, published, day(8), customer="eve") == ("NOT_FOUND", {"amount": None}, None)
+    assert ask(CONTRACT, published, day(10) + MICROSECOND) == ("EXPIRED", {"amount": None}, day(7, 7))
+
+
+def test_by_event_time_a_snapshot_holds_from_when_it_was_extracted() -> None:
+    published = lived(CONTRACT, [paid(day(5), 1.0), paid(day(6, 7), 3.0, customer="bob")], 5, 6)
+    assert ask(CONTRACT, published, day(6, 7) - MICROSECOND, mode="event_time").status == "PRESENT"
+    assert ask(CONTRACT, published, day(6, 7), mode="event_time").status == "EMPTY"
+    assert ask(CONTRACT, published, day(6, 7), mode="event_time", customer="bob").status == "PRESENT"
+
+
+def test_of_two_snapshots_in_one_interval_each_stands_at_its_own_time() -> None:
+    events = [paid(day(5, 1), 1.0), paid(day(5, 1), 1.0, customer="bob"), paid(day(5, 2), 2.0)]
+    assert [(row.key, row.at) for row in rows(CONTRACT, events, one_day(5), functions={})] == [
+        (("ann",), day(5, 1)), (("bob",), day(5, 1)), (("ann",), day(5, 2)),
+    ]  # fmt: skip
+
+
+def test_a_corrected_snapshot_is_read_as_it_was_known() -> None:
+    published = lived(CONTRACT, [paid(day(5), 1.0), paid(day(5), 2.0, customer="bob"), paid(day(6, 7), 3.0)], 5, 6)
+    late = rows(CONTRACT, [paid(day(6, 7), 3.0), paid(day(6, 7), 4.0, customer="bob")], one_day(6), functions={})
+    published = publish(CONTRACT, published, one_day(6), known_from=day(7, 5), rows=late)
+    assert ask(CONTRACT, published, day(7), customer="bob").status == "EMPTY"
+    assert ask(CONTRACT, published, day(7, 5), customer="bob") == ("PRESENT", {"amount": 4.0}, day(6, 7))
+
+
 def test_a_static_row_that_is_gone_from_the_newest_state_is_not_found() -> None:
     first = publish(planes(), (), ALWAYS, known_from=ALWAYS.start, rows=[FeatureRow(("N1",), ALWAYS.start, {"seats": 2})])
     both = publish(planes(), first, ALWAYS, known_from=day(6), rows=[])

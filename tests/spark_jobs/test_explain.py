@@ -109,7 +109,7 @@ class Shop:
         more = {"run_id": publish_id, "failed": [], "warned": ["paid_1d at_least(0)"], "seconds": 1.5, "recorded_at": day(n + 1)}
         self._append(layout.records_table(self.lake, "ledger"), pa.Table.from_pylist([row | more]))
 
-    def story(self, at: datetime, customer: int = 1) -> Story:
+    def story(self, at: datetime, customer: int | None = 1) -> Story:
         known = explain.Known(1, tuple(self.publishes), ())
         return explain.explain(explain.Asked(self.group, {"customer_id": customer}, at), known, lake=self.lake)
 
@@ -152,6 +152,12 @@ def test_a_correction_holds_from_when_it_was_known(tmp_path: Path, shop: Shop) -
 def test_before_anything_was_known_nobody_gets_a_value(shop: Shop) -> None:
     story = shop.story(day(5))
     assert (story.status, story.version, story.run, story.events, set(story.values.values())) == ("EXPIRED", None, None, (), {None})
+
+
+def test_a_null_key_is_nobodys_whatever_was_published(shop: Shop) -> None:
+    for at in (day(5), day(6, 1), day(20)):
+        story = shop.story(at, customer=None)
+        assert (story.status, set(story.values.values())) == ("NOT_FOUND", {None})
 
 
 def test_rows_of_a_publish_that_never_happened_are_no_part_of_it(shop: Shop) -> None:

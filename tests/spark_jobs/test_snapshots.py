@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ from feature_definitions.intervals import DAY, MICROSECOND, Interval
 from feature_registry import open_registry
 from spark_jobs import explain, point_in_time, tables, training_set
 from spark_jobs.explain import Asked, Known
-from tests import oracle
-from tests.histories import History, batches, runs, snapshot_groups, spines
-from tests.offline import Lake, World, answer_differences, drawn, rejecting, told_apart
+from tests import histories, oracle
+from tests.histories import History, batches, runs, snapshot_groups
+from tests.offline import Lake, World, answer_differences, drawn, eventful, rejecting, told_apart
 from tests.oracle import Arrival, live_rows
 
 if TYPE_CHECKING:
@@ -128,11 +129,11 @@ def world(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory:
     root = tmp_path_factory.mktemp("snapshots")
     with open_registry(f"sqlite:///{root / 'registry.db'}") as registry:
         lake = Lake(spark, root, registry)
-        meaning = drawn(snapshot_groups(every=every).filter(lambda m: m.group.source.arrived_at is None), number + 2)[-1]
+        meaning = drawn(snapshot_groups(every=every).filter(lambda m: m.group.where is None), number + 3)[-1]
         group = meaning.group
-        made = drawn(batches(group).filter(lambda some: len(some) > 1), 5)
+        made = drawn(batches(group).filter(lambda some: len(some) > 1), 10)
         parts = tuple(tuple(told_apart(n, batch, group.entity.keys) for batch in (*some, ())[:3]) for n, some in enumerate(made))
-        done = drawn(runs(group, ingests=3).filter(lambda some: [run.ingested for run in some] == [1, 2, 3]), number + 1)[-1]
+        done = drawn(runs(group, ingests=3).filter(eventful), number + 1)[-1]
         told = World(lake, meaning, meaning, parts, done, {})
         for run in done:
             lake.now = run.now
@@ -141,17 +142,23 @@ def world(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory:
         yield told
 
 
-def spine_of(world: World) -> list[dict[str, Any]]:
-    """Rows that ask about every part where an answer changes."""
-    asked: list[dict[str, Any]] = []
-    for part in world.parts:
-        asked += drawn(spines(History(world.windowed.group, world.windowed.functions, part, world.runs)), 4)[-1]
-    return [row | {"number": number} for number, row in enumerate(asked)]
+def spine_of(world: World, count: int) -> list[dict[str, Any]]:
+    """Rows that ask about entities of every part, about strangers and nobody, where an answer changes or a microsecond beside it."""
+    group = world.windowed.group
+    events = [event for part in world.parts for batch in part for event in batch]
+    entities = sorted({tuple(e[key] for key in group.entity.keys) for e in events}, key=repr)
+    strangers = drawn(histories.strangers(group.entity), 1)
+    times = histories.moments(History(group, world.windowed.functions, (tuple(events),), world.runs))
+    some = random.Random(7)
+    asked = [(some.choice([*entities, *strangers]), some.choice(times) + some.choice((-1, 0, 0, 1)) * MICROSECOND) for _ in range(count)]
+    return [
+        dict(zip(group.entity.keys, key, strict=True)) | {"event_timestamp": at, "number": number} for number, (key, at) in enumerate(asked)
+    ]
 
 
 @pytest.mark.parametrize("mode", ["as_known", "event_time"])
 def test_a_training_set_of_random_snapshots_is_the_oracles(world: World, mode: Any) -> None:
-    group, rows = world.windowed.group, spine_of(world)
+    group, rows = world.windowed.group, spine_of(world, 400)
     asked = FeatureService("asked", joins=(Join(group),))
     kinds = {key: tables.arrow_type(kind) for key, kind in group.entity.keys.items()}
     schema = pa.schema(list((kinds | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}).items()))
@@ -168,7 +175,7 @@ def test_a_training_set_of_random_snapshots_is_the_oracles(world: World, mode: A
 
 def test_the_story_of_random_snapshots_has_the_oracles_status_values_and_time(world: World) -> None:
     group, publishes, statuses = world.windowed.group, world.published(world.windowed), set()
-    for row in spine_of(world)[::2]:
+    for row in spine_of(world, 80):
         entity, at = {name: row[name] for name in group.entity.keys}, row["event_timestamp"]
         told = story(world.lake, group, entity, at)
         answer = oracle.read(group, publishes, key=tuple(entity.values()), t=at, mode="as_known", functions=world.windowed.functions)
