@@ -169,9 +169,9 @@ class ObservationGroup(_ShownGroup):
 class SnapshotGroup(_ShownGroup):
     """The full state of a source, as it was extracted: who is absent from the next snapshot is gone.
 
-    A snapshot holds from the time `T` at which it was extracted until the next one that has any row: an interval in which nothing was
-    extracted takes nobody away. The TTL counts from the newest interval that was published, as in a windowed group, not from the snapshot:
-    it says that the platform ran, and an expectation on the number of rows that something was extracted.
+    A snapshot holds from the time `T` at which it was extracted until the next one that gives the group any row: an interval in which
+    nothing was extracted takes nobody away. The TTL counts from the newest interval that was published, as in a windowed group, not from
+    the snapshot: it says that the platform ran, and an expectation on the number of rows that something was extracted.
 
     Of a static source the rows have no time and are taken as always known; `assume_always_known=True` says in so many words that history
     is read as if it had known today's state; leak reports name it.
