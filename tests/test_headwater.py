@@ -316,3 +316,40 @@ def test_a_plan_takes_what_is_missing_or_stale_or_all_and_a_scheduled_one_leaves
         assert days(only="all", start="2026-01-05", end="2026-01-06") == [5]
         assert days(within="restate") == [8, 9, 10, 11]
         assert {s.status for s in p.status("spend")[:8]} == {"STALE(data)"}
+
+
+# ------------------------------------------------------------------------------------------------------ what is more than one value
+
+HABITS = """
+from feature_definitions import Entity, Feature, FeatureService, Join, ObservationGroup, Source, WindowedGroup
+
+customer = Entity("customer", keys={"customer_id": "int64"})
+visits = Source("visits", columns={"customer_id": "int64", "page": "string", "tags": "array<string>", "seen_at": "timestamp"},
+                event_timestamp="seen_at")
+habits = WindowedGroup("habits", customer, visits, ttl="3d", features=(
+    Feature("pages", "last_n", "page", windows=("2d",), k=2), Feature("favourites", "top_k", "page", windows=("2d",), k=2),
+    Feature("since", "time_since_last", windows=("2d",)),
+))
+last_visit = ObservationGroup("last_visit", customer, visits, columns=("tags",), ttl="3d")
+habits_v1 = FeatureService("habits_v1", joins=(Join(habits), Join(last_visit)), defaults={"habits__pages_2d": ("nothing",)})
+"""
+
+
+def test_arrays_ages_and_defaults_are_the_same_in_training_and_online(spark: SparkSession, tmp_path: Path) -> None:
+    folder = projects.make(tmp_path / "habits", catalog=HABITS)
+    seen = pd.to_datetime(["2026-01-04T08:00Z", "2026-01-05T20:00Z", "2026-01-05T21:00Z"])
+    visits = {"customer_id": [1, 1, 1], "page": ["home", "cart", "home"], "tags": [["new"], [], ["mobile", None]], "seen_at": seen}
+    with projects.opened(folder) as p:
+        p.write("visits", pd.DataFrame(visits))
+        p.materialize()
+        p.sync()
+        answers = [result["values"] for result in p.online("habits_v1", [{"customer_id": 1}, {"customer_id": 2}])["results"]]
+        spine = pd.DataFrame({"customer_id": [1, 2], "event_timestamp": [projects.NOW] * 2})
+        rows = p.training_set(spine=spine, service="habits_v1").to_arrow().sort_by("customer_id").to_pylist()
+        p.down()
+    age = (projects.NOW - seen[-1]).total_seconds()
+    known = {"pages": ["home", "cart"], "favourites": ["home", "cart"], "since": age}
+    expected = [{f"habits__{name}_2d": value for name, value in known.items()} | {"last_visit__tags": ["mobile", None]}]
+    expected.append(dict.fromkeys(expected[0]) | {"habits__pages_2d": ["nothing"]})
+    assert [{name: row[name] for name in expected[0]} for row in rows] == expected
+    assert [{name: list(v) if isinstance(v, tuple) else v for name, v in answer.items()} for answer in answers] == expected
