@@ -39,7 +39,8 @@ def _columns(group: FeatureGroup) -> list[tuple[str, str]]:
     if isinstance(group, TransformGroup):
         return [(name, f"{kind}, from the last {group.lookback}") for name, kind in group.schema.items()]
     if not isinstance(group, WindowedGroup):
-        return [(name, f"{group.source.columns[name]}, as observed") for name in group.columns]
+        known = {**{name: f"`{sql}`" for name, sql in group.source.derive.items()}, **group.source.columns}
+        return [(name, f"{known[name]}, as observed") for name in group.columns]
     return [pair for feature in group.features for pair in _meanings(feature)]
 
 

@@ -57,6 +57,12 @@ def test_columns_say_what_they_aggregate() -> None:
     assert "| `share` | `spend_1d / spend_7d` |" in text
 
 
+def test_an_observed_column_that_is_derived_says_from_what() -> None:
+    doubled = Source("doubled", columns=payments.columns, event_timestamp="paid_at", timezone="UTC", derive={"twice": "amount * 2"})
+    text = shown(ObservationGroup("last_payment", customer, doubled, columns=("twice",), ttl="2d"))
+    assert "| `twice` | `amount * 2`, as observed |" in text
+
+
 def test_observed_columns_have_their_types() -> None:
     group = ObservationGroup("paid", customer, payments, columns=("amount",), ttl="2d")
     assert "| `amount` | double, as observed |" in shown(group)
