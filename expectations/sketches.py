@@ -180,7 +180,7 @@ def _merged(rows: Iterable[_Row]) -> list[_Row]:
 
 
 def _joined(rows: Sequence[_Row]) -> _Row:
-    registers = np.maximum.reduce([np.frombuffer(_bytes(row["registers"]), np.uint8) for row in rows])
+    registers = np.stack([np.frombuffer(_bytes(row["registers"]), np.uint8) for row in rows]).max(axis=0)
     values = sum(_whole(row["values"]) for row in rows)
     same = {"interval": rows[0]["interval"], "column": rows[0]["column"], "values": values, "registers": registers.tobytes()}
     filled = [row for row in rows if row["number"]]
@@ -194,8 +194,8 @@ def _joined(rows: Sequence[_Row]) -> _Row:
     )
     return same | {
         "number": int(counts.sum()),
-        "low": float(low.min()),
-        "high": float(high.max()),
+        "low": float(np.min(low)),
+        "high": float(np.max(high)),
         "mean": mean,
         "squares": float(squares.sum() + (counts * (means - mean) ** 2).sum()),
         "points": points,
