@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
     from tests.offline import World
 
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+"""On a few rows Spark computes faster than it compiles: a third of a run's CPU. Rows of windows are tested compiled, as in production."""
+
 settings.register_profile("headwater", derandomize=True, deadline=None, print_blob=True, database=None)
 settings.load_profile("headwater")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the suite, each with its own Spark: modules whole, the worlds in one of them, and the long ones first."""
     for item in items:
@@ -30,10 +34,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The suite's Spark: two threads, two shuffle partitions, stopped at the end."""
-    running = session(jars=delta_jars(jar_cache()), scratch=tmp_path_factory.mktemp("spark"), master="local[2]", driver_memory="2g")
+    """The suite's Spark: two threads, two shuffle partitions, plans interpreted, stopped at the end."""
+    jars, scratch = delta_jars(jar_cache()), tmp_path_factory.mktemp("spark")
+    running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", conf=INTERPRETED)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def compiled(spark: SparkSession) -> Iterator[None]:
+    """Plans are compiled, as in production."""
+    spark.conf.set("spark.sql.codegen.wholeStage", "true")
+    spark.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
+    yield
+    for name, value in INTERPRETED.items():
+        spark.conf.set(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -186,7 +186,7 @@ def test_a_month_of_flights_has_the_same_values_offline_in_training_and_online(
 ) -> None:
     folder, converted = tmp_path / "flights", tmp_path / "converted"
     folder.mkdir()
-    catalog = os.path.relpath(f"{feature_definitions.__path__[0]}/catalog", folder)
+    catalog = os.path.relpath(f"{feature_definitions.__path__[0]}/catalog/flights", folder)
     (folder / "headwater.toml").write_text(f'[project]\nname = "flights"\ncatalog = "{catalog}"\n', encoding="utf-8")
     nyc_flights.convert(january(tmp_path / "raw"), shift=timedelta(0), into=converted)
     nyc_flights.release(converted, landing=folder / "data", now=NOW)

@@ -229,6 +229,25 @@ def test_a_training_set_killed_between_table_and_manifest_is_built_again(base: B
         assert again.manifest["fingerprint"] == first.manifest["fingerprint"]
 
 
+@contextmanager
+def looked_at(folder: Path) -> Iterator[list[list[dict[str, Any]]]]:
+    """What a reader sees that looks at the group's rows all the time."""
+    over, seen = threading.Event(), list[list[dict[str, Any]]]()
+
+    def look() -> None:
+        with opened(folder) as reader:
+            while not over.is_set():
+                seen.append(published(reader))
+
+    with ThreadPoolExecutor() as threads:
+        looking = threads.submit(look)
+        try:
+            yield seen
+        finally:
+            over.set()
+            looking.result()
+
+
 # ------------------------------------------------------------------------------------------------------------------- two at a time
 
 
@@ -281,18 +300,8 @@ def test_two_runs_of_different_days_at_once_both_publish(base: Base, tmp_path: P
 
 def test_a_reader_that_never_stops_looking_sees_the_old_rows_or_the_new_ones(base: Base, tmp_path: Path) -> None:
     folder = copied(base.to_materialize, tmp_path / "shop")
-    over, seen = threading.Event(), []
-
-    def look() -> None:
-        with opened(folder) as reader:
-            while not over.is_set():
-                seen.append(published(reader))
-
-    with opened(folder) as p, ThreadPoolExecutor() as threads:
-        looking = threads.submit(look)
+    with looked_at(folder) as seen, opened(folder) as p:
         p.materialize("spend")
-        over.set()
-        looking.result()
     assert seen[0] == base.old
     assert [rows for rows in seen if rows not in (base.old, base.done.published)] == []
 
@@ -357,8 +366,10 @@ def test_a_process_that_is_killed_again_and_again_is_set_right_by_the_next_run(b
     kill_at_random("ingest", "payments", folder=folder, after="ingesting payments")
     with opened(folder, now=now()) as p:
         p.ingest("payments")
-    kill_at_random("materialize", "spend", folder=folder, after="spend: computing")
-    assert command("materialize", "spend", "--project", folder, before=DYING).code == -signal.SIGKILL
+    with looked_at(folder) as seen:
+        kill_at_random("materialize", "spend", folder=folder, after="spend: computing")
+        assert command("materialize", "spend", "--project", folder, before=DYING).code == -signal.SIGKILL
+    assert [rows for rows in seen if rows not in ([], expected.published)] == []
     with opened(folder, now=now()) as p:
         assert {status for _, status, _ in statuses(p)} == {"MISSING"}
         p.materialize("spend")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from feature_definitions.model import FeatureGroup
     from tests.oracle import Event, FeatureRow
 
+pytestmark = pytest.mark.usefixtures("compiled")
 HISTORIES = 20
 DAY = timedelta(days=1)
 
