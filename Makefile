@@ -20,7 +20,7 @@ new: env ## Write a new group's file and its test: make new GROUP=visits SOURCE=
 	@.venv/bin/headwater new $(GROUP) $(if $(SOURCE),--source $(SOURCE)) $(if $(PROJECT),--project $(PROJECT),--catalog feature_definitions/catalog)
 
 test: env ## Run the whole test suite
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 check: env ## Check style, types and imports: what CI runs before the tests
 	@.venv/bin/ruff check .

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from spark_jobs.session import delta_jars, jar_cache, session
 
@@ -23,12 +24,25 @@ settings.register_profile("headwater", derandomize=True, deadline=None, print_bl
 settings.load_profile("headwater")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+WORLDS = ("tests/spark_jobs/test_point_in_time.py", "tests/spark_jobs/test_publish.py")
+"""The modules that read the worlds, which are made once for both."""
+
+
+class ByModule(LoadScopeScheduling):
+    """Each module runs whole in one of the processes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return WORLDS[0] if module in WORLDS else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
+    """Two processes share the suite, each with its own Spark."""
+    return ByModule(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the suite, each with its own Spark: modules whole, the worlds in one of them, and the long ones first."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("worlds" if "worlds" in fixtures else item.nodeid.partition("::")[0]))
+    """The long ones come first."""
     items.sort(key=lambda item: "spark" not in getattr(item, "fixturenames", ()))
 
 
