@@ -240,11 +240,12 @@ def test_an_interval_with_an_entity_twice_or_without_key_is_rejected_and_named(s
     sql = "SELECT customer_id, amount FROM payments WHERE amount <> 2.5 UNION ALL SELECT null, amount FROM payments WHERE amount = 3"
     rows = TransformGroup("each", CUSTOMER, (PAYMENTS,), sql=sql, lookback="1d", ttl="2d", schema={"amount": "decimal(10,2)"})
     result = lake.materialize(rows, judge=adapter.judge)
+    shown_on = {row["event_timestamp"] for row in lake.rows(rows)}
     lake.registry.close()
     assert {interval.start.day: failed for interval, failed in result.rejected} == {
         5: ("rows:unique",), 11: ("customer_id:not_null",)
     }  # fmt: skip
-    assert {row["event_timestamp"] for row in lake.rows(rows)} == {day(3), day(5), day(10)}
+    assert shown_on == {day(3), day(5), day(10)}
 
 
 # ---------------------------------------------------------------------------------------------------------- what a result must be
