@@ -486,7 +486,7 @@ class Project:
         from spark_jobs import look
 
         lake = self.settings.lake
-        tiles = layout.tile_table(lake, group.source.name, group.entity.keys, f"{spell(group.cadence)}_{spell(group.cadence)}")
+        tiles = layout.tile_table(lake, group.source.name, group.entity.keys, group.cadence, group.cadence)
         stored = self._registry.tiles(tiles, table_id=look.table_id(tiles))
         read = bill.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
         kept = look.footprint(tiles, partition="date", dates=read.tiles)

@@ -73,19 +73,22 @@ def run(folder: Path, *, shift: str, say: Callable[[str], None]) -> RenderableTy
 
 def _project(folder: Path, *, shift: str, now: datetime) -> timedelta:
     """Make the project's folder if need be; the shift is chosen once and kept."""
+    chosen = begun(folder, domain="flights", shift=timedelta(0) if shift == "none" else nyc_flights.choose_shift(now))
+    if shift == "none" and chosen:
+        weeks = chosen // timedelta(weeks=1)
+        raise headwater.InputRefused(f"{folder} was begun with all times moved by {weeks} weeks; use another folder: --project DIR")
+    return chosen
+
+
+def begun(folder: Path, *, domain: str, shift: timedelta) -> timedelta:
+    """Make the project of a domain of our catalog if need be, and say by how much its times are moved: whole weeks, chosen once."""
     folder.mkdir(parents=True, exist_ok=True)
-    catalog = Path(feature_definitions.__file__).parent / "catalog" / "flights"
-    (folder / "headwater.toml").write_text(
-        f'[project]\nname = "flights"\ncatalog = "{os.path.relpath(catalog, folder)}"\n', encoding="utf-8"
-    )
+    catalog = os.path.relpath(Path(feature_definitions.__file__).parent / "catalog" / domain, folder)
+    (folder / "headwater.toml").write_text(f'[project]\nname = "{domain}"\ncatalog = "{catalog}"\n', encoding="utf-8")
     chosen = folder / "shift.json"
     if not chosen.exists():
-        weeks = 0 if shift == "none" else nyc_flights.choose_shift(now) // timedelta(weeks=1)
-        chosen.write_text(json.dumps({"weeks": weeks}) + "\n", encoding="utf-8")
-    weeks = int(json.loads(chosen.read_text(encoding="utf-8"))["weeks"])
-    if shift == "none" and weeks:
-        raise headwater.InputRefused(f"{folder} was begun with all times moved by {weeks} weeks; use another folder: --project DIR")
-    return timedelta(weeks=weeks)
+        chosen.write_text(json.dumps({"weeks": shift // timedelta(weeks=1)}) + "\n", encoding="utf-8")
+    return timedelta(weeks=int(json.loads(chosen.read_text(encoding="utf-8"))["weeks"]))
 
 
 def _land(folder: Path, shift: timedelta, now: datetime, say: Callable[[str], None]) -> tuple[nyc_flights.Report, dict[str, int]]:

@@ -10,8 +10,6 @@ that the last day lies in the week before the project was made.
 import csv
 import gzip
 import importlib.util
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
@@ -23,9 +21,8 @@ from zoneinfo import ZoneInfo
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-import feature_definitions
 import headwater
-from examples.demo import Stages, stage_table
+from examples.demo import Stages, begun, stage_table
 
 CLOSES, NEW_YORK = time(16), ZoneInfo("America/New_York")
 AHEAD, ANSWERED_AFTER = 5, timedelta(days=14)
@@ -88,17 +85,10 @@ def land(raw: Path, folder: Path, *, shift: timedelta = timedelta(0)) -> dict[st
 
 def run(folder: Path, *, say: Callable[[str], None]) -> RenderableType:
     """Make or go on with the market project in `folder`, and return its summary; nothing that is OK is computed again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    catalog = Path(feature_definitions.__file__).parent / "catalog" / "market"
-    settings = f'[project]\nname = "market"\ncatalog = "{os.path.relpath(catalog, folder)}"\n'
-    (folder / "headwater.toml").write_text(settings, encoding="utf-8")
-    chosen = folder / "shift.json"
-    if not chosen.exists():
-        chosen.write_text(json.dumps({"weeks": choose_shift(datetime.now(UTC)) // timedelta(weeks=1)}) + "\n", encoding="utf-8")
-    weeks = int(json.loads(chosen.read_text(encoding="utf-8"))["weeks"])
+    shift = begun(folder, domain="market", shift=choose_shift(datetime.now(UTC)))
     stages = Stages(say)
     with stages.stage("land") as result:
-        counts = land(raw_file(), folder, shift=timedelta(weeks=weeks))
+        counts = land(raw_file(), folder, shift=shift)
         result.append(f"{counts['bars']:,} trading days, {counts['outlooks']:,} questions")
     with headwater.open(folder, say=say) as p:
         with stages.stage("ingest") as result:
@@ -115,7 +105,8 @@ def run(folder: Path, *, say: Callable[[str], None]) -> RenderableType:
         served = p.online(SERVICE, [{"symbol": symbol} for symbol in symbols])["results"]
     return Group(
         "",
-        f"[bold]Daily prices of five shares[/], 2000-03-01 to 2013-03-01, moved by {weeks} whole weeks, so that they end now",
+        "[bold]Daily prices of five shares[/], 2000-03-01 to 2013-03-01, "
+        f"moved by {shift // timedelta(weeks=1)} whole weeks, so that they end now",
         stage_table(stages),
         "",
         _table(served),
@@ -142,7 +133,7 @@ def _closed(day: str) -> datetime:
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One CSV file, in the place of what was there, unless it is the same."""
+    """One CSV file, whole, in the place of what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("w", encoding="utf-8", newline="") as file:

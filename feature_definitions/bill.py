@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import NamedTuple
 
 from feature_definitions import plan, tiling
-from feature_definitions.intervals import MICROSECOND, Interval, merge, utc_date
+from feature_definitions.intervals import Interval, dates, merge
 from feature_definitions.loader import Catalog
 from feature_definitions.model import WindowedGroup
 from feature_definitions.plan import GroupPlan
@@ -51,17 +51,13 @@ def reads(work: GroupPlan, *, tiles: Mapping[date, TileRecord], revisions: Seque
     if group.lifetime:
         first = min((r.first for r in revisions), default=None)
         spans = tuple(Interval(max(s.start, first), s.end) for s in spans if first is not None and first < s.end)
-    dates = {
-        utc_date(span.start) + timedelta(days=n)
-        for span in spans
-        for n in range((utc_date(span.end - MICROSECOND) - utc_date(span.start)).days + 1)
-    }
+    read = {day for span in spans for day in dates(span)}
     if not isinstance(group, WindowedGroup):
-        return Reads(frozenset(dates), frozenset())
+        return Reads(frozenset(read), frozenset())
     built = {(group.cadence, day): record for day, record in tiles.items()}
     due = tiling.due({group.cadence: spans}, states=frozenset(), built=built, revisions=revisions)
     events = {day for each in due for day in each.dates}
-    return Reads(frozenset(events), frozenset(dates - events))
+    return Reads(frozenset(events), frozenset(read - events))
 
 
 def seconds(runs: Collection[tuple[int, float]], intervals: int) -> float | None:

@@ -1,7 +1,10 @@
 """Where everything lies: the only place that spells a table path, a file name or a Redis key."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from urllib.parse import quote
+
+from feature_definitions.intervals import spell
 
 
 def source_table(lake: str, source: str) -> str:
@@ -12,6 +15,11 @@ def source_table(lake: str, source: str) -> str:
 def look_table(lake: str, source: str) -> str:
     """The Delta table that says which state of its tables a source that is read in place was looked at in."""
     return f"{lake}/looks/{source}"
+
+
+def ingest_logs(lake: str, source: str) -> tuple[str, str]:
+    """The tables in whose logs the commits of a source's ingests are: of its rows, or of what was looked at in place."""
+    return source_table(lake, source), look_table(lake, source)
 
 
 def landing_folder(lake: str, source: str) -> str:
@@ -29,9 +37,9 @@ def history_table(lake: str, group: str, generation: int) -> str:
     return f"{lake}/history/{group}/g{generation}"
 
 
-def tile_table(lake: str, source: str, entity: Iterable[str], grain: str) -> str:
-    """The Delta table of a source's partial aggregates per entity (its key columns) and grain, partitioned by `date`."""
-    return f"{lake}/tiles/{source}/{'.'.join(entity)}/{grain}"
+def tile_table(lake: str, source: str, entity: Iterable[str], cadence: timedelta, grain: timedelta) -> str:
+    """The Delta table of a source's partial aggregates per entity (its key columns), cadence and grain, partitioned by `date`."""
+    return f"{lake}/tiles/{source}/{'.'.join(entity)}/{spell(cadence)}_{spell(grain)}"
 
 
 def quarantine_table(lake: str, name: str) -> str:

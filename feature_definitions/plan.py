@@ -12,7 +12,8 @@ from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, I
 from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 from feature_definitions.records import Publish as PublishRecord
-from feature_definitions.upstream import Upstream, groups_of, is_static, ready_after, sources_of, starts_at
+from feature_definitions.transforms import is_static
+from feature_definitions.upstream import Upstream, groups_of, ready_after, sources_of, starts_at
 
 MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK = "MISSING", "STALE(data)", "STALE(code)", "REJECTED", "HELD", "OK"
 DUE = (MISSING, STALE_DATA, STALE_CODE)

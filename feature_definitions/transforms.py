@@ -91,6 +91,11 @@ FeatureGroup = SourceGroup | TransformGroup
 """A group of features: one table, one schedule."""
 
 
+def is_static(group: FeatureGroup) -> bool:
+    """Whether a group's rows have no time."""
+    return isinstance(group, SnapshotGroup) and not group.dated
+
+
 # ------------------------------------------------------------------------------------------------------------------------ checks
 
 
@@ -176,7 +181,7 @@ def _check_reach(group: TransformGroup) -> None:
     """Refuse inputs of which no row can lie in the lookback."""
     where = f"group {group.name}"
     for read in group.inputs:
-        if isinstance(read, Source) or _is_static(read):
+        if isinstance(read, Source) or is_static(read):
             continue
         if read.cadence > group.longest:
             raise DefinitionError(
@@ -187,12 +192,8 @@ def _check_reach(group: TransformGroup) -> None:
             raise DefinitionError(
                 f"{where} has the lookback {group.lookback!r}, but {read.name} keeps its rows for {read.retain!r} only; let it retain more"
             )
-    if all(not isinstance(read, Source) and _is_static(read) for read in group.inputs):
+    if all(not isinstance(read, Source) and is_static(read) for read in group.inputs):
         raise DefinitionError(f"{where} reads only rows without time, so nothing says when to compute it; read events too")
-
-
-def _is_static(read: "FeatureGroup") -> bool:
-    return isinstance(read, SnapshotGroup) and read.source.shape == "static"
 
 
 def _check_schema(group: TransformGroup) -> None:

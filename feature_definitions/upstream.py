@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 
 from feature_definitions.intervals import ALWAYS, Interval, duration, micros
-from feature_definitions.model import FeatureGroup, SnapshotGroup, Source, TransformGroup
+from feature_definitions.model import FeatureGroup, Source, TransformGroup
 from feature_definitions.records import Publish
+from feature_definitions.transforms import is_static
 
 
 def sources_of(group: FeatureGroup) -> tuple[Source, ...]:
@@ -23,11 +24,6 @@ def sources_of(group: FeatureGroup) -> tuple[Source, ...]:
 def groups_of(group: FeatureGroup) -> tuple[FeatureGroup, ...]:
     """The groups that a group itself reads."""
     return tuple(each for each in group.inputs if not isinstance(each, Source)) if isinstance(group, TransformGroup) else ()
-
-
-def is_static(group: FeatureGroup) -> bool:
-    """Whether a group's rows have no time."""
-    return isinstance(group, SnapshotGroup) and group.source.shape == "static"
 
 
 def ready_after(group: FeatureGroup) -> timedelta:

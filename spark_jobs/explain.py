@@ -11,7 +11,7 @@ from feature_definitions.intervals import ALWAYS, Interval, duration, floor, mic
 from feature_definitions.model import FeatureGroup, ObservationGroup, Query, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.records import Publish, Revision
 from feature_definitions.shown import age
-from feature_definitions.upstream import is_static
+from feature_definitions.transforms import is_static
 from feature_registry.tables import inputs_of
 from spark_jobs import look, pins
 from spark_jobs.files import FILE, LINE, in_utc

@@ -18,7 +18,7 @@ from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
 from feature_definitions.model import FeatureGroup, TransformGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
-from feature_definitions.upstream import is_static
+from feature_definitions.transforms import is_static
 from feature_registry.registry import PATIENCE, PendingPublish, Registry
 from feature_registry.tables import inputs_text
 from spark_jobs import records, tables, windows

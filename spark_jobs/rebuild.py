@@ -166,7 +166,7 @@ def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:
         ids.setdefault(row["source"], set()).add(row["ingest_id"])
     found: set[str] = set()
     for source, listed in ids.items():
-        for path in (layout.source_table(lake, source), layout.look_table(lake, source)):
+        for path in layout.ingest_logs(lake, source):
             if tables.exists(path):
                 log = DeltaTable(path)
                 found |= {ingest_id for ingest_id in listed if log.transaction_version(ingest_id) is not None}

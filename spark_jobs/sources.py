@@ -98,16 +98,11 @@ def changed(source: Source, place: Place, registry: Registry) -> tuple[Landed, .
 def recover(source: Source, place: Place, registry: Registry) -> None:
     """Finish or forget the ingests that a crash cut off: what was committed counts, the rest never happened."""
     for pending in registry.pending_ingests(source.name):
-        if not pending.commits or any(tables.committed(path, pending.ingest_id) for path in written(source.name, place.lake)):
+        if not pending.commits or any(tables.committed(path, pending.ingest_id) for path in layout.ingest_logs(place.lake, source.name)):
             registry.finish_ingest(pending.ingest_id)
         else:
             registry.abandon(pending.ingest_id)
         shutil.rmtree(layout.staging_folder(place.lake, pending.ingest_id), ignore_errors=True)
-
-
-def written(source: str, lake: str) -> tuple[str, str]:
-    """The tables in whose logs the commits of a source's ingests are: of its rows, or of what was looked at in place."""
-    return layout.source_table(lake, source), layout.look_table(lake, source)
 
 
 def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, WindowSpec
 from pyspark.sql import functions as F
 
 from feature_definitions import expressions, layout, tiling
-from feature_definitions.intervals import MICROSECOND, Interval, merge, micros, spell
+from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
 from feature_definitions.model import Source
 from feature_definitions.records import Revision, TileRecord
 from feature_definitions.tiling import State, TilesDue
@@ -243,7 +243,7 @@ class TileSet:
 
     def table(self, grain: timedelta) -> str:
         """The Delta table of one grain."""
-        return layout.tile_table(self.lake, self.source.name, self.keys, f"{spell(self.grains[0])}_{spell(grain)}")
+        return layout.tile_table(self.lake, self.source.name, self.keys, self.grains[0], grain)
 
 
 @dataclass(frozen=True, slots=True)

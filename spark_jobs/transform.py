@@ -17,7 +17,8 @@ from feature_definitions.intervals import Interval, dates, micros
 from feature_definitions.kinds import articled, digits_of
 from feature_definitions.model import FeatureGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
-from feature_definitions.upstream import Upstream, is_static
+from feature_definitions.transforms import is_static
+from feature_definitions.upstream import Upstream
 from spark_jobs import sources, tables, windows
 from spark_jobs.sources import DATE, TIME
 from spark_jobs.windows import NEWEST, START

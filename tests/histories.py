@@ -127,12 +127,24 @@ def windowed_groups(draw: st.DrawFn, *, source: Source | None = None, every: str
         entity_of(source),
         source,
         every=every,
-        publish_delay=draw(st.sampled_from(("0s", "20m"))),
-        ttl=draw(_ttls(every)),
         features=tuple(features),
-        where=draw(st.sampled_from((None, None, None, "amount > 0", "price >= 1.5 or kind = 'b'"))),
+        **draw(_kept(every)),
     )
     return Meaning(group, functions)
+
+
+_SHOWN = st.lists(st.sampled_from(ANYTHING), min_size=1, max_size=5, unique=True).map(tuple)
+"""Some columns, to be shown as they are."""
+
+
+@st.composite
+def _kept(draw: st.DrawFn, every: str) -> dict[str, Any]:
+    """What groups of every kind have: a publish delay, a TTL, perhaps a condition on events."""
+    return {
+        "publish_delay": draw(st.sampled_from(("0s", "20m"))),
+        "ttl": draw(_ttls(every)),
+        "where": draw(st.sampled_from((None, None, None, "amount > 0", "price >= 1.5 or kind = 'b'"))),
+    }
 
 
 @st.composite
@@ -141,15 +153,8 @@ def observation_groups(draw: st.DrawFn, *, source: Source | None = None, every: 
     source = draw(sources()) if source is None else source
     every = every or draw(st.sampled_from(CADENCES))
     group = ObservationGroup(
-        "last_payment",
-        entity_of(source),
-        source,
-        columns=tuple(draw(st.lists(st.sampled_from(ANYTHING), min_size=1, max_size=5, unique=True))),
-        every=every,
-        publish_delay=draw(st.sampled_from(("0s", "20m"))),
-        ttl=draw(_ttls(every)),
-        where=draw(st.sampled_from((None, None, None, "amount > 0", "price >= 1.5 or kind = 'b'"))),
-    )
+        "last_payment", entity_of(source), source, every=every, columns=draw(_SHOWN), **draw(_kept(every))
+    )  # fmt: skip
     return Meaning(group, WHERE)
 
 
@@ -160,15 +165,8 @@ def snapshot_groups(draw: st.DrawFn, *, every: str | None = None) -> Meaning:
     source = replace(events, name="contracts", shape="snapshots")
     every = every or draw(st.sampled_from(CADENCES))
     group = SnapshotGroup(
-        "contract",
-        entity_of(source),
-        source,
-        columns=tuple(draw(st.lists(st.sampled_from(ANYTHING), min_size=1, max_size=5, unique=True))),
-        every=every,
-        publish_delay=draw(st.sampled_from(("0s", "20m"))),
-        ttl=draw(_ttls(every)),
-        where=draw(st.sampled_from((None, None, None, "amount > 0", "price >= 1.5 or kind = 'b'"))),
-    )
+        "contract", entity_of(source), source, every=every, columns=draw(_SHOWN), **draw(_kept(every))
+    )  # fmt: skip
     return Meaning(group, WHERE)
 
 

@@ -102,6 +102,14 @@ def test_the_language_of_definitions_imports_in_less_than_a_tenth_of_a_second() 
     assert min(loaded_by("import feature_definitions")["seconds"] for _ in range(5)) < IMPORT_SECONDS
 
 
+def test_the_kernel_imports_within_four_times_what_it_loads_of_the_standard_library() -> None:
+    """In seconds the whole kernel depends on the machine; beside the library that it loads it does not."""
+    loaded = names(loaded_by(import_of(kernel()))) & sys.stdlib_module_names
+    library = "import " + ", ".join(sorted(name for name in loaded if not name.startswith("_")))
+    ours, theirs = (min(loaded_by(statement)["seconds"] for _ in range(5)) for statement in (import_of(kernel()), library))
+    assert ours < 4 * theirs
+
+
 def test_the_kernel_loads_nothing_but_the_standard_library() -> None:
     loaded = {name for name in names(loaded_by(import_of(kernel()))) if not name.startswith("_sysconfigdata_")}
     assert loaded - sys.stdlib_module_names == {"feature_definitions"}

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from feature_definitions import Entity, Feature, Source, WindowedGroup, layout, tiling
-from feature_definitions.intervals import DAY, Interval, split
+from feature_definitions.intervals import DAY, Interval, duration, split
 from feature_registry import open_registry
 from spark_jobs import windows
 from tests.offline import Lake, live_frame, records
@@ -55,7 +55,7 @@ def lake(spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
 
 
 def table(lake: Lake, grain: str = "1d") -> str:
-    return layout.tile_table(lake.path, "payments", ("customer",), f"1d_{grain}")
+    return layout.tile_table(lake.path, "payments", ("customer",), DAY, duration(grain))
 
 
 def version(path: str) -> int:
