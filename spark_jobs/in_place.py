@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -144,11 +143,8 @@ def _refuse_gone(pin: Pin, path: str) -> None:
 
 def query(spark: SparkSession, source: Source, sql: str, frames: Mapping[str, DataFrame]) -> DataFrame:
     """The rows that a query gives over frames, each a table by its name and in no catalog."""
-    named: dict[str, Any] = {f"frame{n}": frame for n, frame in enumerate(frames.values())}
-    views = ", ".join(f"`{name}` AS (SELECT * FROM {{{frame}}})" for name, frame in zip(frames, named, strict=True))
-    text = expressions.query_sql(sql).replace("{", "{{").replace("}", "}}")
     try:
-        return spark.sql(f"WITH {views} SELECT * FROM ({text})", **named)
+        return tables.query(spark, expressions.query_sql(sql), frames)
     except AnalysisException as error:
         raise TableRefused(f"source {source.name}: its query can not be run: {_first_line(error)}") from None
 

@@ -1,8 +1,9 @@
 """Delta tables: the only place that writes them. Every commit carries an id, so that it happens once and can be looked up."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -130,6 +131,14 @@ def replace_records(path: str, rows: pa.Table, *, commit_id: str) -> None:
     Path(path).mkdir(parents=True, exist_ok=True)
     done = CommitProperties({"userMetadata": commit_id}, app_transactions=[Transaction(commit_id, 1)])
     write_deltalake(path, rows, mode="overwrite", commit_properties=done)
+
+
+def query(spark: SparkSession, sql: str, frames: Mapping[str, DataFrame]) -> DataFrame:
+    """The rows that a query gives over frames, each a table by its name and in no catalog; lazy. Raises Spark's AnalysisException."""
+    named: dict[str, Any] = {f"frame{n}": frame for n, frame in enumerate(frames.values())}
+    views = ", ".join(f"`{name}` AS (SELECT * FROM {{{frame}}})" for name, frame in zip(frames, named, strict=True))
+    text = sql.replace("{", "{{").replace("}", "}}")
+    return spark.sql(f"WITH {views} SELECT * FROM ({text})", **named)
 
 
 def stage(frame: DataFrame, path: str) -> DataFrame:

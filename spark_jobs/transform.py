@@ -4,7 +4,6 @@ One computation sees nothing of another, so a range gives the rows of its single
 a time become one Spark job, and their rows are written before the next ones are planned.
 """
 
-import secrets
 from collections.abc import Sequence
 from functools import reduce
 
@@ -126,19 +125,12 @@ def _cut(of: Source | FeatureGroup, rows: DataFrame, span: Interval) -> DataFram
 
 
 def _queried(group: TransformGroup, sql: str, inputs: Sequence[DataFrame]) -> DataFrame:
-    """The query's result, where each input goes by its name; Spark knows them by other names, which no two runs share, for a moment."""
-    spark, run = inputs[0].sparkSession, secrets.token_hex(6)
-    views = {each.name: f"_hw_{run}_{number}" for number, each in enumerate(group.inputs)}
-    named = ", ".join(f"`{name}` AS (SELECT * FROM `{view}`)" for name, view in views.items())
+    """The query's result, where each input goes by its name."""
+    frames = dict(zip([each.name for each in group.inputs], inputs, strict=True))
     try:
-        for view, frame in zip(views.values(), inputs, strict=True):
-            frame.createOrReplaceTempView(view)
-        return spark.sql(f"WITH {named} SELECT * FROM ({expressions.query_sql(sql)})")
+        return tables.query(inputs[0].sparkSession, expressions.query_sql(sql), frames)
     except AnalysisException as error:
         raise TransformError(f"group {group.name}: Spark does not take its sql: {str(error).splitlines()[0]}") from None
-    finally:
-        for view in views.values():
-            spark.catalog.dropTempView(view)
 
 
 def _declared(group: TransformGroup, result: DataFrame) -> DataFrame:
