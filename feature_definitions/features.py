@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from feature_definitions.expect import Expectation, expectations
 from feature_definitions.intervals import duration
-from feature_definitions.rules import COLUMN, DefinitionError, check_name, check_span, check_sql, check_unique, refuse_not_yet
+from feature_definitions.rules import COLUMN, DefinitionError, check_name, check_span, check_sql, check_unique
 
 AGGREGATIONS = ("count", "sum", "mean", "min", "max", "stddev", "first", "last", "count_distinct")
 FURTHER_AGGREGATIONS = ("variance", "approx_count_distinct", "quantile", "time_since_last", "mode", "top_k", "last_n")
@@ -23,7 +23,6 @@ LIFETIME = "lifetime"
 
 _OF_EVENTS = ("count", "time_since_last")
 _COUNTED = ("top_k", "last_n")
-_ONCE_LONGEST = timedelta(days=90)
 _MOST_ROWS, _MOST_VALUES = 10_000, 100
 
 
@@ -96,7 +95,6 @@ class Feature:
         _check_aggregation(where, self)
         _check_windows(where, self.windows)
         if self.by is not None:
-            refuse_not_yet(where, "by")
             object.__setattr__(self, "by", _closed(where, self.by))
             check_unique(where, [f.name for f in self.expanded], "column for its values", "give each value a name of its own")
 
@@ -146,7 +144,6 @@ def _check_aggregation(where: str, feature: Feature) -> None:
         )
     if name not in known:
         raise DefinitionError(f"{where} has the aggregation {name!r}; there are {', '.join(known)}")
-    refuse_not_yet(where, name)
     if feature.of is None and name not in _OF_EVENTS:
         raise DefinitionError(f"{where}: {name} of what? Name a column, like Feature({feature.name!r}, {name!r}, 'amount')")
     _check_quantile(where, feature)
@@ -173,11 +170,7 @@ def _check_windows(where: str, windows: tuple[Window, ...]) -> None:
     if not windows:
         raise DefinitionError(f"{where} has no windows; write windows=('1d', '7d')")
     for window in windows:
-        if isinstance(window, Rows):
-            refuse_not_yet(where, "Rows windows")
-        elif window == LIFETIME:
-            refuse_not_yet(where, "lifetime windows")
-        else:
+        if not isinstance(window, Rows) and window != LIFETIME:
             _check_length(where, window)
     check_unique(where, [str(window) for window in windows], "window", "remove one")
 
@@ -189,8 +182,6 @@ def _check_length(where: str, window: str) -> None:
         raise DefinitionError(f"{error}; or write 'lifetime', or Rows(20, within='60d')") from None
     if not SHORTEST_WINDOW <= span <= LONGEST_WINDOW:
         raise DefinitionError(f"{where} has the window {window!r}; windows are 5m to 730d long, or 'lifetime'")
-    if span > _ONCE_LONGEST:
-        refuse_not_yet(where, "windows over 90d")
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- by

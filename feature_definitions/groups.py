@@ -22,7 +22,6 @@ from feature_definitions.rules import (
     check_sql,
     check_unique,
     listed,
-    refuse_not_yet,
     texts,
 )
 from feature_definitions.sources import Entity, Source
@@ -248,11 +247,8 @@ def _check_kept(group: "FeatureGroup") -> None:
         raise DefinitionError(
             f"{where} has hold_below={share!r}; write the share of rows that may be held back, from 0 to below 1, like 0.01"
         )
-    if share:
-        refuse_not_yet(where, "hold_below")
     if group.retain is None:
         return
-    refuse_not_yet(where, "retain")
     kept = check_span(where, "retain", group.retain)
     if group.ttl is not None and kept < check_span(where, "ttl", group.ttl):
         raise DefinitionError(

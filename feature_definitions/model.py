@@ -37,7 +37,6 @@ from feature_definitions.rules import (
     check_span,
     check_unique,
     listed,
-    refuse_not_yet,
     texts,
 )
 from feature_definitions.sources import DeltaTable, Entity, Files, Query, Shape, Source, Table
@@ -49,7 +48,6 @@ __all__ = [
     "FURTHER_AGGREGATIONS",
     "MODES",
     "NAME",
-    "NOT_YET",
     "RESERVED",
     "TYPE",
     "DefinitionError",
@@ -91,10 +89,6 @@ __all__ = [
     "row_count",
     "unique",
 ]
-
-
-NOT_YET: frozenset[str] = frozenset()
-"""What the language can say and the engine does not run yet: each is refused by its name. Deleting a name here enables it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +274,6 @@ def _defaults(where: str, service: FeatureService) -> Mapping[str, object]:
     """What stands for null, frozen, if it is of output columns; whether it is of their types is checked by `feature_definitions.check`."""
     if not isinstance(service.defaults, Mapping):
         raise DefinitionError(f"{where} has defaults={service.defaults!r}; write them by column, like defaults={{'spend__n_1d': 0}}")
-    if service.defaults:
-        refuse_not_yet(where, "defaults")
     for name, value in service.defaults.items():
         check_known(where, name, dict.fromkeys(service.outputs), what="output column")
         if value is None:

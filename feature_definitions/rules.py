@@ -43,15 +43,6 @@ class NotYet(DefinitionError):
         super().__init__(f"{where} uses {what}, which is not supported yet")
 
 
-def refuse_not_yet(where: str, *used: str) -> None:
-    """Refuse the parts of the language that a definition uses and `feature_definitions.model.NOT_YET` names."""
-    from feature_definitions.model import NOT_YET  # what can not be run is named in one place, above this one
-
-    for what in used:
-        if what in NOT_YET:
-            raise NotYet(where, what)
-
-
 def check_name(what: str, name: object) -> None:
     """Refuse what is not a plain name: small letters, digits and single underscores."""
     if not isinstance(name, str) or not NAME.fullmatch(name):

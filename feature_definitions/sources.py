@@ -23,7 +23,6 @@ from feature_definitions.rules import (
     check_unique,
     is_array,
     listed,
-    refuse_not_yet,
     texts,
     typed,
 )
@@ -67,7 +66,6 @@ class Files:
         if self.format not in ("csv", "parquet", "jsonl", "json"):
             raise DefinitionError(f"Files({self.path!r}) has the format {self.format!r}; write 'csv', 'parquet' or 'jsonl'")
         if self.format in ("json", "jsonl"):
-            refuse_not_yet(f"Files({self.path!r})", "JSON lines")
             object.__setattr__(self, "format", "jsonl")
 
 
@@ -84,7 +82,6 @@ class DeltaTable:
         """Check the path."""
         if not isinstance(self.path, str) or not self.path.strip():
             raise DefinitionError("DeltaTable needs a path, like DeltaTable('data/payments')")
-        refuse_not_yet(f"DeltaTable({self.path!r})", "DeltaTable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,6 @@ class Table:
         """Check the name."""
         if not isinstance(self.name, str) or not _TABLE.fullmatch(self.name):
             raise DefinitionError(f"Table({self.name!r}) names no table; write its name in Spark's catalog, like Table('sales.payments')")
-        refuse_not_yet(f"Table({self.name!r})", "Table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +117,6 @@ class Query:
     def __post_init__(self) -> None:
         """Check that there is SQL, and sources for it to read."""
         where = f"Query({str(self.sql)[:40]!r})"
-        refuse_not_yet(where, "Query")
         check_sql(where, {"sql": self.sql})
         sources = listed(self.sources)
         object.__setattr__(self, "sources", sources)
@@ -224,7 +219,6 @@ def _check_arrays(where: str, source: Source) -> None:
     arrays = [name for name, kind in source.columns.items() if is_array(kind)]
     if not arrays:
         return
-    refuse_not_yet(where, "array types")
     if isinstance(source.at, Files) and source.at.format == "csv":
         raise DefinitionError(f"{where}: {arrays[0]!r} is an array, which a CSV file can not hold; write format='parquet' or 'jsonl'")
     for name in arrays:
@@ -242,7 +236,6 @@ def _check_shape(where: str, source: Source) -> None:
             if not source.id:
                 raise DefinitionError(f"{where} is static: name the columns that make a row unique, like id=('tailnum',)")
         case "snapshots":
-            refuse_not_yet(where, "dated snapshots")
             _check_timed(where, source, "the state was extracted")
             if not set(source.id) - {source.event_timestamp}:
                 raise DefinitionError(f"{where} has snapshots: name what makes a row unique within one, like id=('contract_id',)")
@@ -282,7 +275,6 @@ def _derive(where: str, source: Source) -> Mapping[str, str]:
     if not isinstance(source.derive, Mapping):
         raise DefinitionError(f"{where} has derive={source.derive!r}; write derive={{'value': 'price * volume'}}")
     if source.derive:
-        refuse_not_yet(where, "derive")
         check_columns(where, dict.fromkeys(source.derive, "string"))
     taken = {name.lower() for name in source.columns}
     for name, sql in source.derive.items():
@@ -295,7 +287,6 @@ def _derive(where: str, source: Source) -> Mapping[str, str]:
 def _check_lag(where: str, source: Source) -> None:
     lagging = [name for name, sql in source.derive.items() if reads_previous(sql)]
     if lagging:
-        refuse_not_yet(where, "lag")
         _check_row_before(where, source, start=f"{where}: {lagging[0]!r} reads the row before by prev.")
     elif source.lag_over or source.lag_within is not None:
         raise DefinitionError(f"{where} has lag_over or lag_within, but derives nothing by prev.; remove them, or write prev.close")

@@ -10,7 +10,7 @@ from feature_definitions.expect import Expectation
 from feature_definitions.features import LONGEST_WINDOW
 from feature_definitions.groups import SnapshotGroup, SourceGroup, check_outputs, check_table, check_ttl
 from feature_definitions.intervals import duration
-from feature_definitions.rules import DefinitionError, check_columns, check_span, check_sql, check_unique, listed, refuse_not_yet, typed
+from feature_definitions.rules import DefinitionError, check_columns, check_span, check_sql, check_unique, listed, typed
 from feature_definitions.sources import Entity, Source
 
 
@@ -46,7 +46,6 @@ class TransformGroup:
 
     def __post_init__(self) -> None:
         """Check what is read, how, how far back, and what comes out."""
-        refuse_not_yet(f"group {self.name}", "TransformGroup")
         check_table(self)
         _check_inputs(self)
         _check_computation(self)

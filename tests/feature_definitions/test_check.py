@@ -367,7 +367,6 @@ def test_a_label_is_not_read_by_an_observation_group_of_its_own_source() -> None
 # ----------------------------------------------------------------------------------------------------- what is said of intervals
 
 
-@pytest.mark.usefixtures("everything")
 def test_an_interval_may_be_expected_to_be_like_others() -> None:
     group = windowed(
         Feature("spent", "sum", "amount", windows=("1d",), expect=(mean_between(0, 9), quantile_between(0.5, 0, 9), unique())),
@@ -376,7 +375,6 @@ def test_an_interval_may_be_expected_to_be_like_others() -> None:
     assert messages(group, observed(expect=(row_count(1),))) == []
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(
     ("expect", "end"),
     [
@@ -392,7 +390,6 @@ def test_what_is_said_of_an_interval_must_fit_the_column(expect: Expectation, en
     assert message(windowed(Feature("x", "last", "kind", windows=("1d",), expect=(expect,)))).startswith(f"spend.x: {end}")
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(
     ("expect", "start"),
     [
@@ -408,7 +405,6 @@ def test_what_is_said_of_a_column_is_not_said_of_a_whole_group(expect: Expectati
     assert message(windowed(COUNT, expect=(expect,))).startswith(f"group spend: {start}")
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_source_has_no_intervals_to_count_rows_in() -> None:
     source = Source("payments", columns=COLUMNS, event_timestamp="paid_at", expect=(row_count(1),))
     assert message(source) == (
@@ -423,14 +419,12 @@ def arrayed() -> Source:
     return Source("events", columns={**COLUMNS, "tags": "array<string>"}, event_timestamp="paid_at")
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(("aggregation", "asked"), [("variance", {}), ("quantile", {"q": 0.5})])
 def test_only_numbers_have_a_variance_and_quantiles(aggregation: str, asked: dict[str, float]) -> None:
     text = message(windowed(Feature("x", aggregation, "upper(kind)", windows=("1d",), q=asked.get("q"))))
     assert text == f"spend.x: {aggregation} of 'upper(kind)', which is a string; it needs a number: cast it, like cast(x as double)"
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("aggregation", ["min", "max", "count_distinct", "approx_count_distinct", "mode", "top_k", "last_n"])
 def test_an_array_is_neither_compared_nor_put_into_another(aggregation: str) -> None:
     k = 3 if aggregation in ("top_k", "last_n") else None
@@ -440,14 +434,12 @@ def test_an_array_is_neither_compared_nor_put_into_another(aggregation: str) -> 
     assert message(group) == f"g.x: {aggregation} of 'tags', which is an array<string>; read an element, like tags[0], or size(tags)"
 
 
-@pytest.mark.usefixtures("everything")
 def test_arrays_are_counted_and_handed_on_whole() -> None:
     features = tuple(Feature(name, name, "tags", windows=("1d",)) for name in ("count", "first", "last", "time_since_last"))
     group = WindowedGroup("g", entity=CUSTOMER, source=arrayed(), ttl="2d", features=features)
     assert messages(group, windowed(Feature("x", "top_k", "kind", windows=("1d",), k=3), Derived("best", "x_1d[0]"))) == []
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_derived_column_does_not_read_an_age() -> None:
     group = windowed(Feature("since", "time_since_last", windows=("1d",)), Derived("hours", "since_1d / 3600"))
     assert (
@@ -456,7 +448,6 @@ def test_a_derived_column_does_not_read_an_age() -> None:
     )
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_condition_beside_by_is_told_as_it_was_written() -> None:
     group = windowed(Feature("x", "count", where="amnt > 3", by={"kind": ("a", "b")}, windows=("1d",)))
     assert message(group).startswith("spend.x: where: 'amnt > 3' reads 'amnt', which payments does not have")
@@ -471,7 +462,6 @@ def deriving(expect: tuple[Expectation, ...] = (), **derive: str) -> Source:
     return Source("payments", columns=COLUMNS, event_timestamp="paid_at", derive=derive, expect=expect, **lag)
 
 
-@pytest.mark.usefixtures("everything")
 def test_derived_columns_are_read_wherever_the_sources_own_are() -> None:
     source = deriving(net="amount * 0.8", change="net - prev.amount", expect=(expression("net < 100"),))
     group = WindowedGroup(
@@ -484,7 +474,6 @@ def test_derived_columns_are_read_wherever_the_sources_own_are() -> None:
     assert messages(source, group, seen) == []
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(
     ("derive", "start"),
     [
@@ -507,7 +496,6 @@ def test_a_wrong_derived_column_is_told_once_at_its_source(derive: dict[str, str
     assert message(source, group).startswith(f"source payments: {start}")
 
 
-@pytest.mark.usefixtures("everything")
 def test_rows_are_judged_as_they_arrive_without_the_row_before() -> None:
     source = deriving(change="amount - prev.amount", large="change > 9", expect=(expression("amount > 0 or large"),))
     assert message(source) == (
@@ -525,7 +513,6 @@ def queried(sql: str) -> Source:
     )
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(
     ("sql", "start"),
     [
@@ -549,7 +536,6 @@ def transforming(sql: str | None, *inputs: Source | FeatureGroup | TransformGrou
     return TransformGroup("risk", CUSTOMER, inputs or (PAYMENTS,), lookback="7d", schema={"score": "double"}, ttl="40d", **how, **changes)
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_transform_reads_sources_and_the_published_rows_of_groups() -> None:
     spend = windowed(SPEND)
     sql = (
@@ -563,7 +549,6 @@ def test_a_transform_reads_sources_and_the_published_rows_of_groups() -> None:
     assert messages(PAYMENTS, spend, first, over, transforming(None)) == []
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(
     ("sql", "start"),
     [
@@ -583,7 +568,6 @@ def test_a_wrong_transform_is_told(sql: str, start: str) -> None:
     assert message(transforming(sql)).startswith(f"group risk: {start}")
 
 
-@pytest.mark.usefixtures("everything")
 def test_what_is_wrong_with_an_input_is_told_there_alone() -> None:
     source = deriving(x="amnt * 2")
     large = Source("large", Query("select paid_at, x from payments", sources=(source,)), {"paid_at": "timestamp"}, "paid_at")
@@ -594,7 +578,6 @@ def test_what_is_wrong_with_an_input_is_told_there_alone() -> None:
     assert [text.partition(":")[0] for text in wrong] == ["source payments", "spend.x"]
 
 
-@pytest.mark.usefixtures("everything")
 def test_the_expectations_of_a_transform_are_read() -> None:
     group = transforming(None, expect=(expression("points > 0"), row_count(1)))
     assert message(group).startswith("group risk: expects expression('points > 0'): 'points > 0' reads 'points', which risk does not have")
@@ -603,7 +586,6 @@ def test_the_expectations_of_a_transform_are_read() -> None:
 # ---------------------------------------------------------------------------------------------------------- defaults and labels
 
 
-@pytest.mark.usefixtures("everything")
 def test_defaults_are_values_of_their_columns_as_readers_see_them() -> None:
     group = windowed(
         COUNT,
@@ -640,7 +622,6 @@ def test_defaults_are_values_of_their_columns_as_readers_see_them() -> None:
     assert message(group, inexact).startswith("service s: spend__cents_1d: the default 0.001 does not fit a decimal(")
 
 
-@pytest.mark.usefixtures("everything")
 def test_what_is_wrong_with_a_group_is_not_told_again_of_its_defaults_and_labels() -> None:
     group = windowed(Feature("x", "sum", "amnt * 2", where="rand() > 0.5", windows=("1d",)))
     service = FeatureService("s", joins=(Join(group),), defaults={"spend__x_1d": "none"})
@@ -648,7 +629,6 @@ def test_what_is_wrong_with_a_group_is_not_told_again_of_its_defaults_and_labels
     assert [text.partition(":")[0] for text in messages(group, service, training)] == ["spend.x", "spend.x"]
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_label_is_found_below_derived_columns() -> None:
     source = deriving(risky="fraud and amount > 9", riskier="risky or prev.fraud")
     group = WindowedGroup(
@@ -660,7 +640,6 @@ def test_a_label_is_found_below_derived_columns() -> None:
     assert messages(training_with(seen, "amount", spine=source)) == []
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_label_is_found_among_the_values_of_a_feature() -> None:
     source = Source("payments", columns={**COLUMNS, "fraud": "string"}, event_timestamp="paid_at")
     group = WindowedGroup(
@@ -669,7 +648,6 @@ def test_a_label_is_found_among_the_values_of_a_feature() -> None:
     assert "spend.x reads it" in message(training_with(group, spine=source))
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_label_is_found_behind_queries_and_transforms() -> None:
     source = queried("select customer_id, paid_at from payments where fraud")
     seen = WindowedGroup("seen", entity=CUSTOMER, source=source, ttl="40d", features=(COUNT,))

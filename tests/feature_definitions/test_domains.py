@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from feature_definitions import WindowedGroup, fingerprint
 from feature_definitions.check import checked
 from feature_definitions.expressions import shown_types
 
 DOMAINS = Path(__file__).parent / "domains"
-
-pytestmark = pytest.mark.usefixtures("everything")
 
 
 def test_every_domain_is_accepted_as_it_is_written() -> None:

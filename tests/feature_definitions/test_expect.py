@@ -60,6 +60,5 @@ def test_an_expectation_that_means_nothing_is_refused(make: Callable[[], object]
     assert message in str(refused.value)
 
 
-@pytest.mark.usefixtures("everything")
 def test_one_expectation_may_stand_for_a_tuple_of_one() -> None:
     assert expectations("here", unique()) == expectations("here", [unique()]) == (unique(),)

@@ -429,7 +429,6 @@ def test_a_suggestion_is_only_made_for_a_near_name() -> None:
     assert closest("xyz", ["amount", "other"]) == ""
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(
     ("aggregation", "of", "asked", "kind"),
     [
@@ -450,20 +449,17 @@ def test_each_further_aggregation_has_its_type(aggregation: str, of: str | None,
     assert output_types(group) == {"x_1d": kind, "x_lifetime": kind}
 
 
-@pytest.mark.usefixtures("everything")
 def test_readers_see_an_age_as_seconds() -> None:
     group = group_of(Feature("since", "time_since_last", windows=("1d",)), Feature("at", "max", "ts", windows=("1d",)))
     assert output_types(group) == {"since_1d": "timestamp", "at_1d": "timestamp"}
     assert shown_types(group) == {"since_1d": "double", "at_1d": "timestamp"}
 
 
-@pytest.mark.usefixtures("everything")
 def test_each_value_of_a_feature_has_its_type() -> None:
     group = group_of(Feature("x", "sum", "d", windows=("1d",), by={"s": ("a", "b")}), Derived("share", "x_a_1d / (x_a_1d + x_b_1d)"))
     assert output_types(group) == {"x_a_1d": "double", "x_b_1d": "double", "share": "double"}
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_transform_has_the_types_of_its_schema() -> None:
     group = group_of(Feature("x", "count", windows=("1d",)))
     made = TransformGroup("t", group.entity, (group,), sql="SELECT 1", lookback="1d", schema={"y": "double"}, ttl="2d")
@@ -522,7 +518,6 @@ def test_an_array_is_no_single_value(sql: str, message: str) -> None:
 # -------------------------------------------------------------------------------------------------------------- derived columns
 
 
-@pytest.mark.usefixtures("everything")
 def test_the_columns_of_a_source_are_those_it_has_and_those_it_derives() -> None:
     derive = {"change": "d / prev.d - 1", "large": "change > 0.1", "word": "upper(prev.s)"}
     source = Source("x", columns=COLUMNS, event_timestamp="ts", derive=derive, lag_over="s", lag_within="10d")

@@ -17,8 +17,6 @@ from feature_definitions.features import AGGREGATIONS, FURTHER_AGGREGATIONS, rea
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.usefixtures("everything")
-
 
 def feature(**changes: Any) -> Feature:
     return Feature(**{"name": "spend", "aggregation": "sum", "of": "amount", "windows": ("1d",), **changes})

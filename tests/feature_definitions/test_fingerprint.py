@@ -190,7 +190,6 @@ def of(*features: Feature | Derived, source: Source = PAYMENTS) -> WindowedGroup
     return WindowedGroup("spend", entity=CUSTOMER, source=source, ttl="2d", features=features)
 
 
-@pytest.mark.usefixtures("everything")
 def test_what_is_asked_of_a_feature_is_part_of_its_meaning() -> None:
     quantile = Feature("x", "quantile", "amount", windows=("1d",), q=0.5)
     assert changed(of(quantile), of(replace(quantile, q=0.9))) == {"x_1d"}
@@ -199,14 +198,12 @@ def test_what_is_asked_of_a_feature_is_part_of_its_meaning() -> None:
     assert changed(of(newest), of(replace(newest, aggregation="top_k"))) == {"x_1d"}
 
 
-@pytest.mark.usefixtures("everything")
 def test_how_far_back_rows_may_lie_is_part_of_their_meaning() -> None:
     rows = Feature("x", "mean", "amount", windows=("lifetime", Rows(20, within="60d")))
     assert changed(of(rows), of(replace(rows, windows=("lifetime", Rows(20, within="90d"))))) == {"x_20rows"}
     assert changed(of(rows), of(replace(rows, windows=("lifetime", Rows(20, within="1440h"))))) == set()
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_value_that_is_added_changes_no_other_values_columns() -> None:
     two = Feature("x", "sum", "amount", windows=("1d", "7d"), by={"kind": ("a", "b")})
     three = replace(two, by={"kind": ("c", "a", "b")})
@@ -222,7 +219,6 @@ def derived(**changes: str) -> Source:
     return replace(PAYMENTS, derive=derive, lag_over=("customer_id",), lag_within="10d")
 
 
-@pytest.mark.usefixtures("everything")
 def test_an_expression_of_the_source_is_part_of_what_reads_it_and_of_nothing_else() -> None:
     features = (
         SPEND,
@@ -241,7 +237,6 @@ def test_an_expression_of_the_source_is_part_of_what_reads_it_and_of_nothing_els
     assert changed(seen, replace(seen, source=derived(net="amount"))) == {"net"}
 
 
-@pytest.mark.usefixtures("everything")
 def test_what_an_expression_depends_on_is_how_its_source_is_read_and_what_its_columns_are() -> None:
     plain = fingerprint.of_source(PAYMENTS, "amount * 2", None)
     assert fingerprint.of_source(derived(), "amount * 2", "true") == plain
@@ -251,7 +246,6 @@ def test_what_an_expression_depends_on_is_how_its_source_is_read_and_what_its_co
     assert fingerprint.of_source(derived(), "other") == fingerprint.of_source(derived(net="amount"), "other")
 
 
-@pytest.mark.usefixtures("everything")
 def test_which_row_is_the_one_before_is_part_of_what_reads_it() -> None:
     features = (Feature("jumps", "sum", "jump", windows=("1d",)), Feature("net", "sum", "net", windows=("1d",)))
     before = of(*features, source=derived())
@@ -260,7 +254,6 @@ def test_which_row_is_the_one_before_is_part_of_what_reads_it() -> None:
     assert changed(before, of(*features, source=replace(derived(), lag_over=("kind",)))) == {"jumps_1d"}
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_query_is_part_of_all_that_reads_it() -> None:
     query = Query("select customer_id, amount, paid_at from payments where fee > 0", sources=(PAYMENTS,))
     paying = Source(
@@ -283,7 +276,6 @@ def transform(*inputs: Source | FeatureGroup, **changes: Any) -> TransformGroup:
     return TransformGroup(**{**given, "lookback": "7d", "ttl": "2d", **changes})
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_transform_means_its_sql_its_lookback_and_what_it_names_of_its_inputs() -> None:
     before = transform()
     both = {"x", "y"}
@@ -297,7 +289,6 @@ def test_a_transform_means_its_sql_its_lookback_and_what_it_names_of_its_inputs(
     assert changed(before, transform(replace(PAYMENTS, columns={**COLUMNS, "kind": "int64"}))) == set()
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_transform_means_what_the_groups_that_it_reads_mean() -> None:
     sql = "select customer_id, spend_7d x, 1 y from spend"
     before = transform(of(SPEND, LARGE), sql=sql)
@@ -315,7 +306,6 @@ def tripled(frame: object) -> object:
     return (frame, frame, frame)
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_transform_means_the_text_of_its_function() -> None:
     def doubled_elsewhere() -> Any:
         def doubled(frame: object) -> object:
@@ -329,7 +319,6 @@ def test_a_transform_means_the_text_of_its_function() -> None:
     assert changed(transform(sql=None, function=len), transform(sql=None, function=max)) == {"x", "y"}
 
 
-@pytest.mark.usefixtures("everything")
 def test_what_is_held_back_and_kept_changes_the_gate_at_most() -> None:
     held = replace(GROUP, hold_below=0.1, retain="30d")
     assert changed(GROUP, held) == set()

@@ -26,7 +26,6 @@ from feature_definitions.model import DefinitionErrors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.usefixtures("everything")
 
 CUSTOMER = Entity("customer", keys={"customer_id": "int64"})
 COLUMNS = {"customer_id": "int64", "amount": "double", "kind": "string", "paid_at": "timestamp", "tags": "array<string>"}

@@ -437,7 +437,6 @@ def test_every_feature_that_does_not_fit_is_told_at_its_own_line(write: Write) -
     assert [(m.line, m.message.partition(".")[2].partition(":")[0]) for m in found] == [(13, "total"), (14, "payments")]
 
 
-@pytest.mark.usefixtures("everything")
 def test_transforms_and_the_sources_of_queries_are_part_of_the_catalog(write: Write) -> None:
     text = """
         from feature_definitions import Entity, Query, Source, TransformGroup, WindowedGroup
@@ -455,7 +454,6 @@ def test_transforms_and_the_sources_of_queries_are_part_of_the_catalog(write: Wr
     assert catalog.origin_of("group", "risk").line == 6
 
 
-@pytest.mark.usefixtures("everything")
 def test_a_transform_and_a_group_do_not_share_a_name(write: Write) -> None:
     text = (
         "from feature_definitions import TransformGroup\n"

@@ -36,7 +36,6 @@ from feature_definitions import (
     between,
     expression,
     mean_between,
-    model,
     not_null,
     one_of,
     quantile_between,
@@ -193,7 +192,7 @@ def test_an_expectation_is_named_by_the_call_that_made_it() -> None:
     assert not_null() == not_null(1.0)
 
 
-# -------------------------------------------------------------------------------------------------------------------- not yet
+# ------------------------------------------------------------------------------------------------------------------- the parts
 
 
 def counted(**changes: Any) -> Feature:
@@ -228,21 +227,11 @@ USES: dict[str, Callable[[], object]] = {
     "hold_below": lambda: windowed(hold_below=0.01),
     "retain": lambda: observed(retain="30d"),
 }
-"""A definition for each part of the language that may be refused as not yet supported."""
+"""A definition for each part of the language that is not in the simplest group."""
 
 
-def test_whatever_the_engine_does_not_run_yet_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(USES) >= model.NOT_YET
-    for name, make in USES.items():
-        with monkeypatch.context() as only:
-            only.setattr(model, "NOT_YET", frozenset({name}))
-            with pytest.raises(NotYet, match=f" uses {name}, which is not supported yet$"):
-                make()
-
-
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("name", USES)
-def test_what_is_no_longer_refused_by_name_can_be_built(name: str) -> None:
+def test_each_part_of_the_language_can_be_said(name: str) -> None:
     assert USES[name]() is not None
 
 
@@ -568,7 +557,6 @@ def test_an_unknown_severity_is_refused_where_an_expectation_is_made_by_hand() -
     refuses(lambda: Expectation("at_least", (0,), "urgent"), "has the severity 'urgent'")  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("everything")
 def test_defaults_are_of_output_columns_and_can_not_be_changed() -> None:
     given: dict[str, object] = {"spend__n_1d": 0}
     defaulting = service(defaults=given)

@@ -13,7 +13,6 @@ from feature_definitions.check import checked
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("everything")
 
 BEFORE = """\
 from feature_definitions import *

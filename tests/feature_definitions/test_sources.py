@@ -14,7 +14,6 @@ from feature_definitions.sources import reads_previous
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.usefixtures("everything")
 
 COLUMNS = {"symbol": "string", "close": "double", "volume": "int64", "at": "timestamp"}
 LAG: dict[str, Any] = {"derive": {"change": "close / prev.close - 1"}, "lag_over": ("symbol",), "lag_within": "10d"}

@@ -24,7 +24,6 @@ from feature_definitions import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.usefixtures("everything")
 
 CUSTOMER = Entity("customer", keys={"customer_id": "int64"})
 COLUMNS = {"customer_id": "int64", "amount": "double", "kind": "string", "paid_at": "timestamp"}

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from feature_definitions import Entity, Feature, FeatureService, Join, ObservationGroup, Source, WindowedGroup, layout, model
+from feature_definitions import Entity, Feature, FeatureService, Join, ObservationGroup, Source, WindowedGroup, layout
 from feature_definitions.intervals import Interval
 from feature_definitions.records import Publish
 from feature_definitions.shown import spelled
@@ -104,29 +104,27 @@ def published(group: FeatureGroup, rows: Sequence[tuple[Any, ...]], types: Seque
 def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
     root = tmp_path_factory.mktemp("sync")
     registry = open_registry(f"sqlite:///{root / 'registry.db'}")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(model, "NOT_YET", frozenset())
-        habit, basket = groups()
-        service = FeatureService("habits", joins=(Join(habit), Join(basket)), defaults=DEFAULTS)
-        both = {
-            "habit": published(habit, HABIT, HABIT_TYPES, lake=str(root / "lake")),
-            "basket": published(basket, BASKET, BASKET_TYPES, lake=str(root / "lake")),
-        }
-        asked = [(entity, at) for at in (NOW, LATER) for entity in ENTITIES]
-        spine = pa.table(
-            {"customer_id": pa.array([e for e, _ in asked], pa.int64()), "event_timestamp": pa.array([at for _, at in asked], UTC_TIME)}
-        )
-        offline = Offline(spark, str(root / "lake"), registry, lambda: LATER)
-        given = training_set.frame_spine(spine, spark)
-        built = training_set.build(given, training_set.Request("habits", service), published=both, offline=offline)
-        rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
-        for one in both.values():
-            sync.run(one, target=sync.Target(server, "shop"), epoch=1, now=NOW, spark=spark)
-        plan, online = answer.compile_service(service, project="shop"), {}
-        with closing(Store(server)) as store:
-            for at in (NOW, LATER):
-                for result in answer.fetch(plan, [{"customer_id": e} for e in ENTITIES], mget=store.mget, now=at):
-                    online[result["entity"]["customer_id"], at] = result
+    habit, basket = groups()
+    service = FeatureService("habits", joins=(Join(habit), Join(basket)), defaults=DEFAULTS)
+    both = {
+        "habit": published(habit, HABIT, HABIT_TYPES, lake=str(root / "lake")),
+        "basket": published(basket, BASKET, BASKET_TYPES, lake=str(root / "lake")),
+    }
+    asked = [(entity, at) for at in (NOW, LATER) for entity in ENTITIES]
+    spine = pa.table(
+        {"customer_id": pa.array([e for e, _ in asked], pa.int64()), "event_timestamp": pa.array([at for _, at in asked], UTC_TIME)}
+    )
+    offline = Offline(spark, str(root / "lake"), registry, lambda: LATER)
+    given = training_set.frame_spine(spine, spark)
+    built = training_set.build(given, training_set.Request("habits", service), published=both, offline=offline)
+    rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
+    for one in both.values():
+        sync.run(one, target=sync.Target(server, "shop"), epoch=1, now=NOW, spark=spark)
+    plan, online = answer.compile_service(service, project="shop"), {}
+    with closing(Store(server)) as store:
+        for at in (NOW, LATER):
+            for result in answer.fetch(plan, [{"customer_id": e} for e in ENTITIES], mget=store.mget, now=at):
+                online[result["entity"]["customer_id"], at] = result
     yield Read(
         {asked: {name: row[name] for name in service.outputs} for asked, row in rows.items()},
         {asked: dict(result["values"]) for asked, result in online.items()},

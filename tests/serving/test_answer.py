@@ -20,7 +20,6 @@ from feature_definitions import (
     Source,
     WindowedGroup,
     layout,
-    model,
 )
 from feature_definitions.intervals import MICROSECOND, micros
 from online_sync.codec import CodecError, EpochRecord, Row, RowSchema, encode, encode_epoch
@@ -229,9 +228,8 @@ HABITUAL = replace(
 
 
 @pytest.fixture
-def habit(monkeypatch: pytest.MonkeyPatch) -> WindowedGroup:
+def habit() -> WindowedGroup:
     """A group of what the language gained: the time since an event, arrays."""
-    monkeypatch.setattr(model, "NOT_YET", frozenset())
     columns = {"customer_id": "int64", "page": "string", "amount": "decimal(10,2)", "seen": "timestamp", "at": "timestamp"}
     return WindowedGroup(
         "habit", customer, Source("events", columns=columns, event_timestamp="at"), ttl="2d",

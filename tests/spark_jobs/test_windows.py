@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from feature_definitions import Derived, Entity, Feature, ObservationGroup, SnapshotGroup, Source, WindowedGroup, model
+from feature_definitions import Derived, Entity, Feature, ObservationGroup, SnapshotGroup, Source, WindowedGroup
 from feature_definitions.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, duration, merge, split
 from feature_definitions.model import AGGREGATIONS, Rows
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("compiled")
 HISTORIES = 20
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def everything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows are computed of all that the language can say, also of what readers can not show yet."""
-    monkeypatch.setattr(model, "NOT_YET", frozenset())
 
 
 @st.composite
