@@ -4,8 +4,8 @@ Every window is a multiple of the cadence and every `T` lies on its grid, so a w
 lazy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import pairwise
@@ -24,7 +24,7 @@ from spark_jobs.tables import spark_type
 from spark_jobs.tiles import TILE
 
 START, NEWEST = "interval_start", "newest_tile"
-_AT, _ORDER, _NEXT, _ENTRY, _GRAIN, _COARSER = "_hw_at", "_hw_order", "_hw_next", "_hw_entry", "_hw_grain", "_hw_coarser"
+_AT, _ORDER, _NEXT, _GRAIN, _COARSER = "_hw_at", "_hw_order", "_hw_next", "_hw_grain", "_hw_coarser"
 _FEW = 4
 """Up to so many times of a run, tiles are copied to each of them; more of them slide over the tiles."""
 _REACH = "reach"
@@ -185,39 +185,99 @@ def _inside(span: timedelta | None) -> Column:
 
 
 def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], meaning: Meaning) -> DataFrame:
-    """An entity's tiles and times are put in one order, and every window slides along it: one sort for all windows of a group."""
+    """An entity's tiles and times are put in one order, and every window slides along it: one sort for all windows of a group.
+
+    A row stands for the time at the end of the tile that starts at `_ORDER`, and holds this tile's parts if there is one.
+    """
     keys, merges = [f"`{key}`" for key in group.entity.keys], list(_merges(group, meaning))
     happened = found.where(_newest_part(group).isNotNull())
     following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
-    entries = happened.withColumn(_NEXT, following).withColumn(_ENTRY, F.explode(_entries(group, spans)))
-    at, parts = F.col(_ENTRY)["at"], dict.fromkeys(part for _, part, *_ in merges)
-    rows = entries.select(
-        *keys, F.col(_ENTRY)["order"].alias(_ORDER), at.alias(_AT), *[F.when(at.isNull(), F.col(part)).alias(part) for part in parts]
-    )
-    asked = rows.where(F.col(_AT).isNull() | _in_spans(_AT, spans, after_start=True))
-    order = Window.partitionBy(*keys).orderBy(_ORDER)
-    columns = [
-        tiles.merged(operation, F.col(part), over=order.rangeBetween(_before(group, span), 0)).alias(values.merged_name(part, window))
-        for _, part, operation, window, span in merges
+    entries = happened.withColumn(_NEXT, following).withColumn(_ORDER, F.explode(_orders(group, spans)))
+    own, asked = F.col(_ORDER) == F.col(TILE), _in_spans(_ORDER, spans, after_start=False)
+    parts = [F.when(own, F.col(part)).alias(part) for part in dict.fromkeys(part for _, part, *_ in merges)]
+    rows = entries.where(own | asked).select(*keys, _ORDER, *parts)
+    kinds, order = dict(rows.dtypes), Window.partitionBy(*keys).orderBy(_ORDER)
+    slid = {
+        values.merged_name(part, window): _slid(state, _Frame(part, operation, _before(group, span), 0), kinds[part])
+        for state, part, operation, window, span in merges
+    }
+    frames = [
+        tiles.merged(frame.operation, F.col(frame.part), over=order.rangeBetween(frame.first, frame.last)).alias(frame.name)
+        for frame in dict.fromkeys(frame for frames, _ in slid.values() for frame in frames)
     ]
-    return asked.select(*keys, _AT, *columns).where(F.col(_AT).isNotNull())
+    framed = rows.select(*keys, _ORDER, *frames).where(asked)
+    at = (F.col(_ORDER) + _us(group.cadence)).alias(_AT)
+    return framed.select(*keys, at, *[value.alias(name) for name, (_, value) in slid.items()])
+
+
+def _orders(group: WindowedGroup, spans: Sequence[Interval]) -> Column:
+    """A tile's own place in the order, and those of the times that it brings: up to the next tile, or as long as it is in reach."""
+    cadence, end = _us(group.cadence), F.lit(micros(spans[-1].end))
+    reached = end if group.lifetime else F.col(TILE) + _us(group.longest + group.cadence)
+    first = F.greatest(F.col(TILE) + cadence, F.lit(micros(spans[0].start)))
+    last = F.least(reached, F.coalesce(F.col(_NEXT), end), end) - cadence
+    places = F.sequence(first, F.greatest(first, last), F.lit(cadence))
+    return F.concat(F.array(TILE), F.when(first <= last, places).otherwise(F.slice(places, 1, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A part of a state, to be merged over the tiles whose place lies so far from a row's own."""
+
+    part: str
+    operation: str
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}@{self.first}:{self.last}"
+
+    @property
+    def column(self) -> Column:
+        return F.col(f"`{self.name}`")
+
+
+def _slid(state: State, window: _Frame, kind: str) -> tuple[tuple[_Frame, ...], Column]:
+    """The frames from which a part, whose type is `kind`, is merged over a sliding window, and how.
+
+    Spark merges a sliding frame anew for each row, one that begins with the first tile it only continues. So a sum that can be subtracted
+    exactly is the difference of two of these (0 where nothing was added), and what is the newest of all counts if it lies in the window.
+    """
+    ever = replace(window, first=Window.unboundedPreceding)
+    if state.kind in _NEWEST and window != ever:
+        return (ever,), F.when(_NEWEST[state.kind](ever.column) >= F.col(_ORDER) + window.first, ever.column)
+    exact = _subtractable(state, kind) if window.operation == "sum" and window != ever else ""
+    if exact:
+        earlier = replace(ever, last=window.first - 1)
+        return (ever, earlier), ever.column.cast(exact) - F.coalesce(earlier.column.cast(exact), F.lit(0).cast(exact))
+    return (window,), window.column
+
+
+_NEWEST: Mapping[str, Callable[[Column], Column]] = {
+    "newest": lambda at: at,
+    "latest": F.unix_micros,
+    "last": lambda event: F.unix_micros(event[TIME]),
+}
+"""When that happened which is the newest of all, by the kind of the state."""
+
+
+def _subtractable(state: State, kind: str) -> str:
+    """The type in which running sums of a part are subtracted without loss; nothing where they are sums of doubles, or might not fit it.
+
+    A difference of decimals has a digit more than these, of which there are 38 at most; what is summed of doubles leaves one free.
+    """
+    if kind == "bigint":
+        return kind
+    digits, _, scale = kind.removeprefix("decimal(").removesuffix(")").partition(",")
+    if not scale or (digits == "38" and (state.kind, state.type) != ("sum", "double")):
+        return ""
+    return f"decimal({min(int(digits) + 10, 37)},{scale})"
 
 
 def _before(group: WindowedGroup, span: timedelta | None) -> int:
     """Where a window of this length begins, from the start of the finest tile before its end; None: with the first tile."""
     return Window.unboundedPreceding if span is None else -_us(span - group.cadence)
-
-
-def _entries(group: WindowedGroup, spans: Sequence[Interval]) -> Column:
-    """A tile itself, and the times that it brings: from its end up to the next tile, or as long as it is in reach."""
-    cadence, end = _us(group.cadence), F.lit(micros(spans[-1].end))
-    reached = end if group.lifetime else F.col(TILE) + _us(group.longest + group.cadence)
-    first = F.greatest(F.col(TILE) + cadence, F.lit(micros(spans[0].start) + cadence))
-    last = F.least(reached, F.coalesce(F.col(_NEXT), end), end)
-    times = F.sequence(first, F.greatest(first, last), F.lit(cadence))
-    times = F.when(first <= last, times).otherwise(F.slice(times, 1, 0))
-    tile = F.struct(F.col(TILE).alias("order"), F.lit(None).cast("bigint").alias("at"))
-    return F.concat(F.array(tile), F.transform(times, lambda at: F.struct((at - cadence).alias("order"), at.alias("at"))))
 
 
 def _merges(group: WindowedGroup, meaning: Meaning) -> Iterator[tuple[State, str, str, str, timedelta | None]]:

@@ -258,6 +258,20 @@ def test_a_closing_row_is_empty_from_its_own_time_on(values: Mapping[str, Mappin
     assert row["empties_at"] == row["event_timestamp"] == MIDNIGHT + DAY
 
 
+def test_what_has_left_a_window_leaves_nothing_behind(spark: SparkSession) -> None:
+    quiet = {"at": MIDNIGHT + 3 * DAY, "x": 0.1, "n": 1, "m": Decimal("0.0001"), "seen": None, "nr": 10_000}
+    events: list[Event] = []
+    for case, readings_of in CASES.items():
+        blank = {"meter": case, "at": MIDNIGHT, "x": None, "n": None, "m": None, "seen": None}
+        events += [blank | {"nr": number} | reading for number, reading in enumerate(readings_of)] + [{"meter": case} | quiet]
+    days = [*split(Interval(MIDNIGHT - DAY, MIDNIGHT + 6 * DAY), DAY)]
+    whole, alone = computed(spark, by_hand, events, days, days[4:5])
+    expected = wanted(Meaning(by_hand, {}), events, days)
+    assert oracle.differences(by_hand, expected, feature_rows(by_hand, whole)) == []
+    assert bits(alone) == bits([row for row in whole if row["interval_start"] == days[4].start])
+    assert {(row["x_sum_1d"], row["n_sum_1d"], row["m_sum_1d"], row["x_last_1d"]) for row in alone} == {(0.1, 1, Decimal("0.0001"), 0.1)}
+
+
 def test_there_is_no_row_after_the_closing_one_nor_before_the_first_event(values: Mapping[str, Mapping[str, Any]]) -> None:
     assert not {"closed", "future"} & values.keys()
 
