@@ -18,6 +18,8 @@ from feature_definitions.records import Revision, TileRecord
 
 COARSER = 32
 """How many tiles of one grain make one of the next."""
+LAYOUT = 2
+"""The number of the way in which states are kept in columns. Raising it has tiles built anew, from which the same values come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _state(
 ) -> State:
     order = _order(group) if kind in _ORDERED else ()
     conditions = tuple(dict.fromkeys(condition for condition in where if condition is not None))
-    meant = [fingerprint.ENGINE, fingerprint.of_source(group.source, of, *conditions), kind, of, conditions, type, order, size]
+    meant = [LAYOUT, fingerprint.ENGINE, fingerprint.of_source(group.source, of, *conditions), kind, of, conditions, type, order, size]
     digest = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
     return State(kind, f"{kind}_{digest}", of, conditions, type, order, size)
 

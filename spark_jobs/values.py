@@ -1,6 +1,7 @@
 """What a feature's value is, from the merged states of its window: the last step of every aggregation."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -135,13 +136,18 @@ def _total(part: Part, of: str) -> Column:
     match of:
         case "double":
             large = part("sum", "large")
-            exact = F.coalesce(part("sum", "exact"), F.lit(0).cast("decimal(38,18)"))
-            total = _total_of_doubles(exact, part("sum", "wide"))
+            total = _total_of_doubles(_small(part("sum", "short"), part("sum", "exact")), part("sum", "wide"))
             return F.when(part("count", "n") > 0, F.when(large.isNull(), total).otherwise(total + large))
         case "int64":
             halves = [part("sum", half).cast("decimal(19,0)") for half in ("high", "low")]
             return (halves[0] * F.lit(2**32).cast("decimal(10,0)") + halves[1]).cast("decimal(38,0)")
     return part("sum", "exact")
+
+
+def _small(short: Column, exact: Column) -> Column:
+    """What short doubles and others that are not wide add up to, as a decimal with 18 digits after the point."""
+    units = (F.coalesce(short, F.lit(0)).cast("decimal(19,0)") * F.lit(1 / Decimal(tiles.UNITS))).cast("decimal(19,4)")
+    return units + F.coalesce(exact, F.lit(0)).cast("decimal(37,18)")
 
 
 def _total_of_doubles(exact: Column, wide: Column) -> Column:
