@@ -1,0 +1,24 @@
+"""Spark starts from classes that were kept for exactly this Java, pyspark and jars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spark_jobs import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def test_spark_was_started_from_the_classes_that_the_environment_keeps(spark: SparkSession) -> None:
+    jvm = spark._jvm
+    assert jvm is not None
+    said = [str(argument) for argument in jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()]
+    kept = [Path(argument.partition("=")[2]) for argument in said if argument.startswith("-XX:SharedArchiveFile=")]
+    assert [path.is_file() for path in kept] == [True]
+
+
+def test_other_jars_have_other_classes() -> None:
+    assert session._classes([Path("delta.jar")]) == session._classes([Path("delta.jar")])
+    assert session._classes([Path("delta.jar")]) != session._classes([Path("delta-2.jar")])
