@@ -1,12 +1,13 @@
 """What windows cost: a daily run and a backfill, beside what a user would write instead, on the same events with the same results.
 
-python -m tests.benchmarks.bench_windows --events 200000 --entities 20000 --days 120
+python -m tests.benchmarks.bench_windows --only daily --events 400000
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,15 @@ class Size:
     entities: int
     days: int
     hot: float = 0.0
+
+
+SIZES = {
+    "daily": Size(2_000_000, 20_000, 95),
+    "length": Size(20_000, 5_000, 370),
+    "backfill": Size(20_000, 5_000, 125),
+    "hot": Size(150_000, 10_000, 61),
+}
+"""How much each comparison is made on, unless flags say otherwise."""
 
 
 def plant(lake: Lake, size: Size) -> None:
@@ -202,31 +212,38 @@ def checked(lake: Lake, of: WindowedGroup, spark: SparkSession, path: str, at: d
 def main() -> None:
     """Run every comparison and print it."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--events", type=int, default=200_000, help="events a day")
-    asked.add_argument("--entities", type=int, default=20_000)
-    asked.add_argument("--days", type=int, default=200, help="days of history; 370 or more shows a window of 365 days")
+    asked.add_argument("--events", type=int, help="events a day")
+    asked.add_argument("--entities", type=int)
+    asked.add_argument("--days", type=int, help="days of history; 370 or more shows a window of 365 days")
     asked.add_argument("--backfill", type=int, default=90, help="days to fill in one run")
-    asked.add_argument("--only", nargs="*", default=["daily", "length", "backfill", "hot"])
-    size = asked.parse_args()
+    asked.add_argument("--only", nargs="*", choices=tuple(SIZES), default=tuple(SIZES))
+    said = asked.parse_args()
+    given = {name: value for name in ("events", "entities", "days") if (value := getattr(said, name)) is not None}
     with tempfile.TemporaryDirectory() as folder:
         spark = session(jars=delta_jars(jar_cache()), scratch=Path(folder) / "spark", driver_memory="6g", conf=COUNTED)
-        _run(Path(folder), spark, Size(size.events, size.entities, size.days), size.backfill, size.only)
+        for name in said.only:
+            size = replace(SIZES[name], **given)
+            print(f"{name}: {size.events:,} events a day, {size.entities:,} entities, {size.days} days", file=sys.stderr)
+            _run(name, Path(folder, name), spark, size, said.backfill)
 
 
-def _run(folder: Path, spark: SparkSession, size: Size, backfill: int, only: Sequence[str]) -> None:
+def _run(name: str, folder: Path, spark: SparkSession, size: Size, backfill: int) -> None:
+    folder.mkdir()
+    if name == "hot":
+        _hot(spark, folder, size)
+        return
     end = FIRST + size.days * DAY
     last = Interval(end - DAY, end)
     with open_registry(f"sqlite:///{folder / 'registry.db'}") as registry:
         lake = Lake(spark, folder, registry, now=end + DAY)
         plant(lake, size)
-        if "daily" in only:
-            _daily(spark, lake, folder, last)
-        if "length" in only:
-            _length(spark, lake, last, size.days)
-        if "backfill" in only:
-            _backfill(spark, lake, folder, [*split(Interval(end - backfill * DAY, end), DAY)])
-    if "hot" in only:
-        _hot(spark, folder, size, backfill)
+        match name:
+            case "daily":
+                _daily(spark, lake, folder, last)
+            case "length":
+                _length(spark, lake, last, size.days)
+            case _:
+                _backfill(spark, lake, folder, [*split(Interval(end - backfill * DAY, end), DAY)])
 
 
 def _daily(spark: SparkSession, lake: Lake, folder: Path, last: Interval) -> None:
@@ -275,16 +292,15 @@ def _backfill(spark: SparkSession, lake: Lake, folder: Path, days: Sequence[Inte
     table(f"A backfill of {len(days)} days of windows of 7 and 30 days", costs, ours=cost)
 
 
-def _hot(spark: SparkSession, folder: Path, size: Size, backfill: int) -> None:
+def _hot(spark: SparkSession, folder: Path, size: Size) -> None:
     costs: list[Cost] = []
-    days = 31 + min(backfill, 30)
     for share in (0.0, 0.3):
         root = folder / f"hot_{share}"
         root.mkdir()
         with open_registry(f"sqlite:///{root / 'registry.db'}") as registry:
-            end = FIRST + days * DAY
+            end = FIRST + size.days * DAY
             lake = Lake(spark, root, registry, now=end + DAY)
-            plant(lake, replace(size, days=days, hot=share))
+            plant(lake, replace(size, hot=share))
             filled = [*split(Interval(end - 30 * DAY, end), DAY)]
             ours(lake, group("warm", "7d", "30d"), filled[:5])()
             shutil.rmtree(Path(lake.path) / "tiles")

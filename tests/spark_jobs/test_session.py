@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from spark_jobs import session
 
 if TYPE_CHECKING:
+    import pytest
     from pyspark.sql import SparkSession
 
 
@@ -22,3 +24,12 @@ def test_spark_was_started_from_the_classes_that_the_environment_keeps(spark: Sp
 def test_other_jars_have_other_classes() -> None:
     assert session._classes([Path("delta.jar")]) == session._classes([Path("delta.jar")])
     assert session._classes([Path("delta.jar")]) != session._classes([Path("delta-2.jar")])
+
+
+def test_classes_that_are_there_are_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "spark-1.jsa"
+    kept.write_bytes(b"classes")
+    monkeypatch.setattr(session, "_classes", lambda _: kept)
+    with patch.object(session, "session", side_effect=AssertionError("Spark was started")):
+        session.keep_classes([])
+    assert kept.read_bytes() == b"classes"
