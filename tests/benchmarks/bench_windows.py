@@ -175,13 +175,14 @@ def by_duckdb(lake: Lake, of: WindowedGroup, at: datetime) -> object:
     import duckdb
 
     files = f"{layout.source_table(lake.path, payments.name)}/*/*.parquet"
-    columns = ", ".join(
-        f"sum(amount) FILTER (at >= TIMESTAMPTZ '{(at - timedelta(days=int(str(w)[:-1]))).isoformat()}') AS spend_{w}"
-        for w in of.aggregated[0].windows
-    )
+    inside = {
+        w: f"FILTER (WHERE \"at\" >= TIMESTAMPTZ '{(at - timedelta(days=int(str(w)[:-1]))).isoformat()}')" for w in of.aggregated[0].windows
+    }
+    values = {"spend": "sum(amount)", "payments": "count(*)", "mean": "avg(amount)", "most": "max(amount)"}
+    columns = ", ".join(f"{value} {filtered} AS {name}_{w}" for w, filtered in inside.items() for name, value in values.items())
     low = (at - of.longest).date().isoformat()
     source = f"read_parquet('{files}', hive_partitioning = true)"
-    near = f"{DATE} >= DATE '{low}' AND at < TIMESTAMPTZ '{at.isoformat()}'"
+    near = f"{DATE} >= DATE '{low}' AND \"at\" < TIMESTAMPTZ '{at.isoformat()}'"
     query = f"SELECT customer, {columns} FROM {source} WHERE {near} GROUP BY 1"
     with duckdb.connect() as connection:
         return connection.sql(query).fetchnumpy()
