@@ -64,7 +64,7 @@ class Size:
 
 
 SIZES = {
-    "daily": Size(2_000_000, 20_000, 95),
+    "daily": Size(1_000_000, 20_000, 95),
     "length": Size(20_000, 5_000, 370),
     "backfill": Size(20_000, 5_000, 125),
     "hot": Size(150_000, 10_000, 61),
