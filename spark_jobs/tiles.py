@@ -188,8 +188,8 @@ def _sums(value: Column, kind: str) -> dict[str, Column]:
     """Exact accumulators, wide enough for any number of events: none of them overflows, whatever the order in which they are added.
 
     Doubles are added as decimals with 18 digits after the point (wide ones with 7, which is all they have; very large ones as doubles),
-    but short ones as whole numbers: no two decimals of up to 15 digits have the same nearest double, so that either gives the same sum at
-    a tenth of the cost. Integers are added as two halves.
+    but short ones as whole numbers: no two decimals of up to 15 digits have the same nearest double, so that either gives the same sum.
+    Integers are added as two halves.
     """
     match kind:
         case "double":

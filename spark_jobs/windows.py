@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from feature_definitions import expressions, tiling
 from feature_definitions.features import reach as spanned
 from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, instant, merge, micros, split
+from feature_definitions.kinds import decimal, digits_of
 from feature_definitions.model import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, SourceGroup, TransformGroup, WindowedGroup
 from feature_definitions.tiling import State
 from spark_jobs import tiles, values
@@ -267,12 +268,12 @@ def _subtractable(state: State, kind: str) -> str:
 
     A difference of decimals has a digit more than these, of which there are 38 at most; what is summed of doubles leaves one free.
     """
-    if kind == "bigint":
-        return kind
-    digits, _, scale = kind.removeprefix("decimal(").removesuffix(")").partition(",")
-    if not scale or (digits == "38" and (state.kind, state.type) != ("sum", "double")):
+    if not kind.startswith("decimal"):
+        return kind if kind == "bigint" else ""
+    digits, scale = digits_of(kind)
+    if digits == 38 and (state.kind, state.type) != ("sum", "double"):
         return ""
-    return f"decimal({min(int(digits) + 10, 37)},{scale})"
+    return decimal(min(digits + 10, 37), scale)
 
 
 def _before(group: WindowedGroup, span: timedelta | None) -> int:
