@@ -62,28 +62,33 @@ def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, state
     for key in keys:
         events = events.where(F.col(f"`{key}`").isNotNull())
     tile = (at - F.pmod(at, F.lit(_us(grain)))).alias(TILE)
-    gathered = events.groupBy(*_names(keys), tile).agg(*[column for state in states for column in _gathered(state, grain)])
+    added = {f"{state.name}_{part}": column for state in states for part, column in _added(state).items()}
+    gathered = events.withColumns(added).groupBy(*_names(keys), tile).agg(*[c for state in states for c in _gathered(state, grain)])
     return gathered.select(*_names(keys), TILE, *[column for state in states for column in _kept(state)])
 
 
 def of_tiles(finer: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[State]) -> DataFrame:
     """Tiles of a coarser grain from finer ones; lazy."""
     tile = (F.col(TILE) - F.pmod(TILE, F.lit(_us(grain)))).alias(TILE)
-    columns = [merged(operation, F.col(name)).alias(name) for state in states for name, operation in parts(state).items()]
+    columns = [merged(operation, name).alias(name) for state in states for name, operation in parts(state).items()]
     coarse = finer.groupBy(*_names(keys), tile).agg(*columns)
     lists = {name: tidied(state, F.col(name)) for state in states for name, operation in parts(state).items() if operation == "concat"}
     return coarse.withColumns(lists)
 
 
-def merged(operation: str, column: Column, *, over: WindowSpec | None = None) -> Column:
-    """The aggregate that merges one part of a state over tiles, of a group or sliding over a window."""
+def merged(operation: str, part: str, *, over: WindowSpec | None = None) -> Column:
+    """The aggregate that merges the column of one part of a state over tiles, of a group or sliding over a window.
+
+    The sums of a group leave nulls out by a filter, as Spark would unpack and pack the sum of decimals for each of them.
+    """
+    column = F.col(f"`{part}`")
 
     def framed(aggregate: Column) -> Column:
         return aggregate if over is None else aggregate.over(over)
 
     match operation:
         case "sum":
-            return framed(F.sum(column))
+            return F.expr(f"sum(`{part}`) FILTER (WHERE `{part}` IS NOT NULL)") if over is None else F.sum(column).over(over)
         case "min":
             return framed(F.min(column))
         case "max":
@@ -93,11 +98,10 @@ def merged(operation: str, column: Column, *, over: WindowSpec | None = None) ->
 
 def _gathered(state: State, grain: timedelta) -> list[Column]:
     """The aggregates over a tile's events."""
-    value, name = _value(state), state.name
+    value = _value(state)
     match state.kind:
         case "sum" | "squares":
-            sums = _sums(value, state.type) if state.kind == "sum" else _squares(value)
-            return [column.alias(f"{name}_{part}") for part, column in sums.items()]
+            return [merged("sum", part).alias(part) for part in parts(state)]
         case "newest":
             at = F.unix_micros(TIME)
             found = F.max(F.when(value.isNotNull(), at - F.pmod(at, F.lit(_us(grain)))))
@@ -184,8 +188,18 @@ def middle_of(number: Column) -> Column:
     return F.when(number == 0, F.lit(0.0)).when(number > 0, size).otherwise(-size)
 
 
-def _sums(value: Column, kind: str) -> dict[str, Column]:
-    """Exact accumulators, wide enough for any number of events: none of them overflows, whatever the order in which they are added.
+def _added(state: State) -> dict[str, Column]:
+    """What an event adds to each part of a state that is a sum, or null."""
+    match state.kind:
+        case "sum":
+            return _addends(_value(state), state.type)
+        case "squares":
+            return _squares(_value(state))
+    return {}
+
+
+def _addends(value: Column, kind: str) -> dict[str, Column]:
+    """What a value adds to accumulators that are exact, and wide enough for any number of events in any order: none of them overflows.
 
     Doubles are added as decimals with 18 digits after the point (wide ones with 7, which is all they have; very large ones as doubles),
     but short ones as whole numbers: no two decimals of up to 15 digits have the same nearest double, so that either gives the same sum.
@@ -196,22 +210,22 @@ def _sums(value: Column, kind: str) -> dict[str, Column]:
             units = F.rint(value * UNITS)
             short, wide, large = (F.abs(units) <= _SHORT) & (units / UNITS == value), F.abs(value) >= _WIDE, F.abs(value) >= _LARGE
             return {
-                "short": F.sum(F.when(short, units.cast("bigint"))),
-                "exact": F.sum(F.when(~short & ~wide, value).cast("decimal(38,18)")),
-                "wide": F.sum(F.when(wide & ~large, value).cast("decimal(38,7)")),
-                "large": F.sum(F.when(large, value)),
+                "short": F.when(short, units.cast("bigint")),
+                "exact": F.when(~short & ~wide, value).cast("decimal(38,18)"),
+                "wide": F.when(wide & ~large, value).cast("decimal(38,7)"),
+                "large": F.when(large, value),
             }
         case "int64":
             high = F.shiftright(value, 32)
-            return {"high": F.sum(high), "low": F.sum(value - F.shiftleft(high, 32))}
-    return {"exact": F.sum(value)}
+            return {"high": high, "low": value - F.shiftleft(high, 32)}
+    return {"exact": value}
 
 
 def _squares(value: Column) -> dict[str, Column]:
     small, exact = value.between(-_SQUARED, _SQUARED), value.cast("decimal(19,0)")
     return {
-        "exact": F.sum(F.when(small, exact * exact)),
-        "large": F.sum(F.when(~small, value.cast("double") * value.cast("double"))),
+        "exact": F.when(small, exact * exact),
+        "large": F.when(~small, value.cast("double") * value.cast("double")),
     }
 
 

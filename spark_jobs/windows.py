@@ -166,11 +166,12 @@ def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans:
     ]
     ends = F.array(*[F.lit(micros(interval.end)) for span in spans for interval in split(span, group.cadence)])
     spread = reduce(DataFrame.unionByName, frames).withColumn(_AT, F.explode(ends))
-    columns = [
-        tiles.merged(operation, F.when(_inside(span), F.col(part))).alias(values.merged_name(part, window))
-        for _, part, operation, window, span in _merges(group, meaning)
-    ]
-    merged = spread.groupBy(*[f"`{key}`" for key in group.entity.keys], _AT).agg(*columns)
+    counted, columns = {}, []
+    for _, part, operation, window, span in _merges(group, meaning):
+        name = values.merged_name(part, window)
+        counted[name] = F.when(_inside(span), F.col(part))
+        columns.append(tiles.merged(operation, name).alias(name))
+    merged = spread.withColumns(counted).groupBy(*[f"`{key}`" for key in group.entity.keys], _AT).agg(*columns)
     return merged.where(_newest(group).isNotNull())
 
 
@@ -203,7 +204,7 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
         for state, part, operation, window, span in merges
     }
     frames = [
-        tiles.merged(frame.operation, F.col(frame.part), over=order.rangeBetween(frame.first, frame.last)).alias(frame.name)
+        tiles.merged(frame.operation, frame.part, over=order.rangeBetween(frame.first, frame.last)).alias(frame.name)
         for frame in dict.fromkeys(frame for frames, _ in slid.values() for frame in frames)
     ]
     framed = rows.select(*keys, _ORDER, *frames).where(asked)

@@ -12,10 +12,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from importlib.util import find_spec
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
@@ -106,58 +107,47 @@ def plant(lake: Lake, size: Size) -> None:
 # ---------------------------------------------------------------------------------------------------------------------- rivals
 
 
-def by_hand(spark: SparkSession, lake: Lake, of: WindowedGroup, at: datetime, path: str) -> None:
+def by_hand(spark: SparkSession, lake: Lake, of: WindowedGroup, days: Sequence[Interval], path: str) -> None:
     """A daily job as people write it: the whole window's raw events, one conditional aggregate."""
-    longest = of.longest
-    events = spark.read.format("delta").load(layout.source_table(lake.path, payments.name))
-    near = events.where(F.col(DATE).between((at - longest).date(), (at - DAY).date()))
-    _by_hand(near, of, F.lit(at)).write.format("delta").mode("append").save(path)
-
-
-def _by_hand(events: DataFrame, of: WindowedGroup, at: object) -> DataFrame:
+    (day,) = days
     columns = []
-    for window in of.aggregated[0].windows:
-        inside = F.col("at") >= F.lit(at) - F.expr(f"interval {str(window)[:-1]} days")
-        value = F.when(inside, F.col("amount"))
+    for window, length in _windows(of).items():
+        value = F.when(F.col("at") >= F.lit(day.end - length), F.col("amount"))
         columns += [
             F.sum(value).alias(f"spend_{window}"),
             F.count(value).alias(f"payments_{window}"),
             F.avg(value).alias(f"mean_{window}"),
             F.max(value).alias(f"most_{window}"),
         ]
-    return events.groupBy("customer").agg(*columns).withColumn("event_timestamp", F.lit(at))
+    found = _raw(spark, lake, of, days).groupBy("customer").agg(*columns).withColumn("event_timestamp", F.lit(day.end))
+    found.write.format("delta").mode("append").save(path)
 
 
 def by_range_windows(spark: SparkSession, lake: Lake, of: WindowedGroup, days: Sequence[Interval], path: str) -> None:
     """A backfill as people write it: grid rows beside raw events, and range windows over both."""
-    events = spark.read.format("delta").load(layout.source_table(lake.path, payments.name))
-    near = events.where(F.col(DATE).between((days[0].end - of.longest).date(), days[-1].start.date()))
-    rows = near.select("customer", F.unix_micros("at").alias("t"), "amount", F.lit(0).alias("grid"))
+    rows = _raw(spark, lake, of, days).select("customer", F.unix_micros("at").alias("t"), "amount", F.lit(0).alias("grid"))
     grid = rows.select("customer").distinct().crossJoin(
         spark.createDataFrame([(micros(day.end) - 1,) for day in days], "t bigint")
     )  # fmt: skip
     both = rows.unionByName(grid.select("customer", "t", F.lit(None).cast("double").alias("amount"), F.lit(1).alias("grid")))
     columns = []
-    for window in of.aggregated[0].windows:
-        span = timedelta(days=int(str(window)[:-1])) // timedelta(microseconds=1)
-        over = Window.partitionBy("customer").orderBy("t").rangeBetween(-span + 1, 0)
+    for window, length in _windows(of).items():
+        over = Window.partitionBy("customer").orderBy("t").rangeBetween(1 - length // timedelta(microseconds=1), 0)
         columns += [
             F.sum("amount").over(over).alias(f"spend_{window}"),
             F.count("amount").over(over).alias(f"payments_{window}"),
             F.avg("amount").over(over).alias(f"mean_{window}"),
             F.max("amount").over(over).alias(f"most_{window}"),
         ]
-    found = both.select("customer", "t", "grid", *columns).where("grid = 1")
-    found.write.format("delta").mode("append").save(path)
+    at = F.timestamp_micros(F.col("t") + 1).alias("event_timestamp")
+    both.select("customer", at, "grid", *columns).where("grid = 1").write.format("delta").mode("append").save(path)
 
 
 def by_sliding_windows(spark: SparkSession, lake: Lake, of: WindowedGroup, days: Sequence[Interval], path: str) -> None:
     """A backfill in Butterfree's way: a sliding `F.window` for each window, and a join of all."""
-    events = spark.read.format("delta").load(layout.source_table(lake.path, payments.name))
-    near = events.where(F.col(DATE).between((days[0].end - of.longest).date(), days[-1].start.date()))
-    joined: DataFrame | None = None
-    for window in of.aggregated[0].windows:
-        found = near.groupBy("customer", F.window("at", f"{str(window)[:-1]} days", "1 day").alias("w")).agg(
+    near, joined = _raw(spark, lake, of, days), None
+    for window, length in _windows(of).items():
+        found = near.groupBy("customer", F.window("at", f"{length.days} days", "1 day").alias("w")).agg(
             F.sum("amount").alias(f"spend_{window}"),
             F.count("amount").alias(f"payments_{window}"),
             F.avg("amount").alias(f"mean_{window}"),
@@ -170,22 +160,49 @@ def by_sliding_windows(spark: SparkSession, lake: Lake, of: WindowedGroup, days:
     joined.write.format("delta").mode("append").save(path)
 
 
-def by_duckdb(lake: Lake, of: WindowedGroup, at: datetime) -> object:
-    """One process over the same Parquet files, as the limit of what one machine needs."""
-    import duckdb
+def by_duckdb(spark: SparkSession, lake: Lake, of: WindowedGroup, days: Sequence[Interval], path: str) -> None:
+    """One process over the same Parquet files, as the limit of what one machine needs; of several days by sums of each day.
 
-    files = f"{layout.source_table(lake.path, payments.name)}/*/*.parquet"
-    inside = {
-        w: f"FILTER (WHERE \"at\" >= TIMESTAMPTZ '{(at - timedelta(days=int(str(w)[:-1]))).isoformat()}')" for w in of.aggregated[0].windows
-    }
-    values = {"spend": "sum(amount)", "payments": "count(*)", "mean": "avg(amount)", "most": "max(amount)"}
-    columns = ", ".join(f"{value} {filtered} AS {name}_{w}" for w, filtered in inside.items() for name, value in values.items())
-    low = (at - of.longest).date().isoformat()
-    source = f"read_parquet('{files}', hive_partitioning = true)"
-    near = f"{DATE} >= DATE '{low}' AND \"at\" < TIMESTAMPTZ '{at.isoformat()}'"
-    query = f"SELECT customer, {columns} FROM {source} WHERE {near} GROUP BY 1"
+    A day's number counts from the epoch, and rows that slide are days, of which every customer has all.
+    """
+    first, last = (micros(at) // 86_400_000_000 for at in (days[0].end - of.longest, days[-1].start))
+    files = f"read_parquet('{layout.source_table(lake.path, payments.name)}/{DATE}=*/*.parquet', hive_partitioning = true)"
+    near = f"SELECT customer, epoch_us(\"at\") // 86400000000 AS day, amount FROM {files} WHERE {DATE} >= DATE '1970-01-01' + {first}"
+    if len(days) == 1:
+        kept = {w: f"FILTER (WHERE day > {last - length.days})" for w, length in _windows(of).items()}
+        values = {"spend": "sum(amount)", "payments": "count(*)", "mean": "avg(amount)", "most": "max(amount)"}
+        columns = ", ".join(f"{value} {where} AS {name}_{w}" for w, where in kept.items() for name, value in values.items())
+        query = f"SELECT customer, {last} AS day, {columns} FROM ({near}) WHERE day <= {last} GROUP BY customer"
+    else:
+        each = f"SELECT customer, day, sum(amount) AS s, count(*) AS n, max(amount) AS m FROM ({near}) WHERE day <= {last} GROUP BY ALL"
+        every = f"SELECT customer, unnest(range({first}, {last} + 1)) AS day FROM (SELECT DISTINCT customer FROM each)"
+        values = {
+            "spend": "sum(s) OVER {w}",
+            "payments": "sum(n) OVER {w}",
+            "mean": "sum(s) OVER {w} / sum(n) OVER {w}",
+            "most": "max(m) OVER {w}",
+        }
+        columns = ", ".join(f"{value.format(w=f'over_{w}')} AS {name}_{w}" for w in _windows(of) for name, value in values.items())
+        frames = ", ".join(
+            f"over_{w} AS (PARTITION BY customer ORDER BY day ROWS {length.days - 1} PRECEDING)" for w, length in _windows(of).items()
+        )
+        slid = f"SELECT customer, day, {columns} FROM ({every}) LEFT JOIN each USING (customer, day) WINDOW {frames}"
+        query = f"WITH each AS ({each}) SELECT * FROM ({slid}) WHERE day >= {micros(days[0].start) // 86_400_000_000}"
+    Path(path).mkdir()
     with duckdb.connect() as connection:
-        return connection.sql(query).fetchnumpy()
+        timed = f"SELECT * EXCLUDE (day), make_timestamp((day + 1) * 86400000000) AS event_timestamp FROM ({query})"
+        connection.execute(f"COPY ({timed}) TO '{path}/rows.parquet'")
+
+
+def _windows(of: WindowedGroup) -> dict[str, timedelta]:
+    """A group's windows of days by their names, all features having the same."""
+    return {str(window): timedelta(days=int(str(window)[:-1])) for window in of.aggregated[0].windows}
+
+
+def _raw(spark: SparkSession, lake: Lake, of: WindowedGroup, days: Sequence[Interval]) -> DataFrame:
+    """The events of all dates that lie in a window of these days."""
+    events = spark.read.format("delta").load(layout.source_table(lake.path, payments.name))
+    return events.where(F.col(DATE).between((days[0].end - of.longest).date(), days[-1].start.date()))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ runs
@@ -196,18 +213,16 @@ def ours(lake: Lake, of: WindowedGroup, days: Sequence[Interval]) -> Callable[[]
     return lambda: lake.materialize(of, intervals=days, judge=adapter.judge)
 
 
-def checked(lake: Lake, of: WindowedGroup, spark: SparkSession, path: str, at: datetime) -> None:
-    """Refuse to compare what is not equal: the sums of all values at one time."""
-    names = [c for c in of.outputs if not c.startswith("mean")]
-    sums = [F.round(F.sum(F.coalesce(F.col(c), F.lit(0))), 2).alias(c) for c in names]
-    mine = tables.read(spark, layout.feature_table(lake.path, of.name, 1)).where(F.col("event_timestamp") == at).agg(*sums).first()
-    other = spark.read.format("delta").load(path)
-    time = F.col("event_timestamp") == at if "event_timestamp" in other.columns else F.col("t") == micros(at) - 1
-    theirs = other.where(time).agg(*sums).first()
-    assert mine is not None
-    assert theirs is not None
-    if any(abs(a - b) > 1e-6 * max(1.0, abs(a)) for a, b in zip(mine, theirs, strict=True)):
-        raise SystemExit(f"the results differ:\n{mine}\n{theirs}")
+def checked(lake: Lake, of: WindowedGroup, spark: SparkSession, path: str, days: Sequence[Interval]) -> None:
+    """Refuse to compare what is not equal: every value of every row; that who has no event has no row, or an empty one, is the same."""
+    theirs = tables.read(spark, path) if tables.exists(path) else spark.read.parquet(path)
+    mine = tables.read(spark, layout.feature_table(lake.path, of.name, 1))
+    asked = F.col("event_timestamp").between(days[0].end, days[-1].end)
+    both = mine.where(asked).alias("a").join(theirs.where(asked).alias("b"), on=["customer", "event_timestamp"], how="full_outer")
+    pairs = [(F.coalesce(F.col(f"a.{c}"), F.lit(0)), F.coalesce(F.col(f"b.{c}"), F.lit(0))) for c in of.outputs]
+    unequal = reduce(or_, [F.abs(a - b) > 1e-9 * F.greatest(F.lit(1.0), F.abs(a)) for a, b in pairs])
+    if found := both.where(unequal).limit(5).toPandas().to_string() if (number := both.where(unequal).count()) else "":
+        raise SystemExit(f"{number} of {both.count()} rows differ from those of {path}:\n{found}")
 
 
 def main() -> None:
@@ -248,20 +263,32 @@ def _run(name: str, folder: Path, spark: SparkSession, size: Size, backfill: int
 
 
 def _daily(spark: SparkSession, lake: Lake, folder: Path, last: Interval) -> None:
-    of = group("daily", "7d", "90d")
+    of, before = group("daily", "7d", "90d"), [Interval(last.start - DAY, last.start)]
+    rivals = {"by hand: the window's raw events": by_hand, "DuckDB: the same, in one process": by_duckdb}
     for warm in (of, replace(of, name="warm")):
-        ours(lake, warm, [Interval(last.start - DAY, last.start)])()
-    cost = measured("ours: tiles, rows, gate, publish", spark, ours(lake, of, [last]))
-    path = str(folder / "by_hand")
-    by_hand(spark, lake, of, last.start, path)
-    hand = measured("by hand: the window's raw events", spark, lambda: by_hand(spark, lake, of, last.end, path))
-    checked(lake, of, spark, path, last.end)
-    costs = [cost, hand]
-    if find_spec("duckdb"):
-        costs.append(measured("DuckDB: the same, in one process", spark, lambda: by_duckdb(lake, of, last.end)))
-    else:
-        print("DuckDB is not installed, so it is left out: uv pip install duckdb")
-    table("A daily run of windows of 7 and 90 days", costs, ours=cost)
+        ours(lake, warm, before)()
+    costs = [measured("ours: tiles, rows, gate, publish", spark, ours(lake, of, [last]))]
+    costs += [_rival(spark, lake, of, [last], name, rival, folder, warm=before) for name, rival in rivals.items()]
+    table("A daily run of windows of 7 and 90 days", costs, ours=costs[0])
+
+
+def _rival(
+    spark: SparkSession,
+    lake: Lake,
+    of: WindowedGroup,
+    days: Sequence[Interval],
+    name: str,
+    rival: Callable[[SparkSession, Lake, WindowedGroup, Sequence[Interval], str], None],
+    folder: Path,
+    *,
+    warm: Sequence[Interval],
+) -> Cost:
+    """What a rival's way costs once it is warm, its results having been compared with ours."""
+    path = f"{folder}/{rival.__name__}"
+    rival(spark, lake, of, warm, f"{path}_warm")
+    cost = measured(name, spark, lambda: rival(spark, lake, of, days, path))
+    checked(lake, of, spark, path, days)
+    return cost
 
 
 def _length(spark: SparkSession, lake: Lake, last: Interval, days: int) -> None:
@@ -273,11 +300,14 @@ def _length(spark: SparkSession, lake: Lake, last: Interval, days: int) -> None:
 
 
 def _backfill(spark: SparkSession, lake: Lake, folder: Path, days: Sequence[Interval]) -> None:
-    of, rivals = group("backfill", "7d", "30d"), {"range windows": by_range_windows, "Butterfree's way": by_sliding_windows}
+    of = group("backfill", "7d", "30d")
+    rivals = {
+        "by hand: range windows over raw events": by_range_windows,
+        "by hand: Butterfree's way, over raw events": by_sliding_windows,
+        "DuckDB: sums of days, sliding, in one process": by_duckdb,
+    }
     # Each way is run over a few days first, so that none pays for a cold JVM; then our tiles are thrown away.
     ours(lake, replace(of, name="warm"), days[:8])()
-    for name, rival in rivals.items():
-        rival(spark, lake, of, days[:8], str(folder / f"warm {name}"))
     shutil.rmtree(Path(lake.path) / "tiles")
     cost = measured(f"ours: {len(days)} days in one run, and the tiles for them", spark, ours(lake, of, days))
     again = measured("ours: the same for another group, over the same tiles", spark, ours(lake, replace(of, name="again"), days))
@@ -285,12 +315,8 @@ def _backfill(spark: SparkSession, lake: Lake, folder: Path, days: Sequence[Inte
     ours(lake, one, days[:1])()
     few = measured("", spark, lambda: [ours(lake, one, [day])() for day in days[1:6]])
     single = few.times(len(days) / 5, name=f"{len(days)} daily runs, tiles there (five, times {len(days) / 5:.0f})")
-    costs = [cost, again, single]
-    for name, rival in rivals.items():
-        path = str(folder / name)
-        costs.append(measured(f"by hand: {name}, over raw events", spark, partial(rival, spark, lake, of, days, path)))
-        checked(lake, of, spark, path, days[-1].end)
-    table(f"A backfill of {len(days)} days of windows of 7 and 30 days", costs, ours=cost)
+    found = [_rival(spark, lake, of, days, name, rival, folder, warm=days[:8]) for name, rival in rivals.items()]
+    table(f"A backfill of {len(days)} days of windows of 7 and 30 days", [cost, again, single, *found], ours=cost)
 
 
 def _hot(spark: SparkSession, folder: Path, size: Size) -> None:
