@@ -68,6 +68,24 @@ def test_a_whole_table_is_overwritten_with_its_columns(spark: SparkSession, path
     assert tables.load(path).to_pylist() == [{"name": "x"}]
 
 
+def test_a_table_is_read_wherever_it_lies_and_without_rows(spark: SparkSession, tmp_path: Path) -> None:
+    path = str(tmp_path / "a lake [1] {2}, ü#?" / "table")
+    tables.append(spark.sql("SELECT 1L AS id, DATE'2026-01-05' AS date, 'x' AS name"), path, commit_id="one", partition=("date",))
+    found = tables.read(spark, path)
+    assert found.dtypes == [("id", "bigint"), ("date", "date"), ("name", "string")]
+    assert [tuple(row) for row in found.collect()] == [(1, date(2026, 1, 5), "x")]
+    tables.replace(found.where("false"), path, where="date = DATE'2026-01-05'", commit_id="two")
+    assert tables.read(spark, path).dtypes == found.dtypes
+    assert tables.read(spark, path).count() == 0
+    assert tables.readable(path, 0)
+
+
+def test_what_only_deltas_reader_understands_is_left_to_it(spark: SparkSession, path: str) -> None:
+    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('delta.enableDeletionVectors' = true)")
+    spark.sql(f"DELETE FROM delta.`{path}` WHERE id = 2")
+    assert sorted(row.id for row in tables.read(spark, path).collect()) == [0, 1, 3, 4, 5]
+
+
 def test_staged_rows_are_read_back_as_they_are(spark: SparkSession, tmp_path: Path) -> None:
     frame = spark.sql("SELECT 1L AS a, CAST(NULL AS STRING) AS b WHERE false")
     assert tables.stage(frame, str(tmp_path / "nothing")).dtypes == frame.dtypes
