@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from feature_definitions import fingerprint, layout, plan
 from feature_definitions.features import reach
-from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
+from feature_definitions.intervals import DAY, MICROSECOND, Interval, merge, micros
 from feature_definitions.model import FeatureGroup, TransformGroup, WindowedGroup
 from feature_definitions.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Publish
@@ -115,19 +115,26 @@ def _pending(job: Run, entries: Sequence[LedgerEntry], offline: Offline, *, comm
 def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval], offline: Offline) -> None:
     """Replace the passed intervals' rows in one commit, after keeping what they replace.
 
-    Also an interval that was never published is replaced, not appended: should the JVM of a killed run still commit, a rerun sets it right.
+    Also an interval that was never published is replaced, not appended: whatever lies there, a rerun sets it right.
     """
     table = layout.feature_table(offline.lake, job.group.name, job.work.generation)
     rows = _new_rows(job, staged, passed, offline.clock())
     if not tables.exists(table):
-        tables.append(_arranged(job, rows), table, commit_id=job.publish_id, partition=("date",))
+        tables.append(_arranged(job, rows).repartition("date"), table, commit_id=job.publish_id, partition=("date",))
         return
     tables.add_columns(offline.spark, table, [(c, tables.spark_type(job.meaning.types[c])) for c in job.group.outputs])
     again = [interval for interval in passed if interval in job.before]
     if again:
         current = tables.read(offline.spark, table).where(_where(job.group, merge(again)))
         rows = _merged(job, rows, current, offline)
-    tables.replace(_arranged(job, rows), table, where=_where(job.group, merge(passed)), commit_id=job.publish_id)
+    tables.replace_dates(
+        _arranged(job, rows),
+        table,
+        dates={interval.start.date() for interval in passed},
+        where=_where(job.group, merge(passed)) if job.group.cadence < DAY else "",
+        commit_id=job.publish_id,
+        staging=f"{layout.staging_folder(offline.lake, job.publish_id)}/published",
+    )
 
 
 def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: datetime) -> DataFrame:
@@ -145,10 +152,10 @@ def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: date
 
 
 def _arranged(job: Run, rows: DataFrame) -> DataFrame:
-    """The rows in the table's column order, one file per date."""
+    """The rows in the table's column order."""
     columns = [F.col(f"`{c}`").cast(tables.spark_type(job.meaning.types[c])).alias(c) for c in job.group.outputs]
     fixed = ["event_timestamp", "created_timestamp", "publish_id", "empties_at", "held"]
-    return rows.select(*_keys(job.group), *fixed, *columns, "date").repartition("date")
+    return rows.select(*_keys(job.group), *fixed, *columns, "date")
 
 
 def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:

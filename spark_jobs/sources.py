@@ -446,7 +446,7 @@ def _touched(good: DataFrame, whole: DataFrame, seen: _Seen, source: Source, min
 
 
 def _within(bounds: Sequence[Bounds], source: Source) -> Column:
-    """Where ids can be that lie within one of the bounds: Delta skips files by it."""
+    """Where ids can be that lie within one of the bounds: files are skipped by it."""
     known = {one for one in bounds if all(low is not None for low, _ in one)}
     apart = known if len(known) <= _RANGES else {_around(known)}
     kinds = [source.columns[name] for name in source.id]
@@ -510,12 +510,12 @@ def _commit(update: _Update, source: Source, place: Place, ingest_id: str) -> No
     path = layout.source_table(place.lake, source.name)
     columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, FILE, LINE, INGEST, LIVE]
     rows = update.rows.where(~F.col(_GOES)).select(*columns)
-    if update.into == "table of other types":
+    if update.into != "table":
         tables.overwrite(rows, path, commit_id=ingest_id, partition=(DATE,))
-    else:
-        if update.into == "table":
-            tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in source.columns.items()])
-        tables.replace(rows, path, where=tables.in_dates(DATE, update.dates), commit_id=ingest_id, partition=(DATE,))
+        return
+    tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in source.columns.items()])
+    staging = f"{layout.staging_folder(place.lake, ingest_id)}/dates"
+    tables.replace_dates(rows, path, dates=update.dates, commit_id=ingest_id, staging=staging)
 
 
 def _revisions(update: _Update, source: Source, number: int, job: Job) -> tuple[Revision, ...]:

@@ -1,15 +1,18 @@
 """Delta tables: the only place that writes them. Every commit carries an id, so that it happens once and can be looked up."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,6 +21,9 @@ from pyspark.sql.types import StructType
 from feature_definitions.intervals import Interval, instant, micros
 from spark_jobs import session
 
+_TRIES = 5
+_WHOLE = 32
+"""Strings up to this length are whole in statistics."""
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
 ARROW_TYPES = {
     "string": pa.string(),
@@ -27,6 +33,10 @@ ARROW_TYPES = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+
+
+class Overtaken(RuntimeError):
+    """What was to be replaced was changed by somebody else meanwhile: nothing of this write is seen."""
 
 
 def spark_type(kind: str) -> str:
@@ -61,11 +71,7 @@ def read(spark: SparkSession, path: str) -> DataFrame:
     files = _files(table)
     if table.protocol().min_reader_version > 1 or len(files) > session.LISTED:
         return spark.read.format("delta").load(path)
-    schema = StructType.fromJson(json.loads(table.schema().to_json()))
-    if not files:
-        return spark.createDataFrame([], schema)
-    found = spark.read.schema(schema).options(basePath=path, __globPaths__="false").parquet(*files)
-    return found.select(*[F.col(f"`{name}`") for name in schema.names])
+    return _parquet(spark, table, files)
 
 
 def load(path: str) -> pa.Table:
@@ -121,6 +127,31 @@ def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[s
 def replace(frame: DataFrame, path: str, *, where: str, commit_id: str, partition: Sequence[str] = ("date",)) -> None:
     """Replace the rows for which `where` holds by those of `frame`, all of which it holds for, in one commit."""
     _writer(frame, commit_id, partition).option("replaceWhere", where).mode("overwrite").save(path)
+
+
+def replace_dates(frame: DataFrame, path: str, *, dates: Iterable[date], commit_id: str, staging: str, where: str = "") -> None:
+    """Replace the rows of these dates, of them only those for which `where` holds, by those of `frame`, in one commit; by date partitioned.
+
+    Spark writes the files in `staging`, of the table's own file system; then they are moved beside the others, and committed without Spark,
+    whose own commit costs as much as a small job (measured: 0.35 CPU-s against 1.6). Raises Overtaken if anybody else changed one of the
+    dates since this began.
+    """
+    table, days = DeltaTable(path), {day.isoformat() for day in dates}
+    (column,) = table.metadata().partition_columns
+    if table.protocol().min_writer_version > 2:
+        condition = " AND ".join(filter(None, (in_dates(column, map(date.fromisoformat, days)), where)))
+        replace(frame, path, where=condition, commit_id=commit_id, partition=(column,))
+        return
+    if table.transaction_version(commit_id) is not None:
+        return
+    rows, old = _in_schema(frame, table), _in_partitions(table, column, days)
+    if where and old:
+        rows = rows.unionByName(_parquet(frame.sparkSession, table, [f"{path}/{one.path}" for one in old]).where(f"NOT ({where})"))
+    rows.repartition(column).write.partitionBy(column).parquet(staging)
+    written = sorted(Path(staging).glob(f"{column}=*/*.parquet"))
+    if strange := {file.parent.name for file in written} - {f"{column}={day}" for day in days}:
+        raise ValueError(f"{path}: rows of {sorted(strange)} are not of the dates that are replaced")
+    _commit(table, column, days, old, [_moved(file, Path(path)) for file in written], commit_id)
 
 
 def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
@@ -190,6 +221,98 @@ def fingerprint_of(columns: Sequence[str]) -> Column:
 def _writer(frame: DataFrame, commit_id: str, partition: Sequence[str]):  # type: ignore[no-untyped-def]  # Spark's writer has no public type
     writer = frame.write.format("delta").option("txnAppId", commit_id).option("txnVersion", "1").option("userMetadata", commit_id)
     return writer.partitionBy(*partition) if partition else writer
+
+
+def _commit(
+    table: DeltaTable, column: str, days: Collection[str], old: Sequence[RemoveAction], new: Sequence[AddAction], commit_id: str
+) -> None:
+    """Put new files in the place of old ones, in the version that follows the one in which the dates have just these old ones."""
+    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
+    seen, schema = {one.path for one in old}, table.schema()
+    for _ in range(_TRIES):
+        try:
+            table.create_write_transaction([*old, *new], "append", schema, [column], commit_properties=done)
+        except CommitFailedError:
+            table = DeltaTable(table.table_uri)
+            if {one.path for one in _in_partitions(table, column, days)} != seen or table.schema() != schema:
+                break
+        else:
+            return
+    raise Overtaken(f"somebody else wrote to {table.table_uri} at the same time; nothing was changed: run the same command again")
+
+
+def _parquet(spark: SparkSession, table: DeltaTable, files: Sequence[str]) -> DataFrame:
+    """The rows of some of a table's files."""
+    schema, path = _schema(table), unquote(urlsplit(table.table_uri).path)
+    if not files:
+        return spark.createDataFrame([], schema)
+    found = spark.read.schema(schema).options(basePath=path, __globPaths__="false").parquet(*files)
+    return found.select(*[F.col(f"`{name}`") for name in schema.names])
+
+
+def _schema(table: DeltaTable) -> StructType:
+    return StructType.fromJson(json.loads(table.schema().to_json()))
+
+
+def _in_schema(frame: DataFrame, table: DeltaTable) -> DataFrame:
+    """The rows in a table's columns and types; what they lack is null, and what the table lacks is refused."""
+    schema = _schema(table)
+    if unknown := set(frame.columns) - set(schema.names):
+        raise ValueError(f"{table.table_uri} has no columns {sorted(unknown)}")
+    columns = {field: F.col(f"`{field.name}`") if field.name in frame.columns else F.lit(None) for field in schema}
+    return frame.select(*[column.cast(field.dataType).alias(field.name) for field, column in columns.items()])
+
+
+def _in_partitions(table: DeltaTable, column: str, values: Collection[str]) -> list[RemoveAction]:
+    """The removal of each file of these partitions."""
+    now, files = int(time.time() * 1000), pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", f"partition.{column}"])
+    found = [(path, size, str(value)) for path, size, value in zip(*(each.to_pylist() for each in files.columns), strict=True)]
+    return [RemoveAction(path, True, now, size, {column: value}) for path, size, value in found if value in values]
+
+
+def _moved(file: Path, table: Path) -> AddAction:
+    """Move a file that was written elsewhere to where it belongs in a table, and say so to the table's log."""
+    partition, found = file.parent.name, file.stat()
+    (table / partition).mkdir(exist_ok=True)
+    file = file.replace(table / partition / file.name)
+    column, _, value = partition.partition("=")
+    path = str(file.relative_to(table))
+    return AddAction(path, found.st_size, {column: value}, int(found.st_mtime * 1000), True, json.dumps(_statistics(file)))
+
+
+def _statistics(file: Path) -> dict[str, Any]:
+    """How many rows and nulls a Parquet file has, and its least and greatest values, where their types let readers skip files by them."""
+    found = pq.read_metadata(file)
+    groups = [found.row_group(number) for number in range(found.num_row_groups)]
+    least, greatest, nulls = {}, {}, {}
+    for number, name in enumerate(found.schema.names):
+        chunks = [group.column(number).statistics for group in groups]
+        if found.schema.column(number).path != name or any(chunk is None or not chunk.has_null_count for chunk in chunks):
+            continue
+        nulls[name] = sum(chunk.null_count for chunk in chunks)
+        known = [chunk for chunk in chunks if chunk.num_values]
+        bounds = [_bound(chunk.min) for chunk in known if chunk.has_min_max], [_bound(chunk.max) for chunk in known if chunk.has_min_max]
+        if known and len(bounds[0]) == len(known) and None not in (*bounds[0], *bounds[1]):
+            least[name], greatest[name] = min(bounds[0]), max(bounds[1])
+    return {"numRecords": found.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
+
+
+def _bound(value: object) -> Any:
+    """A value as statistics spell it, in the same order; None where it would have to be cut, or may hide NaN."""
+    match value:
+        case bool() | float():
+            return None
+        case datetime(tzinfo=None):
+            return None
+        case datetime():
+            return f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+        case date():
+            return value.isoformat()
+        case int():
+            return value
+        case str() if len(value) <= _WHOLE:
+            return value
+    return None
 
 
 def _files(table: DeltaTable) -> list[str]:

@@ -301,7 +301,7 @@ def up_to_date(
 
 def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[State]) -> str:
     """Build the tiles of one grain that start on the dates due, in one commit: the finest from events, others from the next finer."""
-    level, dates = of.grains.index(due.grain), tables.in_dates("date", due.dates)
+    level = of.grains.index(due.grain)
     if level == 0:
         tiles = of_events(build.events(due.dates), keys=of.keys, grain=due.grain, states=states)
     else:
@@ -309,29 +309,30 @@ def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[State])
         finer = _read(of, of.grains[level - 1], spans, build, states=states)
         tiles = of_tiles(finer, keys=of.keys, grain=due.grain, states=states)
     table = of.table(due.grain)
-    _store(tiles.withColumn("date", F.to_date(F.timestamp_micros(TILE))).where(dates), table, dates, commit_id=f"{build.run_id}-{level}")
+    dated = tiles.withColumn("date", F.to_date(F.timestamp_micros(TILE))).where(tables.in_dates("date", due.dates))
+    staging = f"{layout.staging_folder(of.lake, build.run_id)}/tiles-{level}"
+    _store(dated, table, due.dates, commit_id=f"{build.run_id}-{level}", staging=staging)
     return table
 
 
-def _store(tiles: DataFrame, path: str, dates: str, *, commit_id: str) -> None:
-    rows = tiles.repartition("date")
+def _store(tiles: DataFrame, path: str, dates: Iterable[date], *, commit_id: str, staging: str) -> None:
     if tables.exists(path):
-        tables.add_columns(rows.sparkSession, path, rows.dtypes)
-        tables.replace(rows, path, where=dates, commit_id=commit_id)
+        tables.add_columns(tiles.sparkSession, path, tiles.dtypes)
+        tables.replace_dates(tiles, path, dates=dates, commit_id=commit_id, staging=staging)
     else:
-        tables.append(rows, path, commit_id=commit_id, partition=("date",))
+        tables.append(tiles.repartition("date"), path, commit_id=commit_id, partition=("date",))
 
 
 def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[State]) -> DataFrame:
     """The stored tiles of one grain that start in `spans`, with the parts of these states."""
-    nothing = of_events(build.events(()), keys=of.keys, grain=grain, states=states)
-    if not tables.exists(of.table(grain)):
-        return nothing
-    stored = tables.read(nothing.sparkSession, of.table(grain))
-    if not set(nothing.columns) <= set(stored.columns):
+    columns = [*of.keys, TILE, *[part for state in states for part in parts(state)]]
+    none = build.events(())
+    stored = tables.read(none.sparkSession, of.table(grain)) if tables.exists(of.table(grain)) else None
+    if stored is None or not set(columns) <= set(stored.columns):
         # A state that was never built is missing here only where nothing happened.
-        stored = stored.unionByName(nothing.withColumn("date", F.current_date()), allowMissingColumns=True)
+        nothing = of_events(none, keys=of.keys, grain=grain, states=states).withColumn("date", F.current_date())
+        stored = nothing if stored is None else stored.unionByName(nothing, allowMissingColumns=True)
     first, last = min(s.start for s in spans).date(), max(s.end for s in spans).date()
     dated = stored.where(f"date BETWEEN DATE'{first.isoformat()}' AND DATE'{last.isoformat()}'")
     inside = " OR ".join(f"({TILE} >= {micros(s.start)} AND {TILE} < {micros(s.end)})" for s in merge(spans))
-    return dated.where(inside).select(*nothing.columns)
+    return dated.where(inside).select(*_names(columns))

@@ -124,7 +124,9 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "after the tiles are stored": (Registry, "record_tiles", lambda *_, **__: True),
     "before the records are copied": (publish, "_copy_records", lambda *_, **__: True),
     "after the records are copied": (publish, "_commit", lambda *_, **__: True),
-    "after history is kept": (tables, "replace", lambda _, path, **__: "/features/" in path),
+    "after history is kept": (tables, "replace_dates", lambda _, path, **__: "/features/" in path),
+    "while files are moved": (tables, "_statistics", lambda file: "/features/" in str(file)),
+    "before files are committed": (tables, "_commit", lambda table, *_: "/features/" in table.table_uri),
     "after the commit": (Registry, "finish_publish", lambda *_, **__: True),
 }
 INGESTING: dict[str, tuple[object, str, Callable[..., bool]]] = {

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from feature_definitions.intervals import MICROSECOND, Interval
 from spark_jobs import tables
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -49,6 +51,90 @@ def test_replacing_touches_only_the_rows_that_the_condition_names(spark: SparkSe
     tables.replace(spark.sql("SELECT 9L AS id, DATE'2026-01-06' AS date"), path, where="date = DATE'2026-01-06'", commit_id="two")
     assert ids(path) == [0, 2, 4, 9]
     assert tables.commit_of(path, "two")[0] == 1
+
+
+def replaced(spark: SparkSession, path: str, sql: str, **changed: Any) -> None:
+    days = changed.pop("dates", [date(2026, 1, 6)])
+    staging = str(Path(path).parent / f"staged by {changed.get('commit_id', 'two')}")
+    tables.replace_dates(spark.sql(sql), path, **{"dates": days, "commit_id": "two", "staging": staging} | changed)
+
+
+def test_the_rows_of_dates_are_replaced_in_one_commit_that_happens_once(spark: SparkSession, path: str) -> None:
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
+    replaced(spark, path, "SELECT 8L AS id, DATE'2026-01-06' AS date")
+    assert ids(path) == [0, 2, 4, 9]
+    assert tables.commit_of(path, "two")[0] == 1
+    assert sorted(row.id for row in spark.read.format("delta").load(path).collect()) == [0, 2, 4, 9]
+
+
+def test_of_dates_only_rows_of_a_condition_are_replaced(spark: SparkSession, path: str) -> None:
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date", where="id IN (1, 9)")
+    assert ids(path) == [0, 2, 3, 4, 5, 9]
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date WHERE false", where="id > 4", commit_id="three")
+    assert ids(path) == [0, 2, 3, 4]
+
+
+def test_dates_are_replaced_by_nothing_and_new_ones_come(spark: SparkSession, path: str) -> None:
+    replaced(spark, path, "SELECT 7L AS id, DATE'2026-01-09' AS date", dates=[date(2026, 1, 5), date(2026, 1, 9)])
+    assert ids(path) == [1, 3, 5, 7]
+    replaced(spark, path, "SELECT 7L AS id, DATE'2026-01-09' AS date WHERE false", dates=[date(2026, 1, 7)], commit_id="three")
+    assert ids(path) == [1, 3, 5, 7]
+    assert tables.committed(path, "three")
+
+
+def test_replaced_rows_come_in_the_tables_types_and_columns(spark: SparkSession, path: str) -> None:
+    tables.add_columns(spark, path, [("price", "decimal(10,2)"), ("name", "string")])
+    replaced(spark, path, "SELECT 'x' AS name, 9 AS id, DATE'2026-01-06' AS date")
+    assert tables.load(path).filter(pc.field("id") == 9).to_pylist() == [{"id": 9, "date": date(2026, 1, 6), "price": None, "name": "x"}]
+    with pytest.raises(ValueError, match=r"has no columns \['colour'\]"):
+        replaced(spark, path, "SELECT 1L AS id, 'red' AS colour, DATE'2026-01-06' AS date", commit_id="three")
+
+
+def test_rows_of_other_dates_than_are_replaced_are_refused(spark: SparkSession, path: str) -> None:
+    with pytest.raises(ValueError, match=r"rows of .*2026-01-05.* are not of the dates that are replaced"):
+        replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-05' AS date")
+    assert ids(path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_commit_to_another_date_does_not_disturb_and_one_to_the_same_date_does(spark: SparkSession, path: str) -> None:
+    def meanwhile(day: int) -> Any:
+        real = tables._moved
+
+        def moved(file: Path, table: Path) -> Any:
+            rows = pa.table({"id": [100 + day], "date": [date(2026, 1, day)]})
+            write_deltalake(path, rows, mode="append")
+            return real(file, table)
+
+        return patch.object(tables, "_moved", moved)
+
+    with meanwhile(5):
+        replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
+    assert ids(path) == [0, 2, 4, 9, 105]
+    with meanwhile(6), pytest.raises(tables.Overtaken, match="nothing was changed: run the same command again"):
+        replaced(spark, path, "SELECT 10L AS id, DATE'2026-01-06' AS date", commit_id="three")
+    assert ids(path) == [0, 2, 4, 9, 105, 106]
+
+
+def test_a_table_with_what_only_delta_understands_is_replaced_by_it(spark: SparkSession, path: str) -> None:
+    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT few CHECK (id < 10)")
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
+    assert ids(path) == [0, 2, 4, 9]
+    with pytest.raises(Exception, match="CHECK constraint few"):
+        replaced(spark, path, "SELECT 10L AS id, DATE'2026-01-06' AS date", commit_id="three")
+
+
+def test_files_are_skipped_by_what_the_log_says_of_them(spark: SparkSession, path: str) -> None:
+    sql = """SELECT id, TIMESTAMP'2026-01-06 10:00:00.000001' AS at, CAST(id AS double) AS ratio, repeat('x', id * 20) AS name,
+        NULLIF(id, 2) AS some, array(id) AS many, DATE'2026-01-06' AS date FROM range(1, 3)"""
+    tables.add_columns(spark, path, [(n, t) for n, t in spark.sql(sql).dtypes if n not in ("id", "date")])
+    replaced(spark, path, sql)
+    (found,) = [one for one in pa.table(DeltaTable(path).get_add_actions()).to_pylist() if one["partition"]["date"] == date(2026, 1, 6)]
+    at = datetime(2026, 1, 6, 10, microsecond=1, tzinfo=UTC)
+    assert found["num_records"] == 2
+    assert {n: v for n, v in found["min"].items() if v is not None} == {"id": 1, "at": at, "some": 1}
+    assert {n: v for n, v in found["max"].items() if v is not None} == {"id": 2, "at": at, "some": 1}
+    assert {n: v for n, v in found["null_count"].items() if v is not None} == {"id": 0, "at": 0, "ratio": 0, "name": 0, "some": 1}
+    assert spark.read.format("delta").load(path).where("at >= TIMESTAMP'2026-01-06 10:00:00.000001' AND id = 2").count() == 1
 
 
 def test_a_column_is_added_to_old_rows_as_null(spark: SparkSession, path: str) -> None:
