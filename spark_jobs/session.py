@@ -35,6 +35,7 @@ ALREADY_IN_SPARK = "com.f*:*,com.github*:*,com.google*:*,commons-*:*,io.airlift:
 JARS = 8
 JAVA_VERSIONS = (17, 21)
 LEFTOVER_SECONDS = 3600.0
+DUMP_SECONDS = 300.0
 # Listing 1,500 files costs 0.4 CPU-s one after the other, and 12 as a job with a task for each, which is Spark's way beyond 32 (measured).
 LISTED = 2_000
 # The JVM's second compiler costs a short job as much CPU again as the job, and gains a long one nothing (measured). Without it the
@@ -218,7 +219,11 @@ def keep_classes(jars: Sequence[Path]) -> None:
         if gateway is not None:
             gateway.shutdown()
             gateway.proc.stdin.close()
-            gateway.proc.wait(timeout=LEFTOVER_SECONDS)
+            try:
+                gateway.proc.wait(timeout=DUMP_SECONDS)
+            except subprocess.TimeoutExpired:
+                gateway.proc.kill()
+                return
         if part.exists():
             part.replace(kept)
 
@@ -243,7 +248,8 @@ def _exercise(spark: SparkSession, path: str) -> None:
         ranked = "SELECT *, row_number() OVER (PARTITION BY k ORDER BY at) AS n, sum(d) OVER (PARTITION BY k ORDER BY id) AS s FROM kept"
         summed = "SELECT k, count(*) AS n, max(at) AS at, sum(d) AS d, collect_list(x) AS xs FROM kept GROUP BY k"
         spark.sql(f"SELECT a.*, b.xs FROM ({ranked}) a LEFT JOIN ({summed}) b USING (k)").toArrow()
-        spark.sql(summed).write.mode("overwrite").parquet(f"{path}-summed")
+        spark.sql(summed).write.mode("overwrite").partitionBy("k").parquet(f"{path}-summed")
+        spark.read.schema("n bigint, xs array<double>, k int").parquet(f"{path}-summed").where("k > 3").toArrow()
 
 
 def jar_cache() -> Path:

@@ -265,9 +265,9 @@ def _in_schema(frame: DataFrame, table: DeltaTable) -> DataFrame:
 
 def _in_partitions(table: DeltaTable, column: str, values: Collection[str]) -> list[RemoveAction]:
     """The removal of each file of these partitions."""
-    now, files = int(time.time() * 1000), pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", f"partition.{column}"])
-    found = [(path, size, str(value)) for path, size, value in zip(*(each.to_pylist() for each in files.columns), strict=True)]
-    return [RemoveAction(path, True, now, size, {column: value}) for path, size, value in found if value in values]
+    files = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", f"partition.{column}"])
+    found, now = zip(*(each.to_pylist() for each in files.columns), strict=True), int(time.time() * 1000)
+    return [RemoveAction(path, True, now, size, {column: str(value)}) for path, size, value in found if str(value) in values]
 
 
 def _moved(file: Path, table: Path) -> AddAction:
