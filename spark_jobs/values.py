@@ -24,10 +24,10 @@ def value(feature: Feature, window: Window, *, of: str, part: Part) -> Column:
         case "count":
             return F.coalesce(part("count", "n"), F.lit(0))
         case "sum":
-            return F.coalesce(_total(part, of), F.lit(0))
+            return F.coalesce(_total(part, of, "bigint"), F.lit(0))
         case "mean":
             number = part("count", "n")
-            return F.when(number > 0, _total(part, of).cast("double") / number)
+            return F.when(number > 0, _total(part, of, "double") / number)
         case "stddev" | "variance":
             variance = _variance_of_integers(part) if of == "int64" else folds.variance(part("moments", "list"))
             return F.sqrt(variance) if feature.aggregation == "stddev" else variance
@@ -131,26 +131,50 @@ def merged_name(part: str, window: str) -> str:
     return f"{part}@{window}"
 
 
-def _total(part: Part, of: str) -> Column:
-    """The sum of a window: a double for doubles, else a decimal."""
+def _total(part: Part, of: str, kind: str) -> Column:
+    """The sum of a window: a double for doubles, else a decimal, or for integers of the type `kind`.
+
+    Where longs hold it, as they mostly do, no decimal is made: the nearest double of their quotient is that of the decimal, which costs ten
+    times as much.
+    """
     match of:
         case "double":
-            large = part("sum", "large")
-            total = _total_of_doubles(_small(part("sum", "short"), part("sum", "exact")), part("sum", "wide"))
-            return F.when(part("count", "n") > 0, F.when(large.isNull(), total).otherwise(total + large))
+            return F.when(part("count", "n") > 0, _total_of_doubles(part))
         case "int64":
-            halves = [part("sum", half).cast("decimal(19,0)") for half in ("high", "low")]
-            return (halves[0] * F.lit(2**32).cast("decimal(10,0)") + halves[1]).cast("decimal(38,0)")
-    return part("sum", "exact")
+            high, low = part("sum", "high"), part("sum", "low")
+            small = high.between(-_HIGH, _HIGH) & low.between(0, _LOW)
+            return F.when(small, (high * 2**32 + low).cast(kind)).otherwise(_total_of_integers(part).cast(kind))
+    total = part("sum", "exact")
+    return total.cast("double") if kind == "double" else total
+
+
+_HIGH, _LOW = 2**29, 2**61
+"""Halves of sums of integers up to these give a sum that a long holds."""
+_EXACT = 2**53
+"""Doubles hold all integers up to this."""
+
+
+def _total_of_integers(part: Part) -> Column:
+    halves = [part("sum", half).cast("decimal(19,0)") for half in ("high", "low")]
+    return (halves[0] * F.lit(2**32).cast("decimal(10,0)") + halves[1]).cast("decimal(38,0)")
+
+
+def _total_of_doubles(part: Part) -> Column:
+    short, exact, wide, large = (part("sum", name) for name in ("short", "exact", "wide", "large"))
+    alone = F.coalesce(exact == 0, F.lit(True)) & F.coalesce(wide == 0, F.lit(True)) & large.isNull()
+    units = F.coalesce(short, F.lit(0))
+    total = _total_of_decimals(_small(units, exact), wide)
+    quotient = F.when(alone & units.between(-_EXACT, _EXACT), units.cast("double") / tiles.UNITS)
+    return quotient.when(large.isNull(), total).otherwise(total + large)
 
 
 def _small(short: Column, exact: Column) -> Column:
     """What short doubles and others that are not wide add up to, as a decimal with 18 digits after the point."""
-    units = (F.coalesce(short, F.lit(0)).cast("decimal(19,0)") * F.lit(1 / Decimal(tiles.UNITS))).cast("decimal(19,4)")
+    units = (short.cast("decimal(19,0)") * F.lit(1 / Decimal(tiles.UNITS))).cast("decimal(19,4)")
     return units + F.coalesce(exact, F.lit(0)).cast("decimal(37,18)")
 
 
-def _total_of_doubles(exact: Column, wide: Column) -> Column:
+def _total_of_decimals(exact: Column, wide: Column) -> Column:
     """Added as decimals where both fit one; beyond that the nearest doubles differ by more than the digits that are lost."""
     fits = F.abs(wide) < F.lit(10**18)
     return (
@@ -165,7 +189,7 @@ def _variance_of_integers(part: Part) -> Column:
 
     Where that does not fit a decimal it is computed in doubles.
     """
-    n, total, squares, large = part("count", "n"), _total(part, "int64"), part("squares", "exact"), part("squares", "large")
+    n, total, squares, large = part("count", "n"), _total_of_integers(part), part("squares", "exact"), part("squares", "large")
     rough = F.coalesce(squares.cast("double"), F.lit(0.0)) + F.coalesce(large, F.lit(0.0))
     exact = (n.cast("decimal(38,0)") * squares.cast("decimal(38,0)") - total * total).cast("double")
     spread = F.when(large.isNull() & (n * rough < 9e37), exact).otherwise(

@@ -316,9 +316,10 @@ def _finished(group: WindowedGroup, merged: DataFrame, meaning: Meaning) -> Data
         of = meaning.inputs[feature.name]
         for window, column in zip(feature.windows, feature.columns, strict=True):
             states = tiling.states_of(feature, window, group, type=of)
-            value = values.value(feature, window, of=of, part=values.part_of(states, window=str(window)))
-            columns[column] = _finite(value, meaning.types[column])
-    return merged.withColumns(lists).withColumns(columns) if lists else merged.withColumns(columns)
+            columns[column] = values.value(feature, window, of=of, part=values.part_of(states, window=str(window)))
+    # In steps, so that what is used twice is computed once.
+    valued = merged.withColumns(lists).withColumns(columns) if lists else merged.withColumns(columns)
+    return valued.withColumns({column: _finite(F.col(f"`{column}`"), meaning.types[column]) for column in columns})
 
 
 def _in_spans(at: str, spans: Sequence[Interval], *, after_start: bool) -> Column:
