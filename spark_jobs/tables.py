@@ -145,6 +145,9 @@ def replace_dates(frame: DataFrame, path: str, *, dates: Iterable[date], commit_
     if table.transaction_version(commit_id) is not None:
         return
     rows, old = _in_schema(frame, table), _in_partitions(table, column, days)
+    if where:
+        refused = F.raise_error(F.lit(f"{path}: there are rows for which not: {where}")).cast("boolean")
+        rows = rows.where(F.expr(where) | refused)
     if where and old:
         rows = rows.unionByName(_parquet(frame.sparkSession, table, [f"{path}/{one.path}" for one in old]).where(f"NOT ({where})"))
     rows.repartition(column).write.partitionBy(column).parquet(staging)

@@ -74,6 +74,12 @@ def test_of_dates_only_rows_of_a_condition_are_replaced(spark: SparkSession, pat
     assert ids(path) == [0, 2, 3, 4]
 
 
+def test_rows_that_do_not_fulfil_the_condition_are_refused(spark: SparkSession, path: str) -> None:
+    with pytest.raises(Exception, match="there are rows for which not: id > 4"):
+        replaced(spark, path, "SELECT 3L AS id, DATE'2026-01-06' AS date", where="id > 4")
+    assert ids(path) == [0, 1, 2, 3, 4, 5]
+
+
 def test_dates_are_replaced_by_nothing_and_new_ones_come(spark: SparkSession, path: str) -> None:
     replaced(spark, path, "SELECT 7L AS id, DATE'2026-01-09' AS date", dates=[date(2026, 1, 5), date(2026, 1, 9)])
     assert ids(path) == [1, 3, 5, 7]
