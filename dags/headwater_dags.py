@@ -14,14 +14,14 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable
 
-from dags.operators import DONE, REJECTED, CommandOperator, MaterializeOperator, PublishOperator, WaitOperator
+from dags.operators import DONE, REJECTED, CommandOperator, ConfirmPublished, MaterializeOperator, WaitOperator
 from dags.page import page
 from dags.schedule import schedule_of
 from feature_definitions import layout, settings
 from feature_definitions.intervals import EPOCH
+from feature_definitions.language import FeatureGroup
 from feature_definitions.loader import Catalog, load
-from feature_definitions.model import FeatureGroup
-from feature_definitions.upstream import groups_of
+from feature_definitions.planning.upstream import groups_of
 
 RETRIES = {
     "retries": 5,
@@ -56,7 +56,7 @@ def group_dag(group: FeatureGroup, *, project: Path, domain: str) -> DAG:
             # Rows in quarantine do not stop the day: what is left of it is judged as a whole.
             >> CommandOperator(task_id=ingest, arguments=("ingest", group.name), accepted=(DONE, REJECTED), **alone)
             >> MaterializeOperator(task_id=materialize, schedule=schedule, reads=[read.name for read in groups_of(group)], **alone)
-            >> PublishOperator(task_id=publish, project=project, schedule=schedule)
+            >> ConfirmPublished(task_id=publish, project=project, schedule=schedule)
         )
     return dag
 

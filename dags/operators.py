@@ -104,7 +104,7 @@ class WaitOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow 
         """Nothing is left to do; where there is no triggerer that ends the task itself, Airflow comes here."""
 
 
-class PublishOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow airflow
+class ConfirmPublished(BaseOperator):  # type: ignore[misc]  # mypy does not follow airflow
     """Confirm by the ledger that the run's interval is published, so that also a cleared or repeated run says the truth.
 
     `materialize` has already committed it, in the Spark application that computed it; only after this task may others be told.

@@ -2,7 +2,7 @@
 
 from dags.schedule import Schedule
 from feature_definitions.intervals import spell
-from feature_definitions.model import Derived, Feature, FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import Derived, Feature, FeatureGroup, TransformGroup, WindowedGroup
 
 
 def page(group: FeatureGroup, schedule: Schedule) -> str:

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from math import lcm
 
 from feature_definitions.intervals import Interval, duration, floor
-from feature_definitions.model import FeatureGroup
-from feature_definitions.transforms import is_static
-from feature_definitions.upstream import ready_after
+from feature_definitions.language import FeatureGroup
+from feature_definitions.language.transforms import is_static
+from feature_definitions.planning.upstream import ready_after
 
 HOUR, DAY = 3600, 86_400
 

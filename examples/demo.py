@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 import feature_definitions
-import headwater
 from examples import nyc_flights
+from feature_definitions.errors import UserError
 from feature_definitions.intervals import iso
-from feature_definitions.plan import OK, REJECTED, IntervalStatus
+from feature_definitions.planning.plan import OK, REJECTED, IntervalStatus
+
+if TYPE_CHECKING:
+    from headwater import Project
 
 SERVICE = "arrival_delay_v1"
 TOUCHED = ("carrier_delays", "origin_congestion", "aircraft_history", "weather_at_origin", "plane_attributes")
@@ -39,13 +42,13 @@ class Stages:
         self.rows.append((name, "; ".join(result), time.monotonic() - wall, _cpu_seconds() - cpu))
 
 
-def run(folder: Path, *, shift: str, say: Callable[[str], None]) -> RenderableType:
+def run(folder: Path, *, shift: str, say: Callable[[str], None], open_project: Callable[[Path], "Project"]) -> RenderableType:
     """Make or go on with the demo project in `folder`, and return its summary; nothing that is OK is computed again."""
     now = datetime.now(UTC)
     moved = _project(folder, shift=shift, now=now)
     stages = Stages(say)
     end = None if moved else datetime(2014, 1, 2, tzinfo=UTC)
-    with headwater.open(folder, say=say) as p:
+    with open_project(folder) as p:
         with stages.stage("land: raw flights become events, released up to now") as result:
             report, files = _land(folder, moved, now, say)
             result.append(f"{report.flights:,} flights known, {sum(files.values()):,} new files")
@@ -76,7 +79,7 @@ def _project(folder: Path, *, shift: str, now: datetime) -> timedelta:
     chosen = begun(folder, domain="flights", shift=timedelta(0) if shift == "none" else nyc_flights.choose_shift(now))
     if shift == "none" and chosen:
         weeks = chosen // timedelta(weeks=1)
-        raise headwater.InputRefused(f"{folder} was begun with all times moved by {weeks} weeks; use another folder: --project DIR")
+        raise UserError(f"{folder} was begun with all times moved by {weeks} weeks; use another folder: --project DIR")
     return chosen
 
 
@@ -97,7 +100,7 @@ def _land(folder: Path, shift: timedelta, now: datetime, say: Callable[[str], No
     return report, nyc_flights.release(converted, landing=folder / "data", now=now)
 
 
-def _entities(p: headwater.Project) -> list[Mapping[str, Any]]:
+def _entities(p: "Project") -> list[Mapping[str, Any]]:
     """Three of the flights whose prediction was asked for last, and one that nobody has ever seen."""
     import pyarrow.dataset as ds
 

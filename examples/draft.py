@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import feature_definitions
+from feature_definitions.language import DefinitionError, Entity, Source
+from feature_definitions.language.rules import NAME, check_name
 from feature_definitions.loader import Catalog, Place
-from feature_definitions.model import DefinitionError, Entity, Source
-from feature_definitions.rules import NAME, check_name
 
 _VALUES = {
     "string": '["a"]',

@@ -15,14 +15,16 @@ from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-import headwater
 from examples.demo import Stages, begun, stage_table
+
+if TYPE_CHECKING:
+    from headwater import Project
 
 CLOSES, NEW_YORK = time(16), ZoneInfo("America/New_York")
 AHEAD, ANSWERED_AFTER = 5, timedelta(days=14)
@@ -83,14 +85,14 @@ def land(raw: Path, folder: Path, *, shift: timedelta = timedelta(0)) -> dict[st
     return {"bars": len(days), "outlooks": len(asked)}
 
 
-def run(folder: Path, *, say: Callable[[str], None]) -> RenderableType:
+def run(folder: Path, *, say: Callable[[str], None], open_project: Callable[[Path], "Project"]) -> RenderableType:
     """Make or go on with the market project in `folder`, and return its summary; nothing that is OK is computed again."""
     shift = begun(folder, domain="market", shift=choose_shift(datetime.now(UTC)))
     stages = Stages(say)
     with stages.stage("land") as result:
         counts = land(raw_file(), folder, shift=shift)
         result.append(f"{counts['bars']:,} trading days, {counts['outlooks']:,} questions")
-    with headwater.open(folder, say=say) as p:
+    with open_project(folder) as p:
         with stages.stage("ingest") as result:
             result.append(f"{sum(r.rows for r in p.ingest()):,} rows")
         with stages.stage("materialize: compute, judge, publish") as result:

@@ -6,11 +6,13 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from feature_definitions.errors import UserError
+
 NEXT = "headwater ingest && headwater materialize && headwater sync && headwater get customer_v1 customer_id=1"
 _FILES = Path(__file__).parent / "starter_files"
 
 
-class FolderRefused(ValueError):
+class FolderRefused(UserError):
     """A folder in which no project can be made."""
 
 

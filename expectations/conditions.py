@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from feature_definitions.model import DefinitionError, Expectation
+from feature_definitions.language import DefinitionError, Expectation
 
 Rewrite = Callable[[str], str]
 

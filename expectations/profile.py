@@ -16,8 +16,8 @@ import pyarrow as pa
 from expectations import sketches
 from expectations.suite import Check, Verdict, subject
 from feature_definitions.intervals import Interval, iso
-from feature_definitions.kinds import is_number
-from feature_definitions.model import FeatureGroup
+from feature_definitions.language import FeatureGroup
+from feature_definitions.sql.data_types import is_number
 
 QUANTILES = tuple(f"q{round(100 * q):02}" for q in sketches.QUANTILES)
 MOMENTS = ("min", "max", "mean", "stddev")

@@ -12,7 +12,7 @@ from expectations.charts import Number, Series, number
 from expectations.profile import QUANTILES, Origin
 from expectations.suite import Check, Verdict
 from feature_definitions.intervals import DAY, Interval, iso
-from feature_definitions.model import FeatureGroup
+from feature_definitions.language import FeatureGroup
 
 SHOWN = 500
 """How many of the newest intervals a plot shows, and at most how many columns of examples a table has."""

@@ -27,10 +27,10 @@ from typing import Literal
 
 from expectations import conditions
 from expectations.conditions import Rewrite
-from feature_definitions import expressions
-from feature_definitions.features import reach
 from feature_definitions.intervals import DAY, MICROSECOND
-from feature_definitions.model import DefinitionError, Expectation, FeatureGroup, Severity, WindowedGroup
+from feature_definitions.language import DefinitionError, Expectation, FeatureGroup, Severity, WindowedGroup
+from feature_definitions.language.features import reach
+from feature_definitions.sql import expressions
 
 _EXACT = 2**53
 """Doubles hold every whole number below it."""

@@ -1,6 +1,6 @@
 """What features mean: the definition language, and the pure kernel that plans what must be done."""
 
-from feature_definitions.model import (
+from feature_definitions.language import (
     DefinitionError,
     DeltaTable,
     Derived,

@@ -5,24 +5,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from feature_definitions.expressions import (
-    closest,
-    columns_in,
-    columns_of,
-    derive_columns_in,
-    derive_type,
-    feature_type,
-    output_types,
-    query_outputs,
-    query_reads,
-    shown_types,
-    type_of,
-)
-from feature_definitions.features import OF_NUMBERS
 from feature_definitions.intervals import duration
-from feature_definitions.kinds import articled, element_of, is_number
-from feature_definitions.loader import Catalog, CatalogError, Mistake, load
-from feature_definitions.model import (
+from feature_definitions.language import (
     DefinitionError,
     Derived,
     Expectation,
@@ -40,9 +24,25 @@ from feature_definitions.model import (
     TransformGroup,
     WindowedGroup,
 )
-from feature_definitions.rules import is_array
-from feature_definitions.shown import default
-from feature_definitions.sources import reads_previous
+from feature_definitions.language.features import OF_NUMBERS
+from feature_definitions.language.rules import is_array
+from feature_definitions.language.sources import reads_previous
+from feature_definitions.loader import Catalog, CatalogError, Mistake, load
+from feature_definitions.reading import default
+from feature_definitions.sql.data_types import articled, element_of, is_number
+from feature_definitions.sql.expressions import (
+    closest,
+    columns_in,
+    columns_of,
+    derive_columns_in,
+    derive_type,
+    feature_type,
+    output_types,
+    query_outputs,
+    query_reads,
+    shown_types,
+    type_of,
+)
 
 _Finding = tuple[str | None, str]
 """The feature that a mistake is in (None: the definition as a whole), and what is wrong."""

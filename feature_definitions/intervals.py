@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -117,3 +117,16 @@ def utc_date(at: datetime) -> date:
 def dates(span: Interval) -> Iterator[date]:
     """The UTC dates that an interval has a part in."""
     return (utc_date(day.start) for day in split(Interval(floor(span.start, DAY), ceil(span.end, DAY)), DAY))
+
+
+def in_utc(at: datetime, zone: tzinfo | None) -> datetime:
+    """An instant in UTC; a time without zone was written down in `zone`.
+
+    Daylight saving: a local time that the clock skipped is moved forward by what was skipped (02:30 is read as 03:30), one that it showed
+    twice is the first of the two (Python's fold=0, PEP 495; Java's and Spark's rule too).
+    """
+    if at.tzinfo is not None:
+        return at.astimezone(UTC)
+    if zone is None:
+        raise ValueError("has no zone, and the source names no timezone")
+    return at.replace(tzinfo=zone).astimezone(UTC)

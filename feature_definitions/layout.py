@@ -1,10 +1,15 @@
-"""Where everything lies: the only place that spells a table path, a file name or a Redis key."""
+"""Where everything lies: the only place that spells a table path, a file name, a Redis key or a column of our own."""
 
 from collections.abc import Iterable
 from datetime import timedelta
 from urllib.parse import quote
 
 from feature_definitions.intervals import spell
+
+DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
+"""Of a source's rows: UTC date and instant of the event, the ingest that brought the row, whether it holds, a hash of its content."""
+FILE, LINE, REASON, RAW = "_hw_file", "_hw_line", "_hw_reason", "_hw_raw"
+"""Of a source's rows: where they came from; of rows put aside also why, and the text as it was."""
 
 
 def source_table(lake: str, source: str) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-from feature_definitions import model
-from feature_definitions.model import (
+from feature_definitions import language
+from feature_definitions.language import (
     DefinitionError,
     DefinitionErrors,
     Entity,
@@ -92,7 +92,7 @@ class Catalog:
     @property
     def tables(self) -> dict[str, FeatureGroup]:
         """All groups, transforms too, by name: each comes after those that it reads."""
-        from feature_definitions.upstream import ordered
+        from feature_definitions.planning.upstream import ordered
 
         return {group.name: group for group in ordered([*self.groups.values(), *self.transforms.values()])}
 
@@ -305,7 +305,7 @@ def _nameless(folder: Path, files: Iterable[Path]) -> Iterator[Mistake]:
 
 
 def _no_such_field(definition: str, name: str) -> str | None:
-    kind = getattr(model, definition, None)
+    kind = getattr(language, definition, None)
     if not isinstance(kind, type) or not is_dataclass(kind):
         return None
     known = [each.name for each in fields(kind)]

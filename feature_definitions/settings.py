@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
+from feature_definitions.errors import UserError
+
 FILE = "headwater.toml"
 VARIABLES = {
     "HEADWATER_PROJECT": "the project's folder",
@@ -24,7 +26,7 @@ _KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "driver_memo
 Promote = Literal["auto", "manual"]
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A setting that is unknown or can not be used."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from feature_registry import tables
+from feature_registry import schema
 
 PATIENCE_SECONDS = 5.0
 """How long a locked database is waited for."""
@@ -56,7 +56,7 @@ class Database:
         with self._telling(), self._engine.execution_options(writes=True).begin() as connection:
             yield connection
 
-    def upsert(self, connection: Connection, table: Any, rows: list[tables.Row]) -> None:
+    def upsert(self, connection: Connection, table: Any, rows: list[schema.Row]) -> None:
         """Insert rows, replacing those with the same primary key."""
         if rows:
             connection.execute(self._upsert(table), rows)
@@ -72,32 +72,32 @@ class Database:
 
     def _prepare(self) -> None:
         """Create all tables in one transaction, so that of two processes the second finds them all."""
-        if not inspect(self._engine).has_table(tables.versions.name):
+        if not inspect(self._engine).has_table(schema.versions.name):
             with self._engine.execution_options(writes=True).begin() as connection:
-                if not inspect(connection).has_table(tables.versions.name):
-                    tables.metadata.create_all(connection)
-                    connection.execute(insert(tables.versions), {"version": tables.VERSION})
+                if not inspect(connection).has_table(schema.versions.name):
+                    schema.metadata.create_all(connection)
+                    connection.execute(insert(schema.versions), {"version": schema.VERSION})
         with self._engine.begin() as connection:
-            found = connection.execute(select(tables.versions.c.version)).scalar()
-        if found is not None and found < tables.VERSION:
+            found = connection.execute(select(schema.versions.c.version)).scalar()
+        if found is not None and found < schema.VERSION:
             found = self._add_what_is_new()
-        if found != tables.VERSION:
+        if found != schema.VERSION:
             raise RegistryError(
-                f"{self._place} was made by another version of Headwater (tables {found}, this one has {tables.VERSION}); "
+                f"{self._place} was made by another version of Headwater (tables {found}, this one has {schema.VERSION}); "
                 "use that version, or point HEADWATER_REGISTRY_URL at a new database"
             )
 
     def _add_what_is_new(self) -> int:
         """Bring an older registry up to these tables and columns: what it holds stays as it is."""
         with self._engine.execution_options(writes=True).begin() as connection:
-            tables.metadata.create_all(connection)
-            for table in tables.metadata.tables.values():
+            schema.metadata.create_all(connection)
+            for table in schema.metadata.tables.values():
                 have = {column["name"] for column in inspect(connection).get_columns(table.name)}
                 for column in (c for c in table.columns if c.name not in have):
                     kind = column.type.compile(connection.dialect)
                     connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
-            connection.execute(update(tables.versions).values(version=tables.VERSION))
-        return tables.VERSION
+            connection.execute(update(schema.versions).values(version=schema.VERSION))
+        return schema.VERSION
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

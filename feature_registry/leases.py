@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, insert, select
 
 from feature_definitions.intervals import instant, iso, micros
-from feature_registry import tables
+from feature_registry import schema
 from feature_registry.database import RegistryError
 
 _GONE = ("Z", "X")
@@ -19,42 +19,42 @@ class LeaseHeld(RegistryError):
     """Another process, or another thread of this one, works on the same thing."""
 
 
-def take(connection: Connection, name: str, *, now: datetime) -> tables.Row:
+def take(connection: Connection, name: str, *, now: datetime) -> schema.Row:
     """Take the lease in a writing transaction, also from a process that is gone; the row is needed to give it back."""
-    found = connection.execute(select(tables.leases).where(tables.leases.c.name == name)).first()
+    found = connection.execute(select(schema.leases).where(schema.leases.c.name == name)).first()
     if found is not None and _may_live(found._asdict()):
         raise LeaseHeld(_held(name, found._asdict()))
-    connection.execute(delete(tables.leases).where(tables.leases.c.name == name))
+    connection.execute(delete(schema.leases).where(schema.leases.c.name == name))
     row = {"name": name, **_identity(), "taken_at": micros(now)}
-    connection.execute(insert(tables.leases), row)
+    connection.execute(insert(schema.leases), row)
     return row
 
 
 def refuse_if_any(connection: Connection) -> None:
     """Refuse with LeaseHeld while any process that may still live works on something."""
-    for found in connection.execute(select(tables.leases)):
+    for found in connection.execute(select(schema.leases)):
         if _may_live(found._asdict()):
             raise LeaseHeld(_held(found.name, found._asdict()))
 
 
-def give_back(connection: Connection, row: tables.Row) -> None:
+def give_back(connection: Connection, row: schema.Row) -> None:
     """Give a lease back, unless another process has taken it over."""
-    connection.execute(delete(tables.leases).where(*(tables.leases.c[column] == value for column, value in row.items())))
+    connection.execute(delete(schema.leases).where(*(schema.leases.c[column] == value for column, value in row.items())))
 
 
-def _identity() -> tables.Row:
+def _identity() -> schema.Row:
     pid = os.getpid()
     return {"host": socket.gethostname(), "boot": _boot(), "pid": pid, "process_started": _started(pid) or 0}
 
 
-def _may_live(holder: tables.Row) -> bool:
+def _may_live(holder: schema.Row) -> bool:
     """Whether the holder's process may still run; on another machine nobody can tell."""
     if holder["host"] != socket.gethostname():
         return True
     return bool(holder["boot"] == _boot() and _started(holder["pid"]) == holder["process_started"])
 
 
-def _held(name: str, holder: tables.Row) -> str:
+def _held(name: str, holder: schema.Row) -> str:
     where = "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
     return (
         f"{name} is being worked on by process {holder['pid']}{where} since {iso(instant(holder['taken_at']))}; "

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision, TileRecord
-from feature_registry import leases, tables
+from feature_registry import leases, schema
 from feature_registry.database import Database, RegistryError
 
 _INGEST, _PUBLISH = "ingest", "publish"
@@ -90,22 +90,22 @@ class Registry:
 
     def files(self, source: str) -> dict[str, IngestedFile]:
         """The files whose rows are in a source, by path."""
-        rows = self._rows(tables.files, source=source)
-        return {row["path"]: tables.file_record(row) for row in rows}
+        rows = self._rows(schema.files, source=source)
+        return {row["path"]: schema.file_record(row) for row in rows}
 
     def revisions(self, source: str) -> tuple[Revision, ...]:
         """Every change of a source, ordered by revision and date."""
-        return tuple(tables.revision_record(row) for row in self._rows(tables.revisions, source=source))
+        return tuple(schema.revision_record(row) for row in self._rows(schema.revisions, source=source))
 
     def next_revision(self, source: str) -> int:
         """The number of the source's next revision."""
-        return self._greatest(tables.revisions, "revision", source=source) + 1
+        return self._greatest(schema.revisions, "revision", source=source) + 1
 
     def begin_ingest(self, pending: PendingIngest) -> None:
         """Note what an ingest is about to change; nothing of it counts before `finish_ingest`."""
         change = {
-            "files": [tables.file_row(file) for file in pending.files],
-            "revisions": [tables.revision_row(revision) for revision in pending.revisions],
+            "files": [schema.file_row(file) for file in pending.files],
+            "revisions": [schema.revision_row(revision) for revision in pending.revisions],
             "commits": pending.commits,
         }
         self._begin(_INGEST, pending.ingest_id, subject=pending.source, change=change)
@@ -116,8 +116,8 @@ class Registry:
             PendingIngest(
                 ingest_id=pending_id,
                 source=source,
-                files=tuple(tables.file_record(row) for row in change["files"]),
-                revisions=tuple(tables.revision_record(row) for row in change["revisions"]),
+                files=tuple(schema.file_record(row) for row in change["files"]),
+                revisions=tuple(schema.revision_record(row) for row in change["revisions"]),
                 commits=change["commits"],
             )
             for pending_id, change in self._pending(_INGEST, source)
@@ -128,20 +128,20 @@ class Registry:
         with self._database.writing() as connection:
             change = _take_pending(connection, _INGEST, ingest_id)
             if change is not None:
-                self._database.upsert(connection, tables.files, change["files"])
-                self._database.upsert(connection, tables.revisions, change["revisions"])
+                self._database.upsert(connection, schema.files, change["files"])
+                self._database.upsert(connection, schema.revisions, change["revisions"])
 
     # ------------------------------------------------------------------------------------------------------------------ groups
 
     def ledger(self, group: str, generation: int) -> dict[Interval, LedgerEntry]:
         """The newest entry of each interval of a group's generation, oldest interval first."""
-        rows = self._rows(tables.ledger, feature_group=group, generation=generation)
+        rows = self._rows(schema.ledger, feature_group=group, generation=generation)
         entries = _entries(rows, self._feature_maps(rows))
         return {entry.interval: entry for entry in entries}
 
     def runs(self, group: str, generation: int) -> tuple[tuple[int, float], ...]:
         """How many intervals each run did whose entries are still the newest, and in how many seconds."""
-        table = tables.ledger
+        table = schema.ledger
         mine = (table.c.feature_group == group, table.c.generation == generation)
         query = select(func.count(), func.sum(table.c.seconds)).where(*mine).group_by(table.c.run_id).order_by(table.c.run_id)
         with self._database.reading() as connection:
@@ -149,13 +149,13 @@ class Registry:
 
     def publishes(self, group: str, generation: int) -> tuple[Publish, ...]:
         """Every publish of a group's generation, ordered by publish id and interval."""
-        return tuple(tables.publish_record(row) for row in self._rows(tables.publishes, feature_group=group, generation=generation))
+        return tuple(schema.publish_record(row) for row in self._rows(schema.publishes, feature_group=group, generation=generation))
 
     def generations(self, group: str) -> tuple[Generation, ...]:
         """The generations of a group, oldest first."""
-        rows = self._rows(tables.generations, feature_group=group)
+        rows = self._rows(schema.generations, feature_group=group)
         maps = self._feature_maps(rows)
-        return tuple(tables.generation_record(row, features=maps[row["features_id"]]) for row in rows)
+        return tuple(schema.generation_record(row, features=maps[row["features_id"]]) for row in rows)
 
     def begin_publish(self, pending: PendingPublish) -> None:
         """Note what a publish is about to change; nothing of it counts before `finish_publish`."""
@@ -164,8 +164,8 @@ class Registry:
             "group": pending.group,
             "generation": pending.generation,
             "features_id": _named(pending.features, maps),
-            "entries": [tables.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in pending.entries],
-            "publishes": [tables.publish_row(publish) for publish in pending.publishes],
+            "entries": [schema.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in pending.entries],
+            "publishes": [schema.publish_row(publish) for publish in pending.publishes],
             "maps": {name: dict(features) for name, features in maps.items()},
             "commits": pending.commits,
         }
@@ -180,7 +180,7 @@ class Registry:
                 generation=change["generation"],
                 features=change["maps"][change["features_id"]],
                 entries=tuple(_entries(change["entries"], change["maps"])),
-                publishes=tuple(tables.publish_record(row) for row in change["publishes"]),
+                publishes=tuple(schema.publish_record(row) for row in change["publishes"]),
                 commits=change["commits"],
             )
             for pending_id, change in self._pending(_PUBLISH, group)
@@ -196,81 +196,81 @@ class Registry:
             if change is None:
                 return
             _fill_in(change, committed_at=committed_at, delta_version=delta_version)
-            maps = [{"features_id": name, "features": tables.features_text(features)} for name, features in change["maps"].items()]
-            self._database.upsert(connection, tables.feature_maps, maps)
-            self._database.upsert(connection, tables.ledger, change["entries"])
-            self._database.upsert(connection, tables.publishes, change["publishes"])
-            self._database.upsert(connection, tables.generations, [_generation_row(connection, change, committed_at=committed_at)])
+            maps = [{"features_id": name, "features": schema.features_text(features)} for name, features in change["maps"].items()]
+            self._database.upsert(connection, schema.feature_maps, maps)
+            self._database.upsert(connection, schema.ledger, change["entries"])
+            self._database.upsert(connection, schema.publishes, change["publishes"])
+            self._database.upsert(connection, schema.generations, [_generation_row(connection, change, committed_at=committed_at)])
 
     def promote(self, promotion: Promotion) -> None:
         """Make one generation of a group the one that readers see, and no other."""
-        group, number, table = promotion.group, promotion.generation, tables.generations
+        group, number, table = promotion.group, promotion.generation, schema.generations
         with self._database.writing() as connection:
             there = (
                 connection.execute(select(table.c.number).where(table.c.feature_group == group).order_by(table.c.number)).scalars().all()
             )
             if number not in there:
                 raise RegistryError(f"group {group} has no generation {number}; it has {', '.join(map(str, there)) or 'none yet'}")
-            self._database.upsert(connection, tables.promotions, [tables.promotion_row(promotion)])
+            self._database.upsert(connection, schema.promotions, [schema.promotion_row(promotion)])
             connection.execute(update(table).where(table.c.feature_group == group).values(is_current=table.c.number == number))
 
     def promotions(self, group: str) -> tuple[Promotion, ...]:
         """The promotions of a group's generations, oldest first."""
-        return tuple(tables.promotion_record(row) for row in self._rows(tables.promotions, feature_group=group))
+        return tuple(schema.promotion_record(row) for row in self._rows(schema.promotions, feature_group=group))
 
     def release(self, releases: Iterable[Release]) -> None:
         """Remember that rejected intervals need not hold later ones; a later release of the same interval takes the place of an earlier."""
         with self._database.writing() as connection:
-            self._database.upsert(connection, tables.releases, [tables.release_row(release) for release in releases])
+            self._database.upsert(connection, schema.releases, [schema.release_row(release) for release in releases])
 
     def releases(self, group: str, generation: int) -> tuple[Release, ...]:
         """The newest release of each interval of a group's generation, oldest interval first."""
-        rows = self._rows(tables.releases, feature_group=group, generation=generation)
-        return tuple(tables.release_record(row) for row in rows)
+        rows = self._rows(schema.releases, feature_group=group, generation=generation)
+        return tuple(schema.release_record(row) for row in rows)
 
     def abandon(self, pending_id: str) -> None:
         """Forget a pending ingest or publish that did not happen."""
         with self._database.writing() as connection:
-            connection.execute(delete(tables.pending).where(tables.pending.c.pending_id == pending_id))
+            connection.execute(delete(schema.pending).where(schema.pending.c.pending_id == pending_id))
 
     # ------------------------------------------------------------------------------------------------------------------- wholes
 
     def blank(self) -> bool:
         """Whether nothing was ever remembered here, nor is about to be."""
-        held = (tables.files, tables.revisions, tables.ledger, tables.generations, tables.promotions, tables.pending)
+        held = (schema.files, schema.revisions, schema.ledger, schema.generations, schema.promotions, schema.pending)
         with self._database.reading() as connection:
             return not any(connection.execute(select(table).limit(1)).first() for table in held)
 
     def facts(self) -> Facts:
         """Everything that is remembered but what goes on now and what was synced: what a lake can restore."""
-        ledger, generations = self._rows(tables.ledger), self._rows(tables.generations)
+        ledger, generations = self._rows(schema.ledger), self._rows(schema.generations)
         maps = self._feature_maps([*ledger, *generations])
         return Facts(
-            files=tuple(tables.file_record(row) for row in self._rows(tables.files)),
-            revisions=tuple(tables.revision_record(row) for row in self._rows(tables.revisions)),
+            files=tuple(schema.file_record(row) for row in self._rows(schema.files)),
+            revisions=tuple(schema.revision_record(row) for row in self._rows(schema.revisions)),
             entries=tuple(_entries(ledger, maps)),
-            publishes=tuple(tables.publish_record(row) for row in self._rows(tables.publishes)),
-            generations=tuple(tables.generation_record(row, features=maps[row["features_id"]]) for row in generations),
-            promotions=tuple(tables.promotion_record(row) for row in self._rows(tables.promotions)),
-            releases=tuple(tables.release_record(row) for row in self._rows(tables.releases)),
+            publishes=tuple(schema.publish_record(row) for row in self._rows(schema.publishes)),
+            generations=tuple(schema.generation_record(row, features=maps[row["features_id"]]) for row in generations),
+            promotions=tuple(schema.promotion_record(row) for row in self._rows(schema.promotions)),
+            releases=tuple(schema.release_record(row) for row in self._rows(schema.releases)),
         )
 
     def restore(self, facts: Facts) -> None:
         """Put these facts in the place of all that the registry holds but syncs; refused (LeaseHeld) while a process works on something."""
         maps: dict[str, Mapping[str, str]] = {}
         rows = {
-            tables.files: [tables.file_row(file) for file in facts.files],
-            tables.revisions: [tables.revision_row(revision) for revision in facts.revisions],
-            tables.ledger: [tables.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in facts.entries],
-            tables.publishes: [tables.publish_row(publish) for publish in facts.publishes],
-            tables.generations: [tables.generation_row(g, map_id=_named(g.features, maps)) for g in facts.generations],
-            tables.promotions: [tables.promotion_row(promotion) for promotion in facts.promotions],
-            tables.releases: [tables.release_row(release) for release in facts.releases],
+            schema.files: [schema.file_row(file) for file in facts.files],
+            schema.revisions: [schema.revision_row(revision) for revision in facts.revisions],
+            schema.ledger: [schema.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in facts.entries],
+            schema.publishes: [schema.publish_row(publish) for publish in facts.publishes],
+            schema.generations: [schema.generation_row(g, map_id=_named(g.features, maps)) for g in facts.generations],
+            schema.promotions: [schema.promotion_row(promotion) for promotion in facts.promotions],
+            schema.releases: [schema.release_row(release) for release in facts.releases],
         }
-        rows[tables.feature_maps] = [{"features_id": name, "features": tables.features_text(held)} for name, held in maps.items()]
+        rows[schema.feature_maps] = [{"features_id": name, "features": schema.features_text(held)} for name, held in maps.items()]
         with self._database.writing() as connection:
             leases.refuse_if_any(connection)
-            for table in (*rows, tables.pending):
+            for table in (*rows, schema.pending):
                 connection.execute(delete(table))
             for table, listed in rows.items():
                 self._database.upsert(connection, table, listed)
@@ -279,7 +279,7 @@ class Registry:
 
     def tiles(self, path: str, *, table_id: str | None) -> dict[date, TileRecord]:
         """What the tiles of a table were built from, by the date on which they start; nothing that is said of another table there."""
-        rows = self._rows(tables.tiles, path=path) if table_id else []
+        rows = self._rows(schema.tiles, path=path) if table_id else []
         return {
             date.fromisoformat(row["date"]): TileRecord(row["revision"], frozenset(json.loads(row["states"])))
             for row in rows
@@ -299,22 +299,22 @@ class Registry:
             for day, tile in built.items()
         ]
         with self._database.writing() as connection:
-            self._database.upsert(connection, tables.tiles, rows)
+            self._database.upsert(connection, schema.tiles, rows)
 
     # ------------------------------------------------------------------------------------------------------------------- syncs
 
     def record_epoch(self, epoch: Epoch) -> None:
         """Remember a finished sync of a group."""
         with self._database.writing() as connection:
-            self._database.upsert(connection, tables.epochs, [tables.epoch_row(epoch)])
+            self._database.upsert(connection, schema.epochs, [schema.epoch_row(epoch)])
 
     def epochs(self, group: str) -> tuple[Epoch, ...]:
         """The finished syncs of a group, oldest first."""
-        return tuple(tables.epoch_record(row) for row in self._rows(tables.epochs, feature_group=group))
+        return tuple(schema.epoch_record(row) for row in self._rows(schema.epochs, feature_group=group))
 
     def next_epoch(self, group: str) -> int:
         """The number of the group's next sync."""
-        return self._greatest(tables.epochs, "epoch", feature_group=group) + 1
+        return self._greatest(schema.epochs, "epoch", feature_group=group) + 1
 
     # ------------------------------------------------------------------------------------------------------------------ leases
 
@@ -331,7 +331,7 @@ class Registry:
             with self._database.writing() as connection:
                 leases.give_back(connection, row)
 
-    def _taken(self, name: str, now: datetime, *, until: float) -> tables.Row:
+    def _taken(self, name: str, now: datetime, *, until: float) -> schema.Row:
         while True:
             try:
                 with self._database.writing() as connection:
@@ -343,7 +343,7 @@ class Registry:
 
     # ----------------------------------------------------------------------------------------------------------------- reading
 
-    def _rows(self, table: Table, **key: object) -> list[tables.Row]:
+    def _rows(self, table: Table, **key: object) -> list[schema.Row]:
         """The rows of one key prefix, in the order of the primary key."""
         query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
         with self._database.reading() as connection:
@@ -357,17 +357,17 @@ class Registry:
     def _feature_maps(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
         """The feature maps that rows name, each built once; a stored map never changes."""
         names = {row["features_id"] for row in rows}
-        query = select(tables.feature_maps).where(tables.feature_maps.c.features_id.in_(names))
+        query = select(schema.feature_maps).where(schema.feature_maps.c.features_id.in_(names))
         with self._database.reading() as connection:
             return {name: json.loads(features) for name, features in connection.execute(query)}
 
     def _begin(self, kind: str, pending_id: str, *, subject: str, change: Mapping[str, Any]) -> None:
         row = {"pending_id": pending_id, "kind": kind, "subject": subject, "change": json.dumps(change, ensure_ascii=False)}
         with self._database.writing() as connection:
-            self._database.upsert(connection, tables.pending, [row])
+            self._database.upsert(connection, schema.pending, [row])
 
     def _pending(self, kind: str, subject: str) -> list[tuple[str, dict[str, Any]]]:
-        table = tables.pending
+        table = schema.pending
         query = select(table.c.pending_id, table.c.change).where(table.c.kind == kind, table.c.subject == subject)
         with self._database.reading() as connection:
             return [(name, json.loads(change)) for name, change in connection.execute(query.order_by(table.c.pending_id))]
@@ -375,7 +375,7 @@ class Registry:
 
 def _take_pending(connection: Connection, kind: str, pending_id: str) -> dict[str, Any] | None:
     """Remove a pending change and return it; None if it was finished or abandoned before."""
-    table = tables.pending
+    table = schema.pending
     mine = (table.c.kind == kind, table.c.pending_id == pending_id)
     change = connection.execute(select(table.c.change).where(*mine)).scalar()
     connection.execute(delete(table).where(*mine))
@@ -383,7 +383,7 @@ def _take_pending(connection: Connection, kind: str, pending_id: str) -> dict[st
 
 
 def _entries(rows: Iterable[Mapping[str, Any]], maps: Mapping[str, Mapping[str, str]]) -> list[LedgerEntry]:
-    return [tables.ledger_record(row, features=maps[row["features_id"]]) for row in rows]
+    return [schema.ledger_record(row, features=maps[row["features_id"]]) for row in rows]
 
 
 def _named(features: Mapping[str, str], maps: dict[str, Mapping[str, str]]) -> str:
@@ -391,7 +391,7 @@ def _named(features: Mapping[str, str], maps: dict[str, Mapping[str, str]]) -> s
     same = next((name for name, known in maps.items() if known is features), None)
     if same is not None:
         return same
-    name = tables.features_id(features)
+    name = schema.features_id(features)
     maps.setdefault(name, features)
     return name
 
@@ -405,9 +405,9 @@ def _fill_in(change: dict[str, Any], *, committed_at: datetime, delta_version: i
             publish["known_from"] = micros(committed_at)
 
 
-def _generation_row(connection: Connection, change: Mapping[str, Any], *, committed_at: datetime) -> tables.Row:
+def _generation_row(connection: Connection, change: Mapping[str, Any], *, committed_at: datetime) -> schema.Row:
     """The generation's row after a publish: its first one that shows anything is when it went live."""
-    table = tables.generations
+    table = schema.generations
     mine = (table.c.feature_group == change["group"], table.c.number == change["generation"])
     before = connection.execute(select(table).where(*mine)).mappings().first()
     first = before["first_published_at"] if before else None

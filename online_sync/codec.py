@@ -25,9 +25,9 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, assert_never
 
-from feature_definitions.kinds import element_of
-from feature_definitions.model import FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
-from feature_definitions.rules import is_array
+from feature_definitions.language import FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.language.rules import is_array
+from feature_definitions.sql.data_types import element_of
 from online_sync import wire
 from online_sync.wire import Section
 

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from feature_definitions import layout
+from feature_definitions.errors import UserError
 from online_sync.codec import EPOCH_END, EPOCH_START, CodecError, EpochRecord, decode_epoch, encode_epoch
 
 ROWS_PER_WRITE = 500
@@ -57,7 +58,7 @@ class StoreUnavailable(RuntimeError):
     """The online store does not answer, or refuses; the message names its address, never its password."""
 
 
-class StoreAddressError(ValueError):
+class StoreAddressError(UserError):
     """A URL that is not that of a Redis or Valkey."""
 
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
-from feature_definitions.model import FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.reading import spelled
 from feature_definitions.records import Epoch
-from feature_definitions.shown import spelled
 from online_sync.codec import EpochRecord, RowSchema, Value, kind_of
 from online_sync.push import PushSpec, push_batches
 from online_sync.store import Store

@@ -12,11 +12,12 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypedDict, assert_never
 
 from feature_definitions import FeatureService, Join, layout
-from feature_definitions.expressions import shown_types
+from feature_definitions.errors import UserError
 from feature_definitions.intervals import EPOCH, instant, iso, micros
-from feature_definitions.kinds import element_of
-from feature_definitions.rules import is_array
-from feature_definitions.shown import age, default, spelled
+from feature_definitions.language.rules import is_array
+from feature_definitions.reading import age, default, spelled
+from feature_definitions.sql.data_types import element_of
+from feature_definitions.sql.expressions import shown_types
 from online_sync.codec import (
     CodecError,
     Columns,
@@ -52,7 +53,7 @@ class Result(TypedDict):
     event_timestamp: dict[str, str | None]
 
 
-class RequestError(ValueError):
+class RequestError(UserError):
     """A request that can not be answered; `field` says where in it."""
 
     def __init__(self, message: str, *, field: str) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from serving.app import App
+from feature_definitions.errors import UserError
+from serving.rest import App
 
 
-class CannotListen(OSError):
+class CannotListen(UserError):
     """The address can not be served from."""
 
 

@@ -15,11 +15,13 @@ from pyspark.sql.types import StructType
 
 from feature_definitions import layout
 from feature_definitions.intervals import DAY, duration, floor, instant, micros
-from feature_definitions.model import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.reading import age
 from feature_definitions.records import Publish
-from feature_definitions.shown import age
-from spark_jobs import tables, windows
-from spark_jobs.windows import Meaning
+from lake import delta
+from spark_jobs import tables
+from spark_jobs.compute import windows
+from spark_jobs.compute.windows import ColumnTypes
 
 VISIBLE, BEST, MODELLED = "_hw_visible", "_hw_best", "_hw_modelled_"
 _KEY, _AT, _TAG, _SPINE, _COVERED, _SNAPSHOTS = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered", "_hw_snapshots"
@@ -32,12 +34,12 @@ class Published:
     group: FeatureGroup
     generation: int
     lake: str
-    meaning: Meaning
+    meaning: ColumnTypes
     publishes: tuple[Publish, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class AsOf:
     """How time is read: `as_known` sees a row from `max(T, known_from)`, `event_time` from `T` on, in its newest correction.
 
     `strict` sees observations only after their own time (T < t): the spine's own events must not explain themselves.
@@ -47,21 +49,21 @@ class Clock:
     strict: bool = False
 
 
-def as_of(published: Published, clock: Clock, *, spark: SparkSession, columns: Sequence[str]) -> DataFrame:
+def as_of(published: Published, clock: AsOf, *, spark: SparkSession, columns: Sequence[str]) -> DataFrame:
     """The versions of a group's rows: the entity's keys, `_hw_visible` (microseconds) and `_hw_best`, whose maximum is the truth.
 
     `_hw_best` is a struct (rank, T in microseconds, publish_id, retracted, held, empties_at in microseconds, modelled, the columns);
     `modelled` says that the row's visibility rests on a MODELLED time.
     """
     current = layout.feature_table(published.lake, published.group.name, published.generation)
-    if not tables.exists(current):
+    if not delta.exists(current):
         return spark.createDataFrame([], _version_schema(published, columns))
     rows = _fields(tables.read(spark, current), published, columns)
     at = F.col(_AT) + (1 if clock.strict and isinstance(published.group, ObservationGroup) else 0)
     if clock.mode == "event_time":
         return _versions(rows.withColumn(VISIBLE, at).withColumn("modelled", F.lit(False)), published, columns)
     history = layout.history_table(published.lake, published.group.name, published.generation)
-    replaced = tables.exists(history)
+    replaced = delta.exists(history)
     if replaced:
         rows = rows.unionByName(_fields(tables.read(spark, history), published, columns))
     known = _known(spark, published)
@@ -79,11 +81,11 @@ def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataF
     """
     group = published.group
     keys = [f"`{key}`" for key in group.entity.keys]
-    versions = as_of(published, Clock(), spark=spark, columns=group.outputs).where(F.col(VISIBLE) <= micros(now))
+    versions = as_of(published, AsOf(), spark=spark, columns=group.outputs).where(F.col(VISIBLE) <= micros(now))
     best = versions.groupBy(*keys).agg(F.max(BEST).alias(BEST))
     empties_at = F.col(BEST)["empties_at"]
     if isinstance(group, SnapshotGroup) and group.dated:
-        best = best.crossJoin(F.broadcast(_snapshots(published, Clock(), spark)))
+        best = best.crossJoin(F.broadcast(_snapshots(published, AsOf(), spark)))
         empties_at = F.array_min(F.filter(_standing_at(F.lit(micros(now))), lambda at: at > F.col(BEST)["at"]))
     return best.select(
         *keys,
@@ -96,7 +98,7 @@ def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataF
     )
 
 
-def coverage(published: Published, clock: Clock) -> tuple[tuple[int, int], ...]:
+def coverage(published: Published, clock: AsOf) -> tuple[tuple[int, int], ...]:
     """When which coverage began, as (visible from, newest visible interval end) in microseconds, both strictly rising."""
     visible: dict[int, int] = {}
     for publish in published.publishes:
@@ -115,11 +117,11 @@ def coverage(published: Published, clock: Clock) -> tuple[tuple[int, int], ...]:
 
 def covered(published: Published, now: datetime) -> datetime | None:
     """The group's coverage as it is known `now`: the newest visible interval end."""
-    ends = [end for seen, end in coverage(published, Clock()) if seen <= micros(now)]
+    ends = [end for seen, end in coverage(published, AsOf()) if seen <= micros(now)]
     return instant(ends[-1]) if ends else None
 
 
-def join(spine: DataFrame, wanted: Join, published: Published, clock: Clock, *, at: str, spark: SparkSession) -> DataFrame:
+def join(spine: DataFrame, wanted: Join, published: Published, clock: AsOf, *, at: str, spark: SparkSession) -> DataFrame:
     """The spine widened by the join's outputs and `_hw_modelled_<join>`; exactly the spine's rows, whatever their keys and times are.
 
     `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times.
@@ -209,21 +211,21 @@ def _with_fallbacks(versions: DataFrame, group: FeatureGroup) -> DataFrame:
     return plain.unionByName(ranked.select(*keys, VISIBLE, BEST))
 
 
-def _snapshots(published: Published, clock: Clock, spark: SparkSession) -> DataFrame:
+def _snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFrame:
     """One row, `_hw_snapshots`: the times at which states were extracted, each with since when and until when rows of it stand.
 
     A time comes once for each publish that brought rows of it; `until` is null where nothing replaced these. All in microseconds.
     """
     group, generation = published.group, published.generation
     current, history = (place(published.lake, group.name, generation) for place in (layout.feature_table, layout.history_table))
-    if not tables.exists(current):
+    if not delta.exists(current):
         taken = spark.createDataFrame([], "at: bigint, seen: bigint, until: bigint")
     elif clock.mode == "event_time":
         at = F.unix_micros("event_timestamp")
         taken = tables.read(spark, current).select(at.alias("at"), at.alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
     else:
         taken = _taken(tables.read(spark, current).withColumn("replaced_by", F.lit(None).cast("string")), group)
-        if tables.exists(history):
+        if delta.exists(history):
             taken = taken.union(_taken(tables.read(spark, history).where(~F.col("retracted")), group))
         known = F.broadcast(_known(spark, published).drop("modelled"))
         ended = known.withColumnsRenamed({"publish_id": "replaced_by", "_hw_known": "_hw_ended"})
@@ -338,7 +340,7 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
     return [values[c].alias(o) for c, o in zip(wanted.columns, wanted.outputs, strict=True)]
 
 
-def empty_values(group: FeatureGroup, spark: SparkSession, meaning: Meaning) -> Mapping[str, object]:
+def empty_values(group: FeatureGroup, spark: SparkSession, meaning: ColumnTypes) -> Mapping[str, object]:
     """The values of an entity without live row: those of empty windows; null in groups without windows."""
     if not isinstance(group, WindowedGroup):
         return dict.fromkeys(group.outputs)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from spark_jobs.session import delta_jars, jar_cache, session
+from spark_jobs.jvm import delta_jars, jar_cache
+from spark_jobs.session import session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ settings.register_profile("headwater", derandomize=True, deadline=None, print_bl
 settings.load_profile("headwater")
 
 
-WORLDS = ("tests/spark_jobs/test_point_in_time.py", "tests/spark_jobs/test_publish.py")
+WORLDS = ("tests/spark_jobs/test_point_in_time.py", "tests/spark_jobs/publish/test_commit.py")
 """The modules that read the worlds, which are made once for both."""
 
 

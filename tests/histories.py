@@ -11,9 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from feature_definitions.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
 from feature_definitions.intervals import MICROSECOND, Interval, duration, split
-from feature_definitions.model import (
+from feature_definitions.language import (
     AGGREGATIONS,
     Derived,
     Entity,
@@ -24,6 +23,7 @@ from feature_definitions.model import (
     Source,
     WindowedGroup,
 )
+from feature_definitions.language.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
 from tests.oracle import Arrival, Event, Functions, Key, Publish, live_rows, publish, rows
 
 MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)
@@ -77,7 +77,7 @@ def _either(a: bool | None, b: bool | None) -> bool | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class ColumnTypes:
     """A group, and the callables that stand for its SQL."""
 
     group: FeatureGroup
@@ -110,7 +110,7 @@ def entity_of(source: Source) -> Entity:
 
 
 @st.composite
-def windowed_groups(draw: st.DrawFn, *, source: Source | None = None, every: str | None = None) -> Meaning:
+def windowed_groups(draw: st.DrawFn, *, source: Source | None = None, every: str | None = None) -> ColumnTypes:
     """A windowed group of one to five features and perhaps a ratio of two."""
     source = draw(sources()) if source is None else source
     every = every or draw(st.sampled_from(CADENCES))
@@ -130,7 +130,7 @@ def windowed_groups(draw: st.DrawFn, *, source: Source | None = None, every: str
         features=tuple(features),
         **draw(_kept(every)),
     )
-    return Meaning(group, functions)
+    return ColumnTypes(group, functions)
 
 
 _SHOWN = st.lists(st.sampled_from(ANYTHING), min_size=1, max_size=5, unique=True).map(tuple)
@@ -148,18 +148,18 @@ def _kept(draw: st.DrawFn, every: str) -> dict[str, Any]:
 
 
 @st.composite
-def observation_groups(draw: st.DrawFn, *, source: Source | None = None, every: str | None = None) -> Meaning:
+def observation_groups(draw: st.DrawFn, *, source: Source | None = None, every: str | None = None) -> ColumnTypes:
     """An observation group that shows some columns of its source."""
     source = draw(sources()) if source is None else source
     every = every or draw(st.sampled_from(CADENCES))
     group = ObservationGroup(
         "last_payment", entity_of(source), source, every=every, columns=draw(_SHOWN), **draw(_kept(every))
     )  # fmt: skip
-    return Meaning(group, WHERE)
+    return ColumnTypes(group, WHERE)
 
 
 @st.composite
-def snapshot_groups(draw: st.DrawFn, *, every: str | None = None) -> Meaning:
+def snapshot_groups(draw: st.DrawFn, *, every: str | None = None) -> ColumnTypes:
     """A group of dated snapshots that shows some columns of its source."""
     events = draw(sources().filter(lambda source: bool(source.id)))
     source = replace(events, name="contracts", shape="snapshots")
@@ -167,7 +167,7 @@ def snapshot_groups(draw: st.DrawFn, *, every: str | None = None) -> Meaning:
     group = SnapshotGroup(
         "contract", entity_of(source), source, every=every, columns=draw(_SHOWN), **draw(_kept(every))
     )  # fmt: skip
-    return Meaning(group, WHERE)
+    return ColumnTypes(group, WHERE)
 
 
 @st.composite
@@ -335,7 +335,7 @@ def runs(draw: st.DrawFn, group: FeatureGroup, *, ingests: int) -> tuple[Run, ..
 
 
 @st.composite
-def histories(draw: st.DrawFn, meanings: st.SearchStrategy[Meaning] | None = None, *, most: int = 30) -> History:
+def histories(draw: st.DrawFn, meanings: st.SearchStrategy[ColumnTypes] | None = None, *, most: int = 30) -> History:
     """A whole small history of a windowed or an observation group."""
     meaning = draw(st.one_of(windowed_groups(), observation_groups()) if meanings is None else meanings)
     arrived = draw(batches(meaning.group, most=most))

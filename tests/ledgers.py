@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from feature_definitions import fingerprint
 from feature_definitions.intervals import Interval
+from feature_definitions.planning import fingerprint
 from feature_definitions.records import LedgerEntry, Publish, Revision, State
 from feature_registry import PendingIngest, PendingPublish
 from tests import projects

@@ -14,21 +14,25 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from expectations.suite import Check, Verdict
-from feature_definitions import layout, plan
+from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, DAY, Interval, duration, iso
-from feature_definitions.model import FeatureGroup, FeatureService, Source, WindowedGroup
-from feature_definitions.plan import GroupPlan, IntervalStatus
+from feature_definitions.language import FeatureGroup, FeatureService, Source, WindowedGroup
+from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.planning import plan
+from feature_definitions.planning.plan import GroupPlan, IntervalStatus
+from feature_definitions.planning.upstream import Upstream, groups_of, sources_of
 from feature_definitions.records import Revision
-from feature_definitions.upstream import Upstream, groups_of, sources_of
 from feature_registry import Registry
 from feature_registry.registry import PendingIngest
-from spark_jobs import materialize, sources, tables, windows
-from spark_jobs.files import FILE, LINE
-from spark_jobs.materialize import GroupResult, Judge
+from lake import delta
+from spark_jobs.compute import windows
+from spark_jobs.context import Offline, Place
+from spark_jobs.ingest import files
+from spark_jobs.ingest.files import IngestReport
 from spark_jobs.point_in_time import Published
-from spark_jobs.publish import Offline
-from spark_jobs.sources import DATE, INGEST, LIVE, TIME, IngestReport, Place
-from tests.histories import Meaning, Run, arrivals, batches, observation_groups, runs, windowed_groups
+from spark_jobs.publish import materialize
+from spark_jobs.publish.materialize import GroupResult, Judge
+from tests.histories import ColumnTypes, Run, arrivals, batches, observation_groups, runs, windowed_groups
 from tests.histories import sources as sources_of_histories
 from tests.oracle import Event, FeatureRow, Publish, live_rows, publish, value_differences
 from tests.oracle import rows as oracle_rows
@@ -65,7 +69,7 @@ def _moved(number: int, value: Any) -> Any:
 
 def arrow(source: Source, events: Sequence[Event]) -> pa.Table:
     """Events as an Arrow table in the source's types."""
-    schema = pa.schema([(name, tables.arrow_type(kind)) for name, kind in source.columns.items()])
+    schema = pa.schema([(name, delta.arrow_type(kind)) for name, kind in source.columns.items()])
     return pa.Table.from_pylist([dict(e) for e in events], schema=schema)
 
 
@@ -139,11 +143,11 @@ class Lake:
     def ingest(self, source: Source, events: Sequence[Event]) -> IngestReport:
         """Bring events in as one frame (at the lake's `now`)."""
         place = Place(self.root, self.path)
-        sources.write_frame(source, arrow(source, events), place)
-        found = sources.changed(source, place, self.registry)
+        files.write_frame(source, arrow(source, events), place)
+        found = files.changed(source, place, self.registry)
         self.ingests += 1
-        job = sources.Job(self.spark, place, self.registry, f"i{self.ingests:04d}", self.now)
-        return sources.ingest(source, found, job) if found else sources.nothing(source)
+        job = files.Job(self.spark, place, self.registry, f"i{self.ingests:04d}", self.now)
+        return files.ingest(source, found, job) if found else files.nothing(source)
 
     def plant(self, source: Source, events: Sequence[Event]) -> None:
         """Put these live events in the place of all that the source's table holds, and record that everything changed."""
@@ -228,7 +232,7 @@ class Lake:
 
     def load(self, path: str) -> list[dict[str, Any]]:
         """The rows of a Delta table; none if there is no table."""
-        return tables.load(path).to_pylist() if tables.exists(path) else []
+        return delta.load(path).to_pylist() if delta.exists(path) else []
 
 
 # --------------------------------------------------------------------------------------------------------------------- comparing
@@ -258,21 +262,21 @@ class World:
     """
 
     lake: Lake
-    windowed: Meaning
-    observed: Meaning
+    windowed: ColumnTypes
+    observed: ColumnTypes
     parts: tuple[tuple[tuple[Event, ...], ...], ...]
     runs: tuple[Run, ...]
     ids: Mapping[tuple[str, int], str]
 
     @property
-    def meanings(self) -> tuple[Meaning, Meaning]:
+    def meanings(self) -> tuple[ColumnTypes, ColumnTypes]:
         return (self.windowed, self.observed)
 
     def events(self, ingested: int) -> list[Event]:
         """The events that counted after so many ingests."""
         return _live(self.windowed.group.source, self.parts, ingested)
 
-    def published(self, meaning: Meaning) -> tuple[Publish, ...]:
+    def published(self, meaning: ColumnTypes) -> tuple[Publish, ...]:
         """What the runs published of a group, as DESIGN 5 says it: the order of a publish is the number of its run, from 1."""
         group, published = meaning.group, ()
         first = next((r.now for r in self.runs if set(r.intervals) - set(r.rejected)), None)

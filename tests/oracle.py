@@ -12,9 +12,8 @@ from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
-from feature_definitions.features import LIFETIME
 from feature_definitions.intervals import ALWAYS, Interval, duration
-from feature_definitions.model import (
+from feature_definitions.language import (
     Derived,
     Feature,
     FeatureGroup,
@@ -26,6 +25,7 @@ from feature_definitions.model import (
     Source,
     WindowedGroup,
 )
+from feature_definitions.language.features import LIFETIME
 
 Event = Mapping[str, Any]
 Key = tuple[object, ...]

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 import headwater as hw
-import headwater_command
+from headwater import command as headwater_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,10 +21,10 @@ import headwater
 from examples import nyc_flights
 from feature_definitions import FeatureService, Join
 from feature_definitions.intervals import MICROSECOND, Interval, duration, floor, iso, parse_instant, split
+from feature_definitions.language import SnapshotGroup
 from feature_definitions.loader import Catalog
-from feature_definitions.model import SnapshotGroup
-from spark_jobs import tables
-from spark_jobs.windows import meaning_of
+from lake import delta
+from spark_jobs.compute.windows import meaning_of
 from tests import oracle
 from tests.histories import arrivals, batches, observation_groups, snapshot_groups, span, windowed_groups
 from tests.histories import sources as sources_of_histories
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from feature_definitions.model import FeatureGroup, Source
-    from tests.histories import Meaning
+    from feature_definitions.language import FeatureGroup, Source
+    from tests.histories import ColumnTypes
     from tests.oracle import Event, FeatureRow, Publish
 
 NOW = datetime(2013, 2, 1, 6, tzinfo=UTC)
@@ -137,7 +137,7 @@ class Month:
 
 def compare_offline(month: Month, group: FeatureGroup) -> int:
     """Every row of the group's table is the oracle's; the number of rows."""
-    found = feature_rows(group, tables.load(month.project.tables(group.name)[group.name]).to_pylist())
+    found = feature_rows(group, delta.load(month.project.tables(group.name)[group.name]).to_pylist())
     expected: list[FeatureRow] = [row for publish in month.publishes[group.name] for row in publish.rows]
     assert oracle.differences(group, expected, found)[:5] == []
     return len(found)
@@ -147,7 +147,7 @@ def compare_training(month: Month, *, sample: int) -> int:
     """A sample of the training set's rows, and all rows' keys and times, are the oracle's; the number of rows."""
     defined = month.project.catalog.training_sets["arrival_delay"]
     built = month.project.training_set("arrival_delay")
-    rows = {row["flight_id"]: row for row in tables.load(built.path).to_pylist()}
+    rows = {row["flight_id"]: row for row in delta.load(built.path).to_pylist()}
     spine = {row["flight_id"]: row for row in landed(month.project, defined.spine)}
     assert built.rows == len(rows)
     assert {name: {c: row[c] for c in defined.spine.columns} for name, row in rows.items()} == spine
@@ -240,7 +240,7 @@ def test_random_histories_have_the_same_values_offline_in_training_and_online(
     for meaning in told.meanings:
         again = told.publish(meaning, publishes[meaning.group.name], told.sealed, len(told.batches))
         expected = [row for publish in again[-len(told.sealed) :] for row in publish.rows]
-        found = tables.load(project.tables(meaning.group.name)[meaning.group.name]).to_pylist()
+        found = delta.load(project.tables(meaning.group.name)[meaning.group.name]).to_pylist()
         assert oracle.differences(meaning.group, expected, feature_rows(meaning.group, found)) == []
     assert {status.status for status in project.status()} == {"OK"}
 
@@ -250,7 +250,7 @@ class Story:
     """Histories side by side, of groups of one source; `now` moves on with each batch."""
 
     source: Source
-    meanings: tuple[Meaning, ...]
+    meanings: tuple[ColumnTypes, ...]
     batches: tuple[tuple[Event, ...], ...]
     now: datetime
 
@@ -272,7 +272,7 @@ class Story:
         return list(split(Interval(first, floor(self.now - duration(self.source.ready_after), self.cadence)), self.cadence))
 
     def publish(
-        self, meaning: Meaning, published: tuple[Publish, ...], intervals: Sequence[Interval], ingested: int
+        self, meaning: ColumnTypes, published: tuple[Publish, ...], intervals: Sequence[Interval], ingested: int
     ) -> tuple[Publish, ...]:
         events = oracle.live_rows(self.source, arrivals(self.batches[:ingested]))
         for interval in intervals:
@@ -284,7 +284,7 @@ class Story:
 def drawn_story(number: int) -> Story:
     """By the hour without ids, so that every row counts; by six hours with ids and corrections that arrival decides; snapshots."""
     if number == 2:
-        meanings: tuple[Meaning, ...] = (drawn(snapshot_groups(every="6h"), 3)[-1],)
+        meanings: tuple[ColumnTypes, ...] = (drawn(snapshot_groups(every="6h"), 3)[-1],)
     else:
         every, with_id = (("1h", False), ("6h", True))[number]
         source = next(s for s in drawn(sources_of_histories(), 60) if bool(s.id) == with_id and bool(s.arrived_at) == with_id)
@@ -319,10 +319,10 @@ def everybody(told: Story) -> list[dict[str, Any]]:
 def compare_trained(project: headwater.Project, told: Story, publishes: Mapping[str, Sequence[Publish]]) -> None:
     """A training set as of now is the oracle's; its spine names no source, so an observation counts only from after its own time."""
     kinds, entities = told.service.keys, everybody(told)
-    columns = {key: pa.array([e[key] for e in entities], tables.arrow_type(kind)) for key, kind in kinds.items()}
+    columns = {key: pa.array([e[key] for e in entities], delta.arrow_type(kind)) for key, kind in kinds.items()}
     spine = pa.table(columns | {"event_timestamp": pa.array([told.now + MICROSECOND] * len(entities), pa.timestamp("us", tz="UTC"))})
     built = project.training_set(spine=spine, service="everything")
-    rows = {tuple(row[key] for key in kinds): row for row in tables.load(built.path).to_pylist()}
+    rows = {tuple(row[key] for key in kinds): row for row in delta.load(built.path).to_pylist()}
     expected = oracle.training_rows(told.service, publishes, spine.to_pylist(), mode="as_known", functions=told.functions)
     wrong = [text for want in expected for text in answer_differences(told.service, want, rows[tuple(want[key] for key in kinds)])]
     assert wrong == []

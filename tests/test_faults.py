@@ -26,7 +26,11 @@ from feature_definitions.intervals import iso
 from feature_registry import leases
 from feature_registry.registry import Registry
 from headwater import Project
-from spark_jobs import publish, sources, staging, tables, tiles, windows
+from lake import delta, staging
+from spark_jobs import tables
+from spark_jobs.compute import tiles, windows
+from spark_jobs.ingest import files
+from spark_jobs.publish import commit
 from tests import projects
 from tests.projects import PAYMENTS, command, opened, rows, within
 
@@ -59,13 +63,13 @@ def replaced(project: Project) -> list[tuple[Any, ...]]:
     """The history that counts: rows that a publish replaced which the registry knows."""
     path = layout.history_table(project.settings.lake, "spend", 1)
     known = {p.publish_id for p in project._registry.publishes("spend", 1)}
-    held = tables.load(path).to_pylist() if tables.exists(path) else []
+    held = delta.load(path).to_pylist() if delta.exists(path) else []
     return sorted((r["customer_id"], r["event_timestamp"], r["paid_1d"], r["paid_3d"]) for r in held if r["replaced_by"] in known)
 
 
 def live(project: Project) -> list[tuple[Any, ...]]:
     """The source's rows that hold."""
-    held = tables.load(layout.source_table(project.settings.lake, "payments")).to_pylist()
+    held = delta.load(layout.source_table(project.settings.lake, "payments")).to_pylist()
     return sorted((r["payment_id"], r["amount"], r["paid_at"]) for r in held if r["_hw_live"])
 
 
@@ -122,8 +126,8 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_publish", lambda *_, **__: True),
     "before the tiles are stored": (tiles, "_store", lambda *_, **__: True),
     "after the tiles are stored": (Registry, "record_tiles", lambda *_, **__: True),
-    "before the records are copied": (publish, "_copy_records", lambda *_, **__: True),
-    "after the records are copied": (publish, "_commit", lambda *_, **__: True),
+    "before the records are copied": (commit, "_copy_records", lambda *_, **__: True),
+    "after the records are copied": (commit, "_commit", lambda *_, **__: True),
     "after history is kept": (tables, "replace_dates", lambda _, path, **__: "/features/" in path),
     "while files are moved": (tables, "_statistics", lambda file: "/features/" in str(file)),
     "before files are committed": (tables, "_commit", lambda table, *_: "/features/" in table.table_uri),
@@ -132,7 +136,7 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
 INGESTING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_ingest", lambda *_, **__: True),
     "before the records are copied": (tables, "append_records", lambda *_, **__: True),
-    "after the records are copied": (sources, "_commit", lambda *_, **__: True),
+    "after the records are copied": (files, "_commit", lambda *_, **__: True),
     "after the commit": (Registry, "finish_ingest", lambda *_, **__: True),
 }
 
@@ -227,7 +231,7 @@ def test_a_training_set_killed_between_table_and_manifest_is_built_again(base: B
     with opened(folder) as p:
         again = p.training_set(spine=spines[0], **service)
         assert not again.unchanged
-        assert tables.load(again.path)["event_timestamp"].to_pylist() == [projects.NOW.replace(day=4)]
+        assert delta.load(again.path)["event_timestamp"].to_pylist() == [projects.NOW.replace(day=4)]
         assert again.manifest["fingerprint"] == first.manifest["fingerprint"]
 
 
@@ -255,15 +259,18 @@ def looked_at(folder: Path) -> Iterator[list[list[dict[str, Any]]]]:
 
 def test_of_two_runs_of_the_same_days_the_second_to_publish_drops_its_rows_and_says_so(base: Base, tmp_path: Path) -> None:
     folder = copied(base.to_materialize, tmp_path / "shop")
-    real = publish.publish
+    real = commit.publish
     with opened(folder) as slow, opened(folder) as fast:
 
         def overtaken(*args: Any) -> None:
-            with patch.object(publish, "publish", real):
+            with patch.object(commit, "publish", real):
                 fast.materialize("spend")
             real(*args)
 
-        with patch.object(publish, "publish", overtaken), pytest.raises(publish.Moved, match="was published by another run meanwhile"):
+        with (
+            patch.object(commit, "publish", overtaken),
+            pytest.raises(commit.PublishConflict, match="was published by another run meanwhile"),
+        ):
             slow.materialize("spend")
         assert state(slow) == base.done
         assert slow.materialize("spend")[0].published == 0
@@ -271,15 +278,15 @@ def test_of_two_runs_of_the_same_days_the_second_to_publish_drops_its_rows_and_s
 
 def test_a_run_that_was_cut_off_while_another_computed_is_set_right_before_anything_is_published(base: Base, tmp_path: Path) -> None:
     folder = copied(base.to_materialize, tmp_path / "shop")
-    real = publish.publish
+    real = commit.publish
     with opened(folder) as slow, opened(folder) as fast:
 
         def overtaken(*args: Any) -> None:
-            with patch.object(publish, "publish", real), killed_before(Registry, "finish_publish"):
+            with patch.object(commit, "publish", real), killed_before(Registry, "finish_publish"):
                 fast.materialize("spend")
             real(*args)
 
-        with patch.object(publish, "publish", overtaken), pytest.raises(publish.Moved, match="was cut off while this one computed"):
+        with patch.object(commit, "publish", overtaken), pytest.raises(commit.PublishConflict, match="was cut off while this one computed"):
             slow.materialize("spend")
         slow.materialize("spend")
         assert state(slow) == base.done
@@ -391,7 +398,7 @@ def kill_at_random(*arguments: str, folder: Path, after: str) -> None:
 # ------------------------------------------------------------------------------------------------------------------ what is missing
 
 
-WITHOUT_JAVA = "from spark_jobs import session\nsession.JAVA_VERSIONS = (99,)"
+WITHOUT_JAVA = "from spark_jobs import jvm\njvm.JAVA_VERSIONS = (99,)"
 
 
 def test_without_java_what_needs_spark_says_in_one_sentence_what_to_install_and_the_rest_works(base: Base, tmp_path: Path) -> None:
@@ -438,14 +445,14 @@ def test_a_locked_registry_fails_a_writer_in_one_sentence_and_lets_readers_read(
 
 def test_a_registry_that_goes_in_the_middle_of_a_run_is_rebuilt_with_what_the_run_published(base: Base, tmp_path: Path) -> None:
     folder = copied(base.to_materialize, tmp_path / "shop")
-    real = publish._commit
+    real = commit._commit
 
     def without_registry(*args: Any) -> None:
         for file in (folder / ".headwater").glob("registry.db*"):
             file.unlink()
         real(*args)
 
-    with patch.object(publish, "_commit", without_registry):
+    with patch.object(commit, "_commit", without_registry):
         within("materialize", "spend", project=folder)
     assert within("registry", "rebuild", project=folder).code == 0
     with opened(folder) as p:

@@ -10,7 +10,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from feature_definitions.intervals import ALWAYS, DAY, MICROSECOND, Interval, split
-from feature_definitions.model import (
+from feature_definitions.language import (
     Derived,
     Entity,
     Feature,

@@ -103,9 +103,9 @@ def lived(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Live
 
 def published(folder: Path) -> dict[str, list[dict[str, Any]]]:
     with closing(projects.opened(folder)) as p:
-        from spark_jobs import tables
+        from lake import delta
 
-        return {name: tables.load(path).to_pylist() for name, path in p.tables().items()}
+        return {name: delta.load(path).to_pylist() for name, path in p.tables().items()}
 
 
 def differences(folder: Path, name: str, events: Sequence[dict[str, Any]], found: dict[str, list[dict[str, Any]]]) -> list[str]:

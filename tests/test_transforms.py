@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import headwater
-from spark_jobs import tables
+from lake import delta
 from tests import projects
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_training_sets_and_answers_have_the_values_that_plain_python_finds(proje
     asked = [(c, day(n, h)) for c in (1, 2, 3) for n, h in ((3, 5), (4, 0), (5, 23), (7, 0), (8, 5), (8, 11))]
     spine = pd.DataFrame([{"customer_id": c, "event_timestamp": pd.Timestamp(at)} for c, at in asked])
     built = project.training_set(spine=spine, service="everything")
-    found = {(r["customer_id"], r["event_timestamp"]): r for r in tables.load(built.path).to_pylist()}
+    found = {(r["customer_id"], r["event_timestamp"]): r for r in delta.load(built.path).to_pylist()}
     for c, at in asked:
         row = found[c, at]
         assert (row["best__best"], row["a_place__place"]) == expected(at.replace(hour=0))[c], (c, at)
@@ -127,7 +127,7 @@ def test_values_are_expired_when_the_coverage_is_older_than_the_ttl(project: hea
     assert run["done"]
     ends = [{"customer_id": 3, "event_timestamp": pd.Timestamp(day(10) + timedelta(microseconds=n))} for n in (0, 1)]
     built = project.training_set("late", spine=pd.DataFrame(ends), service="everything")
-    found = {r["event_timestamp"]: r["a_place__place"] for r in tables.load(built.path).to_pylist()}
+    found = {r["event_timestamp"]: r["a_place__place"] for r in delta.load(built.path).to_pylist()}
     assert list(found.values()).count(None) == 1
     assert found[day(10)] == 1
 

@@ -25,12 +25,13 @@ from expectations import adapter, suite
 from expectations.suite import Check
 from feature_definitions import Entity, Feature, Source, WindowedGroup, at_least, at_most, not_null
 from feature_definitions.intervals import DAY, MICROSECOND, Interval, micros
-from feature_definitions.plan import MISSING, GroupPlan, IntervalStatus
+from feature_definitions.planning.plan import MISSING, GroupPlan, IntervalStatus
 from feature_registry import Registry
-from spark_jobs import validate
-from spark_jobs.publish import Offline, Run
-from spark_jobs.session import delta_jars, jar_cache, session
-from spark_jobs.windows import START, Meaning
+from spark_jobs.compute.windows import START, ColumnTypes
+from spark_jobs.context import Offline, Run
+from spark_jobs.jvm import delta_jars, jar_cache
+from spark_jobs.publish import validate
+from spark_jobs.session import session
 from tests.benchmarks.measured import Cost, measured, table
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -153,7 +154,7 @@ def run(spark: SparkSession, arguments: argparse.Namespace, folder: Path) -> Non
     group = wide(arguments.columns)
     staged = stage(spark, group, arguments.rows, arguments.days, folder / "rows")
     due = tuple(IntervalStatus(group.name, 1, Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY), MISSING, ()) for n in range(arguments.days))
-    job = Run(GroupPlan(group, 1, due), Meaning(dict.fromkeys(group.outputs, "double"), {}), "p1", 1, {})
+    job = Run(GroupPlan(group, 1, due), ColumnTypes(dict.fromkeys(group.outputs, "double"), {}), "p1", 1, {})
     work = Work(job, staged, Offline(spark, str(folder / "lake"), cast("Registry", None), lambda: FIRST))
     contenders: list[tuple[str, Callable[[Work], int], int]] = [
         ("gate (checks, profile, records, report)", gate, arguments.times),

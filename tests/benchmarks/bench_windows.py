@@ -26,13 +26,14 @@ from pyspark.sql import functions as F
 from expectations import adapter
 from feature_definitions import Entity, Feature, Source, WindowedGroup, layout
 from feature_definitions.intervals import DAY, Interval, micros, split
+from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
 from feature_definitions.records import Revision
 from feature_registry import open_registry
 from feature_registry.registry import PendingIngest
+from lake import delta
 from spark_jobs import tables
-from spark_jobs.files import FILE, LINE
-from spark_jobs.session import delta_jars, jar_cache, session
-from spark_jobs.sources import DATE, INGEST, LIVE, TIME
+from spark_jobs.jvm import delta_jars, jar_cache
+from spark_jobs.session import session
 from tests.benchmarks.measured import Cost, measured, table
 from tests.offline import Lake
 
@@ -215,7 +216,7 @@ def ours(lake: Lake, of: WindowedGroup, days: Sequence[Interval]) -> Callable[[]
 
 def checked(lake: Lake, of: WindowedGroup, spark: SparkSession, path: str, days: Sequence[Interval]) -> None:
     """Refuse to compare what is not equal: every value of every row; that who has no event has no row, or an empty one, is the same."""
-    theirs = tables.read(spark, path) if tables.exists(path) else spark.read.parquet(path)
+    theirs = tables.read(spark, path) if delta.exists(path) else spark.read.parquet(path)
     mine = tables.read(spark, layout.feature_table(lake.path, of.name, 1))
     asked = F.col("event_timestamp").between(days[0].end, days[-1].end)
     both = mine.where(asked).alias("a").join(theirs.where(asked).alias("b"), on=["customer", "event_timestamp"], how="full_outer")

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from airflow.sdk.exceptions import TaskDeferred
 from dags import operators
-from dags.operators import CommandOperator, MaterializeOperator, PublishOperator, WaitOperator
+from dags.operators import CommandOperator, MaterializeOperator, ConfirmPublished, WaitOperator
 from dags.schedule import Schedule
 
 folder = Path({folder!r})
@@ -59,8 +59,8 @@ materialize = MaterializeOperator(task_id="materialize", project=project, schedu
 materialize_reading = MaterializeOperator(task_id="materialize", project=project, schedule=daily, reads=("best",))
 materialize_static = MaterializeOperator(task_id="materialize", project=project, schedule=static)
 ingest = CommandOperator(task_id="ingest", project=project, arguments=("ingest", "spend"), accepted=(0, 3))
-publish = PublishOperator(task_id="publish", project=project, schedule=daily)
-publish_static = PublishOperator(task_id="publish", project=project, schedule=static)
+publish = ConfirmPublished(task_id="publish", project=project, schedule=daily)
+publish_static = ConfirmPublished(task_id="publish", project=project, schedule=static)
 wait = WaitOperator(task_id="wait", schedule=daily)
 wait_static = WaitOperator(task_id="wait", schedule=static)
 rejected = interval(6, "REJECTED", None, ["failed spend_1d at_least(0)"])

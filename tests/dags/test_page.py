@@ -5,7 +5,7 @@ from __future__ import annotations
 from dags.page import page
 from dags.schedule import schedule_of
 from feature_definitions import Derived, Entity, Feature, Files, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
-from feature_definitions.model import FeatureGroup
+from feature_definitions.language import FeatureGroup
 
 customer = Entity("customer", keys={"shop": "string", "customer_id": "int64"})
 payments = Source(

@@ -11,7 +11,7 @@ import feature_definitions
 from examples import draft, starter
 from examples.draft import Draft, DraftRefused
 from feature_definitions.check import checked
-from feature_definitions.model import WindowedGroup
+from feature_definitions.language import WindowedGroup
 
 OURS = Path(feature_definitions.__file__).parent / "catalog"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feature_definitions import WindowedGroup, fingerprint
+from feature_definitions import WindowedGroup
 from feature_definitions.check import checked
-from feature_definitions.expressions import shown_types
+from feature_definitions.planning import fingerprint
+from feature_definitions.sql.expressions import shown_types
 
 DOMAINS = Path(__file__).parent / "domains"
 

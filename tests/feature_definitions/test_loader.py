@@ -9,8 +9,8 @@ from typing import Protocol
 
 import pytest
 
+from feature_definitions.language import DefinitionError
 from feature_definitions.loader import Catalog, CatalogError, Mistake, Place, load
-from feature_definitions.model import DefinitionError
 
 SOURCES = """\
 from feature_definitions import Entity, Source
@@ -171,7 +171,7 @@ def test_a_file_named_like_a_module_of_python_hides_nothing(write: Write) -> Non
 
 def test_a_file_named_like_an_installed_module_may_import_that_module(write: Write) -> None:
     files = {"sources.py": SOURCES, "hypothesis.py": "import hypothesis\nassert hypothesis.given\n", "sqlglot.py": "x = 1\n"}
-    others = "from feature_definitions import expressions\nassert expressions.columns_in('a') == {'a'}\n"
+    others = "from feature_definitions.sql import expressions\nassert expressions.columns_in('a') == {'a'}\n"
     assert load(write({**files, "z.py": others})).sources["payments"].name == "payments"
 
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_mock_engine
 
 from feature_definitions.records import Epoch
-from feature_registry import Registry, RegistryError, database, open_registry, tables
+from feature_registry import Registry, RegistryError, database, open_registry, schema
 
 T = datetime(2026, 1, 5, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -193,8 +193,8 @@ def open_at(url: str, gate: threading.Barrier, failures: list[BaseException]) ->
 def test_the_tables_have_the_same_columns_in_postgresql() -> None:
     said: list[str] = []
     engine = create_mock_engine("postgresql+psycopg://", lambda sql, *_, **__: said.append(str(sql.compile(dialect=engine.dialect))))
-    tables.metadata.create_all(engine, checkfirst=False)
-    assert len(said) == len(tables.metadata.tables)
+    schema.metadata.create_all(engine, checkfirst=False)
+    assert len(said) == len(schema.metadata.tables)
     assert "seconds DOUBLE PRECISION NOT NULL" in "".join(said)
     assert "delta_version BIGINT," in "".join(said)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from feature_definitions.intervals import Interval
 from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
-from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, Registry, RegistryError, open_registry, tables
+from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, Registry, RegistryError, open_registry, schema
 
 T = datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -359,7 +359,7 @@ def test_a_publish_that_fails_half_way_leaves_nothing_behind(registry: Registry,
     begun = pending(entry(), publishes=(publish(),))
     registry.begin_publish(begun)
 
-    def fail(*_: object, **__: object) -> tables.Row:
+    def fail(*_: object, **__: object) -> schema.Row:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):

@@ -15,22 +15,23 @@ from deltalake import write_deltalake
 
 from feature_definitions import Entity, Feature, FeatureService, Join, ObservationGroup, Source, WindowedGroup, layout
 from feature_definitions.intervals import Interval
+from feature_definitions.reading import spelled
 from feature_definitions.records import Publish
-from feature_definitions.shown import spelled
 from feature_registry import open_registry
 from online_sync import sync
 from online_sync.store import Store
 from serving import answer
-from spark_jobs import training_set, windows
+from spark_jobs.compute import windows
+from spark_jobs.context import Offline
 from spark_jobs.point_in_time import Published
-from spark_jobs.publish import Offline
+from spark_jobs.training import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pyspark.sql import SparkSession
 
-    from feature_definitions.model import FeatureGroup
+    from feature_definitions.language import FeatureGroup
 
 DAY = timedelta(days=1)
 COVERAGE = datetime(2026, 1, 10, tzinfo=UTC)
@@ -115,8 +116,8 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
         {"customer_id": pa.array([e for e, _ in asked], pa.int64()), "event_timestamp": pa.array([at for _, at in asked], UTC_TIME)}
     )
     offline = Offline(spark, str(root / "lake"), registry, lambda: LATER)
-    given = training_set.frame_spine(spine, spark)
-    built = training_set.build(given, training_set.Request("habits", service), published=both, offline=offline)
+    given = build.frame_spine(spine, spark)
+    built = build.build(given, build.Request("habits", service), published=both, offline=offline)
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
         sync.run(one, target=sync.Target(server, "shop"), epoch=1, now=NOW, spark=spark)

@@ -33,7 +33,7 @@ import sys
 from datetime import UTC, datetime
 from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
 from online_sync.store import AsyncStore
-from serving.app import App
+from serving.rest import App
 from serving.server import run
 
 customer = Entity("customer", {"customer_id": "int64"})

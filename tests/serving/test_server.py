@@ -11,7 +11,7 @@ import pytest
 
 from online_sync import embedded
 from online_sync.store import AsyncStore
-from serving.app import App
+from serving.rest import App
 from serving.server import CannotListen, run
 from tests.serving.processes import serving
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from deltalake import DeltaTable
 
-from feature_definitions import Entity, Feature, Source, WindowedGroup, layout, tiling
+from feature_definitions import Entity, Feature, Source, WindowedGroup, layout
 from feature_definitions.intervals import DAY, Interval, split
-from feature_registry import open_registry
-from spark_jobs import explain, windows
-from spark_jobs.explain import Asked, Known
-from spark_jobs.sources import DATE
+from feature_definitions.layout import DATE
+from feature_definitions.planning import tiling
+from feature_registry import explain, open_registry
+from feature_registry.explain import Asked, Known
+from spark_jobs.compute import windows
 from tests import oracle
 from tests.offline import Lake, feature_rows
 

@@ -11,9 +11,11 @@ from pyspark.sql import functions as F
 
 from feature_definitions import FeatureService, Join
 from feature_definitions.intervals import micros
-from feature_definitions.shown import age
-from spark_jobs import point_in_time, tables, training_set
-from spark_jobs.point_in_time import Clock
+from feature_definitions.reading import age
+from lake import delta
+from spark_jobs import point_in_time
+from spark_jobs.point_in_time import AsOf
+from spark_jobs.training import build
 from tests import oracle
 from tests.histories import History, spines
 from tests.offline import answer_differences, drawn
@@ -51,7 +53,7 @@ def spine_of(world: World) -> list[Row]:
 
 
 def spine_table(world: World, rows: Sequence[Row]) -> pa.Table:
-    kinds = {key: tables.arrow_type(kind) for key, kind in world.windowed.group.entity.keys.items()}
+    kinds = {key: delta.arrow_type(kind) for key, kind in world.windowed.group.entity.keys.items()}
     others = {f"other_{key}": kind for key, kind in kinds.items()}
     columns = kinds | others | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}
     return pa.Table.from_pylist(rows, schema=pa.schema(list(columns.items())))
@@ -72,10 +74,10 @@ def test_a_training_set_is_the_oracles(
     world = worlds[number]
     service, rows = service_of(world), spine_of(world)
     functions = dict(world.windowed.functions) | dict(world.observed.functions)
-    given = training_set.frame_spine(spine_table(world, rows), world.lake.spark)
-    spine = training_set.Spine(given.rows, given.at, source)
+    given = build.frame_spine(spine_table(world, rows), world.lake.spark)
+    spine = build.Spine(given.rows, given.at, source)
     groups = {meaning.group.name: world.lake.published(meaning.group) for meaning in world.meanings}
-    built = training_set.build(spine, training_set.Request("asked", service, mode), published=groups, offline=world.lake.offline)
+    built = build.build(spine, build.Request("asked", service, mode), published=groups, offline=world.lake.offline)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     expected = oracle.training_rows(service, publishes_of(world), rows, mode=mode, spine_source=source, functions=functions)
     expected.sort(key=lambda row: row["number"])
@@ -111,7 +113,7 @@ def test_coverage_is_the_newest_visible_interval_end_at_every_time(worlds: Seque
     for world in worlds:
         publishes = world.published(world.windowed)
         for mode in ("as_known", "event_time"):
-            steps = point_in_time.coverage(world.lake.published(world.windowed.group), Clock(mode))
+            steps = point_in_time.coverage(world.lake.published(world.windowed.group), AsOf(mode))
             times = sorted({at for p in publishes for at in (p.known_from, p.interval.end)})
             for at in times:
                 visible = [p.interval.end for p in publishes if p.interval.end <= at and (mode == "event_time" or p.known_from <= at)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from spark_jobs import session
+from spark_jobs import jvm, session
 
 if TYPE_CHECKING:
     import pytest
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 def test_spark_was_started_from_the_classes_that_the_environment_keeps(spark: SparkSession) -> None:
-    jvm = spark._jvm
-    assert jvm is not None
-    said = [str(argument) for argument in jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()]
+    java = spark._jvm
+    assert java is not None
+    said = [str(argument) for argument in java.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()]
     kept = [Path(argument.partition("=")[2]) for argument in said if argument.startswith("-XX:SharedArchiveFile=")]
     assert [path.is_file() for path in kept] == [True]
 
 
 def test_other_jars_have_other_classes() -> None:
-    assert session._classes([Path("delta.jar")]) == session._classes([Path("delta.jar")])
-    assert session._classes([Path("delta.jar")]) != session._classes([Path("delta-2.jar")])
+    assert jvm.classes([Path("delta.jar")]) == jvm.classes([Path("delta.jar")])
+    assert jvm.classes([Path("delta.jar")]) != jvm.classes([Path("delta-2.jar")])
 
 
 def test_classes_that_are_there_are_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "spark-1.jsa"
     kept.write_bytes(b"classes")
-    monkeypatch.setattr(session, "_classes", lambda _: kept)
+    monkeypatch.setattr(session, "classes", lambda _: kept)
     with patch.object(session, "session", side_effect=AssertionError("Spark was started")):
         session.keep_classes([])
     assert kept.read_bytes() == b"classes"

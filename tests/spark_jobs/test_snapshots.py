@@ -12,9 +12,11 @@ import pytest
 
 from feature_definitions import Entity, FeatureService, Join, SnapshotGroup, Source
 from feature_definitions.intervals import DAY, MICROSECOND, Interval
-from feature_registry import open_registry
-from spark_jobs import explain, point_in_time, tables, training_set
-from spark_jobs.explain import Asked, Known
+from feature_registry import explain, open_registry
+from feature_registry.explain import Asked, Known
+from lake import delta
+from spark_jobs import point_in_time
+from spark_jobs.training import build
 from tests import histories, oracle
 from tests.histories import History, batches, runs, snapshot_groups
 from tests.offline import Lake, World, answer_differences, drawn, eventful, rejecting, told_apart
@@ -64,10 +66,8 @@ def seen(lake: Lake, customer: int, at: datetime) -> tuple[str, object]:
     """What a reader is told of a customer's plan at a time: the status and the plan; training is told the same plan."""
     found = story(lake, contract, {"customer": customer}, at)
     spine = pa.table({"customer": pa.array([customer]), "event_timestamp": pa.array([at], pa.timestamp("us", tz="UTC"))})
-    given = training_set.frame_spine(spine, lake.spark)
-    joined = point_in_time.join(
-        given.rows, service.joins[0], lake.published(contract), point_in_time.Clock(), at=given.at, spark=lake.spark
-    )
+    given = build.frame_spine(spine, lake.spark)
+    joined = point_in_time.join(given.rows, service.joins[0], lake.published(contract), point_in_time.AsOf(), at=given.at, spark=lake.spark)
     [row] = joined.collect()
     assert row["contract__plan"] == found.values["plan"]
     return found.status, found.values["plan"]
@@ -160,11 +160,11 @@ def spine_of(world: World, count: int) -> list[dict[str, Any]]:
 def test_a_training_set_of_random_snapshots_is_the_oracles(world: World, mode: Any) -> None:
     group, rows = world.windowed.group, spine_of(world, 400)
     asked = FeatureService("asked", joins=(Join(group),))
-    kinds = {key: tables.arrow_type(kind) for key, kind in group.entity.keys.items()}
+    kinds = {key: delta.arrow_type(kind) for key, kind in group.entity.keys.items()}
     schema = pa.schema(list((kinds | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}).items()))
-    spine = training_set.frame_spine(pa.Table.from_pylist(rows, schema=schema), world.lake.spark)
+    spine = build.frame_spine(pa.Table.from_pylist(rows, schema=schema), world.lake.spark)
     published = {group.name: world.lake.published(group)}
-    built = training_set.build(spine, training_set.Request("asked", asked, mode), published=published, offline=world.lake.offline)
+    built = build.build(spine, build.Request("asked", asked, mode), published=published, offline=world.lake.offline)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     publishes = {group.name: world.published(world.windowed)}
     expected = oracle.training_rows(asked, publishes, rows, mode=mode, functions=world.windowed.functions)

@@ -14,6 +14,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from feature_definitions.intervals import MICROSECOND, Interval
+from lake import delta
 from spark_jobs import tables
 
 if TYPE_CHECKING:
@@ -33,16 +34,16 @@ def path(spark: SparkSession, tmp_path: Path) -> str:
 
 
 def ids(path: str) -> list[int]:
-    return sorted(tables.load(path).column("id").to_pylist())
+    return sorted(delta.load(path).column("id").to_pylist())
 
 
 def test_a_commit_is_found_by_its_id_and_happens_once(spark: SparkSession, path: str) -> None:
-    assert tables.committed(path, "one")
-    assert not tables.committed(path, "two")
-    assert not tables.committed(f"{path}/nowhere", "one")
+    assert delta.committed(path, "one")
+    assert not delta.committed(path, "two")
+    assert not delta.committed(f"{path}/nowhere", "one")
     tables.append(spark.sql("SELECT 7L AS id, DATE'2026-01-05' AS date"), path, commit_id="one", partition=("date",))
     assert ids(path) == [0, 1, 2, 3, 4, 5]
-    version, at = tables.commit_of(path, "one")
+    version, at = delta.commit_of(path, "one")
     assert version == 0
     assert at.tzinfo is not None
 
@@ -50,7 +51,7 @@ def test_a_commit_is_found_by_its_id_and_happens_once(spark: SparkSession, path:
 def test_replacing_touches_only_the_rows_that_the_condition_names(spark: SparkSession, path: str) -> None:
     tables.replace(spark.sql("SELECT 9L AS id, DATE'2026-01-06' AS date"), path, where="date = DATE'2026-01-06'", commit_id="two")
     assert ids(path) == [0, 2, 4, 9]
-    assert tables.commit_of(path, "two")[0] == 1
+    assert delta.commit_of(path, "two")[0] == 1
 
 
 def replaced(spark: SparkSession, path: str, sql: str, **changed: Any) -> None:
@@ -63,7 +64,7 @@ def test_the_rows_of_dates_are_replaced_in_one_commit_that_happens_once(spark: S
     replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
     replaced(spark, path, "SELECT 8L AS id, DATE'2026-01-06' AS date")
     assert ids(path) == [0, 2, 4, 9]
-    assert tables.commit_of(path, "two")[0] == 1
+    assert delta.commit_of(path, "two")[0] == 1
     assert sorted(row.id for row in spark.read.format("delta").load(path).collect()) == [0, 2, 4, 9]
 
 
@@ -85,13 +86,13 @@ def test_dates_are_replaced_by_nothing_and_new_ones_come(spark: SparkSession, pa
     assert ids(path) == [1, 3, 5, 7]
     replaced(spark, path, "SELECT 7L AS id, DATE'2026-01-09' AS date WHERE false", dates=[date(2026, 1, 7)], commit_id="three")
     assert ids(path) == [1, 3, 5, 7]
-    assert tables.committed(path, "three")
+    assert delta.committed(path, "three")
 
 
 def test_replaced_rows_come_in_the_tables_types_and_columns(spark: SparkSession, path: str) -> None:
     tables.add_columns(spark, path, [("price", "decimal(10,2)"), ("name", "string")])
     replaced(spark, path, "SELECT 'x' AS name, 9 AS id, DATE'2026-01-06' AS date")
-    assert tables.load(path).filter(pc.field("id") == 9).to_pylist() == [{"id": 9, "date": date(2026, 1, 6), "price": None, "name": "x"}]
+    assert delta.load(path).filter(pc.field("id") == 9).to_pylist() == [{"id": 9, "date": date(2026, 1, 6), "price": None, "name": "x"}]
     with pytest.raises(ValueError, match=r"has no columns \['colour'\]"):
         replaced(spark, path, "SELECT 1L AS id, 'red' AS colour, DATE'2026-01-06' AS date", commit_id="three")
 
@@ -116,7 +117,7 @@ def test_a_commit_to_another_date_does_not_disturb_and_one_to_the_same_date_does
     with meanwhile(5):
         replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
     assert ids(path) == [0, 2, 4, 9, 105]
-    with meanwhile(6), pytest.raises(tables.Overtaken, match="nothing was changed: run the same command again"):
+    with meanwhile(6), pytest.raises(delta.CommitConflict, match="nothing was changed: run the same command again"):
         replaced(spark, path, "SELECT 10L AS id, DATE'2026-01-06' AS date", commit_id="three")
     assert ids(path) == [0, 2, 4, 9, 105, 106]
 
@@ -152,12 +153,12 @@ def test_a_column_is_added_to_old_rows_as_null(spark: SparkSession, path: str) -
         commit_id="two",
         partition=("date",),
     )
-    assert tables.load(path).column("price").drop_null().to_pylist() == [Decimal("1.50")]
+    assert delta.load(path).column("price").drop_null().to_pylist() == [Decimal("1.50")]
 
 
 def test_a_whole_table_is_overwritten_with_its_columns(spark: SparkSession, path: str) -> None:
     tables.overwrite(spark.sql("SELECT 'x' AS name"), path, commit_id="two")
-    assert tables.load(path).to_pylist() == [{"name": "x"}]
+    assert delta.load(path).to_pylist() == [{"name": "x"}]
 
 
 def test_a_table_is_read_wherever_it_lies_and_without_rows(spark: SparkSession, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_table_is_read_wherever_it_lies_and_without_rows(spark: SparkSession, 
     tables.replace(found.where("false"), path, where="date = DATE'2026-01-05'", commit_id="two")
     assert tables.read(spark, path).dtypes == found.dtypes
     assert tables.read(spark, path).count() == 0
-    assert tables.readable(path, 0)
+    assert delta.readable(path, 0)
 
 
 def test_what_only_deltas_reader_understands_is_left_to_it(spark: SparkSession, path: str) -> None:
@@ -187,18 +188,18 @@ def test_staged_rows_are_read_back_as_they_are(spark: SparkSession, tmp_path: Pa
 
 def test_records_are_appended_without_spark(tmp_path: Path) -> None:
     path = str(tmp_path / "records")
-    assert not tables.exists(path)
+    assert not delta.exists(path)
     for n in (1, 2):
-        tables.append_records(path, pa.table({"n": [n]}))
-    assert tables.exists(path)
-    assert sorted(tables.load(path).column("n").to_pylist()) == [1, 2]
+        delta.append_records(path, pa.table({"n": [n]}))
+    assert delta.exists(path)
+    assert sorted(delta.load(path).column("n").to_pylist()) == [1, 2]
 
 
 def test_records_get_columns_that_those_before_do_not_have(tmp_path: Path) -> None:
     path = str(tmp_path / "records")
     for row in ({"n": [1]}, {"n": [2], "more": ["x"]}):
-        tables.append_records(path, pa.table(row))
-    rows = {(row["n"], row["more"]) for row in tables.load(path).to_pylist()}
+        delta.append_records(path, pa.table(row))
+    rows = {(row["n"], row["more"]) for row in delta.load(path).to_pylist()}
     assert rows == {(1, None), (2, "x")}
 
 

@@ -1,0 +1,81 @@
+"""The definition language: frozen values that say what features mean. Whatever could be built is valid on its own.
+
+What needs SQL or the whole catalog (columns inside expressions, cycles, names across files) is checked by `feature_definitions.check`.
+"""
+
+from feature_definitions.language.expect import (
+    Expectation,
+    Severity,
+    at_least,
+    at_most,
+    between,
+    expression,
+    mean_between,
+    not_null,
+    one_of,
+    quantile_between,
+    row_count,
+    unique,
+)
+from feature_definitions.language.features import AGGREGATIONS, FURTHER_AGGREGATIONS, Derived, Feature, Rows
+from feature_definitions.language.groups import ObservationGroup, OnDemandFeature, SnapshotGroup, SourceGroup, WindowedGroup
+from feature_definitions.language.rules import (
+    COLUMN,
+    NAME,
+    RESERVED,
+    TYPE,
+    DefinitionError,
+    DefinitionErrors,
+    NotYet,
+)
+from feature_definitions.language.services import MODES, FeatureService, Join, Label, Mode, TrainingSet, check_mode
+from feature_definitions.language.sources import DeltaTable, Entity, Files, Query, Shape, Source, Table
+from feature_definitions.language.transforms import FeatureGroup, TransformGroup
+
+__all__ = [
+    "AGGREGATIONS",
+    "COLUMN",
+    "FURTHER_AGGREGATIONS",
+    "MODES",
+    "NAME",
+    "RESERVED",
+    "TYPE",
+    "DefinitionError",
+    "DefinitionErrors",
+    "DeltaTable",
+    "Derived",
+    "Entity",
+    "Expectation",
+    "Feature",
+    "FeatureGroup",
+    "FeatureService",
+    "Files",
+    "Join",
+    "Label",
+    "Mode",
+    "NotYet",
+    "ObservationGroup",
+    "OnDemandFeature",
+    "Query",
+    "Rows",
+    "Severity",
+    "Shape",
+    "SnapshotGroup",
+    "Source",
+    "SourceGroup",
+    "Table",
+    "TrainingSet",
+    "TransformGroup",
+    "WindowedGroup",
+    "at_least",
+    "at_most",
+    "between",
+    "check_mode",
+    "expression",
+    "mean_between",
+    "not_null",
+    "one_of",
+    "quantile_between",
+    "row_count",
+    "unique",
+]

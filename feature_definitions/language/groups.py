@@ -1,0 +1,362 @@
+# mypy: disable-error-code=redundant-expr
+# What users write is checked when it runs: a definition may hold anything, whatever its types say.
+"""Feature groups that read one source: one table each, filled on one schedule."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from feature_definitions.intervals import DAY, duration
+from feature_definitions.language.expect import Expectation, expectations
+from feature_definitions.language.features import LIFETIME, OF_NUMBERS, SHORTEST_WINDOW, Derived, Feature, reach
+from feature_definitions.language.rules import (
+    COLUMN,
+    RESERVED,
+    DefinitionError,
+    DefinitionErrors,
+    NotYet,
+    check_known,
+    check_name,
+    check_span,
+    check_sql,
+    check_unique,
+    listed,
+    texts,
+)
+from feature_definitions.language.sources import Entity, Source
+
+if TYPE_CHECKING:
+    from feature_definitions.language.transforms import FeatureGroup
+
+
+@dataclass(frozen=True, slots=True)
+class WindowedGroup:
+    """Features of an entity over windows of its events; one row per entity and grid time `T`, over exactly `[T - window, T)`.
+
+    `hold_below` is the share of an interval's rows that may fail its expectations and be published as held (null) while the rest is
+    published; with 0 one bad row rejects the interval. `retain` is how long published rows are kept (None: for ever).
+    """
+
+    name: str
+    entity: Entity
+    source: Source
+    every: str = "1d"
+    publish_delay: str = "0s"
+    ttl: str | None = None
+    features: tuple[Feature | Derived, ...] = ()
+    restate_within: str = "3d"
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    expect: tuple[Expectation, ...] = ()
+    where: str | None = None
+    hold_below: float = 0.0
+    retain: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check cadence, TTL, windows, columns and output names; what is wrong with several features is told at once."""
+        _check_group(self)
+        object.__setattr__(self, "features", listed(self.features))
+        for feature in self.features:
+            if not isinstance(feature, Feature | Derived):
+                raise DefinitionError(f"group {self.name} has the feature {feature!r}; write Feature(...) or Derived(...)")
+        if not any(isinstance(f, Feature) for f in self.features):
+            raise DefinitionError(
+                f"group {self.name} has no features; write features=(Feature('spend', 'sum', 'amount', windows=('7d',)),)"
+            )
+        if wrong := [error for f in self.features if isinstance(f, Feature) for error in _misfits(self, f)]:
+            raise wrong[0] if len(wrong) == 1 else DefinitionErrors(wrong)
+        check_outputs(self)
+
+    @property
+    def cadence(self) -> timedelta:
+        """The distance of two grid times."""
+        return duration(self.every)
+
+    @property
+    def longest(self) -> timedelta:
+        """How far back the longest bounded window reads; the cadence if there is none."""
+        return max((span for f in self.aggregated for w in f.windows if (span := reach(w)) is not None), default=self.cadence)
+
+    @property
+    def lifetime(self) -> bool:
+        """Whether a feature reads all events there are."""
+        return any(window == LIFETIME for feature in self.aggregated for window in feature.windows)
+
+    @property
+    def by_coverage(self) -> bool:
+        """Whether values are as old as the newest published interval, not as their own row: they are."""
+        return True
+
+    @property
+    def aggregated(self) -> tuple[Feature, ...]:
+        """The aggregations to compute, in order: each feature, or with `by` one for each of its values."""
+        return tuple(each for feature in self.features if isinstance(feature, Feature) for each in feature.expanded)
+
+    @property
+    def ages(self) -> frozenset[str]:
+        """The columns that hold the time of the last event, and that readers see as the seconds since then."""
+        return frozenset(column for f in self.aggregated if f.aggregation == "time_since_last" for column in f.columns)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The feature columns of the table, in order."""
+        return tuple(column for feature in self.features for column in feature.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownGroup:
+    """What groups that show a source's columns as they are have in common."""
+
+    name: str
+    entity: Entity
+    source: Source
+    columns: tuple[str, ...] = ()
+    ttl: str | None = None
+    every: str = "1d"
+    publish_delay: str = "0s"
+    restate_within: str = "3d"
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    expect: tuple[Expectation, ...] = ()
+    where: str | None = None
+    hold_below: float = 0.0
+    retain: str | None = None
+
+    @property
+    def cadence(self) -> timedelta:
+        """How much of the source one run covers, or how often a static one is looked at again."""
+        return duration(self.every)
+
+    @property
+    def longest(self) -> timedelta:
+        """There are no windows: the interval itself is all that a run reads."""
+        return timedelta(0)
+
+    @property
+    def lifetime(self) -> bool:
+        """There are no windows."""
+        return False
+
+    @property
+    def ages(self) -> frozenset[str]:
+        """There are no windows, so no column is an age."""
+        return frozenset()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The feature columns of the table, in order."""
+        return self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationGroup(_ShownGroup):
+    """A source's columns as they were observed: one row per entity and event, at the event's own time."""
+
+    def __post_init__(self) -> None:
+        """Check cadence, TTL, columns and output names."""
+        _check_group(self)
+        _check_shown(self)
+
+    @property
+    def by_coverage(self) -> bool:
+        """Whether values are as old as the newest published interval: each is as old as its own row."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotGroup(_ShownGroup):
+    """The full state of a source, as it was extracted: who is absent from the next snapshot is gone.
+
+    A snapshot holds from the time `T` at which it was extracted until the next one that gives the group any row: an interval in which
+    nothing was extracted takes nobody away. The TTL counts from the newest interval that was published, as in a windowed group, not from
+    the snapshot: it says that the platform ran, and an expectation on the number of rows that something was extracted.
+
+    Of a static source the rows have no time and are taken as always known; `assume_always_known=True` says in so many words that history
+    is read as if it had known today's state; leak reports name it.
+    """
+
+    assume_always_known: bool = False
+
+    @property
+    def dated(self) -> bool:
+        """Whether its snapshots say when they were extracted; else its source is static."""
+        return self.source.shape == "snapshots"
+
+    @property
+    def by_coverage(self) -> bool:
+        """Whether values are as old as the newest published interval, not as their own row; static ones do not age."""
+        return self.dated
+
+    def __post_init__(self) -> None:
+        """Check the source's shape, columns and output names."""
+        _check_group(self)
+        if self.source.shape == "events":
+            raise DefinitionError(
+                f"group {self.name} needs a source of shape 'snapshots' or 'static', but {self.source.name} has events; "
+                "write an ObservationGroup"
+            )
+        if self.source.shape == "static":
+            _check_static(self)
+        elif self.assume_always_known:
+            raise DefinitionError(
+                f"group {self.name}: the snapshots of {self.source.name} say when they were extracted, so nothing is assumed; "
+                "remove assume_always_known, which is for static sources"
+            )
+        _check_shown(self)
+
+
+SourceGroup = WindowedGroup | ObservationGroup | SnapshotGroup
+"""A group that reads one source."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class OnDemandFeature:
+    """A feature computed at request time (not supported yet)."""
+
+    def __init__(self, name: str, *_: object, **__: object) -> None:
+        """Refuse it by name."""
+        raise NotYet(f"feature {name}", "OnDemandFeature")
+
+
+# ------------------------------------------------------------------------------------------------------------- checks of a table
+
+
+def check_table(group: "FeatureGroup") -> None:
+    """Refuse a wrong name, entity, cadence, span of time or expectation: what every group has."""
+    where = f"group {group.name}"
+    check_name("group", group.name)
+    if not isinstance(group.entity, Entity):
+        raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
+    object.__setattr__(group, "tags", texts(group.tags))
+    object.__setattr__(group, "expect", expectations(where, group.expect))
+    every = check_span(where, "every", group.every)
+    if not SHORTEST_WINDOW <= every <= DAY or DAY % every:
+        raise DefinitionError(
+            f"{where} runs every {group.every!r}; a cadence is 5m to 1d long and divides a day, like '5m', '1h', '6h' or '1d'"
+        )
+    check_span(where, "publish_delay", group.publish_delay)
+    check_span(where, "restate_within", group.restate_within)
+    _check_kept(group)
+
+
+def _check_kept(group: "FeatureGroup") -> None:
+    """Which share of an interval's rows may be held back, and how long published rows are kept."""
+    where, share = f"group {group.name}", group.hold_below
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        raise DefinitionError(
+            f"{where} has hold_below={share!r}; write the share of rows that may be held back, from 0 to below 1, like 0.01"
+        )
+    if group.retain is None:
+        return
+    kept = check_span(where, "retain", group.retain)
+    if group.ttl is not None and kept < check_span(where, "ttl", group.ttl):
+        raise DefinitionError(
+            f"{where} keeps rows for {group.retain!r} and uses them for its ttl {group.ttl!r}; write a retain that is at least the ttl"
+        )
+
+
+def check_ttl(group: "FeatureGroup") -> None:
+    """Refuse values that would be out of date before the next ones come."""
+    where = f"group {group.name}"
+    if group.ttl is None:
+        raise DefinitionError(f"{where} has no ttl; say how old a value may be when it is used, like ttl='2d'")
+    if check_span(where, "ttl", group.ttl) < group.cadence + duration(group.publish_delay):
+        raise DefinitionError(
+            f"{where} has the ttl {group.ttl!r}, shorter than its cadence {group.every!r} and publish delay {group.publish_delay!r}: "
+            "values would be out of date before the next ones come"
+        )
+
+
+def check_outputs(group: "FeatureGroup") -> None:
+    """Refuse output columns that stand twice, or that the table has already."""
+    where = f"group {group.name}"
+    check_unique(where, [*group.outputs], "output column", "rename one of the features")
+    taken = {*RESERVED, *(key.lower() for key in group.entity.keys)}
+    for name in group.outputs:
+        if name.lower() in taken:
+            raise DefinitionError(f"{where}: the output column {name!r} is already a key or a column of every feature table; rename it")
+
+
+# ------------------------------------------------------------------------------------------- checks of groups that read one source
+
+
+def _check_group(group: SourceGroup) -> None:
+    where = f"group {group.name}"
+    if not isinstance(group.source, Source):
+        raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
+    check_table(group)
+    check_sql(where, {"where": group.where})
+    for key, kind in group.entity.keys.items():
+        check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}")
+        if group.source.columns[key] != kind:
+            raise DefinitionError(
+                f"{where}: the key {key!r} is a {group.source.columns[key]} in {group.source.name} and a {kind} in {group.entity.name}"
+            )
+    if not isinstance(group, SnapshotGroup):
+        if group.source.shape != "events":
+            raise DefinitionError(f"{where} reads events, but {group.source.name} is {group.source.shape}; write a SnapshotGroup")
+        check_ttl(group)
+    elif group.source.shape == "snapshots":
+        check_ttl(group)
+
+
+def _check_static(group: SnapshotGroup) -> None:
+    where = f"group {group.name}"
+    if not group.assume_always_known:
+        raise DefinitionError(
+            f"{where}: {group.source.name} is static, so nobody knows when its rows became true; "
+            "write assume_always_known=True if history may be read as if they always were"
+        )
+    if group.ttl is not None:
+        raise DefinitionError(f"{where} is static: its rows do not age, so it has no ttl; remove it")
+    if group.retain is not None:
+        raise DefinitionError(f"{where} is static: its rows do not age, so it has no retain; remove it")
+
+
+def _check_shown(group: ObservationGroup | SnapshotGroup) -> None:
+    where = f"group {group.name}"
+    object.__setattr__(group, "columns", texts(group.columns))
+    if not group.columns:
+        raise DefinitionError(f"{where} has no columns; name those of {group.source.name} that it shows, like columns=('temp',)")
+    for name in group.columns:
+        check_known(where, name, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
+    check_outputs(group)
+
+
+def _misfits(group: WindowedGroup, feature: Feature) -> Iterator[DefinitionError]:
+    """What is wrong with a feature in its group, as far as that shows without SQL."""
+    for check in (_check_grid, _check_of, _check_by):
+        try:
+            check(group, feature)
+        except DefinitionError as error:
+            error.feature = feature.name
+            yield error
+
+
+def _check_grid(group: WindowedGroup, feature: Feature) -> None:
+    for window in feature.windows:
+        span = reach(window)
+        if span is not None and span % group.cadence:
+            what = f"the window {window!r} is" if isinstance(window, str) else f"{window!r} reaches {window.within!r} back, which is"
+            raise DefinitionError(f"{group.name}.{feature.name}: {what} not a multiple of the cadence {group.every!r}")
+
+
+def _check_of(group: WindowedGroup, feature: Feature) -> None:
+    if feature.of is None or not COLUMN.fullmatch(feature.of.strip()):
+        return
+    where, name, columns = f"{group.name}.{feature.name}", feature.of.strip(), group.source.columns
+    check_known(where, name, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
+    kind = columns.get(name, "double")
+    if feature.aggregation in OF_NUMBERS and kind not in ("int64", "double") and not kind.startswith("decimal"):
+        raise DefinitionError(f"{where}: {feature.aggregation} of {name!r}, which is a {kind}; it needs a number")
+
+
+def _check_by(group: WindowedGroup, feature: Feature) -> None:
+    if feature.by is None:
+        return
+    where, ((column, values),) = f"{group.name}.{feature.name}", feature.by.items()
+    check_known(where, column, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
+    kind, wanted = group.source.columns.get(column), "int64" if isinstance(values[0], int) else "string"
+    if kind not in (None, wanted):
+        raise DefinitionError(f"{where}: by {column!r}, which is a {kind}, with the value {values[0]!r}; write values of that type")

@@ -1,0 +1,213 @@
+"""What readers ask for: feature services, their joins and labels, and training sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from feature_definitions.language.expect import (
+    Expectation,
+)
+from feature_definitions.language.groups import ObservationGroup, SnapshotGroup, WindowedGroup
+from feature_definitions.language.rules import (
+    DefinitionError,
+    NotYet,
+    check_known,
+    check_name,
+    check_span,
+    check_unique,
+    listed,
+    texts,
+)
+from feature_definitions.language.sources import Source
+from feature_definitions.language.transforms import FeatureGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A group's features in a service: output columns or features (with all their windows); none named means all.
+
+    `prefix` replaces the group's name in `<group>__<column>`, so that a group may be joined twice; `on` maps the entity's keys to the
+    caller's columns, as in `on={"airport": "origin"}`.
+    """
+
+    group: FeatureGroup
+    features: tuple[str, ...] = ()
+    prefix: str | None = None
+    on: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the features and keys named exist."""
+        if not isinstance(self.group, FeatureGroup):
+            raise DefinitionError(f"Join takes a feature group, not {self.group!r}")
+        where = f"join of {self.group.name}"
+        object.__setattr__(self, "features", texts(self.features))
+        object.__setattr__(self, "on", MappingProxyType(dict(self.on or {})))
+        if self.prefix is not None:
+            check_name("prefix", self.prefix)
+        names = dict.fromkeys((*self.group.outputs, *_by_name(self.group)))
+        for name in self.features:
+            check_known(where, name, names, what="feature")
+        for key in self.on:
+            check_known(where, key, self.group.entity.keys, what="entity key")
+
+    @property
+    def name(self) -> str:
+        """What stands before `__` in the output columns."""
+        return self.prefix or self.group.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The group's columns that are asked for, in the order asked."""
+        if not self.features:
+            return self.group.outputs
+        by_name = _by_name(self.group)
+        asked = (c for name in self.features for c in ((name,) if name in self.group.outputs else by_name[name]))
+        return tuple(dict.fromkeys(asked))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The columns of a training set or an answer: `<group or prefix>__<column>`."""
+        return tuple(f"{self.name}__{column}" for column in self.columns)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The caller's columns that hold the entity's keys, in the entity's order."""
+        return tuple(self.on.get(key, key) for key in self.group.entity.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureService:
+    """The named, versioned list of features that a model reads, in training and online.
+
+    `defaults` names output columns, and the value that stands for null in each of them, in training and online alike.
+    """
+
+    name: str
+    version: int = 1
+    joins: tuple[Join, ...] = ()
+    on_demand: tuple[object, ...] = ()
+    online: bool = True
+    defaults: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the output names do not collide."""
+        where = f"service {self.name}"
+        check_name("service", self.name)
+        if self.on_demand:
+            raise NotYet(where, "on_demand")
+        if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
+            raise DefinitionError(f"{where} has the version {self.version!r}; write a whole number from 1")
+        joins = tuple(j if isinstance(j, Join) else Join(j) for j in listed(self.joins))
+        object.__setattr__(self, "joins", joins)
+        if not joins:
+            raise DefinitionError(f"{where} joins nothing; write joins=(Join(customer_spend),)")
+        check_unique(where, [j.name for j in joins], "join", "give one of them a prefix, like Join(group, prefix='origin')")
+        check_unique(where, [c for j in joins for c in j.outputs], "output column", "give one of them a prefix")
+        object.__setattr__(self, "defaults", _defaults(where, self))
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The caller's key columns and their types."""
+        return {key: kind for j in self.joins for key, kind in zip(j.keys, j.group.entity.keys.values(), strict=True)}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All output columns, in order."""
+        return tuple(column for join in self.joins for column in join.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A spine's column that a model learns, and how long after the event timestamp it is known for sure."""
+
+    column: str
+    horizon: str
+
+    def __post_init__(self) -> None:
+        """Check the horizon."""
+        check_span(f"label {self.column}", "horizon", self.horizon)
+
+
+Mode = Literal["event_time", "as_known", "as_served"]
+MODES = ("event_time", "as_known")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """A spine (a source with the keys of a service) joined point in time with the service's features."""
+
+    name: str
+    spine: Source
+    service: FeatureService
+    label: Label | None = None
+    mode: Mode = "as_known"
+    split: object = None
+    expect: tuple[Expectation, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the mode, the spine's keys and that no label is among the features."""
+        where = f"training set {self.name}"
+        check_name("training set", self.name)
+        if self.split is not None:
+            raise NotYet(where, "split")
+        if self.expect:
+            raise NotYet(where, "expect")
+        _check_parts(where, self)
+        check_mode(where, self.mode)
+        if self.spine.shape != "events":
+            raise DefinitionError(f"{where}: its spine {self.spine.name} has no event timestamp; a spine is a source of shape 'events'")
+        for key, kind in self.service.keys.items():
+            check_known(where, key, self.spine.columns, what="entity key")
+            if self.spine.columns[key] != kind:
+                raise DefinitionError(
+                    f"{where}: the key {key!r} is a {self.spine.columns[key]} in {self.spine.name} and a {kind} in the service"
+                )
+        if self.label is not None:
+            _check_label(where, self, self.label)
+
+
+def check_mode(where: str, mode: str) -> None:
+    """Refuse a point-in-time mode that does not exist or is not supported yet."""
+    if mode == "as_served":
+        raise NotYet(where, "mode 'as_served'")
+    if mode not in MODES:
+        raise DefinitionError(f"{where} has the mode {mode!r}; write 'as_known' or 'event_time'")
+
+
+def _check_parts(where: str, training: TrainingSet) -> None:
+    parts: tuple[tuple[str, object, type], ...] = (("spine", training.spine, Source), ("service", training.service, FeatureService))
+    for what, value, kind in parts:
+        if not isinstance(value, kind):
+            raise DefinitionError(f"{where}: its {what} is a {kind.__name__}, like {what}=my_{what}, not {value!r}")
+    label: object = training.label
+    if label is not None and not isinstance(label, Label):
+        raise DefinitionError(f"{where}: write the label with its horizon, like label=Label({label!r}, '30d')")
+
+
+def _check_label(where: str, training: TrainingSet, label: Label) -> None:
+    check_known(where, label.column, dict.fromkeys(training.spine.names), what="label")
+    for join in training.service.joins:
+        shown = isinstance(join.group, ObservationGroup | SnapshotGroup) and join.group.source.name == training.spine.name
+        if shown and label.column in join.columns:
+            raise DefinitionError(
+                f"{where}: the label {label.column!r} is among its own features, as {join.name}__{label.column}; remove it"
+            )
+
+
+def _by_name(group: FeatureGroup) -> dict[str, tuple[str, ...]]:
+    """The columns of each feature by its name, and with `by` those of each value's too."""
+    if not isinstance(group, WindowedGroup):
+        return {}
+    return {f.name: f.columns for f in (*group.aggregated, *group.features)}
+
+
+def _defaults(where: str, service: FeatureService) -> Mapping[str, object]:
+    """What stands for null, frozen, if it is of output columns; whether it is of their types is checked by `feature_definitions.check`."""
+    if not isinstance(service.defaults, Mapping):
+        raise DefinitionError(f"{where} has defaults={service.defaults!r}; write them by column, like defaults={{'spend__n_1d': 0}}")
+    for name, value in service.defaults.items():
+        check_known(where, name, dict.fromkeys(service.outputs), what="output column")
+        if value is None:
+            raise DefinitionError(f"{where}: the default of {name!r} is None, which it is without a default; remove it or write a value")
+    return MappingProxyType(dict(service.defaults))

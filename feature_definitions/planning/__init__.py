@@ -1,0 +1,1 @@
+"""Decides what must be done, purely, over what was remembered."""

@@ -1,0 +1,478 @@
+"""What is the state of each interval, and what must be done about it: pure decisions over what was remembered."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from feature_definitions.errors import UserError
+from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
+from feature_definitions.language import FeatureGroup, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions.language.transforms import is_static
+from feature_definitions.planning import fingerprint
+from feature_definitions.planning.revisions import RevisionIndex, changes
+from feature_definitions.planning.upstream import Upstream, groups_of, ready_after, sources_of, starts_at
+from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
+from feature_definitions.records import Publish as PublishRecord
+
+MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK = "MISSING", "STALE(data)", "STALE(code)", "REJECTED", "HELD", "OK"
+DUE = (MISSING, STALE_DATA, STALE_CODE)
+MOST_INTERVALS = 500_000
+
+Only = Literal["due", "missing", "stale", "all"]
+Within = Literal["range", "restate"]
+_TAKEN: Mapping[Only, tuple[str, ...]] = {
+    "due": DUE,
+    "missing": (MISSING,),
+    "stale": (STALE_DATA, STALE_CODE),
+    "all": (MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK),
+}
+
+
+class RangeError(UserError):
+    """A range that can not be materialized: reversed, in the future, off the grid, or absurdly long."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalStatus:
+    """What is known of one interval of a group, and why it is so.
+
+    `holds`: the gate rejected it, so that later intervals whose windows cover it wait; `released`: a person said that they need not.
+    `waits_for` says which intervals of groups that it reads can not be read yet.
+    """
+
+    group: str
+    generation: int
+    interval: Interval
+    status: str
+    reasons: tuple[str, ...]
+    rows: int | None = None
+    publish_id: str | None = None
+    delta_version: int | None = None
+    holds: bool = False
+    released: bool = False
+    waits_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which intervals of a range a run takes: by default those that are due, which means missing or stale.
+
+    `only` takes one kind of these, or all whatever their status. `within="restate"`, for scheduled runs, leaves those alone that changed
+    data made stale and that are older than the group's `restate_within`; an explicit range restates all of it.
+    """
+
+    only: Only = "due"
+    within: Within = "range"
+
+    def __post_init__(self) -> None:
+        """Refuse what is neither."""
+        if self.only not in _TAKEN:
+            raise RangeError(f"only={self.only!r} chooses no intervals; write {', '.join(_TAKEN)}")
+        if self.within not in ("range", "restate"):
+            raise RangeError(f"within={self.within!r} is unknown; write range, or restate as scheduled runs do")
+
+
+EVERYTHING_DUE = Choice()
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Compute the rows of one interval into staging."""
+
+    group: str
+    interval: Interval
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """Judge the staged rows of one interval."""
+
+    group: str
+    interval: Interval
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Make the rows of one interval visible, if they passed."""
+
+    group: str
+    interval: Interval
+    reason: str
+
+
+Step = Compute | Validate | Publish
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """What one run does to one group: which generation, which intervals, and why each; `held` wait for others and are left alone.
+
+    `upstream` are the groups that a transform reads, as they were when it was planned.
+    """
+
+    group: FeatureGroup
+    generation: int
+    due: tuple[IntervalStatus, ...]
+    held: tuple[IntervalStatus, ...] = ()
+    upstream: tuple[Upstream, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps in the order in which they happen: all intervals are computed, then judged, then published in one commit."""
+        return tuple(
+            step(self.group.name, s.interval, "; ".join(s.reasons) or s.status) for step in (Compute, Validate, Publish) for s in self.due
+        )
+
+    def withheld(self, rejected: Collection[Interval]) -> Mapping[Interval, tuple[Interval, ...]]:
+        """The run's intervals that must not be published because it `rejected` earlier ones that they cover, with those.
+
+        What a person released before holds nothing, though it was rejected again.
+        """
+        holders = [s.interval for s in self.due if s.interval in rejected and not s.released]
+        return waiting(self.group, holders, [s.interval for s in self.due if s.interval not in rejected])
+
+
+def target_generation(group: FeatureGroup, generations: Sequence[Generation]) -> tuple[int, Mapping[str, str]]:
+    """The generation that a definition belongs to, and the fingerprints it should hold.
+
+    A generation fits if every column it holds is still defined and means the same: columns may only have been added. The newest that
+    fits is taken; else a new one begins.
+    """
+    wanted = fingerprint.columns(group)
+    for generation in sorted(generations, key=lambda g: g.number, reverse=True):
+        if all(fingerprint.meaning(wanted.get(column, "")) == fingerprint.meaning(held) for column, held in generation.features.items()):
+            return generation.number, wanted
+    return max((g.number for g in generations), default=0) + 1, wanted
+
+
+def current_generation(generations: Iterable[Generation]) -> Generation | None:
+    """The generation that readers see, if any was published."""
+    return next((g for g in generations if g.current), None)
+
+
+def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: each is another record
+    group: FeatureGroup,
+    *,
+    generation: int,
+    entries: Mapping[Interval, LedgerEntry],
+    revisions: Sequence[Revision],
+    now: datetime,
+    releases: Iterable[Release] = (),
+    upstream: Sequence[Upstream] = (),
+) -> tuple[IntervalStatus, ...]:
+    """The status of every interval from the first event to the newest sealed one, oldest first.
+
+    `entries` and `releases` are those of this generation, `revisions` those of the sources behind the group, `upstream` the groups that it
+    reads. What is due is HELD while an earlier interval that it covers is REJECTED, or one of a group that it reads can not be read; what
+    was published before stays as it is.
+    """
+    known = {name: changes(r for r in revisions if r.source == name) for name in _read_sources(group)}
+    meant = (fingerprint.columns(group), fingerprint.gate(group), _inputs_of(group))
+    wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream))
+    found = [_status(wanted, interval, entries.get(interval)) for interval in expected(group, revisions, now)]
+    holders = [s.interval for s in found if s.holds and s.status == REJECTED]
+    held = waiting(group, holders, [s.interval for s in found if s.status in DUE])
+    return tuple(_held(s, held[s.interval]) if s.interval in held else _waits(s) if s.waits_for and s.status in DUE else s for s in found)
+
+
+def upstream_of(
+    group: FeatureGroup,
+    *,
+    generation: int,
+    found: Sequence[IntervalStatus],
+    entries: Mapping[Interval, LedgerEntry],
+    publishes: Iterable[PublishRecord],
+) -> Upstream:
+    """What a transform sees of a group that it reads. What was never computed waits for intervals that are not there or lack a column.
+
+    It does not for those that a person released, nor for what is only out of date: that is read as it is published. What was computed is
+    HELD while an interval that it reads is out of date, and STALE(data) when that was published again.
+    """
+    wanted = fingerprint.columns(group)
+    unreadable = {
+        s.interval: s.status
+        for s in found
+        if (not s.released if s.publish_id is None else not wanted.keys() <= entries[s.interval].features.keys())
+    }
+    outdated = {s.interval: s.status for s in found if s.status not in (OK, REJECTED) and s.interval not in unreadable}
+    return Upstream(group, generation, unreadable, outdated, tuple(publishes))
+
+
+def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> tuple[Interval, ...]:
+    """The intervals that should be there: sealed (`ready_after` passed), from the sources' first event on, empty ones included.
+
+    None is expected before every source has something. A group that retains its rows for a while expects none that are older,
+    nor does one that would have to read such rows.
+    """
+    firsts: dict[str, datetime] = {}
+    for r in revisions:
+        firsts[r.source] = min(r.first, firsts.get(r.source, r.first))
+    first = starts_at(group, firsts)
+    if first is None:
+        return ()
+    if is_static(group):
+        return (ALWAYS,)
+    start = floor(first, group.cadence)
+    if group.retain is not None:
+        start = max(start, kept_from(now, group.retain))
+    kept = [kept_from(now, read.retain) for read in groups_of(group) if read.retain is not None]
+    start = max([start, *(oldest + group.longest for oldest in kept)])
+    end = floor(now - ready_after(group), group.cadence)
+    if end <= start:
+        return ()
+    if (end - start) // group.cadence > MOST_INTERVALS:
+        behind = " or ".join(source.name for source in sources_of(group))
+        raise RangeError(
+            f"group {group.name} would have {(end - start) // group.cadence:,} intervals from {iso(start)} to {iso(end)}: is the first "
+            f"event of {behind} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
+        )
+    return tuple(split(Interval(start, end), group.cadence))
+
+
+def kept_from(now: datetime, retain: str) -> datetime:
+    """The midnight before which rows may be deleted: whole dates are."""
+    return floor(now - duration(retain), DAY)
+
+
+def inputs(group: FeatureGroup, interval: Interval) -> Interval:
+    """The events that an interval's rows depend on, those behind closing rows included; with a lifetime window all before its end."""
+    return _inputs_of(group)(interval)
+
+
+def _inputs_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
+    """`inputs` of one group, for many intervals."""
+    match group:
+        case WindowedGroup() if group.lifetime:
+            return lambda interval: Interval(BEGINNING, interval.end)
+        case WindowedGroup():
+            reach = group.longest + group.cadence
+            return lambda interval: Interval(interval.end - reach, interval.end)
+        case TransformGroup():
+            lookback = group.longest
+            return lambda interval: Interval(interval.end - lookback, interval.end)
+        case ObservationGroup() | SnapshotGroup():
+            return lambda interval: interval
+
+
+def waiting(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
+    """Which of these intervals wait for which rejected ones: in windowed groups and transforms the later ones whose inputs overlap one.
+
+    Its bad events would come back through their windows.
+    """
+    holders, found = sorted(rejected), {}
+    if not holders or not isinstance(group, WindowedGroup | TransformGroup):
+        return {}
+    ends, inputs_of = [holder.end for holder in holders], _inputs_of(group)
+    for interval in intervals:
+        first, last = bisect_right(ends, inputs_of(interval).start), bisect_right(ends, interval.start)
+        if first < last:
+            found[interval] = tuple(holders[first:last])
+    return found
+
+
+def materialize(
+    group: FeatureGroup,
+    *,
+    generation: int,
+    found: Sequence[IntervalStatus],
+    start: datetime | None,
+    end: datetime | None,
+    choice: Choice = EVERYTHING_DUE,
+) -> GroupPlan:
+    """The plan that makes everything OK that is chosen and lies in `[start, end)`; None means no bound.
+
+    A static group has no times: any range takes it in. What waits for a rejected interval is left alone, unless that one is tried again;
+    so is what waits for another group.
+    """
+    timeless = is_static(group)
+    inside = [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
+    chosen = _chosen(group, inside, found, choice)
+    tried = {s.interval for s in chosen}
+    held = waiting(group, [s.interval for s in found if s.holds and s.interval not in tried], tried)
+    left = [_held(s, held[s.interval]) for s in chosen if s.interval in held]
+    left += [s for s in inside if s.status == HELD and s.interval not in tried]
+    left += [_waits(s) for s in chosen if s.interval not in held and s.waits_for]
+    due = tuple(s for s in chosen if s.interval not in held and not s.waits_for)
+    return GroupPlan(group, generation, due, tuple(sorted(left, key=lambda s: s.interval)))
+
+
+def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: datetime | None, now: datetime) -> None:
+    """Refuse a range that is reversed, ends in the future or is not on the grid of a group's cadence."""
+    if start is not None and end is not None and end <= start:
+        raise RangeError(f"the range --from {iso(start)} --to {iso(end)} is reversed or empty: --to is exclusive and must be later")
+    for name, at in (("--from", start), ("--to", end)):
+        if at is None:
+            continue
+        if at > now:
+            raise RangeError(f"{name} {iso(at)} lies in the future (it is {iso(now)}): only what has happened can be computed")
+        for group in groups:
+            if not is_static(group) and floor(at, group.cadence) != at:
+                raise RangeError(
+                    f"{name} {iso(at)} is not on the grid of {group.name}, which runs every {group.every}: "
+                    f"write {iso(floor(at, group.cadence))} or {iso(ceil(at, group.cadence))}"
+                )
+
+
+def may_promote(promotions: Sequence[Promotion], number: int) -> bool:
+    """Whether a run may show a generation to readers: what a person chose stands until a generation comes that was not there then."""
+    chosen = next((p for p in reversed(promotions) if p.by == "person"), None)
+    return chosen is None or number > chosen.newest
+
+
+def covers(target: Sequence[IntervalStatus], old: Sequence[Interval]) -> bool:
+    """Whether a new generation holds everything that the old one published, so that it can take its place."""
+    ready = {s.interval for s in target if s.status == OK}
+    return all(interval in ready for interval in old)
+
+
+def basis(
+    group: FeatureGroup, generation: Generation | None, interval: Interval, *, published_before: bool
+) -> Literal["OBSERVED", "MODELLED"]:
+    """Whether a publish of an interval is history that the platform did not live through (MODELLED) or was observed as it came.
+
+    History is what was sealed by the generation's first commit, the first time that it is published; every correction is OBSERVED.
+    """
+    if published_before:
+        return "OBSERVED"
+    if generation is None or generation.first_published_at is None or _sealed_at(group, interval) <= generation.first_published_at:
+        return "MODELLED"
+    return "OBSERVED"
+
+
+def modelled_from(group: FeatureGroup, interval: Interval) -> datetime:
+    """Since when a MODELLED publish counts as known: the interval's end and the publish delay; a static group was always known."""
+    if is_static(group):
+        return ALWAYS.start
+    return interval.end + duration(group.publish_delay)
+
+
+def known_from(work: GroupPlan, interval: Interval) -> datetime:
+    """Since when a MODELLED publish of a plan's interval counts as known: never before what it read."""
+    span = inputs(work.group, interval)
+    return max([modelled_from(work.group, interval), *(at for each in work.upstream if (at := each.known_from(span)) is not None)])
+
+
+def _sealed_at(group: FeatureGroup, interval: Interval) -> datetime:
+    return interval.end + ready_after(group)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a group's intervals should have been computed by."""
+
+    group: FeatureGroup
+    generation: int
+    features: Mapping[str, str]
+    gate: str
+    inputs: Callable[[Interval], Interval]
+    changes: Mapping[str, RevisionIndex]
+    upstream: Sequence[Upstream]
+    released: Mapping[Interval, Release]
+
+
+def _read_sources(group: FeatureGroup) -> tuple[str, ...]:
+    """The sources whose events a group itself reads."""
+    if isinstance(group, TransformGroup):
+        return tuple(each.name for each in group.inputs if isinstance(each, Source))
+    return (group.source.name,)
+
+
+def _valid(
+    group: FeatureGroup, releases: Iterable[Release], known: Mapping[str, RevisionIndex], upstream: Sequence[Upstream]
+) -> dict[Interval, Release]:
+    """The releases that still count: of what changed in an interval's events since, nobody has said that it may pass."""
+
+    def moved(release: Release) -> bool:
+        span = inputs(group, release.interval)
+        if not isinstance(group, TransformGroup):
+            return any(each.after(span, release.revision) for each in known.values())
+        came = any(r.recorded_at > release.released_at for each in known.values() for r in each.after(span, 0))
+        return came or any(each.later(span, f"p{micros(release.released_at):017d}") for each in upstream)
+
+    return {release.interval: release for release in sorted(releases, key=lambda release: release.released_at) if not moved(release)}
+
+
+def _chosen(group: FeatureGroup, inside: Sequence[IntervalStatus], found: Sequence[IntervalStatus], choice: Choice) -> list[IntervalStatus]:
+    """The intervals inside a range that a choice takes; a group restates what ended `restate_within` before the newest sealed interval."""
+    taken = [s for s in inside if s.status in _TAKEN[choice.only]]
+    if choice.within == "range" or not found:
+        return taken
+    oldest = found[-1].interval.end - duration(group.restate_within)
+    return [s for s in taken if s.status != STALE_DATA or s.interval.end >= oldest]
+
+
+def _held(s: IntervalStatus, holders: Sequence[Interval]) -> IntervalStatus:
+    stale = s.reasons if s.status in (STALE_DATA, STALE_CODE) else ()
+    return replace(s, status=HELD, reasons=(f"waits for {holders[0]}{_and_more(holders)}, which the gate rejected", *stale))
+
+
+def _waits(s: IntervalStatus) -> IntervalStatus:
+    """The interval as one that waits for groups that it reads."""
+    return replace(s, status=HELD, reasons=(*s.waits_for, *(s.reasons if s.status in (STALE_DATA, STALE_CODE) else ())))
+
+
+def _and_more(intervals: Sequence[Interval]) -> str:
+    return f" and {len(intervals) - 1} more" if len(intervals) > 1 else ""
+
+
+def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
+    group, generation = wanted.group, wanted.generation
+    waits = tuple(reason for each in wanted.upstream for reason in each.waits_for(wanted.inputs(interval)))
+    if entry is None:
+        return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",), waits_for=waits)
+    data = _changed_data(wanted, interval, entry)
+    code = _changed_code(entry, wanted)
+    if data:
+        status, reasons = STALE_DATA, data + code
+    elif code:
+        status, reasons = STALE_CODE, code
+    elif entry.state == "REJECTED":
+        status, reasons = REJECTED, tuple(f"failed {name}" for name in entry.failed)
+    elif outdated := tuple(reason for each in wanted.upstream for reason in each.outdates(wanted.inputs(interval))):
+        status, reasons = HELD, outdated
+    else:
+        status, reasons = OK, tuple(f"warning: {name}" for name in entry.warned)
+    release, visible = wanted.released.get(interval), entry.state == "PUBLISHED"
+    if status == REJECTED and release is not None:
+        reasons += (f"released {iso(release.released_at)}: {release.reason or 'no reason given'}",)
+    return IntervalStatus(
+        group.name,
+        generation,
+        interval,
+        status,
+        reasons,
+        entry.rows,
+        entry.publish_id if visible else None,
+        entry.delta_version,
+        holds=not visible and release is None and isinstance(group, WindowedGroup | TransformGroup),
+        released=release is not None,
+        waits_for=waits,
+    )
+
+
+def _changed_data(wanted: _Wanted, interval: Interval, entry: LedgerEntry) -> tuple[str, ...]:
+    span, found = wanted.inputs(interval), []
+    for name, known in wanted.changes.items():
+        seen = int(entry.inputs.get(name, entry.revision))
+        if late := known.after(span, seen):
+            last = max(late, key=lambda r: r.revision)
+            when = f"{iso(min(r.first for r in late))} to {iso(max(r.end for r in late) - MICROSECOND)}"
+            found.append(f"{name} changed from {when} (revision {last.revision}; this was computed from {seen})")
+    for each in wanted.upstream:
+        if entry.inputs.get(each.group.name) != each.content(span):
+            later = each.later(span, entry.publish_id)
+            which = f" {later[0]}{_and_more(later)}" if later else ""
+            found.append(f"{each.group.name}{which} was published again since this was computed")
+    return tuple(found)
+
+
+def _changed_code(entry: LedgerEntry, wanted: _Wanted) -> tuple[str, ...]:
+    reasons = [f"lacks {column}" for column in wanted.features if column not in entry.features]
+    reasons += [f"{c} was computed by an older definition" for c, h in wanted.features.items() if entry.features.get(c, h) != h]
+    if entry.state == "REJECTED" and entry.gate != wanted.gate:
+        reasons.append("was rejected by other expectations")
+    return tuple(reasons)

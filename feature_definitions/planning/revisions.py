@@ -1,0 +1,57 @@
+"""Finds what changed in a source within a span of time after a revision, quickly also where there are many of both."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from feature_definitions.intervals import MICROSECOND, Interval, utc_date
+from feature_definitions.records import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionIndex:
+    """A source's revisions by the dates that they touch.
+
+    `greatest[k][n]` is the greatest revision of the `2**k` dates from the n-th after `first` on, so that a span of any length is asked
+    about in two steps.
+    """
+
+    first: int
+    by_date: tuple[tuple[Revision, ...], ...]
+    greatest: tuple[tuple[int, ...], ...]
+
+    def after(self, span: Interval, revision: int) -> list[Revision]:
+        """The revisions later than `revision` that overlap the span, in their order."""
+        start = max(utc_date(span.start).toordinal() - self.first, 0)
+        end = min(utc_date(span.end - MICROSECOND).toordinal() - self.first + 1, len(self.by_date))
+        if start >= end or self._greatest(start, end) <= revision:
+            return []
+        later = (n for n in range(start, end) if self.greatest[0][n] > revision)
+        listed = {(r.revision, r.first, r.end): r for n in later for r in self.by_date[n]}
+        found = [r for r in listed.values() if r.revision > revision and r.first < span.end and r.end > span.start]
+        return sorted(found, key=lambda r: (r.revision, r.first, r.end))
+
+    def _greatest(self, start: int, end: int) -> int:
+        level = (end - start).bit_length() - 1
+        return max(self.greatest[level][start], self.greatest[level][end - (1 << level)])
+
+
+def changes(revisions: Iterable[Revision]) -> RevisionIndex:
+    """The revisions of a source, made ready to be asked about spans."""
+    listed: dict[int, list[Revision]] = {}
+    for revision in revisions:
+        for day in range(_ordinal(revision.first), _ordinal(revision.end - MICROSECOND) + 1):
+            listed.setdefault(day, []).append(revision)
+    if not listed:
+        return RevisionIndex(date.min.toordinal(), (), ())
+    first = min(listed)
+    by_date = tuple(tuple(listed.get(day, ())) for day in range(first, max(listed) + 1))
+    levels = [tuple(max((r.revision for r in some), default=0) for some in by_date)]
+    while 2 << (len(levels) - 1) <= len(by_date):
+        below, step = levels[-1], 1 << (len(levels) - 1)
+        levels.append(tuple(max(below[n], below[n + step]) for n in range(len(below) - step)))
+    return RevisionIndex(first, by_date, tuple(levels))
+
+
+def _ordinal(at: datetime) -> int:
+    return utc_date(at).toordinal()

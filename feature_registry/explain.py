@@ -1,0 +1,330 @@
+"""Tells the story of one value: which row held at a time, since when it was known, which run made it of which events. Needs no Spark."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from feature_definitions import layout
+from feature_definitions.intervals import ALWAYS, Interval, duration, floor, in_utc, micros, utc_date
+from feature_definitions.language import FeatureGroup, ObservationGroup, Query, SnapshotGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions.language.transforms import is_static
+from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.reading import age
+from feature_definitions.records import Publish, Revision
+from feature_registry.schema import inputs_of
+from lake import delta, versions
+from lake.versions import PinnedVersion
+
+Row = Mapping[str, Any]
+MOST_EVENTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be explained: a group's values of one entity, as they were known at a time."""
+
+    group: FeatureGroup
+    entity: Mapping[str, object]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the registry remembers of the generation that readers see."""
+
+    generation: int
+    publishes: tuple[Publish, ...]
+    revisions: tuple[Revision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A row as it was published once: visible from `visible_from` until a version of a greater time, or a later one of the same, was."""
+
+    event_timestamp: datetime
+    publish: Publish
+    values: Mapping[str, object]
+    empties_at: datetime | None
+    held: bool
+    retracted: bool
+    replaced_by: str | None
+
+    @property
+    def visible_from(self) -> datetime:
+        """When readers could see it: not before its own time, nor before it was known."""
+        return max(self.event_timestamp, self.publish.known_from)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that is to be told of one value; `run` is the ledger's record of the run that gave the row its values.
+
+    `values` are what a reader gets; of an entity without events those of its aggregations, without what is derived from them. `events` are
+    the newest of the `event_count` rows of `source` that the group's longest window holds, as they are in the source now; those that came
+    after the run say so (of a table that is read in place nobody knows when a row came). A transform's are those of the first source that
+    it reads and that has the entity's keys, if there is one. A `event_count` of None: they can not be listed without Spark. `later` are
+    versions of the same time that became known after the time that was asked for.
+    """
+
+    asked: Asked
+    generation: int
+    status: str
+    values: Mapping[str, object]
+    coverage: datetime | None
+    version: Version | None
+    run: Row | None
+    window: Interval | None
+    source: str | None
+    events: tuple[Row, ...]
+    event_count: int | None
+    later: tuple[Version, ...]
+
+
+def explain(asked: Asked, known: Known, *, lake: str) -> Story:
+    """The story of an entity's values as of a time, by the clock `as_known`."""
+    candidates = _versions(asked, known, lake)
+    version = _standing([v for v in candidates if v.visible_from <= asked.at])
+    coverage = _coverage(asked, known)
+    window = None if version is None else _window(asked.group, version, known.revisions)
+    run = None if version is None else _run(version.publish, lake)
+    source = _source(asked.group)
+    events = [] if window is None or source is None else _events(asked, source, window, lake)
+    told = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
+    count = None if events is None else len(told)
+    later = [v for v in candidates if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
+    status = _status(asked, version, coverage, gone=_gone(asked, known, version, lake))
+    values = _values(asked, status, version)
+    return Story(
+        asked,
+        known.generation,
+        status,
+        values,
+        coverage,
+        version,
+        run,
+        window,
+        None if source is None else source.name,
+        tuple(told[:MOST_EVENTS]),
+        count,
+        tuple(later),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------- versions
+
+
+def _versions(asked: Asked, known: Known, lake: str) -> list[Version]:
+    """Every version of the entity's rows up to the time: those of the newest dates, if any of these is visible, else all."""
+    publishes = {(p.publish_id, p.interval.start): p for p in known.publishes}
+    places = [place(lake, asked.group.name, known.generation) for place in (layout.feature_table, layout.history_table)]
+    newest = None if is_static(asked.group) else utc_date(asked.at - duration(str(asked.group.ttl)) - 2 * asked.group.cadence)
+    for oldest in [None] if newest is None else [newest, None]:
+        rows = [row for path in places for row in _entity_rows(path, asked, oldest)]
+        found = [_version(row, asked.group, publishes) for row in rows]
+        known_versions = sorted((v for v in found if v is not None), key=lambda v: (v.event_timestamp, v.publish.publish_id))
+        if any(v.visible_from <= asked.at for v in known_versions):
+            return known_versions
+    return known_versions
+
+
+def _entity_rows(path: str, asked: Asked, oldest: date | None) -> list[Row]:
+    if _is_nobody(asked):
+        return []
+    recent = [] if oldest is None else [f"date >= {delta.literal(oldest)}"]
+    return [row for row in delta.rows(path, [*_is(asked.entity), *recent]) if row["event_timestamp"] <= asked.at]
+
+
+def _is_nobody(asked: Asked) -> bool:
+    """Whether a key is null, which is nobody's."""
+    return None in asked.entity.values()
+
+
+def _version(row: Row, group: FeatureGroup, publishes: Mapping[tuple[str, datetime], Publish]) -> Version | None:
+    """A row with its publish; None if that never happened."""
+    publish = publishes.get((row["publish_id"], _start(group, row["event_timestamp"])))
+    if publish is None:
+        return None
+    values = {column: row.get(column) for column in group.outputs}
+    more = (row["held"], bool(row.get("retracted")), row.get("replaced_by"))
+    return Version(row["event_timestamp"], publish, values, row.get("empties_at"), *more)
+
+
+def _start(group: FeatureGroup, at: datetime) -> datetime:
+    """The start of the interval in which a row of this time lies."""
+    match group:
+        case WindowedGroup() | TransformGroup():
+            return at - group.cadence
+        case SnapshotGroup() if not group.dated:
+            return ALWAYS.start
+        case ObservationGroup() | SnapshotGroup():
+            return floor(at, group.cadence)
+
+
+def _standing(visible: Sequence[Version]) -> Version | None:
+    """The version that holds: the newest that no later publish of its time replaced or retracted; else the last retraction."""
+    newest = {v.event_timestamp: v for v in visible}  # they are in the order of their publishes
+    standing = [v for v in newest.values() if not v.retracted]
+    return standing[-1] if standing else visible[-1] if visible else None
+
+
+# ----------------------------------------------------------------------------------------------------------------------- status
+
+
+def _coverage(asked: Asked, known: Known) -> datetime | None:
+    """The newest interval end that was visible."""
+    ends = (p.interval.end for p in known.publishes if max(p.interval.end, p.known_from) <= asked.at)
+    return max(ends, default=None) if asked.group.by_coverage else None
+
+
+def _gone(asked: Asked, known: Known, version: Version | None, lake: str) -> bool:
+    """Whether a snapshot newer than a version, with any row that stood at the time asked for, does not have the entity."""
+    if version is None or not isinstance(asked.group, SnapshotGroup) or not asked.group.dated:
+        return False
+    visible = {(p.publish_id, p.interval.start) for p in known.publishes if p.known_from <= asked.at}
+    places = ((layout.feature_table, ("NULL", "true")), (layout.history_table, ("replaced_by", "NOT retracted")))
+    for place, (replaced_by, standing) in places:
+        columns = ("event_timestamp", "publish_id", f"{replaced_by} AS replaced")
+        dated = f"date >= {delta.literal(utc_date(version.event_timestamp))}"
+        for at, publish_id, replaced in delta.distinct(place(lake, asked.group.name, known.generation), columns, [dated, standing]):
+            start = _start(asked.group, at)
+            later = version.event_timestamp < at <= asked.at
+            if later and (publish_id, start) in visible and (replaced, start) not in visible:
+                return True
+    return False
+
+
+def _status(asked: Asked, version: Version | None, coverage: datetime | None, *, gone: bool) -> str:
+    group = asked.group
+    if _is_nobody(asked):
+        return "NOT_FOUND"
+    if group.by_coverage and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
+        return "EXPIRED"
+    if version is None or version.retracted:
+        return "NOT_FOUND"
+    if gone or (coverage is not None and version.empties_at is not None and version.empties_at <= coverage):
+        return "EMPTY"
+    if version.held:
+        return "HELD"
+    if isinstance(group, ObservationGroup) and asked.at - version.event_timestamp > duration(str(group.ttl)):
+        return "EXPIRED"
+    return "PRESENT"
+
+
+def _values(asked: Asked, status: str, version: Version | None) -> dict[str, object]:
+    """What a reader gets; empty windows count and sum to 0, the time of the last event is shown as seconds."""
+    group = asked.group
+    if version is not None and status == "PRESENT":
+        return {name: _aged(value, asked) if name in group.ages else value for name, value in version.values.items()}
+    if (
+        version is not None
+        and status == "EMPTY"
+        and not version.held
+        and version.empties_at is not None
+        and version.empties_at <= version.event_timestamp
+    ):
+        return dict(version.values)
+    if isinstance(group, WindowedGroup) and status in ("EMPTY", "NOT_FOUND") and not _is_nobody(asked):
+        counted = ("count", "count_distinct", "approx_count_distinct", "sum")
+        return {column: 0 if f.aggregation in counted else None for f in group.aggregated for column in f.columns}
+    return dict.fromkeys(group.outputs)
+
+
+def _aged(value: Any, asked: Asked) -> float | None:
+    return None if value is None else float(age(micros(asked.at), micros(value)))
+
+
+# --------------------------------------------------------------------------------------------------------------- what it rests on
+
+
+def _run(publish: Publish, lake: str) -> Row | None:
+    """The ledger's record of the run that published these values: the lake keeps all of them, the registry the newest of an interval."""
+    path = layout.records_table(lake, "ledger")
+    rows = delta.rows(path, [f"publish_id = {delta.literal(publish.publish_id)}", f'"group" = {delta.literal(publish.group)}'])
+    return next((row for row in rows if row["interval_start"] == publish.interval.start), None)
+
+
+def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]) -> Interval:
+    """The events that the row may be made of: with a lifetime window from the source's first one on."""
+    at = version.event_timestamp
+    match group:
+        case WindowedGroup() if group.lifetime:
+            return Interval(min([at - group.longest, *(r.first for r in revisions)]), at)
+        case WindowedGroup() | TransformGroup():
+            return Interval(at - group.longest, at)
+        case SnapshotGroup() if not group.dated:
+            return ALWAYS
+        case ObservationGroup() | SnapshotGroup():
+            return Interval(at, at + timedelta(microseconds=1))
+
+
+def _source(group: FeatureGroup) -> Source | None:
+    """The source whose events are told of."""
+    if not isinstance(group, TransformGroup):
+        return group.source
+    read = (each for each in group.inputs if isinstance(each, Source))
+    return next((source for source in read if group.entity.keys.items() <= source.columns.items()), None)
+
+
+def _seen(run: Row | None, source: Source) -> int | None:
+    """The source's newest revision that a run saw."""
+    if run is None:
+        return None
+    inputs = run.get("inputs")
+    return int(inputs_of(inputs)[source.name] if inputs else run["revision"])
+
+
+def _events(asked: Asked, source: Source, window: Interval, lake: str) -> list[Row] | None:
+    """The source's live rows of the entity in the window, newest first; None if they can not be told without Spark."""
+    if versions.reads(source):
+        return _events_in_place(asked, source, window, lake)
+    path = layout.source_table(lake, source.name)
+    dates = [f"{DATE} >= {delta.literal(utc_date(window.start))}", f"{DATE} <= {delta.literal(utc_date(window.end))}"]
+    rows = [row for row in delta.rows(path, [*_is(asked.entity), *dates, LIVE]) if window.start <= row[TIME] < window.end]
+    return sorted(rows, key=lambda row: (row[TIME], row[FILE] or "", row[LINE] or 0), reverse=True)
+
+
+def _events_in_place(asked: Asked, source: Source, window: Interval, lake: str) -> list[Row] | None:
+    """The entity's rows in the state of the table that was looked at, each id once."""
+    pin = versions.pinned(source, lake).get(source.name)
+    if isinstance(source.at, Query) or pin is None or pin.is_remote:
+        return None
+    mine = _of_table(source, pin, lake, _is(asked.entity))
+    if mine and source.id:
+        plain = [name for name in source.id if source.columns[name] in ("string", "int64", "date", "boolean")]
+        same = [" AND ".join(["true", *_is({name: row[name] for name in plain})]) for row in mine]
+        rivals = _of_table(source, pin, lake, [" OR ".join(f"({one})" for one in dict.fromkeys(same))])
+        mine = [row for row in _newest(rivals, source) if all(row[key] == value for key, value in asked.entity.items())]
+    return sorted((row for row in mine if window.start <= row[TIME] < window.end), key=lambda row: row[TIME], reverse=True)
+
+
+def _of_table(source: Source, pin: PinnedVersion, lake: str, conditions: Sequence[str]) -> list[Row]:
+    """The rows with an id and a time."""
+    zone = ZoneInfo(source.timezone) if source.timezone else None
+    at, needed = source.event_timestamp, [name for name in (source.event_timestamp, *source.id) if name]
+    rows = delta.rows(pin.path(lake), conditions, version=pin.version)
+    more = {FILE: pin.place, LINE: None, INGEST: None}
+    return [
+        {**row, **more, TIME: ALWAYS.start if at is None else in_utc(row[at], zone)}
+        for row in rows
+        if all(row[name] is not None for name in needed)
+    ]
+
+
+def _newest(rows: Sequence[Row], source: Source) -> list[Row]:
+    """Of several rows of an id the one that counts, as `in_place.newest` says it."""
+    order = dict.fromkeys([name for name in (source.arrived_at, source.event_timestamp, *source.columns) if name])
+    ranked = sorted(rows, key=lambda row: [(row[name] is not None, row[name]) for name in order])
+    return list({tuple(row[name] for name in source.id): row for row in ranked}.values())
+
+
+def _event(row: Row, source: Source, computed_from: int | None) -> Row:
+    came = row[INGEST]
+    late = came is not None and computed_from is not None and came > computed_from
+    columns = {name: row.get(name) for name in source.columns}
+    return columns | {"file": row[FILE], "line": row[LINE], "revision": came, "came_later": late}
+
+
+def _is(entity: Mapping[str, object]) -> list[str]:
+    return [f'"{key}" = {delta.literal(value)}' for key, value in entity.items()]

@@ -1,0 +1,661 @@
+"""A project: its definitions, tables and stores, and what can be done with them.
+
+Heavy parts (Spark, Great Expectations, Delta) are imported when something needs them, so that looking costs nothing.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from feature_definitions import layout, settings
+from feature_definitions.intervals import Interval, micros
+from feature_definitions.language import (
+    NAME,
+    FeatureGroup,
+    FeatureService,
+    Files,
+    Join,
+    Mode,
+    Query,
+    Source,
+    SourceGroup,
+    TrainingSet,
+    TransformGroup,
+    WindowedGroup,
+    check_mode,
+)
+from feature_definitions.loader import Catalog
+from feature_definitions.planning import cost, plan
+from feature_definitions.planning.cost import CostEstimate
+from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
+from feature_definitions.planning.upstream import Upstream, groups_of, ordered, sources_of
+from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release, Revision
+from headwater import inputs
+from headwater.errors import InputRefused, NotCovered, NotEmpty, RegistryLost, Unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import SparkSession
+
+    from feature_registry.explain import Story
+    from feature_registry.registry import Facts, Registry
+    from lake.optimize import Optimized
+    from serving.answer import Result
+    from spark_jobs.context import Offline, Place
+    from spark_jobs.ingest.files import IngestReport
+    from spark_jobs.point_in_time import Published
+    from spark_jobs.publish.materialize import GroupResult
+    from spark_jobs.training.build import Built, Request, Spine
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+@dataclass
+class Project:
+    """A project's definitions, tables and stores. Times are UTC; ranges are of intervals, their end exclusive.
+
+    Ends with `close()` or a `with` block, which stop Spark if this project started it (where Spark runs already, it is shared); the
+    embedded online store runs on until `down()`.
+    """
+
+    settings: settings.Settings
+    catalog: Catalog
+    say: Say = field(repr=False)
+    clock: Callable[[], datetime] = field(repr=False)
+    _started_spark: bool = field(default=False, init=False, repr=False)
+
+    def __enter__(self) -> Self:
+        """The project itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------------------ offline
+
+    def ingest(self, *names: str) -> "tuple[IngestReport, ...]":
+        """Bring new and changed files into the sources' tables, and look at what is read in place; names are of sources or groups,
+        none means all. A query comes after the sources that it reads, which are ingested with it.
+
+        What can not be taken goes to `<lake>/quarantine/<source>` with its reason.
+        """
+        return tuple(self._ingest(source) for source in self._sources(names))
+
+    def write(self, source: str, frame: object) -> "IngestReport":
+        """Add a pandas or Arrow frame's rows to a source, as if they had come in a file; the same frame twice counts once."""
+        from lake import versions
+        from spark_jobs.ingest import files
+
+        found = self._source(source)
+        if versions.reads(found):
+            raise InputRefused(f"source {source} is read in place; write to the table that it reads, then run `headwater ingest {source}`")
+        files.write_frame(found, inputs.arrow(frame), self._place)
+        return self._ingest(found)
+
+    def plan(
+        self,
+        *groups: str,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        only: Only = "due",
+        within: Within = "range",
+    ) -> tuple[GroupPlan, ...]:
+        """What `materialize` would do with the intervals in `[start, end)`, and why.
+
+        `only`: those that are `missing`, `stale` or either (`due`), or `all` whatever their status. `within="restate"` is for scheduled
+        runs: it leaves alone what changed data made stale and is older than the group's `restate_within`.
+        """
+        chosen, now = self._groups(groups), self.clock()
+        first, last, choice = inputs.moment(start), inputs.moment(end), Choice(only, within)
+        plan.check_range(chosen, start=first, end=last, now=now)
+        return tuple(self._plan(group, first, last, now, choice) for group in chosen)
+
+    def bill(self, works: Iterable[GroupPlan]) -> tuple[CostEstimate, ...]:
+        """What plans cost and move: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by them."""
+        return tuple(self._bill(work) for work in works if work.due)
+
+    def materialize(
+        self,
+        *groups: str,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        only: Only = "due",
+        within: Within = "range",
+    ) -> "tuple[GroupResult, ...]":
+        """Compute, judge and publish the intervals in `[start, end)` that are missing or stale; `only` and `within` as in `plan`.
+
+        An interval that fails a critical expectation stays invisible, and later ones whose windows cover it wait until it is repaired or
+        released; its bad rows are in `<lake>/quarantine/<group>`. A group comes after those of the chosen ones that it reads.
+        """
+        chosen = self._groups(groups)
+        plan.check_range(chosen, start=inputs.moment(start), end=inputs.moment(end), now=self.clock())
+        for group in chosen:
+            self._recover(group)
+        each = (self.plan(group.name, start=start, end=end, only=only, within=within) for group in ordered(chosen))
+        return tuple(self._materialize(work) for works in each for work in works)
+
+    def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
+        """The state of every interval, from the first event to the newest sealed one, with reasons."""
+        now = self.clock()
+        return tuple(status for group in self._groups(groups) for status in self._statuses(group, now)[1])
+
+    def tables(self, *groups: str) -> dict[str, str]:
+        """Where each group's rows lie: the absolute path of the Delta table of the generation that readers see."""
+        return {group.name: layout.feature_table(self.settings.lake, group.name, self._generation(group)) for group in self._groups(groups)}
+
+    def promote(
+        self, group: str, generation: int | None = None, *, accept: Literal["covering", "gaps"] = "covering"
+    ) -> tuple[Generation, ...]:
+        """Give readers another generation of a group to see, by default that of its definition; an older one is a rollback.
+
+        Refused (NotCovered) if it lacks an interval that they see now, unless gaps are accepted. What is chosen here stands until a
+        generation comes that is newer than all that there are. Returns the group's generations as they are then.
+        """
+        found = self._group(group)
+        self._recover(found)
+        known = self._registry.generations(group)
+        number = plan.target_generation(found, known)[0] if generation is None else generation
+        if number not in {g.number for g in known}:
+            listed = ", ".join(str(g.number) for g in known) or "none"
+            raise Unknown(
+                f"group {group} has no generation {number} that was computed; it has {listed}. Run `headwater materialize {group}`"
+            )
+        current = plan.current_generation(known)
+        if accept == "covering" and current is not None and (lacking := self._lacking(group, number, current.number)):
+            raise NotCovered(
+                f"generation {number} of {group} lacks {len(lacking)} intervals that readers see in generation {current.number}, the first "
+                f"{lacking[0]}: run `headwater materialize {group}` first, or accept the gaps by `headwater promote {group} --anyway`"
+            )
+        self._show(group, number, by="person")
+        return self._registry.generations(group)
+
+    def release(self, group: str, *, start: str | datetime, end: str | datetime, reason: str = "") -> tuple[Release, ...]:
+        """Say that later intervals need not wait for the rejected ones in `[start, end)`: they are due from now on.
+
+        The rejected ones stay invisible. A release counts until the events change that the rejected interval reads.
+        """
+        found, now = self._group(group), self.clock()
+        first, last = inputs.moment(start), inputs.moment(end)
+        plan.check_range([found], start=first, end=last, now=now)
+        generation, intervals = self._statuses(found, now)
+        holders = [s.interval for s in intervals if s.holds and s.status == plan.REJECTED]
+        chosen = [i for i in holders if first <= i.start and i.end <= last]
+        if not chosen:
+            held = ", ".join(map(str, holders[:3])) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
+            raise plan.RangeError(
+                f"no interval of {group} in this range is rejected and holds later ones; name the rejected interval itself. "
+                + (f"Those that hold: {held}" if holders else "None of the group does")
+            )
+        revision = 0 if isinstance(found, TransformGroup) else max((r.revision for r in self._revisions(found)), default=0)
+        releases = tuple(Release(group, generation, interval, revision, reason, now) for interval in chosen)
+        from lake import facts
+
+        facts.keep_releases(self.settings.lake, releases)
+        self._registry.release(releases)
+        return releases
+
+    def optimize(self, *groups: str, keep: str = "7d") -> "tuple[Optimized, ...]":
+        """Join small files, delete those replaced longer than `keep` ago (at least 7d), and rows that a group retains no longer.
+
+        Groups mean their tables and their sources'; none means everything. Nothing becomes stale by it. Needs no Spark.
+        """
+        from lake import optimize
+
+        kept, chosen = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP), self._groups(groups)
+        needs, done = optimize.needed(self.settings.lake), []
+        for source in self._sources(groups):
+            with self._lease(f"source {source.name}"):
+                path = layout.source_table(self.settings.lake, source.name)
+                done += [optimize.optimize(path, keep=kept)] if Path(path).exists() else []
+        for group in chosen:
+            before = optimize.deleted_before(group, needs, self.clock())
+            with self._lease(f"group {group.name}"):
+                generations = [g.number for g in self._registry.generations(group.name)]
+                mine = optimize.group_tables(self.settings.lake, group.name, generations)
+                done += [optimize.optimize(path, keep=kept, before=before) for path in mine]
+        if not groups:
+            done += [optimize.optimize(path, keep=kept) for path in optimize.other_tables(self.settings.lake)]
+        return tuple(done)
+
+    def training_set(
+        self, name: str | None = None, *, spine: object = None, service: str | None = None, mode: Mode | None = None
+    ) -> "Built":
+        """Build a training set: one that the catalog defines, by name, or a spine (frame or path) joined with a service.
+
+        A spine is a pandas or Arrow frame, or a CSV, Parquet or Delta path, with the service's keys and `event_timestamp` (with zone).
+        It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
+        and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
+        """
+        from spark_jobs.training import build
+
+        defined = None if spine is not None else self._training_set(name)
+        request, rows = (
+            self._defined(defined, mode)
+            if defined is not None
+            else self._from_spine(name, spine, self._service(service), mode or "as_known")
+        )
+        groups = {j.group.name: j.group for j in request.service.joins}
+        published = {group.name: self._published(group) for group in groups.values()}
+        self.say(f"joining {len(published)} groups to the spine")
+        return build.build(rows, request, published=published, offline=self._offline)
+
+    def read(self, group: str) -> "pd.DataFrame":
+        """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time."""
+        import pandas as pd
+
+        from lake import delta
+
+        found = self._group(group)
+        path = self.tables(group)[group]
+        if not delta.exists(path):
+            names = [*found.entity.keys, "event_timestamp", "created_timestamp", "publish_id", "empties_at", "held", *found.outputs, "date"]
+            return pd.DataFrame(columns=names)
+        frame: pd.DataFrame = delta.load(path).to_pandas()
+        return frame.sort_values([*found.entity.keys, "event_timestamp"], ignore_index=True)
+
+    def explain(self, group: str, entity: Mapping[str, Any], *, at: str | datetime | None = None) -> "Story":
+        """The story of an entity's values as they were known at a time (default: now): its row, publish, run and events. Needs no Spark."""
+        from feature_registry import explain
+        from serving import answer
+
+        found = self._group(group)
+        asked = answer.check_entities(answer.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
+        number = self._generation(found)
+        known = explain.Known(number, self._registry.publishes(group, number), self._revisions(found))
+        return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
+
+    def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> "Facts":
+        """Restore the registry from the lake alone: ingested files, revisions, ledger, publishes, generations, promotions and releases.
+
+        Refused (NotEmpty) over a registry that holds something, unless that may be replaced. Syncs are not in the lake: the next one goes
+        on from what the online store says.
+        """
+        from feature_registry import Facts, rebuild
+
+        if over == "nothing" and self._any_registry.facts() != Facts():
+            raise NotEmpty(
+                "the registry holds facts already, so there is nothing to restore; if they are wrong, replace all of them by what the lake "
+                "says: headwater registry rebuild --replace"
+            )
+        found = rebuild.facts(self.settings.lake)
+        self._any_registry.restore(found)
+        return found
+
+    # ------------------------------------------------------------------------------------------------------------------- online
+
+    def sync(self, *groups: str) -> tuple[Epoch, ...]:
+        """Bring the newest row of every entity to the online store; groups that were never published are left out."""
+        return tuple(self._sync(group) for group in self._groups(groups) if self._is_published(group))
+
+    def online(self, service: str, entities: Sequence[Mapping[str, Any]]) -> "dict[str, list[Result]]":
+        """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group."""
+        from contextlib import closing
+
+        from online_sync.store import Store
+        from serving import answer
+
+        compiled = answer.compile_service(self._service(service), project=self.settings.name)
+        asked = answer.check_entities(compiled, [dict(entity) for entity in entities])
+        with closing(Store(self.store_url())) as store:
+            return {"results": answer.fetch(compiled, asked, mget=store.mget, now=self.clock())}
+
+    def store_url(self) -> str:
+        """The online store's URL: the one set by HEADWATER_REDIS_URL, else the embedded store's, which is started if need be."""
+        if self.settings.redis_url is not None:
+            return self.settings.redis_url
+        from online_sync import embedded
+
+        return embedded.ensure(Path(layout.embedded_store(str(self.settings.state))))
+
+    def down(self) -> bool:
+        """Stop the embedded online store; its data stays. False if none was running."""
+        from online_sync import embedded
+
+        return embedded.stop(Path(layout.embedded_store(str(self.settings.state))))
+
+    def close(self) -> None:
+        """Stop Spark and close the registry, if this project started them."""
+        if self._started_spark:
+            self._spark.stop()
+        self.__dict__.pop("_spark", None)
+        self._started_spark = False
+        self.__dict__.pop("_registry", None)
+        if "_any_registry" in self.__dict__:
+            self._any_registry.close()
+            del self.__dict__["_any_registry"]
+
+    # -------------------------------------------------------------------------------------------------------------------- parts
+
+    @cached_property
+    def _spark(self) -> "SparkSession":
+        from spark_jobs import jvm, session
+
+        shared = session.running()
+        if not shared:
+            self.say("starting Spark")
+        jars = jvm.delta_jars(self.settings.cache / "jars")
+        spark = session.session(
+            jars=jars, scratch=self.settings.state / "spark", master=self.settings.spark_master, driver_memory=self.settings.driver_memory
+        )
+        self._started_spark = not shared
+        return spark
+
+    @cached_property
+    def _registry(self) -> "Registry":
+        """The registry, which must not have forgotten what the lake remembers."""
+        if self._any_registry.blank() and Path(layout.records_table(self.settings.lake, "files")).is_dir():
+            from feature_registry import Facts, rebuild
+
+            if rebuild.facts(self.settings.lake) != Facts():
+                raise RegistryLost(
+                    f"the registry is empty, but the lake {self.settings.lake} holds what was ingested and published before: it was "
+                    "lost, or is another one. Restore it from the lake: headwater registry rebuild"
+                )
+        return self._any_registry
+
+    @cached_property
+    def _any_registry(self) -> "Registry":
+        from feature_registry.registry import open_registry
+
+        return open_registry(self.settings.registry_url)
+
+    @property
+    def _place(self) -> "Place":
+        from spark_jobs.context import Place
+
+        return Place(self.settings.root, self.settings.lake)
+
+    @property
+    def _offline(self) -> "Offline":
+        from spark_jobs.context import Offline
+
+        return Offline(self._spark, self.settings.lake, self._registry, self.clock)
+
+    def _lease(self, name: str) -> AbstractContextManager[None]:
+        """Work on something alone, after waiting for whoever does now."""
+        from feature_registry.registry import PATIENCE
+
+        return self._registry.lease(name, now=self.clock(), patience=PATIENCE)
+
+    def _ingest(self, source: Source) -> "IngestReport":
+        from lake import versions
+        from spark_jobs.ingest import files
+
+        with self._lease(f"source {source.name}"):
+            files.recover(source, self._place, self._registry)
+            if versions.reads(source):
+                return self._look(source)
+            if versions.pinned(source, self.settings.lake):
+                raise InputRefused(
+                    f"source {source.name} was read in place until now; files that it reads instead need a name of their own"
+                )
+            found = files.changed(source, self._place, self._registry)
+            if not found:
+                if isinstance(source.at, Files) and not self._registry.files(source.name):
+                    self.say(f"{source.name}: no file is at {source.at.path} in {self.settings.root}")
+                return files.nothing(source)
+            self.say(f"ingesting {source.name}: {len(found)} files")
+            now = self.clock()
+            return files.ingest(source, found, files.Job(self._spark, self._place, self._registry, _ingest_id(now), now))
+
+    def _look(self, source: Source) -> "IngestReport":
+        from spark_jobs.ingest import files, in_place, source_diff
+
+        found = in_place.state(source, root=self.settings.root, lake=self.settings.lake, spark=lambda: self._spark)
+        if not source_diff.changed(source, found, self._registry):
+            return files.nothing(source)
+        self.say(f"looking at {source.name}")
+        return source_diff.look(source, found, files.Job(self._spark, self._place, self._registry, _ingest_id(self.clock()), self.clock()))
+
+    def _recover(self, group: FeatureGroup) -> None:
+        """Set right what a crash cut off; what a living process is publishing is left to it."""
+        if self._registry.pending_publishes(group.name):
+            from feature_registry import LeaseHeld
+            from spark_jobs.publish import materialize
+
+            with suppress(LeaseHeld), self._registry.lease(f"group {group.name}", now=self.clock()):
+                materialize.recover(group, lake=self.settings.lake, registry=self._registry)
+
+    def _bill(self, work: GroupPlan) -> CostEstimate:
+        from lake import delta
+
+        group, lake = work.group, self.settings.lake
+        if isinstance(group, TransformGroup):
+            dates = cost.reads(work, tiles={}, revisions=()).events
+            tables = [layout.feature_table(lake, each.group.name, each.generation) for each in work.upstream]
+            read = [self._events(each, dates) for each in group.inputs if isinstance(each, Source)]
+            read += [delta.footprint(path, partition="date", dates=dates) for path in tables]
+        else:
+            read = self._footprints(work, group)
+        files, size = sum(n for n, _ in read), sum(n for _, n in read)
+        past = self._registry.runs(group.name, work.generation)
+        built = [path.name for path in Path(layout.training_set_table(self.settings.lake, "_")).parent.glob("*") if path.is_dir()]
+        online = {name: bool(self._registry.epochs(name)) for name in self.catalog.tables}
+        moved = cost.stale(self.catalog, group.name, built=built, online=online)
+        return CostEstimate(group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
+
+    def _footprints(self, work: GroupPlan, group: SourceGroup) -> list[tuple[int, int]]:
+        """How many files and bytes of events, and of tiles, a plan reads."""
+        from lake import delta
+
+        lake = self.settings.lake
+        tiles = layout.tile_table(lake, group.source.name, group.entity.keys, group.cadence, group.cadence)
+        stored = self._registry.tiles(tiles, table_id=delta.table_id(tiles))
+        read = cost.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
+        kept = delta.footprint(tiles, partition="date", dates=read.tiles)
+        return [self._events(group.source, read.events), kept]
+
+    def _events(self, source: Source, dates: Collection[date]) -> tuple[int, int]:
+        """How many files and bytes a source's events of some dates lie in."""
+        from lake import delta, versions
+
+        lake = self.settings.lake
+        if versions.reads(source):
+            return versions.footprint(source, lake, dates=dates)
+        return delta.footprint(layout.source_table(lake, source.name), partition="_hw_date", dates=dates)
+
+    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime, choice: Choice) -> GroupPlan:
+        upstream = self._upstream(group, now)
+        generation, found = self._statuses(group, now, upstream)
+        work = plan.materialize(group, generation=generation, found=found, start=start, end=end, choice=choice)
+        return replace(work, upstream=upstream)
+
+    def _statuses(
+        self, group: FeatureGroup, now: datetime, upstream: Sequence[Upstream] | None = None
+    ) -> tuple[int, tuple[IntervalStatus, ...]]:
+        number, _ = plan.target_generation(group, self._registry.generations(group.name))
+        found = plan.statuses(
+            group,
+            generation=number,
+            entries=self._registry.ledger(group.name, number),
+            revisions=self._revisions(group),
+            now=now,
+            releases=self._registry.releases(group.name, number),
+            upstream=self._upstream(group, now) if upstream is None else upstream,
+        )
+        return number, found
+
+    def _revisions(self, group: FeatureGroup) -> tuple[Revision, ...]:
+        """Every change of the sources behind a group."""
+        return tuple(revision for source in sources_of(group) for revision in self._registry.revisions(source.name))
+
+    def _upstream(self, group: FeatureGroup, now: datetime) -> tuple[Upstream, ...]:
+        """The groups that a transform reads, as they are now. The publishes come first: one that comes later will be seen as later."""
+        found = []
+        for read in groups_of(group):
+            number, _ = plan.target_generation(read, self._registry.generations(read.name))
+            publishes = self._registry.publishes(read.name, number)
+            _, intervals = self._statuses(read, now)
+            entries = self._registry.ledger(read.name, number)
+            found.append(plan.upstream_of(read, generation=number, found=intervals, entries=entries, publishes=publishes))
+        return tuple(found)
+
+    def _materialize(self, work: GroupPlan) -> "GroupResult":
+        from spark_jobs.compute import windows
+        from spark_jobs.publish import materialize
+
+        if not work.due:
+            self._promote(work.group, work.generation)
+            return materialize.GroupResult(work.group.name, work.generation)
+        from expectations import adapter
+
+        def say(what: str) -> None:
+            self.say(f"{work.group.name}: {what}")
+
+        meaning = windows.meaning_of(work.group)
+        sharing = [g for g in self.catalog.groups.values() if isinstance(g, WindowedGroup)]
+        result = materialize.run(work, offline=self._offline, meaning=meaning, judge=adapter.judge, say=say, sharing=sharing)
+        self._promote(work.group, work.generation)
+        return result
+
+    def _promote(self, group: FeatureGroup, number: int) -> None:
+        """Let readers see the first generation at once, and a later one when it covers what they see now, if runs may promote."""
+        generations = self._registry.generations(group.name)
+        current = plan.current_generation(generations)
+        if number not in {g.number for g in generations} or (current is not None and current.number == number):
+            return
+        if current is not None and not self._may_promote(group, number, current):
+            return
+        from feature_registry import LeaseHeld
+
+        with suppress(LeaseHeld):  # whoever publishes the group now promotes it afterwards
+            self._show(group.name, number, by="automatic")
+
+    def _may_promote(self, group: FeatureGroup, number: int, current: Generation) -> bool:
+        if self.settings.promote == "manual" or not plan.may_promote(self._registry.promotions(group.name), number):
+            return False
+        return plan.covers(self._statuses(group, self.clock())[1], self._shown(group.name, current.number))
+
+    def _show(self, group: str, number: int, *, by: PromotedBy) -> None:
+        """Give readers a generation to see, in the lake's records first."""
+        from lake import facts
+
+        now = self.clock()
+        with self._lease(f"group {group}"):
+            past, newest = self._registry.promotions(group), max(g.number for g in self._registry.generations(group))
+            promotion = Promotion(group, len(past) + 1, number, newest, by, now)
+            facts.keep_promotion(self.settings.lake, promotion)
+            self._registry.promote(promotion)
+
+    def _shown(self, group: str, generation: int) -> list[Interval]:
+        retain = self._group(group).retain
+        oldest = None if retain is None else plan.kept_from(self.clock(), retain)
+        entries = self._registry.ledger(group, generation).values()
+        return [e.interval for e in entries if e.state == "PUBLISHED" and (oldest is None or e.interval.start >= oldest)]
+
+    def _lacking(self, group: str, generation: int, current: int) -> list[Interval]:
+        """The intervals that readers see in the current generation and would not see in another."""
+        there = set(self._shown(group, generation))
+        return [interval for interval in self._shown(group, current) if interval not in there]
+
+    def _generation(self, group: FeatureGroup) -> int:
+        generations = self._registry.generations(group.name)
+        current = plan.current_generation(generations)
+        return current.number if current is not None else plan.target_generation(group, generations)[0]
+
+    def _is_published(self, group: FeatureGroup) -> bool:
+        return plan.current_generation(self._registry.generations(group.name)) is not None
+
+    def _published(self, group: FeatureGroup) -> "Published":
+        from spark_jobs.compute import windows
+        from spark_jobs.point_in_time import Published
+
+        self._recover(group)
+        number = self._generation(group)
+        publishes = self._registry.publishes(group.name, number)
+        return Published(group, number, self.settings.lake, windows.meaning_of(group), publishes)
+
+    def _sync(self, group: FeatureGroup) -> Epoch:
+        from online_sync import sync
+
+        self.say(f"syncing {group.name}")
+        target = sync.Target(self.store_url(), self.settings.name)
+        published = self._published(group)
+        epoch, past = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
+        if past and sync.unchanged(published, target=target, now=self.clock()):
+            return replace(past[-1], written=0)
+        done = sync.run(published, target=target, epoch=epoch, now=self.clock(), spark=self._spark)
+        self._registry.record_epoch(done)
+        return done
+
+    # -------------------------------------------------------------------------------------------------------------------- names
+
+    def _groups(self, names: Iterable[str]) -> tuple[FeatureGroup, ...]:
+        groups = self.catalog.tables
+        return tuple(_named(groups, name, "group") for name in names) or tuple(groups.values())
+
+    def _group(self, name: str) -> FeatureGroup:
+        return _named(self.catalog.tables, name, "group")
+
+    def _source(self, name: str) -> Source:
+        return _named(self.catalog.sources, name, "source")
+
+    def _service(self, name: str | None) -> FeatureService:
+        if name is None:
+            raise Unknown(f"name a service; there are {', '.join(self.catalog.services) or 'none'}")
+        return _named(self.catalog.services, name, "service")
+
+    def _sources(self, names: Iterable[str]) -> tuple[Source, ...]:
+        both = {name: (source,) for name, source in self.catalog.sources.items()}
+        behind = both | {name: sources_of(group) for name, group in self.catalog.tables.items()}
+        chosen = [source for name in names for source in _named(behind, name, "source or group")] or list(self.catalog.sources.values())
+        return tuple({source.name: source for source in _with_inputs(chosen)}.values())
+
+    def _training_set(self, name: str | None) -> TrainingSet:
+        defined = self.catalog.training_sets
+        if name is None and len(defined) == 1:
+            return next(iter(defined.values()))
+        if name is None:
+            raise Unknown(f"name a training set, or give a spine and a service; defined are {', '.join(defined) or 'none'}")
+        return _named(defined, name, "training set")
+
+    def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[Request, Spine]":
+        from spark_jobs.training import build
+
+        check_mode(f"training set {defined.name}", mode or defined.mode)
+        request = build.Request(defined.name, defined.service, mode or defined.mode, defined.label)
+        return request, build.source_spine(defined.spine, self._spark, lake=self.settings.lake)
+
+    def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
+        from spark_jobs.training import build
+
+        check_mode("the training set", mode)
+        if name is not None and not NAME.fullmatch(name):
+            raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
+        frame = inputs.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
+        return build.Request(name or service.name, service, mode), build.frame_spine(frame, self._spark)
+
+
+def _ingest_id(now: datetime) -> str:
+    """A new id of an ingest: ids sort by the time at which they were made."""
+    return f"i{micros(now):017d}-{secrets.token_hex(3)}"
+
+
+def _with_inputs(chosen: Iterable[Source]) -> Iterator[Source]:
+    """The sources, each query after those that it reads."""
+    for source in chosen:
+        if isinstance(source.at, Query):
+            yield from _with_inputs(source.at.sources)
+        yield source
+
+
+def _alone(group: FeatureGroup) -> FeatureService:
+    """A service of one group, so that its entities are asked for as those of any service."""
+    return FeatureService(group.name, joins=(Join(group),))
+
+
+def _named(known: Mapping[str, T], name: str, what: str) -> T:
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise Unknown(f"there is no {what} {name!r}.{hint} There are: {', '.join(sorted(known)) or 'none'}")

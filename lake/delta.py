@@ -1,0 +1,286 @@
+"""Delta tables without Spark: their log, small reads, and every commit that Spark need not make.
+
+What only looks is quick: pyarrow, which loads pandas, is imported by the functions that need it. Every commit carries an id, so that it
+happens once and can be looked up.
+"""
+
+import json
+import time
+from collections.abc import Collection, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+
+from feature_definitions.intervals import DAY, Interval, floor, instant, merge
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import fs
+
+
+def rows(path: str, conditions: Sequence[str], *, version: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a Delta table (in its newest version) for which all SQL conditions hold; none of a table that is not there."""
+    if not exists(path):
+        return []
+    table = DeltaTable(path, version=version)
+    found = QueryBuilder().register("t", table).execute(f"SELECT * FROM t WHERE {' AND '.join(conditions)}").read_all()
+    columns = [found.column(name).to_pylist() for name in found.column_names]
+    return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What a Delta table's rows, where all SQL conditions hold, have in these columns, each once; nothing without a table."""
+    if not exists(path):
+        return []
+    sql = f"SELECT DISTINCT {', '.join(columns)} FROM t WHERE {' AND '.join(conditions)}"
+    found = QueryBuilder().register("t", DeltaTable(path)).execute(sql).read_all()
+    return list(zip(*[found.column(name).to_pylist() for name in found.column_names], strict=True))
+
+
+def holds(path: str, condition: str) -> bool:
+    """Whether a Delta table has a row for which an SQL condition holds; a table that is not there has none."""
+    found = QueryBuilder().register("t", DeltaTable(path)).execute(f"SELECT 1 FROM t WHERE {condition} LIMIT 1") if exists(path) else None
+    return found is not None and found.read_all().num_rows > 0
+
+
+def literal(value: object) -> str:
+    """A text, number, truth value or date in SQL."""
+    if isinstance(value, bool | int):
+        return str(value)
+    text = str(value).replace("'", "''")
+    return f"DATE '{text}'" if isinstance(value, date) else f"'{text}'"
+
+
+def footprint(path: str, *, partition: str, dates: Collection[date]) -> tuple[int, int]:
+    """The number and the bytes of the files in these dates' partitions, by the log alone; nothing for a table that is not there."""
+    if not exists(path):
+        return 0, 0
+    actions = DeltaTable(path).get_add_actions(flatten=True)
+    sizes, name = actions.column("size_bytes").to_pylist(), f"partition.{partition}"
+    days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(sizes)
+    read = [size for day, size in zip(days, sizes, strict=True) if day in dates or day is None]
+    return len(read), sum(read)
+
+
+def files_of(path: str, *, version: int | None, time: str | None, dates: Collection[date]) -> tuple[int, int]:
+    """The number and the bytes of a version's files, where a time column is named of those that may hold times of these dates."""
+    actions = DeltaTable(path, version=version).get_add_actions(flatten=True)
+    sizes = actions.column("size_bytes").to_pylist()
+    none = [None] * len(sizes)
+    lows, highs = (actions.column(n).to_pylist() if n in actions.schema.names else none for n in (f"min.{time}", f"max.{time}"))
+    spans = zip(sizes, lows, highs, strict=True)
+    read = [size for size, low, high in spans if low is None or high is None or any(low.date() <= day <= high.date() for day in dates)]
+    return len(read), sum(read)
+
+
+def times_changed(path: str, *, since: int | None, version: int | None, time: str) -> tuple[Interval, ...] | None:
+    """The whole UTC dates in which the times lie of the files that one of two versions has and the other lacks, by the log alone.
+
+    None if it does not tell: where rows are deleted without writing files anew, or a file says nothing of its times.
+    """
+    both = [DeltaTable(path, version=each) for each in (since, version)]
+    if any("deletionVectors" in (table.protocol().reader_features or ()) for table in both):
+        return None
+    then, now = (_spans(table, time) for table in both)
+    spans = [span for here, there in ((then, now), (now, then)) for name, span in here.items() if name not in there]
+    return None if None in spans else merge(span for span in spans if span is not None)
+
+
+def _spans(table: DeltaTable, time: str) -> dict[str, Interval | None]:
+    """The dates that each file's times span."""
+    actions = table.get_add_actions(flatten=True)
+    names = (f"min.{time}", f"max.{time}")
+    if not set(names) <= set(actions.schema.names):
+        return dict.fromkeys(actions.column("path").to_pylist())
+    found = zip(actions.column("path").to_pylist(), *(actions.column(name).to_pylist() for name in names), strict=True)
+    return {path: _days(low, high) for path, low, high in found}
+
+
+def _days(low: Any, high: Any) -> Interval | None:
+    if not isinstance(low, datetime) or not isinstance(high, datetime) or low.tzinfo is None or high.tzinfo is None:
+        return None
+    return Interval(floor(low.astimezone(UTC), DAY), floor(high.astimezone(UTC), DAY) + DAY)
+
+
+def table_id(path: str) -> str | None:
+    """The id that a Delta table was given when it was made; None if there is no table."""
+    return str(DeltaTable(path).metadata().id) if exists(path) else None
+
+
+def exists(path: str) -> bool:
+    """Whether there is a Delta table at `path`."""
+    return Path(path, "_delta_log").is_dir() and DeltaTable.is_deltatable(path)
+
+
+_TRIES = 5
+
+
+_WHOLE = 32
+"""Strings up to this length are whole in statistics."""
+
+
+class CommitConflict(RuntimeError):
+    """What was to be replaced was changed by somebody else meanwhile: nothing of this write is seen."""
+
+
+def arrow_type(kind: str) -> "pa.DataType":
+    """The Arrow type of a Headwater type; timestamps are microseconds in UTC."""
+    import pyarrow as pa
+
+    if kind.startswith("array<"):
+        return pa.list_(arrow_type(kind[6:-1]))
+    if kind.startswith("decimal"):
+        digits, scale = kind.removeprefix("decimal(").rstrip(")").split(",")
+        return pa.decimal128(int(digits), int(scale))
+    named = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    return named[kind]
+
+
+def load(path: str) -> "pa.Table":
+    """The newest state of a small Delta table, without Spark."""
+    return DeltaTable(path).to_pyarrow_table(filesystem=_filesystem(path))
+
+
+def committed(path: str, commit_id: str) -> bool:
+    """Whether the commit with this id happened: the table's log keeps the ids, through checkpoints too."""
+    return exists(path) and DeltaTable(path).transaction_version(commit_id) is not None
+
+
+def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
+    """The version and time of a commit; raises LookupError if the log does not tell of it (any more)."""
+    table = DeltaTable(path)
+    for entry in (entry for limit in (1, None) for entry in table.history(limit)):
+        if entry.get("userMetadata") == commit_id:
+            return int(entry["version"]), instant(int(entry["timestamp"]) * 1000)
+    raise LookupError(f"{path} has no commit {commit_id} in its log")
+
+
+def oldest_commit(path: str) -> datetime:
+    """The time of the oldest commit that the log still tells of: none that it has forgotten was later."""
+    return instant(min(int(entry["timestamp"]) for entry in DeltaTable(path).history()) * 1000)
+
+
+def state(path: str) -> tuple[str, int]:
+    """The id and the newest version of a Delta table."""
+    table = DeltaTable(path)
+    return str(table.metadata().id), table.version()
+
+
+def readable(path: str, version: int) -> bool:
+    """Whether a version of a local Delta table can still be read: its log and the files that the newest version lacks are there."""
+    try:
+        newest, then = DeltaTable(path), DeltaTable(path, version=version)
+    except DeltaError:
+        return False
+    gone = set() if newest.version() == version else set(files(then)) - set(files(newest))
+    return all(Path(file).exists() for file in gone)
+
+
+def append_records(path: str, rows: "pa.Table") -> None:
+    """Append rows to a small table without Spark; columns that it lacks are added, null in the rows before."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    write_deltalake(path, rows, mode="append", schema_mode="merge")
+
+
+def replace_records(path: str, rows: "pa.Table", *, commit_id: str) -> None:
+    """Replace the rows of a small table without Spark, in one commit."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    done = CommitProperties({"userMetadata": commit_id}, app_transactions=[Transaction(commit_id, 1)])
+    write_deltalake(path, rows, mode="overwrite", commit_properties=done)
+
+
+def commit(
+    table: DeltaTable, column: str, days: Collection[str], old: Sequence[RemoveAction], new: Sequence[AddAction], commit_id: str
+) -> None:
+    """Put new files in the place of old ones, in the version that follows the one in which the dates have just these old ones."""
+    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
+    seen, schema = {one.path for one in old}, table.schema()
+    for _ in range(_TRIES):
+        try:
+            table.create_write_transaction([*old, *new], "append", schema, [column], commit_properties=done)
+        except CommitFailedError:
+            table = DeltaTable(table.table_uri)
+            if {one.path for one in in_partitions(table, column, days)} != seen or table.schema() != schema:
+                break
+        else:
+            return
+    raise CommitConflict(f"somebody else wrote to {table.table_uri} at the same time; nothing was changed: run the same command again")
+
+
+def in_partitions(table: DeltaTable, column: str, values: Collection[str]) -> list[RemoveAction]:
+    """The removal of each file of these partitions."""
+    import pyarrow as pa
+
+    files = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", f"partition.{column}"])
+    found, now = zip(*(each.to_pylist() for each in files.columns), strict=True), int(time.time() * 1000)
+    return [RemoveAction(path, True, now, size, {column: str(value)}) for path, size, value in found if str(value) in values]
+
+
+def moved(file: Path, table: Path) -> AddAction:
+    """Move a file that was written elsewhere to where it belongs in a table, and say so to the table's log."""
+    partition, found = file.parent.name, file.stat()
+    (table / partition).mkdir(exist_ok=True)
+    file = file.replace(table / partition / file.name)
+    column, _, value = partition.partition("=")
+    path = str(file.relative_to(table))
+    return AddAction(path, found.st_size, {column: value}, int(found.st_mtime * 1000), True, json.dumps(_statistics(file)))
+
+
+def _statistics(file: Path) -> dict[str, Any]:
+    """How many rows and nulls a Parquet file has, and its least and greatest values, where their types let readers skip files by them."""
+    import pyarrow.parquet as pq
+
+    found = pq.read_metadata(file)
+    groups = [found.row_group(number) for number in range(found.num_row_groups)]
+    least, greatest, nulls = {}, {}, {}
+    for number, name in enumerate(found.schema.names):
+        chunks = [group.column(number).statistics for group in groups]
+        if found.schema.column(number).path != name or any(chunk is None or not chunk.has_null_count for chunk in chunks):
+            continue
+        nulls[name] = sum(chunk.null_count for chunk in chunks)
+        known = [chunk for chunk in chunks if chunk.num_values]
+        bounds = [_bound(chunk.min) for chunk in known if chunk.has_min_max], [_bound(chunk.max) for chunk in known if chunk.has_min_max]
+        if known and len(bounds[0]) == len(known) and None not in (*bounds[0], *bounds[1]):
+            least[name], greatest[name] = min(bounds[0]), max(bounds[1])
+    return {"numRecords": found.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
+
+
+def _bound(value: object) -> Any:
+    """A value as statistics spell it, in the same order; None where it would have to be cut, or may hide NaN."""
+    match value:
+        case bool() | float():
+            return None
+        case datetime(tzinfo=None):
+            return None
+        case datetime():
+            return f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+        case date():
+            return value.isoformat()
+        case int():
+            return value
+        case str() if len(value) <= _WHOLE:
+            return value
+    return None
+
+
+def files(table: DeltaTable) -> list[str]:
+    """The paths of a table's data files."""
+    return [unquote(uri) for uri in table.file_uris()]
+
+
+def _filesystem(path: str) -> "fs.SubTreeFileSystem":
+    from pyarrow import fs
+
+    return fs.SubTreeFileSystem(path, fs.LocalFileSystem())

@@ -1,0 +1,92 @@
+"""The lake's own copy of what is remembered: small Delta tables, one row per fact, from which the registry can be rebuilt."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+import pyarrow as pa
+
+from feature_definitions import layout
+from feature_definitions.records import IngestedFile, Promotion, Release
+from lake import delta
+
+_TIME = pa.timestamp("us", tz="UTC")
+_COMMITS = pa.schema(
+    [
+        ("group", pa.string()),
+        ("generation", pa.int64()),
+        ("publish_id", pa.string()),
+        ("committed_at", _TIME),
+        ("delta_version", pa.int64()),
+    ]
+)
+_FILES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("rows", pa.int64()),
+        ("quarantined", pa.int64()),
+        ("ingest_id", pa.string()),
+        ("commits", pa.bool_()),
+    ]
+)
+_PROMOTIONS = pa.schema(
+    [
+        ("group", pa.string()),
+        ("number", pa.int64()),
+        ("generation", pa.int64()),
+        ("newest", pa.int64()),
+        ("by", pa.string()),
+        ("promoted_at", _TIME),
+    ]
+)
+_RELEASES = pa.schema(
+    [
+        ("group", pa.string()),
+        ("generation", pa.int64()),
+        ("interval_start", _TIME),
+        ("interval_end", _TIME),
+        ("revision", pa.int64()),
+        ("reason", pa.string()),
+        ("released_at", _TIME),
+    ]
+)
+
+
+def keep_commit(lake: str, group: str, *, generation: int, publish_id: str, committed_at: datetime, delta_version: int | None) -> None:
+    """Keep that a publish happened, when, and by which commit of the group's table: a log that is cleaned up forgets the latter two."""
+    row = {"group": group, "generation": generation, "publish_id": publish_id}
+    _keep(lake, "commits", [row | {"committed_at": committed_at, "delta_version": delta_version}], _COMMITS)
+
+
+def keep_files(lake: str, files: Sequence[IngestedFile], *, commits: bool) -> None:
+    """Keep what an ingest takes, before it commits; if it `commits`, the files count only if that happened."""
+    _keep(lake, "files", [asdict(file) | {"commits": commits} for file in files], _FILES)
+
+
+def keep_promotion(lake: str, promotion: Promotion) -> None:
+    """Keep that readers were given a generation to see."""
+    _keep(lake, "promotions", [asdict(promotion)], _PROMOTIONS)
+
+
+def keep_releases(lake: str, releases: Iterable[Release]) -> None:
+    """Keep that rejected intervals were released."""
+    rows = [
+        {
+            "group": release.group,
+            "generation": release.generation,
+            "interval_start": release.interval.start,
+            "interval_end": release.interval.end,
+            "revision": release.revision,
+            "reason": release.reason,
+            "released_at": release.released_at,
+        }
+        for release in releases
+    ]
+    _keep(lake, "releases", rows, _RELEASES)
+
+
+def _keep(lake: str, kind: str, rows: Sequence[dict[str, object]], schema: pa.Schema) -> None:
+    if rows:
+        delta.append_records(layout.records_table(lake, kind), pa.Table.from_pylist(list(rows), schema=schema))

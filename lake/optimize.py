@@ -1,0 +1,100 @@
+"""Housekeeping of Delta tables without Spark: small files become large ones, files that nobody needs go, dates past their time go.
+
+Nothing of it changes a row that is kept, so nothing becomes stale by it. Rows that a group retains no longer are deleted here and nowhere
+else, and those never that a training set may have to be built from again.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from feature_definitions import layout
+from feature_definitions.intervals import DAY, duration, parse_instant, utc_date
+from feature_definitions.language import FeatureGroup
+from feature_definitions.planning import plan
+from lake import delta
+
+SHORTEST_KEEP = 7 * DAY
+"""How long a file that is no part of a table any more is kept at least: jobs that run may read it still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optimized:
+    """What was done to one table: its data files before and after, the files deleted from disk, and before which date rows were deleted."""
+
+    table: str
+    files_before: int
+    files_after: int
+    deleted_files: int
+    deleted_before: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a training set that was built says it needs of a group: rows as old as its spine's first time."""
+
+    training_set: str
+    group: str
+    first: datetime
+
+
+def group_tables(lake: str, group: str, generations: Iterable[int]) -> list[str]:
+    """The tables of a group's rows, current and replaced, of all its generations."""
+    places = (layout.feature_table, layout.history_table)
+    return [path for number in generations for place in places if delta.exists(path := place(lake, group, number))]
+
+
+def other_tables(lake: str) -> list[str]:
+    """The tables that belong to no group alone: records, looks, quarantines and training sets; those read in place are not ours."""
+    folders = (
+        layout.look_table(lake, "_"),
+        layout.records_table(lake, "_"),
+        layout.quarantine_table(lake, "_"),
+        layout.training_set_table(lake, "_"),
+    )
+    return [str(path) for folder in folders for path in sorted(Path(folder).parent.glob("*")) if delta.exists(str(path))]
+
+
+def needed(lake: str) -> tuple[Needed, ...]:
+    """What the manifests of the training sets in the lake say that they were built from."""
+    found = []
+    for file in sorted(Path(layout.training_set_manifest(lake, "_")).parent.glob("*.manifest.json")):
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        first = parse_instant(manifest["spine"]["first"])
+        found += [Needed(manifest["name"], group, first) for group in manifest["groups"]]
+    return tuple(found)
+
+
+def deleted_before(group: FeatureGroup, needs: Iterable[Needed], now: datetime) -> date | None:
+    """The date before which a group's rows are deleted: what it does not retain, and no training set needs; None deletes nothing."""
+    if group.retain is None or group.ttl is None:
+        return None
+    reach = duration(group.ttl) + group.cadence
+    mine = [need.first - reach for need in needs if need.group == group.name]
+    return utc_date(min([plan.kept_from(now, group.retain), *mine]))
+
+
+def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None = None) -> Optimized:
+    """Delete the rows of dates `before`, join small files within each partition, delete files that were replaced longer than `keep` ago.
+
+    The caller holds the lease of what writes the table.
+    """
+    table = DeltaTable(path)
+    files = len(table.file_uris())
+    expired = _expired(table, before)
+    if expired:
+        table.delete(f"date < '{before}'")
+    table.optimize.compact()
+    gone = table.vacuum(retention_hours=int(max(keep, SHORTEST_KEEP) / timedelta(hours=1)), dry_run=False, full=True)
+    return Optimized(path, files, len(table.file_uris()), len(gone), before if expired else None)
+
+
+def _expired(table: DeltaTable, before: date | None) -> bool:
+    """Whether the table has rows of dates before this one."""
+    if before is None or table.metadata().partition_columns != ["date"]:
+        return False
+    return any(str(value["date"]) < before.isoformat() for value in table.partitions())

@@ -1,0 +1,1 @@
+"""Computes the rows of feature groups."""

@@ -1,0 +1,173 @@
+"""Computes the rows of transforms: the SQL or the function of a group, once for each interval, over what its inputs held in the lookback.
+
+One computation sees nothing of another, so a range gives the rows of its single runs; it costs as many plans as it has intervals. A few at
+a time become one Spark job, and their rows are written before the next ones are planned.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from feature_definitions import layout
+from feature_definitions.errors import UserError
+from feature_definitions.intervals import Interval, dates, micros
+from feature_definitions.language import FeatureGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions.language.transforms import is_static
+from feature_definitions.layout import DATE, TIME
+from feature_definitions.planning import plan
+from feature_definitions.planning.plan import GroupPlan
+from feature_definitions.planning.upstream import Upstream
+from feature_definitions.sql import expressions
+from feature_definitions.sql.data_types import articled, digits_of
+from lake import delta
+from spark_jobs import tables
+from spark_jobs.compute import windows
+from spark_jobs.compute.windows import NEWEST, START
+from spark_jobs.ingest import files
+
+AT_ONCE = 8
+"""How many intervals are planned as one Spark job."""
+_STARTS = "_hw_starts"
+
+
+class TransformError(UserError):
+    """What a transform's SQL or function gives is not what its group declares."""
+
+
+def compute(work: GroupPlan, group: TransformGroup, *, spark: SparkSession, lake: str, into: str) -> DataFrame:
+    """The group's rows of all intervals of a plan, written below `into` and read back.
+
+    Columns: the entity's keys, `event_timestamp`, `empties_at` (the next interval's end: a row holds until then), the outputs,
+    `interval_start` and `newest_tile` (null). Raises TransformError for a result that lacks a declared column, or has one of another type.
+    """
+    intervals, schema = [status.interval for status in work.due], None
+    for first in range(0, len(intervals), AT_ONCE):
+        some = intervals[first : first + AT_ONCE]
+        rows = reduce(DataFrame.unionByName, computed(work, group, some, spark=spark, lake=lake))
+        rows.write.mode("append").parquet(into)
+        schema = rows.schema
+    assert schema is not None
+    return spark.read.schema(schema).parquet(into)
+
+
+def computed(work: GroupPlan, group: TransformGroup, intervals: Sequence[Interval], *, spark: SparkSession, lake: str) -> list[DataFrame]:
+    """The group's rows of each of these neighbouring intervals, as `compute` gives them."""
+    spans = [plan.inputs(group, interval) for interval in intervals]
+    near = Interval(min(span.start for span in spans), max(span.end for span in spans))
+    opened = [(each, _opened(each, near, work.upstream, spark, lake)) for each in group.inputs]
+    return [
+        _timed(group, transformed(group, [_cut(each, frame, span) for each, frame in opened]), interval)
+        for interval, span in zip(intervals, spans, strict=True)
+    ]
+
+
+def inputs_at(work: GroupPlan, group: TransformGroup, interval: Interval, *, spark: SparkSession, lake: str) -> list[DataFrame]:
+    """What the group is given to compute one interval from, in the order of its inputs."""
+    span = plan.inputs(group, interval)
+    return [_cut(each, _opened(each, span, work.upstream, spark, lake), span) for each in group.inputs]
+
+
+def transformed(group: TransformGroup, inputs: Sequence[DataFrame]) -> DataFrame:
+    """What the group's SQL or function makes of its inputs' rows: the entity's keys and the columns of its schema, in these types."""
+    if group.sql is not None:
+        return _declared(group, _queried(group, group.sql, inputs))
+    assert group.function is not None
+    result = group.function(*inputs)
+    if not isinstance(result, DataFrame):
+        raise TransformError(f"group {group.name}: its function gave {articled(type(result).__name__)}; let it return one DataFrame")
+    return _declared(group, result)
+
+
+def _timed(group: TransformGroup, rows: DataFrame, interval: Interval) -> DataFrame:
+    return rows.select(
+        *[f"`{key}`" for key in group.entity.keys],
+        F.lit(interval.end).alias("event_timestamp"),
+        F.lit(interval.end + group.cadence).alias("empties_at"),
+        *[f"`{column}`" for column in group.outputs],
+        F.lit(interval.start).alias(START),
+        F.lit(None).cast("bigint").alias(NEWEST),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------------- inputs
+
+
+def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstream], spark: SparkSession, lake: str) -> DataFrame:
+    """An input's rows of the dates that a span touches, with the time by which they are cut."""
+    if isinstance(of, Source):
+        return files.events(spark, of, lake, dates=dates(span))
+    generation = next(each.generation for each in upstream if each.group.name == of.name)
+    types = {**of.entity.keys, "event_timestamp": "timestamp", **expressions.output_types(of)}
+    path = layout.feature_table(lake, of.name, generation)
+    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in types.items())
+    if not delta.exists(path):
+        return spark.createDataFrame([], f"{kinds}, {_STARTS} bigint")
+    rows = tables.read(spark, path)
+    if not is_static(of):
+        touched = dates(Interval(span.start - of.cadence, span.end))
+        rows = rows.where(tables.in_dates("date", touched))
+    live = F.col("empties_at").isNull() | (F.col("empties_at") > F.col("event_timestamp"))
+    return rows.where(live).select(*[f"`{name}`" for name in types], windows.start_of(of).alias(_STARTS))
+
+
+def _cut(of: Source | FeatureGroup, rows: DataFrame, span: Interval) -> DataFrame:
+    """What a computation over a span sees of an input: events in it, rows of intervals that end in `(start, end]`, static rows."""
+    if isinstance(of, Source):
+        days = F.col(DATE).between(F.lit(span.start.date()), F.lit(span.end.date()))
+        inside = (F.unix_micros(TIME) >= micros(span.start)) & (F.unix_micros(TIME) < micros(span.end))
+        return rows.where(days & inside).select(*[f"`{name}`" for name in of.names])
+    if is_static(of):
+        return rows.drop(_STARTS)
+    at, cadence = F.unix_micros("event_timestamp"), of.cadence
+    low = at > micros(span.start) if isinstance(of, WindowedGroup | TransformGroup) else at >= micros(span.start)
+    ended = F.col(_STARTS) <= micros(span.end - cadence)
+    return rows.where(low & ended).drop(_STARTS)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- result
+
+
+def _queried(group: TransformGroup, sql: str, inputs: Sequence[DataFrame]) -> DataFrame:
+    """The query's result, where each input goes by its name."""
+    frames = dict(zip([each.name for each in group.inputs], inputs, strict=True))
+    try:
+        return tables.query(inputs[0].sparkSession, expressions.query_sql(sql), frames)
+    except AnalysisException as error:
+        raise TransformError(f"group {group.name}: Spark does not take its sql: {str(error).splitlines()[0]}") from None
+
+
+def _declared(group: TransformGroup, result: DataFrame) -> DataFrame:
+    """The declared columns alone, in their types, as far as every value of what was given has a place in them."""
+    types = {**group.entity.keys, **group.schema}
+    given = dict(result.dtypes)
+    for name, kind in types.items():
+        if result.columns.count(name) != 1:
+            many = "more than one" if name in given else "no"
+            has = f"its result has {many} column {name!r}, which is declared. It has: {', '.join(given)}"
+            raise TransformError(f"group {group.name}: {has}")
+        if not _fits(given[name], tables.spark_type(kind)):
+            raise TransformError(
+                f"group {group.name}: its result has {name!r} as {articled(given[name])}, declared is {articled(kind)}; "
+                f"cast it, like cast(... as {tables.spark_type(kind)}), or declare what it is"
+            )
+    return result.select(*[F.col(f"`{name}`").cast(tables.spark_type(kind)).alias(name) for name, kind in types.items()])
+
+
+_WHOLE = ("tinyint", "smallint", "int")
+
+
+def _fits(given: str, declared: str) -> bool:
+    """Whether every value of a Spark type is one of another; so is nothing but null."""
+    if given in (declared, "void"):
+        return True
+    if declared == "bigint":
+        return given in _WHOLE
+    if declared == "double":
+        return given == "float"
+    if declared.startswith("decimal") and given.startswith("decimal"):
+        (digits, scale), (most, after) = digits_of(given), digits_of(declared)
+        return scale <= after and digits - scale <= most - after
+    return False

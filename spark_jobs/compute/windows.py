@@ -1,0 +1,390 @@
+"""Computes a group's rows: one pass over tiles for all windows of a group, exact to the microsecond.
+
+Every window is a multiple of the cadence and every `T` lies on its grid, so a window is a whole number of tiles. All functions here are
+lazy.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import reduce
+from itertools import pairwise
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, instant, merge, micros, split
+from feature_definitions.language import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, SourceGroup, TransformGroup, WindowedGroup
+from feature_definitions.language.features import reach as spanned
+from feature_definitions.layout import DATE, TIME
+from feature_definitions.planning import tiling
+from feature_definitions.planning.tiling import State
+from feature_definitions.sql import expressions
+from feature_definitions.sql.data_types import decimal, digits_of
+from spark_jobs.compute import aggregates, tiles
+from spark_jobs.compute.tiles import TILE
+from spark_jobs.tables import spark_type
+
+START, NEWEST = "interval_start", "newest_tile"
+_AT, _ORDER, _NEXT, _GRAIN, _COARSER = "_hw_at", "_hw_order", "_hw_next", "_hw_grain", "_hw_coarser"
+_FEW = 4
+"""Up to so many times of a run, tiles are copied to each of them; more of them slide over the tiles."""
+_REACH = "reach"
+"""The window in which an event lets a row exist: the longest one and a cadence more, for the closing row; or lifetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnTypes:
+    """The types of a group's output columns, and of what each of its features aggregates (`of`, by the feature's name)."""
+
+    types: Mapping[str, str]
+    inputs: Mapping[str, str]
+
+
+def meaning_of(group: FeatureGroup) -> ColumnTypes:
+    """The types that follow from a group's definition."""
+    if not isinstance(group, WindowedGroup):
+        return ColumnTypes(expressions.output_types(group), {})
+    declared = expressions.columns_of(group.source)
+    inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, declared) for f in group.aggregated}
+    return ColumnTypes(expressions.output_types(group), inputs)
+
+
+def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+    """The group's rows of all intervals in `spans` (disjoint, on the grid, oldest first).
+
+    Columns: the entity's keys, `event_timestamp`, `empties_at` (null unless windowed), the outputs, `interval_start`, and `newest_tile`,
+    the start of the newest tile in reach that has an event, in microseconds (null unless windowed).
+
+    With a lifetime window everybody who ever had an event has a row at every time, so that a row stands only until the next one
+    (`empties_at`): who has none there had all events taken back.
+    """
+    match group:
+        case WindowedGroup():
+            return _of_events(group, events, spans, meaning)
+        case SnapshotGroup() if not group.dated:
+            return _static(group, _of_entities(group, events))
+        case ObservationGroup() | SnapshotGroup():
+            return _observed(group, _of_entities(group, events), spans)
+
+
+def empty_row(group: WindowedGroup | TransformGroup, one: DataFrame, *, meaning: ColumnTypes) -> DataFrame:
+    """The values of an entity without events, as the one row of `one` widened by the group's outputs; of a transform nothing but null."""
+    if isinstance(group, TransformGroup):
+        return one.select("*", *[F.lit(None).cast(spark_type(meaning.types[column])).alias(column) for column in group.outputs])
+    empty = [
+        (F.lit(0) if f.aggregation in ("count", "count_distinct", "approx_count_distinct", "sum") else F.lit(None))
+        .cast(spark_type(meaning.types[column]))
+        .alias(column)
+        for f in group.aggregated
+        for column in f.columns
+    ]
+    return _with_derived(group, one.select("*", *empty), meaning)
+
+
+def start_of(group: FeatureGroup) -> Column:
+    """The start of the interval that a row belongs to, by its `event_timestamp`, in microseconds."""
+    at, cadence = F.unix_micros("event_timestamp"), _us(group.cadence)
+    match group:
+        case WindowedGroup() | TransformGroup():
+            return at - cadence
+        case SnapshotGroup() if not group.dated:
+            return at
+        case ObservationGroup() | SnapshotGroup():
+            return at - F.pmod(at, F.lit(cadence))
+
+
+def _of_entities(group: SourceGroup, events: DataFrame) -> DataFrame:
+    """The events that count for the group: with all keys of the entity, and fulfilling the group's `where`."""
+    for key in group.entity.keys:
+        events = events.where(F.col(f"`{key}`").isNotNull())
+    return events if group.where is None else events.where(F.expr(expressions.spark_sql(group.where)))
+
+
+# --------------------------------------------------------------------------------------------------------------------- windowed
+
+
+def needed(group: WindowedGroup, spans: Sequence[Interval], *, first: datetime) -> dict[timedelta, tuple[Interval, ...]]:
+    """The tiles of each grain, finest first, from which the rows of all intervals in `spans` are computed.
+
+    A few times are put together from coarse and fine tiles; many of them slide over the finest. Before `first` the source has no event:
+    a lifetime window begins there, or a little earlier, where a coarse tile does.
+    """
+    first, last, reach = min(first, spans[0].start), spans[-1].end, group.longest + group.cadence
+    if not _are_few(group, spans):
+        if group.lifetime:
+            return {group.cadence: (Interval(floor(first, group.cadence), last),)}
+        return {group.cadence: merge(Interval(s.start + group.cadence - reach, s.end) for s in spans)}
+    bounded = {span for f in group.aggregated for window in f.windows if (span := spanned(window))} | {reach}
+    levels = tiling.grains(group.cadence, max(group.longest, last - first) if group.lifetime else group.longest)
+    ends = [interval.end for span in spans for interval in split(span, group.cadence)]
+    windows = [Interval(end - w, end) for end in ends for w in bounded]
+    if group.lifetime:
+        windows += [Interval(floor(first, levels[-1]), end) for end in ends]
+    return tiling.needed(windows, levels)
+
+
+def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+    """The group's rows of all intervals in `spans`, as `rows` gives them, from the tiles that `needed` names, by grain."""
+    merged = _at_times(group, found, spans, meaning) if _are_few(group, spans) else _sliding(group, found[group.cadence], spans, meaning)
+    result = _with_derived(group, _finished(group, merged, meaning), meaning)
+    empties = F.col(_AT) + _us(group.cadence) if group.lifetime else _newest(group) + _us(group.longest + group.cadence)
+    return result.select(
+        *[f"`{key}`" for key in group.entity.keys],
+        F.timestamp_micros(_AT).alias("event_timestamp"),
+        F.timestamp_micros(empties).alias("empties_at"),
+        *[F.col(f"`{column}`").cast(spark_type(meaning.types[column])).alias(column) for column in group.outputs],
+        F.timestamp_micros(F.col(_AT) - _us(group.cadence)).alias(START),
+        _newest(group).alias(NEWEST),
+    )
+
+
+def _of_events(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+    """The group's rows by way of tiles that are not stored."""
+    keys, states = list(group.entity.keys), tiling.states(group, types=meaning.inputs)
+    # Nobody said when the first event was, and coarse tiles from the beginning of time on would be many.
+    ever = {group.cadence: (Interval(BEGINNING, spans[-1].end),)}
+    needs = ever if group.lifetime else needed(group, spans, first=spans[0].start)
+    span = merge(span for each in needs.values() for span in each)
+    read = _dated(events, micros(span[0].start), micros(span[-1].end))
+    found = {group.cadence: tiles.of_events(read, keys=keys, grain=group.cadence, states=states)}
+    for finer, grain in pairwise(needs):
+        found[grain] = tiles.of_tiles(found[finer], keys=keys, grain=grain, states=states)
+    starting = {grain: frame.where(_in_spans(TILE, needs[grain], after_start=False)) for grain, frame in found.items() if needs[grain]}
+    return of_tiles(group, starting, spans=spans, meaning=meaning)
+
+
+def _are_few(group: WindowedGroup, spans: Sequence[Interval]) -> bool:
+    return sum((span.end - span.start) // group.cadence for span in spans) <= _FEW
+
+
+def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+    """Each tile is handed to each of a few times, and counts in a window if it lies in it and no coarser tile that does holds it."""
+    coarser = dict(pairwise(sorted(found)))
+    frames = [
+        frame.withColumns({_GRAIN: F.lit(_us(grain)), _COARSER: F.lit(_us(coarser.get(grain, timedelta(0))))})
+        for grain, frame in found.items()
+    ]
+    ends = F.array(*[F.lit(micros(interval.end)) for span in spans for interval in split(span, group.cadence)])
+    spread = reduce(DataFrame.unionByName, frames).withColumn(_AT, F.explode(ends))
+    counted, columns = {}, []
+    for _, part, operation, window, span in _merges(group, meaning):
+        name = aggregates.merged_name(part, window)
+        counted[name] = F.when(_inside(span), F.col(part))
+        columns.append(tiles.merged(operation, name).alias(name))
+    merged = spread.withColumns(counted).groupBy(*[f"`{key}`" for key in group.entity.keys], _AT).agg(*columns)
+    return merged.where(_newest(group).isNotNull())
+
+
+def _inside(span: timedelta | None) -> Column:
+    """Whether a tile counts in the window of this length before a time; None: all before it."""
+    at, tile, coarser = F.col(_AT), F.col(TILE), F.col(_COARSER)
+    outer = tile - F.pmod(tile, F.greatest(coarser, F.lit(1)))
+    ended, held = tile + F.col(_GRAIN) <= at, (coarser > 0) & (outer + coarser <= at)
+    if span is None:
+        return ended & ~held
+    start = at - _us(span)
+    return (tile >= start) & ended & ~(held & (outer >= start))
+
+
+def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+    """An entity's tiles and times are put in one order, and every window slides along it: one sort for all windows of a group.
+
+    A row stands for the time at the end of the tile that starts at `_ORDER`, and holds this tile's parts if there is one.
+    """
+    keys, merges = [f"`{key}`" for key in group.entity.keys], list(_merges(group, meaning))
+    happened = found.where(_newest_part(group).isNotNull())
+    following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
+    entries = happened.withColumn(_NEXT, following).withColumn(_ORDER, F.explode(_orders(group, spans)))
+    own, asked = F.col(_ORDER) == F.col(TILE), _in_spans(_ORDER, spans, after_start=False)
+    parts = [F.when(own, F.col(part)).alias(part) for part in dict.fromkeys(part for _, part, *_ in merges)]
+    rows = entries.where(own | asked).select(*keys, _ORDER, *parts)
+    kinds, order = dict(rows.dtypes), Window.partitionBy(*keys).orderBy(_ORDER)
+    slid = {
+        aggregates.merged_name(part, window): _slid(state, _Frame(part, operation, _before(group, span), 0), kinds[part])
+        for state, part, operation, window, span in merges
+    }
+    frames = [
+        tiles.merged(frame.operation, frame.part, over=order.rangeBetween(frame.first, frame.last)).alias(frame.name)
+        for frame in dict.fromkeys(frame for frames, _ in slid.values() for frame in frames)
+    ]
+    framed = rows.select(*keys, _ORDER, *frames).where(asked)
+    at = (F.col(_ORDER) + _us(group.cadence)).alias(_AT)
+    return framed.select(*keys, at, *[value.alias(name) for name, (_, value) in slid.items()])
+
+
+def _orders(group: WindowedGroup, spans: Sequence[Interval]) -> Column:
+    """A tile's own place in the order, and those of the times that it brings: up to the next tile, or as long as it is in reach."""
+    cadence, end = _us(group.cadence), F.lit(micros(spans[-1].end))
+    reached = end if group.lifetime else F.col(TILE) + _us(group.longest + group.cadence)
+    first = F.greatest(F.col(TILE) + cadence, F.lit(micros(spans[0].start)))
+    last = F.least(reached, F.coalesce(F.col(_NEXT), end), end) - cadence
+    places = F.sequence(first, F.greatest(first, last), F.lit(cadence))
+    return F.concat(F.array(TILE), F.when(first <= last, places).otherwise(F.slice(places, 1, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A part of a state, to be merged over the tiles whose place lies so far from a row's own."""
+
+    part: str
+    operation: str
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}@{self.first}:{self.last}"
+
+    @property
+    def column(self) -> Column:
+        return F.col(f"`{self.name}`")
+
+
+def _slid(state: State, window: _Frame, kind: str) -> tuple[tuple[_Frame, ...], Column]:
+    """The frames from which a part, whose type is `kind`, is merged over a sliding window, and how.
+
+    Spark merges a sliding frame anew for each row, one that begins with the first tile it only continues. So a sum that can be subtracted
+    exactly is the difference of two of these (0 where nothing was added), and what is the newest of all counts if it lies in the window.
+    """
+    ever = replace(window, first=Window.unboundedPreceding)
+    if state.kind in _NEWEST and window != ever:
+        return (ever,), F.when(_NEWEST[state.kind](ever.column) >= F.col(_ORDER) + window.first, ever.column)
+    exact = _subtractable(state, kind) if window.operation == "sum" and window != ever else ""
+    if exact:
+        earlier = replace(ever, last=window.first - 1)
+        return (ever, earlier), ever.column.cast(exact) - F.coalesce(earlier.column.cast(exact), F.lit(0).cast(exact))
+    return (window,), window.column
+
+
+_NEWEST: Mapping[str, Callable[[Column], Column]] = {
+    "newest": lambda at: at,
+    "latest": F.unix_micros,
+    "last": lambda event: F.unix_micros(event[TIME]),
+}
+"""When that happened which is the newest of all, by the kind of the state."""
+
+
+def _subtractable(state: State, kind: str) -> str:
+    """The type in which running sums of a part are subtracted without loss; nothing where they are sums of doubles, or might not fit it.
+
+    A difference of decimals has a digit more than these, of which there are 38 at most; what is summed of doubles leaves one free.
+    """
+    if not kind.startswith("decimal"):
+        return kind if kind == "bigint" else ""
+    digits, scale = digits_of(kind)
+    if digits == 38 and (state.kind, state.type) != ("sum", "double"):
+        return ""
+    return decimal(min(digits + 10, 37), scale)
+
+
+def _before(group: WindowedGroup, span: timedelta | None) -> int:
+    """Where a window of this length begins, from the start of the finest tile before its end; None: with the first tile."""
+    return Window.unboundedPreceding if span is None else -_us(span - group.cadence)
+
+
+def _merges(group: WindowedGroup, meaning: ColumnTypes) -> Iterator[tuple[State, str, str, str, timedelta | None]]:
+    """What is merged over which window, each once: the state, its part, how it is merged, the window's name and length (None: lifetime)."""
+    newest, reach = tiling.newest_event(group), None if group.lifetime else group.longest + group.cadence
+    wanted = {(newest.name, _REACH): (newest, _REACH, reach)}
+    for feature in group.aggregated:
+        for window in feature.windows:
+            for state in tiling.states_of(feature, window, group, type=meaning.inputs[feature.name]).values():
+                wanted[state.name, str(window)] = (state, str(window), spanned(window))
+    for state, window_name, span in wanted.values():
+        yield from ((state, part, operation, window_name, span) for part, operation in tiles.parts(state).items())
+
+
+def _newest_part(group: WindowedGroup) -> Column:
+    return F.col(next(iter(tiles.parts(tiling.newest_event(group)))))
+
+
+def _newest(group: WindowedGroup) -> Column:
+    """The start of the newest finest tile in reach that has an event, in microseconds."""
+    part = next(iter(tiles.parts(tiling.newest_event(group))))
+    return F.col(f"`{aggregates.merged_name(part, _REACH)}`")
+
+
+def _finished(group: WindowedGroup, merged: DataFrame, meaning: ColumnTypes) -> DataFrame:
+    """Each window's states as the feature's value, in the type of its column; lists are tidied once for all that is made of them."""
+    lists = {
+        name: tiles.tidied(state, F.col(f"`{name}`"))
+        for state, part, operation, window, _ in _merges(group, meaning)
+        if operation == "concat" and (name := aggregates.merged_name(part, window))
+    }
+    columns = {}
+    for feature in group.aggregated:
+        of = meaning.inputs[feature.name]
+        for window, column in zip(feature.windows, feature.columns, strict=True):
+            states = tiling.states_of(feature, window, group, type=of)
+            columns[column] = aggregates.value(feature, window, of=of, part=aggregates.part_of(states, window=str(window)))
+    # In steps, so that what is used twice is computed once.
+    valued = merged.withColumns(lists).withColumns(columns) if lists else merged.withColumns(columns)
+    return valued.withColumns({column: _finite(F.col(f"`{column}`"), meaning.types[column]) for column in columns})
+
+
+def _in_spans(at: str, spans: Sequence[Interval], *, after_start: bool) -> Column:
+    """Whether a time in microseconds lies in one of the spans, `(start, end]` or `[start, end)`; SQL, as its parser balances long ORs."""
+    low, high = (">", "<=") if after_start else (">=", "<")
+    return F.expr(" OR ".join(f"({at} {low} {micros(s.start)} AND {at} {high} {micros(s.end)})" for s in spans))
+
+
+def _dated(events: DataFrame, first: int, last: int) -> DataFrame:
+    """The events of `[first, last)` microseconds, found by their partitions."""
+    dates = F.col(DATE).between(*[F.lit(instant(at).date().isoformat()).cast("date") for at in (first, last)])
+    return events.where(dates & (F.unix_micros(TIME) >= first) & (F.unix_micros(TIME) < last))
+
+
+def _with_derived(group: WindowedGroup, frame: DataFrame, meaning: ColumnTypes) -> DataFrame:
+    for feature in group.features:
+        if isinstance(feature, Derived):
+            frame = frame.withColumn(feature.name, _finite(F.expr(expressions.spark_sql(feature.expression)), meaning.types[feature.name]))
+    return frame
+
+
+def _finite(value: Column, kind: str) -> Column:
+    typed = value.cast(spark_type(kind))
+    return F.when(F.abs(typed) < float("inf"), typed) if kind == "double" else typed
+
+
+# ------------------------------------------------------------------------------------------------------- observations and static
+
+
+def _observed(group: ObservationGroup | SnapshotGroup, events: DataFrame, spans: Sequence[Interval]) -> DataFrame:
+    """One row per entity and time of an event or a snapshot; of several at one time the newest by arrival, then id, then by its values."""
+    keys = [f"`{key}`" for key in group.entity.keys]
+    read = _dated(events, micros(spans[0].start), micros(spans[-1].end))
+    inside = _in_spans(f"unix_micros({TIME})", spans, after_start=False)
+    columns = [f"`{c}`" for c in group.columns]
+    newest = [*([group.source.arrived_at] if group.source.arrived_at else []), *group.source.id, *group.columns]
+    order = Window.partitionBy(*keys, TIME).orderBy(*[F.col(f"`{c}`").desc_nulls_last() for c in dict.fromkeys(newest)])
+    ranked = read.where(inside).withColumn("_hw_rank", F.row_number().over(order)).where(F.col("_hw_rank") == 1)
+    at = F.unix_micros(TIME)
+    return ranked.select(
+        *keys,
+        F.col(TIME).alias("event_timestamp"),
+        F.lit(None).cast("timestamp").alias("empties_at"),
+        *columns,
+        F.timestamp_micros(at - F.pmod(at, F.lit(_us(group.cadence)))).alias(START),
+        F.lit(None).cast("bigint").alias(NEWEST),
+    )
+
+
+def _static(group: SnapshotGroup, events: DataFrame) -> DataFrame:
+    """One row per entity, at 1970-01-01T00:00:00Z; of several with the same keys the newest by arrival, then by its values."""
+    keys = [f"`{key}`" for key in group.entity.keys]
+    newest = [*([group.source.arrived_at] if group.source.arrived_at else []), *group.source.id, *group.columns]
+    order = Window.partitionBy(*keys).orderBy(*[F.col(f"`{c}`").desc_nulls_last() for c in dict.fromkeys(newest)])
+    ranked = events.withColumn("_hw_rank", F.row_number().over(order)).where(F.col("_hw_rank") == 1)
+    return ranked.select(
+        *keys,
+        F.col(TIME).alias("event_timestamp"),
+        F.lit(None).cast("timestamp").alias("empties_at"),
+        *[f"`{c}`" for c in group.columns],
+        F.col(TIME).alias(START),
+        F.lit(None).cast("bigint").alias(NEWEST),
+    )
+
+
+def _us(span: timedelta) -> int:
+    return span // MICROSECOND

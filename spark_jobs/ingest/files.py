@@ -1,0 +1,595 @@
+"""Ingest: files become rows of a source's Delta table, bad rows go to quarantine, and what changed is recorded as a revision.
+
+The table keeps every row that some file brought, `_hw_live` marking the one of each id that holds; it is partitioned by `_hw_date`, the
+UTC date of the event. A file that changed replaces the rows it brought, a row that stayed the same in it keeps its age. What is read in
+place is looked at by `spark_jobs.looks`; `events` gives the rows of either.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, time
+from functools import reduce
+from operator import and_, or_
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
+from pyspark.sql import functions as F
+
+from feature_definitions import layout
+from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
+from feature_definitions.language import Expectation, Files, Query, Source
+from feature_definitions.layout import CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, TIME
+from feature_definitions.records import IngestedFile, Revision
+from feature_definitions.sql import expressions
+from feature_registry.registry import PendingIngest, Registry
+from lake import delta, facts, versions
+from lake.staging import staging
+from lake.versions import PinnedVersion
+from spark_jobs import tables
+from spark_jobs.context import Place
+from spark_jobs.ingest import in_place, parsing
+from spark_jobs.ingest.derived import days_around, lagging, with_derived, with_derived_of_the_row
+from spark_jobs.ingest.parsing import FileRefused, Shape
+
+_WAS, _COMES, _GOES = "_hw_was", "_hw_comes", "_hw_goes"
+_SMALL = 4 * 2**20
+"""Files of so many bytes together are read by this process: to start Python beside Spark's workers costs more."""
+_FEW = 1_000_000
+"""So many ids are sent to every worker."""
+_RANGES = 64
+"""Ids are looked for in so many ranges, one per file and date, before they are looked for in one around all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A file that is there to be ingested: its name in records, where it lies, its format and SHA-256."""
+
+    name: str
+    path: Path
+    format: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What one ingest of a source did; `refused` files were left out whole, with the reason.
+
+    What is read `in_place` was looked at: `quarantined` rows are none of its events and stay where they lie.
+    """
+
+    source: str
+    files: int
+    rows: int
+    quarantined: int
+    reasons: Mapping[str, int]
+    dates_changed: int
+    revision: int | None
+    refused: tuple[str, ...]
+    in_place: bool = False
+
+
+def landed(source: Source, place: Place) -> tuple[Landed, ...]:
+    """The files of a source that are there now, oldest name first; Files are found below the project's root."""
+    found: list[tuple[str, Path, str]] = []
+    if isinstance(source.at, Files):
+        pattern = Path(source.at.path)
+        base = Path(pattern.anchor) if pattern.is_absolute() else place.root
+        paths = base.glob(str(pattern.relative_to(pattern.anchor)))
+        found += [(_name(path, place.root), path, source.at.format) for path in paths if path.is_file()]
+    folder = Path(layout.landing_folder(place.lake, source.name))
+    found += [(f"written/{path.name}", path, "parquet") for path in folder.glob("*.parquet")]
+    return tuple(Landed(name, path, kind, parsing.sha256(path, parsing.shape(source, kind))) for name, path, kind in sorted(found))
+
+
+def changed(source: Source, place: Place, registry: Registry) -> tuple[Landed, ...]:
+    """The landed files that are new or whose content is not the one ingested."""
+    known = registry.files(source.name)
+    return tuple(f for f in landed(source, place) if f.name not in known or known[f.name].sha256 != f.sha256)
+
+
+def recover(source: Source, place: Place, registry: Registry) -> None:
+    """Finish or forget the ingests that a crash cut off: what was committed counts, the rest never happened."""
+    for pending in registry.pending_ingests(source.name):
+        if not pending.commits or any(delta.committed(path, pending.ingest_id) for path in layout.ingest_logs(place.lake, source.name)):
+            registry.finish_ingest(pending.ingest_id)
+        else:
+            registry.abandon(pending.ingest_id)
+        shutil.rmtree(layout.staging_folder(place.lake, pending.ingest_id), ignore_errors=True)
+
+
+def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:
+    """Keep a frame's rows as a Parquet file of the source, named by its content, so that the same frame is the same file."""
+    wanted = parsing.shape(source, "parquet")
+    parsing.refuse_missing(frame.column_names, wanted, name="the frame")
+    kept = frame.select(list(source.columns)).combine_chunks()
+    for batch in kept.to_batches():
+        parsing.check(batch, wanted, name="the frame")
+    folder = Path(layout.landing_folder(place.lake, source.name))
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / ".writing"
+    pq.write_table(kept, part)
+    path = folder / f"{parsing.sha256(part, wanted)[:24]}.parquet"
+    part.replace(path)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one ingest works with: Spark, the project's places, the registry, its id, and what time it is."""
+
+    spark: SparkSession
+    place: Place
+    registry: Registry
+    ingest_id: str
+    now: datetime
+
+
+def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
+    """Bring the changed files into the source's table in one commit.
+
+    Files that can not be read whole are refused and leave what they brought before as it was. A crash leaves the table as it was or as it
+    should be, and the next ingest finishes the records.
+    """
+    place, registry = job.place, job.registry
+    with staging(place.lake, job.ingest_id) as folder:
+        parsed = _parsed(job.spark, found, source, f"{folder}/parsed")
+        seen = _seen(parsed, source)
+        taken = [f for f in found if f.name not in seen.refused]
+        if not taken:
+            return IngestReport(source.name, 0, 0, 0, {}, 0, None, tuple(seen.refused.values()))
+        names, rows = [f.name for f in taken], parsed.where(~F.col(FILE).isin(list(seen.refused)))
+        _quarantine(rows, seen, source, names, job)
+        number = registry.next_revision(source.name)
+        update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), seen, source, names, job)
+        revisions = _revisions(update, source, number, job)
+        brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in taken)
+        registry.begin_ingest(PendingIngest(job.ingest_id, source.name, brought, revisions, commits=bool(update.dates)))
+        if revisions:
+            delta.append_records(layout.records_table(place.lake, "revisions"), revision_rows(revisions, job.ingest_id))
+        facts.keep_files(place.lake, brought, commits=bool(update.dates))
+        _commit(update, source, place, job.ingest_id)
+        registry.finish_ingest(job.ingest_id)
+    return IngestReport(
+        source.name,
+        files=len(taken),
+        rows=sum(f.rows for f in brought),
+        quarantined=sum(f.quarantined for f in brought),
+        reasons=_kinds([seen.counts.get(f.name, {}) for f in taken]),
+        dates_changed=len(revisions),
+        revision=number if revisions else None,
+        refused=tuple(seen.refused.values()),
+    )
+
+
+def nothing(source: Source) -> IngestReport:
+    """The report of an ingest that found no new or changed file."""
+    return IngestReport(source.name, 0, 0, 0, {}, 0, None, ())
+
+
+def events(spark: SparkSession, source: Source, lake: str, *, dates: Iterable[date] | None = None) -> DataFrame:
+    """The live rows of a source, with the columns that it derives, `_hw_time` and `_hw_date`; none before anything was ingested.
+
+    `dates` are the UTC dates of the rows that are wanted, none: all. Say them here rather than filter: a filter is right too, but where
+    rows read the one before, or lie in a table of another owner, Spark reads every date first. Tables that are read in place are read as
+    the newest ingest of the source looked at them: what changed since is not seen. Of a `Table` without versions, all that it holds is.
+    """
+    state = versions.pinned(source, lake) if versions.reads(source) else {}
+    return _with_derived(live(judged(spark, source, lake, state), source), source, dates)
+
+
+def judged(spark: SparkSession, source: Source, lake: str, state: Mapping[str, PinnedVersion]) -> DataFrame:
+    """All rows of a source in a state of what it reads, with their time and date; of what is read in place the reason why one is refused.
+
+    A table of files of which it says nothing is read in its newest state.
+    """
+    if not versions.reads(source):
+        return _ingested(spark, source, lake, state.get(source.name))
+    raw = _in_place(spark, source, lake, state)
+    if raw is None:
+        return _nothing(spark, source).withColumn(REASON, F.lit(None).cast("string"))
+    return _timed(_expected(in_place.typed(raw, source), source), source)
+
+
+def live(rows: DataFrame, source: Source) -> DataFrame:
+    """Those of a source's rows that hold."""
+    if not versions.reads(source):
+        return rows
+    return in_place.newest(rows.where(F.col(REASON).isNull()).drop(REASON), source)
+
+
+def _ingested(spark: SparkSession, source: Source, lake: str, pin: PinnedVersion | None) -> DataFrame:
+    path = layout.source_table(lake, source.name)
+    kept = in_place.table(spark, pin, lake) if pin is not None else tables.read(spark, path) if delta.exists(path) else None
+    if kept is None:
+        return _nothing(spark, source)
+    return _with_columns(kept, source).where(LIVE).select(*[f"`{name}`" for name in source.columns], TIME, DATE)
+
+
+def _in_place(spark: SparkSession, source: Source, lake: str, state: Mapping[str, PinnedVersion]) -> DataFrame | None:
+    """The rows as they lie there; None if nothing was looked at yet."""
+    if not isinstance(source.at, Query):
+        return in_place.table(spark, state.get(source.name), lake)
+    if not state:
+        return None
+    frames = {each.name: _with_derived(live(judged(spark, each, lake, state), each), each, None) for each in source.at.sources}
+    columns = {each.name: [f"`{name}`" for name in each.names] for each in source.at.sources}
+    return in_place.query(spark, source, source.at.sql, {name: frames[name].select(*columns[name]) for name in frames})
+
+
+def _nothing(spark: SparkSession, source: Source) -> DataFrame:
+    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in source.columns.items())
+    return spark.createDataFrame([], f"{kinds}, {TIME} timestamp, {DATE} date")
+
+
+def _with_derived(rows: DataFrame, source: Source, dates: Iterable[date] | None) -> DataFrame:
+    if dates is None:
+        found = with_derived(rows, source, time=TIME)
+    else:
+        wanted = tuple(dates)
+        near = rows.where(days_around(source, wanted, after=False)).where(times_of(source, wanted))
+        found = with_derived(near, source, time=TIME)
+        found = found.where(tables.in_dates(DATE, wanted)) if source.lag else found
+    return found.select(*[f"`{name}`" for name in source.names], TIME, DATE)
+
+
+def times_of(source: Source, dates: Sequence[date]) -> str:
+    """The times of these dates and of the rows before theirs: by it Delta skips files of tables that are not partitioned by date."""
+    if not dates or not versions.reads(source):
+        return "true"
+    first, last = (datetime.combine(day, time.min, UTC) for day in (min(dates), max(dates)))
+    start = tables.timestamp(first - source.lag) if first - datetime.min.replace(tzinfo=UTC) > source.lag else None
+    return f"`{TIME}` < {tables.timestamp(last)} + INTERVAL 1 DAY" + (f" AND `{TIME}` >= {start}" if start else "")
+
+
+# ------------------------------------------------------------------------------------------------------------------------ parse
+
+
+def _parsed(spark: SparkSession, found: Sequence[Landed], source: Source, path: str) -> DataFrame:
+    """The files' rows, typed, each with its reason if it is refused, from what was read once, so that every later step sees the same."""
+    shapes = {kind: parsing.shape(source, kind) for kind in {f.format for f in found}}
+    listed = [(f.name, str(f.path), f.format) for f in found]
+    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in source.columns.items())
+    schema = f"{kinds}, {FILE} string, {LINE} bigint, {REASON} string, {RAW} map<string,string>"
+    if sum(f.path.stat().st_size for f in found) <= _SMALL:
+        _read_here(listed, shapes, path)
+        rows = spark.read.schema(schema).parquet(path)
+    else:
+        parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
+        names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), "name string, path string, format string")
+        rows = tables.stage(names.mapInArrow(_reader(shapes), schema), path)
+    return _timed(_expected(rows, source), source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
+
+
+def _expected(rows: DataFrame, source: Source) -> DataFrame:
+    """The rows, those that fail a critical expectation of the source with it as their reason."""
+    if not source.expect:
+        return rows
+    derived = with_derived_of_the_row(rows, source)
+    reasons = [F.col(REASON), *[_failed(expectation) for expectation in source.expect]]
+    return derived.withColumn(REASON, F.coalesce(*reasons)).drop(*source.derive)
+
+
+def _timed(rows: DataFrame, source: Source) -> DataFrame:
+    at = F.col(f"`{source.event_timestamp}`") if source.event_timestamp else F.lit(ALWAYS.start)
+    return rows.withColumn(TIME, at).withColumn(DATE, F.to_date(TIME))
+
+
+def _read_here(listed: Sequence[tuple[str, str, str]], shapes: Mapping[str, Shape], path: str) -> None:
+    """Read the files in this process."""
+    Path(path).mkdir(parents=True)
+    with pq.ParquetWriter(f"{path}/part.parquet", parsing.schema(next(iter(shapes.values())))) as writer:
+        for name, file, kind in listed:
+            for batch in _read(name, file, shapes[kind]):
+                writer.write_batch(batch)
+
+
+def _reader(shapes: Mapping[str, Shape]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for row in batch.to_pylist():
+                yield from _read(row["name"], row["path"], shapes[row["format"]])
+
+    return read
+
+
+def _read(name: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from parsing.read(Path(path), wanted, name=name)
+    except FileRefused as error:
+        yield parsing.refusal(str(error), wanted, name=name)
+
+
+def _failed(expectation: Expectation) -> Column:
+    sql = str(expectation.arguments[0])
+    bad = F.expr(f"NOT ({expressions.spark_sql(sql)})") if expectation.severity == "critical" else F.lit(False)
+    return F.when(bad, F.lit(f"expected {sql}"))
+
+
+Bounds = tuple[tuple[object, object], ...]
+"""The least and the greatest value of each id column."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the files brought: per file how many rows have which reason (the empty one: a good row), the files that were refused whole,
+    with the reason, the dates of good rows, and the bounds of the ids on each date."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    refused: Mapping[str, str]
+    dates: frozenset[date]
+    ids: tuple[Bounds, ...]
+
+    @property
+    def good(self) -> int:
+        """How many rows are good."""
+        return sum(reasons.get("", 0) for reasons in self.counts.values())
+
+
+def _seen(rows: DataFrame, source: Source) -> _Seen:
+    whole, good = (F.col(LINE) == 0).alias("whole"), F.col(REASON).isNull()
+    day = F.when(good, F.col(DATE)).alias("day")
+    groups = rows.groupBy(FILE, whole, F.coalesce(REASON, F.lit("")).alias("reason"), day)
+    found = groups.agg(F.count(F.lit(1)).alias("n"), *_bounds(source)).collect()
+    refused = {row[FILE]: row["reason"] for row in found if row["whole"]}
+    counts: dict[str, dict[str, int]] = {}
+    for row in found:
+        reasons = counts.setdefault(row[FILE], {})
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["n"]
+    taken = [row for row in found if row["day"] is not None and row[FILE] not in refused]
+    return _Seen(counts, refused, frozenset(row["day"] for row in taken), tuple(_bounds_in(row, source) for row in taken))
+
+
+def _bounds(source: Source) -> list[Column]:
+    values = [(n, F.col(f"`{name}`"), source.columns[name]) for n, name in enumerate(source.id)]
+    plain = [(n, F.unix_micros(value) if kind == "timestamp" else value) for n, value, kind in values]
+    return [bound(value).alias(f"{name}{n}") for n, value in plain for name, bound in (("least", F.min), ("greatest", F.max))]
+
+
+def _bounds_in(row: Row, source: Source) -> Bounds:
+    return tuple((row[f"least{n}"], row[f"greatest{n}"]) for n in range(len(source.id)))
+
+
+def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Reasons without the values that they quote, most frequent first."""
+    kinds: dict[str, int] = {}
+    for file_reasons in counts:
+        for reason, n in file_reasons.items():
+            if reason:
+                kind = f"{reason.split(':')[0]}:{reason.rsplit(chr(39), 1)[-1]}" if "'" in reason else reason
+                kinds[kind] = kinds.get(kind, 0) + n
+    return dict(sorted(kinds.items(), key=lambda item: -item[1]))
+
+
+def _quarantine(rows: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> None:
+    """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
+    path = layout.quarantine_table(job.place.lake, source.name)
+    listed = ", ".join(delta.literal(name) for name in names)
+    if not any(reason for name in names for reason in seen.counts.get(name, {})) and not delta.holds(path, f"file IN ({listed})"):
+        return
+    bad = rows.where(F.col(REASON).isNotNull())
+    columns = [F.element_at(RAW, name).alias(_beside(name)) for name in source.columns]
+    typed = [F.coalesce(c, F.col(f"`{n}`").cast("string")).alias(_beside(n)) for c, n in zip(columns, source.columns, strict=True)]
+    frame = bad.select(
+        F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"), *typed, F.lit(job.now).alias("quarantined_at")
+    )
+    if delta.exists(path):
+        escaped = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
+        tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
+        tables.replace(frame, path, where=f"file IN ({escaped})", commit_id=job.ingest_id, partition=())
+    else:
+        tables.append(frame, path, commit_id=job.ingest_id)
+
+
+def _beside(name: str) -> str:
+    """A source's column in its quarantine, out of the way of the quarantine's own columns."""
+    return f"{name}_" if name in ("file", "line", "reason", "quarantined_at") else name
+
+
+# ----------------------------------------------------------------------------------------------------------------------- update
+
+
+Into = Literal["no table", "table", "table of other types"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """All rows of the dates that an ingest touches, those that it takes away too; a row `_WAS` live before and is `LIVE` after it."""
+
+    rows: DataFrame
+    dates: tuple[date, ...]
+    into: Into
+
+
+def _update(parsed: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> _Update:
+    path = f"{layout.staging_folder(job.place.lake, job.ingest_id)}/rows"
+    table = layout.source_table(job.place.lake, source.name)
+    good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW)
+    incoming = good.withColumns({_WAS: F.lit(False), _COMES: F.lit(True), _GOES: F.lit(False)})
+    if not delta.exists(table):
+        return _Update(tables.stage(_by_date(_judged(incoming, source)), path), tuple(seen.dates), "no table")
+    kept = tables.read(job.spark, table)
+    whole, mine, into = _with_columns(kept, source), F.col(FILE).isin(list(names)), _into(kept, source)
+    everything = into == "table of other types"
+    dates = _dates(whole.select(DATE).union(good.select(DATE))) if everything else _touched(good, whole, seen, source, mine)
+    if not dates:
+        return _Update(incoming, (), into)
+    old = whole.where(tables.in_dates(DATE, dates)).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
+    old = old.withColumnsRenamed({LIVE: _WAS}).withColumns({_COMES: F.lit(False), _GOES: F.coalesce(mine, F.lit(False))})
+    return _Update(tables.stage(_by_date(_judged(_aged(incoming.unionByName(old), source), source)), path), dates, into)
+
+
+def _into(kept: DataFrame, source: Source) -> Into:
+    same = all(kind == tables.spark_type(source.columns.get(name, kind)) for name, kind in kept.dtypes)
+    return "table" if same else "table of other types"
+
+
+def _touched(good: DataFrame, whole: DataFrame, seen: _Seen, source: Source, mine: Column) -> tuple[date, ...]:
+    """The dates on which rows come, go, or may gain or lose their right: those of the files' rows and of all rows with their ids."""
+    theirs = whole.where(mine).groupBy(DATE).agg(F.count(F.lit(1)).alias("n"), *_bounds(source)).collect()
+    dates = seen.dates | {row[DATE] for row in theirs}
+    if source.id and dates:
+        bounds = (*seen.ids, *(_bounds_in(row, source) for row in theirs))
+        ids = _ids(good, source).union(_ids(whole.where(mine), source)).distinct()
+        if seen.good + sum(row["n"] for row in theirs) <= _FEW:
+            ids = F.broadcast(ids)
+        rivals = whole.where(~F.coalesce(mine, F.lit(False)) & ~F.expr(tables.in_dates(DATE, dates)) & _within(bounds, source))
+        dates |= set(_dates(rivals.join(ids, on=list(source.id), how="left_semi")))
+    return tuple(dates)
+
+
+def _within(bounds: Sequence[Bounds], source: Source) -> Column:
+    """Where ids can be that lie within one of the bounds: files are skipped by it."""
+    known = {one for one in bounds if all(low is not None for low, _ in one)}
+    apart = known if len(known) <= _RANGES else {_around(known)}
+    kinds = [source.columns[name] for name in source.id]
+    return reduce(or_, [reduce(and_, map(_between, source.id, one, kinds)) for one in apart], F.lit(False))
+
+
+def _around(bounds: Iterable[Any]) -> Bounds:
+    by_column = [zip(*of_column, strict=True) for of_column in zip(*bounds, strict=True)]
+    return tuple((min(lows), max(highs)) for lows, highs in by_column)
+
+
+def _between(name: str, bounds: tuple[object, object], kind: str) -> Column:
+    low, high = (F.timestamp_micros(F.lit(b)) if kind == "timestamp" else F.lit(b) for b in bounds)
+    return F.col(f"`{name}`").between(low, high)
+
+
+def _ids(rows: DataFrame, source: Source) -> DataFrame:
+    return rows.select(*[f"`{name}`" for name in source.id])
+
+
+def _judged(rows: DataFrame, source: Source) -> DataFrame:
+    """The rows with `_hw_live`: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
+    if not source.id:
+        return rows.withColumn(LIVE, ~F.col(_GOES))
+    ids = [F.col(f"`{name}`") for name in source.id]
+    newest = [F.col(f"`{source.arrived_at}`").desc_nulls_last()] if source.arrived_at else []
+    same = Window.partitionBy(*ids)
+    place = F.row_number().over(same.orderBy(F.col(_GOES), *newest, F.col(INGEST).desc(), F.col(FILE).desc(), F.col(LINE).desc()))
+    touched = F.max((F.col(_COMES) | F.col(_GOES)) & reduce(and_, [name.isNotNull() for name in ids])).over(same)
+    return rows.withColumn(LIVE, F.when(F.col(_GOES), F.lit(False)).when(touched, place == 1).otherwise(F.col(_WAS)))
+
+
+def _aged(rows: DataFrame, source: Source) -> DataFrame:
+    """A row that the file held before keeps the number of the ingest that brought it."""
+    same = Window.partitionBy(*[f"`{name}`" for name in source.id], FILE, CONTENT)
+    age = F.min(F.when(F.col(_GOES), F.col(INGEST))).over(same)
+    return rows.withColumn(INGEST, F.when(F.col(_COMES), F.coalesce(age, INGEST)).otherwise(F.col(INGEST)))
+
+
+def _with_columns(old: DataFrame, source: Source) -> DataFrame:
+    """The table's rows in the source's present columns: one that the definition gained is null in older rows."""
+    have = set(old.columns)
+    columns = [
+        (F.col(f"`{name}`") if name in have else F.lit(None)).try_cast(tables.spark_type(kind)).alias(name)
+        for name, kind in source.columns.items()
+    ]
+    return old.select(*columns, TIME, DATE, FILE, LINE, INGEST, LIVE)
+
+
+def _by_date(rows: DataFrame) -> DataFrame:
+    return rows.repartition(DATE)
+
+
+def _dates(rows: DataFrame) -> tuple[date, ...]:
+    return tuple(row[0] for row in rows.select(DATE).distinct().collect())
+
+
+def _commit(update: _Update, source: Source, place: Place, ingest_id: str) -> None:
+    if not update.dates:
+        return
+    path = layout.source_table(place.lake, source.name)
+    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, FILE, LINE, INGEST, LIVE]
+    rows = update.rows.where(~F.col(_GOES)).select(*columns)
+    if update.into != "table":
+        tables.overwrite(rows, path, commit_id=ingest_id, partition=(DATE,))
+        return
+    tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in source.columns.items()])
+    staging = f"{layout.staging_folder(place.lake, ingest_id)}/dates"
+    tables.replace_dates(rows, path, dates=update.dates, commit_id=ingest_id, staging=staging)
+
+
+def _revisions(update: _Update, source: Source, number: int, job: Job) -> tuple[Revision, ...]:
+    """One revision per date on which live rows were added, removed or altered; a row also by the row before, where it derives from that."""
+    if not update.dates:
+        return ()
+    live, was = F.col(LIVE).cast("bigint"), F.col(_WAS).cast("bigint")
+    rows = _with_next(update, source, job.place.lake) if source.lag else update.rows
+    altered = rows.where(F.col(LIVE) | F.col(_WAS)).groupBy(DATE, TIME, CONTENT).agg(F.sum(live - was).alias("net"), F.sum(live).alias("n"))
+    changed_at = F.when(F.col("net") != 0, F.unix_micros(TIME))
+    by_date = altered.groupBy(DATE).agg(
+        F.min(changed_at).alias("first"),
+        F.max(changed_at).alias("last"),
+        F.sum("n").alias("rows"),
+        F.hex(F.coalesce(F.bit_xor(F.when(F.col("n") > 0, F.xxhash64(CONTENT, "n"))), F.lit(0).cast("bigint"))).alias("hash"),
+    )
+    changed_dates = sorted((row for row in by_date.collect() if row["first"] is not None), key=lambda row: row[DATE])
+    static = source.shape == "static"
+    return tuple(
+        Revision(
+            source=source.name,
+            revision=number,
+            date=row[DATE],
+            first=ALWAYS.start if static else instant(row["first"]),
+            end=ALWAYS.end if static else instant(row["last"]) + MICROSECOND,
+            content_hash=row["hash"],
+            rows=row["rows"],
+            recorded_at=job.now,
+        )
+        for row in changed_dates
+    )
+
+
+def _with_next(update: _Update, source: Source, lake: str) -> DataFrame:
+    """The rows as they were and as they are, apart, each with what it derives from the row before in its content.
+
+    So a row whose neighbour changed is altered if what it derives is another value, and nothing else is; the rows of the dates around
+    are looked at too.
+    """
+    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, CONTENT, LIVE, _WAS]
+    rows = update.rows.select(*columns)
+    if update.into == "table":
+        whole = _with_columns(tables.read(rows.sparkSession, layout.source_table(lake, source.name)), source).where(LIVE)
+        near = whole.where(days_around(source, update.dates, after=True)).where(~F.expr(tables.in_dates(DATE, update.dates)))
+        near = near.withColumns({CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True)})
+        rows = rows.union(near.select(*columns))
+    now = rows.where(LIVE).withColumn(_WAS, F.lit(False))
+    apart = now.union(rows.where(_WAS).withColumn(LIVE, F.lit(False)))
+    derived = with_derived(apart, source, time=TIME, beside=(LIVE,))
+    return derived.withColumn(CONTENT, tables.fingerprint_of([CONTENT, *sorted(lagging(source))]))
+
+
+def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], source: str, ingest_id: str) -> IngestedFile:
+    mine = counts.get(file.name, {})
+    good = mine.get("", 0)
+    return IngestedFile(source, file.name, file.sha256, good, sum(mine.values()) - good, ingest_id)
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_REVISIONS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("revision", pa.int64()),
+        ("date", pa.date32()),
+        ("first", _TIME),
+        ("end", _TIME),
+        ("content_hash", pa.string()),
+        ("rows", pa.int64()),
+        ("recorded_at", _TIME),
+        ("ingest_id", pa.string()),
+    ]
+)
+
+
+def revision_rows(revisions: Sequence[Revision], ingest_id: str) -> pa.Table:
+    """Revisions as the lake's records keep them, with the ingest that found them."""
+    return pa.Table.from_pylist([asdict(revision) | {"ingest_id": ingest_id} for revision in revisions], schema=_REVISIONS)
+
+
+def _name(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

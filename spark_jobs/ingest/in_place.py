@@ -1,0 +1,244 @@
+"""Reads tables where they lie: which state of them holds, their rows in a source's types, and why a row can not be taken.
+
+Nothing is copied. Readers read the state that the newest `headwater ingest` looked at, its `pins`, and no newer one, so that no value is
+made of rows of which the registry knows nothing.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from feature_definitions import layout
+from feature_definitions.errors import UserError
+from feature_definitions.intervals import micros
+from feature_definitions.language import DeltaTable, Query, Source, Table
+from feature_definitions.language.rules import is_array
+from feature_definitions.layout import REASON
+from feature_definitions.sql import expressions
+from feature_definitions.sql.data_types import element_of
+from lake import delta
+from lake.versions import UNSEEN, PinnedVersion, pinned, spoken
+from spark_jobs import tables
+
+_FIRST, _LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
+_AGAIN = "run `headwater ingest`, which looks at it again"
+
+
+class TableRefused(UserError):
+    """A table that can not be read in place: missing, no Delta table, with other columns than the source has, or gone meanwhile."""
+
+
+_PINS = pa.schema([("source", pa.string()), ("place", pa.string()), ("table_id", pa.string()), ("version", pa.int64())])
+
+
+def keep(source: Source, found: Iterable[PinnedVersion], lake: str, *, commit_id: str) -> None:
+    """Say what readers read from now on, in one commit."""
+    rows = pa.Table.from_pylist([asdict(pin) for pin in found], schema=_PINS)
+    delta.replace_records(layout.look_table(lake, source.name), rows, commit_id=commit_id)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ states
+
+
+def state(source: Source, *, root: Path, lake: str, spark: Callable[[], SparkSession]) -> tuple[PinnedVersion, ...]:
+    """The state of what a source reads as it is now; of what a query reads, the state that its sources' ingests brought or looked at.
+
+    Asks Spark only about tables in its catalog and at URLs.
+    """
+    match source.at:
+        case DeltaTable(path=path) if "://" in path:
+            found = _described(spark(), f"delta.`{path}`")
+            if found is None:
+                raise TableRefused(f"source {source.name}: there is no Delta table at {path}")
+            return (PinnedVersion(source.name, path, found[1], found[2]),)
+        case DeltaTable(path=path):
+            here = root / path
+            _refuse_other(source, path, here)
+            return (PinnedVersion(source.name, path if Path(path).is_absolute() else os.path.relpath(here, lake), *delta.state(str(here))),)
+        case Table(name=name):
+            return (_catalogued(source, name, spark()),)
+        case Query(sources=sources):
+            return tuple({pin.source: pin for each in sources for pin in _held(each, lake)}.values())
+    return ()
+
+
+def _refuse_other(source: Source, path: str, here: Path) -> None:
+    if not here.exists():
+        raise TableRefused(f"source {source.name}: there is no table at {path} ({here})")
+    if not delta.exists(str(here)):
+        raise TableRefused(
+            f"source {source.name}: {path} ({here}) is no Delta table; files are read by Files('{path}/*.parquet', 'parquet')"
+        )
+
+
+def _catalogued(source: Source, name: str, spark: SparkSession) -> PinnedVersion:
+    if not spark.catalog.tableExists(name):
+        raise TableRefused(f"source {source.name}: Spark's catalog has no table {name}")
+    found = _described(spark, _quoted(name))
+    return PinnedVersion(source.name, name, None, None) if found is None else PinnedVersion(source.name, *found)
+
+
+def _described(spark: SparkSession, table: str) -> tuple[str, str, int] | None:
+    """The place, id and version of a Delta table; None if it is none."""
+    try:
+        detail = spark.sql(f"DESCRIBE DETAIL {table}").first()
+        if detail is None or detail["format"] != "delta":
+            return None
+        newest = spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").first()
+    except AnalysisException:
+        return None
+    url = urlparse(detail["location"])
+    place = unquote(url.path) if url.scheme == "file" else detail["location"]
+    return None if newest is None else (place, detail["id"], newest["version"])
+
+
+def _held(source: Source, lake: str) -> list[PinnedVersion]:
+    """What a query sees of a source."""
+    match source.at:
+        case Query(sources=sources):
+            return [pin for each in sources for pin in _held(each, lake)]
+        case DeltaTable() | Table():
+            return list(pinned(source, lake).values()) or [PinnedVersion(source.name, "", "", UNSEEN)]
+    path = layout.source_table(lake, source.name)
+    place = os.path.relpath(path, lake)
+    return [PinnedVersion(source.name, place, *delta.state(path)) if delta.exists(path) else PinnedVersion(source.name, place, "", UNSEEN)]
+
+
+# -------------------------------------------------------------------------------------------------------------------------- rows
+
+
+def table(spark: SparkSession, pin: PinnedVersion | None, lake: str) -> DataFrame | None:
+    """The rows of a table in the state of a pin; None if nothing was there to be seen. Raises TableRefused if that state is gone."""
+    if pin is None or pin.version == UNSEEN:
+        return None
+    if pin.version is None:
+        try:
+            return spark.table(_quoted(pin.place))
+        except AnalysisException as error:
+            raise TableRefused(f"source {pin.source}: {pin.place} can not be read: {_first_line(error)}") from None
+    path = pin.path(lake)
+    if not pin.is_remote:
+        _refuse_gone(pin, path)
+    try:
+        return spark.read.format("delta").option("versionAsOf", pin.version).load(path)
+    except AnalysisException as error:
+        raise TableRefused(f"source {pin.source}: version {pin.version} of {path} is gone ({_first_line(error)}): {_AGAIN}") from None
+
+
+def _refuse_gone(pin: PinnedVersion, path: str) -> None:
+    """Refuse a version that can not be read any more: its table, its log or its files were deleted."""
+    if not delta.exists(path):
+        raise TableRefused(f"source {pin.source}: there is no table at {path} any more")
+    if delta.table_id(path) != pin.table_id:
+        raise TableRefused(f"source {pin.source}: another table lies at {path} now: {_AGAIN}")
+    if pin.version is not None and not delta.readable(path, pin.version):
+        raise TableRefused(f"source {pin.source}: version {pin.version} of {path}, which was looked at, was vacuumed away: {_AGAIN}")
+
+
+def query(spark: SparkSession, source: Source, sql: str, frames: Mapping[str, DataFrame]) -> DataFrame:
+    """The rows that a query gives over frames, each a table by its name and in no catalog."""
+    try:
+        return tables.query(spark, expressions.query_sql(sql), frames)
+    except AnalysisException as error:
+        raise TableRefused(f"source {source.name}: its query can not be run: {_first_line(error)}") from None
+
+
+def typed(raw: DataFrame, source: Source) -> DataFrame:
+    """The source's columns of a table's rows, with the reason of each row that can not be taken, as of rows of files; lazy.
+
+    Raises TableRefused, naming the column, if one is missing or of a type whose values the source's can not hold.
+    """
+    of, have = spoken(source), {field.name: field.dataType for field in raw.schema.fields}
+    for name, kind in source.columns.items():
+        if name not in have:
+            raise TableRefused(f"source {source.name}: {of} has no column {name!r}. It has: {', '.join(have)}")
+        _refuse_type(source, name, have[name], kind, of)
+    rows = raw.select(*[_value(have[name], name, kind, source.timezone).alias(name) for name, kind in source.columns.items()])
+    required = (*source.id, *([source.event_timestamp] if source.event_timestamp else []))
+    reasons = [reason for name, kind in source.columns.items() for reason in _reasons(name, kind, required)]
+    return rows.withColumn(REASON, F.coalesce(*reasons, F.lit(None).cast("string")))
+
+
+def _refuse_type(source: Source, name: str, given: T.DataType, kind: str, of: str) -> None:
+    inner, wanted = (given.elementType, element_of(kind)) if is_array(kind) and isinstance(given, T.ArrayType) else (given, kind)
+    if isinstance(inner, T.TimestampNTZType) and wanted == "timestamp" and source.timezone is None:
+        raise TableRefused(
+            f"source {source.name}: column {name!r} of {of} has times without zone; say where they were written down by timezone='UTC'"
+        )
+    if not _fits(inner, wanted):
+        raise TableRefused(f"source {source.name}: column {name!r} of {of} is a {given.simpleString()}, the source says {kind}")
+
+
+_INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+_ACCEPTED: Mapping[str, tuple[type[T.DataType], ...]] = {
+    "string": (T.StringType, T.VarcharType, T.CharType),
+    "int64": _INTEGERS,
+    "double": (T.FloatType, T.DoubleType, *_INTEGERS),
+    "boolean": (T.BooleanType,),
+    "date": (T.DateType,),
+    "timestamp": (T.TimestampType, T.TimestampNTZType),
+}
+
+
+def _fits(given: T.DataType, kind: str) -> bool:
+    """Whether a type holds what a source says, in full: a row may still hold an integer with more digits than a decimal."""
+    if kind.startswith("decimal"):
+        wanted = T.DataType.fromDDL(kind)
+        assert isinstance(wanted, T.DecimalType)
+        if isinstance(given, T.DecimalType):
+            return given.scale <= wanted.scale and given.precision - given.scale <= wanted.precision - wanted.scale
+        return isinstance(given, _INTEGERS)
+    return isinstance(given, _ACCEPTED.get(kind, ()))
+
+
+def _value(given: T.DataType, name: str, kind: str, timezone: str | None) -> Column:
+    column = F.col(f"`{name}`")
+    if isinstance(given, T.ArrayType) and isinstance(given.elementType, T.TimestampNTZType):
+        return F.transform(column, lambda each: _in_utc(each, timezone))
+    if isinstance(given, T.TimestampNTZType):
+        return _in_utc(column, timezone)
+    return column.cast(tables.spark_type(kind)) if not kind.startswith("decimal") else column.try_cast(kind)
+
+
+def _in_utc(local: Column, timezone: str | None) -> Column:
+    """The instant of a local time, by the rule of `files.in_utc`: skipped times move forward, of two the first is meant."""
+    return F.to_utc_timestamp(local.cast("timestamp"), timezone or "UTC")
+
+
+def _reasons(name: str, kind: str, required: Iterable[str]) -> list[Column]:
+    column, found = F.col(f"`{name}`"), []
+    if kind == "double":
+        found.append(F.when(~(F.abs(column) < float("inf")), F.lit(f"{name} is not a finite number")))
+    if kind == "timestamp":
+        unsound = ~F.unix_micros(column).between(_FIRST, _LAST)
+        found.append(F.when(unsound, F.lit(f"{name} is not between the years 1 and 9999 in UTC")))
+    if name in required:
+        found.append(F.when(column.isNull(), F.lit(f"{name} is null")))
+    return found
+
+
+def newest(rows: DataFrame, source: Source) -> DataFrame:
+    """Of several rows of one id the one with the newest `arrived_at`; of equal ones, the one with the greatest values; lazy."""
+    if not source.id:
+        return rows
+    order = [*([source.arrived_at] if source.arrived_at else []), *([source.event_timestamp] if source.event_timestamp else [])]
+    columns = dict.fromkeys([*order, *source.columns])
+    same = Window.partitionBy(*[f"`{name}`" for name in source.id]).orderBy(*[F.col(f"`{name}`").desc_nulls_last() for name in columns])
+    return rows.withColumn("_hw_place", F.row_number().over(same)).where("_hw_place = 1").drop("_hw_place")
+
+
+def _quoted(name: str) -> str:
+    return ".".join(f"`{part}`" for part in name.split("."))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,1 @@
+"""Judges computed rows and makes those that passed visible."""

@@ -1,0 +1,327 @@
+"""Publishes judged rows: one Delta commit, which carries the publish_id, makes them visible, after what it replaces went to history.
+
+The order makes every crash repairable: the registry notes the intent, the lake's records follow, replaced rows go to history, then comes
+the commit; last the registry confirms. Whether the commit happened can be asked of the table's log (`delta.committed`).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from feature_definitions import layout
+from feature_definitions.intervals import DAY, MICROSECOND, Interval, merge, micros
+from feature_definitions.language import FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.language.features import reach
+from feature_definitions.language.transforms import is_static
+from feature_definitions.planning import fingerprint, plan
+from feature_definitions.records import LedgerEntry, Publish
+from feature_registry.registry import PATIENCE, PendingPublish, Registry
+from feature_registry.schema import inputs_text
+from lake import delta, facts
+from spark_jobs import tables
+from spark_jobs.compute import windows
+from spark_jobs.compute.windows import START
+from spark_jobs.context import Offline, Run
+
+_OLD = "_old_"
+
+
+class PublishConflict(RuntimeError):
+    """Another run published the same intervals since this one began; its rows stay, and these are dropped."""
+
+
+def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry], offline: Offline) -> None:
+    """Make the intervals that passed visible, all at once, and remember the verdicts of all.
+
+    Holds the group's lease, and refuses (`Moved`) if one of the intervals is no longer as it was when the run began.
+    """
+    with offline.registry.lease(f"group {job.group.name}", now=offline.clock(), patience=PATIENCE):
+        _refuse_if_moved(job, offline.registry)
+        passed = [e for e in entries if e.state == "PUBLISHED"]
+        commits = any(e.rows or e.interval in job.before for e in passed)
+        pending = _pending(job, entries, offline, commits=commits)
+        offline.registry.begin_publish(pending)
+        _copy_records(pending, offline.lake)
+        version = None
+        if commits:
+            _commit(job, staged, [e.interval for e in passed], offline)
+            version, _ = delta.commit_of(layout.feature_table(offline.lake, job.group.name, job.work.generation), job.publish_id)
+        name, at = job.group.name, offline.clock()
+        facts.keep_commit(
+            offline.lake, name, generation=job.work.generation, publish_id=job.publish_id, committed_at=at, delta_version=version
+        )
+        offline.registry.finish_publish(job.publish_id, committed_at=at, delta_version=version)
+
+
+def _refuse_if_moved(job: Run, registry: Registry) -> None:
+    if registry.pending_publishes(job.group.name):
+        raise PublishConflict(
+            f"another run of {job.group.name} was cut off while this one computed; run the same command again, it sets that right"
+        )
+    now = registry.ledger(job.group.name, job.work.generation)
+    for status in job.work.due:
+        seen, found = job.before.get(status.interval), now.get(status.interval)
+        if (seen and seen.publish_id) != (found and found.publish_id):
+            raise PublishConflict(f"{job.group.name} {status.interval} was published by another run meanwhile; run the same command again")
+
+
+def _pending(job: Run, entries: Sequence[LedgerEntry], offline: Offline, *, commits: bool) -> PendingPublish:
+    name, number = job.group.name, job.work.generation
+    generation = next((g for g in offline.registry.generations(name) if g.number == number), None)
+    known = {p.interval for p in offline.registry.publishes(name, number)}
+    publishes, now = [], offline.clock()
+    for entry in entries:
+        if entry.state == "PUBLISHED":
+            basis = plan.basis(job.group, generation, entry.interval, published_before=entry.interval in known)
+            # What can be read now is known now, however long its publish would have taken.
+            since = min(plan.known_from(job.work, entry.interval), now) if basis == "MODELLED" else now
+            publishes.append(Publish(job.publish_id, name, number, entry.interval, since, basis))
+    features = fingerprint.columns(job.group)
+    return PendingPublish(job.publish_id, name, number, features, tuple(entries), tuple(publishes), commits=commits)
+
+
+# --------------------------------------------------------------------------------------------------------------------- the rows
+
+
+def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval], offline: Offline) -> None:
+    """Replace the passed intervals' rows in one commit, after keeping what they replace.
+
+    Also an interval that was never published is replaced, not appended: whatever lies there, a rerun sets it right.
+    """
+    table = layout.feature_table(offline.lake, job.group.name, job.work.generation)
+    rows = _new_rows(job, staged, passed, offline.clock())
+    if not delta.exists(table):
+        tables.append(_arranged(job, rows).repartition("date"), table, commit_id=job.publish_id, partition=("date",))
+        return
+    tables.add_columns(offline.spark, table, [(c, tables.spark_type(job.meaning.types[c])) for c in job.group.outputs])
+    again = [interval for interval in passed if interval in job.before]
+    if again:
+        current = tables.read(offline.spark, table).where(_where(job.group, merge(again)))
+        rows = _merged(job, rows, current, offline)
+    tables.replace_dates(
+        _arranged(job, rows),
+        table,
+        dates={interval.start.date() for interval in passed},
+        where=_where(job.group, merge(passed)) if job.group.cadence < DAY else "",
+        commit_id=job.publish_id,
+        staging=f"{layout.staging_folder(offline.lake, job.publish_id)}/published",
+    )
+
+
+def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: datetime) -> DataFrame:
+    return staged.where(tables.within(START, merge(passed), after_start=False)).select(
+        *_keys(job.group),
+        "event_timestamp",
+        F.lit(now).alias("created_timestamp"),
+        F.lit(job.publish_id).alias("publish_id"),
+        "empties_at",
+        "held",
+        *[f"`{column}`" for column in job.group.outputs],
+        F.to_date(START).alias("date"),
+        windows.NEWEST,
+    )
+
+
+def _arranged(job: Run, rows: DataFrame) -> DataFrame:
+    """The rows in the table's column order."""
+    columns = [F.col(f"`{c}`").cast(tables.spark_type(job.meaning.types[c])).alias(c) for c in job.group.outputs]
+    fixed = ["event_timestamp", "created_timestamp", "publish_id", "empties_at", "held"]
+    return rows.select(*_keys(job.group), *fixed, *columns, "date")
+
+
+def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:
+    """The condition that holds for exactly the rows of these intervals, on the partition column too, so that only their files are read."""
+    if is_static(group):
+        return "date = DATE'1970-01-01'"
+    first, last = spans[0].start.date(), spans[-1].end.date()
+    dates = f"date >= DATE'{first.isoformat()}' AND date <= DATE'{last.isoformat()}'"
+    return f"{dates} AND {tables.within('event_timestamp', spans, after_start=isinstance(group, WindowedGroup | TransformGroup))}"
+
+
+# -------------------------------------------------------------------------------------------------------- over published intervals
+
+
+def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> DataFrame:
+    """The rows to publish over published ones; those that they replace are appended to the history table first.
+
+    A row whose values did not change keeps its publish_id, also when a column was added to it. A row that the new run does not have stays,
+    with the empty values, in windowed groups and transforms, and is retracted in the others.
+    """
+    both = _side_by_side(job, new, current, offline)
+    same = F.coalesce(F.col("_same"), F.lit(False))
+    found, gone = both.where("_new"), both.where("_new IS NULL")
+    out_of_reach = F.col(windows.NEWEST) + F.col("_reached") < F.unix_micros("event_timestamp")
+    added = F.when(F.col("_old").isNull() & out_of_reach, F.col("_stood"))
+    publish_id = F.when(same, F.col(f"{_OLD}publish_id")).otherwise(F.coalesce(added, F.lit(job.publish_id)))
+    created = F.when(same, F.col(f"{_OLD}created_timestamp")).otherwise(F.col("created_timestamp"))
+    rows = found.withColumn("publish_id", publish_id).withColumn("created_timestamp", created).select(*new.columns)
+    replaced = _as_they_were(job, found.where(F.col("_old") & ~same), current)
+    if isinstance(job.group, WindowedGroup | TransformGroup):
+        empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
+        rows = rows.unionByName(_emptied(job, job.group, gone, new, offline.clock()))
+        history = replaced.unionByName(_as_they_were(job, gone.where(~empty_already), current))
+    else:
+        tombstones = _tombstones(job, gone, offline.clock())
+        history = replaced.unionByName(_as_they_were(job, gone, current)).unionByName(tombstones, allowMissingColumns=True)
+    staging = layout.staging_folder(offline.lake, job.publish_id)
+    merged, kept = tables.stage(rows, f"{staging}/merged"), tables.stage(history, f"{staging}/history")
+    if not kept.isEmpty():
+        path = layout.history_table(offline.lake, job.group.name, job.work.generation)
+        tables.append(kept, path, commit_id=job.publish_id, partition=("date",))
+    return merged
+
+
+def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> DataFrame:
+    """New and published rows by key and time, the published ones' columns prefixed, with `_same`: whether nothing changed.
+
+    A window that was added may be longer than those that the interval was computed with, which reached `_reached` from a tile's start: rows
+    become empty later than before, and those that only come with the longer window belong to the interval's last publish, `_stood`.
+    """
+    group, keys = job.group, [*job.group.entity.keys, "event_timestamp"]
+    old = current.select(*[F.col(f"`{c}`").alias(c if c in keys else f"{_OLD}{c}") for c in current.columns], F.lit(True).alias("_old"))
+    both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", windows.start_of(group))
+    joined = both.join(F.broadcast(_stood(job, offline)), on="_start", how="left")
+    emptied, at = F.unix_micros(f"{_OLD}empties_at"), F.unix_micros("event_timestamp")
+    lasted = F.coalesce(F.col(windows.NEWEST) + F.col("_reached"), F.unix_micros("empties_at"))
+    unmoved = lasted.eqNullSafe(emptied) | (F.col("_grew") & (emptied <= at))
+    same = F.col("_new") & F.col("_old") & ~F.col(f"{_OLD}held") & ~F.col("held") & unmoved
+    for column in [c for c in group.outputs if c in current.columns]:
+        lacking = [micros(i.start) for i, e in job.before.items() if column not in e.features]
+        equal = F.col(f"`{column}`").eqNullSafe(F.col(f"`{_OLD}{column}`"))
+        same = same & (equal | F.col("_start").isin(lacking) if lacking else equal)
+    return joined.withColumn("_same", same)
+
+
+def _stood(job: Run, offline: Offline) -> DataFrame:
+    """Per published interval its start, its last publish, how far its windows reached, and whether they reach further now.
+
+    `_reached` is in microseconds from a tile's start, null under a lifetime window.
+    """
+    last = {p.interval: p.publish_id for p in offline.registry.publishes(job.group.name, job.work.generation)}
+    due = [s.interval for s in job.work.due if s.interval in last and s.interval in job.before]
+    reaches = [_reached(job.group, job.before[i]) for i in due]
+    rows = {
+        "_start": pa.array([micros(i.start) for i in due], pa.int64()),
+        "_stood": pa.array([last[i] for i in due], pa.string()),
+        "_reached": pa.array([None if reached is None else reached // MICROSECOND for reached, _ in reaches], pa.int64()),
+        "_grew": pa.array([grew for _, grew in reaches], pa.bool_()),
+    }
+    return offline.spark.createDataFrame(pa.table(rows))
+
+
+def _reached(group: FeatureGroup, entry: LedgerEntry) -> tuple[timedelta | None, bool]:
+    """How long after its start a tile let rows exist by the windows an interval was computed with, and whether it does longer now."""
+    if not isinstance(group, WindowedGroup):
+        return None, False
+    spans = [reach(w) for f in group.aggregated for w, c in zip(f.windows, f.columns, strict=True) if c in entry.features]
+    if not spans or None in spans:
+        return None, False
+    longest = max(span for span in spans if span is not None)
+    return longest + group.cadence, group.lifetime or longest < group.longest
+
+
+def _as_they_were(job: Run, rows: DataFrame, current: DataFrame) -> DataFrame:
+    """The published side of the rows, for the history table."""
+    keys = [*job.group.entity.keys, "event_timestamp"]
+    columns = [F.col(c if c in keys else f"`{_OLD}{c}`").alias(c) for c in current.columns]
+    return rows.select(*columns, F.lit(job.publish_id).alias("replaced_by"), F.lit(False).alias("retracted"))
+
+
+def _tombstones(job: Run, gone: DataFrame, now: datetime) -> DataFrame:
+    return gone.select(
+        *_keys(job.group),
+        "event_timestamp",
+        F.lit(now).alias("created_timestamp"),
+        F.lit(job.publish_id).alias("publish_id"),
+        F.lit(False).alias("held"),
+        F.col(f"{_OLD}date").alias("date"),
+        F.lit(job.publish_id).alias("replaced_by"),
+        F.lit(True).alias("retracted"),
+    )
+
+
+def _emptied(job: Run, group: WindowedGroup | TransformGroup, gone: DataFrame, new: DataFrame, now: datetime) -> DataFrame:
+    """Rows whose events were all taken back stay, with the empty values; those that were empty already stay as they are."""
+    kept = gone.select(
+        *_keys(group),
+        "event_timestamp",
+        F.col(f"{_OLD}date").alias("date"),
+        *[F.col(f"{_OLD}{name}") for name in ("publish_id", "created_timestamp", "empties_at")],
+    )
+    empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
+    return (
+        windows.empty_row(group, kept, meaning=job.meaning)
+        .withColumn("publish_id", F.when(empty_already, F.col(f"{_OLD}publish_id")).otherwise(F.lit(job.publish_id)))
+        .withColumn("created_timestamp", F.when(empty_already, F.col(f"{_OLD}created_timestamp")).otherwise(F.lit(now)))
+        .withColumn("empties_at", F.least(f"{_OLD}empties_at", "event_timestamp"))
+        .withColumn("held", F.lit(False))
+        .withColumn(windows.NEWEST, F.lit(None).cast("bigint"))
+        .select(*new.columns)
+    )
+
+
+def _keys(group: FeatureGroup) -> list[Column]:
+    return [F.col(f"`{key}`") for key in group.entity.keys]
+
+
+# ---------------------------------------------------------------------------------------------------------------------- records
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_FIXED = [
+    ("group", pa.string()),
+    ("generation", pa.int64()),
+    ("interval_start", _TIME),
+    ("interval_end", _TIME),
+    ("publish_id", pa.string()),
+]
+_LEDGER = pa.schema(
+    [
+        *_FIXED,
+        ("state", pa.string()),
+        ("features", pa.map_(pa.string(), pa.string())),
+        ("gate", pa.string()),
+        ("revision", pa.int64()),
+        ("rows", pa.int64()),
+        ("failed", pa.list_(pa.string())),
+        ("warned", pa.list_(pa.string())),
+        ("run_id", pa.string()),
+        ("seconds", pa.float64()),
+        ("recorded_at", _TIME),
+        ("inputs", pa.string()),
+        ("commits", pa.bool_()),
+    ]
+)
+_PUBLISHES = pa.schema([*_FIXED, ("known_from", _TIME), ("basis", pa.string()), ("commits", pa.bool_())])
+
+
+def _copy_records(pending: PendingPublish, lake: str) -> None:
+    """Put the records beside the data, before the commit: they count only if it happens (or if none is needed)."""
+    ledger = [_ledger_row(entry, commits=pending.commits) for entry in pending.entries]
+    delta.append_records(layout.records_table(lake, "ledger"), pa.Table.from_pylist(ledger, schema=_LEDGER))
+    if pending.publishes:
+        published = [_publish_row(record, commits=pending.commits) for record in pending.publishes]
+        delta.append_records(layout.records_table(lake, "publishes"), pa.Table.from_pylist(published, schema=_PUBLISHES))
+
+
+def _fixed(record: LedgerEntry | Publish) -> dict[str, object]:
+    return {
+        "group": record.group,
+        "generation": record.generation,
+        "interval_start": record.interval.start,
+        "interval_end": record.interval.end,
+        "publish_id": record.publish_id,
+    }
+
+
+def _ledger_row(entry: LedgerEntry, *, commits: bool) -> dict[str, object]:
+    plain = {name: getattr(entry, name) for name in ("state", "gate", "revision", "rows", "run_id", "seconds", "recorded_at")}
+    lists = {"features": list(entry.features.items()), "failed": list(entry.failed), "warned": list(entry.warned)}
+    return _fixed(entry) | plain | lists | {"inputs": inputs_text(entry.inputs), "commits": commits and entry.state == "PUBLISHED"}
+
+
+def _publish_row(record: Publish, *, commits: bool) -> dict[str, object]:
+    return _fixed(record) | {"known_from": record.known_from, "basis": record.basis, "commits": commits}

@@ -1,0 +1,190 @@
+"""Carries out a group's plan: compute into staging, judge, publish. Readers see an interval as it was or as it should be, never half."""
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from pyspark.sql import DataFrame
+
+from expectations.suite import Verdict
+from feature_definitions import layout
+from feature_definitions.intervals import Interval, dates, merge, micros
+from feature_definitions.language import FeatureGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions.planning import fingerprint, plan, tiling
+from feature_definitions.planning.plan import GroupPlan
+from feature_definitions.records import LedgerEntry, Revision
+from feature_registry.registry import Registry
+from lake import delta, facts
+from lake.staging import staging
+from spark_jobs import tables
+from spark_jobs.compute import leaks, tiles, transform, windows
+from spark_jobs.compute.tiles import TileSet
+from spark_jobs.compute.windows import ColumnTypes
+from spark_jobs.context import Offline, Run
+from spark_jobs.ingest import files
+from spark_jobs.publish import commit, validate
+from spark_jobs.publish.validate import Judge
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """What a run did to a group; `rejected` are the intervals that stay invisible, with the checks that failed."""
+
+    group: str
+    generation: int
+    published: int = 0
+    rejected: tuple[tuple[Interval, tuple[str, ...]], ...] = ()
+    rows: int = 0
+    publish_id: str | None = None
+    seconds: float = 0.0
+
+
+def run(
+    work: GroupPlan, *, offline: Offline, meaning: ColumnTypes, judge: Judge, say: Say, sharing: Sequence[WindowedGroup] = ()
+) -> GroupResult:
+    """Compute, judge and publish the intervals that are due; an empty plan does nothing.
+
+    Tiles that must be built are built for the groups of `sharing` too, as far as they are made of the same ones.
+    Raises PublishConflict if another run published the same intervals meanwhile. A crash at any point leaves readers with what they had.
+    """
+    if not work.due:
+        return GroupResult(work.group.name, work.generation)
+    started = time.monotonic()
+    now = offline.clock()
+    before = offline.registry.ledger(work.group.name, work.generation)
+    job = _begun(work, meaning, before, offline, now)
+    with staging(offline.lake, job.publish_id):
+        say(f"computing {len(work.due)} intervals")
+        staged = _compute(job, sharing, offline)
+        say("judging")
+        judged = validate.validate(job, staged, offline=offline, judge=judge)
+        withheld = work.withheld({interval for interval, verdict in judged.verdicts.items() if verdict.failed})
+        verdicts = {interval: verdict for interval, verdict in judged.verdicts.items() if interval not in withheld}
+        say("publishing")
+        entries = _entries(job, verdicts, judged.rows, time.monotonic() - started, offline.clock())
+        commit.publish(job, judged.staged, entries, offline)
+    return _result(job, entries, time.monotonic() - started)
+
+
+def _begun(work: GroupPlan, meaning: ColumnTypes, before: Mapping[Interval, LedgerEntry], offline: Offline, now: datetime) -> Run:
+    if isinstance(work.group, TransformGroup):
+        read = [each.name for each in work.group.inputs if isinstance(each, Source)]
+        return Run(work, meaning, mint(now), 0, before, {name: _newest(offline.registry.revisions(name)) for name in read})
+    return Run(work, meaning, mint(now), _newest(offline.registry.revisions(work.group.source.name)), before)
+
+
+def _newest(revisions: Iterable[Revision]) -> int:
+    return max((r.revision for r in revisions), default=0)
+
+
+def mint(now: datetime) -> str:
+    """A new publish_id: ids sort by the time at which they were minted."""
+    return f"p{micros(now):017d}-{secrets.token_hex(3)}"
+
+
+def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
+    """Finish the publishes whose commit happened before a crash, and forget those whose commit did not."""
+    for pending in registry.pending_publishes(group.name):
+        table = layout.feature_table(lake, group.name, pending.generation)
+        if pending.commits and delta.committed(table, pending.publish_id):
+            version, at = _commit_of(table, pending.publish_id)
+            facts.keep_commit(
+                lake, group.name, generation=pending.generation, publish_id=pending.publish_id, committed_at=at, delta_version=version
+            )
+            registry.finish_publish(pending.publish_id, committed_at=at, delta_version=version)
+        else:
+            registry.abandon(pending.publish_id)
+        shutil.rmtree(layout.staging_folder(lake, pending.publish_id), ignore_errors=True)
+
+
+def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
+    """The version and time of a commit; of one that the log has forgotten the earliest time by which it was surely there."""
+    try:
+        return delta.commit_of(table, publish_id)
+    except LookupError:
+        return None, delta.oldest_commit(table)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- compute
+
+
+def _compute(job: Run, sharing: Sequence[WindowedGroup], offline: Offline) -> DataFrame:
+    group, into = job.group, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows"
+    if isinstance(group, TransformGroup):
+        if not job.before:
+            leaks.check(job, group, spark=offline.spark, lake=offline.lake)
+        return transform.compute(job.work, group, spark=offline.spark, lake=offline.lake, into=into)
+    spans = merge(s.interval for s in job.work.due)
+
+    def events(days: Iterable[date] | None) -> DataFrame:
+        return files.events(offline.spark, group.source, offline.lake, dates=days)
+
+    if isinstance(group, WindowedGroup):
+        revisions = [r for r in offline.registry.revisions(group.source.name) if r.revision <= job.revision]
+        needs = windows.needed(group, spans, first=min((r.first for r in revisions), default=spans[0].start))
+        found = tiles.up_to_date(
+            _tile_set(group, sharing, offline.lake, grains=tuple(needs)),
+            needs,
+            tiles.Build(offline.registry, revisions, events, job.publish_id, offline.clock),
+            states=tiling.states(group, types=job.meaning.inputs),
+        )
+        rows = windows.of_tiles(group, found, spans=spans, meaning=job.meaning)
+    else:
+        read = None if group.source.shape == "static" else {day for span in spans for day in dates(span)}
+        rows = windows.rows(group, events(read), spans=spans, meaning=job.meaning)
+    return tables.stage(rows, into)
+
+
+def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str, *, grains: tuple[timedelta, ...]) -> TileSet:
+    """The tiles that the group shares with others of its source, entity and cadence, with the states of all of them."""
+    same = [g for g in sharing if (g.source, tuple(g.entity.keys), g.cadence) == (group.source, tuple(group.entity.keys), group.cadence)]
+    states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=windows.meaning_of(g).inputs)}
+    return TileSet(lake, group.source, tuple(group.entity.keys), grains, tuple(states.values()))
+
+
+# ---------------------------------------------------------------------------------------------------------------------- records
+
+
+def _entries(
+    job: Run, verdicts: Mapping[Interval, Verdict], rows: Mapping[Interval, int], seconds: float, now: datetime
+) -> tuple[LedgerEntry, ...]:
+    features, gate = fingerprint.columns(job.group), fingerprint.gate(job.group)
+    return tuple(
+        LedgerEntry(
+            group=job.group.name,
+            generation=job.work.generation,
+            interval=interval,
+            state="REJECTED" if verdict.failed else "PUBLISHED",
+            publish_id=job.publish_id,
+            features=features,
+            gate=gate,
+            revision=job.revision,
+            rows=rows[interval],
+            delta_version=None,
+            failed=verdict.failed,
+            warned=verdict.warned,
+            run_id=job.publish_id,
+            seconds=seconds / len(verdicts),
+            recorded_at=now,
+            inputs=_inputs(job, interval),
+        )
+        for interval, verdict in verdicts.items()
+    )
+
+
+def _inputs(job: Run, interval: Interval) -> dict[str, str]:
+    """What a transform's interval was computed from: nothing may have been published of it before the plan was made and be missed."""
+    span = plan.inputs(job.group, interval)
+    groups = {each.group.name: each.content(span) for each in job.work.upstream}
+    return {name: str(revision) for name, revision in job.revisions.items()} | groups
+
+
+def _result(job: Run, entries: Sequence[LedgerEntry], seconds: float) -> GroupResult:
+    rejected = tuple((e.interval, e.failed) for e in entries if e.state == "REJECTED")
+    rows = sum(e.rows for e in entries if e.state == "PUBLISHED")
+    return GroupResult(job.group.name, job.work.generation, len(entries) - len(rejected), rejected, rows, job.publish_id, seconds)

@@ -1,0 +1,1 @@
+"""Joins training sets from what was published."""

@@ -1,0 +1,163 @@
+"""Housekeeping: fewer files with the same rows, nothing deleted that somebody needs, nothing stale by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from feature_definitions import layout
+from feature_definitions.language import Entity, Feature, SnapshotGroup, Source, WindowedGroup
+from lake import delta, optimize
+from lake.optimize import Needed
+
+CUSTOMER = Entity("customer", {"customer_id": "int64"})
+PAYMENTS = Source("payments", columns={"customer_id": "int64", "paid_at": "timestamp"}, event_timestamp="paid_at", timezone="UTC")
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def group(retain: str | None = None) -> WindowedGroup:
+    """A group of daily rows, which it may retain for a while (the language may still refuse to say so)."""
+    made = WindowedGroup("spend", CUSTOMER, PAYMENTS, ttl="2d", features=(Feature("n", "count", windows=("1d",)),))
+    object.__setattr__(made, "retain", retain)
+    return made
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    """Four dates of two rows in two files each."""
+    path = str(tmp_path / "spend")
+    for n in range(2):
+        rows = pa.table({"x": list(range(4 * n, 4 * n + 4)), "date": [date(2026, 1, d) for d in range(1, 5)]})
+        write_deltalake(path, rows, mode="append", partition_by=["date"])
+    return path
+
+
+def rows(path: str) -> list[tuple[int, date]]:
+    return sorted((row["x"], row["date"]) for row in delta.load(path).to_pylist())
+
+
+def test_small_files_of_a_date_become_one_and_no_row_changes(table: str) -> None:
+    before = rows(table)
+    done = optimize.optimize(table)
+    assert (done.files_before, done.files_after, done.deleted_files, done.deleted_before) == (8, 4, 0, None)
+    assert rows(table) == before
+    assert optimize.optimize(table).files_after == 4
+
+
+def test_a_compaction_says_that_it_changed_no_data(table: str) -> None:
+    optimize.optimize(table)
+    logged = [json.loads(line) for file in sorted(Path(table, "_delta_log").glob("*2.json")) for line in file.read_text().splitlines()]
+    changes = [entry[kind]["dataChange"] for entry in logged for kind in ("add", "remove") if kind in entry]
+    assert changes
+    assert not any(changes)
+
+
+@pytest.mark.parametrize(("age", "left"), [(timedelta(days=6), 12), (timedelta(days=8), 4)])
+def test_files_that_were_replaced_stay_for_a_week_and_then_go(table: str, age: timedelta, left: int) -> None:
+    optimize.optimize(table)
+    _age(table, age)
+    optimize.optimize(table)
+    assert len(list(Path(table).glob("date=*/*.parquet"))) == left
+    assert len(rows(table)) == 8
+
+
+def test_a_shorter_time_than_a_week_is_a_week_and_a_longer_one_counts(table: str) -> None:
+    optimize.optimize(table)
+    _age(table, timedelta(days=8))
+    optimize.optimize(table, keep=timedelta(days=10))
+    assert len(list(Path(table).glob("date=*/*.parquet"))) == 12
+    optimize.optimize(table, keep=timedelta(0))
+    assert len(list(Path(table).glob("date=*/*.parquet"))) == 4
+
+
+def _age(path: str, age: timedelta) -> None:
+    """Make everything that a table's log and files say older."""
+    past = time.time() - age.total_seconds()
+    for file in Path(path).rglob("*"):
+        os.utime(file, (past, past))
+    for file in Path(path, "_delta_log").glob("*.json"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for entry in lines:
+            if "remove" in entry:
+                entry["remove"]["deletionTimestamp"] = int(past * 1000)
+            if "commitInfo" in entry:
+                entry["commitInfo"]["timestamp"] = int(past * 1000)
+        file.write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_dates_past_their_time_are_deleted_whole(table: str) -> None:
+    done = optimize.optimize(table, before=date(2026, 1, 3))
+    assert (done.deleted_before, {day for _, day in rows(table)}) == (date(2026, 1, 3), {date(2026, 1, 3), date(2026, 1, 4)})
+    version = DeltaTable(table).version()
+    assert optimize.optimize(table, before=date(2026, 1, 3)).deleted_before is None
+    assert DeltaTable(table).version() == version
+
+
+def test_a_table_that_has_no_dates_loses_no_rows(tmp_path: Path) -> None:
+    write_deltalake(tmp_path / "plain", pa.table({"x": [1]}))
+    assert optimize.optimize(str(tmp_path / "plain"), before=date(2099, 1, 1)).deleted_before is None
+    assert delta.load(str(tmp_path / "plain")).num_rows == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ what may be deleted
+
+
+def test_a_group_that_retains_everything_loses_nothing() -> None:
+    assert optimize.deleted_before(group(), [], NOW) is None
+
+
+def test_a_group_keeps_what_it_retains_in_whole_dates() -> None:
+    assert optimize.deleted_before(group("30d"), [], NOW) == date(2026, 1, 30)
+    assert optimize.deleted_before(group("36h"), [], NOW) == date(2026, 2, 28)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "before"),
+    [
+        ("spend", datetime(2026, 1, 10, 9, tzinfo=UTC), date(2026, 1, 7)),  # its first row may have been published by 8 January
+        ("spend", datetime(2026, 2, 20, tzinfo=UTC), date(2026, 1, 30)),
+        ("visits", datetime(2026, 1, 10, tzinfo=UTC), date(2026, 1, 30)),
+    ],
+)
+def test_what_a_training_set_was_built_from_stays(name: str, first: datetime, before: date) -> None:
+    assert optimize.deleted_before(group("30d"), [Needed("churn", name, first)], NOW) == before
+
+
+def test_a_static_group_has_nothing_to_delete() -> None:
+    planes = Source("planes", columns={"tailnum": "string", "seats": "int64"}, id=("tailnum",), shape="static")
+    static = SnapshotGroup("planes", Entity("plane", {"tailnum": "string"}), planes, columns=("seats",), assume_always_known=True)
+    assert optimize.deleted_before(static, [], NOW) is None
+
+
+def test_the_manifests_of_training_sets_say_what_they_need(tmp_path: Path) -> None:
+    file = Path(layout.training_set_manifest(str(tmp_path), "churn"))
+    file.parent.mkdir(parents=True)
+    manifest = {"name": "churn", "spine": {"first": "2026-01-10T09:00:00Z"}, "groups": {"spend": {"generation": 1}, "visits": {}}}
+    file.write_text(json.dumps(manifest))
+    first = datetime(2026, 1, 10, 9, tzinfo=UTC)
+    assert optimize.needed(str(tmp_path)) == (Needed("churn", "spend", first), Needed("churn", "visits", first))
+    assert optimize.needed(str(tmp_path / "nowhere")) == ()
+
+
+def test_the_tables_of_a_lake_are_found_and_nothing_else(tmp_path: Path) -> None:
+    lake = str(tmp_path)
+    places = [
+        layout.feature_table(lake, "spend", 1),
+        layout.feature_table(lake, "spend", 2),
+        layout.history_table(lake, "spend", 2),
+        layout.records_table(lake, "ledger"),
+        layout.quarantine_table(lake, "spend"),
+        layout.training_set_table(lake, "churn"),
+    ]
+    for place in places:
+        write_deltalake(place, pa.table({"x": [1]}))
+    Path(layout.records_table(lake, "half")).mkdir()
+    assert optimize.group_tables(lake, "spend", [1, 2]) == places[:3]
+    assert optimize.other_tables(lake) == places[3:]

@@ -1,0 +1,133 @@
+"""What a source derives, from a row and from the row before it, is the oracle's, and changes exactly what rests on it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import strategies as st
+
+from feature_definitions import Entity, Feature, ObservationGroup, Source, WindowedGroup
+from feature_definitions.intervals import DAY, MICROSECOND, Interval
+from feature_definitions.language import services
+from feature_registry import open_registry
+from spark_jobs.ingest import files
+from tests import oracle
+from tests.histories import MIDNIGHT
+from tests.offline import Lake, drawn, feature_rows, records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+    from tests.oracle import Event
+
+bars = Source(
+    "bars",
+    columns={"symbol": "string", "at": "timestamp", "close": "double", "volume": "int64", "nr": "int64"},
+    event_timestamp="at",
+    timezone="UTC",
+    id=("nr",),
+    derive={"worth": "close * volume", "change": "close / prev.close - 1", "jump": "abs(change) > 0.1"},
+    lag_over=("symbol",),
+    lag_within="3d",
+)
+symbol = Entity("symbol", {"symbol": "string"})
+trend = WindowedGroup(
+    "trend", symbol, bars, ttl="4d",
+    features=(
+        Feature("worth", "sum", "worth", windows=("2d",)),
+        Feature("change", "last", "change", windows=("1d", "2d")),
+        Feature("jumps", "count", where="jump", windows=("2d",)),
+    ),
+)  # fmt: skip
+seen = ObservationGroup("seen", symbol, bars, columns=("close", "change"), ttl="4d")
+
+
+def _change(row: Mapping[str, Any]) -> float | None:
+    close, before = row["close"], row["prev"]["close"]
+    return None if close is None or not before else close / before - 1
+
+
+FUNCTIONS: oracle.Functions = {
+    "close * volume": lambda row: None if None in (row["close"], row["volume"]) else row["close"] * row["volume"],
+    "close / prev.close - 1": _change,
+    "abs(change) > 0.1": lambda row: None if row["change"] is None else abs(row["change"]) > 0.1,
+    "jump": lambda row: row["jump"],
+}
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    yield Lake(spark, tmp_path, registry, now=MIDNIGHT + 8 * DAY)
+    registry.close()
+
+
+def bar(nr: int, day: float, close: float | None, *, of: str | None = "A", volume: int | None = 10) -> Event:
+    return {"symbol": of, "at": MIDNIGHT + day * DAY, "close": close, "volume": volume, "nr": nr}
+
+
+@st.composite
+def some_bars(draw: st.DrawFn) -> list[Event]:
+    """Bars of two symbols, and of none, close together: ties, gaps of exactly three days and a microsecond more."""
+    steps = (timedelta(0), timedelta(0), DAY, 3 * DAY, 3 * DAY + MICROSECOND, timedelta(hours=7))
+    at, found = MIDNIGHT, []
+    for nr in draw(st.permutations(range(40))):
+        at += draw(st.sampled_from(steps)) / 4
+        close = draw(st.sampled_from((None, 0.0, 1.5, 2.0, 3.25)))
+        row = bar(nr, 0, close, of=draw(st.sampled_from(("A", "A", "B", None))), volume=draw(st.sampled_from((None, 1, 7))))
+        found.append({**row, "at": at})
+    return found
+
+
+def test_rows_derive_what_the_oracle_finds_whatever_dates_are_asked(lake: Lake) -> None:
+    events = drawn(some_bars(), 2)[-1]
+    lake.ingest(bars, events)
+    expected = {row["nr"]: row for row in oracle.derived(bars, events, FUNCTIONS)}
+    whole = {row["nr"]: row for row in records(files.events(lake.spark, bars, lake.path))}
+    assert {nr: {name: row[name] for name in bars.names} for nr, row in whole.items()} == expected
+    assert len({row["change"] for row in whole.values()}) > 3
+    day = sorted({row["at"].date() for row in events})[2]
+    some = records(files.events(lake.spark, bars, lake.path, dates=[day]))
+    assert {row["nr"]: row["change"] for row in some} == {nr: r["change"] for nr, r in expected.items() if r["at"].date() == day}
+
+
+def test_a_late_row_changes_its_own_date_and_what_derives_from_it(lake: Lake) -> None:
+    first = [bar(1, 0.5, 2.0), bar(2, 2.5, 3.0), bar(3, 6.5, 4.0), bar(4, 2.5, 1.0, of="B")]
+    lake.ingest(bars, first)
+    lake.materialize(trend)
+    lake.materialize(seen)
+    assert_rows_are_the_oracles(lake, first)
+    late = [*first, bar(5, 1.5, 2.5)]
+    assert lake.ingest(bars, late[-1:]).dates_changed == 2
+    assert stale(lake, seen) == [1, 2]
+    # of 2.5 only the change from 2.0 to 3.0 is another one now: the windows of two days, and the closing row, that hold 1.5 or 2.5
+    assert stale(lake, trend) == [1, 2, 3, 4]
+    lake.materialize(trend)
+    lake.materialize(seen)
+    assert_rows_are_the_oracles(lake, late)
+
+
+def test_a_row_further_back_than_lag_within_changes_nothing(lake: Lake) -> None:
+    lake.ingest(bars, [bar(1, 4.5, 2.0)])
+    lake.materialize(seen)
+    assert lake.ingest(bars, [bar(2, 1.0, 2.5)]).dates_changed == 1
+    assert stale(lake, seen) == []
+
+
+def assert_rows_are_the_oracles(lake: Lake, events: Sequence[Event]) -> None:
+    """Both groups' tables hold what the oracle computes of these events."""
+    days = [Interval(MIDNIGHT + n * DAY, MIDNIGHT + (n + 1) * DAY) for n in range(7)]
+    found = oracle.derived(bars, events, FUNCTIONS)
+    for group in (trend, seen):
+        wanted = [row for day in days for row in oracle.rows(group, found, day, functions=FUNCTIONS)]
+        assert oracle.differences(group, wanted, feature_rows(group, lake.rows(group))) == []
+
+
+def stale(lake: Lake, group: services.FeatureGroup) -> list[int]:
+    """The days of the intervals that are stale, counted from the first."""
+    return [(i.start - MIDNIGHT) // DAY for i, s in lake.statuses(group).items() if s.status.startswith("STALE")]

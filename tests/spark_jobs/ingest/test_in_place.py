@@ -1,0 +1,539 @@
+"""Tables read in place on real Spark: what an ingest finds changed in them, which state of them is read, and what is refused.
+
+Each fixture lives through one table's history once and keeps what was there after every step; the tests read that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+import headwater as hw
+from feature_definitions import layout
+from feature_definitions.intervals import ALWAYS, MICROSECOND, in_utc
+from feature_definitions.language import Source
+from feature_registry import rebuild
+from spark_jobs.ingest import files, in_place
+from spark_jobs.ingest.in_place import TableRefused
+from tests import projects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+    from feature_definitions.records import Revision
+    from headwater import Project
+    from spark_jobs.ingest.files import IngestReport
+
+CATALOG = """
+from feature_definitions import DeltaTable, Files, Query, Source, Table, expression
+
+orders = Source("orders", DeltaTable("data/orders"), columns={"id": "string", "x": "int64", "w": "double", "at": "timestamp",
+                "arrived": "timestamp"}, event_timestamp="at", id=("id",), arrived_at="arrived", expect=(expression("x < 1000"),))
+clicks = Source("clicks", DeltaTable("data/clicks"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at",
+                derive={"twice": "x * 2"})
+copied = Source("copied", DeltaTable("data/clicks"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at")
+steps = Source("steps", DeltaTable("data/steps"), columns={"of": "string", "x": "int64", "at": "timestamp"}, event_timestamp="at",
+               derive={"more": "x - prev.x"}, lag_over=("of",), lag_within="2d")
+local = Source("local", DeltaTable("data/local"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at",
+               timezone="Europe/Berlin")
+people = Source("people", DeltaTable("data/people"), columns={"id": "string", "city": "string"}, id=("id",), shape="static")
+"""
+CLICKS_AT = """
+from feature_definitions import DeltaTable, Source, Table
+
+clicks = Source("clicks", {at}, columns={{"x": "int64", "at": "timestamp"{more}}}, event_timestamp="at")
+"""
+HERE = "DeltaTable('data/clicks')"
+NAIVE = CLICKS_AT.format(at="DeltaTable('data/local')", more="")
+AS_FILES = """
+from feature_definitions import Files, Source
+
+clicks = Source("clicks", Files("data/*.csv"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at", timezone="UTC")
+"""
+CLICKS = Source("clicks", columns={"x": "int64", "at": "timestamp"}, event_timestamp="at")
+TIME = pa.timestamp("us", "UTC")
+SCHEMA = {
+    "orders": {
+        "id": pa.string(),
+        "x": pa.int32(),
+        "w": pa.float32(),
+        "at": pa.timestamp("us", "UTC"),
+        "arrived": pa.timestamp("us", "UTC"),
+    },
+    "clicks": {"x": pa.int64(), "at": TIME, "beside": pa.string()},
+    "steps": {"of": pa.string(), "x": pa.int64(), "at": TIME},
+    "local": {"x": pa.int64(), "at": pa.timestamp("us")},
+    "people": {"id": pa.string(), "city": pa.string()},
+}
+
+
+def on(day: int, hour: int = 12) -> datetime:
+    return datetime(2026, 1, day, hour, tzinfo=UTC)
+
+
+def rows(table: str, *values: tuple[Any, ...]) -> pa.Table:
+    """Rows in the types of a table; what is not given is null."""
+    schema = pa.schema(list(SCHEMA[table].items()))
+    return pa.Table.from_pylist([dict(zip(schema.names, value, strict=False)) for value in values], schema=schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an ingest reported, the rows that are read after it, and the revisions that it made."""
+
+    report: IngestReport
+    live: list[dict[str, Any]]
+    revisions: tuple[Revision, ...]
+
+    @property
+    def extents(self) -> dict[int, tuple[datetime, datetime]]:
+        """The first and the last time that changed on each day of January."""
+        return {r.date.day: (r.first, r.end - MICROSECOND) for r in self.revisions}
+
+    def values(self, key: str = "id", value: str = "x") -> dict[Any, Any]:
+        return {row[key]: row[value] for row in self.live}
+
+
+def ingested(project: Project, source: str) -> Step:
+    step = ingested_alone(project, source)
+    live = files.events(project._spark, project.catalog.sources[source], project.settings.lake).toArrow().to_pylist()
+    return replace(step, live=sorted(live, key=str))
+
+
+def ingested_alone(project: Project, source: str) -> Step:
+    """The step of an ingest after which nothing is read."""
+    report = project.ingest(source)[-1]
+    return Step(report, [], tuple(r for r in project._registry.revisions(source) if r.revision == report.revision))
+
+
+@pytest.fixture(scope="module")
+def project(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return projects.make(tmp_path_factory.mktemp("in_place"), catalog=CATALOG)
+
+
+@pytest.fixture(scope="module")
+def clicks(project: Path) -> dict[str, Step]:
+    path, steps = str(project / "data/clicks"), {}
+    with closing(projects.opened(project)) as p:
+        write_deltalake(path, rows("clicks", (1, on(3, 8)), (1, on(3, 8)), (2, on(3, 20)), (3, on(4)), (4, on(5, 9)), (5, on(5, 10))))
+        steps["first"] = ingested(p, "clicks")
+        steps["again"] = ingested(p, "clicks")
+        write_deltalake(path, rows("clicks", (6, on(3, 10))), mode="append")
+        steps["late"] = ingested(p, "clicks")
+        DeltaTable(path).optimize.compact()
+        steps["optimized"] = ingested(p, "clicks")
+        DeltaTable(path).delete("x = 5")
+        steps["deleted"] = ingested(p, "clicks")
+        DeltaTable(path).update(updates={"at": "TIMESTAMP '2026-01-06T01:00:00Z'"}, predicate="x = 3")
+        steps["moved"] = ingested(p, "clicks")
+        DeltaTable(path).update(updates={"beside": "'b'"}, predicate="x = 4")
+        steps["beside"] = ingested(p, "clicks")
+        write_deltalake(path, rows("clicks", (7, None), (8, on(7))), mode="append")
+        steps["bad"] = ingested(p, "clicks")
+    return steps
+
+
+def test_the_first_look_revises_every_date_with_the_exact_extent(clicks: dict[str, Step]) -> None:
+    first = clicks["first"]
+    assert first.extents == {3: (on(3, 8), on(3, 20)), 4: (on(4), on(4)), 5: (on(5, 9), on(5, 10))}
+    assert [r.rows for r in first.revisions] == [3, 1, 2]
+    assert [row["x"] for row in first.live] == [1, 1, 2, 3, 4, 5]
+    assert {row["twice"] for row in first.live} == {2, 4, 6, 8, 10}
+
+
+def test_a_table_at_the_version_that_was_looked_at_is_not_read_again(clicks: dict[str, Step]) -> None:
+    assert clicks["again"].report == files.nothing(CLICKS)
+
+
+def test_a_late_row_revises_its_own_time_alone(clicks: dict[str, Step]) -> None:
+    assert clicks["late"].extents == {3: (on(3, 10), on(3, 10))}
+    assert clicks["late"].report.rows == 7
+
+
+def test_optimizing_the_table_or_changing_a_column_beside_revises_nothing(clicks: dict[str, Step]) -> None:
+    for step in (clicks["optimized"], clicks["beside"]):
+        assert (step.report.files, step.report.dates_changed, step.report.revision, step.extents) == (1, 0, None, {})
+    assert clicks["optimized"].live == clicks["late"].live
+
+
+def test_a_deleted_row_revises_its_date(clicks: dict[str, Step]) -> None:
+    assert clicks["deleted"].extents == {5: (on(5, 10), on(5, 10))}
+    assert 5 not in clicks["deleted"].values(key="x")
+
+
+def test_a_row_that_moves_revises_both_dates_and_the_one_that_it_leaves_empty_too(clicks: dict[str, Step]) -> None:
+    moved = clicks["moved"]
+    assert moved.extents == {4: (on(4), on(4)), 6: (on(6, 1), on(6, 1))}
+    assert {r.date.day: r.rows for r in moved.revisions} == {4: 0, 6: 1}
+
+
+def test_a_row_without_time_is_counted_and_not_read(clicks: dict[str, Step]) -> None:
+    bad = clicks["bad"]
+    assert (bad.report.quarantined, bad.report.reasons, bad.report.rows) == (1, {"at is null": 1}, 7)
+    assert sorted(bad.values(key="x")) == [1, 2, 3, 4, 6, 8]
+
+
+@pytest.mark.usefixtures("clicks")
+def test_a_look_at_what_changed_finds_what_a_look_at_everything_does(project: Path) -> None:
+    with closing(projects.opened(project)) as p:
+        whole = {r.date: (r.rows, r.content_hash) for r in ingested(p, "copied").revisions}
+        parts = {r.date: (r.rows, r.content_hash) for r in p._registry.revisions("clicks")}
+    assert {day: state for day, state in parts.items() if state[0]} == whole
+
+
+# ------------------------------------------------------------------------------------------------------------------- rows of ids
+
+
+@pytest.fixture(scope="module")
+def orders(project: Path) -> dict[str, Step]:
+    path, steps = str(project / "data/orders"), {}
+    with closing(projects.opened(project)) as p:
+        first = (("o1", 1, 0.5, on(3), on(3)), ("o2", 2, 0.5, on(4), on(4)), ("o3", 3, 0.5, on(5), on(5)), ("o3", 4, 0.5, on(5), None))
+        write_deltalake(path, rows("orders", *first))
+        steps["first"] = ingested(p, "orders")
+        later = (("o1", 9, 0.5, on(6), on(7)), ("o2", 8, 0.5, on(4), on(2)), ("o4", 4, 0.5, on(5), on(5)), ("o4", 5, 0.5, on(5), on(5)))
+        write_deltalake(path, rows("orders", *later), mode="append")
+        steps["corrected"] = ingested(p, "orders")
+        bad = (
+            (None, 1, 0.5, on(5), on(9)),
+            ("o3", 5000, 0.5, on(5), on(9)),
+            ("o2", 7, float("nan"), on(4), on(9)),
+            ("o1", 7, 0.5, None, on(9)),
+        )
+        write_deltalake(path, rows("orders", *bad), mode="append")
+        steps["bad"] = ingested(p, "orders")
+    return steps
+
+
+def test_of_several_rows_of_an_id_the_newest_arrival_counts_also_across_dates(orders: dict[str, Step]) -> None:
+    assert orders["first"].values() == {"o1": 1, "o2": 2, "o3": 3}
+    corrected = orders["corrected"]
+    assert corrected.values() == {"o1": 9, "o2": 2, "o3": 3, "o4": 5}
+    assert corrected.extents == {3: (on(3), on(3)), 5: (on(5), on(5)), 6: (on(6), on(6))}
+    assert {r.date.day: r.rows for r in corrected.revisions} == {3: 0, 5: 2, 6: 1}
+
+
+def test_rows_that_ingest_would_quarantine_are_counted_by_reason_and_correct_nothing(orders: dict[str, Step]) -> None:
+    bad = orders["bad"]
+    assert bad.report.reasons == {"at is null": 1, "expected x < 1000": 1, "id is null": 1, "w is not a finite number": 1}
+    assert (bad.report.quarantined, bad.report.revision) == (4, None)
+    assert bad.live == orders["corrected"].live
+
+
+@pytest.mark.usefixtures("orders", "clicks")
+@pytest.mark.parametrize("name", ["orders", "clicks"])
+def test_the_rows_of_some_dates_are_those_of_all_dates_that_lie_on_them(project: Path, spark: SparkSession, name: str) -> None:
+    with closing(projects.opened(project)) as p:
+        source, lake, days = p.catalog.sources[name], p.settings.lake, [date(2026, 1, 4), date(2026, 1, 6)]
+        everything = files.events(spark, source, lake).toArrow().to_pylist()
+        some = files.events(spark, source, lake, dates=days).toArrow().to_pylist()
+    assert sorted(map(str, some)) == sorted(str(row) for row in everything if row["_hw_date"] in days)
+    assert 0 < len(some) < len(everything)
+
+
+def test_a_row_that_derives_from_the_one_before_changes_with_it(project: Path) -> None:
+    path = str(project / "data/steps")
+    with closing(projects.opened(project)) as p:
+        write_deltalake(path, rows("steps", ("a", 1, on(3)), ("a", 5, on(4)), ("b", 5, on(4)), ("a", 9, on(9))))
+        assert [row["more"] for row in ingested(p, "steps").live] == [None, 4, None, None]
+        DeltaTable(path).update(updates={"x": "2"}, predicate="x = 1")
+        changed = ingested(p, "steps")
+    assert changed.extents == {3: (on(3), on(3)), 4: (on(4), on(4))}
+    assert [row["more"] for row in changed.live] == [None, 3, None, None]
+
+
+def test_local_times_without_zone_are_read_as_those_of_files(project: Path) -> None:
+    naive = [datetime(2026, 1, 5, 12), datetime(2026, 3, 29, 2, 30), datetime(2026, 10, 25, 2, 30)]  # noqa: DTZ001  # they have none
+    write_deltalake(str(project / "data/local"), rows("local", *[(n, at) for n, at in enumerate(naive)]))
+    with closing(projects.opened(project)) as p:
+        found = ingested(p, "local").values(key="x", value="_hw_time")
+    assert found == {n: in_utc(at, ZoneInfo("Europe/Berlin")) for n, at in enumerate(naive)}
+
+
+def test_a_static_table_has_one_date_and_every_change_is_of_all_time(project: Path) -> None:
+    path = str(project / "data/people")
+    with closing(projects.opened(project)) as p:
+        write_deltalake(path, rows("people", ("a", "Oslo"), ("b", "Bergen")))
+        assert len(ingested(p, "people").revisions) == 1
+        write_deltalake(path, rows("people", ("b", "Oslo")), mode="append")
+        (revision,) = ingested(p, "people").revisions
+    assert (revision.first, revision.end, revision.rows) == (ALWAYS.start, ALWAYS.end, 2)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- faults
+
+
+@dataclass
+class Fresh:
+    """A project of its own, with one table that was looked at."""
+
+    folder: Path
+    project: Project
+
+    @property
+    def table(self) -> str:
+        return str(self.folder / "data/clicks")
+
+    def append(self, *values: tuple[Any, ...]) -> None:
+        write_deltalake(self.table, rows("clicks", *values), mode="append")
+
+    def read(self) -> list[int]:
+        found = files.events(self.project._spark, self.project.catalog.sources["clicks"], self.project.settings.lake)
+        return sorted(row["x"] for row in found.collect())
+
+
+@pytest.fixture
+def fresh(spark: SparkSession, tmp_path: Path) -> Iterator[Fresh]:  # the project shares it
+    folder = projects.make(tmp_path / "p", catalog=CATALOG)
+    with closing(projects.opened(folder)) as p:
+        made = Fresh(folder, p)
+        made.append((1, on(3)), (2, on(4)))
+        p.ingest("clicks")
+        yield made
+
+
+def test_readers_see_the_version_that_was_looked_at_until_the_next_ingest(fresh: Fresh) -> None:
+    fresh.append((3, on(3)))
+    DeltaTable(fresh.table).delete("x = 1")
+    assert fresh.read() == [1, 2]
+    fresh.project.ingest("clicks")
+    assert fresh.read() == [2, 3]
+
+
+def test_a_version_that_was_vacuumed_away_is_refused_until_the_next_ingest_whose_extents_are_whole_dates(fresh: Fresh) -> None:
+    fresh.append((3, on(3, 20)))
+    DeltaTable(fresh.table).optimize.compact()
+    DeltaTable(fresh.table).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    with pytest.raises(TableRefused, match="was vacuumed away: run `headwater ingest`"):
+        fresh.read()
+    changed = ingested(fresh.project, "clicks")
+    assert changed.extents == {3: (on(3), on(3, 20))}
+    assert fresh.read() == [1, 2, 3]
+
+
+def test_a_look_reads_no_file_but_those_of_dates_that_changed(fresh: Fresh) -> None:
+    fresh.append((3, on(5)))
+    fresh.project.ingest("clicks")
+    fresh.append((4, on(3)))
+    for file in (name for name in DeltaTable(fresh.table).file_uris() if pq.read_table(name)["at"][0].as_py() == on(5)):
+        Path(file).unlink()
+    assert ingested_alone(fresh.project, "clicks").extents == {3: (on(3), on(3))}
+
+
+def test_another_table_in_the_place_of_the_one_that_was_looked_at_is_refused_until_the_next_ingest(fresh: Fresh) -> None:
+    shutil.rmtree(fresh.table)
+    with pytest.raises(TableRefused, match=r"there is no table at .*clicks any more"):
+        fresh.read()
+    fresh.append((1, on(3)), (2, on(4)))
+    with pytest.raises(TableRefused, match=r"another table lies at .*clicks now: run `headwater ingest`"):
+        fresh.read()
+    assert ingested(fresh.project, "clicks").extents == {}
+    assert fresh.read() == [1, 2]
+
+
+@pytest.mark.parametrize("at", ["before it is said what is read", "before it is recorded"])
+def test_a_crash_of_a_look_is_repaired_by_the_next_ingest(fresh: Fresh, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    fresh.append((3, on(3, 20)))
+    fresh.project.clock = lambda: projects.NOW + timedelta(hours=1)
+    with monkeypatch.context() as crashing:
+        if at == "before it is recorded":
+            crashing.setattr(fresh.project._registry, "finish_ingest", Mock(side_effect=KeyboardInterrupt))
+        else:
+            crashing.setattr(in_place, "keep", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fresh.project.ingest("clicks")
+    assert fresh.project._registry.revisions("clicks")[-1].revision == 1
+    fresh.project.clock = lambda: projects.NOW + timedelta(hours=2)
+    fresh.project.ingest("clicks")
+    last = fresh.project._registry.revisions("clicks")[-1]
+    assert (last.revision, last.first, last.rows) == (2, on(3, 20), 2)
+    assert fresh.read() == [1, 2, 3]
+    assert rebuild.facts(fresh.project.settings.lake) == fresh.project._registry.facts()
+
+
+@pytest.mark.parametrize(
+    ("name", "catalog", "message"),
+    [
+        ("missing", CLICKS_AT.format(at="DeltaTable('data/none')", more=""), "there is no table at data/none"),
+        ("files", CLICKS_AT.format(at="DeltaTable('catalog')", more=""), "is no Delta table; files are read by Files"),
+        ("unknown", CLICKS_AT.format(at="Table('no.such')", more=""), "Spark's catalog has no table no.such"),
+        ("column", CLICKS_AT.format(at=HERE, more=", 'y': 'string'"), "data/clicks has no column 'y'. It has: x, at, beside"),
+        (
+            "type",
+            CLICKS_AT.format(at=HERE, more=", 'beside': 'double'"),
+            "column 'beside' of data/clicks is a string, the source says double",
+        ),
+        ("files again", AS_FILES, "source clicks was read in place until now"),
+        ("naive", NAIVE, "column 'at' of .* has times without zone; say where they were written down"),
+    ],
+)
+def test_what_can_not_be_read_in_place_is_a_mistake_that_is_named(fresh: Fresh, name: str, catalog: str, message: str) -> None:
+    write_deltalake(fresh.folder / "data/local", rows("local", (1, datetime(2026, 1, 5, 12))), mode="overwrite")  # noqa: DTZ001
+    projects.write(fresh.folder, "catalog/shop.py", catalog)
+    done = projects.within("ingest", project=fresh.folder)
+    assert (done.code, done.out) == (2, ""), name
+    assert re.search(message, done.err.replace("\n", " "))
+    assert "Traceback" not in done.err
+
+
+def test_what_is_read_in_place_can_not_be_written_to(fresh: Fresh) -> None:
+    with pytest.raises(hw.InputRefused, match="source clicks is read in place; write to the table that it reads"):
+        fresh.project.write("clicks", rows("clicks", (1, on(3))))
+
+
+def test_housekeeping_leaves_the_table_alone(fresh: Fresh) -> None:
+    before = DeltaTable(fresh.table).version(), sorted(Path(fresh.table).rglob("*"))
+    done = fresh.project.optimize()
+    assert (DeltaTable(fresh.table).version(), sorted(Path(fresh.table).rglob("*"))) == before
+    assert layout.look_table(fresh.project.settings.lake, "clicks") in {one.table for one in done}
+    assert fresh.read() == [1, 2]
+
+
+# ------------------------------------------------------------------------------------------------------------ queries and tables
+
+
+QUERY = """
+from feature_definitions import DeltaTable, Files, Query, Source
+
+payments = Source("payments", Files("data/payments/*.csv"), columns={"id": "string", "currency": "string", "amount": "int64",
+                  "at": "timestamp"}, event_timestamp="at", timezone="UTC", id=("id",), derive={"cents": "amount * 100"})
+rates = Source("rates", DeltaTable("data/rates"), columns={"currency": "string", "rate": "int64"}, id=("currency",), shape="static")
+large = Source("large", Query('''
+    WITH known AS (SELECT currency, rate FROM rates WHERE rate > 0)
+    SELECT id, at, cents * rate AS worth, '{' || p.currency AS text
+    FROM payments AS p JOIN known USING (currency) WHERE cents * rate >= 1000
+''', sources=(payments, rates), assume_always_known=True), columns={"id": "string", "at": "timestamp", "worth": "int64", "text": "string"},
+               event_timestamp="at", id=("id",))
+daily = Source("daily", Query('SELECT at, count(*) AS n FROM large GROUP BY at', sources=(large,)),
+               columns={"at": "timestamp", "n": "int64"}, event_timestamp="at")
+"""
+
+
+@dataclass
+class Sales:
+    """What lies in the two tables that the query reads, and what it must give."""
+
+    folder: Path
+    payments: dict[str, tuple[str, int, datetime]]
+    rates: dict[str, int]
+
+    def written(self) -> Sales:
+        lines = [f"{name},{currency},{amount},{at:%Y-%m-%dT%H:%M:%SZ}" for name, (currency, amount, at) in self.payments.items()]
+        projects.write(self.folder, "data/payments/all.csv", projects.rows(*lines, header="id,currency,amount,at"))
+        schema = pa.schema([("currency", pa.string()), ("rate", pa.int64())])
+        rates = [{"currency": currency, "rate": rate} for currency, rate in self.rates.items()]
+        write_deltalake(self.folder / "data/rates", pa.Table.from_pylist(rates, schema=schema), mode="overwrite")
+        return self
+
+    @property
+    def large(self) -> dict[str, tuple[datetime, int]]:
+        worth = {name: (at, amount * 100 * self.rates.get(currency, 0)) for name, (currency, amount, at) in self.payments.items()}
+        return {name: found for name, found in worth.items() if found[1] >= 1000}
+
+
+def test_a_query_gives_what_plain_python_does_and_changes_when_its_content_does(spark: SparkSession, tmp_path: Path) -> None:
+    sales = Sales(tmp_path, {"p1": ("eur", 5, on(3)), "p2": ("sek", 50, on(3)), "p3": ("nok", 9, on(4))}, {"eur": 10, "sek": 1, "usd": 9})
+    before = {view.name for view in spark.catalog.listTables()}
+
+    def found(p: Project) -> dict[str, tuple[datetime, int]]:
+        events = files.events(spark, p.catalog.sources["large"], p.settings.lake).toArrow().to_pylist()
+        assert {row["text"] for row in events} <= {"{eur", "{sek", "{nok", "{usd"}
+        return {row["id"]: (row["at"], row["worth"]) for row in events}
+
+    def revised(p: Project, name: str) -> list[int]:
+        last = p._registry.next_revision(name) - 1
+        return [r.date.day for r in p._registry.revisions(name) if r.revision == last]
+
+    projects.make(sales.written().folder, catalog=QUERY)
+    hours = itertools.count(1)
+    with closing(hw.open(tmp_path, clock=lambda: projects.NOW + timedelta(hours=next(hours)))) as p:
+        order = [report.source for report in p.ingest()]
+        assert max(order.index("payments"), order.index("rates")) < order.index("large") < order.index("daily")
+        assert found(p) == sales.large
+        assert (len(sales.large), revised(p, "large"), revised(p, "daily")) == (2, [3], [3])
+        assert [report.files for report in p.ingest("daily")] == [0, 0, 0, 0]
+
+        was = sales.large
+        sales.rates |= {"usd": 11, "sek": 0}
+        sales.payments["p4"] = ("eur", 7, on(5))
+        sales.written()
+        p.ingest("payments")
+        assert found(p) == was
+        p.ingest("large", "daily")
+        assert found(p) == sales.large != was
+        assert (revised(p, "large"), revised(p, "daily")) == ([3, 5], [3, 5])
+
+        sales.rates["usd"] = 12
+        sales.written()
+        assert {report.source: report.revision for report in p.ingest()} == {"payments": None, "rates": 3, "large": None, "daily": None}
+        assert rebuild.facts(p.settings.lake) == p._registry.facts()
+    assert {view.name for view in spark.catalog.listTables()} == before
+
+
+def test_a_query_whose_columns_have_other_types_than_its_source_says_is_refused(fresh: Fresh) -> None:
+    text = CATALOG + (
+        "up = Source('up', Query('SELECT at, cast(x AS string) AS x FROM clicks', sources=(clicks,)), "
+        "columns={'at': 'timestamp', 'x': 'int64'}, event_timestamp='at')\n"
+    )
+    projects.write(fresh.folder, "catalog/shop.py", text)
+    done = projects.within("ingest", "up", project=fresh.folder)
+    assert (done.code, done.out) == (2, "")
+    assert "source up: column 'x' of its query is a string, the source says int64" in done.err
+
+
+TABLES = """
+from feature_definitions import DeltaTable, Source, Table
+
+kept = Source("kept", Table("in_place_kept"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at")
+loose = Source("loose", Table("in_place_loose"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at")
+far = Source("far", DeltaTable("URL"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at")
+"""
+
+
+@pytest.fixture
+def catalogued(spark: SparkSession, tmp_path: Path) -> Iterator[Project]:
+    """A Delta table and one without versions in Spark's catalog."""
+    for name, kind in (("in_place_kept", "delta"), ("in_place_loose", "parquet")):
+        spark.sql(f"CREATE TABLE {name} USING {kind} LOCATION '{tmp_path / name}' AS SELECT 1L AS x, TIMESTAMP'2026-01-03 12:00:00Z' AS at")
+    catalog = TABLES.replace("URL", (tmp_path / "in_place_kept").as_uri())
+    with closing(projects.opened(projects.make(tmp_path / "p", catalog=catalog))) as p:
+        yield p
+    for name in ("in_place_kept", "in_place_loose"):
+        spark.sql(f"DROP TABLE {name}")
+
+
+def test_a_table_of_the_catalog_is_read_as_it_was_looked_at_if_it_has_versions_else_as_it_is(catalogued: Project) -> None:
+    spark, steps = catalogued._spark, {name: [ingested(catalogued, name)] for name in ("kept", "loose")}
+    for name, taken in steps.items():
+        taken.append(ingested(catalogued, name))
+        spark.sql(f"INSERT INTO in_place_{name} VALUES (2L, TIMESTAMP'2026-01-04 12:00:00Z')")
+        live = files.events(spark, catalogued.catalog.sources[name], catalogued.settings.lake).count()
+        assert live == (1 if name == "kept" else 2)
+        taken.append(ingested(catalogued, name))
+    for first, again, later in steps.values():
+        assert (sorted(first.extents), again.extents, sorted(later.extents)) == ([3], {}, [4])
+        assert [row["x"] for row in later.live] == [1, 2]
+    assert steps["kept"][1].report.files == 0
+
+
+def test_a_delta_table_may_lie_at_a_url(catalogued: Project) -> None:
+    assert [row["x"] for row in ingested(catalogued, "far").live] == [1]
+    catalogued._spark.sql("INSERT INTO in_place_kept VALUES (2L, TIMESTAMP'2026-01-04 12:00:00Z')")
+    assert files.events(catalogued._spark, catalogued.catalog.sources["far"], catalogued.settings.lake).count() == 1
+    assert sorted(ingested(catalogued, "far").extents) == [4]
+    assert catalogued.ingest("far")[0].files == 0

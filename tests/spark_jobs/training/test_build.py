@@ -1,0 +1,205 @@
+"""Training sets on the little shop: the spine's rows each once, what was known at their times, and spines that are refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from feature_definitions.language import NotYet
+from lake import delta
+from spark_jobs.training import build
+from spark_jobs.training.build import SpineRefused
+from tests import projects
+from tests.projects import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+    from headwater import Project
+
+OUTPUTS = ["spend__paid_1d", "spend__paid_3d", "spend__payments_1d", "spend__mean_paid_1d", "last_page__page", "home__country"]
+PUBLISHED = datetime(2026, 1, 5, tzinfo=UTC)
+EMPTY, GONE = (0.0, 0.0, 0, None), (None, None, None, None)
+
+
+@pytest.fixture(scope="module")
+def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with projects.opened(projects.published(tmp_path_factory.getbasetemp()).copied(tmp_path_factory.mktemp("training"))) as p:
+        yield p
+
+
+CASES: dict[str, tuple[int | None, datetime, tuple[object, ...], str | None, str | None]] = {
+    "before the first interval ended": (1, PUBLISHED - timedelta(days=1, microseconds=1), GONE, None, "SE"),
+    "when it ended": (1, PUBLISHED - timedelta(days=1), (10.5, 10.5, 1, 10.5), None, "SE"),
+    "at an event's own time": (1, datetime(2026, 1, 4, 8, tzinfo=UTC), (10.5, 10.5, 1, 10.5), None, "SE"),
+    "a microsecond later, before its day was published": (
+        1,
+        datetime(2026, 1, 4, 8, 0, 0, 1, tzinfo=UTC),
+        (10.5, 10.5, 1, 10.5),
+        None,
+        "SE",
+    ),
+    "when its day was published": (1, PUBLISHED, (4.5, 15.0, 1, 4.5), "home", "SE"),
+    "one that comes later": (2, PUBLISHED - timedelta(hours=1), EMPTY, None, "NO"),
+    "the newest interval": (1, NOW - timedelta(hours=12), (4.5, 15.0, 1, 4.5), "cart", "SE"),
+    "as old as the ttl": (1, PUBLISHED + timedelta(days=2), (4.5, 15.0, 1, 4.5), "cart", "SE"),
+    "older than the ttl": (1, PUBLISHED + timedelta(days=2, microseconds=1), GONE, "cart", "SE"),
+    "an entity that nobody knows": (999, NOW, EMPTY, None, None),
+    "no entity": (None, NOW, GONE, None, None),
+    "a null value": (3, NOW, EMPTY, None, None),
+    "the same row": (3, NOW, EMPTY, None, None),
+}
+
+
+def spine() -> pd.DataFrame:
+    return pd.DataFrame({
+        "case": list(CASES),
+        "customer_id": pd.array([case[0] for case in CASES.values()], dtype="Int64"),
+        "event_timestamp": pd.to_datetime([case[1] for case in CASES.values()], utc=True),
+        "label": [None, *[True] * (len(CASES) - 1)],
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def built(shop: Project) -> build.Built:
+    return shop.training_set("cases", spine=spine(), service="customer_v1")
+
+
+def test_each_row_has_exactly_what_was_known_at_its_time(built: build.Built) -> None:
+    found = {row["case"]: tuple(row[name] for name in OUTPUTS) for row in built.to_arrow().to_pylist()}
+    assert found == {name: (*spend, page, country) for name, (_, _, spend, page, country) in CASES.items()}
+
+
+def test_every_row_of_the_spine_is_there_once_with_all_its_columns(built: build.Built) -> None:
+    rows = built.to_pandas()
+    assert list(rows.columns) == ["case", "customer_id", "event_timestamp", "label", *OUTPUTS]
+    assert (built.rows, sorted(rows["case"])) == (len(CASES), sorted(CASES))
+    assert rows.set_index("case").loc["when it ended", "event_timestamp"] == pd.Timestamp(CASES["when it ended"][1])
+    assert rows["label"].isna().sum() == 1
+
+
+def test_it_lies_below_the_lake_under_its_name_beside_what_it_rests_on(shop: Project, built: build.Built) -> None:
+    assert built.path == f"{shop.settings.lake}/training_sets/cases"
+    assert [field.name for field in DeltaTable(built.path).schema().fields][-len(OUTPUTS) :] == OUTPUTS
+    manifest = json.loads(Path(f"{built.path}.manifest.json").read_text())
+    assert manifest == built.manifest
+    assert {name: manifest[name] for name in ("service", "mode", "rows")} == {
+        "service": "customer_v1",
+        "mode": "as_known",
+        "rows": len(CASES),
+    }
+    assert manifest["assumed_always_known"] == ["account"]
+    assert manifest["groups"]["spend"] == {"generation": 1, "publishes": 1, "intervals": 2}
+
+
+def test_the_same_spine_again_is_not_computed_again_in_whatever_order_its_rows_are(shop: Project, built: build.Built) -> None:
+    again = shop.training_set("cases", spine=spine().iloc[::-1], service="customer_v1")
+    assert (again.unchanged, again.manifest) == (True, built.manifest)
+
+
+def test_by_event_time_a_row_is_seen_just_after_its_event_but_never_at_its_own_time(shop: Project, built: build.Built) -> None:
+    other = shop.training_set("newest", spine=spine(), service="customer_v1", mode="event_time")
+    assert (other.unchanged, other.manifest["mode"]) == (False, "event_time")
+    known, newest = ({row["case"]: row for row in one.to_arrow().to_pylist()} for one in (built, other))
+    differing = [case for case in CASES if known[case] != newest[case]]
+    assert differing == ["a microsecond later, before its day was published"]
+    assert newest[differing[0]]["last_page__page"] == "home"
+
+
+def test_a_spine_may_be_a_csv_a_parquet_file_or_a_delta_table(shop: Project, tmp_path: Path) -> None:
+    frame = pa.table({"customer_id": [1], "event_timestamp": pa.array([NOW], pa.timestamp("us", tz="UTC"))})
+    csv = projects.write(shop.settings.root, "spine.csv", f"customer_id,event_timestamp\n1,{NOW:%Y-%m-%dT%H:%M:%SZ}\n")
+    frame.to_pandas().to_parquet(tmp_path / "spine.parquet")
+    delta.append_records(str(tmp_path / "spine"), frame)
+    found = [
+        shop.training_set("paths", spine=path, service="customer_v1") for path in (csv.name, tmp_path / "spine.parquet", tmp_path / "spine")
+    ]
+    assert [one.rows for one in found] == [1, 1, 1]
+    assert [one.unchanged for one in found] == [False, True, True]
+
+
+def test_a_spine_without_rows_makes_a_training_set_without_rows(shop: Project) -> None:
+    none = shop.training_set("none", spine=spine().iloc[:0], service="customer_v1")
+    assert (none.rows, none.to_arrow().column_names[-len(OUTPUTS) :]) == (0, OUTPUTS)
+
+
+def test_a_training_set_of_the_catalog_takes_its_spine_from_a_source(shop: Project) -> None:
+    refunds = shop.training_set("refunds")
+    rows = refunds.to_pandas().set_index("payment_id")
+    assert list(rows.columns) == ["customer_id", "amount", "refunded", "paid_at", "arrived", *OUTPUTS]
+    assert (refunds.rows, rows.loc["p2", "spend__paid_1d"], rows.loc["p4", "spend__paid_1d"]) == (4, 10.5, 20.0)
+    assert refunds.manifest["label"] == {"column": "refunded", "horizon": "1d"}
+
+
+def test_rows_younger_than_the_labels_horizon_are_refused(shop: Project) -> None:
+    with projects.opened(shop.settings.root, now=datetime(2026, 1, 6, 9, tzinfo=UTC)) as early, pytest.raises(SpineRefused) as refused:
+        early.training_set("refunds")
+    assert "1 rows of the spine are younger than the label's horizon 1d: their 'refunded' may still change" in str(refused.value)
+    assert "Leave out rows after 2026-01-05T09:00:00Z" in str(refused.value)
+
+
+def test_a_mode_of_later_is_refused_by_name(shop: Project) -> None:
+    with pytest.raises(NotYet, match="as_served"):
+        shop.training_set(spine=spine(), service="customer_v1", mode="as_served")
+
+
+# ---------------------------------------------------------------------------------------------------------------------- refused
+
+
+AT = pa.array([NOW], pa.timestamp("us", tz="UTC"))
+WITHOUT_SPARK: dict[str, tuple[dict[str, Any], str]] = {
+    "no time": ({"customer_id": [1]}, "has no column 'event_timestamp'. It has: customer_id"),
+    "text for a time": ({"event_timestamp": ["2026-01-05"]}, "event_timestamp is a string; it must be a timestamp with a time zone"),
+    "naive times": ({"event_timestamp": [datetime(2026, 1, 5)]}, "event_timestamp has no time zone"),  # noqa: DTZ001  # on purpose
+    "a space in a name": ({"event_timestamp": AT, "my label": [1]}, "column 'my label' can not be kept under that name"),
+    "a point in a name": ({"event_timestamp": AT, "a.b": [1]}, "column 'a.b' can not be kept under that name"),
+    "a name of ours": ({"event_timestamp": AT, "_hw_at": [1]}, "column '_hw_at' can not be kept under that name"),
+    "names that differ in case": ({"event_timestamp": AT, "label": [1], "Label": [1]}, "has the columns 'label' and 'Label'"),
+    "a type without a name in Spark": ({"event_timestamp": AT, "n": pa.array([1], pa.uint64())}, "column 'n' is a uint64"),
+    "a span of time": ({"event_timestamp": AT, "d": pa.array([1], pa.duration("s"))}, "column 'd' is a duration[s]"),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_SPARK)
+def test_a_spine_that_can_not_be_kept_is_refused_before_spark_sees_it(kind: str) -> None:
+    columns, sentence = WITHOUT_SPARK[kind]
+    with pytest.raises(SpineRefused) as refused:
+        build.frame_spine(pa.table(columns), cast("SparkSession", None))
+    assert sentence in str(refused.value)
+
+
+def test_a_column_that_comes_twice_is_refused() -> None:
+    with pytest.raises(SpineRefused, match="has the columns 'x' and 'x'"):
+        build.frame_spine(pa.table([AT, AT, AT], names=["event_timestamp", "x", "x"]), cast("SparkSession", None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"customer_id": [1.0, 2.0]}, "the spine's 'customer_id' is a double; as a key of service customer_v1 it must be int64"),
+        ({"customer_id": ["1", "2"]}, "the spine's 'customer_id' is a string; as a key of service customer_v1 it must be int64"),
+        ({"spend__paid_1d": [1, 2]}, "has a column 'spend__paid_1d', which is an output of service customer_v1; rename it"),
+        ({"event_timestamp": pd.to_datetime([NOW, None], utc=True)}, "1 rows of the spine have no event_timestamp"),
+    ],
+    ids=["key as double", "key as text", "a column of the outputs", "a row without time"],
+)
+def test_a_spine_that_does_not_fit_the_service_is_refused_and_told_why(shop: Project, changes: dict[str, Any], sentence: str) -> None:
+    frame = pd.DataFrame({"customer_id": [1, 2], "event_timestamp": pd.to_datetime([NOW, NOW], utc=True)} | changes)
+    with pytest.raises(SpineRefused) as refused:
+        shop.training_set("refused", spine=frame, service="customer_v1")
+    assert sentence in str(refused.value)
+    assert not Path(shop.settings.lake, "training_sets/refused").exists()
+
+
+def test_a_spine_without_a_key_of_the_service_is_told_which(shop: Project) -> None:
+    with pytest.raises(SpineRefused, match=r"has no column 'customer_id', a key of service customer_v1. It has: event_timestamp"):
+        shop.training_set(spine=pa.table({"event_timestamp": AT}), service="customer_v1")
