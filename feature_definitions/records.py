@@ -7,7 +7,7 @@ from typing import Literal
 
 from feature_definitions.intervals import Interval
 
-State = Literal["PUBLISHED", "REJECTED"]
+IntervalState = Literal["PUBLISHED", "REJECTED"]
 Basis = Literal["OBSERVED", "MODELLED"]
 PromotedBy = Literal["automatic", "person"]
 
@@ -61,7 +61,7 @@ class LedgerEntry:
     group: str
     generation: int
     interval: Interval
-    state: State
+    state: IntervalState
     publish_id: str
     features: Mapping[str, str]
     gate: str

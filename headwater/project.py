@@ -511,9 +511,9 @@ class Project:
         def say(what: str) -> None:
             self.say(f"{work.group.name}: {what}")
 
-        meaning = windows.meaning_of(work.group)
+        types = windows.column_types_of(work.group)
         sharing = [g for g in self.catalog.groups.values() if isinstance(g, WindowedGroup)]
-        result = materialize.run(work, offline=self._offline, meaning=meaning, judge=adapter.judge, say=say, sharing=sharing)
+        result = materialize.run(work, offline=self._offline, types=types, judge=adapter.judge, say=say, sharing=sharing)
         self._promote(work.group, work.generation)
         return result
 
@@ -572,7 +572,7 @@ class Project:
         self._recover(group)
         number = self._generation(group)
         publishes = self._registry.publishes(group.name, number)
-        return Published(group, number, self.settings.lake, windows.meaning_of(group), publishes)
+        return Published(group, number, self.settings.lake, windows.column_types_of(group), publishes)
 
     def _sync(self, group: FeatureGroup) -> Epoch:
         from online_sync import sync

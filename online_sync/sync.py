@@ -83,7 +83,7 @@ def _record(published: Published, target: Target, *, epoch: int, now: datetime, 
         generation=published.generation,
         epoch=epoch,
         kind=kind_of(group),
-        columns=tuple((column, published.meaning.types[column]) for column in group.outputs),
+        columns=tuple((column, published.types.outputs[column]) for column in group.outputs),
         synced_at=micros(now),
         coverage=None if covered is None else micros(covered),
         ttl=None if group.ttl is None else duration(group.ttl) // MICROSECOND,
@@ -105,4 +105,4 @@ def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
     """What is answered for an entity without live row; nothing but null in groups without coverage, which the record leaves out."""
     if not isinstance(published.group, WindowedGroup | TransformGroup):
         return ()
-    return tuple(spelled(value) for value in point_in_time.empty_values(published.group, spark, published.meaning).values())
+    return tuple(spelled(value) for value in point_in_time.empty_values(published.group, spark, published.types).values())

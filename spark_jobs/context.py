@@ -41,7 +41,7 @@ class Run:
     """
 
     work: GroupPlan
-    meaning: ColumnTypes
+    types: ColumnTypes
     publish_id: str
     revision: int
     before: Mapping[Interval, LedgerEntry]

@@ -34,7 +34,7 @@ class Published:
     group: FeatureGroup
     generation: int
     lake: str
-    meaning: ColumnTypes
+    types: ColumnTypes
     publishes: tuple[Publish, ...]
 
 
@@ -144,7 +144,7 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
     """Rows of the current or the history table in the columns that versions need; a column a table lacks is null in it."""
     group, have = published.group, set(rows.columns)
     at = F.unix_micros("event_timestamp")
-    kinds = {column: tables.spark_type(published.meaning.types[column]) for column in columns}
+    kinds = {column: tables.spark_type(published.types.outputs[column]) for column in columns}
     values = [(F.col(f"`{c}`") if c in have else F.lit(None)).cast(kind).alias(c) for c, kind in kinds.items()]
     retracted = F.col("retracted") if "retracted" in have else F.lit(False)
     return rows.select(
@@ -175,7 +175,7 @@ def _versions(rows: DataFrame, published: Published, columns: Sequence[str]) -> 
 
 def _version_schema(published: Published, columns: Sequence[str]) -> str:
     keys = ", ".join(f"`{k}` {tables.spark_type(kind)}" for k, kind in published.group.entity.keys.items())
-    values = "".join(f", `{c}`: {tables.spark_type(published.meaning.types[c])}" for c in columns)
+    values = "".join(f", `{c}`: {tables.spark_type(published.types.outputs[c])}" for c in columns)
     fields = "rank: bigint, at: bigint, publish_id: string, retracted: boolean, held: boolean, empties_at: bigint, modelled: boolean"
     return f"{keys}, {VISIBLE} bigint, {BEST} struct<{fields}{values}>"
 
@@ -323,9 +323,9 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
             fresh = keyed & (time - F.col(_COVERED) <= micros_of(duration(str(group.ttl))))
             full = F.coalesce(there & (best["empties_at"] > F.col(_COVERED)), F.lit(False))
             values = {c: F.when(fresh & full & ~best["held"], best[c]) for c in wanted.columns}
-            for c, value in empty_values(group, spark, published.meaning).items():
+            for c, value in empty_values(group, spark, published.types).items():
                 if c in values:
-                    values[c] = values[c].when(fresh & ~full, F.lit(value).cast(tables.spark_type(published.meaning.types[c])))
+                    values[c] = values[c].when(fresh & ~full, F.lit(value).cast(tables.spark_type(published.types.outputs[c])))
         case ObservationGroup():
             usable = keyed & there & ~best["held"] & (time - best["at"] <= micros_of(duration(str(group.ttl))))
             values = {c: F.when(usable, best[c]) for c in wanted.columns}
@@ -340,11 +340,11 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
     return [values[c].alias(o) for c, o in zip(wanted.columns, wanted.outputs, strict=True)]
 
 
-def empty_values(group: FeatureGroup, spark: SparkSession, meaning: ColumnTypes) -> Mapping[str, object]:
+def empty_values(group: FeatureGroup, spark: SparkSession, types: ColumnTypes) -> Mapping[str, object]:
     """The values of an entity without live row: those of empty windows; null in groups without windows."""
     if not isinstance(group, WindowedGroup):
         return dict.fromkeys(group.outputs)
-    row = windows.empty_row(group, spark.range(1), meaning=meaning).first()
+    row = windows.empty_row(group, spark.range(1), types=types).first()
     assert row is not None
     return {column: row[column] for column in group.outputs}
 

@@ -337,9 +337,9 @@ def runs(draw: st.DrawFn, group: FeatureGroup, *, ingests: int) -> tuple[Run, ..
 @st.composite
 def histories(draw: st.DrawFn, meanings: st.SearchStrategy[ColumnTypes] | None = None, *, most: int = 30) -> History:
     """A whole small history of a windowed or an observation group."""
-    meaning = draw(st.one_of(windowed_groups(), observation_groups()) if meanings is None else meanings)
-    arrived = draw(batches(meaning.group, most=most))
-    return History(meaning.group, meaning.functions, arrived, draw(runs(meaning.group, ingests=len(arrived))))
+    types = draw(st.one_of(windowed_groups(), observation_groups()) if meanings is None else meanings)
+    arrived = draw(batches(types.group, most=most))
+    return History(types.group, types.functions, arrived, draw(runs(types.group, ingests=len(arrived))))
 
 
 # --------------------------------------------------------------------------------------------------------------------- the spines

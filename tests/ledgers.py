@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from feature_definitions.intervals import Interval
 from feature_definitions.planning import fingerprint
-from feature_definitions.records import LedgerEntry, Publish, Revision, State
+from feature_definitions.records import IntervalState, LedgerEntry, Publish, Revision
 from feature_registry import PendingIngest, PendingPublish
 from tests import projects
 
@@ -56,7 +56,7 @@ def changed(p: hw.Project, first: datetime, end: datetime | None = None, *, revi
     p._registry.finish_ingest(f"i{revision}")
 
 
-def ran(p: hw.Project, states: Mapping[int, State], *, generation: int = 1, revision: int = 1, seconds: float = 1.0) -> str:
+def ran(p: hw.Project, states: Mapping[int, IntervalState], *, generation: int = 1, revision: int = 1, seconds: float = 1.0) -> str:
     """Tell the registry of one run that published or rejected these days, and show its generation as the front door does."""
     group = p.catalog.groups["spend"]
     publish_id = f"p{len(p._registry.facts().publishes):03d}g{generation}{'-'.join(map(str, states))}"

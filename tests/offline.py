@@ -209,14 +209,14 @@ class Lake:
             asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
             work = GroupPlan(group, generation, tuple(asked))
         work = replace(work, upstream=self.upstream(group))
-        meaning = windows.meaning_of(group)
-        return materialize.run(work, offline=self.offline, meaning=meaning, judge=judge, say=lambda _: None, sharing=sharing)
+        types = windows.column_types_of(group)
+        return materialize.run(work, offline=self.offline, types=types, judge=judge, say=lambda _: None, sharing=sharing)
 
     def published(self, group: FeatureGroup) -> Published:
         """The group as it can be read now, in the generation that its definition belongs to."""
         generation, _ = plan.target_generation(group, self.registry.generations(group.name))
         publishes = self.registry.publishes(group.name, generation)
-        return Published(group, generation, self.path, windows.meaning_of(group), publishes)
+        return Published(group, generation, self.path, windows.column_types_of(group), publishes)
 
     def rows(self, group: FeatureGroup) -> list[dict[str, Any]]:
         """The current table of the group's newest generation."""
@@ -276,9 +276,9 @@ class World:
         """The events that counted after so many ingests."""
         return _live(self.windowed.group.source, self.parts, ingested)
 
-    def published(self, meaning: ColumnTypes) -> tuple[Publish, ...]:
+    def published(self, types: ColumnTypes) -> tuple[Publish, ...]:
         """What the runs published of a group, as DESIGN 5 says it: the order of a publish is the number of its run, from 1."""
-        group, published = meaning.group, ()
+        group, published = types.group, ()
         first = next((r.now for r in self.runs if set(r.intervals) - set(r.rejected)), None)
         for order, run in enumerate(self.runs, start=1):
             events = self.events(run.ingested)
@@ -286,8 +286,8 @@ class World:
                 again = any(p.interval == interval for p in published)
                 history = first is not None and not again and interval.end + duration(group.source.ready_after) <= first
                 known_from = min(interval.end + duration(group.publish_delay), run.now) if history else run.now
-                found = oracle_rows(group, events, interval, functions=meaning.functions)
-                grown = publish(group, published, interval, known_from=known_from, rows=found, functions=meaning.functions)
+                found = oracle_rows(group, events, interval, functions=types.functions)
+                grown = publish(group, published, interval, known_from=known_from, rows=found, functions=types.functions)
                 published = (*published, replace(grown[-1], order=order))
         return published
 
@@ -306,9 +306,9 @@ def world(lake: Lake, number: int, *, every: str, arrived_at: str | None, count:
     for order, run in enumerate(done, start=1):
         lake.now = run.now
         lake.plant(source, _live(source, parts, run.ingested))
-        for meaning in (windowed, observed):
-            result = lake.materialize(meaning.group, intervals=run.intervals, judge=rejecting(run.rejected))
-            ids[meaning.group.name, order] = result.publish_id or ""
+        for types in (windowed, observed):
+            result = lake.materialize(types.group, intervals=run.intervals, judge=rejecting(run.rejected))
+            ids[types.group.name, order] = result.publish_id or ""
     return World(lake, windowed, observed, parts, done, ids)
 
 

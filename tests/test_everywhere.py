@@ -24,7 +24,7 @@ from feature_definitions.intervals import MICROSECOND, Interval, duration, floor
 from feature_definitions.language import SnapshotGroup
 from feature_definitions.loader import Catalog
 from lake import delta
-from spark_jobs.compute.windows import meaning_of
+from spark_jobs.compute.windows import column_types_of
 from tests import oracle
 from tests.histories import arrivals, batches, observation_groups, snapshot_groups, span, windowed_groups
 from tests.histories import sources as sources_of_histories
@@ -232,16 +232,16 @@ def test_random_histories_have_the_same_values_offline_in_training_and_online(
         project.write(told.source.name, arrow(told.source, batch))
         due = {work.group.name: [status.interval for status in work.due] for work in project.plan()}
         assert all(not result.rejected for result in project.materialize())
-        for meaning in told.meanings:
-            publishes[meaning.group.name] = told.publish(meaning, publishes[meaning.group.name], due[meaning.group.name], ingested)
+        for types in told.meanings:
+            publishes[types.group.name] = told.publish(types, publishes[types.group.name], due[types.group.name], ingested)
         project.sync()
         compare_served(project, told, publishes)
     compare_trained(project, told, publishes)
-    for meaning in told.meanings:
-        again = told.publish(meaning, publishes[meaning.group.name], told.sealed, len(told.batches))
+    for types in told.meanings:
+        again = told.publish(types, publishes[types.group.name], told.sealed, len(told.batches))
         expected = [row for publish in again[-len(told.sealed) :] for row in publish.rows]
-        found = delta.load(project.tables(meaning.group.name)[meaning.group.name]).to_pylist()
-        assert oracle.differences(meaning.group, expected, feature_rows(meaning.group, found)) == []
+        found = delta.load(project.tables(types.group.name)[types.group.name]).to_pylist()
+        assert oracle.differences(types.group, expected, feature_rows(types.group, found)) == []
     assert {status.status for status in project.status()} == {"OK"}
 
 
@@ -260,11 +260,11 @@ class Story:
 
     @property
     def service(self) -> FeatureService:
-        return FeatureService("everything", joins=tuple(Join(meaning.group) for meaning in self.meanings))
+        return FeatureService("everything", joins=tuple(Join(types.group) for types in self.meanings))
 
     @property
     def functions(self) -> oracle.Functions:
-        return {sql: function for meaning in self.meanings for sql, function in meaning.functions.items()}
+        return {sql: function for types in self.meanings for sql, function in types.functions.items()}
 
     @property
     def sealed(self) -> list[Interval]:
@@ -272,12 +272,12 @@ class Story:
         return list(split(Interval(first, floor(self.now - duration(self.source.ready_after), self.cadence)), self.cadence))
 
     def publish(
-        self, meaning: ColumnTypes, published: tuple[Publish, ...], intervals: Sequence[Interval], ingested: int
+        self, types: ColumnTypes, published: tuple[Publish, ...], intervals: Sequence[Interval], ingested: int
     ) -> tuple[Publish, ...]:
         events = oracle.live_rows(self.source, arrivals(self.batches[:ingested]))
         for interval in intervals:
-            rows = oracle.rows(meaning.group, events, interval, functions=meaning.functions)
-            published = oracle.publish(meaning.group, published, interval, known_from=self.now, rows=rows, functions=meaning.functions)
+            rows = oracle.rows(types.group, events, interval, functions=types.functions)
+            published = oracle.publish(types.group, published, interval, known_from=self.now, rows=rows, functions=types.functions)
         return published
 
 
@@ -303,7 +303,7 @@ def project_of(told: Story, opened: Callable[..., headwater.Project], folder: Pa
     placeholder = "from feature_definitions import Entity\n\nnobody = Entity('nobody', keys={'id': 'int64'})\n"
     (folder / "catalog" / "placeholder.py").write_text(placeholder, encoding="utf-8")
     project = opened(folder, lambda: told.now)
-    groups = {meaning.group.name: meaning.group for meaning in told.meanings}
+    groups = {types.group.name: types.group for types in told.meanings}
     project.catalog = Catalog({}, {told.source.name: told.source}, groups, {"everything": told.service}, {}, {})
     return project
 
@@ -334,7 +334,7 @@ def compare_served(project: headwater.Project, told: Story, publishes: Mapping[s
     entities = everybody(told)
     served = project.online("everything", entities)["results"]
     expected = oracle.online(told.service, publishes, entities, now=told.now, functions=told.functions)
-    kinds = {f"{m.group.name}__{column}": kind for m in told.meanings for column, kind in meaning_of(m.group).types.items()}
+    kinds = {f"{m.group.name}__{column}": kind for m in told.meanings for column, kind in column_types_of(m.group).outputs.items()}
     wrong = []
     for want, got in zip(expected, served, strict=True):
         typed = {name: Decimal(v) if v is not None and kinds[name].startswith("decimal") else v for name, v in got["values"].items()}

@@ -23,7 +23,7 @@ LAYOUT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PartialAggregate:
     """One partial aggregate of a tile: of what, of which events, in which type. Groups of one source, entity and cadence share it.
 
     `name` spells all that its values depend on, never a window of time: a new one needs no new state. `order` are the columns by which
@@ -39,12 +39,12 @@ class State:
     size: int = 0
 
 
-def newest_event(group: WindowedGroup) -> State:
+def newest_event(group: WindowedGroup) -> PartialAggregate:
     """The state that tells which tiles have events of the group at all."""
     return _state(group, "newest", where=(group.where,))
 
 
-def states_of(feature: Feature, window: Window, group: WindowedGroup, *, type: str) -> dict[str, State]:  # noqa: A002
+def states_of(feature: Feature, window: Window, group: WindowedGroup, *, type: str) -> dict[str, PartialAggregate]:  # noqa: A002
     """The states that a feature's value over a window is computed from, by their kind; `type` is that of what it aggregates."""
     where = (group.where, feature.where)
     if isinstance(window, Rows):
@@ -56,7 +56,7 @@ def states_of(feature: Feature, window: Window, group: WindowedGroup, *, type: s
     return {kind: _state(group, kind, of=feature.of, where=where, type=type, size=size) for kind in kinds}
 
 
-def states(group: WindowedGroup, *, types: Mapping[str, str]) -> tuple[State, ...]:
+def states(group: WindowedGroup, *, types: Mapping[str, str]) -> tuple[PartialAggregate, ...]:
     """All states of a group, each once; `types` are those of what its features aggregate, by the feature's name."""
     found = {
         state.name: state
@@ -95,12 +95,12 @@ def _state(
     where: tuple[str | None, ...] = (),
     type: str = "int64",  # noqa: A002  # the language's word
     size: int = 0,
-) -> State:
+) -> PartialAggregate:
     order = _order(group) if kind in _ORDERED else ()
     conditions = tuple(dict.fromkeys(condition for condition in where if condition is not None))
     meant = [LAYOUT, fingerprint.ENGINE, fingerprint.of_source(group.source, of, *conditions), kind, of, conditions, type, order, size]
     digest = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
-    return State(kind, f"{kind}_{digest}", of, conditions, type, order, size)
+    return PartialAggregate(kind, f"{kind}_{digest}", of, conditions, type, order, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from feature_definitions.language import Feature, Rows
 from feature_definitions.language.features import Window
 from feature_definitions.layout import TIME
-from feature_definitions.planning.tiling import State
+from feature_definitions.planning.tiling import PartialAggregate
 from spark_jobs.compute import array_sql, tiles
 
 Part = Callable[[str, str], Column]
@@ -121,7 +121,7 @@ def _sum_of(values: Column, of: str) -> Column:
 # ------------------------------------------------------------------------------------------------------------------- parts, sums
 
 
-def part_of(states: Mapping[str, State], *, window: str) -> Part:
+def part_of(states: Mapping[str, PartialAggregate], *, window: str) -> Part:
     """The parts of these states over a window, in the columns that `merged_name` spells."""
     return lambda kind, name: F.col(f"`{merged_name(f'{states[kind].name}_{name}', window)}`")
 

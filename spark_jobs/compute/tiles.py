@@ -18,7 +18,7 @@ from feature_definitions.intervals import MICROSECOND, Interval, merge, micros
 from feature_definitions.language import Source
 from feature_definitions.layout import TIME
 from feature_definitions.planning import tiling
-from feature_definitions.planning.tiling import State, TilesDue
+from feature_definitions.planning.tiling import PartialAggregate, TilesDue
 from feature_definitions.records import Revision, TileRecord
 from feature_definitions.sql import expressions
 from feature_registry.registry import PATIENCE, Registry
@@ -54,13 +54,13 @@ _PARTS = {
 }
 
 
-def parts(state: State) -> dict[str, str]:
+def parts(state: PartialAggregate) -> dict[str, str]:
     """The columns that a state is kept in, by their part's name, each with how it is merged: sum, min, max or concat."""
     named = _PARTS.get((state.kind, state.type)) or _PARTS.get(state.kind, {"list": "concat"})
     return {f"{state.name}_{part}": operation for part, operation in named.items()}
 
 
-def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[State]) -> DataFrame:
+def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[PartialAggregate]) -> DataFrame:
     """The tiles of events: the keys, `_hw_tile` (its start in microseconds) and the parts of each state; lazy."""
     at = F.unix_micros(TIME)
     for key in keys:
@@ -71,7 +71,7 @@ def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, state
     return gathered.select(*_names(keys), TILE, *[column for state in states for column in _kept(state)])
 
 
-def of_tiles(finer: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[State]) -> DataFrame:
+def of_tiles(finer: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[PartialAggregate]) -> DataFrame:
     """Tiles of a coarser grain from finer ones; lazy."""
     tile = (F.col(TILE) - F.pmod(TILE, F.lit(_us(grain)))).alias(TILE)
     columns = [merged(operation, name).alias(name) for state in states for name, operation in parts(state).items()]
@@ -100,7 +100,7 @@ def merged(operation: str, part: str, *, over: WindowSpec | None = None) -> Colu
     return F.flatten(framed(F.collect_list(column)))
 
 
-def _gathered(state: State, grain: timedelta) -> list[Column]:
+def _gathered(state: PartialAggregate, grain: timedelta) -> list[Column]:
     """The aggregates over a tile's events."""
     value = _value(state)
     match state.kind:
@@ -120,7 +120,7 @@ def _gathered(state: State, grain: timedelta) -> list[Column]:
     return [found.alias(part) for part in parts(state)]
 
 
-def _listed(state: State, value: Column) -> Column:
+def _listed(state: PartialAggregate, value: Column) -> Column:
     """The list of a tile's values, each once where that is enough."""
     match state.kind:
         case "distinct":
@@ -136,7 +136,7 @@ def _listed(state: State, value: Column) -> Column:
     return F.collect_list(value.cast("double") if state.kind == "moments" else value)
 
 
-def _kept(state: State) -> list[Column]:
+def _kept(state: PartialAggregate) -> list[Column]:
     """The parts of a state as they are stored, from what was gathered."""
     column = F.col(f"{state.name}_list")
     match state.kind:
@@ -149,7 +149,7 @@ def _kept(state: State) -> list[Column]:
     return [F.col(name) for name in parts(state)]
 
 
-def tidied(state: State, values: Column) -> Column:
+def tidied(state: PartialAggregate, values: Column) -> Column:
     """The lists of several tiles, put behind each other, as the one list of all of them."""
     match state.kind:
         case "rows" | "newest_values":
@@ -163,18 +163,18 @@ def tidied(state: State, values: Column) -> Column:
     return F.array_sort(values)
 
 
-def _value(state: State) -> Column:
+def _value(state: PartialAggregate) -> Column:
     value = F.lit(1) if state.of is None else F.expr(expressions.spark_sql(state.of)).cast(spark_type(state.type))
     if state.type == "double":
         value = F.when(F.abs(value) < float("inf"), value)
     return F.when(_condition(state), value) if state.where else value
 
 
-def _condition(state: State) -> Column:
+def _condition(state: PartialAggregate) -> Column:
     return reduce(lambda all_of, sql: all_of & F.expr(expressions.spark_sql(sql)), state.where, F.lit(True))
 
 
-def _event(state: State, value: Column) -> Column:
+def _event(state: PartialAggregate, value: Column) -> Column:
     """An event that is newer the greater it is."""
     return F.struct(TIME, *_names(state.order), value.alias("value"))
 
@@ -192,7 +192,7 @@ def middle_of(number: Column) -> Column:
     return F.when(number == 0, F.lit(0.0)).when(number > 0, size).otherwise(-size)
 
 
-def _added(state: State) -> dict[str, Column]:
+def _added(state: PartialAggregate) -> dict[str, Column]:
     """What an event adds to each part of a state that is a sum, or null."""
     match state.kind:
         case "sum":
@@ -262,7 +262,7 @@ class TileSet:
     source: Source
     keys: tuple[str, ...]
     grains: tuple[timedelta, ...]
-    states: tuple[State, ...]
+    states: tuple[PartialAggregate, ...]
 
     def table(self, grain: timedelta) -> str:
         """The Delta table of one grain."""
@@ -281,7 +281,7 @@ class Build:
 
 
 def up_to_date(
-    of: TileSet, needs: Mapping[timedelta, Sequence[Interval]], build: Build, *, states: Sequence[State]
+    of: TileSet, needs: Mapping[timedelta, Sequence[Interval]], build: Build, *, states: Sequence[PartialAggregate]
 ) -> dict[timedelta, DataFrame]:
     """The stored tiles of `needs` by grain, with these states, after those that lack or are older than the source's revisions were built.
 
@@ -303,7 +303,7 @@ def up_to_date(
     return {grain: _read(of, grain, spans, build, states=states) for grain, spans in needs.items() if spans}
 
 
-def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[State]) -> str:
+def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[PartialAggregate]) -> str:
     """Build the tiles of one grain that start on the dates due, in one commit: the finest from events, others from the next finer."""
     level = of.grains.index(due.grain)
     if level == 0:
@@ -327,7 +327,7 @@ def _store(tiles: DataFrame, path: str, dates: Iterable[date], *, commit_id: str
         tables.append(tiles.repartition("date"), path, commit_id=commit_id, partition=("date",))
 
 
-def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[State]) -> DataFrame:
+def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[PartialAggregate]) -> DataFrame:
     """The stored tiles of one grain that start in `spans`, with the parts of these states."""
     columns = [*of.keys, TILE, *[part for state in states for part in parts(state)]]
     none = build.events(())

@@ -18,7 +18,7 @@ from feature_definitions.language import Derived, FeatureGroup, ObservationGroup
 from feature_definitions.language.features import reach as spanned
 from feature_definitions.layout import DATE, TIME
 from feature_definitions.planning import tiling
-from feature_definitions.planning.tiling import State
+from feature_definitions.planning.tiling import PartialAggregate
 from feature_definitions.sql import expressions
 from feature_definitions.sql.data_types import decimal, digits_of
 from spark_jobs.compute import aggregates, tiles
@@ -37,11 +37,11 @@ _REACH = "reach"
 class ColumnTypes:
     """The types of a group's output columns, and of what each of its features aggregates (`of`, by the feature's name)."""
 
-    types: Mapping[str, str]
+    outputs: Mapping[str, str]
     inputs: Mapping[str, str]
 
 
-def meaning_of(group: FeatureGroup) -> ColumnTypes:
+def column_types_of(group: FeatureGroup) -> ColumnTypes:
     """The types that follow from a group's definition."""
     if not isinstance(group, WindowedGroup):
         return ColumnTypes(expressions.output_types(group), {})
@@ -50,7 +50,7 @@ def meaning_of(group: FeatureGroup) -> ColumnTypes:
     return ColumnTypes(expressions.output_types(group), inputs)
 
 
-def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
     """The group's rows of all intervals in `spans` (disjoint, on the grid, oldest first).
 
     Columns: the entity's keys, `event_timestamp`, `empties_at` (null unless windowed), the outputs, `interval_start`, and `newest_tile`,
@@ -61,25 +61,25 @@ def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], me
     """
     match group:
         case WindowedGroup():
-            return _of_events(group, events, spans, meaning)
+            return _of_events(group, events, spans, types)
         case SnapshotGroup() if not group.dated:
             return _static(group, _of_entities(group, events))
         case ObservationGroup() | SnapshotGroup():
             return _observed(group, _of_entities(group, events), spans)
 
 
-def empty_row(group: WindowedGroup | TransformGroup, one: DataFrame, *, meaning: ColumnTypes) -> DataFrame:
+def empty_row(group: WindowedGroup | TransformGroup, one: DataFrame, *, types: ColumnTypes) -> DataFrame:
     """The values of an entity without events, as the one row of `one` widened by the group's outputs; of a transform nothing but null."""
     if isinstance(group, TransformGroup):
-        return one.select("*", *[F.lit(None).cast(spark_type(meaning.types[column])).alias(column) for column in group.outputs])
+        return one.select("*", *[F.lit(None).cast(spark_type(types.outputs[column])).alias(column) for column in group.outputs])
     empty = [
         (F.lit(0) if f.aggregation in ("count", "count_distinct", "approx_count_distinct", "sum") else F.lit(None))
-        .cast(spark_type(meaning.types[column]))
+        .cast(spark_type(types.outputs[column]))
         .alias(column)
         for f in group.aggregated
         for column in f.columns
     ]
-    return _with_derived(group, one.select("*", *empty), meaning)
+    return _with_derived(group, one.select("*", *empty), types)
 
 
 def start_of(group: FeatureGroup) -> Column:
@@ -124,24 +124,24 @@ def needed(group: WindowedGroup, spans: Sequence[Interval], *, first: datetime) 
     return tiling.needed(windows, levels)
 
 
-def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
     """The group's rows of all intervals in `spans`, as `rows` gives them, from the tiles that `needed` names, by grain."""
-    merged = _at_times(group, found, spans, meaning) if _are_few(group, spans) else _sliding(group, found[group.cadence], spans, meaning)
-    result = _with_derived(group, _finished(group, merged, meaning), meaning)
+    merged = _at_times(group, found, spans, types) if _are_few(group, spans) else _sliding(group, found[group.cadence], spans, types)
+    result = _with_derived(group, _finished(group, merged, types), types)
     empties = F.col(_AT) + _us(group.cadence) if group.lifetime else _newest(group) + _us(group.longest + group.cadence)
     return result.select(
         *[f"`{key}`" for key in group.entity.keys],
         F.timestamp_micros(_AT).alias("event_timestamp"),
         F.timestamp_micros(empties).alias("empties_at"),
-        *[F.col(f"`{column}`").cast(spark_type(meaning.types[column])).alias(column) for column in group.outputs],
+        *[F.col(f"`{column}`").cast(spark_type(types.outputs[column])).alias(column) for column in group.outputs],
         F.timestamp_micros(F.col(_AT) - _us(group.cadence)).alias(START),
         _newest(group).alias(NEWEST),
     )
 
 
-def _of_events(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+def _of_events(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
     """The group's rows by way of tiles that are not stored."""
-    keys, states = list(group.entity.keys), tiling.states(group, types=meaning.inputs)
+    keys, states = list(group.entity.keys), tiling.states(group, types=types.inputs)
     # Nobody said when the first event was, and coarse tiles from the beginning of time on would be many.
     ever = {group.cadence: (Interval(BEGINNING, spans[-1].end),)}
     needs = ever if group.lifetime else needed(group, spans, first=spans[0].start)
@@ -151,14 +151,14 @@ def _of_events(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval
     for finer, grain in pairwise(needs):
         found[grain] = tiles.of_tiles(found[finer], keys=keys, grain=grain, states=states)
     starting = {grain: frame.where(_in_spans(TILE, needs[grain], after_start=False)) for grain, frame in found.items() if needs[grain]}
-    return of_tiles(group, starting, spans=spans, meaning=meaning)
+    return of_tiles(group, starting, spans=spans, types=types)
 
 
 def _are_few(group: WindowedGroup, spans: Sequence[Interval]) -> bool:
     return sum((span.end - span.start) // group.cadence for span in spans) <= _FEW
 
 
-def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
     """Each tile is handed to each of a few times, and counts in a window if it lies in it and no coarser tile that does holds it."""
     coarser = dict(pairwise(sorted(found)))
     frames = [
@@ -168,7 +168,7 @@ def _at_times(group: WindowedGroup, found: Mapping[timedelta, DataFrame], spans:
     ends = F.array(*[F.lit(micros(interval.end)) for span in spans for interval in split(span, group.cadence)])
     spread = reduce(DataFrame.unionByName, frames).withColumn(_AT, F.explode(ends))
     counted, columns = {}, []
-    for _, part, operation, window, span in _merges(group, meaning):
+    for _, part, operation, window, span in _merges(group, types):
         name = aggregates.merged_name(part, window)
         counted[name] = F.when(_inside(span), F.col(part))
         columns.append(tiles.merged(operation, name).alias(name))
@@ -187,12 +187,12 @@ def _inside(span: timedelta | None) -> Column:
     return (tile >= start) & ended & ~(held & (outer >= start))
 
 
-def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], meaning: ColumnTypes) -> DataFrame:
+def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
     """An entity's tiles and times are put in one order, and every window slides along it: one sort for all windows of a group.
 
     A row stands for the time at the end of the tile that starts at `_ORDER`, and holds this tile's parts if there is one.
     """
-    keys, merges = [f"`{key}`" for key in group.entity.keys], list(_merges(group, meaning))
+    keys, merges = [f"`{key}`" for key in group.entity.keys], list(_merges(group, types))
     happened = found.where(_newest_part(group).isNotNull())
     following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
     entries = happened.withColumn(_NEXT, following).withColumn(_ORDER, F.explode(_orders(group, spans)))
@@ -241,7 +241,7 @@ class _Frame:
         return F.col(f"`{self.name}`")
 
 
-def _slid(state: State, window: _Frame, kind: str) -> tuple[tuple[_Frame, ...], Column]:
+def _slid(state: PartialAggregate, window: _Frame, kind: str) -> tuple[tuple[_Frame, ...], Column]:
     """The frames from which a part, whose type is `kind`, is merged over a sliding window, and how.
 
     Spark merges a sliding frame anew for each row, one that begins with the first tile it only continues. So a sum that can be subtracted
@@ -265,7 +265,7 @@ _NEWEST: Mapping[str, Callable[[Column], Column]] = {
 """When that happened which is the newest of all, by the kind of the state."""
 
 
-def _subtractable(state: State, kind: str) -> str:
+def _subtractable(state: PartialAggregate, kind: str) -> str:
     """The type in which running sums of a part are subtracted without loss; nothing where they are sums of doubles, or might not fit it.
 
     A difference of decimals has a digit more than these, of which there are 38 at most; what is summed of doubles leaves one free.
@@ -283,13 +283,13 @@ def _before(group: WindowedGroup, span: timedelta | None) -> int:
     return Window.unboundedPreceding if span is None else -_us(span - group.cadence)
 
 
-def _merges(group: WindowedGroup, meaning: ColumnTypes) -> Iterator[tuple[State, str, str, str, timedelta | None]]:
+def _merges(group: WindowedGroup, types: ColumnTypes) -> Iterator[tuple[PartialAggregate, str, str, str, timedelta | None]]:
     """What is merged over which window, each once: the state, its part, how it is merged, the window's name and length (None: lifetime)."""
     newest, reach = tiling.newest_event(group), None if group.lifetime else group.longest + group.cadence
     wanted = {(newest.name, _REACH): (newest, _REACH, reach)}
     for feature in group.aggregated:
         for window in feature.windows:
-            for state in tiling.states_of(feature, window, group, type=meaning.inputs[feature.name]).values():
+            for state in tiling.states_of(feature, window, group, type=types.inputs[feature.name]).values():
                 wanted[state.name, str(window)] = (state, str(window), spanned(window))
     for state, window_name, span in wanted.values():
         yield from ((state, part, operation, window_name, span) for part, operation in tiles.parts(state).items())
@@ -305,22 +305,22 @@ def _newest(group: WindowedGroup) -> Column:
     return F.col(f"`{aggregates.merged_name(part, _REACH)}`")
 
 
-def _finished(group: WindowedGroup, merged: DataFrame, meaning: ColumnTypes) -> DataFrame:
+def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes) -> DataFrame:
     """Each window's states as the feature's value, in the type of its column; lists are tidied once for all that is made of them."""
     lists = {
         name: tiles.tidied(state, F.col(f"`{name}`"))
-        for state, part, operation, window, _ in _merges(group, meaning)
+        for state, part, operation, window, _ in _merges(group, types)
         if operation == "concat" and (name := aggregates.merged_name(part, window))
     }
     columns = {}
     for feature in group.aggregated:
-        of = meaning.inputs[feature.name]
+        of = types.inputs[feature.name]
         for window, column in zip(feature.windows, feature.columns, strict=True):
             states = tiling.states_of(feature, window, group, type=of)
             columns[column] = aggregates.value(feature, window, of=of, part=aggregates.part_of(states, window=str(window)))
     # In steps, so that what is used twice is computed once.
     valued = merged.withColumns(lists).withColumns(columns) if lists else merged.withColumns(columns)
-    return valued.withColumns({column: _finite(F.col(f"`{column}`"), meaning.types[column]) for column in columns})
+    return valued.withColumns({column: _finite(F.col(f"`{column}`"), types.outputs[column]) for column in columns})
 
 
 def _in_spans(at: str, spans: Sequence[Interval], *, after_start: bool) -> Column:
@@ -335,10 +335,10 @@ def _dated(events: DataFrame, first: int, last: int) -> DataFrame:
     return events.where(dates & (F.unix_micros(TIME) >= first) & (F.unix_micros(TIME) < last))
 
 
-def _with_derived(group: WindowedGroup, frame: DataFrame, meaning: ColumnTypes) -> DataFrame:
+def _with_derived(group: WindowedGroup, frame: DataFrame, types: ColumnTypes) -> DataFrame:
     for feature in group.features:
         if isinstance(feature, Derived):
-            frame = frame.withColumn(feature.name, _finite(F.expr(expressions.spark_sql(feature.expression)), meaning.types[feature.name]))
+            frame = frame.withColumn(feature.name, _finite(F.expr(expressions.spark_sql(feature.expression)), types.outputs[feature.name]))
     return frame
 
 

@@ -96,7 +96,7 @@ def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval], offline: Of
     if not delta.exists(table):
         tables.append(_arranged(job, rows).repartition("date"), table, commit_id=job.publish_id, partition=("date",))
         return
-    tables.add_columns(offline.spark, table, [(c, tables.spark_type(job.meaning.types[c])) for c in job.group.outputs])
+    tables.add_columns(offline.spark, table, [(c, tables.spark_type(job.types.outputs[c])) for c in job.group.outputs])
     again = [interval for interval in passed if interval in job.before]
     if again:
         current = tables.read(offline.spark, table).where(_where(job.group, merge(again)))
@@ -127,7 +127,7 @@ def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: date
 
 def _arranged(job: Run, rows: DataFrame) -> DataFrame:
     """The rows in the table's column order."""
-    columns = [F.col(f"`{c}`").cast(tables.spark_type(job.meaning.types[c])).alias(c) for c in job.group.outputs]
+    columns = [F.col(f"`{c}`").cast(tables.spark_type(job.types.outputs[c])).alias(c) for c in job.group.outputs]
     fixed = ["event_timestamp", "created_timestamp", "publish_id", "empties_at", "held"]
     return rows.select(*_keys(job.group), *fixed, *columns, "date")
 
@@ -253,7 +253,7 @@ def _emptied(job: Run, group: WindowedGroup | TransformGroup, gone: DataFrame, n
     )
     empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
     return (
-        windows.empty_row(group, kept, meaning=job.meaning)
+        windows.empty_row(group, kept, types=job.types)
         .withColumn("publish_id", F.when(empty_already, F.col(f"{_OLD}publish_id")).otherwise(F.lit(job.publish_id)))
         .withColumn("created_timestamp", F.when(empty_already, F.col(f"{_OLD}created_timestamp")).otherwise(F.lit(now)))
         .withColumn("empties_at", F.least(f"{_OLD}empties_at", "event_timestamp"))

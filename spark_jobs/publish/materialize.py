@@ -45,7 +45,7 @@ class GroupResult:
 
 
 def run(
-    work: GroupPlan, *, offline: Offline, meaning: ColumnTypes, judge: Judge, say: Say, sharing: Sequence[WindowedGroup] = ()
+    work: GroupPlan, *, offline: Offline, types: ColumnTypes, judge: Judge, say: Say, sharing: Sequence[WindowedGroup] = ()
 ) -> GroupResult:
     """Compute, judge and publish the intervals that are due; an empty plan does nothing.
 
@@ -57,7 +57,7 @@ def run(
     started = time.monotonic()
     now = offline.clock()
     before = offline.registry.ledger(work.group.name, work.generation)
-    job = _begun(work, meaning, before, offline, now)
+    job = _begun(work, types, before, offline, now)
     with staging(offline.lake, job.publish_id):
         say(f"computing {len(work.due)} intervals")
         staged = _compute(job, sharing, offline)
@@ -71,11 +71,11 @@ def run(
     return _result(job, entries, time.monotonic() - started)
 
 
-def _begun(work: GroupPlan, meaning: ColumnTypes, before: Mapping[Interval, LedgerEntry], offline: Offline, now: datetime) -> Run:
+def _begun(work: GroupPlan, types: ColumnTypes, before: Mapping[Interval, LedgerEntry], offline: Offline, now: datetime) -> Run:
     if isinstance(work.group, TransformGroup):
         read = [each.name for each in work.group.inputs if isinstance(each, Source)]
-        return Run(work, meaning, mint(now), 0, before, {name: _newest(offline.registry.revisions(name)) for name in read})
-    return Run(work, meaning, mint(now), _newest(offline.registry.revisions(work.group.source.name)), before)
+        return Run(work, types, mint(now), 0, before, {name: _newest(offline.registry.revisions(name)) for name in read})
+    return Run(work, types, mint(now), _newest(offline.registry.revisions(work.group.source.name)), before)
 
 
 def _newest(revisions: Iterable[Revision]) -> int:
@@ -131,19 +131,19 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup], offline: Offline) -> Da
             _tile_set(group, sharing, offline.lake, grains=tuple(needs)),
             needs,
             tiles.Build(offline.registry, revisions, events, job.publish_id, offline.clock),
-            states=tiling.states(group, types=job.meaning.inputs),
+            states=tiling.states(group, types=job.types.inputs),
         )
-        rows = windows.of_tiles(group, found, spans=spans, meaning=job.meaning)
+        rows = windows.of_tiles(group, found, spans=spans, types=job.types)
     else:
         read = None if group.source.shape == "static" else {day for span in spans for day in dates(span)}
-        rows = windows.rows(group, events(read), spans=spans, meaning=job.meaning)
+        rows = windows.rows(group, events(read), spans=spans, types=job.types)
     return tables.stage(rows, into)
 
 
 def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str, *, grains: tuple[timedelta, ...]) -> TileSet:
     """The tiles that the group shares with others of its source, entity and cadence, with the states of all of them."""
     same = [g for g in sharing if (g.source, tuple(g.entity.keys), g.cadence) == (group.source, tuple(group.entity.keys), group.cadence)]
-    states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=windows.meaning_of(g).inputs)}
+    states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=windows.column_types_of(g).inputs)}
     return TileSet(lake, group.source, tuple(group.entity.keys), grains, tuple(states.values()))
 
 

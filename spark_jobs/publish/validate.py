@@ -43,7 +43,7 @@ class Judged:
 
 def validate(job: Run, staged: DataFrame, *, offline: Offline, judge: Judge) -> Judged:
     """Judge each interval that is due, put bad rows into quarantine, and keep what was measured, what came of it, and a report."""
-    checks = suite.checks(job.group, types=job.meaning.types)
+    checks = suite.checks(job.group, types=job.types.outputs)
     measured = profile(job, staged, checks)
     said = judge(measured, checks)
     decided = profiles.with_held(said, measured, checks, hold_below=job.group.hold_below)
@@ -51,7 +51,7 @@ def validate(job: Run, staged: DataFrame, *, offline: Offline, judge: Judge) -> 
     origin = Origin(job.group.name, job.work.generation, job.publish_id, _due(job), offline.clock())
     refused = {interval: (*verdict.failed, *verdict.held) for interval, verdict in verdicts.items()}
     _quarantine(job, _bad_rows(staged, checks, refused), offline)
-    columns = tuple(profiles.described(job.group, job.meaning.types))
+    columns = tuple(profiles.described(job.group, job.types.outputs))
     _keep(offline.lake, "profiles", profiles.profiles_table(measured, columns, origin))
     _keep(offline.lake, "checks", profiles.checks_table(measured, checks, decided, origin))
     examples = _examples(job, _bad_rows(staged, checks, {interval: verdict.broken for interval, verdict in verdicts.items()}))
@@ -74,7 +74,7 @@ def profile(job: Run, staged: DataFrame, checks: Sequence[Check]) -> pd.DataFram
     One pass for the statistics, which tell most checks, and one small aggregate for the others: Spark compiles an aggregate of hundreds
     of expressions for longer than it runs. Another for each thing that must be unique; and one more where some row is bad, to count these.
     """
-    due, types = _due(job), profiles.described(job.group, job.meaning.types)
+    due, types = _due(job), profiles.described(job.group, job.types.outputs)
     found = _measured(staged, {"rows": "count(*)", **dict(profiles.counted(checks))})
     _add(found, _statistics(job, staged, sum(int(str(values["rows"])) for values in found.values())))
     _add(found, {interval: profiles.told(checks, values, types) for interval, values in found.items()})
@@ -101,7 +101,7 @@ def _measured(staged: DataFrame, aggregates: Mapping[str, str]) -> dict[int, dic
 
 def _statistics(job: Run, staged: DataFrame, rows: int) -> dict[int, dict[str, object]]:
     """The statistics of every column of each interval: of few rows here, else each part is summarized by Spark's Python workers."""
-    values = [F.expr(sql).alias(f"v{number}") for number, sql in enumerate(profiles.values(job.group, job.meaning.types))]
+    values = [F.expr(sql).alias(f"v{number}") for number, sql in enumerate(profiles.values(job.group, job.types.outputs))]
     seen = staged.select(F.unix_micros(START).alias("interval"), *values)
     if rows * len(values) <= sketches.AT_ONCE:
         told = sketches.described_at_once(seen.toArrow()).to_pylist()

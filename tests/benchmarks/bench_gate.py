@@ -49,7 +49,7 @@ class Work:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        return suite.checks(self.job.group, types=self.job.meaning.types)
+        return suite.checks(self.job.group, types=self.job.types.outputs)
 
 
 def wide(columns: int) -> WindowedGroup:

@@ -98,7 +98,7 @@ def published(group: FeatureGroup, rows: Sequence[tuple[Any, ...]], types: Seque
     path = layout.feature_table(lake, group.name, 1)
     Path(path).mkdir(parents=True)
     write_deltalake(path, table.append_column("publish_id", pa.array(["p1"] * len(rows))))
-    return Published(group, 1, lake, windows.meaning_of(group), publishes)
+    return Published(group, 1, lake, windows.column_types_of(group), publishes)
 
 
 @pytest.fixture(scope="module")

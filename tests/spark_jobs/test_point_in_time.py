@@ -34,7 +34,7 @@ Row = dict[str, Any]
 def service_of(world: World) -> FeatureService:
     """Both groups, each joined twice: by its own keys and by those of another customer."""
     other = {key: f"other_{key}" for key in world.windowed.group.entity.keys}
-    groups = [meaning.group for meaning in world.meanings]
+    groups = [types.group for types in world.meanings]
     return FeatureService(
         "everything", joins=tuple(Join(g) for g in groups) + tuple(Join(g, prefix=f"other_{g.name}", on=other) for g in groups)
     )
@@ -45,8 +45,8 @@ def spine_of(world: World) -> list[Row]:
     keys = tuple(world.windowed.group.entity.keys)
     asked: list[Row] = []
     for number, part in enumerate(world.parts):
-        meaning = world.meanings[number % 2]
-        asked += drawn(spines(History(meaning.group, meaning.functions, part, world.runs)), 3)[-1]
+        types = world.meanings[number % 2]
+        asked += drawn(spines(History(types.group, types.functions, part, world.runs)), 3)[-1]
     others = [{f"other_{key}": row[key] for key in keys} for row in [*asked[7:], *asked[:7]]]
     rows = [row | other | {"number": number} for number, (row, other) in enumerate(zip(asked, others, strict=True))]
     return rows + rows[:5] + rows[-3:]
@@ -60,7 +60,7 @@ def spine_table(world: World, rows: Sequence[Row]) -> pa.Table:
 
 
 def publishes_of(world: World) -> dict[str, tuple[Publish, ...]]:
-    return {meaning.group.name: world.published(meaning) for meaning in world.meanings}
+    return {types.group.name: world.published(types) for types in world.meanings}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_training_set_is_the_oracles(
     functions = dict(world.windowed.functions) | dict(world.observed.functions)
     given = build.frame_spine(spine_table(world, rows), world.lake.spark)
     spine = build.Spine(given.rows, given.at, source)
-    groups = {meaning.group.name: world.lake.published(meaning.group) for meaning in world.meanings}
+    groups = {types.group.name: world.lake.published(types.group) for types in world.meanings}
     built = build.build(spine, build.Request("asked", service, mode), published=groups, offline=world.lake.offline)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     expected = oracle.training_rows(service, publishes_of(world), rows, mode=mode, spine_source=source, functions=functions)
@@ -93,12 +93,12 @@ def test_a_training_set_is_the_oracles(
 
 def test_the_newest_rows_are_those_that_a_read_gives_now(worlds: Sequence[World]) -> None:
     for world in worlds:
-        for meaning in world.meanings:
-            group, now, published = meaning.group, world.lake.now, world.published(meaning)
+        for types in world.meanings:
+            group, now, published = types.group, world.lake.now, world.published(types)
             found = point_in_time.newest(world.lake.published(group), spark=world.lake.spark, now=now).toArrow().to_pylist()
             for row in found:
                 key = tuple(row[name] for name in group.entity.keys)
-                answer = oracle.read(group, published, key=key, t=now, mode="as_known", functions=meaning.functions)
+                answer = oracle.read(group, published, key=key, t=now, mode="as_known", functions=types.functions)
                 expected = None if row["retracted"] else row["event_timestamp"]
                 if answer.status != "EXPIRED":
                     assert answer.event_timestamp == expected

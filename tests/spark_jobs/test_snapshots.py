@@ -129,12 +129,12 @@ def world(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory:
     root = tmp_path_factory.mktemp("snapshots")
     with open_registry(f"sqlite:///{root / 'registry.db'}") as registry:
         lake = Lake(spark, root, registry)
-        meaning = drawn(snapshot_groups(every=every).filter(lambda m: m.group.where is None), number + 3)[-1]
-        group = meaning.group
+        types = drawn(snapshot_groups(every=every).filter(lambda m: m.group.where is None), number + 3)[-1]
+        group = types.group
         made = drawn(batches(group).filter(lambda some: len(some) > 1), 10)
         parts = tuple(tuple(told_apart(n, batch, group.entity.keys) for batch in (*some, ())[:3]) for n, some in enumerate(made))
         done = drawn(runs(group, ingests=3).filter(eventful), number + 1)[-1]
-        told = World(lake, meaning, meaning, parts, done, {})
+        told = World(lake, types, types, parts, done, {})
         for run in done:
             lake.now = run.now
             lake.plant(group.source, told.events(run.ingested))

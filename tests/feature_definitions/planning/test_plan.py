@@ -24,7 +24,7 @@ from feature_definitions.language import (
     at_least,
 )
 from feature_definitions.planning import fingerprint, plan
-from feature_definitions.records import Generation, LedgerEntry, PromotedBy, Promotion, Release, Revision, State
+from feature_definitions.records import Generation, IntervalState, LedgerEntry, PromotedBy, Promotion, Release, Revision
 from tests import oracle
 
 CUSTOMER = Entity("customer", {"customer_id": "string"})
@@ -67,7 +67,7 @@ def done(
     interval: Interval,
     *,
     revision: int = 1,
-    state: State = "PUBLISHED",
+    state: IntervalState = "PUBLISHED",
     failed: tuple[str, ...] = (),
     warned: tuple[str, ...] = (),
 ) -> LedgerEntry:

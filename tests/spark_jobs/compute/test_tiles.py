@@ -78,7 +78,7 @@ def values(lake: Lake, group: WindowedGroup) -> set[str]:
 
 
 def of_events(spark: SparkSession, group: WindowedGroup, made: list[Event], intervals: list[Interval]) -> set[str]:
-    frame = windows.rows(group, live_frame(spark, payments, made), spans=intervals, meaning=windows.meaning_of(group))
+    frame = windows.rows(group, live_frame(spark, payments, made), spans=intervals, types=windows.column_types_of(group))
     names: tuple[Any, ...] = ("customer", "event_timestamp", "empties_at", *group.outputs)
     return {repr([row[name] for name in names]) for row in records(frame)}
 

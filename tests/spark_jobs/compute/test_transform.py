@@ -18,7 +18,7 @@ from feature_definitions.planning.plan import GroupPlan, IntervalStatus
 from feature_registry import open_registry, rebuild
 from spark_jobs.compute import leaks, transform
 from spark_jobs.compute.transform import TransformError
-from spark_jobs.compute.windows import meaning_of
+from spark_jobs.compute.windows import column_types_of
 from spark_jobs.context import Run
 from spark_jobs.publish.materialize import mint
 from tests.offline import Lake
@@ -329,7 +329,7 @@ def test_observations_are_given_up_to_the_time_and_static_rows_whole(lake: Lake,
 def checked(lake: Lake, group: TransformGroup) -> None:
     """Check a group over the days 3 to 7, of which the middle one is looked at."""
     due = tuple(IntervalStatus(group.name, 1, one_day(n), "MISSING", ()) for n in range(3, 8))
-    job = Run(GroupPlan(group, 1, due, upstream=lake.upstream(group)), meaning_of(group), mint(lake.now), 0, {})
+    job = Run(GroupPlan(group, 1, due, upstream=lake.upstream(group)), column_types_of(group), mint(lake.now), 0, {})
     leaks.check(job, group, spark=lake.spark, lake=lake.path)
 
 

@@ -77,9 +77,9 @@ def many_events(group: FeatureGroup, count: int = HISTORIES) -> list[Event]:
 
 def computed(spark: SparkSession, group: FeatureGroup, events: Sequence[Event], *runs: Sequence[Interval]) -> list[list[dict[str, Any]]]:
     """What each run, over its intervals, gives; all in one Spark job."""
-    frame, meaning = live_frame(spark, group.source, events), windows.meaning_of(group)
+    frame, types = live_frame(spark, group.source, events), windows.column_types_of(group)
     tagged = [
-        windows.rows(group, frame, spans=merge(intervals), meaning=meaning).withColumn("run", F.lit(n)) for n, intervals in enumerate(runs)
+        windows.rows(group, frame, spans=merge(intervals), types=types).withColumn("run", F.lit(n)) for n, intervals in enumerate(runs)
     ]
     united: DataFrame = tagged[0]
     for more in tagged[1:]:
@@ -88,8 +88,8 @@ def computed(spark: SparkSession, group: FeatureGroup, events: Sequence[Event], 
     return [[row for row in found if row["run"] == n] for n in range(len(runs))]
 
 
-def wanted(meaning: ColumnTypes, events: Sequence[Event], intervals: Sequence[Interval]) -> list[FeatureRow]:
-    return [row for interval in intervals for row in oracle.rows(meaning.group, events, interval, functions=meaning.functions)]
+def wanted(types: ColumnTypes, events: Sequence[Event], intervals: Sequence[Interval]) -> list[FeatureRow]:
+    return [row for interval in intervals for row in oracle.rows(types.group, events, interval, functions=types.functions)]
 
 
 def bits(rows: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -99,12 +99,12 @@ def bits(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 
 @pytest.mark.parametrize("number", range(4))
 def test_windowed_rows_are_the_oracles_whatever_the_run_covers(spark: SparkSession, number: int) -> None:
-    meaning = drawn(broad_groups(number), 4)[-1]
-    group, events = meaning.group, many_events(meaning.group)
+    types = drawn(broad_groups(number), 4)[-1]
+    group, events = types.group, many_events(types.group)
     grid = tuple(split(histories.span(group), group.cadence))
     holes, alone = (grid[1], grid[2], grid[5], grid[8]), (grid[5],)
     whole, with_gaps, single = computed(spark, group, events, grid, holes, alone)
-    assert oracle.differences(group, wanted(meaning, events, grid), feature_rows(group, whole)) == []
+    assert oracle.differences(group, wanted(types, events, grid), feature_rows(group, whole)) == []
     for intervals, found in ((holes, with_gaps), (alone, single)):
         starts = {interval.start for interval in intervals}
         assert bits(found) == bits([row for row in whole if row["interval_start"] in starts])
@@ -113,12 +113,12 @@ def test_windowed_rows_are_the_oracles_whatever_the_run_covers(spark: SparkSessi
 
 
 def test_observed_rows_are_the_oracles(spark: SparkSession) -> None:
-    for meaning in drawn(histories.observation_groups(), 4)[1:]:
-        group, events = meaning.group, many_events(meaning.group)
+    for types in drawn(histories.observation_groups(), 4)[1:]:
+        group, events = types.group, many_events(types.group)
         grid = tuple(split(histories.span(group), group.cadence))
         holes = (*grid[:3], *grid[5:])
         [found] = computed(spark, group, events, holes)
-        assert oracle.differences(group, wanted(meaning, events, holes), feature_rows(group, found)) == []
+        assert oracle.differences(group, wanted(types, events, holes), feature_rows(group, found)) == []
         assert {row["interval_start"] for row in found} <= {interval.start for interval in holes}
         assert found
 
@@ -134,7 +134,7 @@ def test_static_rows_are_the_newest_of_each_entity_at_1970(spark: SparkSession) 
         {"shop": s, "n": n, "city": c, "seen": None if hour is None else MIDNIGHT + timedelta(hours=hour)} for s, n, c, hour in rows
     ]
     frame = live_frame(spark, source, events)
-    found = records(windows.rows(group, frame, spans=[ALWAYS], meaning=windows.meaning_of(group)))
+    found = records(windows.rows(group, frame, spans=[ALWAYS], types=windows.column_types_of(group)))
     expected = oracle.static_rows(group, events, functions={"city <> 'x'": lambda e: None if e["city"] is None else e["city"] != "x"})
     assert oracle.differences(group, expected, feature_rows(group, found)) == []
     assert {(row["shop"], row["city"]) for row in found} == {(1, "a"), (2, "d")}

@@ -52,67 +52,67 @@ def replaced(published: Sequence[Publish], *, vanish: bool) -> set[tuple[Place, 
     return found
 
 
-def place_of(meaning: ColumnTypes, row: Mapping[str, Any]) -> Place:
-    return tuple(row[key] for key in meaning.group.entity.keys), row["event_timestamp"]
+def place_of(types: ColumnTypes, row: Mapping[str, Any]) -> Place:
+    return tuple(row[key] for key in types.group.entity.keys), row["event_timestamp"]
 
 
 def test_the_table_holds_the_newest_publish_of_each_interval(worlds: Sequence[World]) -> None:
     for world in worlds:
-        for meaning in world.meanings:
-            expected = [row for row, _ in standing(world.published(meaning)).values()]
-            assert oracle.differences(meaning.group, expected, feature_rows(meaning.group, world.lake.rows(meaning.group))) == []
+        for types in world.meanings:
+            expected = [row for row, _ in standing(world.published(types)).values()]
+            assert oracle.differences(types.group, expected, feature_rows(types.group, world.lake.rows(types.group))) == []
             assert expected
 
 
 def test_a_row_keeps_its_publish_id_until_its_values_change(worlds: Sequence[World]) -> None:
     for world in worlds:
-        for meaning in world.meanings:
-            expected = {place: world.ids[meaning.group.name, order] for place, (_, order) in standing(world.published(meaning)).items()}
-            assert {place_of(meaning, row): row["publish_id"] for row in world.lake.rows(meaning.group)} == expected
+        for types in world.meanings:
+            expected = {place: world.ids[types.group.name, order] for place, (_, order) in standing(world.published(types)).items()}
+            assert {place_of(types, row): row["publish_id"] for row in world.lake.rows(types.group)} == expected
             assert len(set(expected.values())) > 1
 
 
 def test_history_holds_exactly_the_rows_that_were_replaced_and_the_tombstones(worlds: Sequence[World]) -> None:
     for world in worlds:
-        for meaning in world.meanings:
-            name, vanish = meaning.group.name, not isinstance(meaning.group, WindowedGroup)
+        for types in world.meanings:
+            name, vanish = types.group.name, not isinstance(types.group, WindowedGroup)
             expected = {
                 (place, world.ids[name, given], world.ids[name, by], gone)
-                for place, given, by, gone in replaced(world.published(meaning), vanish=vanish)
+                for place, given, by, gone in replaced(world.published(types), vanish=vanish)
             }
-            rows = world.lake.history(meaning.group)
-            found = [(place_of(meaning, row), row["publish_id"], row["replaced_by"], row["retracted"]) for row in rows]
+            rows = world.lake.history(types.group)
+            found = [(place_of(types, row), row["publish_id"], row["replaced_by"], row["retracted"]) for row in rows]
             assert set(found) == expected
             assert len(found) == len(expected)
 
 
 def test_replaced_rows_are_kept_as_they_were(worlds: Sequence[World]) -> None:
     for world in worlds:
-        for meaning in world.meanings:
+        for types in world.meanings:
             given: dict[tuple[Place, str], FeatureRow] = {}
-            published = world.published(meaning)
+            published = world.published(types)
             for number in range(1, len(published) + 1):
                 for place, (row, order) in standing(published[:number]).items():
-                    given[place, world.ids[meaning.group.name, order]] = row
-            kept = [row for row in world.lake.history(meaning.group) if not row["retracted"]]
-            expected = [given[place_of(meaning, row), row["publish_id"]] for row in kept]
-            for want, got in zip(expected, feature_rows(meaning.group, kept), strict=True):
-                assert oracle.differences(meaning.group, [want], [got]) == []
+                    given[place, world.ids[types.group.name, order]] = row
+            kept = [row for row in world.lake.history(types.group) if not row["retracted"]]
+            expected = [given[place_of(types, row), row["publish_id"]] for row in kept]
+            for want, got in zip(expected, feature_rows(types.group, kept), strict=True):
+                assert oracle.differences(types.group, [want], [got]) == []
 
 
 def test_each_publish_is_known_since_it_was_observed_or_as_history_is_modelled(worlds: Sequence[World]) -> None:
     for world in worlds:
-        for meaning in world.meanings:
-            expected = {(world.ids[meaning.group.name, p.order], p.interval, p.known_from) for p in world.published(meaning)}
-            found = [(p.publish_id, p.interval, p.known_from) for p in world.lake.published(meaning.group).publishes]
+        for types in world.meanings:
+            expected = {(world.ids[types.group.name, p.order], p.interval, p.known_from) for p in world.published(types)}
+            found = [(p.publish_id, p.interval, p.known_from) for p in world.lake.published(types.group).publishes]
             assert set(found) == expected
             assert len(found) == len(expected)
 
 
 def test_the_lake_remembers_every_verdict_and_publish(worlds: Sequence[World]) -> None:
     for world in worlds:
-        for meaning in world.meanings:
-            name = meaning.group.name
+        for types in world.meanings:
+            name = types.group.name
             ledger = [row for row in world.lake.records("ledger") if row["group"] == name]
             assert sorted((r["publish_id"], r["interval_start"], r["state"], r["failed"]) for r in ledger) == sorted(
                 (
@@ -125,5 +125,5 @@ def test_the_lake_remembers_every_verdict_and_publish(worlds: Sequence[World]) -
                 for interval in run.intervals
             )
             published = [row for row in world.lake.records("publishes") if row["group"] == name]
-            known = [(p.publish_id, p.interval.start, p.known_from) for p in world.lake.published(meaning.group).publishes]
+            known = [(p.publish_id, p.interval.start, p.known_from) for p in world.lake.published(types.group).publishes]
             assert sorted((r["publish_id"], r["interval_start"], r["known_from"]) for r in published) == sorted(known)
