@@ -234,7 +234,7 @@ def _release(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from serving.answer import parse_entity
+    from serving.request import parse_entity
 
     with _project(options) as p:
         service = _alone(p._group(options.group))
@@ -314,7 +314,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace) -> int:
-    from serving.answer import parse_entity
+    from serving.request import parse_entity
 
     with _project(options) as p:
         texts = dict(_pair(text) for text in options.keys)

@@ -265,10 +265,10 @@ class Project:
     def explain(self, group: str, entity: Mapping[str, Any], *, at: str | datetime | None = None) -> "Story":
         """The story of an entity's values as they were known at a time (default: now): its row, publish, run and events. Needs no Spark."""
         from feature_registry import explain
-        from serving import answer
+        from serving import request
 
         found = self._group(group)
-        asked = answer.check_entities(answer.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
+        asked = request.check_entities(request.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
         number = self._generation(found)
         known = explain.Known(number, self._registry.publishes(group, number), self._revisions(found))
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
@@ -301,10 +301,10 @@ class Project:
         from contextlib import closing
 
         from online_sync.store import Store
-        from serving import answer
+        from serving import answer, request
 
-        compiled = answer.compile_service(self._service(service), project=self.settings.name)
-        asked = answer.check_entities(compiled, [dict(entity) for entity in entities])
+        compiled = request.compile_service(self._service(service), project=self.settings.name)
+        asked = request.check_entities(compiled, [dict(entity) for entity in entities])
         with closing(Store(self.store_url())) as store:
             return {"results": answer.fetch(compiled, asked, mget=store.mget, now=self.clock())}
 

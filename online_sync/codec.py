@@ -34,7 +34,7 @@ from online_sync.wire import Section
 Scalar: TypeAlias = bool | int | float | str | None
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 Columns: TypeAlias = tuple[tuple[str, str], ...]
-Kind = Literal["windowed", "observation", "snapshot", "static"]
+GroupKind = Literal["windowed", "observation", "snapshot", "static"]
 
 EPOCH_START, EPOCH_END = 18, 27
 """Where the epoch field lies in every row, tag included: the store compares it there."""
@@ -109,7 +109,7 @@ class EpochRecord:
     group: str
     generation: int
     epoch: int
-    kind: Kind
+    kind: GroupKind
     columns: Columns
     synced_at: int
     coverage: int | None = None
@@ -132,7 +132,7 @@ class EpochRecord:
         return (RowSchema(self.columns), *(RowSchema(columns) for columns in self.also))
 
 
-def kind_of(group: FeatureGroup) -> Kind:
+def kind_of(group: FeatureGroup) -> GroupKind:
     """How a group's values age online: by its coverage, by each row's own time, or not at all."""
     match group:
         case WindowedGroup() | TransformGroup():

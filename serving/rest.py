@@ -9,7 +9,8 @@ import msgspec
 from feature_definitions import FeatureService
 from online_sync.codec import CodecError
 from online_sync.store import AsyncStore, StoreUnavailable
-from serving.answer import RequestError, Result, ServicePlan, check_entities, compile_service, lookup
+from serving.answer import Result, lookup
+from serving.request import RequestError, ServicePlan, check_entities, compile_service
 
 MOST_BYTES = 1024 * 1024
 

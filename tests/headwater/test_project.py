@@ -14,7 +14,7 @@ import pytest
 import headwater as hw
 from feature_definitions.planning.plan import RangeError
 from feature_definitions.settings import SettingsError
-from serving.answer import RequestError
+from serving.request import RequestError
 from spark_jobs import session
 from spark_jobs.ingest.parsing import FileRefused
 from tests import ledgers, projects

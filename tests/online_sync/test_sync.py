@@ -20,7 +20,7 @@ from feature_definitions.records import Publish
 from feature_registry import open_registry
 from online_sync import sync
 from online_sync.store import Store
-from serving import answer
+from serving import answer, request
 from spark_jobs.compute import windows
 from spark_jobs.context import Offline
 from spark_jobs.point_in_time import Published
@@ -121,7 +121,7 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
         sync.run(one, target=sync.Target(server, "shop"), epoch=1, now=NOW, spark=spark)
-    plan, online = answer.compile_service(service, project="shop"), {}
+    plan, online = request.compile_service(service, project="shop"), {}
     with closing(Store(server)) as store:
         for at in (NOW, LATER):
             for result in answer.fetch(plan, [{"customer_id": e} for e in ENTITIES], mget=store.mget, now=at):
