@@ -129,13 +129,13 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the records are copied": (commit, "_copy_records", lambda *_, **__: True),
     "after the records are copied": (commit, "_commit", lambda *_, **__: True),
     "after history is kept": (tables, "replace_dates", lambda _, path, **__: "/features/" in path),
-    "while files are moved": (tables, "_statistics", lambda file: "/features/" in str(file)),
-    "before files are committed": (tables, "_commit", lambda table, *_: "/features/" in table.table_uri),
+    "while files are moved": (delta, "_statistics", lambda file: "/features/" in str(file)),
+    "before files are committed": (delta, "commit", lambda table, *_: "/features/" in table.table_uri),
     "after the commit": (Registry, "finish_publish", lambda *_, **__: True),
 }
 INGESTING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_ingest", lambda *_, **__: True),
-    "before the records are copied": (tables, "append_records", lambda *_, **__: True),
+    "before the records are copied": (delta, "append_records", lambda *_, **__: True),
     "after the records are copied": (files, "_commit", lambda *_, **__: True),
     "after the commit": (Registry, "finish_ingest", lambda *_, **__: True),
 }
@@ -356,12 +356,12 @@ def recent() -> list[str]:
 
 DYING = """
 import os, signal
-from spark_jobs import publish
-real = publish._commit
-def commit(*args):
+from spark_jobs.publish import commit
+real = commit._commit
+def committed(*args):
     real(*args)
     os.kill(os.getpid(), signal.SIGKILL)
-publish._commit = commit
+commit._commit = committed
 """
 
 

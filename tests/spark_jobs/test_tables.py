@@ -105,14 +105,14 @@ def test_rows_of_other_dates_than_are_replaced_are_refused(spark: SparkSession, 
 
 def test_a_commit_to_another_date_does_not_disturb_and_one_to_the_same_date_does(spark: SparkSession, path: str) -> None:
     def meanwhile(day: int) -> Any:
-        real = tables._moved
+        real = delta.moved
 
         def moved(file: Path, table: Path) -> Any:
             rows = pa.table({"id": [100 + day], "date": [date(2026, 1, day)]})
             write_deltalake(path, rows, mode="append")
             return real(file, table)
 
-        return patch.object(tables, "_moved", moved)
+        return patch.object(delta, "moved", moved)
 
     with meanwhile(5):
         replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
