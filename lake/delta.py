@@ -6,7 +6,8 @@ happens once and can be looked up.
 
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,9 @@ def exists(path: str) -> bool:
 
 _TRIES = 5
 
+Fence = Callable[[], None]
+"""Called right before an attempt to commit; it raises if the caller may write no longer, because another took its lease."""
+
 
 _WHOLE = 32
 """Strings up to this length are whole in statistics."""
@@ -202,27 +206,52 @@ def replace_records(path: str, rows: "pa.Table", *, commit_id: str) -> None:
 
 
 def commit(
-    table: DeltaTable, column: str, days: Collection[str], old: Sequence[RemoveAction], new: Sequence[AddAction], commit_id: str
+    table: DeltaTable,
+    *,
+    days: Collection[str],
+    old: Sequence[RemoveAction],
+    new: Sequence[AddAction],
+    commit_id: str,
+    fence: Fence | None = None,
 ) -> None:
-    """Put new files in the place of old ones, in the version that follows the one in which the dates have just these old ones."""
+    """Put new files in the place of old ones, in the version that follows the one in which the dates have just these old ones.
+
+    `fence` is called between reading that version and each attempt to commit the next one: what it raises ends the attempts.
+    """
     done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
     seen, schema = {one.path for one in old}, table.schema()
     for _ in range(_TRIES):
+        if fence is not None:
+            fence()
         try:
-            table.create_write_transaction([*old, *new], "append", schema, [column], commit_properties=done)
+            table.create_write_transaction([*old, *new], "append", schema, table.metadata().partition_columns, commit_properties=done)
         except CommitFailedError:
             table = DeltaTable(table.table_uri)
-            if {one.path for one in in_partitions(table, column, days)} != seen or table.schema() != schema:
+            if {one.path for one in in_partitions(table, days)} != seen or table.schema() != schema:
                 break
         else:
             return
     raise CommitConflict(f"somebody else wrote to {table.table_uri} at the same time; nothing was changed: run the same command again")
 
 
-def in_partitions(table: DeltaTable, column: str, values: Collection[str]) -> list[RemoveAction]:
-    """The removal of each file of these partitions."""
+def fence(path: str, commit_id: str) -> None:
+    """Take the next version of a table by a commit of nothing; without a table there is nothing to take.
+
+    A writer that was stopped between its last look at its lease and its commit finds its version taken, looks again, and is refused.
+    """
+    if not exists(path):
+        return
+    table = DeltaTable(path)
+    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
+    with suppress(CommitFailedError):  # another commit took that version: it is not the stopped writer's any more
+        table.create_write_transaction([], "append", table.schema(), table.metadata().partition_columns, commit_properties=done)
+
+
+def in_partitions(table: DeltaTable, values: Collection[str]) -> list[RemoveAction]:
+    """The removal of each file of these partitions, of a table that has one partition column."""
     import pyarrow as pa
 
+    (column,) = table.metadata().partition_columns
     files = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", f"partition.{column}"])
     found, now = zip(*(each.to_pylist() for each in files.columns), strict=True), int(time.time() * 1000)
     return [RemoveAction(path, True, now, size, {column: str(value)}) for path, size, value in found if str(value) in values]

@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from feature_definitions.intervals import Interval, micros
 from lake import delta
+from lake.delta import Fence
 from spark_jobs import session
 
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
@@ -39,17 +40,28 @@ def read(spark: SparkSession, path: str) -> DataFrame:
     return _parquet(spark, table, files)
 
 
-def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = ()) -> None:
+def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
     """Append rows in one commit, creating the table or adding columns where needed; a commit id that happened is not repeated."""
-    _writer(frame, commit_id, partition).option("mergeSchema", "true").mode("append").save(path)
+    _writer(frame, commit_id, partition, fence).option("mergeSchema", "true").mode("append").save(path)
 
 
-def replace(frame: DataFrame, path: str, *, where: str, commit_id: str, partition: Sequence[str] = ("date",)) -> None:
+def replace(
+    frame: DataFrame, path: str, *, where: str, commit_id: str, partition: Sequence[str] = ("date",), fence: Fence | None = None
+) -> None:
     """Replace the rows for which `where` holds by those of `frame`, all of which it holds for, in one commit."""
-    _writer(frame, commit_id, partition).option("replaceWhere", where).mode("overwrite").save(path)
+    _writer(frame, commit_id, partition, fence).option("replaceWhere", where).mode("overwrite").save(path)
 
 
-def replace_dates(frame: DataFrame, path: str, *, dates: Iterable[date], commit_id: str, staging: str, where: str = "") -> None:
+def replace_dates(  # noqa: PLR0913  # the staging folder goes when Spark writes in place
+    frame: DataFrame,
+    path: str,
+    *,
+    dates: Iterable[date],
+    commit_id: str,
+    staging: str,
+    where: str = "",
+    fence: Fence | None = None,
+) -> None:
     """Replace the rows of these dates, of them only those for which `where` holds, by those of `frame`, in one commit; by date partitioned.
 
     Spark writes the files in `staging`, of the table's own file system; then they are moved beside the others, and committed without Spark,
@@ -60,11 +72,11 @@ def replace_dates(frame: DataFrame, path: str, *, dates: Iterable[date], commit_
     (column,) = table.metadata().partition_columns
     if table.protocol().min_writer_version > 2:
         condition = " AND ".join(filter(None, (in_dates(column, map(date.fromisoformat, days)), where)))
-        replace(frame, path, where=condition, commit_id=commit_id, partition=(column,))
+        replace(frame, path, where=condition, commit_id=commit_id, partition=(column,), fence=fence)
         return
     if table.transaction_version(commit_id) is not None:
         return
-    rows, old = _in_schema(frame, table), delta.in_partitions(table, column, days)
+    rows, old = _in_schema(frame, table), delta.in_partitions(table, days)
     if where:
         refused = F.raise_error(F.lit(f"{path}: there are rows for which not: {where}")).cast("boolean")
         rows = rows.where(F.expr(where) | refused)
@@ -74,7 +86,8 @@ def replace_dates(frame: DataFrame, path: str, *, dates: Iterable[date], commit_
     written = sorted(Path(staging).glob(f"{column}=*/*.parquet"))
     if strange := {file.parent.name for file in written} - {f"{column}={day}" for day in days}:
         raise ValueError(f"{path}: rows of {sorted(strange)} are not of the dates that are replaced")
-    delta.commit(table, column, days, old, [delta.moved(file, Path(path)) for file in written], commit_id)
+    new = [delta.moved(file, Path(path)) for file in written]
+    delta.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
 
 
 def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
@@ -85,9 +98,9 @@ def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str
         spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({', '.join(missing)})")
 
 
-def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = ()) -> None:
+def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
     """Replace a whole table, its columns too, in one commit."""
-    _writer(frame, commit_id, partition).option("overwriteSchema", "true").mode("overwrite").save(path)
+    _writer(frame, commit_id, partition, fence).option("overwriteSchema", "true").mode("overwrite").save(path)
 
 
 def query(spark: SparkSession, sql: str, frames: Mapping[str, DataFrame]) -> DataFrame:
@@ -128,7 +141,9 @@ def fingerprint_of(columns: Sequence[str]) -> Column:
     return F.xxhash64(*parts)
 
 
-def _writer(frame: DataFrame, commit_id: str, partition: Sequence[str]):  # type: ignore[no-untyped-def]  # Spark's writer has no public type
+def _writer(frame: DataFrame, commit_id: str, partition: Sequence[str], fence: Fence | None) -> DataFrameWriter:
+    if fence is not None:
+        fence()
     writer = frame.write.format("delta").option("txnAppId", commit_id).option("txnVersion", "1").option("userMetadata", commit_id)
     return writer.partitionBy(*partition) if partition else writer
 

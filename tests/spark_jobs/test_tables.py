@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -104,21 +103,14 @@ def test_rows_of_other_dates_than_are_replaced_are_refused(spark: SparkSession, 
 
 
 def test_a_commit_to_another_date_does_not_disturb_and_one_to_the_same_date_does(spark: SparkSession, path: str) -> None:
-    def meanwhile(day: int) -> Any:
-        real = delta.moved
+    def meanwhile(day: int) -> delta.Fence:
+        rows = [pa.table({"id": [100 + day], "date": [date(2026, 1, day)]})]
+        return lambda: write_deltalake(path, rows.pop(), mode="append") if rows else None
 
-        def moved(file: Path, table: Path) -> Any:
-            rows = pa.table({"id": [100 + day], "date": [date(2026, 1, day)]})
-            write_deltalake(path, rows, mode="append")
-            return real(file, table)
-
-        return patch.object(delta, "moved", moved)
-
-    with meanwhile(5):
-        replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date", fence=meanwhile(5))
     assert ids(path) == [0, 2, 4, 9, 105]
-    with meanwhile(6), pytest.raises(delta.CommitConflict, match="nothing was changed: run the same command again"):
-        replaced(spark, path, "SELECT 10L AS id, DATE'2026-01-06' AS date", commit_id="three")
+    with pytest.raises(delta.CommitConflict, match="nothing was changed: run the same command again"):
+        replaced(spark, path, "SELECT 10L AS id, DATE'2026-01-06' AS date", commit_id="three", fence=meanwhile(6))
     assert ids(path) == [0, 2, 4, 9, 105, 106]
 
 
