@@ -95,7 +95,8 @@ class Publish:
 class Generation:
     """One meaning of a group and the table that holds it; `features` are the fingerprints of its columns.
 
-    `first_published_at` is the time of its first commit: intervals that ended before it are history.
+    `first_published_at` is the time of its first commit: intervals that ended before it are history. `empty` is the JSON text of what its
+    columns hold for an entity without events, None where its last publish did not say.
     """
 
     group: str
@@ -103,6 +104,7 @@ class Generation:
     features: Mapping[str, str]
     current: bool
     first_published_at: datetime | None
+    empty: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

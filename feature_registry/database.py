@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text, update
+from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from feature_registry import schema
@@ -18,6 +18,13 @@ PATIENCE_SECONDS = 5.0
 
 _WRITERS = 4848_7733
 """The PostgreSQL advisory lock that lets one writer in at a time, as SQLite does."""
+
+
+CLOCK = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+}
+"""What time it is by the database's own clock, in microseconds, as SQL by dialect: one clock for all who use the registry."""
 
 
 class RegistryError(RuntimeError):
@@ -71,33 +78,26 @@ class Database:
         return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
 
     def _prepare(self) -> None:
-        """Create all tables in one transaction, so that of two processes the second finds them all."""
-        if not inspect(self._engine).has_table(schema.versions.name):
-            with self._engine.execution_options(writes=True).begin() as connection:
-                if not inspect(connection).has_table(schema.versions.name):
-                    schema.metadata.create_all(connection)
-                    connection.execute(insert(schema.versions), {"version": schema.VERSION})
+        """Bring the tables to the newest schema in one transaction, so that of two processes the second finds them so."""
         with self._engine.begin() as connection:
-            found = connection.execute(select(schema.versions.c.version)).scalar()
-        if found is not None and found < schema.VERSION:
-            found = self._add_what_is_new()
-        if found != schema.VERSION:
-            raise RegistryError(
-                f"{self._place} was made by another version of Headwater (tables {found}, this one has {schema.VERSION}); "
-                "use that version, or point HEADWATER_REGISTRY_URL at a new database"
-            )
+            found = _revision(connection)
+        if found != schema.REVISION:
+            with self._engine.execution_options(writes=True).begin() as connection:
+                found = _revision(connection)
+                if found is None:
+                    _create(connection)
+                elif found != schema.REVISION:
+                    self._upgrade(connection, found)
 
-    def _add_what_is_new(self) -> int:
-        """Bring an older registry up to these tables and columns: what it holds stays as it is."""
-        with self._engine.execution_options(writes=True).begin() as connection:
-            schema.metadata.create_all(connection)
-            for table in schema.metadata.tables.values():
-                have = {column["name"] for column in inspect(connection).get_columns(table.name)}
-                for column in (c for c in table.columns if c.name not in have):
-                    kind = column.type.compile(connection.dialect)
-                    connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
-            connection.execute(update(schema.versions).values(version=schema.VERSION))
-        return schema.VERSION
+    def _upgrade(self, connection: Connection, found: str) -> None:
+        from feature_registry import migrations
+
+        if found not in migrations.known():
+            raise RegistryError(
+                f"{self._place} was made by another version of Headwater (tables {found}, this one has {schema.REVISION} and can bring "
+                f"those from {migrations.OLDEST} on up to date); use that version, or point HEADWATER_REGISTRY_URL at a new database"
+            )
+        migrations.upgrade(connection)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -107,6 +107,22 @@ class Database:
             raise RegistryError(f"{self._place} {_reason(error, password=self._password)}") from None
         except ModuleNotFoundError as error:
             raise RegistryError(f"{self._place} needs the package {error.name!r}, which is not installed; install it") from None
+
+
+def _revision(connection: Connection) -> str | None:
+    """Which schema the tables have; None if there are none."""
+    here = inspect(connection)
+    if here.has_table(schema.revision.name):
+        return str(connection.execute(select(schema.revision.c.version_num)).scalar())
+    if here.has_table(schema.versions.name):
+        return str(connection.execute(select(schema.versions.c.version)).scalar())
+    return None
+
+
+def _create(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+    connection.execute(insert(schema.revision), {"version_num": schema.REVISION})
+    connection.execute(insert(schema.versions), {"version": 4})
 
 
 def _parse(url: str) -> URL:

@@ -25,7 +25,7 @@ def take(connection: Connection, name: str, *, now: datetime) -> schema.Row:
     if found is not None and _may_live(found._asdict()):
         raise LeaseHeld(_held(name, found._asdict()))
     connection.execute(delete(schema.leases).where(schema.leases.c.name == name))
-    row = {"name": name, **_identity(), "taken_at": micros(now)}
+    row = {"name": name, **_identity(), "taken_at": micros(now), "renewed_at": 0, "token": 0, "unfenced": False}
     connection.execute(insert(schema.leases), row)
     return row
 

@@ -37,7 +37,7 @@ class PendingIngest:
 class PendingPublish:
     """What one publish is about to change: `entries` of all its intervals, `publishes` of those that passed.
 
-    `features` are the generation's fingerprints after it; `commits` says whether it makes a Delta commit.
+    `features` are the generation's fingerprints after it, `empty` its empty values; `commits` says whether it makes a Delta commit.
     """
 
     publish_id: str
@@ -47,6 +47,7 @@ class PendingPublish:
     entries: tuple[LedgerEntry, ...]
     publishes: tuple[Publish, ...]
     commits: bool
+    empty: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ class Registry:
             "publishes": [schema.publish_row(publish) for publish in pending.publishes],
             "maps": {name: dict(features) for name, features in maps.items()},
             "commits": pending.commits,
+            "empty": pending.empty,
         }
         self._begin(_PUBLISH, pending.publish_id, subject=pending.group, change=change)
 
@@ -182,6 +184,7 @@ class Registry:
                 entries=tuple(_entries(change["entries"], change["maps"])),
                 publishes=tuple(schema.publish_record(row) for row in change["publishes"]),
                 commits=change["commits"],
+                empty=change.get("empty"),
             )
             for pending_id, change in self._pending(_PUBLISH, group)
         )
@@ -419,4 +422,5 @@ def _generation_row(connection: Connection, change: Mapping[str, Any], *, commit
         "features_id": change["features_id"],
         "is_current": bool(before and before["is_current"]),
         "first_published_at": first,
+        "empty": change.get("empty"),
     }

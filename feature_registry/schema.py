@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, MetaData, String, Table, Text
 
 from feature_definitions.intervals import Interval, instant, micros
 from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
@@ -14,8 +14,8 @@ from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerE
 Row = dict[str, Any]
 """A row by column name: what a table stores and what a pending change keeps as JSON."""
 
-VERSION = 3
-"""The number of this set of tables; until now each only added tables, or columns that may be null, so that an older registry gets them."""
+REVISION = "4"
+"""The name of the newest step in `migrations`: these tables are what it leaves."""
 
 metadata = MetaData()
 
@@ -33,7 +33,10 @@ def _table(name: str, key: Mapping[str, Any], **columns: Any) -> Table:
     )
 
 
+revision = _table("alembic_version", {"version_num": String(32)})
+"""Which step of `migrations` made the tables, in Alembic's own table."""
 versions = _table("registry_version", {"version": BigInteger})
+"""What versions of Headwater without `migrations` read: since then 4, which they refuse."""
 files = _table("files", {"source": Text, "path": Text}, sha256=Text, rows=BigInteger, quarantined=BigInteger, ingest_id=Text)
 revisions = _table(
     "revisions",
@@ -76,6 +79,7 @@ generations = _table(
     features_id=Text,
     is_current=Boolean,
     first_published_at=(BigInteger,),
+    empty=(Text,),
 )
 promotions = _table(
     "promotions",
@@ -104,7 +108,19 @@ epochs = _table(
 )
 tiles = _table("tiles", {"path": Text, "date": Text}, table_id=Text, revision=BigInteger, states=Text)
 pending = _table("pending", {"pending_id": Text}, kind=Text, subject=Text, change=Text)
-leases = _table("leases", {"name": Text}, host=Text, boot=Text, pid=BigInteger, process_started=BigInteger, taken_at=BigInteger)
+leases = _table(
+    "leases",
+    {"name": Text},
+    host=Text,
+    boot=Text,
+    pid=BigInteger,
+    process_started=BigInteger,
+    taken_at=BigInteger,
+    renewed_at=BigInteger,
+    token=BigInteger,
+    unfenced=Boolean,
+)
+"""Who works on what; a lease that nobody holds stays, with pid 0, so that its token goes on counting."""
 
 
 def features_id(features: Mapping[str, str]) -> str:
@@ -243,6 +259,7 @@ def generation_record(row: Mapping[str, Any], *, features: Mapping[str, str]) ->
         features=features,
         current=row["is_current"],
         first_published_at=_moment(row["first_published_at"]),
+        empty=row["empty"],
     )
 
 
@@ -255,6 +272,7 @@ def generation_row(generation: Generation, *, map_id: str) -> Row:
         "features_id": map_id,
         "is_current": generation.current,
         "first_published_at": None if first is None else micros(first),
+        "empty": generation.empty,
     }
 
 

@@ -113,28 +113,6 @@ def test_a_folder_that_can_not_be_made_says_so(tmp_path: Path) -> None:
     assert f"{tmp_path}/file/registry.db can not be opened: " in refusal(f"sqlite:///{tmp_path}/file/registry.db")
 
 
-def test_a_registry_of_another_version_is_refused(url: str) -> None:
-    open_registry(url).close()
-    with closing(sqlite3.connect(file_of(url))) as other, other:
-        other.execute("UPDATE registry_version SET version = 99")
-    assert "was made by another version of Headwater (tables 99, this one has 3)" in refusal(url)
-
-
-def test_a_registry_of_an_older_version_gets_the_tables_that_it_lacks_and_keeps_what_it_holds(url: str) -> None:
-    with open_registry(url) as registry:
-        registry.record_epoch(EPOCH)
-    with closing(sqlite3.connect(file_of(url))) as other, other:
-        other.execute("UPDATE registry_version SET version = 1")
-        other.execute("DROP TABLE promotions")
-        other.execute("DROP TABLE releases")
-        other.execute("ALTER TABLE ledger DROP COLUMN inputs")
-    for _ in range(2):
-        with open_registry(url) as registry:
-            assert registry.epochs("spend") == (EPOCH,)
-            assert registry.promotions("spend") == ()
-            assert registry.ledger("spend", 1) == {}
-
-
 @pytest.mark.parametrize("url", ["", "registry.db", "mysql://u:secret@host/db", "postgresql://u:secret@host:port/db"])
 def test_a_url_that_names_no_usable_database_shows_how_to_write_one(url: str) -> None:
     said = refusal(url)
