@@ -21,7 +21,6 @@ from feature_definitions import layout, settings
 from feature_definitions.intervals import EPOCH
 from feature_definitions.language import FeatureGroup
 from feature_definitions.loader import Catalog, load
-from feature_definitions.planning.upstream import groups_of
 
 RETRIES = {
     "retries": 5,
@@ -55,7 +54,7 @@ def group_dag(group: FeatureGroup, *, project: Path, domain: str) -> DAG:
             WaitOperator(task_id=wait, schedule=schedule)
             # Rows in quarantine do not stop the day: what is left of it is judged as a whole.
             >> CommandOperator(task_id=ingest, arguments=("ingest", group.name), accepted=(DONE, REJECTED), **alone)
-            >> MaterializeOperator(task_id=materialize, schedule=schedule, reads=[read.name for read in groups_of(group)], **alone)
+            >> MaterializeOperator(task_id=materialize, schedule=schedule, reads=[read.name for read in group.input_groups], **alone)
             >> ConfirmPublished(task_id=publish, project=project, schedule=schedule)
         )
     return dag

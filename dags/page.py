@@ -13,7 +13,7 @@ def page(group: FeatureGroup, schedule: Schedule) -> str:
 
 - **Owner**: {group.owner or "nobody is named"}
 - **Entity**: {group.entity.name} ({keys})
-- **{"Reads" if isinstance(group, TransformGroup) else "Source"}**: {", ".join(_read(group))}
+- **{"Reads" if isinstance(group, TransformGroup) else "Source"}**: {", ".join(each.name for each in group.inputs)}
 - **Schedule**: {_when(schedule)}
 
 | column | meaning |
@@ -22,10 +22,6 @@ def page(group: FeatureGroup, schedule: Schedule) -> str:
 
 `headwater status {group.name}` says what is published, and why something is not.
 """
-
-
-def _read(group: FeatureGroup) -> list[str]:
-    return [each.name for each in group.inputs] if isinstance(group, TransformGroup) else [group.source.name]
 
 
 def _when(schedule: Schedule) -> str:

@@ -6,7 +6,6 @@ from math import lcm
 
 from feature_definitions.intervals import Interval, duration, floor
 from feature_definitions.language import FeatureGroup
-from feature_definitions.language.transforms import is_static
 from feature_definitions.planning.upstream import ready_after
 
 HOUR, DAY = 3600, 86_400
@@ -70,5 +69,5 @@ def schedule_of(group: FeatureGroup) -> Schedule:
         cadence=group.cadence,
         ready_after=ready_after(group),
         restate_within=duration(group.restate_within),
-        is_static=is_static(group),
+        is_static=group.is_static,
     )

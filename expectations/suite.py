@@ -28,7 +28,7 @@ from typing import Literal
 from expectations import conditions
 from expectations.conditions import Rewrite
 from feature_definitions.intervals import DAY, MICROSECOND
-from feature_definitions.language import DefinitionError, Expectation, FeatureGroup, Severity, WindowedGroup
+from feature_definitions.language import DefinitionError, Expectation, FeatureGroup, Severity
 from feature_definitions.language.features import reach
 from feature_definitions.sql import expressions
 
@@ -204,13 +204,13 @@ def _derived(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[Check]:
     for column in _always_seen(group):
         measure = f"count({conditions.name(column)})"
         yield Check(f"{column}:some_values", column, "warning", measure=measure, least=1, from_rows=ENOUGH_ROWS, told_by="values")
-    if isinstance(group, WindowedGroup) and not group.lifetime:
+    if group.aggregated and not group.lifetime:
         yield Check("rows:recent", None, "info", measure=_hours_since_events(group), most=0)
 
 
 def _always_seen(group: FeatureGroup) -> Iterator[str]:
     """The columns that have a value in some row unless their source has none at all."""
-    if not isinstance(group, WindowedGroup):
+    if not group.aggregated:
         yield from group.outputs
         return
     widest = None if group.lifetime else group.longest
@@ -219,7 +219,7 @@ def _always_seen(group: FeatureGroup) -> Iterator[str]:
             yield from (c for window, c in zip(feature.windows, feature.columns, strict=True) if reach(window) == widest)
 
 
-def _hours_since_events(group: WindowedGroup) -> str:
+def _hours_since_events(group: FeatureGroup) -> str:
     """How many hours before the end of the interval the newest tile with events ended: rows become empty a longest window after that."""
     longest = group.longest // MICROSECOND
     return f"({longest} - max(unix_micros(empties_at) - unix_micros(event_timestamp))) / 3.6e9D"
@@ -227,7 +227,7 @@ def _hours_since_events(group: WindowedGroup) -> str:
 
 def _expected(group: FeatureGroup) -> Iterator[tuple[str, str | None, Expectation]]:
     """What each expectation is about, by name and by column; an expression is about the row, whatever it stands beside."""
-    for feature in group.features if isinstance(group, WindowedGroup) else ():
+    for feature in group.features:
         for expectation in feature.expect:
             if expectation.kind == "expression":
                 yield feature.name, None, expectation

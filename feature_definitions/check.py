@@ -15,9 +15,7 @@ from feature_definitions.language import (
     FeatureService,
     Join,
     Label,
-    ObservationGroup,
     Query,
-    SnapshotGroup,
     Source,
     SourceGroup,
     TrainingSet,
@@ -406,7 +404,7 @@ def _leaks(label: Label, join: Join, spine: Source) -> Iterator[str]:
     if not reading:
         return
     start = f"the label {label.column!r} is among its own features: {reading[0]} reads it"
-    if isinstance(group, ObservationGroup | SnapshotGroup):
+    if group.row_time != "end":
         yield f"{start}; remove it"
     elif duration(group.publish_delay) < duration(label.horizon):
         delay = f"publish_delay={label.horizon!r}"

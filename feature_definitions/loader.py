@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from feature_definitions import language
 from feature_definitions.language import (
+    AnyGroup,
     DefinitionError,
     DefinitionErrors,
     Entity,
@@ -402,10 +403,8 @@ def _definitions(value: object, node: ast.expr | None) -> Iterator[tuple[_Defini
 def _parts(definition: _Definition) -> Iterator[_Definition]:
     """The definitions that a definition is made of: those that nobody named are part of the catalog too."""
     match definition:
-        case WindowedGroup() | ObservationGroup() | SnapshotGroup():
-            direct: tuple[_Definition, ...] = (definition.entity, definition.source)
-        case TransformGroup():
-            direct = (definition.entity, *definition.inputs)
+        case AnyGroup():
+            direct: tuple[_Definition, ...] = (definition.entity, *definition.inputs)
         case Source(at=Query(sources=sources)):
             direct = sources
         case FeatureService():
@@ -469,7 +468,7 @@ def _catalog(distinct: Sequence[_Found]) -> Catalog:
     return Catalog(
         entities=MappingProxyType({v.name: v for v in values if isinstance(v, Entity)}),
         sources=MappingProxyType({v.name: v for v in values if isinstance(v, Source)}),
-        groups=MappingProxyType({v.name: v for v in values if isinstance(v, WindowedGroup | ObservationGroup | SnapshotGroup)}),
+        groups=MappingProxyType({v.name: v for v in values if isinstance(v, SourceGroup)}),
         services=MappingProxyType({v.name: v for v in values if isinstance(v, FeatureService)}),
         training_sets=MappingProxyType({v.name: v for v in values if isinstance(v, TrainingSet)}),
         origins=MappingProxyType(origins),

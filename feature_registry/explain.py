@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, Interval, duration, floor, in_utc, micros, utc_date
-from feature_definitions.language import FeatureGroup, ObservationGroup, Query, SnapshotGroup, Source, TransformGroup, WindowedGroup
-from feature_definitions.language.transforms import is_static
+from feature_definitions.language import FeatureGroup, ObservationGroup, Query, Source, WindowedGroup
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
 from feature_definitions.reading import age
 from feature_definitions.records import Publish, Revision
@@ -119,7 +118,7 @@ def _versions(asked: Asked, known: Known, lake: str) -> list[Version]:
     """Every version of the entity's rows up to the time: those of the newest dates, if any of these is visible, else all."""
     publishes = {(p.publish_id, p.interval.start): p for p in known.publishes}
     places = [place(lake, asked.group.name, known.generation) for place in (layout.feature_table, layout.history_table)]
-    newest = None if is_static(asked.group) else utc_date(asked.at - duration(str(asked.group.ttl)) - 2 * asked.group.cadence)
+    newest = None if asked.group.is_static else utc_date(asked.at - duration(str(asked.group.ttl)) - 2 * asked.group.cadence)
     for oldest in [None] if newest is None else [newest, None]:
         rows = [row for path in places for row in _entity_rows(path, asked, oldest)]
         found = [_version(row, asked.group, publishes) for row in rows]
@@ -153,13 +152,13 @@ def _version(row: Row, group: FeatureGroup, publishes: Mapping[tuple[str, dateti
 
 def _start(group: FeatureGroup, at: datetime) -> datetime:
     """The start of the interval in which a row of this time lies."""
-    match group:
-        case WindowedGroup() | TransformGroup():
+    match group.row_time:
+        case "end":
             return at - group.cadence
-        case SnapshotGroup() if not group.dated:
-            return ALWAYS.start
-        case ObservationGroup() | SnapshotGroup():
+        case "event":
             return floor(at, group.cadence)
+        case "none":
+            return ALWAYS.start
 
 
 def _standing(visible: Sequence[Version]) -> Version | None:
@@ -180,7 +179,7 @@ def _coverage(asked: Asked, known: Known) -> datetime | None:
 
 def _gone(asked: Asked, known: Known, version: Version | None, lake: str) -> bool:
     """Whether a snapshot newer than a version, with any row that stood at the time asked for, does not have the entity."""
-    if version is None or not isinstance(asked.group, SnapshotGroup) or not asked.group.dated:
+    if version is None or not asked.group.by_snapshot:
         return False
     visible = {(p.publish_id, p.interval.start) for p in known.publishes if p.known_from <= asked.at}
     places = ((layout.feature_table, ("NULL", "true")), (layout.history_table, ("replaced_by", "NOT retracted")))
@@ -248,23 +247,20 @@ def _run(publish: Publish, lake: str) -> Row | None:
 def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]) -> Interval:
     """The events that the row may be made of: with a lifetime window from the source's first one on."""
     at = version.event_timestamp
-    match group:
-        case WindowedGroup() if group.lifetime:
+    match group.row_time:
+        case "end" if group.lifetime:
             return Interval(min([at - group.longest, *(r.first for r in revisions)]), at)
-        case WindowedGroup() | TransformGroup():
+        case "end":
             return Interval(at - group.longest, at)
-        case SnapshotGroup() if not group.dated:
-            return ALWAYS
-        case ObservationGroup() | SnapshotGroup():
+        case "event":
             return Interval(at, at + timedelta(microseconds=1))
+        case "none":
+            return ALWAYS
 
 
 def _source(group: FeatureGroup) -> Source | None:
-    """The source whose events are told of."""
-    if not isinstance(group, TransformGroup):
-        return group.source
-    read = (each for each in group.inputs if isinstance(each, Source))
-    return next((source for source in read if group.entity.keys.items() <= source.columns.items()), None)
+    """The first source of the entity's events that the group itself reads, if there is one."""
+    return next((source for source in group.input_sources if group.entity.keys.items() <= source.columns.items()), None)
 
 
 def _seen(run: Row | None, source: Source) -> int | None:

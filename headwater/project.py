@@ -35,7 +35,7 @@ from feature_definitions.loader import Catalog
 from feature_definitions.planning import cost, plan
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
-from feature_definitions.planning.upstream import Upstream, groups_of, ordered, sources_of
+from feature_definitions.planning.upstream import Upstream, ordered, sources_of
 from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release, Revision
 from headwater import inputs
 from headwater.errors import InputRefused, NotCovered, NotEmpty, RegistryLost, Unknown
@@ -432,7 +432,7 @@ class Project:
         if isinstance(group, TransformGroup):
             dates = cost.reads(work, tiles={}, revisions=()).events
             tables = [layout.feature_table(lake, each.group.name, each.generation) for each in work.upstream]
-            read = [self._events(each, dates) for each in group.inputs if isinstance(each, Source)]
+            read = [self._events(each, dates) for each in group.input_sources]
             read += [delta.footprint(path, partition="date", dates=dates) for path in tables]
         else:
             read = self._footprints(work, group)
@@ -491,7 +491,7 @@ class Project:
     def _upstream(self, group: FeatureGroup, now: datetime) -> tuple[Upstream, ...]:
         """The groups that a transform reads, as they are now. The publishes come first: one that comes later will be seen as later."""
         found = []
-        for read in groups_of(group):
+        for read in group.input_groups:
             number, _ = plan.target_generation(read, self._registry.generations(read.name))
             publishes = self._registry.publishes(read.name, number)
             _, intervals = self._statuses(read, now)

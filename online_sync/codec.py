@@ -23,9 +23,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, Literal, TypeAlias
 
-from feature_definitions.language import FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import FeatureGroup
 from feature_definitions.language.rules import is_array
 from feature_definitions.sql.data_types import element_of
 from online_sync import wire
@@ -134,15 +134,13 @@ class EpochRecord:
 
 def kind_of(group: FeatureGroup) -> GroupKind:
     """How a group's values age online: by its coverage, by each row's own time, or not at all."""
-    match group:
-        case WindowedGroup() | TransformGroup():
+    match group.row_time:
+        case "end":
             return "windowed"
-        case ObservationGroup():
-            return "observation"
-        case SnapshotGroup():
-            return "snapshot" if group.dated else "static"
-        case _:
-            assert_never(group)
+        case "event":
+            return "snapshot" if group.by_snapshot else "observation"
+        case "none":
+            return "static"
 
 
 def encode(schema: RowSchema, row: Row) -> bytes:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
-from feature_definitions.language import FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import FeatureGroup
 from feature_definitions.reading import spelled
 from feature_definitions.records import Epoch
 from online_sync.codec import EpochRecord, RowSchema, Value, kind_of
@@ -103,6 +103,6 @@ def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Re
 
 def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
     """What is answered for an entity without live row; nothing but null in groups without coverage, which the record leaves out."""
-    if not isinstance(published.group, WindowedGroup | TransformGroup):
+    if not published.group.keeps_rows:
         return ()
     return tuple(spelled(value) for value in point_in_time.empty_values(published.group, spark, published.types).values())

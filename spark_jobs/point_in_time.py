@@ -59,7 +59,7 @@ def as_of(published: Published, clock: AsOf, *, spark: SparkSession, columns: Se
     if not delta.exists(current):
         return spark.createDataFrame([], _version_schema(published, columns))
     rows = _fields(tables.read(spark, current), published, columns)
-    at = F.col(_AT) + (1 if clock.strict and isinstance(published.group, ObservationGroup) else 0)
+    at = F.col(_AT) + (1 if clock.strict and published.group.row_time == "event" and not published.group.by_snapshot else 0)
     if clock.mode == "event_time":
         return _versions(rows.withColumn(VISIBLE, at).withColumn("modelled", F.lit(False)), published, columns)
     history = layout.history_table(published.lake, published.group.name, published.generation)
@@ -69,7 +69,7 @@ def as_of(published: Published, clock: AsOf, *, spark: SparkSession, columns: Se
     known = _known(spark, published)
     visible = rows.join(F.broadcast(known), on=["publish_id", "_hw_start"]).withColumn(VISIBLE, F.greatest(at, F.col("_hw_known")))
     versions = _versions(visible, published, columns)
-    if replaced and not isinstance(published.group, WindowedGroup | TransformGroup):
+    if replaced and not published.group.keeps_rows:
         return _with_fallbacks(versions, published.group)
     return versions
 
@@ -84,7 +84,7 @@ def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataF
     versions = as_of(published, AsOf(), spark=spark, columns=group.outputs).where(F.col(VISIBLE) <= micros(now))
     best = versions.groupBy(*keys).agg(F.max(BEST).alias(BEST))
     empties_at = F.col(BEST)["empties_at"]
-    if isinstance(group, SnapshotGroup) and group.dated:
+    if group.by_snapshot:
         best = best.crossJoin(F.broadcast(_snapshots(published, AsOf(), spark)))
         empties_at = F.array_min(F.filter(_standing_at(F.lit(micros(now))), lambda at: at > F.col(BEST)["at"]))
     return best.select(
@@ -130,7 +130,7 @@ def join(spine: DataFrame, wanted: Join, published: Published, clock: AsOf, *, a
     matched = _matched(spine, versions, wanted, at)
     if published.group.by_coverage:
         matched = _with_coverage(matched, coverage(published, clock), at, spark)
-    if isinstance(published.group, SnapshotGroup) and published.group.dated:
+    if published.group.by_snapshot:
         matched = matched.crossJoin(F.broadcast(_snapshots(published, clock, spark)))
     values = _values(wanted, published, at, spark)
     modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(False)).alias(f"{MODELLED}{wanted.name}")
@@ -329,7 +329,7 @@ def _values(wanted: Join, published: Published, at: str, spark: SparkSession) ->
         case ObservationGroup():
             usable = keyed & there & ~best["held"] & (time - best["at"] <= micros_of(duration(str(group.ttl))))
             values = {c: F.when(usable, best[c]) for c in wanted.columns}
-        case SnapshotGroup() if group.dated:
+        case SnapshotGroup() if group.by_snapshot:
             fresh = time - F.col(_COVERED) <= micros_of(duration(str(group.ttl)))
             usable = keyed & fresh & there & ~best["held"] & (best["at"] == F.array_max(_standing_at(time)))
             values = {c: F.when(usable, best[c]) for c in wanted.columns}

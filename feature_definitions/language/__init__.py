@@ -18,6 +18,7 @@ from feature_definitions.language.expect import (
     unique,
 )
 from feature_definitions.language.features import AGGREGATIONS, FURTHER_AGGREGATIONS, Derived, Feature, Rows
+from feature_definitions.language.group_rules import AnyGroup
 from feature_definitions.language.groups import ObservationGroup, OnDemandFeature, SnapshotGroup, SourceGroup, WindowedGroup
 from feature_definitions.language.rules import (
     COLUMN,
@@ -40,6 +41,7 @@ __all__ = [
     "NAME",
     "RESERVED",
     "TYPE",
+    "AnyGroup",
     "DefinitionError",
     "DefinitionErrors",
     "DeltaTable",

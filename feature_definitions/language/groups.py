@@ -5,33 +5,48 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
-from feature_definitions.intervals import DAY, duration
-from feature_definitions.language.expect import Expectation, expectations
-from feature_definitions.language.features import LIFETIME, OF_NUMBERS, SHORTEST_WINDOW, Derived, Feature, reach
+from feature_definitions.language.expect import Expectation
+from feature_definitions.language.features import LIFETIME, OF_NUMBERS, Derived, Feature, reach
+from feature_definitions.language.group_rules import AnyGroup, RowTime, check_outputs, check_table, check_ttl
 from feature_definitions.language.rules import (
     COLUMN,
-    RESERVED,
     DefinitionError,
     DefinitionErrors,
     NotYet,
     check_known,
-    check_name,
-    check_span,
     check_sql,
-    check_unique,
     listed,
     texts,
 )
 from feature_definitions.language.sources import Entity, Source
 
-if TYPE_CHECKING:
-    from feature_definitions.language.transforms import FeatureGroup
+
+class _OfOneSource(AnyGroup):
+    """What groups that read one source have in common."""
+
+    __slots__ = ()
+
+    source: Source
+
+    @property
+    def inputs(self) -> tuple[Source, ...]:
+        """What the group itself reads."""
+        return (self.source,)
+
+    @property
+    def input_sources(self) -> tuple[Source, ...]:
+        """The sources that the group itself reads."""
+        return (self.source,)
+
+    @property
+    def input_groups(self) -> tuple[()]:
+        """The groups that the group itself reads."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
-class WindowedGroup:
+class WindowedGroup(_OfOneSource):
     """Features of an entity over windows of its events; one row per entity and grid time `T`, over exactly `[T - window, T)`.
 
     `hold_below` is the share of an interval's rows that may fail its expectations and be published as held (null) while the rest is
@@ -69,43 +84,23 @@ class WindowedGroup:
         check_outputs(self)
 
     @property
-    def cadence(self) -> timedelta:
-        """The distance of two grid times."""
-        return duration(self.every)
-
-    @property
     def longest(self) -> timedelta:
         """How far back the longest bounded window reads; the cadence if there is none."""
         return max((span for f in self.aggregated for w in f.windows if (span := reach(w)) is not None), default=self.cadence)
+
+    @property
+    def closes_rows(self) -> bool:
+        """Whether a row with the empty values is written when an entity's last window empties: unless a lifetime window never does."""
+        return not self.lifetime
 
     @property
     def lifetime(self) -> bool:
         """Whether a feature reads all events there are."""
         return any(window == LIFETIME for feature in self.aggregated for window in feature.windows)
 
-    @property
-    def by_coverage(self) -> bool:
-        """Whether values are as old as the newest published interval, not as their own row: they are."""
-        return True
-
-    @property
-    def aggregated(self) -> tuple[Feature, ...]:
-        """The aggregations to compute, in order: each feature, or with `by` one for each of its values."""
-        return tuple(each for feature in self.features if isinstance(feature, Feature) for each in feature.expanded)
-
-    @property
-    def ages(self) -> frozenset[str]:
-        """The columns that hold the time of the last event, and that readers see as the seconds since then."""
-        return frozenset(column for f in self.aggregated if f.aggregation == "time_since_last" for column in f.columns)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The feature columns of the table, in order."""
-        return tuple(column for feature in self.features for column in feature.columns)
-
 
 @dataclass(frozen=True, slots=True)
-class _ShownGroup:
+class _ShownGroup(_OfOneSource):
     """What groups that show a source's columns as they are have in common."""
 
     name: str
@@ -124,26 +119,6 @@ class _ShownGroup:
     retain: str | None = None
 
     @property
-    def cadence(self) -> timedelta:
-        """How much of the source one run covers, or how often a static one is looked at again."""
-        return duration(self.every)
-
-    @property
-    def longest(self) -> timedelta:
-        """There are no windows: the interval itself is all that a run reads."""
-        return timedelta(0)
-
-    @property
-    def lifetime(self) -> bool:
-        """There are no windows."""
-        return False
-
-    @property
-    def ages(self) -> frozenset[str]:
-        """There are no windows, so no column is an age."""
-        return frozenset()
-
-    @property
     def outputs(self) -> tuple[str, ...]:
         """The feature columns of the table, in order."""
         return self.columns
@@ -159,9 +134,9 @@ class ObservationGroup(_ShownGroup):
         _check_shown(self)
 
     @property
-    def by_coverage(self) -> bool:
-        """Whether values are as old as the newest published interval: each is as old as its own row."""
-        return False
+    def row_time(self) -> RowTime:
+        """Each row lies at its event's own time."""
+        return "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +154,19 @@ class SnapshotGroup(_ShownGroup):
     assume_always_known: bool = False
 
     @property
-    def dated(self) -> bool:
-        """Whether its snapshots say when they were extracted; else its source is static."""
-        return self.source.shape == "snapshots"
+    def row_time(self) -> RowTime:
+        """A snapshot's rows lie at the time at which it was extracted; those of a static source have no time."""
+        return "event" if self.source.shape == "snapshots" else "none"
+
+    @property
+    def by_snapshot(self) -> bool:
+        """Whether an entity that the newest snapshot does not have is gone: unless the source is static."""
+        return not self.is_static
 
     @property
     def by_coverage(self) -> bool:
         """Whether values are as old as the newest published interval, not as their own row; static ones do not age."""
-        return self.dated
+        return not self.is_static
 
     def __post_init__(self) -> None:
         """Check the source's shape, columns and output names."""
@@ -217,65 +197,6 @@ class OnDemandFeature:
     def __init__(self, name: str, *_: object, **__: object) -> None:
         """Refuse it by name."""
         raise NotYet(f"feature {name}", "OnDemandFeature")
-
-
-# ------------------------------------------------------------------------------------------------------------- checks of a table
-
-
-def check_table(group: "FeatureGroup") -> None:
-    """Refuse a wrong name, entity, cadence, span of time or expectation: what every group has."""
-    where = f"group {group.name}"
-    check_name("group", group.name)
-    if not isinstance(group.entity, Entity):
-        raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
-    object.__setattr__(group, "tags", texts(group.tags))
-    object.__setattr__(group, "expect", expectations(where, group.expect))
-    every = check_span(where, "every", group.every)
-    if not SHORTEST_WINDOW <= every <= DAY or DAY % every:
-        raise DefinitionError(
-            f"{where} runs every {group.every!r}; a cadence is 5m to 1d long and divides a day, like '5m', '1h', '6h' or '1d'"
-        )
-    check_span(where, "publish_delay", group.publish_delay)
-    check_span(where, "restate_within", group.restate_within)
-    _check_kept(group)
-
-
-def _check_kept(group: "FeatureGroup") -> None:
-    """Which share of an interval's rows may be held back, and how long published rows are kept."""
-    where, share = f"group {group.name}", group.hold_below
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise DefinitionError(
-            f"{where} has hold_below={share!r}; write the share of rows that may be held back, from 0 to below 1, like 0.01"
-        )
-    if group.retain is None:
-        return
-    kept = check_span(where, "retain", group.retain)
-    if group.ttl is not None and kept < check_span(where, "ttl", group.ttl):
-        raise DefinitionError(
-            f"{where} keeps rows for {group.retain!r} and uses them for its ttl {group.ttl!r}; write a retain that is at least the ttl"
-        )
-
-
-def check_ttl(group: "FeatureGroup") -> None:
-    """Refuse values that would be out of date before the next ones come."""
-    where = f"group {group.name}"
-    if group.ttl is None:
-        raise DefinitionError(f"{where} has no ttl; say how old a value may be when it is used, like ttl='2d'")
-    if check_span(where, "ttl", group.ttl) < group.cadence + duration(group.publish_delay):
-        raise DefinitionError(
-            f"{where} has the ttl {group.ttl!r}, shorter than its cadence {group.every!r} and publish delay {group.publish_delay!r}: "
-            "values would be out of date before the next ones come"
-        )
-
-
-def check_outputs(group: "FeatureGroup") -> None:
-    """Refuse output columns that stand twice, or that the table has already."""
-    where = f"group {group.name}"
-    check_unique(where, [*group.outputs], "output column", "rename one of the features")
-    taken = {*RESERVED, *(key.lower() for key in group.entity.keys)}
-    for name in group.outputs:
-        if name.lower() in taken:
-            raise DefinitionError(f"{where}: the output column {name!r} is already a key or a column of every feature table; rename it")
 
 
 # ------------------------------------------------------------------------------------------- checks of groups that read one source

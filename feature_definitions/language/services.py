@@ -8,7 +8,6 @@ from typing import Literal
 from feature_definitions.language.expect import (
     Expectation,
 )
-from feature_definitions.language.groups import ObservationGroup, SnapshotGroup, WindowedGroup
 from feature_definitions.language.rules import (
     DefinitionError,
     NotYet,
@@ -188,7 +187,7 @@ def _check_parts(where: str, training: TrainingSet) -> None:
 def _check_label(where: str, training: TrainingSet, label: Label) -> None:
     check_known(where, label.column, dict.fromkeys(training.spine.names), what="label")
     for join in training.service.joins:
-        shown = isinstance(join.group, ObservationGroup | SnapshotGroup) and join.group.source.name == training.spine.name
+        shown = join.group.row_time == "event" and training.spine.name in {source.name for source in join.group.input_sources}
         if shown and label.column in join.columns:
             raise DefinitionError(
                 f"{where}: the label {label.column!r} is among its own features, as {join.name}__{label.column}; remove it"
@@ -197,8 +196,6 @@ def _check_label(where: str, training: TrainingSet, label: Label) -> None:
 
 def _by_name(group: FeatureGroup) -> dict[str, tuple[str, ...]]:
     """The columns of each feature by its name, and with `by` those of each value's too."""
-    if not isinstance(group, WindowedGroup):
-        return {}
     return {f.name: f.columns for f in (*group.aggregated, *group.features)}
 
 

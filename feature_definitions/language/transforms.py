@@ -9,13 +9,14 @@ from datetime import timedelta
 from feature_definitions.intervals import duration
 from feature_definitions.language.expect import Expectation
 from feature_definitions.language.features import LONGEST_WINDOW
-from feature_definitions.language.groups import SnapshotGroup, SourceGroup, check_outputs, check_table, check_ttl
+from feature_definitions.language.group_rules import AnyGroup, check_outputs, check_table, check_ttl
+from feature_definitions.language.groups import SourceGroup
 from feature_definitions.language.rules import DefinitionError, check_columns, check_span, check_sql, check_unique, listed, typed
 from feature_definitions.language.sources import Entity, Source
 
 
 @dataclass(frozen=True, slots=True)
-class TransformGroup:
+class TransformGroup(AnyGroup):
     """A group computed by Spark SQL, or by a function of DataFrames, from the rows of its inputs in `[T - lookback, T)`.
 
     Each input, a source or another group (its published rows), is a view of its name in `sql`, and in its order an argument of
@@ -56,29 +57,19 @@ class TransformGroup:
         check_outputs(self)
 
     @property
-    def cadence(self) -> timedelta:
-        """The distance of two grid times."""
-        return duration(self.every)
-
-    @property
     def longest(self) -> timedelta:
         """How far back the inputs are read."""
         return duration(self.lookback or self.every)
 
     @property
-    def lifetime(self) -> bool:
-        """What is read is bounded by the lookback."""
-        return False
+    def input_sources(self) -> tuple[Source, ...]:
+        """The sources that the group itself reads."""
+        return tuple(each for each in self.inputs if isinstance(each, Source))
 
     @property
-    def by_coverage(self) -> bool:
-        """Whether values are as old as the newest published interval, not as their own row: they are."""
-        return True
-
-    @property
-    def ages(self) -> frozenset[str]:
-        """A transform gives its values as they are."""
-        return frozenset()
+    def input_groups(self) -> "tuple[FeatureGroup, ...]":
+        """The groups that the group itself reads."""
+        return tuple(each for each in self.inputs if not isinstance(each, Source))
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -88,11 +79,6 @@ class TransformGroup:
 
 FeatureGroup = SourceGroup | TransformGroup
 """A group of features: one table, one schedule."""
-
-
-def is_static(group: FeatureGroup) -> bool:
-    """Whether a group's rows have no time."""
-    return isinstance(group, SnapshotGroup) and not group.dated
 
 
 # ------------------------------------------------------------------------------------------------------------------------ checks
@@ -180,7 +166,7 @@ def _check_reach(group: TransformGroup) -> None:
     """Refuse inputs of which no row can lie in the lookback."""
     where = f"group {group.name}"
     for read in group.inputs:
-        if isinstance(read, Source) or is_static(read):
+        if isinstance(read, Source) or read.is_static:
             continue
         if read.cadence > group.longest:
             raise DefinitionError(
@@ -191,7 +177,7 @@ def _check_reach(group: TransformGroup) -> None:
             raise DefinitionError(
                 f"{where} has the lookback {group.lookback!r}, but {read.name} keeps its rows for {read.retain!r} only; let it retain more"
             )
-    if all(not isinstance(read, Source) and is_static(read) for read in group.inputs):
+    if all(not isinstance(read, Source) and read.is_static for read in group.inputs):
         raise DefinitionError(f"{where} reads only rows without time, so nothing says when to compute it; read events too")
 
 

@@ -6,7 +6,6 @@ from datetime import date
 from typing import NamedTuple
 
 from feature_definitions.intervals import Interval, dates, merge
-from feature_definitions.language import WindowedGroup
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan, tiling
 from feature_definitions.planning.plan import GroupPlan
@@ -52,7 +51,7 @@ def reads(work: GroupPlan, *, tiles: Mapping[date, TileRecord], revisions: Seque
         first = min((r.first for r in revisions), default=None)
         spans = tuple(Interval(max(s.start, first), s.end) for s in spans if first is not None and first < s.end)
     read = {day for span in spans for day in dates(span)}
-    if not isinstance(group, WindowedGroup):
+    if not group.aggregated:
         return Reads(frozenset(read), frozenset())
     built = {(group.cadence, day): record for day, record in tiles.items()}
     due = tiling.due({group.cadence: spans}, states=frozenset(), built=built, revisions=revisions)

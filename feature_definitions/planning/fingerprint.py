@@ -79,9 +79,8 @@ def meaning(fingerprint: str) -> str:
 
 def gate(group: FeatureGroup) -> str:
     """The fingerprint of everything that a group's gate expects."""
-    features = group.features if isinstance(group, WindowedGroup) else ()
     held = [group.hold_below] if group.hold_below else []
-    return _hash([_expectations(group.expect), [[f.name, f.columns, _expectations(f.expect)] for f in features], *held])
+    return _hash([_expectations(group.expect), [[f.name, f.columns, _expectations(f.expect)] for f in group.features], *held])
 
 
 def of_source(source: Source, *sql: str | None) -> list[object]:

@@ -8,11 +8,10 @@ from typing import Literal
 
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
-from feature_definitions.language import FeatureGroup, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
-from feature_definitions.language.transforms import is_static
+from feature_definitions.language import FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
 from feature_definitions.planning import fingerprint
 from feature_definitions.planning.revisions import RevisionIndex, changes
-from feature_definitions.planning.upstream import Upstream, groups_of, ready_after, sources_of, starts_at
+from feature_definitions.planning.upstream import Upstream, ready_after, sources_of, starts_at
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 from feature_definitions.records import Publish as PublishRecord
 
@@ -170,7 +169,7 @@ def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: 
     reads. What is due is HELD while an earlier interval that it covers is REJECTED, or one of a group that it reads can not be read; what
     was published before stays as it is.
     """
-    known = {name: changes(r for r in revisions if r.source == name) for name in _read_sources(group)}
+    known = {read.name: changes(r for r in revisions if r.source == read.name) for read in group.input_sources}
     meant = (fingerprint.columns(group), fingerprint.gate(group), _inputs_of(group))
     wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream))
     found = [_status(wanted, interval, entries.get(interval)) for interval in expected(group, revisions, now)]
@@ -214,12 +213,12 @@ def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) 
     first = starts_at(group, firsts)
     if first is None:
         return ()
-    if is_static(group):
+    if group.is_static:
         return (ALWAYS,)
     start = floor(first, group.cadence)
     if group.retain is not None:
         start = max(start, kept_from(now, group.retain))
-    kept = [kept_from(now, read.retain) for read in groups_of(group) if read.retain is not None]
+    kept = [kept_from(now, read.retain) for read in group.input_groups if read.retain is not None]
     start = max([start, *(oldest + group.longest for oldest in kept)])
     end = floor(now - ready_after(group), group.cadence)
     if end <= start:
@@ -288,7 +287,7 @@ def materialize(
     A static group has no times: any range takes it in. What waits for a rejected interval is left alone, unless that one is tried again;
     so is what waits for another group.
     """
-    timeless = is_static(group)
+    timeless = group.is_static
     inside = [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
     chosen = _chosen(group, inside, found, choice)
     tried = {s.interval for s in chosen}
@@ -310,7 +309,7 @@ def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: 
         if at > now:
             raise RangeError(f"{name} {iso(at)} lies in the future (it is {iso(now)}): only what has happened can be computed")
         for group in groups:
-            if not is_static(group) and floor(at, group.cadence) != at:
+            if not group.is_static and floor(at, group.cadence) != at:
                 raise RangeError(
                     f"{name} {iso(at)} is not on the grid of {group.name}, which runs every {group.every}: "
                     f"write {iso(floor(at, group.cadence))} or {iso(ceil(at, group.cadence))}"
@@ -345,7 +344,7 @@ def basis(
 
 def modelled_from(group: FeatureGroup, interval: Interval) -> datetime:
     """Since when a MODELLED publish counts as known: the interval's end and the publish delay; a static group was always known."""
-    if is_static(group):
+    if group.is_static:
         return ALWAYS.start
     return interval.end + duration(group.publish_delay)
 
@@ -372,13 +371,6 @@ class _Wanted:
     changes: Mapping[str, RevisionIndex]
     upstream: Sequence[Upstream]
     released: Mapping[Interval, Release]
-
-
-def _read_sources(group: FeatureGroup) -> tuple[str, ...]:
-    """The sources whose events a group itself reads."""
-    if isinstance(group, TransformGroup):
-        return tuple(each.name for each in group.inputs if isinstance(each, Source))
-    return (group.source.name,)
 
 
 def _valid(

@@ -8,22 +8,14 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 
 from feature_definitions.intervals import ALWAYS, Interval, duration, micros
-from feature_definitions.language import FeatureGroup, Source, TransformGroup
-from feature_definitions.language.transforms import is_static
+from feature_definitions.language import FeatureGroup, Source
 from feature_definitions.records import Publish
 
 
 def sources_of(group: FeatureGroup) -> tuple[Source, ...]:
     """The sources behind a group, also by way of groups that it reads, each once."""
-    if not isinstance(group, TransformGroup):
-        return (group.source,)
     found = [source for each in group.inputs for source in ((each,) if isinstance(each, Source) else sources_of(each))]
     return tuple({source.name: source for source in found}.values())
-
-
-def groups_of(group: FeatureGroup) -> tuple[FeatureGroup, ...]:
-    """The groups that a group itself reads."""
-    return tuple(each for each in group.inputs if not isinstance(each, Source)) if isinstance(group, TransformGroup) else ()
 
 
 def ready_after(group: FeatureGroup) -> timedelta:
@@ -37,7 +29,7 @@ def ordered(groups: Iterable[FeatureGroup]) -> tuple[FeatureGroup, ...]:
     found: dict[str, FeatureGroup] = {}
 
     def visit(group: FeatureGroup) -> None:
-        for read in groups_of(group):
+        for read in group.input_groups:
             visit(read)
         if group.name in asked:
             found.setdefault(group.name, group)
@@ -106,7 +98,7 @@ class Upstream:
 
     def _places(self, ends: Sequence[datetime], span: Interval) -> tuple[int, int]:
         """The places, from one to before another, of the intervals that are read: those that end in `(start, end]`."""
-        return (0, len(ends)) if is_static(self.group) else (bisect_right(ends, span.start), bisect_right(ends, span.end))
+        return (0, len(ends)) if self.group.is_static else (bisect_right(ends, span.start), bisect_right(ends, span.end))
 
 
 @dataclass(frozen=True, slots=True)

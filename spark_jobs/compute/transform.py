@@ -14,8 +14,7 @@ from pyspark.sql import functions as F
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import Interval, dates, micros
-from feature_definitions.language import FeatureGroup, Source, TransformGroup, WindowedGroup
-from feature_definitions.language.transforms import is_static
+from feature_definitions.language import FeatureGroup, Source, TransformGroup
 from feature_definitions.layout import DATE, TIME
 from feature_definitions.planning import plan
 from feature_definitions.planning.plan import GroupPlan
@@ -106,7 +105,7 @@ def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstre
     if not delta.exists(path):
         return spark.createDataFrame([], f"{kinds}, {_STARTS} bigint")
     rows = tables.read(spark, path)
-    if not is_static(of):
+    if not of.is_static:
         touched = dates(Interval(span.start - of.cadence, span.end))
         rows = rows.where(tables.in_dates("date", touched))
     live = F.col("empties_at").isNull() | (F.col("empties_at") > F.col("event_timestamp"))
@@ -119,10 +118,10 @@ def _cut(of: Source | FeatureGroup, rows: DataFrame, span: Interval) -> DataFram
         days = F.col(DATE).between(F.lit(span.start.date()), F.lit(span.end.date()))
         inside = (F.unix_micros(TIME) >= micros(span.start)) & (F.unix_micros(TIME) < micros(span.end))
         return rows.where(days & inside).select(*[f"`{name}`" for name in of.names])
-    if is_static(of):
+    if of.is_static:
         return rows.drop(_STARTS)
     at, cadence = F.unix_micros("event_timestamp"), of.cadence
-    low = at > micros(span.start) if isinstance(of, WindowedGroup | TransformGroup) else at >= micros(span.start)
+    low = at > micros(span.start) if of.row_time == "end" else at >= micros(span.start)
     ended = F.col(_STARTS) <= micros(span.end - cadence)
     return rows.where(low & ended).drop(_STARTS)
 

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, instant, merge, micros, split
-from feature_definitions.language import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, SourceGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, SourceGroup, WindowedGroup
 from feature_definitions.language.features import reach as spanned
 from feature_definitions.layout import DATE, TIME
 from feature_definitions.planning import tiling
@@ -62,15 +62,15 @@ def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], ty
     match group:
         case WindowedGroup():
             return _of_events(group, events, spans, types)
-        case SnapshotGroup() if not group.dated:
+        case SnapshotGroup() if group.is_static:
             return _static(group, _of_entities(group, events))
         case ObservationGroup() | SnapshotGroup():
             return _observed(group, _of_entities(group, events), spans)
 
 
-def empty_row(group: WindowedGroup | TransformGroup, one: DataFrame, *, types: ColumnTypes) -> DataFrame:
-    """The values of an entity without events, as the one row of `one` widened by the group's outputs; of a transform nothing but null."""
-    if isinstance(group, TransformGroup):
+def empty_row(group: FeatureGroup, one: DataFrame, *, types: ColumnTypes) -> DataFrame:
+    """The values of an entity without events, as the one row of `one` widened by the group's outputs; without windows nothing but null."""
+    if not group.aggregated:
         return one.select("*", *[F.lit(None).cast(spark_type(types.outputs[column])).alias(column) for column in group.outputs])
     empty = [
         (F.lit(0) if f.aggregation in ("count", "count_distinct", "approx_count_distinct", "sum") else F.lit(None))
@@ -85,13 +85,13 @@ def empty_row(group: WindowedGroup | TransformGroup, one: DataFrame, *, types: C
 def start_of(group: FeatureGroup) -> Column:
     """The start of the interval that a row belongs to, by its `event_timestamp`, in microseconds."""
     at, cadence = F.unix_micros("event_timestamp"), _us(group.cadence)
-    match group:
-        case WindowedGroup() | TransformGroup():
+    match group.row_time:
+        case "end":
             return at - cadence
-        case SnapshotGroup() if not group.dated:
-            return at
-        case ObservationGroup() | SnapshotGroup():
+        case "event":
             return at - F.pmod(at, F.lit(cadence))
+        case "none":
+            return at
 
 
 def _of_entities(group: SourceGroup, events: DataFrame) -> DataFrame:
@@ -335,7 +335,7 @@ def _dated(events: DataFrame, first: int, last: int) -> DataFrame:
     return events.where(dates & (F.unix_micros(TIME) >= first) & (F.unix_micros(TIME) < last))
 
 
-def _with_derived(group: WindowedGroup, frame: DataFrame, types: ColumnTypes) -> DataFrame:
+def _with_derived(group: FeatureGroup, frame: DataFrame, types: ColumnTypes) -> DataFrame:
     for feature in group.features:
         if isinstance(feature, Derived):
             frame = frame.withColumn(feature.name, _finite(F.expr(expressions.spark_sql(feature.expression)), types.outputs[feature.name]))

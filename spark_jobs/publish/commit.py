@@ -13,9 +13,8 @@ from pyspark.sql import functions as F
 
 from feature_definitions import layout
 from feature_definitions.intervals import DAY, MICROSECOND, Interval, merge, micros
-from feature_definitions.language import FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import FeatureGroup
 from feature_definitions.language.features import reach
-from feature_definitions.language.transforms import is_static
 from feature_definitions.planning import fingerprint, plan
 from feature_definitions.records import LedgerEntry, Publish
 from feature_registry.registry import PATIENCE, PendingPublish, Registry
@@ -134,11 +133,11 @@ def _arranged(job: Run, rows: DataFrame) -> DataFrame:
 
 def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:
     """The condition that holds for exactly the rows of these intervals, on the partition column too, so that only their files are read."""
-    if is_static(group):
+    if group.is_static:
         return "date = DATE'1970-01-01'"
     first, last = spans[0].start.date(), spans[-1].end.date()
     dates = f"date >= DATE'{first.isoformat()}' AND date <= DATE'{last.isoformat()}'"
-    return f"{dates} AND {tables.within('event_timestamp', spans, after_start=isinstance(group, WindowedGroup | TransformGroup))}"
+    return f"{dates} AND {tables.within('event_timestamp', spans, after_start=group.row_time == 'end')}"
 
 
 # -------------------------------------------------------------------------------------------------------- over published intervals
@@ -159,9 +158,9 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
     created = F.when(same, F.col(f"{_OLD}created_timestamp")).otherwise(F.col("created_timestamp"))
     rows = found.withColumn("publish_id", publish_id).withColumn("created_timestamp", created).select(*new.columns)
     replaced = _as_they_were(job, found.where(F.col("_old") & ~same), current)
-    if isinstance(job.group, WindowedGroup | TransformGroup):
+    if job.group.keeps_rows:
         empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
-        rows = rows.unionByName(_emptied(job, job.group, gone, new, offline.clock()))
+        rows = rows.unionByName(_emptied(job, gone, new, offline.clock()))
         history = replaced.unionByName(_as_they_were(job, gone.where(~empty_already), current))
     else:
         tombstones = _tombstones(job, gone, offline.clock())
@@ -214,8 +213,6 @@ def _stood(job: Run, offline: Offline) -> DataFrame:
 
 def _reached(group: FeatureGroup, entry: LedgerEntry) -> tuple[timedelta | None, bool]:
     """How long after its start a tile let rows exist by the windows an interval was computed with, and whether it does longer now."""
-    if not isinstance(group, WindowedGroup):
-        return None, False
     spans = [reach(w) for f in group.aggregated for w, c in zip(f.windows, f.columns, strict=True) if c in entry.features]
     if not spans or None in spans:
         return None, False
@@ -243,17 +240,17 @@ def _tombstones(job: Run, gone: DataFrame, now: datetime) -> DataFrame:
     )
 
 
-def _emptied(job: Run, group: WindowedGroup | TransformGroup, gone: DataFrame, new: DataFrame, now: datetime) -> DataFrame:
+def _emptied(job: Run, gone: DataFrame, new: DataFrame, now: datetime) -> DataFrame:
     """Rows whose events were all taken back stay, with the empty values; those that were empty already stay as they are."""
     kept = gone.select(
-        *_keys(group),
+        *_keys(job.group),
         "event_timestamp",
         F.col(f"{_OLD}date").alias("date"),
         *[F.col(f"{_OLD}{name}") for name in ("publish_id", "created_timestamp", "empties_at")],
     )
     empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
     return (
-        windows.empty_row(group, kept, types=job.types)
+        windows.empty_row(job.group, kept, types=job.types)
         .withColumn("publish_id", F.when(empty_already, F.col(f"{_OLD}publish_id")).otherwise(F.lit(job.publish_id)))
         .withColumn("created_timestamp", F.when(empty_already, F.col(f"{_OLD}created_timestamp")).otherwise(F.lit(now)))
         .withColumn("empties_at", F.least(f"{_OLD}empties_at", "event_timestamp"))

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from expectations.suite import Verdict
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, dates, merge, micros
-from feature_definitions.language import FeatureGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions.language import FeatureGroup, TransformGroup, WindowedGroup
 from feature_definitions.planning import fingerprint, plan, tiling
 from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Revision
@@ -73,7 +73,7 @@ def run(
 
 def _begun(work: GroupPlan, types: ColumnTypes, before: Mapping[Interval, LedgerEntry], offline: Offline, now: datetime) -> Run:
     if isinstance(work.group, TransformGroup):
-        read = [each.name for each in work.group.inputs if isinstance(each, Source)]
+        read = [source.name for source in work.group.input_sources]
         return Run(work, types, mint(now), 0, before, {name: _newest(offline.registry.revisions(name)) for name in read})
     return Run(work, types, mint(now), _newest(offline.registry.revisions(work.group.source.name)), before)
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
-from feature_definitions.language import FeatureService, Label, Mode, SnapshotGroup, Source
+from feature_definitions.language import FeatureService, Label, Mode, Source
 from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import default
 from feature_definitions.records import Publish
@@ -297,7 +297,7 @@ def _described(
         "values_on_modelled_times": {name: row[f"{MODELLED}{name}"] for name in modelled},
         "nulls": {column: row[column] for column in nulls},
         "defaults": {name: str(value) for name, value in service.defaults.items()},
-        "assumed_always_known": sorted({j.group.name for j in service.joins if isinstance(j.group, SnapshotGroup) and not j.group.dated}),
+        "assumed_always_known": sorted({j.group.name for j in service.joins if j.group.is_static}),
     }
 
 
