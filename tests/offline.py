@@ -20,7 +20,7 @@ from feature_definitions.language import FeatureGroup, FeatureService, Source, W
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
 from feature_definitions.planning import plan
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
-from feature_definitions.planning.upstream import Upstream, groups_of, sources_of
+from feature_definitions.planning.upstream import Upstream, sources_of
 from feature_definitions.records import Revision
 from feature_registry import Registry
 from feature_registry.registry import PendingIngest
@@ -188,7 +188,7 @@ class Lake:
                 entries=self.registry.ledger(read.name, number),
                 publishes=self.registry.publishes(read.name, number),
             )
-            for read in groups_of(group)
+            for read in group.input_groups
         )
 
     def materialize(
