@@ -4,7 +4,6 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 """
 
 import os
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from feature_definitions import layout, settings
-from feature_definitions.intervals import Interval, micros
+from feature_definitions.intervals import Interval
 from feature_definitions.language import (
     NAME,
     FeatureGroup,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from feature_registry.registry import Facts, Registry
     from lake.optimize import Optimized
     from serving.answer import Result
-    from spark_jobs.context import Offline, Place
+    from spark_jobs.context import Context
     from spark_jobs.ingest.files import IngestReport
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
@@ -98,7 +97,7 @@ class Project:
         found = self._source(source)
         if versions.reads(found):
             raise InputRefused(f"source {source} is read in place; write to the table that it reads, then run `headwater ingest {source}`")
-        files.write_frame(found, inputs.arrow(frame), self._place)
+        files.write_frame(found, inputs.arrow(frame), self._context)
         return self._ingest(found)
 
     def plan(
@@ -246,7 +245,7 @@ class Project:
         groups = {j.group.name: j.group for j in request.service.joins}
         published = {group.name: self._published(group) for group in groups.values()}
         self.say(f"joining {len(published)} groups to the spine")
-        return build.build(rows, request, published=published, offline=self._offline)
+        return build.build(rows, request, published=published, context=self._context)
 
     def read(self, group: str) -> "pd.DataFrame":
         """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time."""
@@ -369,16 +368,10 @@ class Project:
         return open_registry(self.settings.registry_url)
 
     @property
-    def _place(self) -> "Place":
-        from spark_jobs.context import Place
+    def _context(self) -> "Context":
+        from spark_jobs.context import Context
 
-        return Place(self.settings.root, self.settings.lake)
-
-    @property
-    def _offline(self) -> "Offline":
-        from spark_jobs.context import Offline
-
-        return Offline(self._spark, self.settings.lake, self._registry, self.clock)
+        return Context(lambda: self._spark, self.settings.root, self.settings.lake, self._registry, self.clock, self.say)
 
     def _lease(self, name: str) -> AbstractContextManager[None]:
         """Work on something alone, after waiting for whoever does now."""
@@ -391,21 +384,20 @@ class Project:
         from spark_jobs.ingest import files
 
         with self._lease(f"source {source.name}"):
-            files.recover(source, self._place, self._registry)
+            files.recover(source, self._context)
             if versions.reads(source):
                 return self._look(source)
             if versions.pinned(source, self.settings.lake):
                 raise InputRefused(
                     f"source {source.name} was read in place until now; files that it reads instead need a name of their own"
                 )
-            found = files.changed(source, self._place, self._registry)
+            found = files.changed(source, self._context)
             if not found:
                 if isinstance(source.at, Files) and not self._registry.files(source.name):
                     self.say(f"{source.name}: no file is at {source.at.path} in {self.settings.root}")
                 return files.nothing(source)
             self.say(f"ingesting {source.name}: {len(found)} files")
-            now = self.clock()
-            return files.ingest(source, found, files.Job(self._spark, self._place, self._registry, _ingest_id(now), now))
+            return files.ingest(source, found, files.Job(self._context, self._context.mint("i"), self.clock()))
 
     def _look(self, source: Source) -> "IngestReport":
         from spark_jobs.ingest import files, in_place, source_diff
@@ -414,7 +406,7 @@ class Project:
         if not source_diff.changed(source, found, self._registry):
             return files.nothing(source)
         self.say(f"looking at {source.name}")
-        return source_diff.look(source, found, files.Job(self._spark, self._place, self._registry, _ingest_id(self.clock()), self.clock()))
+        return source_diff.look(source, found, files.Job(self._context, self._context.mint("i"), self.clock()))
 
     def _recover(self, group: FeatureGroup) -> None:
         """Set right what a crash cut off; what a living process is publishing is left to it."""
@@ -500,7 +492,6 @@ class Project:
         return tuple(found)
 
     def _materialize(self, work: GroupPlan) -> "GroupResult":
-        from spark_jobs.compute import windows
         from spark_jobs.publish import materialize
 
         if not work.due:
@@ -508,12 +499,8 @@ class Project:
             return materialize.GroupResult(work.group.name, work.generation)
         from expectations import adapter
 
-        def say(what: str) -> None:
-            self.say(f"{work.group.name}: {what}")
-
-        types = windows.column_types_of(work.group)
         sharing = [g for g in self.catalog.groups.values() if isinstance(g, WindowedGroup)]
-        result = materialize.run(work, offline=self._offline, types=types, judge=adapter.judge, say=say, sharing=sharing)
+        result = materialize.run(work, self._context, judge=adapter.judge, sharing=sharing)
         self._promote(work.group, work.generation)
         return result
 
@@ -566,13 +553,13 @@ class Project:
         return plan.current_generation(self._registry.generations(group.name)) is not None
 
     def _published(self, group: FeatureGroup) -> "Published":
-        from spark_jobs.compute import windows
+        from feature_definitions.sql.column_types import column_types_of
         from spark_jobs.point_in_time import Published
 
         self._recover(group)
         number = self._generation(group)
         publishes = self._registry.publishes(group.name, number)
-        return Published(group, number, self.settings.lake, windows.column_types_of(group), publishes)
+        return Published(group, number, self.settings.lake, column_types_of(group), publishes)
 
     def _sync(self, group: FeatureGroup) -> Epoch:
         from online_sync import sync
@@ -623,7 +610,7 @@ class Project:
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
         request = build.Request(defined.name, defined.service, mode or defined.mode, defined.label)
-        return request, build.source_spine(defined.spine, self._spark, lake=self.settings.lake)
+        return request, build.source_spine(defined.spine, self._context)
 
     def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
         from spark_jobs.training import build
@@ -633,11 +620,6 @@ class Project:
             raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
         frame = inputs.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
         return build.Request(name or service.name, service, mode), build.frame_spine(frame, self._spark)
-
-
-def _ingest_id(now: datetime) -> str:
-    """A new id of an ingest: ids sort by the time at which they were made."""
-    return f"i{micros(now):017d}-{secrets.token_hex(3)}"
 
 
 def _with_inputs(chosen: Iterable[Source]) -> Iterator[Source]:

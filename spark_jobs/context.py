@@ -1,36 +1,44 @@
-"""What jobs work with: the values that are the same for all steps of a run."""
+"""What jobs work with: the values that are the same for all of them, and those of one run of a group."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pyspark.sql import SparkSession
 
-from feature_definitions.intervals import Interval
+from feature_definitions.intervals import Interval, micros
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.records import LedgerEntry
+from feature_definitions.sql.column_types import ColumnTypes
 from feature_registry.registry import Registry
-from spark_jobs.compute.windows import ColumnTypes
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a project's files and tables lie."""
+class Context:
+    """What every job works with: where the project's files and tables lie, the registry, how time is told, and who hears of progress.
 
+    `start_spark` is called when a job needs Spark for the first time, so that one that finds nothing to do starts none.
+    """
+
+    start_spark: Callable[[], SparkSession]
     root: Path
-    lake: str
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """What the offline stages work with: Spark, the lake, the registry, and how time is told."""
-
-    spark: SparkSession
     lake: str
     registry: Registry
     clock: Callable[[], datetime]
+    say: Callable[[str], None]
+
+    @property
+    def spark(self) -> SparkSession:
+        """The Spark session, which is started if none runs."""
+        return self.start_spark()
+
+    def mint(self, kind: Literal["i", "p"]) -> str:
+        """A new id of an ingest (`i`) or of what is published (`p`): ids of a kind sort by the time at which they were minted."""
+        return f"{kind}{micros(self.clock()):017d}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,7 @@ class Run:
     A transform has the revision of each source that it reads in `revisions`.
     """
 
+    context: Context
     work: GroupPlan
     types: ColumnTypes
     publish_id: str

@@ -18,10 +18,10 @@ from feature_definitions.intervals import DAY, duration, floor, instant, micros
 from feature_definitions.language import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
 from feature_definitions.reading import age
 from feature_definitions.records import Publish
+from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
 from spark_jobs import tables
 from spark_jobs.compute import windows
-from spark_jobs.compute.windows import ColumnTypes
 
 VISIBLE, BEST, MODELLED = "_hw_visible", "_hw_best", "_hw_modelled_"
 _KEY, _AT, _TAG, _SPINE, _COVERED, _SNAPSHOTS = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered", "_hw_snapshots"

@@ -22,11 +22,11 @@ from feature_definitions.planning import plan
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
 from feature_definitions.planning.upstream import Upstream, sources_of
 from feature_definitions.records import Revision
+from feature_definitions.sql.column_types import column_types_of
 from feature_registry import Registry
 from feature_registry.registry import PendingIngest
 from lake import delta
-from spark_jobs.compute import windows
-from spark_jobs.context import Offline, Place
+from spark_jobs.context import Context
 from spark_jobs.ingest import files
 from spark_jobs.ingest.files import IngestReport
 from spark_jobs.point_in_time import Published
@@ -137,16 +137,15 @@ class Lake:
         return str(self.root / "lake")
 
     @property
-    def offline(self) -> Offline:
-        return Offline(self.spark, self.path, self.registry, lambda: self.now)
+    def context(self) -> Context:
+        return Context(lambda: self.spark, self.root, self.path, self.registry, lambda: self.now, lambda _: None)
 
     def ingest(self, source: Source, events: Sequence[Event]) -> IngestReport:
         """Bring events in as one frame (at the lake's `now`)."""
-        place = Place(self.root, self.path)
-        files.write_frame(source, arrow(source, events), place)
-        found = files.changed(source, place, self.registry)
+        files.write_frame(source, arrow(source, events), self.context)
+        found = files.changed(source, self.context)
         self.ingests += 1
-        job = files.Job(self.spark, place, self.registry, f"i{self.ingests:04d}", self.now)
+        job = files.Job(self.context, f"i{self.ingests:04d}", self.now)
         return files.ingest(source, found, job) if found else files.nothing(source)
 
     def plant(self, source: Source, events: Sequence[Event]) -> None:
@@ -209,14 +208,13 @@ class Lake:
             asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
             work = GroupPlan(group, generation, tuple(asked))
         work = replace(work, upstream=self.upstream(group))
-        types = windows.column_types_of(group)
-        return materialize.run(work, offline=self.offline, types=types, judge=judge, say=lambda _: None, sharing=sharing)
+        return materialize.run(work, self.context, judge=judge, sharing=sharing)
 
     def published(self, group: FeatureGroup) -> Published:
         """The group as it can be read now, in the generation that its definition belongs to."""
         generation, _ = plan.target_generation(group, self.registry.generations(group.name))
         publishes = self.registry.publishes(group.name, generation)
-        return Published(group, generation, self.path, windows.column_types_of(group), publishes)
+        return Published(group, generation, self.path, column_types_of(group), publishes)
 
     def rows(self, group: FeatureGroup) -> list[dict[str, Any]]:
         """The current table of the group's newest generation."""

@@ -23,8 +23,8 @@ from feature_definitions import FeatureService, Join
 from feature_definitions.intervals import MICROSECOND, Interval, duration, floor, iso, parse_instant, split
 from feature_definitions.language import SnapshotGroup
 from feature_definitions.loader import Catalog
+from feature_definitions.sql.column_types import column_types_of
 from lake import delta
-from spark_jobs.compute.windows import column_types_of
 from tests import oracle
 from tests.histories import arrivals, batches, observation_groups, snapshot_groups, span, windowed_groups
 from tests.histories import sources as sources_of_histories

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
@@ -25,20 +25,20 @@ _CLOSE = 1e-9
 """Up to which share doubles may differ: the order in which Spark adds them is not fixed."""
 
 
-def check(job: Run, group: TransformGroup, *, spark: SparkSession, lake: str) -> None:
+def check(job: Run, group: TransformGroup) -> None:
     """Compute one interval of a run twice: from its inputs cut at T, apart and in another order, and where later events are.
 
     It is the middle one of those that are due, so that most often there are rows before and after. Raises TransformError if what Spark
     understood of a function reads anything but its inputs, or if the rows differ.
     """
     interval = job.work.due[len(job.work.due) // 2].interval
-    folder = f"{layout.staging_folder(lake, job.publish_id)}/alone"
-    given = transform.inputs_at(job.work, group, interval, spark=spark, lake=lake)
+    folder = f"{layout.staging_folder(job.context.lake, job.publish_id)}/alone"
+    given = transform.inputs_at(job.work, group, interval, job.context)
     apart = [tables.stage(_shuffled(frame), f"{folder}/{number}") for number, frame in enumerate(given)]
     alone = transform.transformed(group, apart)
     if group.function is not None:
         _refuse_beyond(group, alone, apart)
-    (there,) = transform.computed(job.work, group, [interval], spark=spark, lake=lake)
+    (there,) = transform.computed(job.work, group, [interval], job.context)
     if moved := _moved(group, alone, there):
         raise TransformError(
             f"group {group.name}: rows at {iso(interval.end)} move when later events are added, or when they are "

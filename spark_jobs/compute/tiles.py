@@ -7,7 +7,7 @@ depends on which tiles it was put together from, nor on the order of events.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, WindowSpec
@@ -21,10 +21,11 @@ from feature_definitions.planning import tiling
 from feature_definitions.planning.tiling import PartialAggregate, TilesDue
 from feature_definitions.records import Revision, TileRecord
 from feature_definitions.sql import expressions
-from feature_registry.registry import PATIENCE, Registry
+from feature_registry.registry import PATIENCE
 from lake import delta
 from spark_jobs import tables
 from spark_jobs.compute import array_sql
+from spark_jobs.context import Context
 from spark_jobs.tables import spark_type
 
 TILE = "_hw_tile"
@@ -271,13 +272,12 @@ class TileSet:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What tiles are built with: the registry, the source's revisions, its events by their dates, the run's id, and how time is told."""
+    """What tiles are built with: what every job works with, the source's revisions, its events by their dates, and the run's id."""
 
-    registry: Registry
+    context: Context
     revisions: Sequence[Revision]
     events: Callable[[Iterable[date]], DataFrame]
     run_id: str
-    clock: Callable[[], datetime]
 
 
 def up_to_date(
@@ -288,18 +288,18 @@ def up_to_date(
     One process at a time builds the tiles of a set; others wait. A crash leaves tiles that are built again.
     """
     revision = max((r.revision for r in build.revisions), default=0)
-    with build.registry.lease(f"tiles {of.table(of.grains[0])}", now=build.clock(), patience=PATIENCE):
+    with build.context.registry.lease(f"tiles {of.table(of.grains[0])}", now=build.context.clock(), patience=PATIENCE):
         built = {
             (grain, day): record
             for grain in needs
-            for day, record in build.registry.tiles(of.table(grain), table_id=delta.table_id(of.table(grain))).items()
+            for day, record in build.context.registry.tiles(of.table(grain), table_id=delta.table_id(of.table(grain))).items()
         }
         for each in tiling.due(needs, states=frozenset(s.name for s in states), built=built, revisions=build.revisions):
             # Finer tiles surely hold what is needed here, but perhaps not yet what other groups need.
             held = of.states if each.grain == of.grains[0] else states
             table = _build(of, each, build, states=held)
             record = TileRecord(revision, frozenset(state.name for state in held))
-            build.registry.record_tiles(table, dict.fromkeys(each.dates, record), table_id=delta.table_id(table) or "")
+            build.context.registry.record_tiles(table, dict.fromkeys(each.dates, record), table_id=delta.table_id(table) or "")
     return {grain: _read(of, grain, spans, build, states=states) for grain, spans in needs.items() if spans}
 
 
@@ -331,7 +331,7 @@ def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build
     """The stored tiles of one grain that start in `spans`, with the parts of these states."""
     columns = [*of.keys, TILE, *[part for state in states for part in parts(state)]]
     none = build.events(())
-    stored = tables.read(none.sparkSession, of.table(grain)) if delta.exists(of.table(grain)) else None
+    stored = tables.read(build.context.spark, of.table(grain)) if delta.exists(of.table(grain)) else None
     if stored is None or not set(columns) <= set(stored.columns):
         # A state that was never built is missing here only where nothing happened.
         nothing = of_events(none, keys=of.keys, grain=grain, states=states).withColumn("date", F.current_date())

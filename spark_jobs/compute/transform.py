@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import reduce
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
@@ -25,6 +25,7 @@ from lake import delta
 from spark_jobs import tables
 from spark_jobs.compute import windows
 from spark_jobs.compute.windows import NEWEST, START
+from spark_jobs.context import Context
 from spark_jobs.ingest import files
 
 AT_ONCE = 8
@@ -36,7 +37,7 @@ class TransformError(UserError):
     """What a transform's SQL or function gives is not what its group declares."""
 
 
-def compute(work: GroupPlan, group: TransformGroup, *, spark: SparkSession, lake: str, into: str) -> DataFrame:
+def compute(work: GroupPlan, group: TransformGroup, context: Context, *, into: str) -> DataFrame:
     """The group's rows of all intervals of a plan, written below `into` and read back.
 
     Columns: the entity's keys, `event_timestamp`, `empties_at` (the next interval's end: a row holds until then), the outputs,
@@ -45,28 +46,28 @@ def compute(work: GroupPlan, group: TransformGroup, *, spark: SparkSession, lake
     intervals, schema = [status.interval for status in work.due], None
     for first in range(0, len(intervals), AT_ONCE):
         some = intervals[first : first + AT_ONCE]
-        rows = reduce(DataFrame.unionByName, computed(work, group, some, spark=spark, lake=lake))
+        rows = reduce(DataFrame.unionByName, computed(work, group, some, context))
         rows.write.mode("append").parquet(into)
         schema = rows.schema
     assert schema is not None
-    return spark.read.schema(schema).parquet(into)
+    return context.spark.read.schema(schema).parquet(into)
 
 
-def computed(work: GroupPlan, group: TransformGroup, intervals: Sequence[Interval], *, spark: SparkSession, lake: str) -> list[DataFrame]:
+def computed(work: GroupPlan, group: TransformGroup, intervals: Sequence[Interval], context: Context) -> list[DataFrame]:
     """The group's rows of each of these neighbouring intervals, as `compute` gives them."""
     spans = [plan.inputs(group, interval) for interval in intervals]
     near = Interval(min(span.start for span in spans), max(span.end for span in spans))
-    opened = [(each, _opened(each, near, work.upstream, spark, lake)) for each in group.inputs]
+    opened = [(each, _opened(each, near, work.upstream, context)) for each in group.inputs]
     return [
         _timed(group, transformed(group, [_cut(each, frame, span) for each, frame in opened]), interval)
         for interval, span in zip(intervals, spans, strict=True)
     ]
 
 
-def inputs_at(work: GroupPlan, group: TransformGroup, interval: Interval, *, spark: SparkSession, lake: str) -> list[DataFrame]:
+def inputs_at(work: GroupPlan, group: TransformGroup, interval: Interval, context: Context) -> list[DataFrame]:
     """What the group is given to compute one interval from, in the order of its inputs."""
     span = plan.inputs(group, interval)
-    return [_cut(each, _opened(each, span, work.upstream, spark, lake), span) for each in group.inputs]
+    return [_cut(each, _opened(each, span, work.upstream, context), span) for each in group.inputs]
 
 
 def transformed(group: TransformGroup, inputs: Sequence[DataFrame]) -> DataFrame:
@@ -94,17 +95,17 @@ def _timed(group: TransformGroup, rows: DataFrame, interval: Interval) -> DataFr
 # ----------------------------------------------------------------------------------------------------------------------- inputs
 
 
-def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstream], spark: SparkSession, lake: str) -> DataFrame:
+def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstream], context: Context) -> DataFrame:
     """An input's rows of the dates that a span touches, with the time by which they are cut."""
     if isinstance(of, Source):
-        return files.events(spark, of, lake, dates=dates(span))
+        return files.events(context.spark, of, context.lake, dates=dates(span))
     generation = next(each.generation for each in upstream if each.group.name == of.name)
     types = {**of.entity.keys, "event_timestamp": "timestamp", **expressions.output_types(of)}
-    path = layout.feature_table(lake, of.name, generation)
+    path = layout.feature_table(context.lake, of.name, generation)
     kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in types.items())
     if not delta.exists(path):
-        return spark.createDataFrame([], f"{kinds}, {_STARTS} bigint")
-    rows = tables.read(spark, path)
+        return context.spark.createDataFrame([], f"{kinds}, {_STARTS} bigint")
+    rows = tables.read(context.spark, path)
     if not of.is_static:
         touched = dates(Interval(span.start - of.cadence, span.end))
         rows = rows.where(tables.in_dates("date", touched))

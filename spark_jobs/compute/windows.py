@@ -20,6 +20,7 @@ from feature_definitions.layout import DATE, TIME
 from feature_definitions.planning import tiling
 from feature_definitions.planning.tiling import PartialAggregate
 from feature_definitions.sql import expressions
+from feature_definitions.sql.column_types import ColumnTypes
 from feature_definitions.sql.data_types import decimal, digits_of
 from spark_jobs.compute import aggregates, tiles
 from spark_jobs.compute.tiles import TILE
@@ -31,23 +32,6 @@ _FEW = 4
 """Up to so many times of a run, tiles are copied to each of them; more of them slide over the tiles."""
 _REACH = "reach"
 """The window in which an event lets a row exist: the longest one and a cadence more, for the closing row; or lifetime."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnTypes:
-    """The types of a group's output columns, and of what each of its features aggregates (`of`, by the feature's name)."""
-
-    outputs: Mapping[str, str]
-    inputs: Mapping[str, str]
-
-
-def column_types_of(group: FeatureGroup) -> ColumnTypes:
-    """The types that follow from a group's definition."""
-    if not isinstance(group, WindowedGroup):
-        return ColumnTypes(expressions.output_types(group), {})
-    declared = expressions.columns_of(group.source)
-    inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, declared) for f in group.aggregated}
-    return ColumnTypes(expressions.output_types(group), inputs)
 
 
 def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:

@@ -25,12 +25,12 @@ from feature_definitions.language import Expectation, Files, Query, Source
 from feature_definitions.layout import CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, TIME
 from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql import expressions
-from feature_registry.registry import PendingIngest, Registry
+from feature_registry.registry import PendingIngest
 from lake import delta, facts, versions
 from lake.staging import staging
 from lake.versions import PinnedVersion
 from spark_jobs import tables
-from spark_jobs.context import Place
+from spark_jobs.context import Context
 from spark_jobs.ingest import in_place, parsing
 from spark_jobs.ingest.derived import days_around, lagging, with_derived, with_derived_of_the_row
 from spark_jobs.ingest.parsing import FileRefused, Shape
@@ -72,43 +72,44 @@ class IngestReport:
     in_place: bool = False
 
 
-def landed(source: Source, place: Place) -> tuple[Landed, ...]:
+def landed(source: Source, context: Context) -> tuple[Landed, ...]:
     """The files of a source that are there now, oldest name first; Files are found below the project's root."""
     found: list[tuple[str, Path, str]] = []
     if isinstance(source.at, Files):
         pattern = Path(source.at.path)
-        base = Path(pattern.anchor) if pattern.is_absolute() else place.root
+        base = Path(pattern.anchor) if pattern.is_absolute() else context.root
         paths = base.glob(str(pattern.relative_to(pattern.anchor)))
-        found += [(_name(path, place.root), path, source.at.format) for path in paths if path.is_file()]
-    folder = Path(layout.landing_folder(place.lake, source.name))
+        found += [(_name(path, context.root), path, source.at.format) for path in paths if path.is_file()]
+    folder = Path(layout.landing_folder(context.lake, source.name))
     found += [(f"written/{path.name}", path, "parquet") for path in folder.glob("*.parquet")]
     return tuple(Landed(name, path, kind, parsing.sha256(path, parsing.shape(source, kind))) for name, path, kind in sorted(found))
 
 
-def changed(source: Source, place: Place, registry: Registry) -> tuple[Landed, ...]:
+def changed(source: Source, context: Context) -> tuple[Landed, ...]:
     """The landed files that are new or whose content is not the one ingested."""
-    known = registry.files(source.name)
-    return tuple(f for f in landed(source, place) if f.name not in known or known[f.name].sha256 != f.sha256)
+    known = context.registry.files(source.name)
+    return tuple(f for f in landed(source, context) if f.name not in known or known[f.name].sha256 != f.sha256)
 
 
-def recover(source: Source, place: Place, registry: Registry) -> None:
+def recover(source: Source, context: Context) -> None:
     """Finish or forget the ingests that a crash cut off: what was committed counts, the rest never happened."""
+    lake, registry = context.lake, context.registry
     for pending in registry.pending_ingests(source.name):
-        if not pending.commits or any(delta.committed(path, pending.ingest_id) for path in layout.ingest_logs(place.lake, source.name)):
+        if not pending.commits or any(delta.committed(path, pending.ingest_id) for path in layout.ingest_logs(lake, source.name)):
             registry.finish_ingest(pending.ingest_id)
         else:
             registry.abandon(pending.ingest_id)
-        shutil.rmtree(layout.staging_folder(place.lake, pending.ingest_id), ignore_errors=True)
+        shutil.rmtree(layout.staging_folder(lake, pending.ingest_id), ignore_errors=True)
 
 
-def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:
+def write_frame(source: Source, frame: pa.Table, context: Context) -> Path:
     """Keep a frame's rows as a Parquet file of the source, named by its content, so that the same frame is the same file."""
     wanted = parsing.shape(source, "parquet")
     parsing.refuse_missing(frame.column_names, wanted, name="the frame")
     kept = frame.select(list(source.columns)).combine_chunks()
     for batch in kept.to_batches():
         parsing.check(batch, wanted, name="the frame")
-    folder = Path(layout.landing_folder(place.lake, source.name))
+    folder = Path(layout.landing_folder(context.lake, source.name))
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / ".writing"
     pq.write_table(kept, part)
@@ -119,11 +120,9 @@ def write_frame(source: Source, frame: pa.Table, place: Place) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one ingest works with: Spark, the project's places, the registry, its id, and what time it is."""
+    """One ingest of a source: what every job works with, its id, and when it began."""
 
-    spark: SparkSession
-    place: Place
-    registry: Registry
+    context: Context
     ingest_id: str
     now: datetime
 
@@ -134,9 +133,9 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
     Files that can not be read whole are refused and leave what they brought before as it was. A crash leaves the table as it was or as it
     should be, and the next ingest finishes the records.
     """
-    place, registry = job.place, job.registry
-    with staging(place.lake, job.ingest_id) as folder:
-        parsed = _parsed(job.spark, found, source, f"{folder}/parsed")
+    lake, registry = job.context.lake, job.context.registry
+    with staging(lake, job.ingest_id) as folder:
+        parsed = _parsed(job.context.spark, found, source, f"{folder}/parsed")
         seen = _seen(parsed, source)
         taken = [f for f in found if f.name not in seen.refused]
         if not taken:
@@ -149,9 +148,9 @@ def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
         brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in taken)
         registry.begin_ingest(PendingIngest(job.ingest_id, source.name, brought, revisions, commits=bool(update.dates)))
         if revisions:
-            delta.append_records(layout.records_table(place.lake, "revisions"), revision_rows(revisions, job.ingest_id))
-        facts.keep_files(place.lake, brought, commits=bool(update.dates))
-        _commit(update, source, place, job.ingest_id)
+            delta.append_records(layout.records_table(lake, "revisions"), revision_rows(revisions, job.ingest_id))
+        facts.keep_files(lake, brought, commits=bool(update.dates))
+        _commit(update, source, lake, job.ingest_id)
         registry.finish_ingest(job.ingest_id)
     return IngestReport(
         source.name,
@@ -366,7 +365,7 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 def _quarantine(rows: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
-    path = layout.quarantine_table(job.place.lake, source.name)
+    path = layout.quarantine_table(job.context.lake, source.name)
     listed = ", ".join(delta.literal(name) for name in names)
     if not any(reason for name in names for reason in seen.counts.get(name, {})) and not delta.holds(path, f"file IN ({listed})"):
         return
@@ -405,13 +404,13 @@ class _Update:
 
 
 def _update(parsed: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> _Update:
-    path = f"{layout.staging_folder(job.place.lake, job.ingest_id)}/rows"
-    table = layout.source_table(job.place.lake, source.name)
+    path = f"{layout.staging_folder(job.context.lake, job.ingest_id)}/rows"
+    table = layout.source_table(job.context.lake, source.name)
     good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW)
     incoming = good.withColumns({_WAS: F.lit(False), _COMES: F.lit(True), _GOES: F.lit(False)})
     if not delta.exists(table):
         return _Update(tables.stage(_by_date(_judged(incoming, source)), path), tuple(seen.dates), "no table")
-    kept = tables.read(job.spark, table)
+    kept = tables.read(job.context.spark, table)
     whole, mine, into = _with_columns(kept, source), F.col(FILE).isin(list(names)), _into(kept, source)
     everything = into == "table of other types"
     dates = _dates(whole.select(DATE).union(good.select(DATE))) if everything else _touched(good, whole, seen, source, mine)
@@ -500,17 +499,17 @@ def _dates(rows: DataFrame) -> tuple[date, ...]:
     return tuple(row[0] for row in rows.select(DATE).distinct().collect())
 
 
-def _commit(update: _Update, source: Source, place: Place, ingest_id: str) -> None:
+def _commit(update: _Update, source: Source, lake: str, ingest_id: str) -> None:
     if not update.dates:
         return
-    path = layout.source_table(place.lake, source.name)
+    path = layout.source_table(lake, source.name)
     columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, FILE, LINE, INGEST, LIVE]
     rows = update.rows.where(~F.col(_GOES)).select(*columns)
     if update.into != "table":
         tables.overwrite(rows, path, commit_id=ingest_id, partition=(DATE,))
         return
     tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in source.columns.items()])
-    staging = f"{layout.staging_folder(place.lake, ingest_id)}/dates"
+    staging = f"{layout.staging_folder(lake, ingest_id)}/dates"
     tables.replace_dates(rows, path, dates=update.dates, commit_id=ingest_id, staging=staging)
 
 
@@ -519,7 +518,7 @@ def _revisions(update: _Update, source: Source, number: int, job: Job) -> tuple[
     if not update.dates:
         return ()
     live, was = F.col(LIVE).cast("bigint"), F.col(_WAS).cast("bigint")
-    rows = _with_next(update, source, job.place.lake) if source.lag else update.rows
+    rows = _with_next(update, source, job.context.lake) if source.lag else update.rows
     altered = rows.where(F.col(LIVE) | F.col(_WAS)).groupBy(DATE, TIME, CONTENT).agg(F.sum(live - was).alias("net"), F.sum(live).alias("n"))
     changed_at = F.when(F.col("net") != 0, F.unix_micros(TIME))
     by_date = altered.groupBy(DATE).agg(

@@ -61,14 +61,14 @@ def look(source: Source, found: Sequence[PinnedVersion], job: Job) -> IngestRepo
 
     A crash leaves readers with the state before, or with this one and its revisions; the next ingest looks again.
     """
-    before, lake = _before(source, found, job), job.place.lake
+    before, lake = _before(source, found, job), job.context.lake
     times = _may_differ(source, found, before, lake)
-    rows = files.judged(job.spark, source, lake, _by_source(found)).where(_at(times))
+    rows = files.judged(job.context.spark, source, lake, _by_source(found)).where(_at(times))
     content, reasons = _content(files.live(rows, source), source), _refused(rows)
     known = [revision for revision in before.revisions if times is None or _holds(times, revision.date)]
     days = _other_dates(content, known)
     altered = _altered(source, found, before, days, job)
-    number = job.registry.next_revision(source.name)
+    number = job.context.registry.next_revision(source.name)
     spans = {day: altered.get(day) or _whole(day, content.get(day), known) for day in days}
     revisions = tuple(
         Revision(source.name, number, day, spans[day].start, spans[day].end, *_state(content.get(day)), job.now) for day in days
@@ -82,13 +82,13 @@ def look(source: Source, found: Sequence[PinnedVersion], job: Job) -> IngestRepo
 
 
 def _record(source: Source, found: Sequence[PinnedVersion], record: IngestedFile, revisions: tuple[Revision, ...], job: Job) -> None:
-    lake = job.place.lake
-    job.registry.begin_ingest(PendingIngest(job.ingest_id, source.name, (record,), revisions, commits=True))
+    lake = job.context.lake
+    job.context.registry.begin_ingest(PendingIngest(job.ingest_id, source.name, (record,), revisions, commits=True))
     if revisions:
         delta.append_records(layout.records_table(lake, "revisions"), files.revision_rows(revisions, job.ingest_id))
     facts.keep_files(lake, (record,), commits=True)
     in_place.keep(source, found, lake, commit_id=job.ingest_id)
-    job.registry.finish_ingest(job.ingest_id)
+    job.context.registry.finish_ingest(job.ingest_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,9 @@ class _Before:
 
 
 def _before(source: Source, found: Sequence[PinnedVersion], job: Job) -> _Before:
-    record = job.registry.files(source.name).get(versions.spoken(source))
+    record = job.context.registry.files(source.name).get(versions.spoken(source))
     alike = record is not None and record.sha256.rpartition(":")[2] == seal(source, found).rpartition(":")[2]
-    return _Before(record, job.registry.revisions(source.name), versions.pinned(source, job.place.lake) if alike else {})
+    return _Before(record, job.context.registry.revisions(source.name), versions.pinned(source, job.context.lake) if alike else {})
 
 
 def _by_source(found: Iterable[PinnedVersion]) -> dict[str, PinnedVersion]:
@@ -175,7 +175,7 @@ def _altered(source: Source, found: Sequence[PinnedVersion], before: _Before, da
 
 def _hashed_of(days: Sequence[date], state: Mapping[str, PinnedVersion], source: Source, job: Job) -> DataFrame:
     """The hashes of the rows of some days, as a state of the table has them; of rows with ids only those are compared that share one."""
-    rows = files.judged(job.spark, source, job.place.lake, state)
+    rows = files.judged(job.context.spark, source, job.context.lake, state)
     if source.id and not source.lag:
         on_days = rows.where(tables.in_dates(DATE, days)).where(files.times_of(source, days))
         rows = rows.join(on_days.select(*[f"`{name}`" for name in source.id]).distinct(), on=list(source.id), how="left_semi")

@@ -23,7 +23,7 @@ from lake import delta, facts
 from spark_jobs import tables
 from spark_jobs.compute import windows
 from spark_jobs.compute.windows import START
-from spark_jobs.context import Offline, Run
+from spark_jobs.context import Run
 
 _OLD = "_old_"
 
@@ -32,27 +32,27 @@ class PublishConflict(RuntimeError):
     """Another run published the same intervals since this one began; its rows stay, and these are dropped."""
 
 
-def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry], offline: Offline) -> None:
+def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry]) -> None:
     """Make the intervals that passed visible, all at once, and remember the verdicts of all.
 
     Holds the group's lease, and refuses (`Moved`) if one of the intervals is no longer as it was when the run began.
     """
-    with offline.registry.lease(f"group {job.group.name}", now=offline.clock(), patience=PATIENCE):
-        _refuse_if_moved(job, offline.registry)
+    with job.context.registry.lease(f"group {job.group.name}", now=job.context.clock(), patience=PATIENCE):
+        _refuse_if_moved(job, job.context.registry)
         passed = [e for e in entries if e.state == "PUBLISHED"]
         commits = any(e.rows or e.interval in job.before for e in passed)
-        pending = _pending(job, entries, offline, commits=commits)
-        offline.registry.begin_publish(pending)
-        _copy_records(pending, offline.lake)
+        pending = _pending(job, entries, commits=commits)
+        job.context.registry.begin_publish(pending)
+        _copy_records(pending, job.context.lake)
         version = None
         if commits:
-            _commit(job, staged, [e.interval for e in passed], offline)
-            version, _ = delta.commit_of(layout.feature_table(offline.lake, job.group.name, job.work.generation), job.publish_id)
-        name, at = job.group.name, offline.clock()
+            _commit(job, staged, [e.interval for e in passed])
+            version, _ = delta.commit_of(layout.feature_table(job.context.lake, job.group.name, job.work.generation), job.publish_id)
+        name, at = job.group.name, job.context.clock()
         facts.keep_commit(
-            offline.lake, name, generation=job.work.generation, publish_id=job.publish_id, committed_at=at, delta_version=version
+            job.context.lake, name, generation=job.work.generation, publish_id=job.publish_id, committed_at=at, delta_version=version
         )
-        offline.registry.finish_publish(job.publish_id, committed_at=at, delta_version=version)
+        job.context.registry.finish_publish(job.publish_id, committed_at=at, delta_version=version)
 
 
 def _refuse_if_moved(job: Run, registry: Registry) -> None:
@@ -67,11 +67,11 @@ def _refuse_if_moved(job: Run, registry: Registry) -> None:
             raise PublishConflict(f"{job.group.name} {status.interval} was published by another run meanwhile; run the same command again")
 
 
-def _pending(job: Run, entries: Sequence[LedgerEntry], offline: Offline, *, commits: bool) -> PendingPublish:
+def _pending(job: Run, entries: Sequence[LedgerEntry], *, commits: bool) -> PendingPublish:
     name, number = job.group.name, job.work.generation
-    generation = next((g for g in offline.registry.generations(name) if g.number == number), None)
-    known = {p.interval for p in offline.registry.publishes(name, number)}
-    publishes, now = [], offline.clock()
+    generation = next((g for g in job.context.registry.generations(name) if g.number == number), None)
+    known = {p.interval for p in job.context.registry.publishes(name, number)}
+    publishes, now = [], job.context.clock()
     for entry in entries:
         if entry.state == "PUBLISHED":
             basis = plan.basis(job.group, generation, entry.interval, published_before=entry.interval in known)
@@ -85,28 +85,28 @@ def _pending(job: Run, entries: Sequence[LedgerEntry], offline: Offline, *, comm
 # --------------------------------------------------------------------------------------------------------------------- the rows
 
 
-def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval], offline: Offline) -> None:
+def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval]) -> None:
     """Replace the passed intervals' rows in one commit, after keeping what they replace.
 
     Also an interval that was never published is replaced, not appended: whatever lies there, a rerun sets it right.
     """
-    table = layout.feature_table(offline.lake, job.group.name, job.work.generation)
-    rows = _new_rows(job, staged, passed, offline.clock())
+    table = layout.feature_table(job.context.lake, job.group.name, job.work.generation)
+    rows = _new_rows(job, staged, passed, job.context.clock())
     if not delta.exists(table):
         tables.append(_arranged(job, rows).repartition("date"), table, commit_id=job.publish_id, partition=("date",))
         return
-    tables.add_columns(offline.spark, table, [(c, tables.spark_type(job.types.outputs[c])) for c in job.group.outputs])
+    tables.add_columns(job.context.spark, table, [(c, tables.spark_type(job.types.outputs[c])) for c in job.group.outputs])
     again = [interval for interval in passed if interval in job.before]
     if again:
-        current = tables.read(offline.spark, table).where(_where(job.group, merge(again)))
-        rows = _merged(job, rows, current, offline)
+        current = tables.read(job.context.spark, table).where(_where(job.group, merge(again)))
+        rows = _merged(job, rows, current)
     tables.replace_dates(
         _arranged(job, rows),
         table,
         dates={interval.start.date() for interval in passed},
         where=_where(job.group, merge(passed)) if job.group.cadence < DAY else "",
         commit_id=job.publish_id,
-        staging=f"{layout.staging_folder(offline.lake, job.publish_id)}/published",
+        staging=f"{layout.staging_folder(job.context.lake, job.publish_id)}/published",
     )
 
 
@@ -143,13 +143,13 @@ def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:
 # -------------------------------------------------------------------------------------------------------- over published intervals
 
 
-def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> DataFrame:
+def _merged(job: Run, new: DataFrame, current: DataFrame) -> DataFrame:
     """The rows to publish over published ones; those that they replace are appended to the history table first.
 
     A row whose values did not change keeps its publish_id, also when a column was added to it. A row that the new run does not have stays,
     with the empty values, in windowed groups and transforms, and is retracted in the others.
     """
-    both = _side_by_side(job, new, current, offline)
+    both = _side_by_side(job, new, current)
     same = F.coalesce(F.col("_same"), F.lit(False))
     found, gone = both.where("_new"), both.where("_new IS NULL")
     out_of_reach = F.col(windows.NEWEST) + F.col("_reached") < F.unix_micros("event_timestamp")
@@ -160,20 +160,20 @@ def _merged(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> D
     replaced = _as_they_were(job, found.where(F.col("_old") & ~same), current)
     if job.group.keeps_rows:
         empty_already = F.col(f"{_OLD}empties_at") <= F.col("event_timestamp")
-        rows = rows.unionByName(_emptied(job, gone, new, offline.clock()))
+        rows = rows.unionByName(_emptied(job, gone, new, job.context.clock()))
         history = replaced.unionByName(_as_they_were(job, gone.where(~empty_already), current))
     else:
-        tombstones = _tombstones(job, gone, offline.clock())
+        tombstones = _tombstones(job, gone, job.context.clock())
         history = replaced.unionByName(_as_they_were(job, gone, current)).unionByName(tombstones, allowMissingColumns=True)
-    staging = layout.staging_folder(offline.lake, job.publish_id)
+    staging = layout.staging_folder(job.context.lake, job.publish_id)
     merged, kept = tables.stage(rows, f"{staging}/merged"), tables.stage(history, f"{staging}/history")
     if not kept.isEmpty():
-        path = layout.history_table(offline.lake, job.group.name, job.work.generation)
+        path = layout.history_table(job.context.lake, job.group.name, job.work.generation)
         tables.append(kept, path, commit_id=job.publish_id, partition=("date",))
     return merged
 
 
-def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline) -> DataFrame:
+def _side_by_side(job: Run, new: DataFrame, current: DataFrame) -> DataFrame:
     """New and published rows by key and time, the published ones' columns prefixed, with `_same`: whether nothing changed.
 
     A window that was added may be longer than those that the interval was computed with, which reached `_reached` from a tile's start: rows
@@ -182,7 +182,7 @@ def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline
     group, keys = job.group, [*job.group.entity.keys, "event_timestamp"]
     old = current.select(*[F.col(f"`{c}`").alias(c if c in keys else f"{_OLD}{c}") for c in current.columns], F.lit(True).alias("_old"))
     both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", windows.start_of(group))
-    joined = both.join(F.broadcast(_stood(job, offline)), on="_start", how="left")
+    joined = both.join(F.broadcast(_stood(job)), on="_start", how="left")
     emptied, at = F.unix_micros(f"{_OLD}empties_at"), F.unix_micros("event_timestamp")
     lasted = F.coalesce(F.col(windows.NEWEST) + F.col("_reached"), F.unix_micros("empties_at"))
     unmoved = lasted.eqNullSafe(emptied) | (F.col("_grew") & (emptied <= at))
@@ -194,12 +194,12 @@ def _side_by_side(job: Run, new: DataFrame, current: DataFrame, offline: Offline
     return joined.withColumn("_same", same)
 
 
-def _stood(job: Run, offline: Offline) -> DataFrame:
+def _stood(job: Run) -> DataFrame:
     """Per published interval its start, its last publish, how far its windows reached, and whether they reach further now.
 
     `_reached` is in microseconds from a tile's start, null under a lifetime window.
     """
-    last = {p.interval: p.publish_id for p in offline.registry.publishes(job.group.name, job.work.generation)}
+    last = {p.interval: p.publish_id for p in job.context.registry.publishes(job.group.name, job.work.generation)}
     due = [s.interval for s in job.work.due if s.interval in last and s.interval in job.before]
     reaches = [_reached(job.group, job.before[i]) for i in due]
     rows = {
@@ -208,7 +208,7 @@ def _stood(job: Run, offline: Offline) -> DataFrame:
         "_reached": pa.array([None if reached is None else reached // MICROSECOND for reached, _ in reaches], pa.int64()),
         "_grew": pa.array([grew for _, grew in reaches], pa.bool_()),
     }
-    return offline.spark.createDataFrame(pa.table(rows))
+    return job.context.spark.createDataFrame(pa.table(rows))
 
 
 def _reached(group: FeatureGroup, entry: LedgerEntry) -> tuple[timedelta | None, bool]:

@@ -1,9 +1,8 @@
 """Carries out a group's plan: compute into staging, judge, publish. Readers see an interval as it was or as it should be, never half."""
 
-import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -11,24 +10,22 @@ from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
 from feature_definitions import layout
-from feature_definitions.intervals import Interval, dates, merge, micros
+from feature_definitions.intervals import Interval, dates, merge
 from feature_definitions.language import FeatureGroup, TransformGroup, WindowedGroup
 from feature_definitions.planning import fingerprint, plan, tiling
 from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Revision
+from feature_definitions.sql.column_types import column_types_of
 from feature_registry.registry import Registry
 from lake import delta, facts
 from lake.staging import staging
 from spark_jobs import tables
 from spark_jobs.compute import leaks, tiles, transform, windows
 from spark_jobs.compute.tiles import TileSet
-from spark_jobs.compute.windows import ColumnTypes
-from spark_jobs.context import Offline, Run
+from spark_jobs.context import Context, Run
 from spark_jobs.ingest import files
 from spark_jobs.publish import commit, validate
 from spark_jobs.publish.validate import Judge
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +41,7 @@ class GroupResult:
     seconds: float = 0.0
 
 
-def run(
-    work: GroupPlan, *, offline: Offline, types: ColumnTypes, judge: Judge, say: Say, sharing: Sequence[WindowedGroup] = ()
-) -> GroupResult:
+def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[WindowedGroup] = ()) -> GroupResult:
     """Compute, judge and publish the intervals that are due; an empty plan does nothing.
 
     Tiles that must be built are built for the groups of `sharing` too, as far as they are made of the same ones.
@@ -55,36 +50,31 @@ def run(
     if not work.due:
         return GroupResult(work.group.name, work.generation)
     started = time.monotonic()
-    now = offline.clock()
-    before = offline.registry.ledger(work.group.name, work.generation)
-    job = _begun(work, types, before, offline, now)
-    with staging(offline.lake, job.publish_id):
-        say(f"computing {len(work.due)} intervals")
-        staged = _compute(job, sharing, offline)
-        say("judging")
-        judged = validate.validate(job, staged, offline=offline, judge=judge)
+    name, job = work.group.name, _begun(work, context)
+    with staging(context.lake, job.publish_id):
+        context.say(f"{name}: computing {len(work.due)} intervals")
+        staged = _compute(job, sharing)
+        context.say(f"{name}: judging")
+        judged = validate.validate(job, staged, judge=judge)
         withheld = work.withheld({interval for interval, verdict in judged.verdicts.items() if verdict.failed})
         verdicts = {interval: verdict for interval, verdict in judged.verdicts.items() if interval not in withheld}
-        say("publishing")
-        entries = _entries(job, verdicts, judged.rows, time.monotonic() - started, offline.clock())
-        commit.publish(job, judged.staged, entries, offline)
+        context.say(f"{name}: publishing")
+        entries = _entries(job, verdicts, judged.rows, time.monotonic() - started)
+        commit.publish(job, judged.staged, entries)
     return _result(job, entries, time.monotonic() - started)
 
 
-def _begun(work: GroupPlan, types: ColumnTypes, before: Mapping[Interval, LedgerEntry], offline: Offline, now: datetime) -> Run:
-    if isinstance(work.group, TransformGroup):
-        read = [source.name for source in work.group.input_sources]
-        return Run(work, types, mint(now), 0, before, {name: _newest(offline.registry.revisions(name)) for name in read})
-    return Run(work, types, mint(now), _newest(offline.registry.revisions(work.group.source.name)), before)
+def _begun(work: GroupPlan, context: Context) -> Run:
+    group, registry = work.group, context.registry
+    before, types, publish_id = registry.ledger(group.name, work.generation), column_types_of(group), context.mint("p")
+    if isinstance(group, TransformGroup):
+        read = [source.name for source in group.input_sources]
+        return Run(context, work, types, publish_id, 0, before, {name: _newest(registry.revisions(name)) for name in read})
+    return Run(context, work, types, publish_id, _newest(registry.revisions(group.source.name)), before)
 
 
 def _newest(revisions: Iterable[Revision]) -> int:
     return max((r.revision for r in revisions), default=0)
-
-
-def mint(now: datetime) -> str:
-    """A new publish_id: ids sort by the time at which they were minted."""
-    return f"p{micros(now):017d}-{secrets.token_hex(3)}"
 
 
 def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
@@ -113,24 +103,25 @@ def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
 # ---------------------------------------------------------------------------------------------------------------------- compute
 
 
-def _compute(job: Run, sharing: Sequence[WindowedGroup], offline: Offline) -> DataFrame:
-    group, into = job.group, f"{layout.staging_folder(offline.lake, job.publish_id)}/rows"
+def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
+    group, context = job.group, job.context
+    into = f"{layout.staging_folder(context.lake, job.publish_id)}/rows"
     if isinstance(group, TransformGroup):
         if not job.before:
-            leaks.check(job, group, spark=offline.spark, lake=offline.lake)
-        return transform.compute(job.work, group, spark=offline.spark, lake=offline.lake, into=into)
+            leaks.check(job, group)
+        return transform.compute(job.work, group, context, into=into)
     spans = merge(s.interval for s in job.work.due)
 
     def events(days: Iterable[date] | None) -> DataFrame:
-        return files.events(offline.spark, group.source, offline.lake, dates=days)
+        return files.events(context.spark, group.source, context.lake, dates=days)
 
     if isinstance(group, WindowedGroup):
-        revisions = [r for r in offline.registry.revisions(group.source.name) if r.revision <= job.revision]
+        revisions = [r for r in context.registry.revisions(group.source.name) if r.revision <= job.revision]
         needs = windows.needed(group, spans, first=min((r.first for r in revisions), default=spans[0].start))
         found = tiles.up_to_date(
-            _tile_set(group, sharing, offline.lake, grains=tuple(needs)),
+            _tile_set(group, sharing, context.lake, grains=tuple(needs)),
             needs,
-            tiles.Build(offline.registry, revisions, events, job.publish_id, offline.clock),
+            tiles.Build(context, revisions, events, job.publish_id),
             states=tiling.states(group, types=job.types.inputs),
         )
         rows = windows.of_tiles(group, found, spans=spans, types=job.types)
@@ -143,17 +134,15 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup], offline: Offline) -> Da
 def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str, *, grains: tuple[timedelta, ...]) -> TileSet:
     """The tiles that the group shares with others of its source, entity and cadence, with the states of all of them."""
     same = [g for g in sharing if (g.source, tuple(g.entity.keys), g.cadence) == (group.source, tuple(group.entity.keys), group.cadence)]
-    states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=windows.column_types_of(g).inputs)}
+    states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=column_types_of(g).inputs)}
     return TileSet(lake, group.source, tuple(group.entity.keys), grains, tuple(states.values()))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- records
 
 
-def _entries(
-    job: Run, verdicts: Mapping[Interval, Verdict], rows: Mapping[Interval, int], seconds: float, now: datetime
-) -> tuple[LedgerEntry, ...]:
-    features, gate = fingerprint.columns(job.group), fingerprint.gate(job.group)
+def _entries(job: Run, verdicts: Mapping[Interval, Verdict], rows: Mapping[Interval, int], seconds: float) -> tuple[LedgerEntry, ...]:
+    features, gate, now = fingerprint.columns(job.group), fingerprint.gate(job.group), job.context.clock()
     return tuple(
         LedgerEntry(
             group=job.group.name,

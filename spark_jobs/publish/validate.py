@@ -21,7 +21,7 @@ from feature_definitions.language import FeatureGroup
 from lake import delta
 from spark_jobs import tables
 from spark_jobs.compute.windows import START
-from spark_jobs.context import Offline, Run
+from spark_jobs.context import Run
 
 Judge = Callable[[pd.DataFrame, Sequence[Check]], Mapping[str, Verdict]]
 
@@ -41,22 +41,22 @@ class Judged:
     staged: DataFrame
 
 
-def validate(job: Run, staged: DataFrame, *, offline: Offline, judge: Judge) -> Judged:
+def validate(job: Run, staged: DataFrame, *, judge: Judge) -> Judged:
     """Judge each interval that is due, put bad rows into quarantine, and keep what was measured, what came of it, and a report."""
     checks = suite.checks(job.group, types=job.types.outputs)
     measured = profile(job, staged, checks)
     said = judge(measured, checks)
     decided = profiles.with_held(said, measured, checks, hold_below=job.group.hold_below)
     verdicts = {interval: decided[iso(interval.start)] for interval in _due(job)}
-    origin = Origin(job.group.name, job.work.generation, job.publish_id, _due(job), offline.clock())
+    origin = Origin(job.group.name, job.work.generation, job.publish_id, _due(job), job.context.clock())
     refused = {interval: (*verdict.failed, *verdict.held) for interval, verdict in verdicts.items()}
-    _quarantine(job, _bad_rows(staged, checks, refused), offline)
+    _quarantine(job, _bad_rows(staged, checks, refused))
     columns = tuple(profiles.described(job.group, job.types.outputs))
-    _keep(offline.lake, "profiles", profiles.profiles_table(measured, columns, origin))
-    _keep(offline.lake, "checks", profiles.checks_table(measured, checks, decided, origin))
+    _keep(job.context.lake, "profiles", profiles.profiles_table(measured, columns, origin))
+    _keep(job.context.lake, "checks", profiles.checks_table(measured, checks, decided, origin))
     examples = _examples(job, _bad_rows(staged, checks, {interval: verdict.broken for interval, verdict in verdicts.items()}))
     account = said.account if isinstance(said, Judgement) else {}
-    _report(report.Facts(job.group, origin, checks, measured, decided, examples), account, offline.lake)
+    _report(report.Facts(job.group, origin, checks, measured, decided, examples), account, job.context.lake)
     rows = dict(zip(_due(job), map(int, measured["rows"]), strict=True))
     return Judged(verdicts, rows, _marked(job.group, staged, checks, [interval for interval, verdict in verdicts.items() if verdict.held]))
 
@@ -168,7 +168,7 @@ def _bad_rows(staged: DataFrame, checks: Sequence[Check], broken: Mapping[Interv
     return mine.where(F.expr(condition)).withColumn("_failed", F.expr(reasons)).where(F.size("_failed") > 0)
 
 
-def _quarantine(job: Run, bad: DataFrame | None, offline: Offline) -> None:
+def _quarantine(job: Run, bad: DataFrame | None) -> None:
     """Keep the bad rows of intervals that are rejected or published without them, each with the checks that it failed."""
     if bad is None:
         return
@@ -179,9 +179,9 @@ def _quarantine(job: Run, bad: DataFrame | None, offline: Offline) -> None:
         F.array_join("_failed", ", ").alias("failed_expectation"),
         F.col(START).alias("interval_start"),
         F.lit(job.publish_id).alias("publish_id"),
-        F.lit(offline.clock()).alias("quarantined_at"),
+        F.lit(job.context.clock()).alias("quarantined_at"),
     )
-    tables.append(frame, layout.quarantine_table(offline.lake, job.group.name), commit_id=job.publish_id)
+    tables.append(frame, layout.quarantine_table(job.context.lake, job.group.name), commit_id=job.publish_id)
 
 
 def _in(intervals: Iterable[Interval]) -> str:

@@ -26,10 +26,9 @@ from feature_registry.registry import PATIENCE
 from lake import delta
 from lake.staging import staging
 from spark_jobs import point_in_time, tables
-from spark_jobs.context import Offline
+from spark_jobs.context import Context
 from spark_jobs.ingest import files
 from spark_jobs.point_in_time import MODELLED, AsOf, Published
-from spark_jobs.publish.materialize import mint
 
 
 class SpineRefused(UserError):
@@ -74,9 +73,9 @@ class Built:
         return self.to_arrow().to_pandas()
 
 
-def source_spine(source: Source, spark: SparkSession, *, lake: str) -> Spine:
+def source_spine(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
-    rows = files.events(spark, source, lake).select(*[f"`{name}`" for name in source.names])
+    rows = files.events(context.spark, source, context.lake).select(*[f"`{name}`" for name in source.names])
     return Spine(rows, str(source.event_timestamp), source.name)
 
 
@@ -113,19 +112,19 @@ def _refuse_columns(schema: pa.Schema) -> None:
 _UNFIT = (pa.types.is_unsigned_integer, pa.types.is_float16, pa.types.is_duration, pa.types.is_time, pa.types.is_interval)
 
 
-def build(spine: Spine, request: Request, *, published: Mapping[str, Published], offline: Offline) -> Built:
+def build(spine: Spine, request: Request, *, published: Mapping[str, Published], context: Context) -> Built:
     """Join, check that exactly the spine's rows came out, and replace the training set of this name in one commit."""
     _check(spine, request)
     summary = _summary(spine)
-    _refuse_immature(spine, request, offline.clock())
+    _refuse_immature(spine, request, context.clock())
     used = {name: _relevant(published[name], request.mode, summary) for name in sorted({j.group.name for j in request.service.joins})}
     fingerprint = _fingerprint(spine, request, summary, published, used)
-    path = layout.training_set_table(offline.lake, request.name)
-    held = _manifest(Path(layout.training_set_manifest(offline.lake, request.name)))
+    path = layout.training_set_table(context.lake, request.name)
+    held = _manifest(Path(layout.training_set_manifest(context.lake, request.name)))
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
         return Built(request.name, path, int(str(held["rows"])), held, unchanged=True)
-    with offline.registry.lease(f"training set {request.name}", now=offline.clock(), patience=PATIENCE):
-        manifest = _written(spine, request, _Basis(summary, fingerprint, published, used), offline)
+    with context.registry.lease(f"training set {request.name}", now=context.clock(), patience=PATIENCE):
+        manifest = _written(spine, request, _Basis(summary, fingerprint, published, used), context)
     return Built(request.name, path, int(str(manifest["rows"])), manifest, unchanged=False)
 
 
@@ -139,12 +138,12 @@ class _Basis:
     used: Mapping[str, Sequence[Publish]]
 
 
-def _written(spine: Spine, request: Request, basis: _Basis, offline: Offline) -> dict[str, object]:
+def _written(spine: Spine, request: Request, basis: _Basis, context: Context) -> dict[str, object]:
     """Write the table and then its manifest, which must not outlive the table that it describes."""
-    build_id = mint(offline.clock())
-    path, file = layout.training_set_table(offline.lake, request.name), Path(layout.training_set_manifest(offline.lake, request.name))
-    with staging(offline.lake, build_id) as folder:
-        joined = tables.stage(_joined(spine, request, basis.published, offline.spark), f"{folder}/rows")
+    build_id = context.mint("p")
+    path, file = layout.training_set_table(context.lake, request.name), Path(layout.training_set_manifest(context.lake, request.name))
+    with staging(context.lake, build_id) as folder:
+        joined = tables.stage(_joined(spine, request, basis.published, context.spark), f"{folder}/rows")
         described = _described(joined, spine, request, basis.summary, basis.published, basis.used)
         if described["rows"] != basis.summary["rows"]:
             lost = f"{basis.summary['rows']} spine rows became {described['rows']}"
@@ -152,7 +151,7 @@ def _written(spine: Spine, request: Request, basis: _Basis, offline: Offline) ->
         file.unlink(missing_ok=True)
         columns = [*spine.rows.columns, *request.service.outputs]
         tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), path, commit_id=build_id)
-    manifest = described | {"fingerprint": basis.fingerprint, "built_at": iso(offline.clock())}
+    manifest = described | {"fingerprint": basis.fingerprint, "built_at": iso(context.clock())}
     part = file.with_suffix(".part")
     part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     part.replace(file)

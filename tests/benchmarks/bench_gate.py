@@ -26,9 +26,10 @@ from expectations.suite import Check
 from feature_definitions import Entity, Feature, Source, WindowedGroup, at_least, at_most, not_null
 from feature_definitions.intervals import DAY, MICROSECOND, Interval, micros
 from feature_definitions.planning.plan import MISSING, GroupPlan, IntervalStatus
+from feature_definitions.sql.column_types import ColumnTypes
 from feature_registry import Registry
-from spark_jobs.compute.windows import START, ColumnTypes
-from spark_jobs.context import Offline, Run
+from spark_jobs.compute.windows import START
+from spark_jobs.context import Context, Run
 from spark_jobs.jvm import delta_jars, jar_cache
 from spark_jobs.publish import validate
 from spark_jobs.session import session
@@ -45,7 +46,6 @@ class Work:
 
     job: Run
     staged: DataFrame
-    offline: Offline
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -81,7 +81,7 @@ def stage(spark: SparkSession, group: WindowedGroup, rows: int, days: int, folde
 
 def gate(work: Work) -> int:
     """All that a run does to judge its rows: profile, verdicts by Great Expectations, records, report."""
-    judged = validate.validate(work.job, work.staged, offline=work.offline, judge=adapter.judge)
+    judged = validate.validate(work.job, work.staged, judge=adapter.judge)
     return sum(verdict.passed for verdict in judged.verdicts.values())
 
 
@@ -154,8 +154,9 @@ def run(spark: SparkSession, arguments: argparse.Namespace, folder: Path) -> Non
     group = wide(arguments.columns)
     staged = stage(spark, group, arguments.rows, arguments.days, folder / "rows")
     due = tuple(IntervalStatus(group.name, 1, Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY), MISSING, ()) for n in range(arguments.days))
-    job = Run(GroupPlan(group, 1, due), ColumnTypes(dict.fromkeys(group.outputs, "double"), {}), "p1", 1, {})
-    work = Work(job, staged, Offline(spark, str(folder / "lake"), cast("Registry", None), lambda: FIRST))
+    context = Context(lambda: spark, folder, str(folder / "lake"), cast("Registry", None), lambda: FIRST, lambda _: None)
+    job = Run(context, GroupPlan(group, 1, due), ColumnTypes(dict.fromkeys(group.outputs, "double"), {}), "p1", 1, {})
+    work = Work(job, staged)
     contenders: list[tuple[str, Callable[[Work], int], int]] = [
         ("gate (checks, profile, records, report)", gate, arguments.times),
         ("by hand, checks only", by_hand, arguments.times),

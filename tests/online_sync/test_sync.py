@@ -17,12 +17,12 @@ from feature_definitions import Entity, Feature, FeatureService, Join, Observati
 from feature_definitions.intervals import Interval
 from feature_definitions.reading import spelled
 from feature_definitions.records import Publish
+from feature_definitions.sql.column_types import column_types_of
 from feature_registry import open_registry
 from online_sync import sync
 from online_sync.store import Store
 from serving import answer, request
-from spark_jobs.compute import windows
-from spark_jobs.context import Offline
+from spark_jobs.context import Context
 from spark_jobs.point_in_time import Published
 from spark_jobs.training import build
 
@@ -98,7 +98,7 @@ def published(group: FeatureGroup, rows: Sequence[tuple[Any, ...]], types: Seque
     path = layout.feature_table(lake, group.name, 1)
     Path(path).mkdir(parents=True)
     write_deltalake(path, table.append_column("publish_id", pa.array(["p1"] * len(rows))))
-    return Published(group, 1, lake, windows.column_types_of(group), publishes)
+    return Published(group, 1, lake, column_types_of(group), publishes)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
     spine = pa.table(
         {"customer_id": pa.array([e for e, _ in asked], pa.int64()), "event_timestamp": pa.array([at for _, at in asked], UTC_TIME)}
     )
-    offline = Offline(spark, str(root / "lake"), registry, lambda: LATER)
+    context = Context(lambda: spark, root, str(root / "lake"), registry, lambda: LATER, lambda _: None)
     given = build.frame_spine(spine, spark)
-    built = build.build(given, build.Request("habits", service), published=both, offline=offline)
+    built = build.build(given, build.Request("habits", service), published=both, context=context)
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
         sync.run(one, target=sync.Target(server, "shop"), epoch=1, now=NOW, spark=spark)

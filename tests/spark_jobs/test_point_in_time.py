@@ -77,7 +77,7 @@ def test_a_training_set_is_the_oracles(
     given = build.frame_spine(spine_table(world, rows), world.lake.spark)
     spine = build.Spine(given.rows, given.at, source)
     groups = {types.group.name: world.lake.published(types.group) for types in world.meanings}
-    built = build.build(spine, build.Request("asked", service, mode), published=groups, offline=world.lake.offline)
+    built = build.build(spine, build.Request("asked", service, mode), published=groups, context=world.lake.context)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     expected = oracle.training_rows(service, publishes_of(world), rows, mode=mode, spine_source=source, functions=functions)
     expected.sort(key=lambda row: row["number"])

@@ -164,7 +164,7 @@ def test_a_training_set_of_random_snapshots_is_the_oracles(world: World, mode: A
     schema = pa.schema(list((kinds | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}).items()))
     spine = build.frame_spine(pa.Table.from_pylist(rows, schema=schema), world.lake.spark)
     published = {group.name: world.lake.published(group)}
-    built = build.build(spine, build.Request("asked", asked, mode), published=published, offline=world.lake.offline)
+    built = build.build(spine, build.Request("asked", asked, mode), published=published, context=world.lake.context)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     publishes = {group.name: world.published(world.windowed)}
     expected = oracle.training_rows(asked, publishes, rows, mode=mode, functions=world.windowed.functions)

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from feature_definitions import Entity, Feature, Source, WindowedGroup, layout
 from feature_definitions.intervals import DAY, Interval, duration, split
 from feature_definitions.planning import tiling
+from feature_definitions.sql.column_types import column_types_of
 from feature_registry import open_registry
 from spark_jobs.compute import windows
 from tests.offline import Lake, live_frame, records
@@ -78,7 +79,7 @@ def values(lake: Lake, group: WindowedGroup) -> set[str]:
 
 
 def of_events(spark: SparkSession, group: WindowedGroup, made: list[Event], intervals: list[Interval]) -> set[str]:
-    frame = windows.rows(group, live_frame(spark, payments, made), spans=intervals, types=windows.column_types_of(group))
+    frame = windows.rows(group, live_frame(spark, payments, made), spans=intervals, types=column_types_of(group))
     names: tuple[Any, ...] = ("customer", "event_timestamp", "empties_at", *group.outputs)
     return {repr([row[name] for name in names]) for row in records(frame)}
 

@@ -15,12 +15,11 @@ from expectations import adapter
 from feature_definitions import Entity, Feature, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup, layout
 from feature_definitions.intervals import DAY, MICROSECOND, Interval
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
+from feature_definitions.sql.column_types import column_types_of
 from feature_registry import open_registry, rebuild
 from spark_jobs.compute import leaks, transform
 from spark_jobs.compute.transform import TransformError
-from spark_jobs.compute.windows import column_types_of
 from spark_jobs.context import Run
-from spark_jobs.publish.materialize import mint
 from tests.offline import Lake
 
 if TYPE_CHECKING:
@@ -306,7 +305,7 @@ def test_a_name_inside_a_query_is_no_input_of_that_name(spark: SparkSession) -> 
     assert [table.name for table in spark.catalog.listTables() if table.name.startswith("_hw_")] == []
 
 
-def test_observations_are_given_up_to_the_time_and_static_rows_whole(lake: Lake, spark: SparkSession) -> None:
+def test_observations_are_given_up_to_the_time_and_static_rows_whole(lake: Lake) -> None:
     seen = ObservationGroup("seen", CUSTOMER, PAYMENTS, columns=("amount",), ttl="2d")
     lake.now += timedelta(minutes=1)
     lake.materialize(seen)
@@ -315,7 +314,7 @@ def test_observations_are_given_up_to_the_time_and_static_rows_whole(lake: Lake,
         schema={"amount": "decimal(10,2)"},
     )  # fmt: skip
     work = GroupPlan(group, 1, (), upstream=lake.upstream(group))
-    given = transform.inputs_at(work, group, one_day(4), spark=spark, lake=lake.path)
+    given = transform.inputs_at(work, group, one_day(4), lake.context)
     assert sorted(row["amount"] for row in given[0].collect()) == [Decimal("0.25"), Decimal("2.50")]
     assert sorted(row["customer_id"] for row in given[1].collect()) == [1, 3]
     assert [frame.columns for frame in given] == [
@@ -329,8 +328,8 @@ def test_observations_are_given_up_to_the_time_and_static_rows_whole(lake: Lake,
 def checked(lake: Lake, group: TransformGroup) -> None:
     """Check a group over the days 3 to 7, of which the middle one is looked at."""
     due = tuple(IntervalStatus(group.name, 1, one_day(n), "MISSING", ()) for n in range(3, 8))
-    job = Run(GroupPlan(group, 1, due, upstream=lake.upstream(group)), column_types_of(group), mint(lake.now), 0, {})
-    leaks.check(job, group, spark=lake.spark, lake=lake.path)
+    work, context = GroupPlan(group, 1, due, upstream=lake.upstream(group)), lake.context
+    leaks.check(Run(context, work, column_types_of(group), context.mint("p"), 0, {}), group)
 
 
 def counted(frame: DataFrame) -> DataFrame:

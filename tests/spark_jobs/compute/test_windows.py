@@ -14,6 +14,7 @@ from feature_definitions import Derived, Entity, Feature, ObservationGroup, Snap
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, duration, merge, split
 from feature_definitions.language import AGGREGATIONS, Rows
 from feature_definitions.language.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
+from feature_definitions.sql.column_types import column_types_of
 from spark_jobs.compute import windows
 from tests import histories, oracle
 from tests.histories import ANYTHING, CADENCES, MIDNIGHT, NUMBERS, OF, WHERE, ColumnTypes
@@ -77,7 +78,7 @@ def many_events(group: FeatureGroup, count: int = HISTORIES) -> list[Event]:
 
 def computed(spark: SparkSession, group: FeatureGroup, events: Sequence[Event], *runs: Sequence[Interval]) -> list[list[dict[str, Any]]]:
     """What each run, over its intervals, gives; all in one Spark job."""
-    frame, types = live_frame(spark, group.source, events), windows.column_types_of(group)
+    frame, types = live_frame(spark, group.source, events), column_types_of(group)
     tagged = [
         windows.rows(group, frame, spans=merge(intervals), types=types).withColumn("run", F.lit(n)) for n, intervals in enumerate(runs)
     ]
@@ -134,7 +135,7 @@ def test_static_rows_are_the_newest_of_each_entity_at_1970(spark: SparkSession) 
         {"shop": s, "n": n, "city": c, "seen": None if hour is None else MIDNIGHT + timedelta(hours=hour)} for s, n, c, hour in rows
     ]
     frame = live_frame(spark, source, events)
-    found = records(windows.rows(group, frame, spans=[ALWAYS], types=windows.column_types_of(group)))
+    found = records(windows.rows(group, frame, spans=[ALWAYS], types=column_types_of(group)))
     expected = oracle.static_rows(group, events, functions={"city <> 'x'": lambda e: None if e["city"] is None else e["city"] != "x"})
     assert oracle.differences(group, expected, feature_rows(group, found)) == []
     assert {(row["shop"], row["city"]) for row in found} == {(1, "a"), (2, "d")}

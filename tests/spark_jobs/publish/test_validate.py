@@ -31,9 +31,10 @@ from feature_definitions import (
 from feature_definitions.intervals import DAY, Interval
 from feature_definitions.planning.plan import MISSING, GroupPlan, IntervalStatus
 from feature_definitions.records import LedgerEntry
+from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
-from spark_jobs.compute.windows import START, ColumnTypes
-from spark_jobs.context import Offline, Run
+from spark_jobs.compute.windows import START
+from spark_jobs.context import Context, Run
 from spark_jobs.publish import validate
 
 if TYPE_CHECKING:
@@ -125,10 +126,13 @@ def spend() -> WindowedGroup:
     )  # fmt: skip
 
 
-def run_of(group: WindowedGroup, days: Sequence[int], *, publish_id: str = "p1", before: Sequence[LedgerEntry] = ()) -> Run:
+def run_of(
+    group: WindowedGroup, days: Sequence[int], *, spark: SparkSession, lake: str, publish_id: str = "p1", before: Sequence[LedgerEntry] = ()
+) -> Run:
+    context = Context(lambda: spark, Path(lake).parent, lake, cast("Registry", None), lambda: NOW, lambda _: None)
     due = tuple(IntervalStatus(group.name, 1, day(number), MISSING, ()) for number in days)
     types = {"x_1d": "double", "code_1d": "string", "n_1d": "int64"}
-    return Run(GroupPlan(group, 1, due), ColumnTypes(types, {}), publish_id, 1, {entry.interval: entry for entry in before})
+    return Run(context, GroupPlan(group, 1, due), ColumnTypes(types, {}), publish_id, 1, {entry.interval: entry for entry in before})
 
 
 def frame(spark: SparkSession, rows: Sequence[dict[str, Any]]) -> Any:
@@ -140,9 +144,8 @@ def gate(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Gate:
     """Eight days, judged by Great Expectations."""
     group = spend()
     lake = str(tmp_path_factory.mktemp("lake"))
-    offline = Offline(spark, lake, cast("Registry", None), lambda: NOW)
-    job = run_of(group, range(8))
-    return Gate(lake, group, validate.validate(job, frame(spark, list(staged_rows())), offline=offline, judge=adapter.judge))
+    job = run_of(group, range(8), spark=spark, lake=lake)
+    return Gate(lake, group, validate.validate(job, frame(spark, list(staged_rows())), judge=adapter.judge))
 
 
 def test_an_interval_in_which_everything_holds_passes(gate: Gate) -> None:
@@ -205,7 +208,7 @@ def test_bad_rows_of_rejected_and_held_intervals_are_in_quarantine_with_what_the
 def test_many_rows_are_described_by_sparks_workers_as_few_are_here(
     gate: Gate, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, rows = run_of(gate.group, range(8)), frame(spark, list(staged_rows()))
+    job, rows = run_of(gate.group, range(8), spark=spark, lake=gate.lake), frame(spark, list(staged_rows()))
     here = validate._statistics(job, rows, 141)
     monkeypatch.setattr(sketches, "AT_ONCE", 0)
     there = validate._statistics(job, rows, 141)
@@ -246,12 +249,11 @@ def test_a_day_is_compared_with_the_days_before_the_run_and_a_good_run_keeps_onl
     gate: Gate, spark: SparkSession, tmp_path: Path
 ) -> None:
     lake = str(tmp_path)
-    offline = Offline(spark, lake, cast("Registry", None), lambda: NOW)
     change = "rows:row_count(change=0.5)"
     before = [entry(2, rows=2, failed=(change,)), entry(1, rows=3), entry(0, rows=1)]
-    job = run_of(gate.group, [3], publish_id="p2", before=before)
+    job = run_of(gate.group, [3], spark=spark, lake=lake, publish_id="p2", before=before)
     rows = frame(spark, [row(3, n, x=float(n), code=str(n)) for n in range(4)])
-    judged = validate.validate(job, rows, offline=offline, judge=adapter.judge)
+    judged = validate.validate(job, rows, judge=adapter.judge)
     assert judged.verdicts[day(3)].passed
     assert judged.staged.columns == [*rows.columns, "held"]
     kept = {r["check"]: r["value"] for r in Gate(lake, gate.group, judged).records("checks")}
