@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
+from urllib.parse import unquote, urlsplit
 
 from feature_definitions.errors import UserError
 
@@ -23,11 +24,14 @@ VARIABLES = {
 }
 _KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "driver_memory", "promote"}
 
+_UNREADABLE = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
+"""What deltalake 1.6 does not read in a path: of each of these signs it was seen that it fails or looks elsewhere."""
+
 Promote = Literal["auto", "manual"]
 
 
 class SettingsError(UserError):
-    """A setting that is unknown or can not be used."""
+    """A setting that is unknown or cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,12 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
             "or name yours by --project DIR or HEADWATER_PROJECT"
         )
     project = _project(file)
-    lake = variables.get("HEADWATER_LAKE") or project.get("lake", "lake")
     registry = variables.get("HEADWATER_REGISTRY_URL") or project.get("registry_url", f"sqlite:///{root / '.headwater' / 'registry.db'}")
     return Settings(
         root=root,
         name=project["name"],
         catalog=(root / project.get("catalog", "catalog")).resolve(),
-        lake=lake if "://" in lake else str((root / lake).resolve()),
+        lake=_lake(variables.get("HEADWATER_LAKE") or project.get("lake", "lake"), root),
         cache=Path(variables.get("HEADWATER_CACHE") or _cache_home(environment)),
         spark_master=variables.get("HEADWATER_SPARK_MASTER") or project.get("spark_master", "local[*]"),
         driver_memory=variables.get("HEADWATER_DRIVER_MEMORY") or project.get("driver_memory", "3g"),
@@ -86,6 +89,23 @@ def project_folder(given: str | None, *, environment: Mapping[str, str] | None =
     """The project's folder: the one given, else HEADWATER_PROJECT, else the current one."""
     variables = _variables(os.environ if environment is None else environment)
     return Path(given or variables.get("HEADWATER_PROJECT") or ".")
+
+
+def _lake(said: str, root: Path) -> str:
+    """The lake's folder; what lies elsewhere, or where deltalake finds no table, is refused."""
+    if said.startswith("file:"):
+        raise SettingsError(f"HEADWATER_LAKE (lake in {FILE}) is {said!r}; write the path alone, like {unquote(urlsplit(said).path)!r}")
+    if "://" in said:
+        raise SettingsError(
+            f"HEADWATER_LAKE (lake in {FILE}) is {said!r}; only local folders work so far: write a path, like lake or /data/lake"
+        )
+    lake = str((root / said).resolve())
+    if strange := _UNREADABLE.search(lake):
+        raise SettingsError(
+            f"HEADWATER_LAKE (lake in {FILE}) lies in {lake!r}, where deltalake finds no tables because of the {strange[0]!r} in the path; "
+            "write a path without [ ] ^ | \\, without % before two hexadecimal digits, and without control characters"
+        )
+    return lake
 
 
 def _promote(said: str | None, registry: str) -> Promote:
@@ -109,7 +129,7 @@ def _project(file: Path) -> dict[str, str]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{file} can not be read: {error}") from None
+        raise SettingsError(f"{file} cannot be read: {error}") from None
     project = document.get("project", {})
     stray = sorted(_KEYS & set(document))
     if stray or not isinstance(project, dict):

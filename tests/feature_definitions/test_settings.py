@@ -68,8 +68,30 @@ def test_an_empty_variable_counts_as_none(project: Path) -> None:
     assert loaded(project, **dict.fromkeys(VARIABLES, "")) == loaded(project)
 
 
-def test_a_lake_on_another_file_system_keeps_its_address(project: Path) -> None:
-    assert loaded(project, HEADWATER_LAKE="s3a://bucket/lake").lake == "s3a://bucket/lake"
+@pytest.mark.parametrize("lake", ["s3a://bucket/lake", "s3://bucket", "abfss://c@a.dfs.core.windows.net/lake"])
+def test_a_lake_on_another_file_system_is_refused_by_name(project: Path, lake: str) -> None:
+    with pytest.raises(SettingsError, match=rf"lake in headwater.toml\) is '{lake}'; only local folders work so far"):
+        loaded(project, HEADWATER_LAKE=lake)
+    (project / "headwater.toml").write_text(f'[project]\nname = "shop"\nlake = "{lake}"\n')
+    with pytest.raises(SettingsError, match="only local folders work so far"):
+        loaded(project)
+
+
+@pytest.mark.parametrize("lake", ["file:///data/my%20lake", "file:/data/my%20lake"])
+def test_a_lake_named_by_a_url_of_a_file_is_refused_with_its_path(project: Path, lake: str) -> None:
+    with pytest.raises(SettingsError, match="write the path alone, like '/data/my lake'"):
+        loaded(project, HEADWATER_LAKE=lake)
+
+
+@pytest.mark.parametrize("sign", ["[1]", "]", "^", "|", "\\", "%20", "\t", "\x7f"])
+def test_a_lake_where_deltalake_finds_no_tables_is_refused_with_the_sign_that_is_to_blame(project: Path, sign: str) -> None:
+    with pytest.raises(SettingsError, match=r"where deltalake finds no tables because of the '.{1,4}' in the path"):
+        loaded(project, HEADWATER_LAKE=f"a{sign}b")
+
+
+@pytest.mark.parametrize("sign", [" ", "ü", "#", "?", "%", "100%", "{1}", "'", '"', "*", "~", "日本"])
+def test_a_lake_may_have_other_signs_in_its_path(project: Path, sign: str) -> None:
+    assert loaded(project, HEADWATER_LAKE=f"a{sign}b").lake == str(project.resolve() / f"a{sign}b")
 
 
 def test_a_variable_that_is_not_known_is_refused_by_name(project: Path) -> None:
@@ -101,8 +123,8 @@ def test_no_url_is_shown(project: Path) -> None:
         ('[project]\nname = "shop"\nlake = ["a"]\n', "lake must be a text"),
         ('name = "shop"\n', "name stands alone; write a line [project] and the settings below it"),
         ('project = "shop"\n', "project stands alone; write a line [project]"),
-        ("[project\n", "can not be read: "),
-        ("[project]\nname = 'a'\nname = 'b'\n", "can not be read: "),
+        ("[project\n", "cannot be read: "),
+        ("[project]\nname = 'a'\nname = 'b'\n", "cannot be read: "),
     ],
 )
 def test_a_wrong_file_is_told_by_name(project: Path, text: str, message: str) -> None:
@@ -116,7 +138,7 @@ def test_a_wrong_file_is_told_by_name(project: Path, text: str, message: str) ->
 
 def test_a_file_of_other_bytes_is_told_by_name(project: Path) -> None:
     (project / "headwater.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match=r"headwater\.toml can not be read"):
+    with pytest.raises(SettingsError, match=r"headwater\.toml cannot be read"):
         loaded(project)
 
 
