@@ -308,7 +308,7 @@ def _serve(options: argparse.Namespace) -> int:
         err.print(f"serving {', '.join(p.catalog.services)} at http://{options.host}:{port} (ctrl-c stops)")
 
     with _project(options) as p:
-        served = rest.App(p.catalog.services, project=p.settings.name, store=AsyncStore(p.store_url()), clock=lambda: datetime.now(UTC))
+        served = rest.app(p.catalog.services, project=p.settings.name, store=AsyncStore(p.store_url()), clock=lambda: datetime.now(UTC))
         server.run(served, host=options.host, port=options.port, ready=ready)
     return DONE
 
