@@ -13,6 +13,8 @@ from feature_definitions.errors import UserError
 from headwater.errors import InputRefused, NotCovered, NotEmpty, RegistryLost, Unknown
 from headwater.project import Project, Say
 
+__version__ = "0.1.0"
+
 __all__ = ["InputRefused", "NotCovered", "NotEmpty", "Project", "RegistryLost", "Say", "Unknown", "UserError", "main", "open"]
 
 
@@ -31,6 +33,6 @@ def open(
 
 def main() -> None:
     """The `headwater` command."""
-    from headwater import command
+    from headwater import commands
 
-    command.main()
+    commands.main()

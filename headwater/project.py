@@ -4,11 +4,10 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -22,7 +21,6 @@ from feature_definitions.language import (
     Files,
     Join,
     Mode,
-    Query,
     Source,
     SourceGroup,
     TrainingSet,
@@ -36,7 +34,7 @@ from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.planning.upstream import Upstream, ordered, sources_of
 from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release, Revision
-from headwater import inputs
+from headwater import inputs, names
 from headwater.errors import InputRefused, NotCovered, NotEmpty, RegistryLost, Unknown
 
 if TYPE_CHECKING:
@@ -47,6 +45,8 @@ if TYPE_CHECKING:
     from feature_registry.registry import Facts, Registry
     from lake.optimize import Optimized
     from serving.answer import Result
+    from serving.request import Entity
+    from serving.rest import App
     from spark_jobs.context import Context
     from spark_jobs.ingest.files import IngestReport
     from spark_jobs.point_in_time import Published
@@ -81,20 +81,20 @@ class Project:
 
     # ------------------------------------------------------------------------------------------------------------------ offline
 
-    def ingest(self, *names: str) -> "tuple[IngestReport, ...]":
-        """Bring new and changed files into the sources' tables, and look at what is read in place; names are of sources or groups,
-        none means all. A query comes after the sources that it reads, which are ingested with it.
+    def ingest(self, *named: str) -> "tuple[IngestReport, ...]":
+        """Bring new and changed files into the sources' tables, and look at what is read in place; what is named is a source or a
+        group, nothing means all. A query comes after the sources that it reads, which are ingested with it.
 
         What can not be taken goes to `<lake>/quarantine/<source>` with its reason.
         """
-        return tuple(self._ingest(source) for source in self._sources(names))
+        return tuple(self._ingest(source) for source in names.sources(self.catalog, named))
 
     def write(self, source: str, frame: object) -> "IngestReport":
         """Add a pandas or Arrow frame's rows to a source, as if they had come in a file; the same frame twice counts once."""
         from lake import versions
         from spark_jobs.ingest import files
 
-        found = self._source(source)
+        found = names.source(self.catalog, source)
         if versions.reads(found):
             raise InputRefused(f"source {source} is read in place; write to the table that it reads, then run `headwater ingest {source}`")
         files.write_frame(found, inputs.arrow(frame), self._context)
@@ -113,7 +113,7 @@ class Project:
         `only`: those that are `missing`, `stale` or either (`due`), or `all` whatever their status. `within="restate"` is for scheduled
         runs: it leaves alone what changed data made stale and is older than the group's `restate_within`.
         """
-        chosen, now = self._groups(groups), self.clock()
+        chosen, now = names.groups(self.catalog, groups), self.clock()
         first, last, choice = inputs.moment(start), inputs.moment(end), Choice(only, within)
         plan.check_range(chosen, start=first, end=last, now=now)
         return tuple(self._plan(group, first, last, now, choice) for group in chosen)
@@ -135,7 +135,7 @@ class Project:
         An interval that fails a critical expectation stays invisible, and later ones whose windows cover it wait until it is repaired or
         released; its bad rows are in `<lake>/quarantine/<group>`. A group comes after those of the chosen ones that it reads.
         """
-        chosen = self._groups(groups)
+        chosen = names.groups(self.catalog, groups)
         plan.check_range(chosen, start=inputs.moment(start), end=inputs.moment(end), now=self.clock())
         for group in chosen:
             self._recover(group)
@@ -145,11 +145,12 @@ class Project:
     def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
         """The state of every interval, from the first event to the newest sealed one, with reasons."""
         now = self.clock()
-        return tuple(status for group in self._groups(groups) for status in self._statuses(group, now)[1])
+        return tuple(status for group in names.groups(self.catalog, groups) for status in self._statuses(group, now)[1])
 
     def tables(self, *groups: str) -> dict[str, str]:
         """Where each group's rows lie: the absolute path of the Delta table of the generation that readers see."""
-        return {group.name: layout.feature_table(self.settings.lake, group.name, self._generation(group)) for group in self._groups(groups)}
+        chosen = names.groups(self.catalog, groups)
+        return {group.name: layout.feature_table(self.settings.lake, group.name, self._generation(group)) for group in chosen}
 
     def promote(
         self, group: str, generation: int | None = None, *, accept: Literal["covering", "gaps"] = "covering"
@@ -159,7 +160,7 @@ class Project:
         Refused (NotCovered) if it lacks an interval that they see now, unless gaps are accepted. What is chosen here stands until a
         generation comes that is newer than all that there are. Returns the group's generations as they are then.
         """
-        found = self._group(group)
+        found = names.group(self.catalog, group)
         self._recover(found)
         known = self._registry.generations(group)
         number = plan.target_generation(found, known)[0] if generation is None else generation
@@ -182,7 +183,7 @@ class Project:
 
         The rejected ones stay invisible. A release counts until the events change that the rejected interval reads.
         """
-        found, now = self._group(group), self.clock()
+        found, now = names.group(self.catalog, group), self.clock()
         first, last = inputs.moment(start), inputs.moment(end)
         plan.check_range([found], start=first, end=last, now=now)
         generation, intervals = self._statuses(found, now)
@@ -209,9 +210,9 @@ class Project:
         """
         from lake import optimize
 
-        kept, chosen = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP), self._groups(groups)
+        kept, chosen = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP), names.groups(self.catalog, groups)
         needs, done = optimize.needed(self.settings.lake), []
-        for source in self._sources(groups):
+        for source in names.sources(self.catalog, groups):
             with self._lease(f"source {source.name}"):
                 path = layout.source_table(self.settings.lake, source.name)
                 done += [optimize.optimize(path, keep=kept)] if Path(path).exists() else []
@@ -236,11 +237,11 @@ class Project:
         """
         from spark_jobs.training import build
 
-        defined = None if spine is not None else self._training_set(name)
+        defined = None if spine is not None else names.training_set(self.catalog, name)
         request, rows = (
             self._defined(defined, mode)
             if defined is not None
-            else self._from_spine(name, spine, self._service(service), mode or "as_known")
+            else self._from_spine(name, spine, names.service(self.catalog, service), mode or "as_known")
         )
         groups = {j.group.name: j.group for j in request.service.joins}
         published = {group.name: self._published(group) for group in groups.values()}
@@ -253,11 +254,11 @@ class Project:
 
         from lake import delta
 
-        found = self._group(group)
+        found = names.group(self.catalog, group)
         path = self.tables(group)[group]
         if not delta.exists(path):
-            names = [*found.entity.keys, "event_timestamp", "created_timestamp", "publish_id", "empties_at", "held", *found.outputs, "date"]
-            return pd.DataFrame(columns=names)
+            own = ("event_timestamp", "created_timestamp", "publish_id", "empties_at", "held")
+            return pd.DataFrame(columns=[*found.entity.keys, *own, *found.outputs, "date"])
         frame: pd.DataFrame = delta.load(path).to_pandas()
         return frame.sort_values([*found.entity.keys, "event_timestamp"], ignore_index=True)
 
@@ -266,7 +267,7 @@ class Project:
         from feature_registry import explain
         from serving import request
 
-        found = self._group(group)
+        found = names.group(self.catalog, group)
         asked = request.check_entities(request.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
         number = self._generation(found)
         known = explain.Known(number, self._registry.publishes(group, number), self._revisions(found))
@@ -293,7 +294,7 @@ class Project:
 
     def sync(self, *groups: str) -> tuple[Epoch, ...]:
         """Bring the newest row of every entity to the online store; groups that were never published are left out."""
-        return tuple(self._sync(group) for group in self._groups(groups) if self._is_published(group))
+        return tuple(self._sync(group) for group in names.groups(self.catalog, groups) if self._is_published(group))
 
     def online(self, service: str, entities: Sequence[Mapping[str, Any]]) -> "dict[str, list[Result]]":
         """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group."""
@@ -302,10 +303,30 @@ class Project:
         from online_sync.store import Store
         from serving import answer, request
 
-        compiled = request.compile_service(self._service(service), project=self.settings.name)
+        compiled = request.compile_service(names.service(self.catalog, service), project=self.settings.name)
         asked = request.check_entities(compiled, [dict(entity) for entity in entities])
         with closing(Store(self.store_url())) as store:
             return {"results": answer.fetch(compiled, asked, mget=store.mget, now=self.clock())}
+
+    def parse_entity(self, texts: Mapping[str, str], *, service: str | None = None, group: str | None = None) -> "Entity":
+        """An entity as a service or a group knows it, from texts as a command line has them: `{"customer_id": "42"}`."""
+        from serving import request
+
+        asked = names.service(self.catalog, service) if group is None else _alone(names.group(self.catalog, group))
+        return request.parse_entity(asked, texts)
+
+    def serve(self, *, host: str, port: int, ready: Callable[[int], None]) -> None:
+        """Answer feature requests over HTTP until SIGTERM or ctrl-c; port 0 takes a free one, and `ready` is told which."""
+        from serving import server
+
+        server.run(self.app(), host=host, port=port, ready=ready)
+
+    def app(self) -> "App":
+        """The HTTP service as an ASGI application, for a server of your own."""
+        from online_sync.store import AsyncStore
+        from serving import rest
+
+        return rest.App(self.catalog.services, project=self.settings.name, store=AsyncStore(self.store_url()), clock=self.clock)
 
     def store_url(self) -> str:
         """The online store's URL: the one set by HEADWATER_REDIS_URL, else the embedded store's, which is started if need be."""
@@ -534,7 +555,7 @@ class Project:
             self._registry.promote(promotion)
 
     def _shown(self, group: str, generation: int) -> list[Interval]:
-        retain = self._group(group).retain
+        retain = names.group(self.catalog, group).retain
         oldest = None if retain is None else plan.kept_from(self.clock(), retain)
         entries = self._registry.ledger(group, generation).values()
         return [e.interval for e in entries if e.state == "PUBLISHED" and (oldest is None or e.interval.start >= oldest)]
@@ -574,37 +595,6 @@ class Project:
         self._registry.record_epoch(done)
         return done
 
-    # -------------------------------------------------------------------------------------------------------------------- names
-
-    def _groups(self, names: Iterable[str]) -> tuple[FeatureGroup, ...]:
-        groups = self.catalog.tables
-        return tuple(_named(groups, name, "group") for name in names) or tuple(groups.values())
-
-    def _group(self, name: str) -> FeatureGroup:
-        return _named(self.catalog.tables, name, "group")
-
-    def _source(self, name: str) -> Source:
-        return _named(self.catalog.sources, name, "source")
-
-    def _service(self, name: str | None) -> FeatureService:
-        if name is None:
-            raise Unknown(f"name a service; there are {', '.join(self.catalog.services) or 'none'}")
-        return _named(self.catalog.services, name, "service")
-
-    def _sources(self, names: Iterable[str]) -> tuple[Source, ...]:
-        both = {name: (source,) for name, source in self.catalog.sources.items()}
-        behind = both | {name: sources_of(group) for name, group in self.catalog.tables.items()}
-        chosen = [source for name in names for source in _named(behind, name, "source or group")] or list(self.catalog.sources.values())
-        return tuple({source.name: source for source in _with_inputs(chosen)}.values())
-
-    def _training_set(self, name: str | None) -> TrainingSet:
-        defined = self.catalog.training_sets
-        if name is None and len(defined) == 1:
-            return next(iter(defined.values()))
-        if name is None:
-            raise Unknown(f"name a training set, or give a spine and a service; defined are {', '.join(defined) or 'none'}")
-        return _named(defined, name, "training set")
-
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[Request, Spine]":
         from spark_jobs.training import build
 
@@ -622,22 +612,6 @@ class Project:
         return build.Request(name or service.name, service, mode), build.frame_spine(frame, self._spark)
 
 
-def _with_inputs(chosen: Iterable[Source]) -> Iterator[Source]:
-    """The sources, each query after those that it reads."""
-    for source in chosen:
-        if isinstance(source.at, Query):
-            yield from _with_inputs(source.at.sources)
-        yield source
-
-
 def _alone(group: FeatureGroup) -> FeatureService:
     """A service of one group, so that its entities are asked for as those of any service."""
     return FeatureService(group.name, joins=(Join(group),))
-
-
-def _named(known: Mapping[str, T], name: str, what: str) -> T:
-    if name in known:
-        return known[name]
-    close = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise Unknown(f"there is no {what} {name!r}.{hint} There are: {', '.join(sorted(known)) or 'none'}")

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 import headwater as hw
-from headwater import command as headwater_command
+from headwater import commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,8 +75,10 @@ class Done:
 
     @property
     def json(self) -> Any:
-        """The one document on stdout; anything else there is an error."""
-        return json.loads(self.out)
+        """The one document on stdout, without the schema that each has; anything else there is an error."""
+        document = json.loads(self.out)
+        assert document.pop("schema") == 1
+        return document
 
 
 def make(folder: Path, *, catalog: str = CATALOG, files: Mapping[str, str] | None = None) -> Path:
@@ -166,7 +168,7 @@ def within(*arguments: str | Path, project: Path | None = None, now: datetime = 
     words = [*map(str, arguments), *(() if project is None else ("--project", str(project)))]
     clock = functools.partial(hw.open, clock=lambda: now)
     with redirect_stdout(out), redirect_stderr(err), patch("headwater.open", clock), pytest.raises(SystemExit) as ended:
-        headwater_command.main(words)
+        commands.main(words)
     return Done(int(str(ended.value.code)), out.getvalue(), err.getvalue())
 
 

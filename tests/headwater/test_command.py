@@ -7,6 +7,7 @@ import json
 import re
 import resource
 import runpy
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -18,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
+from typer.main import get_command
 
+import headwater
 from examples import starter
+from headwater.commands import app
 from tests import ledgers, projects
 from tests.projects import Done, Shop, command, within
 
@@ -58,14 +62,56 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_the_help_of_every_verb_shows_an_example_and_the_exit_codes(verb: str) -> None:
     shown = within(verb, "--help")
     assert shown.code == 0
-    assert f"example:\n  headwater {verb}" in shown.out
-    assert "2 your mistake" in shown.out
+    assert re.search(rf"example:\s+headwater {verb}", shown.out)
+    assert "2  your mistake" in shown.out
+
+
+def verbs(command: Any, *names: str) -> Iterator[tuple[str, Any]]:
+    """Every verb, and those below it, as the command has them."""
+    for name, verb in command.commands.items():
+        yield " ".join((*names, name)), verb
+        if hasattr(verb, "commands"):
+            yield from verbs(verb, *names, name)
+
+
+@pytest.mark.parametrize(("name", "verb"), [pytest.param(*each, id=each[0]) for each in verbs(get_command(app))])
+def test_the_example_in_the_help_of_every_verb_parses(name: str, verb: Any) -> None:
+    (example,) = re.findall(r"example:\n  (headwater .*)", verb.epilog)
+    words = shlex.split(example, comments=True)[1:]
+    command = get_command(app)
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    with command.make_context(name, words) as context:
+        assert context.params["project"] is None
+    assert example.startswith(f"headwater {name}")
+
+
+def test_the_verbs_are_those_that_scripts_know() -> None:
+    assert {name for name, _ in verbs(get_command(app))} == {*VERBS, "registry rebuild"}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert within("--version").out == f"headwater {headwater.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_has_a_completion_script(shell: str) -> None:
+    script = command("--show-completion", shell, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert (script.code, "_HEADWATER_COMPLETE" in script.out) == (0, True)
+
+
+def test_completion_knows_verbs_and_choices() -> None:
+    def completed(words: str) -> list[str]:
+        return command(_HEADWATER_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" "))).out.split()
+
+    assert completed("headwater mat") == ["materialize"]
+    assert completed("headwater plan --only ") == ["missing", "stale", "all"]
 
 
 def test_help_lists_every_verb() -> None:
     shown = within("--help")
     assert shown.code == 0
-    assert all(re.search(rf"^    {verb}\b", shown.out, re.MULTILINE) for verb in VERBS)
+    assert all(re.search(rf"^. {verb}\b", shown.out, re.MULTILINE) for verb in VERBS)
 
 
 @pytest.mark.parametrize("verb", [("plan",), ("materialize",)])
@@ -128,10 +174,10 @@ def test_check_counts_what_is_defined(fresh: Path) -> None:
 
 
 MISTAKES = {
-    "no verb": ((), "the following arguments are required: VERB"),
-    "unknown verb": (("materialise",), "invalid choice: 'materialise'"),
-    "unknown option": (("status", "--jsn"), "unrecognized arguments: --jsn"),
-    "port is no number": (("serve", "--port", "http"), "invalid int value: 'http'"),
+    "no verb": ((), "Missing command"),
+    "unknown verb": (("materialise",), "No such command 'materialise'. Did you mean 'materialize'?"),
+    "unknown option": (("status", "--jsn"), "No such option: --jsn"),
+    "port is no number": (("serve", "--port", "http"), "Invalid value for '--port': Input should be a valid integer"),
     "unknown group, plan": (("plan", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
     "unknown group, status": (("status", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
     "unknown group, materialize": (("materialize", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
@@ -150,19 +196,19 @@ MISTAKES = {
         ("materialize", "--from", "2026-01-05T06:00:00Z"),
         "is not on the grid of customer_spend, which runs every 1d: write 2026-01-05T00:00:00Z or 2026-01-06T00:00:00Z",
     ),
-    "unknown choice": (("plan", "--only", "old"), "invalid choice: 'old' (choose from"),
+    "unknown choice": (("plan", "--only", "old"), "'old' is not one of 'missing', 'stale', 'all'"),
     "nothing to promote": (("promote", "customer_spend"), "has no generation 1 that was computed; it has none. Run `headwater materialize"),
     "unknown group, promote": (("promote", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
     "nothing to release": (
         ("release", "customer_spend", "--from", "2026-01-03", "--to", "2026-01-04"),
         "no interval of customer_spend in this range is rejected and holds later ones",
     ),
-    "release of no range": (("release", "customer_spend"), "the following arguments are required: --from, --to"),
+    "release of no range": (("release", "customer_spend"), "Missing option '--from'"),
     "unknown group, explain": (("explain", "customer_spent", "customer_id=1"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
     "unknown key, explain": (("explain", "customer_spend", "custmer_id=1"), "custmer_id is no key of customer_spend"),
     "key of another type, explain": (("explain", "customer_spend", "customer_id=a"), "customer_id: 'a' is not an int64"),
     "no time": (("explain", "customer_spend", "customer_id=1", "--at", "noon"), "'noon' is not a date; write it like 2026-01-05"),
-    "registry verb": (("registry", "repair"), "invalid choice: 'repair' (choose from"),
+    "registry verb": (("registry", "repair"), "No such command 'repair'"),
     "unknown group, optimize": (("optimize", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
     "too short to keep": (
         ("optimize", "--keep", "6d"),
@@ -225,9 +271,9 @@ def test_what_makes_or_stops_something_says_so_as_json_too(tmp_path: Path) -> No
     assert files == {"group": f"{tmp_path}/shop/catalog/visits.py", "test": f"{tmp_path}/shop/tests/test_visits.py"}
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [name for name, verb in verbs(get_command(app)) if not hasattr(verb, "commands")])
 def test_every_verb_has_json(verb: str) -> None:
-    assert "--json" in within(verb, "--help").out
+    assert "--json" in within(*verb.split(), "--help").out
 
 
 def test_down_says_whether_a_store_was_running_and_may_be_said_twice(fresh: Path) -> None:

@@ -1,0 +1,56 @@
+"""The `headwater` command: words in, one call of the project each, tables or JSON out; exit codes 0, 1, 2 and 3 as `--help` says."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+import headwater
+from headwater import output
+from headwater.commands import authoring, ingest, offline, online, registry, serve, training
+from headwater.commands.verb import EXIT_CODES, MISTAKE, Folder
+
+app = typer.Typer(
+    help="Features that are correct in time, everywhere.",
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if wanted:
+        output.out.print(f"headwater {headwater.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _any_verb(
+    context: typer.Context,
+    *,
+    project: Folder = None,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version and end")] = False,  # noqa: ARG001
+) -> None:
+    context.obj = project
+
+
+@registry.registry.callback()
+def _any_of_the_registry(context: typer.Context, *, project: Folder = None) -> None:
+    context.obj = project or context.obj
+
+
+for part in (authoring, ingest, offline, training, online, serve, registry):
+    app.add_typer(part.app)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(sys.argv[1:] if arguments is None else list(arguments), prog_name="headwater", standalone_mode=False)
+    except TyperException as error:
+        output.mistake(" ".join(error.format_message().split()))
+        code = MISTAKE
+    sys.stdout.flush()
+    raise SystemExit(code)

@@ -1,0 +1,88 @@
+"""The verbs that begin: a demo, a project, a group, a check of what is defined."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import headwater
+from feature_definitions import settings
+from feature_definitions.loader import CatalogError
+from headwater import documents, output
+from headwater.commands.verb import Call, Group, verb
+
+app = typer.Typer()
+BEGIN = "Begin"
+
+
+@verb(app, example="headwater demo", panel=BEGIN)
+def demo(
+    call: Call,
+    *,
+    data: Annotated[Literal["flights", "market"], typer.Argument(help="flights, or market: share prices")] = "flights",
+    shift: Annotated[
+        Literal["auto", "none"], typer.Option(help="auto: flights of 2013 happen now; none: they stay in 2013", show_default=True)
+    ] = "auto",
+) -> int:
+    """Run everything on real flights of New York, or on daily prices."""
+    from examples import demo, market
+
+    folder = Path(call.folder or ("demo" if data == "flights" else data))
+    with output.progress() as say:
+        opened = partial(headwater.open, say=say)
+        if data == "flights":
+            report = demo.run(folder, shift=shift, say=say, open_project=opened)
+        else:
+            report = market.run(folder, say=say, open_project=opened)
+    if call.as_json:
+        output.err.print(report)
+    return call.answer(documents.DemoDocument(project=str(folder.resolve())), report)
+
+
+@verb(app, example="headwater init my_features", panel=BEGIN)
+def init(call: Call, *, folder: Annotated[str, typer.Argument(metavar="DIR", help="the new project's folder")]) -> int:
+    """Make a project with a small catalog and data."""
+    from examples import starter
+
+    made = starter.make(Path(folder))
+    document = documents.InitDocument(project=str(made), next=starter.NEXT)
+    return call.answer(document, f"made a project in [bold]{made}[/]. Next:\n  cd {folder}\n  {starter.NEXT}")
+
+
+@verb(app, example="headwater new customer_visits --source visits", panel=BEGIN)
+def new(
+    call: Call,
+    *,
+    group: Group,
+    source: Annotated[str | None, typer.Option(metavar="SOURCE", help="the source that it reads (default: the catalog's only one)")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(metavar="DIR", help="a catalog folder that is in no project, like feature_definitions/catalog")
+    ] = None,
+) -> int:
+    """Write a new group's file and its test into the catalog, to be changed; never over a file that is there."""
+    from examples import draft
+    from feature_definitions.check import checked
+
+    project = None if catalog else settings.load(settings.project_folder(call.folder))
+    folder = Path(catalog or "").resolve() if project is None else project.catalog
+    root = folder.parent if project is None else project.root
+    made = draft.draft(group, checked(folder), folder=folder, root=root, source=source)
+    draft.write(made)
+    return call.answer(
+        documents.NewDocument(group=str(made.group_file), test=str(made.test_file)),
+        f"wrote {made.group_file}\nand   {made.test_file}\nNext: say in them what the group means, then `headwater check`, then pytest",
+    )
+
+
+@verb(app, example="headwater check", panel=BEGIN)
+def check(call: Call) -> int:
+    """Check every definition, in seconds, without Java or data."""
+    try:
+        with call.project() as p:
+            found = documents.check(p.catalog)
+    except CatalogError as error:
+        if call.as_json:
+            output.print_json(documents.mistaken(error.mistakes))
+        raise
+    return call.answer(found, "fine: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in documents.counts(found).items()))

@@ -1,0 +1,40 @@
+"""The verb that brings data into the lake."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headwater import documents, output
+from headwater.commands.offline import OFFLINE
+from headwater.commands.verb import DONE, MISTAKE, REJECTED, Call, verb
+
+if TYPE_CHECKING:
+    from spark_jobs.ingest.files import IngestReport
+
+app = typer.Typer()
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME", default_factory=list, show_default=False, help="sources, or groups whose source is meant (none: all)"),
+]
+
+
+@verb(app, example="headwater ingest", panel=OFFLINE)
+def ingest(call: Call, *, names: Names) -> int:
+    """Bring new and changed files into the sources' tables; look at those that are read in place."""
+    with output.progress() as say, call.project(say) as p:
+        reports = p.ingest(*names)
+    rows = [(r.source, r.files, f"{r.rows:,}", f"{r.quarantined:,}", r.dates_changed, r.revision) for r in reports]
+    call.answer(documents.ingest(reports), output.table("source", "files", "rows", "quarantined", "dates changed", "revision", rows=rows))
+    for report in reports:
+        _warn(report)
+    if any(r.refused for r in reports):
+        return MISTAKE
+    return REJECTED if any(r.quarantined for r in reports) else DONE
+
+
+def _warn(report: "IngestReport") -> None:
+    where = "not read where they lie" if report.in_place else "in quarantine"
+    for reason, n in report.reasons.items():
+        output.warn(f"{report.source}: {n} rows {where}: {reason}")
+    for reason in report.refused:
+        output.refuse(f"{report.source}: refused {reason}")

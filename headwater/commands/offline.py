@@ -1,0 +1,132 @@
+"""The verbs of the offline tables: what is due, what is there, what readers see."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from headwater import documents, output
+from headwater.commands.verb import DONE, REJECTED, Call, Group, Groups, verb
+
+app = typer.Typer()
+OFFLINE = "Offline"
+JANUARY = "--from 2026-01-01 --to 2026-02-01"
+
+Start = Annotated[str | None, typer.Option("--from", metavar="DATE", help="only intervals that start at or after this date (UTC)")]
+End = Annotated[str | None, typer.Option("--to", metavar="DATE", help="only intervals that end at or before this date: it is exclusive")]
+Only = Annotated[
+    Literal["missing", "stale", "all"] | None,
+    typer.Option(
+        help="only what was never computed, only what is stale, or all whatever its status, rejected included (default: missing and stale)"
+    ),
+]
+Within = Annotated[
+    Literal["range", "restate"],
+    typer.Option(
+        help="restate: leave alone what late data made stale and is older than the group's restate_within, as scheduled runs do",
+        show_default=True,
+    ),
+]
+
+
+@verb(app, example=f"headwater plan customer_spend {JANUARY}", panel=OFFLINE)
+def plan(call: Call, *, groups: Groups, start: Start = None, end: End = None, only: Only = None, within: Within = "range") -> int:
+    """Show what materialize would do, why, and what it takes: files, bytes, seconds, what is out of date then."""
+    with call.project() as p:
+        works = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
+        costs = p.bill(works)
+        output.warn_held(p.status(*groups) if any(work.held for work in works) else (), works)
+    due = output.plan_table(works)
+    return call.answer(
+        documents.plan(works, costs), due if due.row_count else "nothing is due", *(["", output.cost_table(costs)] if costs else [])
+    )
+
+
+@verb(app, example=f"headwater materialize customer_spend {JANUARY}   # January; --to is exclusive", panel=OFFLINE)
+def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = None, only: Only = None, within: Within = "range") -> int:
+    """Compute, judge and publish what is missing or stale."""
+    with output.progress() as say, call.project(say) as p:
+        results = p.materialize(*groups, start=start, end=end, only=only or "due", within=within)
+        left = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
+        found = p.status(*groups) if any(work.held for work in left) else ()
+    rows = [(r.group, r.generation, r.published, len(r.rejected), f"{r.rows:,}", f"{r.seconds:.1f}") for r in results]
+    call.answer(documents.materialize(results), output.table("group", "generation", "published", "rejected", "rows", "seconds", rows=rows))
+    for r in results:
+        for interval, failed in r.rejected[:5]:
+            output.warn(f"{r.group} {interval} rejected: {', '.join(failed)}")
+        if len(r.rejected) > 5:
+            output.warn(f"{r.group}: and {len(r.rejected) - 5} more; `headwater status {r.group}` lists them")
+    output.warn_held(found, left)
+    return REJECTED if any(r.rejected for r in results) else DONE
+
+
+@verb(app, example="headwater status customer_spend --json", panel=OFFLINE)
+def status(call: Call, *, groups: Groups) -> int:
+    """Show the state of every interval, and why."""
+    with call.project() as p:
+        found, tables = p.status(*groups), p.tables(*groups)
+    output.warn_held(found)
+    return call.answer(documents.status(found, tables), output.status_table(found, tables))
+
+
+@verb(
+    app,
+    example="headwater promote customer_spend --generation 1   # back to the first; without --generation: what the definition means",
+    panel=OFFLINE,
+)
+def promote(
+    call: Call,
+    *,
+    group: Group,
+    generation: Annotated[int | None, typer.Option(metavar="N", help="which one (default: that of the group's definition)")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="also if it lacks intervals that readers see now")] = False,
+) -> int:
+    """Give readers another generation of a group to see: its newest meaning, or an older one again."""
+    with call.project() as p:
+        generations = p.promote(group, generation, accept="gaps" if anyway else "covering")
+        outputs = p.catalog.tables[group].outputs
+    current = next(g for g in generations if g.current)
+    numbers = ", ".join(str(g.number) for g in generations)
+    call.answer(documents.promote(group, generations), f"readers of {group} see generation {current.number} of {numbers}")
+    if lacking := [column for column in outputs if column not in current.features]:
+        output.warn(f"it has no {', '.join(lacking)}: they read as null")
+    return DONE
+
+
+@verb(
+    app,
+    example='headwater release customer_spend --from 2026-01-05 --to 2026-01-06 --reason "a known outage"   # the rejected day',
+    panel=OFFLINE,
+)
+def release(
+    call: Call,
+    *,
+    group: Group,
+    start: Annotated[str, typer.Option("--from", metavar="DATE", help="the start of the rejected interval (UTC)")],
+    end: Annotated[str, typer.Option("--to", metavar="DATE", help="its end, or that of the last one: exclusive")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="why they may pass; it is kept")] = "",
+) -> int:
+    """Let later intervals pass that wait for a rejected one; the rejected one itself stays invisible."""
+    with call.project() as p:
+        releases = p.release(group, start=start, end=end, reason=reason)
+    lines = (f"released {r.group} {r.interval}: what waited for it is due; `headwater materialize {r.group}` computes it" for r in releases)
+    return call.answer(documents.release(releases), *lines)
+
+
+@verb(app, example="headwater optimize customer_spend --keep 30d", panel=OFFLINE)
+def optimize(
+    call: Call,
+    *,
+    groups: Groups,
+    keep: Annotated[
+        str, typer.Option(metavar="SPAN", help="how long replaced files stay for jobs that read them still (default and least: 7d)")
+    ] = "7d",
+) -> int:
+    """Join small files, delete replaced ones and rows past a group's `retain`; nothing becomes stale by it."""
+    with call.project() as p:
+        done, lake = p.optimize(*groups, keep=keep), p.settings.lake
+    rows = [
+        (t.table.removeprefix(f"{lake}/"), f"{t.files_before:,}", f"{t.files_after:,}", f"{t.deleted_files:,}", t.deleted_before)
+        for t in done
+    ]
+    shown = output.table("table", "files", "now", "deleted from disk", "rows deleted before", rows=rows)
+    return call.answer(documents.optimize(done), shown if done else "there is no table yet")

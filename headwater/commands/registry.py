@@ -1,0 +1,44 @@
+"""The verbs that ask and keep what is remembered."""
+
+from typing import Annotated
+
+import typer
+
+from headwater import documents, output
+from headwater.commands.verb import Call, Group, Keys, epilog, pairs, verb
+
+app = typer.Typer()
+REMEMBERED = "What is remembered"
+REBUILD = "headwater registry rebuild   # ledger, publishes, revisions, files, generations, releases"
+registry = typer.Typer(help="Keep the registry.", epilog=epilog(REBUILD))
+app.add_typer(registry, name="registry", rich_help_panel=REMEMBERED)
+
+
+@verb(app, example="headwater explain customer_spend customer_id=42 --at 2026-01-06", panel=REMEMBERED)
+def explain(
+    call: Call,
+    *,
+    group: Group,
+    keys: Keys,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="as it was known then, in UTC (default: now)")] = None,
+) -> int:
+    """Tell the story of one value: the row, since when it was known, the run and the events behind it."""
+    with call.project() as p:
+        story = p.explain(group, p.parse_entity(pairs(keys), group=group), at=at)
+    return call.answer(documents.explain(story), *output.story_lines(story))
+
+
+@verb(registry, example=REBUILD)
+def rebuild(
+    call: Call,
+    *,
+    replace: Annotated[bool, typer.Option("--replace", help="also over a registry that holds something: all of it is replaced")] = False,
+) -> int:
+    """Restore the registry from the lake alone, after it was lost."""
+    with call.project() as p:
+        found = documents.registry_rebuild(p.rebuild_registry(over="anything" if replace else "nothing"))
+    return call.answer(
+        found,
+        "restored from the lake: " + ", ".join(f"{n:,} {name}" for name, n in documents.counts(found.restored).items()),
+        "not restored: syncs (the next one goes on from what the online store says), tiles (they are built again when they are needed)",
+    )

@@ -1,0 +1,34 @@
+"""The verb that builds training sets."""
+
+from typing import Annotated, Literal
+
+import typer
+
+import headwater
+from headwater import documents, output
+from headwater.commands.verb import Call, verb
+
+app = typer.Typer()
+
+
+@verb(app, example="headwater training-set --spine labels.parquet --service churn_v1 --mode as_known", panel="Training")
+def training_set(
+    call: Call,
+    *,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="a training set of the catalog, or the name of the one to make")
+    ] = None,
+    spine: Annotated[str | None, typer.Option(metavar="PATH", help="CSV, Parquet or Delta with the keys and event_timestamp")] = None,
+    service: Annotated[str | None, typer.Option(metavar="SERVICE", help="the feature service to join to the spine")] = None,
+    mode: Annotated[
+        Literal["as_known", "event_time"] | None,
+        typer.Option(help="what was known at the spine's times, or the newest corrections (default: the training set's, else as_known)"),
+    ] = None,
+) -> int:
+    """Join a spine with features as they were known at its times."""
+    if spine is not None and service is None:
+        raise headwater.Unknown("--spine needs --service: which features shall be joined to it?")
+    with output.progress() as say, call.project(say) as p:
+        built = p.training_set(name, spine=spine, service=service, mode=mode)
+    unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
+    return call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {built.rows:,} rows in {built.path}{unchanged}")

@@ -1,0 +1,118 @@
+"""What every verb of the command shares: the project it is about, how it answers, how it ends."""
+
+import contextlib
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+
+import typer
+
+import headwater
+from feature_definitions import settings
+from feature_definitions.errors import UserError
+from headwater import documents, output
+
+DONE, FAILED, MISTAKE, REJECTED = 0, 1, 2, 3
+EXIT_CODES = """exit codes:
+  0  done, also when nothing was due
+  1  something failed
+  2  your mistake: the command, a definition, an input
+  3  done, but the gate rejected something"""
+
+Folder = Annotated[str | None, typer.Option("--project", metavar="DIR", help="the project's folder (default: the current one)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
+Group = Annotated[str, typer.Argument(metavar="GROUP", help="a feature group")]
+Groups = Annotated[list[str], typer.Argument(metavar="GROUP", default_factory=list, show_default=False, help="feature groups (none: all)")]
+Keys = Annotated[list[str], typer.Argument(metavar="key=value", default_factory=list, show_default=False, help="the entity's keys")]
+
+Parameters = ParamSpec("Parameters")
+Verb = TypeVar("Verb", bound=Callable[Concatenate["Call", ...], int])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the command: the folder it names, and whether it is answered by a JSON document or by tables."""
+
+    folder: str | None
+    as_json: bool
+
+    def project(self, say: headwater.Say = lambda _: None) -> "headwater.Project":
+        """The project that it is about."""
+        return headwater.open(settings.project_folder(self.folder), say=say)
+
+    def answer(self, document: documents.Document, *shown: Any) -> int:
+        """Print the document, or what a person is shown instead."""
+        if self.as_json:
+            output.print_json(document)
+        else:
+            output.out.print(*shown, sep="\n")
+        return DONE
+
+
+def verb(app: typer.Typer, *, example: str, panel: str | None = None) -> Callable[[Verb], Verb]:
+    """Make a function a verb of `app`: its first sentence is its help; it gets `--project` and `--json`, and returns an exit code."""
+
+    def register(function: Verb) -> Verb:
+        def run(*, context: typer.Context, project: str | None, as_json: bool, **words: Any) -> int:
+            call = Call(project or context.obj, as_json)
+            return _ended(lambda: function(call, **words), call)
+
+        own = list(inspect.signature(function).parameters.values())[1:]
+        shared = {"context": typer.Context, "project": Folder, "as_json": AsJson}
+        added = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in shared.items()}
+        more = [added["context"], *own, added["project"].replace(default=None), added["as_json"].replace(default=False)]
+        run.__signature__ = inspect.Signature(more)  # type: ignore[attr-defined]  # typer reads it
+        run.__annotations__ = {each.name: each.annotation for each in more}
+        app.command(function.__name__.replace("_", "-"), help=function.__doc__, epilog=epilog(example), rich_help_panel=panel)(run)
+        return function
+
+    return register
+
+
+def epilog(example: str) -> str:
+    """What stands below the help of a verb."""
+    return f"example:\n  {example}\n\n{EXIT_CODES}"
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """An entity's keys as they are written: `key=value` each."""
+    return dict(_pair(text) for text in texts)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise headwater.Unknown(f"{text!r} is not key=value; write for example customer_id=42")
+    return key, value
+
+
+def _ended(carry_out: Callable[[], int], call: Call) -> int:
+    """The exit code of what is carried out; what goes wrong becomes a sentence."""
+    try:
+        return carry_out()
+    except KeyboardInterrupt:
+        output.err.print("[red]interrupted[/]; what was published stays, the same command goes on from there")
+        return FAILED
+    except Exception as error:  # noqa: BLE001  # the one place where everything that went wrong becomes a sentence
+        return _failed(error, call)
+
+
+def _failed(error: Exception, call: Call) -> int:
+    """One sentence for what went wrong, and its exit code; the traceback of what nobody foresaw goes to a file."""
+    if isinstance(error, UserError):
+        output.mistake(str(error))
+        return MISTAKE
+    output.err.print(f"[red]failed:[/] {output.plain(_sentence(error))}")
+    with contextlib.suppress(OSError):
+        state = settings.project_folder(call.folder) / ".headwater"
+        if state.is_dir():
+            (state / "last-error.log").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            output.err.print(f"[dim]details: {output.plain(str(state / 'last-error.log'))}[/]")
+    return FAILED
+
+
+def _sentence(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0][:500]
+    return first or type(error).__name__

@@ -1,0 +1,482 @@
+"""The documents that `--json` prints, one per verb: `docs/json.md` describes them field by field.
+
+A document is named after its verb. Fields are taken from the record of the same name, or given; times are ISO 8601 in UTC.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal, TypeVar
+
+from msgspec import UNSET, Struct, UnsetType, to_builtins
+
+from feature_definitions.intervals import Interval, iso
+from feature_definitions.loader import Catalog, Mistake
+from feature_definitions.planning.cost import CostEstimate
+from feature_definitions.planning.plan import GroupPlan, IntervalStatus
+from feature_definitions.records import Generation
+
+AS_TEXT = (bytes, date, datetime, Decimal, timedelta)
+
+
+class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one command prints on stdout; `schema` counts up when a field goes or changes its meaning, not when one comes."""
+
+    schema: Literal[1] = 1
+
+
+class Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a document."""
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+class DemoDocument(Document, frozen=True):
+    """Where `demo` made its project."""
+
+    project: str
+
+
+class InitDocument(Document, frozen=True):
+    """What `init` made, and the commands to go on with."""
+
+    project: str
+    next: str
+
+
+class NewDocument(Document, frozen=True):
+    """The two files that `new` wrote."""
+
+    group: str
+    test: str
+
+
+class MistakeAt(Part, frozen=True):
+    """A mistake in a definition."""
+
+    file: str
+    line: int
+    message: str
+
+
+class CheckDocument(Document, frozen=True):
+    """What `check` found: mistakes, or, where there are none, how many definitions there are."""
+
+    mistakes: list[MistakeAt]
+    entities: int | UnsetType = UNSET
+    sources: int | UnsetType = UNSET
+    groups: int | UnsetType = UNSET
+    services: int | UnsetType = UNSET
+    training_sets: int | UnsetType = UNSET
+
+
+class PlannedStep(Part, frozen=True):
+    """One step of a plan, in the order of the run."""
+
+    step: str
+    group: str
+    interval_start: datetime
+    interval_end: datetime
+    reason: str
+
+
+class OutOfDate(Part, frozen=True):
+    """What a run makes out of date."""
+
+    groups: list[str]
+    training_sets: list[str]
+    online: bool
+
+
+class GroupCost(Part, frozen=True):
+    """The cost estimate of one group's part of a plan."""
+
+    group: str
+    intervals: int
+    files: int
+    bytes: int
+    seconds: float | None
+    stale: OutOfDate
+
+
+class PlanDocument(Document, frozen=True):
+    """What `materialize` would do, and what that takes."""
+
+    steps: list[PlannedStep]
+    bill: list[GroupCost]
+
+
+class IngestedSource(Part, frozen=True):
+    """What `ingest` did to one source."""
+
+    source: str
+    files: int
+    rows: int
+    quarantined: int
+    reasons: dict[str, int]
+    dates_changed: int
+    revision: int | None
+    refused: list[str]
+
+
+class IngestDocument(Document, frozen=True):
+    """What `ingest` did."""
+
+    sources: list[IngestedSource]
+
+
+class RejectedInterval(Part, frozen=True):
+    """An interval that failed critical expectations."""
+
+    interval_start: datetime
+    interval_end: datetime
+    failed: list[str]
+
+
+class MaterializedGroup(Part, frozen=True):
+    """What `materialize` did to one group."""
+
+    group: str
+    generation: int
+    published: int
+    rejected: list[RejectedInterval]
+    rows: int
+    publish_id: str | None
+    seconds: float
+
+
+class MaterializeDocument(Document, frozen=True):
+    """What `materialize` did."""
+
+    groups: list[MaterializedGroup]
+
+
+class KnownInterval(Part, frozen=True):
+    """The state of one interval, and why it is so."""
+
+    group: str
+    interval_start: datetime
+    interval_end: datetime
+    status: str
+    reasons: list[str]
+    rows: int | None
+    publish_id: str | None
+    delta_version: int | None
+
+
+class StatusDocument(Document, frozen=True):
+    """The state of every interval, and where each group's table lies."""
+
+    intervals: list[KnownInterval]
+    tables: dict[str, str]
+
+
+class KnownGeneration(Part, frozen=True):
+    """One generation of a group."""
+
+    generation: int
+    current: bool
+    first_published_at: datetime | None
+    columns: list[str]
+
+
+class PromoteDocument(Document, frozen=True):
+    """A group's generations after `promote`."""
+
+    group: str
+    generations: list[KnownGeneration]
+
+
+class ReleasedInterval(Part, frozen=True):
+    """A rejected interval that later ones wait for no longer."""
+
+    group: str
+    interval_start: datetime
+    interval_end: datetime
+    reason: str
+
+
+class ReleaseDocument(Document, frozen=True):
+    """What `release` released."""
+
+    released: list[ReleasedInterval]
+
+
+class OptimizedTable(Part, frozen=True):
+    """What `optimize` did to one table."""
+
+    table: str
+    files_before: int
+    files_after: int
+    deleted_files: int
+    deleted_before: date | None
+
+
+class OptimizeDocument(Document, frozen=True):
+    """What `optimize` did."""
+
+    tables: list[OptimizedTable]
+
+
+class TrainingSetDocument(Document, frozen=True):
+    """The training set that was built."""
+
+    name: str
+    path: str
+    rows: int
+    unchanged: bool
+    manifest: dict[str, Any]
+
+
+class SyncedGroup(Part, frozen=True):
+    """The newest finished sync of one group."""
+
+    group: str
+    generation: int
+    epoch: int
+    coverage: datetime | None
+    rows: int
+    written: int
+    synced_at: datetime
+
+
+class SyncDocument(Document, frozen=True):
+    """What `sync` brought to the online store."""
+
+    epochs: list[SyncedGroup]
+
+
+class AnsweredEntity(Part, frozen=True):
+    """What a reader gets for one entity."""
+
+    entity: dict[str, Any]
+    values: dict[str, Any]
+    status: dict[str, str]
+    event_timestamp: dict[str, str | None]
+
+
+class GetDocument(Document, frozen=True):
+    """What the serving layer answers."""
+
+    results: list[AnsweredEntity]
+
+
+class DownDocument(Document, frozen=True):
+    """Whether an embedded online store was running."""
+
+    stopped: bool
+
+
+class ServeDocument(Document, frozen=True):
+    """Where `serve` answers, and for which services; it is printed when requests are taken."""
+
+    url: str
+    services: list[str]
+
+
+class ExplainedRow(Part, frozen=True):
+    """One row as it was published once."""
+
+    event_timestamp: datetime
+    interval_start: datetime
+    interval_end: datetime
+    publish_id: str
+    known_from: datetime
+    basis: str
+    visible_from: datetime
+    values: dict[str, Any]
+    empties_at: datetime | None
+    held: bool
+    retracted: bool
+    replaced_by: str | None
+
+
+class ExplainedRun(Part, frozen=True):
+    """The run that gave a row its values."""
+
+    run_id: str
+    revision: int
+    state: str
+    failed: list[str]
+    warned: list[str]
+    seconds: float
+    recorded_at: datetime
+
+
+class ExplainedWindow(Part, frozen=True):
+    """The span of events that a row's longest window holds."""
+
+    start: datetime
+    end: datetime
+
+
+class ExplainDocument(Document, frozen=True):
+    """The story of one value."""
+
+    group: str
+    entity: dict[str, Any]
+    at: datetime
+    generation: int
+    status: str
+    values: dict[str, Any]
+    coverage: datetime | None
+    row: ExplainedRow | None
+    run: ExplainedRun | None
+    window: ExplainedWindow | None
+    events: list[dict[str, Any]]
+    event_count: int | None
+    later: list[ExplainedRow]
+
+
+class RestoredFacts(Part, frozen=True):
+    """How many facts of each kind were found in the lake."""
+
+    files: int
+    revisions: int
+    entries: int
+    publishes: int
+    generations: int
+    promotions: int
+    releases: int
+
+
+class RegistryRebuildDocument(Document, frozen=True):
+    """What `registry rebuild` restored."""
+
+    restored: RestoredFacts
+    not_restored: list[str]
+
+
+# ------------------------------------------------------------------------------------------------------------ from the records
+
+
+def check(catalog: Catalog) -> CheckDocument:
+    """How many definitions a catalog without mistakes has."""
+    return CheckDocument(
+        mistakes=[],
+        entities=len(catalog.entities),
+        sources=len(catalog.sources),
+        groups=len(catalog.groups),
+        services=len(catalog.services),
+        training_sets=len(catalog.training_sets),
+    )
+
+
+def mistaken(mistakes: Iterable[Mistake]) -> CheckDocument:
+    """The mistakes that keep a catalog from being used."""
+    return CheckDocument(mistakes=[_part(MistakeAt, each, file=str(each.file)) for each in mistakes])
+
+
+def plan(works: Iterable[GroupPlan], bills: Iterable[CostEstimate]) -> PlanDocument:
+    """The steps of plans, and their cost estimates."""
+    steps = [_part(PlannedStep, step, step=type(step).__name__, **_span(step.interval)) for work in works for step in work.steps]
+    return PlanDocument(steps=steps, bill=[_part(GroupCost, bill, stale=_part(OutOfDate, bill.stale)) for bill in bills])
+
+
+def ingest(reports: Iterable[Any]) -> IngestDocument:
+    """What was ingested."""
+    return IngestDocument(sources=[_part(IngestedSource, report) for report in reports])
+
+
+def materialize(results: Iterable[Any]) -> MaterializeDocument:
+    """What was materialized."""
+    return MaterializeDocument(groups=[_materialized(result) for result in results])
+
+
+def status(found: Iterable[IntervalStatus], tables: Mapping[str, str]) -> StatusDocument:
+    """The states of intervals, and the tables of their groups."""
+    return StatusDocument(intervals=[_part(KnownInterval, each, **_span(each.interval)) for each in found], tables=dict(tables))
+
+
+def promote(group: str, generations: Iterable[Generation]) -> PromoteDocument:
+    """The generations of a group."""
+    known = [_part(KnownGeneration, each, generation=each.number, columns=list(each.features)) for each in generations]
+    return PromoteDocument(group=group, generations=known)
+
+
+def release(releases: Iterable[Any]) -> ReleaseDocument:
+    """What was released."""
+    return ReleaseDocument(released=[_part(ReleasedInterval, each, **_span(each.interval)) for each in releases])
+
+
+def optimize(done: Iterable[Any]) -> OptimizeDocument:
+    """What was done to tables."""
+    return OptimizeDocument(tables=[_part(OptimizedTable, each) for each in done])
+
+
+def training_set(built: Any) -> TrainingSetDocument:
+    """The training set that lies there now."""
+    return TrainingSetDocument(name=built.name, path=built.path, rows=built.rows, unchanged=built.unchanged, manifest=built.manifest)
+
+
+def sync(epochs: Iterable[Any]) -> SyncDocument:
+    """The syncs of groups."""
+    return SyncDocument(epochs=[_part(SyncedGroup, epoch) for epoch in epochs])
+
+
+def get(results: Iterable[Mapping[str, Any]]) -> GetDocument:
+    """Answers as serving gives them."""
+    return GetDocument(results=[AnsweredEntity(**result) for result in results])
+
+
+def explain(story: Any) -> ExplainDocument:
+    """A story as `explain` found it."""
+    run = None if story.run is None else ExplainedRun(**{name: story.run[name] for name in ExplainedRun.__struct_fields__})
+    return ExplainDocument(
+        group=story.asked.group.name,
+        entity=dict(story.asked.entity),
+        at=story.asked.at,
+        generation=story.generation,
+        status=story.status,
+        values=dict(story.values),
+        coverage=story.coverage,
+        row=None if story.version is None else _row(story.version),
+        run=run,
+        window=None if story.window is None else _part(ExplainedWindow, story.window),
+        events=list(story.events),
+        event_count=story.event_count,
+        later=[_row(version) for version in story.later],
+    )
+
+
+def registry_rebuild(facts: Any) -> RegistryRebuildDocument:
+    """What was restored, and what is not in the lake."""
+    counts = {name: len(getattr(facts, name)) for name in RestoredFacts.__struct_fields__}
+    return RegistryRebuildDocument(restored=RestoredFacts(**counts), not_restored=["syncs", "tiles"])
+
+
+def counts(found: Struct) -> dict[str, int]:
+    """What a document counts, by name."""
+    return {name: value for name in found.__struct_fields__ if isinstance(value := getattr(found, name), int) and name != "schema"}
+
+
+def text(document: Document) -> str:
+    """A document as it is printed."""
+    return json.dumps(to_builtins(document, builtin_types=AS_TEXT, enc_hook=str), indent=2, default=as_text)
+
+
+def as_text(value: object) -> str:
+    """A value that JSON has no type for."""
+    return iso(value) if isinstance(value, datetime) else str(value)
+
+
+def _part(kind: type[AnyPart], record: object, **given: Any) -> AnyPart:
+    """A part whose fields are the record's attributes of the same names, except those that are given."""
+    return kind(**{name: getattr(record, name) for name in kind.__struct_fields__ if name not in given}, **given)
+
+
+def _span(interval: Interval) -> dict[str, datetime]:
+    return {"interval_start": interval.start, "interval_end": interval.end}
+
+
+def _materialized(result: Any) -> MaterializedGroup:
+    rejected = [RejectedInterval(failed=list(failed), **_span(interval)) for interval, failed in result.rejected]
+    return _part(MaterializedGroup, result, rejected=rejected, seconds=round(result.seconds, 3))
+
+
+def _row(version: Any) -> ExplainedRow:
+    publish = version.publish
+    known = {"publish_id": publish.publish_id, "known_from": publish.known_from, "basis": publish.basis}
+    return _part(ExplainedRow, version, **known, **_span(publish.interval))

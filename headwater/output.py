@@ -1,0 +1,216 @@
+"""What the command prints for people: consoles, progress, tables."""
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from feature_definitions.intervals import Interval, iso, merge
+from feature_definitions.planning import plan
+from feature_definitions.planning.cost import CostEstimate
+from feature_definitions.planning.plan import GroupPlan, IntervalStatus
+from headwater.documents import Document, as_text, text
+from headwater.project import Say
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(document: Document) -> None:
+    """Print one document, at once."""
+    sys.stdout.write(text(document) + "\n")
+    sys.stdout.flush()
+
+
+def mistake(sentence: str) -> None:
+    """Tell callers what their mistake was."""
+    err.print(f"[red]error:[/] {plain(sentence)}")
+
+
+def warn(sentence: str) -> None:
+    """Tell of what was done, but not as it should be."""
+    err.print(f"[yellow]{plain(sentence)}[/]")
+
+
+def refuse(sentence: str) -> None:
+    """Tell of what was not taken."""
+    err.print(f"[red]{plain(sentence)}[/]")
+
+
+def plain(text: str) -> str:
+    """Text that rich shall print as it is."""
+    return text.replace("[", "\\[")
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Say]:
+    """Say what long work is doing: a live line on a terminal, plain lines elsewhere; always on stderr."""
+    if not err.is_terminal:
+        yield lambda text: err.print(text, markup=False)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as live:
+        task: list[TaskID] = []
+
+        def say(text: str) -> None:
+            for old in task:
+                live.update(old, completed=1)
+                live.console.print(f"[dim]{plain(live.tasks[0].description)}[/]")
+                live.remove_task(old)
+            task[:] = [live.add_task(text, total=None)]
+
+        yield say
+
+
+def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
+    """A table of plain text; what is None is a dash."""
+    made = Table(*columns, box=None)
+    for row in rows:
+        made.add_row(*(plain(_cell(value)) for value in row))
+    return made
+
+
+def _cell(value: object) -> str:
+    """A value as a table shows it."""
+    return "-" if value is None else as_text(value)
+
+
+def _size(count: int) -> str:
+    """Bytes as a person says them."""
+    for unit, bytes_of_it in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= bytes_of_it:
+            return f"{count / bytes_of_it:.1f} {unit}"
+    return f"{count} B"
+
+
+# -------------------------------------------------------------------------------------------------------------- plans and states
+
+
+def plan_table(works: Iterable[GroupPlan]) -> Table:
+    """The intervals that are due, by group and reason."""
+    rows = []
+    for work in works:
+        for why, spans in _reasons(work).items():
+            merged = merge(spans)
+            rows.append((work.group.name, work.generation, len(spans), merged[0].start, merged[-1].end, why))
+    return table("group", "generation", "intervals", "from", "to", "why", rows=rows)
+
+
+def _reasons(work: GroupPlan) -> dict[str, list[Interval]]:
+    reasons: dict[str, list[Interval]] = {}
+    for s in work.due:
+        reasons.setdefault(f"{s.status}: {'; '.join(s.reasons)}", []).append(s.interval)
+    return reasons
+
+
+def cost_table(costs: Iterable[CostEstimate]) -> Table:
+    """What plans take, and what they make out of date."""
+    columns = ("group", "intervals", "files to read", "bytes", "about seconds", "out of date then")
+    return table(*columns, rows=((c.group, f"{c.intervals:,}", f"{c.files:,}", _size(c.bytes), _seconds(c), _stale(c)) for c in costs))
+
+
+def _seconds(c: CostEstimate) -> str:
+    return "?" if c.seconds is None else f"{c.seconds:.0f}"
+
+
+def _stale(c: CostEstimate) -> str:
+    names = (*c.stale.groups, *(f"training set {name}" for name in c.stale.training_sets), *(["online"] if c.stale.online else []))
+    return ", ".join(names) or "nothing"
+
+
+def status_table(found: Sequence[IntervalStatus], tables: Mapping[str, str]) -> Table:
+    """The states of intervals: neighbours of one status and reason together."""
+    rows: list[Sequence[object]] = []
+    for group, path in tables.items():
+        mine = [s for s in found if s.group == group]
+        for status, reasons, some in _runs(mine):
+            span = some[0].interval.start, some[-1].interval.end
+            rows.append((group, status, len(some), *span, f"{sum(s.rows or 0 for s in some):,}", "; ".join(reasons)))
+        if not mine:
+            rows.append((group, None, 0, None, None, None, f"nothing ingested yet (table: {path})"))
+    return table("group", "status", "intervals", "from", "to", "rows", "why", rows=rows)
+
+
+def _runs(found: Sequence[IntervalStatus]) -> list[tuple[str, tuple[str, ...], list[IntervalStatus]]]:
+    """Neighbouring intervals of one status and reason, together."""
+    runs: list[tuple[str, tuple[str, ...], list[IntervalStatus]]] = []
+    for s in found:
+        if runs and runs[-1][:2] == (s.status, s.reasons):
+            runs[-1][2].append(s)
+        else:
+            runs.append((s.status, s.reasons, [s]))
+    return runs
+
+
+def warn_held(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = ()) -> None:
+    """One line per group of which intervals wait for rejected ones, with the command that lets them pass.
+
+    What a plan leaves alone only because its range leaves out an interval that is to be tried again is said too.
+    """
+    waiting = list(dict.fromkeys(s.group for s in found if s.status == plan.HELD))
+    for group in waiting:
+        held = [s.interval for s in found if s.group == group and s.status == plan.HELD]
+        before = [s.interval for s in found if s.group == group and s.status == plan.REJECTED and s.holds]
+        holders = [interval for interval in before if interval.start < held[-1].start]
+        which = f"{group}: {len(held)} intervals from {iso(held[0].start)} to {iso(held[-1].end)}"
+        if not holders:
+            reasons = next(s.reasons for s in found if s.group == group and s.status == plan.HELD)
+            warn(f"{which}: the first {reasons[0]}")
+            continue
+        rejected = f"{holders[0]}, which the gate rejected" if len(holders) == 1 else f"{len(holders)} that the gate rejected"
+        warn(
+            f"{which} wait for {rejected}; correct its data, "
+            f"or let them pass: headwater release {group} --from {iso(holders[0].start)} --to {iso(holders[-1].end)}"
+        )
+    for work in works:
+        if work.held and work.group.name not in waiting:
+            first, last = work.held[0], work.held[-1]
+            warn(
+                f"{work.group.name}: {len(work.held)} intervals from {iso(first.interval.start)} to {iso(last.interval.end)} are "
+                f"left alone: the first {first.reasons[0]}; it is to be tried again, so take it into the range"
+            )
+
+
+# ------------------------------------------------------------------------------------------------------------- the story of a value
+
+
+def story_lines(story: Any) -> Iterator[Any]:
+    """What `explain` tells a person: the answer, what it rests on, the values, the events."""
+    keys = " ".join(f"{key}={value}" for key, value in story.asked.entity.items())
+    yield f"[bold]{story.asked.group.name} {plain(keys)}[/] as known at {iso(story.asked.at)}: [bold]{story.status}[/]"
+    facts = Table.grid(padding=(0, 2))
+    for name, said in _facts(story):
+        facts.add_row(f"  {name}", plain(said))
+    yield facts
+    yield table("feature", "value", rows=story.values.items())
+    if story.window is not None and story.event_count is None:
+        yield f"the events of {story.source} in {story.window} are not listed: only Spark can read them where they lie"
+    elif story.window is not None and story.source is not None:
+        yield f"{story.event_count} events of {story.source} in {story.window}, as they are now"
+    if story.events:
+        yield table(*story.events[0], rows=[tuple(event.values()) for event in story.events])
+    if (story.event_count or 0) > len(story.events):
+        yield f"and {story.event_count - len(story.events)} older ones"
+
+
+def _facts(story: Any) -> Iterator[tuple[str, str]]:
+    """What a story's values rest on, each fact by its name."""
+    version, run = story.version, story.run
+    if version is not None:
+        p = version.publish
+        modelled = " (history: interval end and publish delay)" if p.basis == "MODELLED" else ""
+        replaced = f", replaced by {version.replaced_by}" if version.replaced_by else ""
+        yield "row", f"{iso(version.event_timestamp)}, of the interval {p.interval}, generation {story.generation}"
+        yield "published", f"{p.publish_id}{replaced}"
+        yield "known from", f"{iso(p.known_from)}, {p.basis}{modelled}"
+    if run is not None:
+        verdict = ", ".join((*run["failed"], *(f"warning: {name}" for name in run["warned"])))
+        yield "run", f"{run['run_id']}, of revision {run['revision']}: {run['state']}" + (f" ({verdict})" if verdict else "")
+    if story.coverage is not None:
+        yield "coverage", f"{iso(story.coverage)}: the newest interval's end that was visible"
+    for later in story.later:
+        yield "later", f"{later.publish.publish_id} gave other values, known from {iso(later.publish.known_from)}"
