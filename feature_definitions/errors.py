@@ -1,5 +1,9 @@
-"""What every mistake of a user's has in common."""
+"""What every mistake of a user's has in common, and those that more than one stage finds."""
 
 
 class UserError(ValueError):
     """The caller's mistake: the message says what is wrong, where, and what to write instead. The command ends with exit code 2."""
+
+
+class InputRefused(UserError):
+    """A frame, a spine or data for a source that cannot be taken."""

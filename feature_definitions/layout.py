@@ -17,14 +17,14 @@ def source_table(lake: str, source: str) -> str:
     return f"{lake}/sources/{source}"
 
 
-def look_table(lake: str, source: str) -> str:
-    """The Delta table that says which state of its tables a source that is read in place was looked at in."""
+def pins_table(lake: str, source: str) -> str:
+    """The Delta table that says in which state the tables of a source that is read in place were seen."""
     return f"{lake}/looks/{source}"
 
 
 def ingest_logs(lake: str, source: str) -> tuple[str, str]:
-    """The tables in whose logs the commits of a source's ingests are: of its rows, or of what was looked at in place."""
-    return source_table(lake, source), look_table(lake, source)
+    """The tables in whose logs the commits of a source's ingests are: of its rows, or of what was seen in place."""
+    return source_table(lake, source), pins_table(lake, source)
 
 
 def landing_folder(lake: str, source: str) -> str:

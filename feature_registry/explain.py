@@ -4,17 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from feature_definitions import layout
-from feature_definitions.intervals import ALWAYS, Interval, duration, floor, in_utc, micros, utc_date
-from feature_definitions.language import FeatureGroup, ObservationGroup, Query, Source, WindowedGroup
-from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.intervals import ALWAYS, Interval, duration, floor, micros, utc_date
+from feature_definitions.language import FeatureGroup, ObservationGroup, Source, WindowedGroup
+from feature_definitions.layout import FILE, INGEST, LINE
 from feature_definitions.reading import age
 from feature_definitions.records import Publish, Revision
 from feature_registry.schema import inputs_of
 from lake import delta, versions
-from lake.versions import PinnedVersion
 
 Row = Mapping[str, Any]
 MOST_EVENTS = 20
@@ -89,7 +87,7 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     window = None if version is None else _window(asked.group, version, known.revisions)
     run = None if version is None else _run(version.publish, lake)
     source = _source(asked.group)
-    events = [] if window is None or source is None else _events(asked, source, window, lake)
+    events = [] if window is None or source is None else versions.events(source, lake, entity=asked.entity, window=window)
     told = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
     count = None if events is None else len(told)
     later = [v for v in candidates if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
@@ -269,50 +267,6 @@ def _seen(run: Row | None, source: Source) -> int | None:
         return None
     inputs = run.get("inputs")
     return int(inputs_of(inputs)[source.name] if inputs else run["revision"])
-
-
-def _events(asked: Asked, source: Source, window: Interval, lake: str) -> list[Row] | None:
-    """The source's live rows of the entity in the window, newest first; None if they can not be told without Spark."""
-    if versions.reads(source):
-        return _events_in_place(asked, source, window, lake)
-    path = layout.source_table(lake, source.name)
-    dates = [f"{DATE} >= {delta.literal(utc_date(window.start))}", f"{DATE} <= {delta.literal(utc_date(window.end))}"]
-    rows = [row for row in delta.rows(path, [*_is(asked.entity), *dates, LIVE]) if window.start <= row[TIME] < window.end]
-    return sorted(rows, key=lambda row: (row[TIME], row[FILE] or "", row[LINE] or 0), reverse=True)
-
-
-def _events_in_place(asked: Asked, source: Source, window: Interval, lake: str) -> list[Row] | None:
-    """The entity's rows in the state of the table that was looked at, each id once."""
-    pin = versions.pinned(source, lake).get(source.name)
-    if isinstance(source.at, Query) or pin is None or pin.is_remote:
-        return None
-    mine = _of_table(source, pin, lake, _is(asked.entity))
-    if mine and source.id:
-        plain = [name for name in source.id if source.columns[name] in ("string", "int64", "date", "boolean")]
-        same = [" AND ".join(["true", *_is({name: row[name] for name in plain})]) for row in mine]
-        rivals = _of_table(source, pin, lake, [" OR ".join(f"({one})" for one in dict.fromkeys(same))])
-        mine = [row for row in _newest(rivals, source) if all(row[key] == value for key, value in asked.entity.items())]
-    return sorted((row for row in mine if window.start <= row[TIME] < window.end), key=lambda row: row[TIME], reverse=True)
-
-
-def _of_table(source: Source, pin: PinnedVersion, lake: str, conditions: Sequence[str]) -> list[Row]:
-    """The rows with an id and a time."""
-    zone = ZoneInfo(source.timezone) if source.timezone else None
-    at, needed = source.event_timestamp, [name for name in (source.event_timestamp, *source.id) if name]
-    rows = delta.rows(pin.path(lake), conditions, version=pin.version)
-    more = {FILE: pin.place, LINE: None, INGEST: None}
-    return [
-        {**row, **more, TIME: ALWAYS.start if at is None else in_utc(row[at], zone)}
-        for row in rows
-        if all(row[name] is not None for name in needed)
-    ]
-
-
-def _newest(rows: Sequence[Row], source: Source) -> list[Row]:
-    """Of several rows of an id the one that counts, as `in_place.newest` says it."""
-    order = dict.fromkeys([name for name in (source.arrived_at, source.event_timestamp, *source.columns) if name])
-    ranked = sorted(rows, key=lambda row: [(row[name] is not None, row[name]) for name in order])
-    return list({tuple(row[name] for name in source.id): row for row in ranked}.values())
 
 
 def _event(row: Row, source: Source, computed_from: int | None) -> Row:

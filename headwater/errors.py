@@ -7,10 +7,6 @@ class Unknown(UserError):
     """A name that the catalog does not have."""
 
 
-class InputRefused(UserError):
-    """A frame or a spine that can not be read."""
-
-
 class NotEmpty(UserError):
     """A registry that holds something and would be replaced."""
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from feature_definitions.errors import InputRefused
 from feature_definitions.intervals import duration, parse_instant, spell
 from feature_definitions.planning import plan
-from headwater.errors import InputRefused
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,10 +4,10 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -18,10 +18,8 @@ from feature_definitions.language import (
     NAME,
     FeatureGroup,
     FeatureService,
-    Files,
     Join,
     Mode,
-    Source,
     SourceGroup,
     TrainingSet,
     TransformGroup,
@@ -35,7 +33,7 @@ from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus,
 from feature_definitions.planning.upstream import Upstream, ordered, sources_of
 from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release, Revision
 from headwater import inputs, names
-from headwater.errors import InputRefused, NotCovered, NotEmpty, RegistryLost, Unknown
+from headwater.errors import NotCovered, NotEmpty, RegistryLost, Unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
     from serving.request import Entity
     from serving.rest import App
     from spark_jobs.context import Context
-    from spark_jobs.ingest.files import IngestReport
+    from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
     from spark_jobs.training.build import Built, Request, Spine
@@ -82,23 +80,20 @@ class Project:
     # ------------------------------------------------------------------------------------------------------------------ offline
 
     def ingest(self, *named: str) -> "tuple[IngestReport, ...]":
-        """Bring new and changed files into the sources' tables, and look at what is read in place; what is named is a source or a
-        group, nothing means all. A query comes after the sources that it reads, which are ingested with it.
+        """Bring new and changed files into the sources' tables, and find what changed where they are read in place; what is named is a
+        source or a group, nothing means all. A query comes after the sources that it reads, which are ingested with it.
 
         What can not be taken goes to `<lake>/quarantine/<source>` with its reason.
         """
-        return tuple(self._ingest(source) for source in names.sources(self.catalog, named))
+        from spark_jobs.ingest import bring
+
+        return tuple(bring.bring(source, self._context) for source in names.sources(self.catalog, named))
 
     def write(self, source: str, frame: object) -> "IngestReport":
         """Add a pandas or Arrow frame's rows to a source, as if they had come in a file; the same frame twice counts once."""
-        from lake import versions
-        from spark_jobs.ingest import files
+        from spark_jobs.ingest import bring
 
-        found = names.source(self.catalog, source)
-        if versions.reads(found):
-            raise InputRefused(f"source {source} is read in place; write to the table that it reads, then run `headwater ingest {source}`")
-        files.write_frame(found, inputs.arrow(frame), self._context)
-        return self._ingest(found)
+        return bring.write(names.source(self.catalog, source), inputs.arrow(frame), self._context)
 
     def plan(
         self,
@@ -400,35 +395,6 @@ class Project:
 
         return self._registry.lease(name, now=self.clock(), patience=PATIENCE)
 
-    def _ingest(self, source: Source) -> "IngestReport":
-        from lake import versions
-        from spark_jobs.ingest import files
-
-        with self._lease(f"source {source.name}"):
-            files.recover(source, self._context)
-            if versions.reads(source):
-                return self._look(source)
-            if versions.pinned(source, self.settings.lake):
-                raise InputRefused(
-                    f"source {source.name} was read in place until now; files that it reads instead need a name of their own"
-                )
-            found = files.changed(source, self._context)
-            if not found:
-                if isinstance(source.at, Files) and not self._registry.files(source.name):
-                    self.say(f"{source.name}: no file is at {source.at.path} in {self.settings.root}")
-                return files.nothing(source)
-            self.say(f"ingesting {source.name}: {len(found)} files")
-            return files.ingest(source, found, files.Job(self._context, self._context.mint("i"), self.clock()))
-
-    def _look(self, source: Source) -> "IngestReport":
-        from spark_jobs.ingest import files, in_place, source_diff
-
-        found = in_place.state(source, root=self.settings.root, lake=self.settings.lake, spark=lambda: self._spark)
-        if not source_diff.changed(source, found, self._registry):
-            return files.nothing(source)
-        self.say(f"looking at {source.name}")
-        return source_diff.look(source, found, files.Job(self._context, self._context.mint("i"), self.clock()))
-
     def _recover(self, group: FeatureGroup) -> None:
         """Set right what a crash cut off; what a living process is publishing is left to it."""
         if self._registry.pending_publishes(group.name):
@@ -439,13 +405,13 @@ class Project:
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
     def _bill(self, work: GroupPlan) -> CostEstimate:
-        from lake import delta
+        from lake import delta, versions
 
         group, lake = work.group, self.settings.lake
         if isinstance(group, TransformGroup):
             dates = cost.reads(work, tiles={}, revisions=()).events
             tables = [layout.feature_table(lake, each.group.name, each.generation) for each in work.upstream]
-            read = [self._events(each, dates) for each in group.input_sources]
+            read = [versions.footprint(each, lake, dates=dates) for each in group.input_sources]
             read += [delta.footprint(path, partition="date", dates=dates) for path in tables]
         else:
             read = self._footprints(work, group)
@@ -458,23 +424,14 @@ class Project:
 
     def _footprints(self, work: GroupPlan, group: SourceGroup) -> list[tuple[int, int]]:
         """How many files and bytes of events, and of tiles, a plan reads."""
-        from lake import delta
+        from lake import delta, versions
 
         lake = self.settings.lake
         tiles = layout.tile_table(lake, group.source.name, group.entity.keys, group.cadence, group.cadence)
         stored = self._registry.tiles(tiles, table_id=delta.table_id(tiles))
         read = cost.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
         kept = delta.footprint(tiles, partition="date", dates=read.tiles)
-        return [self._events(group.source, read.events), kept]
-
-    def _events(self, source: Source, dates: Collection[date]) -> tuple[int, int]:
-        """How many files and bytes a source's events of some dates lie in."""
-        from lake import delta, versions
-
-        lake = self.settings.lake
-        if versions.reads(source):
-            return versions.footprint(source, lake, dates=dates)
-        return delta.footprint(layout.source_table(lake, source.name), partition="_hw_date", dates=dates)
+        return [versions.footprint(group.source, lake, dates=read.events), kept]
 
     def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime, choice: Choice) -> GroupPlan:
         upstream = self._upstream(group, now)

@@ -51,7 +51,7 @@ def group_tables(lake: str, group: str, generations: Iterable[int]) -> list[str]
 def other_tables(lake: str) -> list[str]:
     """The tables that belong to no group alone: records, looks, quarantines and training sets; those read in place are not ours."""
     folders = (
-        layout.look_table(lake, "_"),
+        layout.pins_table(lake, "_"),
         layout.records_table(lake, "_"),
         layout.quarantine_table(lake, "_"),
         layout.training_set_table(lake, "_"),

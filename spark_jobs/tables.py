@@ -27,6 +27,11 @@ def spark_type(kind: str) -> str:
     return SPARK_TYPES.get(kind, kind)
 
 
+def columns_sql(columns: Mapping[str, str]) -> str:
+    """Columns of Headwater types as a Spark schema."""
+    return ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in columns.items())
+
+
 def read(spark: SparkSession, path: str) -> DataFrame:
     """The newest state of one of our Delta tables.
 

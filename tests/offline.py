@@ -27,8 +27,8 @@ from feature_registry import Registry
 from feature_registry.registry import PendingIngest
 from lake import delta
 from spark_jobs.context import Context
-from spark_jobs.ingest import files
-from spark_jobs.ingest.files import IngestReport
+from spark_jobs.ingest import bring
+from spark_jobs.ingest.journal import IngestReport
 from spark_jobs.point_in_time import Published
 from spark_jobs.publish import materialize
 from spark_jobs.publish.materialize import GroupResult, Judge
@@ -142,11 +142,7 @@ class Lake:
 
     def ingest(self, source: Source, events: Sequence[Event]) -> IngestReport:
         """Bring events in as one frame (at the lake's `now`)."""
-        files.write_frame(source, arrow(source, events), self.context)
-        found = files.changed(source, self.context)
-        self.ingests += 1
-        job = files.Job(self.context, f"i{self.ingests:04d}", self.now)
-        return files.ingest(source, found, job) if found else files.nothing(source)
+        return bring.write(source, arrow(source, events), self.context)
 
     def plant(self, source: Source, events: Sequence[Event]) -> None:
         """Put these live events in the place of all that the source's table holds, and record that everything changed."""

@@ -73,7 +73,7 @@ class Files:
 class DeltaTable:
     """A Delta table, read in place: a path relative to the project's root, or a URL.
 
-    An ingest looks at it and records what changed; readers read the version that the last ingest looked at, nothing newer.
+    An ingest records what changed in it; readers read the version that the last ingest saw, nothing newer.
     """
 
     path: str
@@ -88,7 +88,7 @@ class DeltaTable:
 class Table:
     """A table that Spark's catalog knows, read in place.
 
-    If it is a Delta table, readers read the version that the last ingest looked at. Of any other, each ingest reads all, and readers see
+    If it is a Delta table, readers read the version that the last ingest saw. Of any other, each ingest reads all, and readers see
     its newest rows: what they make of rows that changed since is made anew once the next ingest has seen the change, unless these rows
     are then what they were before.
     """
@@ -105,7 +105,7 @@ class Table:
 class Query:
     """One SELECT over other sources, each a table by its name; read in place. What it says is checked by `feature_definitions.check`.
 
-    An ingest of it comes after those of its sources and looks at their rows as these brought or looked at them; readers read the same.
+    An ingest of it comes after those of its sources and reads their rows as these brought or saw them; readers read the same.
     It changed where its rows did, so sums of doubles, whose last digits depend on the order of rows, may seem to change with their source.
     `assume_always_known=True` says in so many words that history is read as if it had known the rows of a static source as they are today.
     """
@@ -177,6 +177,11 @@ class Source:
         _check_timezone(where, self)
         object.__setattr__(self, "derive", _derive(where, self))
         _check_lag(where, self)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether its rows are read where they lie; those of files and frames are brought into a table of ours."""
+        return isinstance(self.at, DeltaTable | Table | Query)
 
     @property
     def lag(self) -> timedelta:

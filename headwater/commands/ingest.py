@@ -9,7 +9,7 @@ from headwater.commands.offline import OFFLINE
 from headwater.commands.verb import DONE, MISTAKE, REJECTED, Call, verb
 
 if TYPE_CHECKING:
-    from spark_jobs.ingest.files import IngestReport
+    from spark_jobs.ingest.journal import IngestReport
 
 app = typer.Typer()
 Names = Annotated[

@@ -5,7 +5,7 @@ depends on which tiles it was put together from, nor on the order of events.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import reduce
@@ -26,6 +26,7 @@ from lake import delta
 from spark_jobs import tables
 from spark_jobs.compute import array_sql
 from spark_jobs.context import Context
+from spark_jobs.ingest import events
 from spark_jobs.tables import spark_type
 
 TILE = "_hw_tile"
@@ -61,14 +62,14 @@ def parts(state: PartialAggregate) -> dict[str, str]:
     return {f"{state.name}_{part}": operation for part, operation in named.items()}
 
 
-def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[PartialAggregate]) -> DataFrame:
+def of_events(rows: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[PartialAggregate]) -> DataFrame:
     """The tiles of events: the keys, `_hw_tile` (its start in microseconds) and the parts of each state; lazy."""
     at = F.unix_micros(TIME)
     for key in keys:
-        events = events.where(F.col(f"`{key}`").isNotNull())
+        rows = rows.where(F.col(f"`{key}`").isNotNull())
     tile = (at - F.pmod(at, F.lit(_us(grain)))).alias(TILE)
     added = {f"{state.name}_{part}": column for state in states for part, column in _added(state).items()}
-    gathered = events.withColumns(added).groupBy(*_names(keys), tile).agg(*[c for state in states for c in _gathered(state, grain)])
+    gathered = rows.withColumns(added).groupBy(*_names(keys), tile).agg(*[c for state in states for c in _gathered(state, grain)])
     return gathered.select(*_names(keys), TILE, *[column for state in states for column in _kept(state)])
 
 
@@ -272,11 +273,10 @@ class TileSet:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What tiles are built with: what every job works with, the source's revisions, its events by their dates, and the run's id."""
+    """What tiles are built with: what every job works with, the source's revisions, and the run's id."""
 
     context: Context
     revisions: Sequence[Revision]
-    events: Callable[[Iterable[date]], DataFrame]
     run_id: str
 
 
@@ -307,7 +307,7 @@ def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[Partial
     """Build the tiles of one grain that start on the dates due, in one commit: the finest from events, others from the next finer."""
     level = of.grains.index(due.grain)
     if level == 0:
-        tiles = of_events(build.events(due.dates), keys=of.keys, grain=due.grain, states=states)
+        tiles = of_events(events.read(of.source, build.context, dates=due.dates), keys=of.keys, grain=due.grain, states=states)
     else:
         spans = merge(tiling.reach(day, due.grain) for day in due.dates)
         finer = _read(of, of.grains[level - 1], spans, build, states=states)
@@ -330,11 +330,12 @@ def _store(tiles: DataFrame, path: str, dates: Iterable[date], *, commit_id: str
 def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[PartialAggregate]) -> DataFrame:
     """The stored tiles of one grain that start in `spans`, with the parts of these states."""
     columns = [*of.keys, TILE, *[part for state in states for part in parts(state)]]
-    none = build.events(())
     stored = tables.read(build.context.spark, of.table(grain)) if delta.exists(of.table(grain)) else None
     if stored is None or not set(columns) <= set(stored.columns):
         # A state that was never built is missing here only where nothing happened.
-        nothing = of_events(none, keys=of.keys, grain=grain, states=states).withColumn("date", F.current_date())
+        nothing = of_events(events.read(of.source, build.context, dates=()), keys=of.keys, grain=grain, states=states).withColumn(
+            "date", F.current_date()
+        )
         stored = nothing if stored is None else stored.unionByName(nothing, allowMissingColumns=True)
     first, last = min(s.start for s in spans).date(), max(s.end for s in spans).date()
     dated = stored.where(f"date BETWEEN DATE'{first.isoformat()}' AND DATE'{last.isoformat()}'")

@@ -26,7 +26,7 @@ from spark_jobs import tables
 from spark_jobs.compute import windows
 from spark_jobs.compute.windows import NEWEST, START
 from spark_jobs.context import Context
-from spark_jobs.ingest import files
+from spark_jobs.ingest import events
 
 AT_ONCE = 8
 """How many intervals are planned as one Spark job."""
@@ -98,13 +98,12 @@ def _timed(group: TransformGroup, rows: DataFrame, interval: Interval) -> DataFr
 def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstream], context: Context) -> DataFrame:
     """An input's rows of the dates that a span touches, with the time by which they are cut."""
     if isinstance(of, Source):
-        return files.events(context.spark, of, context.lake, dates=dates(span))
+        return events.read(of, context, dates=dates(span))
     generation = next(each.generation for each in upstream if each.group.name == of.name)
     types = {**of.entity.keys, "event_timestamp": "timestamp", **expressions.output_types(of)}
     path = layout.feature_table(context.lake, of.name, generation)
-    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in types.items())
     if not delta.exists(path):
-        return context.spark.createDataFrame([], f"{kinds}, {_STARTS} bigint")
+        return context.spark.createDataFrame([], f"{tables.columns_sql(types)}, {_STARTS} bigint")
     rows = tables.read(context.spark, path)
     if not of.is_static:
         touched = dates(Interval(span.start - of.cadence, span.end))

@@ -1,14 +1,12 @@
 """Ingest: files become rows of a source's Delta table, bad rows go to quarantine, and what changed is recorded as a revision.
 
 The table keeps every row that some file brought, `_hw_live` marking the one of each id that holds; it is partitioned by `_hw_date`, the
-UTC date of the event. A file that changed replaces the rows it brought, a row that stayed the same in it keeps its age. What is read in
-place is looked at by `spark_jobs.looks`; `events` gives the rows of either.
+UTC date of the event. A file that changed replaces the rows it brought, a row that stayed the same in it keeps its age.
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass
+from datetime import date
 from functools import reduce
 from operator import and_, or_
 from pathlib import Path
@@ -16,23 +14,21 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
-from feature_definitions.language import Expectation, Files, Query, Source
+from feature_definitions.language import Files, Source
 from feature_definitions.layout import CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, TIME
 from feature_definitions.records import IngestedFile, Revision
-from feature_definitions.sql import expressions
-from feature_registry.registry import PendingIngest
-from lake import delta, facts, versions
+from lake import delta
 from lake.staging import staging
-from lake.versions import PinnedVersion
 from spark_jobs import tables
 from spark_jobs.context import Context
-from spark_jobs.ingest import in_place, parsing
-from spark_jobs.ingest.derived import days_around, lagging, with_derived, with_derived_of_the_row
+from spark_jobs.ingest import events, journal, parsing
+from spark_jobs.ingest.derived import days_around, lagging, with_derived
+from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.parsing import FileRefused, Shape
 
 _WAS, _COMES, _GOES = "_hw_was", "_hw_comes", "_hw_goes"
@@ -54,24 +50,6 @@ class Landed:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What one ingest of a source did; `refused` files were left out whole, with the reason.
-
-    What is read `in_place` was looked at: `quarantined` rows are none of its events and stay where they lie.
-    """
-
-    source: str
-    files: int
-    rows: int
-    quarantined: int
-    reasons: Mapping[str, int]
-    dates_changed: int
-    revision: int | None
-    refused: tuple[str, ...]
-    in_place: bool = False
-
-
 def landed(source: Source, context: Context) -> tuple[Landed, ...]:
     """The files of a source that are there now, oldest name first; Files are found below the project's root."""
     found: list[tuple[str, Path, str]] = []
@@ -91,15 +69,46 @@ def changed(source: Source, context: Context) -> tuple[Landed, ...]:
     return tuple(f for f in landed(source, context) if f.name not in known or known[f.name].sha256 != f.sha256)
 
 
-def recover(source: Source, context: Context) -> None:
-    """Finish or forget the ingests that a crash cut off: what was committed counts, the rest never happened."""
-    lake, registry = context.lake, context.registry
-    for pending in registry.pending_ingests(source.name):
-        if not pending.commits or any(delta.committed(path, pending.ingest_id) for path in layout.ingest_logs(lake, source.name)):
-            registry.finish_ingest(pending.ingest_id)
-        else:
-            registry.abandon(pending.ingest_id)
-        shutil.rmtree(layout.staging_folder(lake, pending.ingest_id), ignore_errors=True)
+def ingest(job: Ingest) -> IngestReport:
+    """Bring the files that are new or changed into the source's table in one commit.
+
+    Files that cannot be read whole are refused and leave what they brought before as it was.
+    """
+    source, context = job.source, job.context
+    found = changed(source, context)
+    if not found:
+        if isinstance(source.at, Files) and not context.registry.files(source.name):
+            context.say(f"{source.name}: no file is at {source.at.path} in {context.root}")
+        return IngestReport(source.name)
+    context.say(f"ingesting {source.name}: {len(found)} files")
+    with staging(context.lake, job.ingest_id):
+        parsed = _parsed(job, found)
+        seen = _seen(parsed, source)
+        taken = [f for f in found if f.name not in seen.refused]
+        if not taken:
+            return IngestReport(source.name, refused=tuple(seen.refused.values()))
+        return _taken(job, taken, parsed.where(~F.col(FILE).isin(list(seen.refused))), seen)
+
+
+def _taken(job: Ingest, taken: Sequence[Landed], rows: DataFrame, seen: "_Seen") -> IngestReport:
+    """Put the rows of these files into the source's table, or into quarantine."""
+    names, source = [f.name for f in taken], job.source
+    _quarantine(rows, seen, names, job)
+    number = job.context.registry.next_revision(source.name)
+    update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), seen, names, job)
+    revisions = _revisions(update, number, job)
+    brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in taken)
+    journal.record(job, brought, revisions, (lambda: _commit(update, job)) if update.dates else None)
+    return IngestReport(
+        source.name,
+        files=len(taken),
+        rows=sum(f.rows for f in brought),
+        quarantined=sum(f.quarantined for f in brought),
+        reasons=_kinds([seen.counts.get(f.name, {}) for f in taken]),
+        dates_changed=len(revisions),
+        revision=number if revisions else None,
+        refused=tuple(seen.refused.values()),
+    )
 
 
 def write_frame(source: Source, frame: pa.Table, context: Context) -> Path:
@@ -118,141 +127,15 @@ def write_frame(source: Source, frame: pa.Table, context: Context) -> Path:
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One ingest of a source: what every job works with, its id, and when it began."""
-
-    context: Context
-    ingest_id: str
-    now: datetime
-
-
-def ingest(source: Source, found: Sequence[Landed], job: Job) -> IngestReport:
-    """Bring the changed files into the source's table in one commit.
-
-    Files that can not be read whole are refused and leave what they brought before as it was. A crash leaves the table as it was or as it
-    should be, and the next ingest finishes the records.
-    """
-    lake, registry = job.context.lake, job.context.registry
-    with staging(lake, job.ingest_id) as folder:
-        parsed = _parsed(job.context.spark, found, source, f"{folder}/parsed")
-        seen = _seen(parsed, source)
-        taken = [f for f in found if f.name not in seen.refused]
-        if not taken:
-            return IngestReport(source.name, 0, 0, 0, {}, 0, None, tuple(seen.refused.values()))
-        names, rows = [f.name for f in taken], parsed.where(~F.col(FILE).isin(list(seen.refused)))
-        _quarantine(rows, seen, source, names, job)
-        number = registry.next_revision(source.name)
-        update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), seen, source, names, job)
-        revisions = _revisions(update, source, number, job)
-        brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in taken)
-        registry.begin_ingest(PendingIngest(job.ingest_id, source.name, brought, revisions, commits=bool(update.dates)))
-        if revisions:
-            delta.append_records(layout.records_table(lake, "revisions"), revision_rows(revisions, job.ingest_id))
-        facts.keep_files(lake, brought, commits=bool(update.dates))
-        _commit(update, source, lake, job.ingest_id)
-        registry.finish_ingest(job.ingest_id)
-    return IngestReport(
-        source.name,
-        files=len(taken),
-        rows=sum(f.rows for f in brought),
-        quarantined=sum(f.quarantined for f in brought),
-        reasons=_kinds([seen.counts.get(f.name, {}) for f in taken]),
-        dates_changed=len(revisions),
-        revision=number if revisions else None,
-        refused=tuple(seen.refused.values()),
-    )
-
-
-def nothing(source: Source) -> IngestReport:
-    """The report of an ingest that found no new or changed file."""
-    return IngestReport(source.name, 0, 0, 0, {}, 0, None, ())
-
-
-def events(spark: SparkSession, source: Source, lake: str, *, dates: Iterable[date] | None = None) -> DataFrame:
-    """The live rows of a source, with the columns that it derives, `_hw_time` and `_hw_date`; none before anything was ingested.
-
-    `dates` are the UTC dates of the rows that are wanted, none: all. Say them here rather than filter: a filter is right too, but where
-    rows read the one before, or lie in a table of another owner, Spark reads every date first. Tables that are read in place are read as
-    the newest ingest of the source looked at them: what changed since is not seen. Of a `Table` without versions, all that it holds is.
-    """
-    state = versions.pinned(source, lake) if versions.reads(source) else {}
-    return _with_derived(live(judged(spark, source, lake, state), source), source, dates)
-
-
-def judged(spark: SparkSession, source: Source, lake: str, state: Mapping[str, PinnedVersion]) -> DataFrame:
-    """All rows of a source in a state of what it reads, with their time and date; of what is read in place the reason why one is refused.
-
-    A table of files of which it says nothing is read in its newest state.
-    """
-    if not versions.reads(source):
-        return _ingested(spark, source, lake, state.get(source.name))
-    raw = _in_place(spark, source, lake, state)
-    if raw is None:
-        return _nothing(spark, source).withColumn(REASON, F.lit(None).cast("string"))
-    return _timed(_expected(in_place.typed(raw, source), source), source)
-
-
-def live(rows: DataFrame, source: Source) -> DataFrame:
-    """Those of a source's rows that hold."""
-    if not versions.reads(source):
-        return rows
-    return in_place.newest(rows.where(F.col(REASON).isNull()).drop(REASON), source)
-
-
-def _ingested(spark: SparkSession, source: Source, lake: str, pin: PinnedVersion | None) -> DataFrame:
-    path = layout.source_table(lake, source.name)
-    kept = in_place.table(spark, pin, lake) if pin is not None else tables.read(spark, path) if delta.exists(path) else None
-    if kept is None:
-        return _nothing(spark, source)
-    return _with_columns(kept, source).where(LIVE).select(*[f"`{name}`" for name in source.columns], TIME, DATE)
-
-
-def _in_place(spark: SparkSession, source: Source, lake: str, state: Mapping[str, PinnedVersion]) -> DataFrame | None:
-    """The rows as they lie there; None if nothing was looked at yet."""
-    if not isinstance(source.at, Query):
-        return in_place.table(spark, state.get(source.name), lake)
-    if not state:
-        return None
-    frames = {each.name: _with_derived(live(judged(spark, each, lake, state), each), each, None) for each in source.at.sources}
-    columns = {each.name: [f"`{name}`" for name in each.names] for each in source.at.sources}
-    return in_place.query(spark, source, source.at.sql, {name: frames[name].select(*columns[name]) for name in frames})
-
-
-def _nothing(spark: SparkSession, source: Source) -> DataFrame:
-    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in source.columns.items())
-    return spark.createDataFrame([], f"{kinds}, {TIME} timestamp, {DATE} date")
-
-
-def _with_derived(rows: DataFrame, source: Source, dates: Iterable[date] | None) -> DataFrame:
-    if dates is None:
-        found = with_derived(rows, source, time=TIME)
-    else:
-        wanted = tuple(dates)
-        near = rows.where(days_around(source, wanted, after=False)).where(times_of(source, wanted))
-        found = with_derived(near, source, time=TIME)
-        found = found.where(tables.in_dates(DATE, wanted)) if source.lag else found
-    return found.select(*[f"`{name}`" for name in source.names], TIME, DATE)
-
-
-def times_of(source: Source, dates: Sequence[date]) -> str:
-    """The times of these dates and of the rows before theirs: by it Delta skips files of tables that are not partitioned by date."""
-    if not dates or not versions.reads(source):
-        return "true"
-    first, last = (datetime.combine(day, time.min, UTC) for day in (min(dates), max(dates)))
-    start = tables.timestamp(first - source.lag) if first - datetime.min.replace(tzinfo=UTC) > source.lag else None
-    return f"`{TIME}` < {tables.timestamp(last)} + INTERVAL 1 DAY" + (f" AND `{TIME}` >= {start}" if start else "")
-
-
 # ------------------------------------------------------------------------------------------------------------------------ parse
 
 
-def _parsed(spark: SparkSession, found: Sequence[Landed], source: Source, path: str) -> DataFrame:
+def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     """The files' rows, typed, each with its reason if it is refused, from what was read once, so that every later step sees the same."""
+    source, spark, path = job.source, job.context.spark, f"{job.staging}/parsed"
     shapes = {kind: parsing.shape(source, kind) for kind in {f.format for f in found}}
     listed = [(f.name, str(f.path), f.format) for f in found]
-    kinds = ", ".join(f"`{name}` {tables.spark_type(kind)}" for name, kind in source.columns.items())
-    schema = f"{kinds}, {FILE} string, {LINE} bigint, {REASON} string, {RAW} map<string,string>"
+    schema = f"{tables.columns_sql(source.columns)}, {FILE} string, {LINE} bigint, {REASON} string, {RAW} map<string,string>"
     if sum(f.path.stat().st_size for f in found) <= _SMALL:
         _read_here(listed, shapes, path)
         rows = spark.read.schema(schema).parquet(path)
@@ -260,21 +143,7 @@ def _parsed(spark: SparkSession, found: Sequence[Landed], source: Source, path: 
         parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
         names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), "name string, path string, format string")
         rows = tables.stage(names.mapInArrow(_reader(shapes), schema), path)
-    return _timed(_expected(rows, source), source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
-
-
-def _expected(rows: DataFrame, source: Source) -> DataFrame:
-    """The rows, those that fail a critical expectation of the source with it as their reason."""
-    if not source.expect:
-        return rows
-    derived = with_derived_of_the_row(rows, source)
-    reasons = [F.col(REASON), *[_failed(expectation) for expectation in source.expect]]
-    return derived.withColumn(REASON, F.coalesce(*reasons)).drop(*source.derive)
-
-
-def _timed(rows: DataFrame, source: Source) -> DataFrame:
-    at = F.col(f"`{source.event_timestamp}`") if source.event_timestamp else F.lit(ALWAYS.start)
-    return rows.withColumn(TIME, at).withColumn(DATE, F.to_date(TIME))
+    return events.judged(rows, source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
 
 
 def _read_here(listed: Sequence[tuple[str, str, str]], shapes: Mapping[str, Shape], path: str) -> None:
@@ -300,12 +169,6 @@ def _read(name: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
         yield from parsing.read(Path(path), wanted, name=name)
     except FileRefused as error:
         yield parsing.refusal(str(error), wanted, name=name)
-
-
-def _failed(expectation: Expectation) -> Column:
-    sql = str(expectation.arguments[0])
-    bad = F.expr(f"NOT ({expressions.spark_sql(sql)})") if expectation.severity == "critical" else F.lit(False)
-    return F.when(bad, F.lit(f"expected {sql}"))
 
 
 Bounds = tuple[tuple[object, object], ...]
@@ -363,9 +226,9 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
-def _quarantine(rows: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> None:
+def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
-    path = layout.quarantine_table(job.context.lake, source.name)
+    source, path = job.source, layout.quarantine_table(job.context.lake, job.source.name)
     listed = ", ".join(delta.literal(name) for name in names)
     if not any(reason for name in names for reason in seen.counts.get(name, {})) and not delta.holds(path, f"file IN ({listed})"):
         return
@@ -403,15 +266,14 @@ class _Update:
     into: Into
 
 
-def _update(parsed: DataFrame, seen: _Seen, source: Source, names: Sequence[str], job: Job) -> _Update:
-    path = f"{layout.staging_folder(job.context.lake, job.ingest_id)}/rows"
-    table = layout.source_table(job.context.lake, source.name)
+def _update(parsed: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest) -> _Update:
+    source, table, path = job.source, job.table, f"{job.staging}/rows"
     good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW)
     incoming = good.withColumns({_WAS: F.lit(False), _COMES: F.lit(True), _GOES: F.lit(False)})
     if not delta.exists(table):
         return _Update(tables.stage(_by_date(_judged(incoming, source)), path), tuple(seen.dates), "no table")
     kept = tables.read(job.context.spark, table)
-    whole, mine, into = _with_columns(kept, source), F.col(FILE).isin(list(names)), _into(kept, source)
+    whole, mine, into = events.in_columns(kept, source), F.col(FILE).isin(list(names)), _into(kept, source)
     everything = into == "table of other types"
     dates = _dates(whole.select(DATE).union(good.select(DATE))) if everything else _touched(good, whole, seen, source, mine)
     if not dates:
@@ -481,16 +343,6 @@ def _aged(rows: DataFrame, source: Source) -> DataFrame:
     return rows.withColumn(INGEST, F.when(F.col(_COMES), F.coalesce(age, INGEST)).otherwise(F.col(INGEST)))
 
 
-def _with_columns(old: DataFrame, source: Source) -> DataFrame:
-    """The table's rows in the source's present columns: one that the definition gained is null in older rows."""
-    have = set(old.columns)
-    columns = [
-        (F.col(f"`{name}`") if name in have else F.lit(None)).try_cast(tables.spark_type(kind)).alias(name)
-        for name, kind in source.columns.items()
-    ]
-    return old.select(*columns, TIME, DATE, FILE, LINE, INGEST, LIVE)
-
-
 def _by_date(rows: DataFrame) -> DataFrame:
     return rows.repartition(DATE)
 
@@ -499,26 +351,23 @@ def _dates(rows: DataFrame) -> tuple[date, ...]:
     return tuple(row[0] for row in rows.select(DATE).distinct().collect())
 
 
-def _commit(update: _Update, source: Source, lake: str, ingest_id: str) -> None:
-    if not update.dates:
-        return
-    path = layout.source_table(lake, source.name)
-    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, FILE, LINE, INGEST, LIVE]
+def _commit(update: _Update, job: Ingest) -> None:
+    path, types = job.table, job.source.columns
+    columns = [*[f"`{name}`" for name in types], TIME, DATE, FILE, LINE, INGEST, LIVE]
     rows = update.rows.where(~F.col(_GOES)).select(*columns)
     if update.into != "table":
-        tables.overwrite(rows, path, commit_id=ingest_id, partition=(DATE,))
+        tables.overwrite(rows, path, commit_id=job.ingest_id, partition=(DATE,))
         return
-    tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in source.columns.items()])
-    staging = f"{layout.staging_folder(lake, ingest_id)}/dates"
-    tables.replace_dates(rows, path, dates=update.dates, commit_id=ingest_id, staging=staging)
+    tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in types.items()])
+    tables.replace_dates(rows, path, dates=update.dates, commit_id=job.ingest_id, staging=f"{job.staging}/dates")
 
 
-def _revisions(update: _Update, source: Source, number: int, job: Job) -> tuple[Revision, ...]:
+def _revisions(update: _Update, number: int, job: Ingest) -> tuple[Revision, ...]:
     """One revision per date on which live rows were added, removed or altered; a row also by the row before, where it derives from that."""
     if not update.dates:
         return ()
-    live, was = F.col(LIVE).cast("bigint"), F.col(_WAS).cast("bigint")
-    rows = _with_next(update, source, job.context.lake) if source.lag else update.rows
+    source, live, was = job.source, F.col(LIVE).cast("bigint"), F.col(_WAS).cast("bigint")
+    rows = _with_next(update, job) if source.lag else update.rows
     altered = rows.where(F.col(LIVE) | F.col(_WAS)).groupBy(DATE, TIME, CONTENT).agg(F.sum(live - was).alias("net"), F.sum(live).alias("n"))
     changed_at = F.when(F.col("net") != 0, F.unix_micros(TIME))
     by_date = altered.groupBy(DATE).agg(
@@ -544,16 +393,17 @@ def _revisions(update: _Update, source: Source, number: int, job: Job) -> tuple[
     )
 
 
-def _with_next(update: _Update, source: Source, lake: str) -> DataFrame:
+def _with_next(update: _Update, job: Ingest) -> DataFrame:
     """The rows as they were and as they are, apart, each with what it derives from the row before in its content.
 
     So a row whose neighbour changed is altered if what it derives is another value, and nothing else is; the rows of the dates around
-    are looked at too.
+    are read too.
     """
+    source = job.source
     columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, CONTENT, LIVE, _WAS]
     rows = update.rows.select(*columns)
     if update.into == "table":
-        whole = _with_columns(tables.read(rows.sparkSession, layout.source_table(lake, source.name)), source).where(LIVE)
+        whole = events.in_columns(tables.read(rows.sparkSession, job.table), source).where(LIVE)
         near = whole.where(days_around(source, update.dates, after=True)).where(~F.expr(tables.in_dates(DATE, update.dates)))
         near = near.withColumns({CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True)})
         rows = rows.union(near.select(*columns))
@@ -567,27 +417,6 @@ def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], source: str,
     mine = counts.get(file.name, {})
     good = mine.get("", 0)
     return IngestedFile(source, file.name, file.sha256, good, sum(mine.values()) - good, ingest_id)
-
-
-_TIME = pa.timestamp("us", tz="UTC")
-_REVISIONS = pa.schema(
-    [
-        ("source", pa.string()),
-        ("revision", pa.int64()),
-        ("date", pa.date32()),
-        ("first", _TIME),
-        ("end", _TIME),
-        ("content_hash", pa.string()),
-        ("rows", pa.int64()),
-        ("recorded_at", _TIME),
-        ("ingest_id", pa.string()),
-    ]
-)
-
-
-def revision_rows(revisions: Sequence[Revision], ingest_id: str) -> pa.Table:
-    """Revisions as the lake's records keep them, with the ingest that found them."""
-    return pa.Table.from_pylist([asdict(revision) | {"ingest_id": ingest_id} for revision in revisions], schema=_REVISIONS)
 
 
 def _name(path: Path, root: Path) -> str:

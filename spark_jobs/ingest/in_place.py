@@ -1,17 +1,11 @@
-"""Reads tables where they lie: which state of them holds, their rows in a source's types, and why a row can not be taken.
-
-Nothing is copied. Readers read the state that the newest `headwater ingest` looked at, its `pins`, and no newer one, so that no value is
-made of rows of which the registry knows nothing.
-"""
+"""Reads tables where they lie: the state that they are in, their rows in a source's types, and why a row cannot be taken."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import pyarrow as pa
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -26,48 +20,44 @@ from feature_definitions.layout import REASON
 from feature_definitions.sql import expressions
 from feature_definitions.sql.data_types import element_of
 from lake import delta
-from lake.versions import UNSEEN, PinnedVersion, pinned, spoken
+from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
+from spark_jobs.context import Context
 
 _FIRST, _LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
-_AGAIN = "run `headwater ingest`, which looks at it again"
+_AGAIN = "run `headwater ingest`, which reads it again"
 
 
 class TableRefused(UserError):
-    """A table that can not be read in place: missing, no Delta table, with other columns than the source has, or gone meanwhile."""
-
-
-_PINS = pa.schema([("source", pa.string()), ("place", pa.string()), ("table_id", pa.string()), ("version", pa.int64())])
-
-
-def keep(source: Source, found: Iterable[PinnedVersion], lake: str, *, commit_id: str) -> None:
-    """Say what readers read from now on, in one commit."""
-    rows = pa.Table.from_pylist([asdict(pin) for pin in found], schema=_PINS)
-    delta.replace_records(layout.look_table(lake, source.name), rows, commit_id=commit_id)
+    """A table that cannot be read in place: missing, no Delta table, with other columns than the source has, or gone meanwhile."""
 
 
 # ------------------------------------------------------------------------------------------------------------------------ states
 
 
-def state(source: Source, *, root: Path, lake: str, spark: Callable[[], SparkSession]) -> tuple[PinnedVersion, ...]:
-    """The state of what a source reads as it is now; of what a query reads, the state that its sources' ingests brought or looked at.
+def state(source: Source, context: Context) -> tuple[PinnedVersion, ...]:
+    """The state of what a source reads as it is now; of what a query reads, the state that its sources' ingests brought or saw.
 
     Asks Spark only about tables in its catalog and at URLs.
     """
     match source.at:
         case DeltaTable(path=path) if "://" in path:
-            found = _described(spark(), f"delta.`{path}`")
+            found = _described(context.spark, f"delta.`{path}`")
             if found is None:
                 raise TableRefused(f"source {source.name}: there is no Delta table at {path}")
             return (PinnedVersion(source.name, path, found[1], found[2]),)
         case DeltaTable(path=path):
-            here = root / path
+            here = context.root / path
             _refuse_other(source, path, here)
-            return (PinnedVersion(source.name, path if Path(path).is_absolute() else os.path.relpath(here, lake), *delta.state(str(here))),)
+            return (
+                PinnedVersion(
+                    source.name, path if Path(path).is_absolute() else os.path.relpath(here, context.lake), *delta.state(str(here))
+                ),
+            )
         case Table(name=name):
-            return (_catalogued(source, name, spark()),)
+            return (_in_catalog_of_spark(source, name, context.spark),)
         case Query(sources=sources):
-            return tuple({pin.source: pin for each in sources for pin in _held(each, lake)}.values())
+            return tuple({pin.source: pin for each in sources for pin in _held(each, context.lake)}.values())
     return ()
 
 
@@ -80,7 +70,7 @@ def _refuse_other(source: Source, path: str, here: Path) -> None:
         )
 
 
-def _catalogued(source: Source, name: str, spark: SparkSession) -> PinnedVersion:
+def _in_catalog_of_spark(source: Source, name: str, spark: SparkSession) -> PinnedVersion:
     if not spark.catalog.tableExists(name):
         raise TableRefused(f"source {source.name}: Spark's catalog has no table {name}")
     found = _described(spark, _quoted(name))
@@ -116,48 +106,48 @@ def _held(source: Source, lake: str) -> list[PinnedVersion]:
 # -------------------------------------------------------------------------------------------------------------------------- rows
 
 
-def table(spark: SparkSession, pin: PinnedVersion | None, lake: str) -> DataFrame | None:
+def opened(pin: PinnedVersion | None, context: Context) -> DataFrame | None:
     """The rows of a table in the state of a pin; None if nothing was there to be seen. Raises TableRefused if that state is gone."""
     if pin is None or pin.version == UNSEEN:
         return None
     if pin.version is None:
         try:
-            return spark.table(_quoted(pin.place))
+            return context.spark.table(_quoted(pin.place))
         except AnalysisException as error:
-            raise TableRefused(f"source {pin.source}: {pin.place} can not be read: {_first_line(error)}") from None
-    path = pin.path(lake)
+            raise TableRefused(f"source {pin.source}: {pin.place} cannot be read: {_first_line(error)}") from None
+    path = pin.path(context.lake)
     if not pin.is_remote:
         _refuse_gone(pin, path)
     try:
-        return spark.read.format("delta").option("versionAsOf", pin.version).load(path)
+        return context.spark.read.format("delta").option("versionAsOf", pin.version).load(path)
     except AnalysisException as error:
         raise TableRefused(f"source {pin.source}: version {pin.version} of {path} is gone ({_first_line(error)}): {_AGAIN}") from None
 
 
 def _refuse_gone(pin: PinnedVersion, path: str) -> None:
-    """Refuse a version that can not be read any more: its table, its log or its files were deleted."""
+    """Refuse a version that cannot be read any more: its table, its log or its files were deleted."""
     if not delta.exists(path):
         raise TableRefused(f"source {pin.source}: there is no table at {path} any more")
     if delta.table_id(path) != pin.table_id:
         raise TableRefused(f"source {pin.source}: another table lies at {path} now: {_AGAIN}")
     if pin.version is not None and not delta.readable(path, pin.version):
-        raise TableRefused(f"source {pin.source}: version {pin.version} of {path}, which was looked at, was vacuumed away: {_AGAIN}")
+        raise TableRefused(f"source {pin.source}: version {pin.version} of {path}, which the last ingest saw, was vacuumed away: {_AGAIN}")
 
 
-def query(spark: SparkSession, source: Source, sql: str, frames: Mapping[str, DataFrame]) -> DataFrame:
+def queried(source: Source, sql: str, frames: Mapping[str, DataFrame], context: Context) -> DataFrame:
     """The rows that a query gives over frames, each a table by its name and in no catalog."""
     try:
-        return tables.query(spark, expressions.query_sql(sql), frames)
+        return tables.query(context.spark, expressions.query_sql(sql), frames)
     except AnalysisException as error:
-        raise TableRefused(f"source {source.name}: its query can not be run: {_first_line(error)}") from None
+        raise TableRefused(f"source {source.name}: its query cannot be run: {_first_line(error)}") from None
 
 
 def typed(raw: DataFrame, source: Source) -> DataFrame:
-    """The source's columns of a table's rows, with the reason of each row that can not be taken, as of rows of files; lazy.
+    """The source's columns of a table's rows, with the reason of each row that cannot be taken, as of rows of files; lazy.
 
-    Raises TableRefused, naming the column, if one is missing or of a type whose values the source's can not hold.
+    Raises TableRefused, naming the column, if one is missing or of a type whose values the source's cannot hold.
     """
-    of, have = spoken(source), {field.name: field.dataType for field in raw.schema.fields}
+    of, have = place_named(source), {field.name: field.dataType for field in raw.schema.fields}
     for name, kind in source.columns.items():
         if name not in have:
             raise TableRefused(f"source {source.name}: {of} has no column {name!r}. It has: {', '.join(have)}")
@@ -210,7 +200,7 @@ def _value(given: T.DataType, name: str, kind: str, timezone: str | None) -> Col
 
 
 def _in_utc(local: Column, timezone: str | None) -> Column:
-    """The instant of a local time, by the rule of `files.in_utc`: skipped times move forward, of two the first is meant."""
+    """The instant of a local time, by the rule of `intervals.in_utc`: skipped times move forward, of two the first is meant."""
     return F.to_utc_timestamp(local.cast("timestamp"), timezone or "UTC")
 
 
@@ -226,14 +216,14 @@ def _reasons(name: str, kind: str, required: Iterable[str]) -> list[Column]:
     return found
 
 
-def newest(rows: DataFrame, source: Source) -> DataFrame:
-    """Of several rows of one id the one with the newest `arrived_at`; of equal ones, the one with the greatest values; lazy."""
+def holding(rows: DataFrame, source: Source) -> DataFrame:
+    """The rows that are not refused, and of several of one id the newest; lazy."""
+    good = rows.where(F.col(REASON).isNull()).drop(REASON)
     if not source.id:
-        return rows
-    order = [*([source.arrived_at] if source.arrived_at else []), *([source.event_timestamp] if source.event_timestamp else [])]
-    columns = dict.fromkeys([*order, *source.columns])
-    same = Window.partitionBy(*[f"`{name}`" for name in source.id]).orderBy(*[F.col(f"`{name}`").desc_nulls_last() for name in columns])
-    return rows.withColumn("_hw_place", F.row_number().over(same)).where("_hw_place = 1").drop("_hw_place")
+        return good
+    order = [F.col(f"`{name}`").desc_nulls_last() for name in newest_first(source)]
+    place = F.row_number().over(Window.partitionBy(*[f"`{name}`" for name in source.id]).orderBy(*order))
+    return good.withColumn("_hw_place", place).where("_hw_place = 1").drop("_hw_place")
 
 
 def _quoted(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Ingest of what is read in place: nothing is copied, it is looked at, and the dates whose content is another one become revisions."""
+"""Ingest of what is read in place: nothing is copied; what changed since the last ingest is found, by date, and becomes revisions."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,20 +10,17 @@ from deltalake.exceptions import DeltaError
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, instant
 from feature_definitions.language import Query, Source
 from feature_definitions.layout import CONTENT, DATE, REASON, TIME
 from feature_definitions.records import IngestedFile, Revision
-from feature_registry.registry import PendingIngest, Registry
-from lake import delta, facts, versions
-from lake import delta as look_at
+from lake import delta, versions
 from lake.versions import PinnedVersion
 from spark_jobs import tables
-from spark_jobs.ingest import files, in_place, parsing
+from spark_jobs.ingest import events, in_place, journal, parsing
 from spark_jobs.ingest.derived import lagging, with_derived
-from spark_jobs.ingest.files import IngestReport, Job
 from spark_jobs.ingest.in_place import TableRefused
+from spark_jobs.ingest.journal import Ingest, IngestReport
 
 _ONE = "_hw_one"
 _BITS = 2**64
@@ -38,14 +35,67 @@ class Content:
     span: Interval
 
 
-def changed(source: Source, found: Sequence[PinnedVersion], registry: Registry) -> bool:
-    """Whether there may be other rows than the last ingest looked at; of a table without versions nobody can tell."""
-    known = registry.files(source.name).get(versions.spoken(source))
-    return known is None or known.sha256 != seal(source, found) or any(pin.version is None for pin in found)
+@dataclass(frozen=True, slots=True)
+class _Diff:
+    """What an ingest sees, by the source that reads the table itself, and what the last one saw; `seal` says both what and how it is read.
+
+    `was` is empty if there was no ingest before, or the definition read differently then.
+    """
+
+    now: Mapping[str, PinnedVersion]
+    was: Mapping[str, PinnedVersion]
+    seal: str
+    record: IngestedFile | None
+    revisions: tuple[Revision, ...]
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether there are surely the rows that the last ingest saw; of a table without versions nobody can tell."""
+        return self.is_recorded and all(pin.version is not None for pin in self.now.values())
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the last ingest saw the same."""
+        return self.record is not None and self.record.sha256 == self.seal
 
 
-def seal(source: Source, found: Iterable[PinnedVersion]) -> str:
-    """What was looked at, and how it is read: hashes of the tables' ids and versions, and of what the source says of them."""
+def ingest(job: Ingest) -> IngestReport:
+    """Compare what a source reads with what the last ingest saw, record the dates that changed, and let readers read what is seen now.
+
+    A crash leaves readers with the state before, or with this one and its revisions; the next ingest compares again.
+    """
+    diff = _diff(job)
+    if diff.is_unchanged:
+        return IngestReport(job.source.name)
+    job.context.say(f"comparing {job.source.name} with its last ingest")
+    times = _may_differ(job.source, diff, job.context.lake)
+    rows = events.lying_in_place(job.source, job.context, diff.now).where(_at(times))
+    content, refused = _content(in_place.holding(rows, job.source), job.source), _refused(rows)
+    known = [revision for revision in diff.revisions if times is None or _holds(times, revision.date)]
+    revisions = _revisions(job, diff, content, known)
+    unseen = {revision.date: revision.rows for revision in diff.revisions if revision not in known}
+    total = sum(of.rows for of in content.values()) + sum(unseen.values())
+    found = IngestedFile(job.source.name, versions.place_named(job.source), diff.seal, total, sum(refused.values()), job.ingest_id)
+    if revisions or not diff.is_recorded:
+        journal.record(job, [found], revisions, lambda: _keep(job, diff))
+    number = revisions[0].revision if revisions else None
+    return IngestReport(job.source.name, 1, total, found.quarantined, refused, len(revisions), number, in_place=True)
+
+
+def _keep(job: Ingest, diff: _Diff) -> None:
+    versions.keep(job.source, diff.now.values(), job.context.lake, commit_id=job.ingest_id)
+
+
+def _diff(job: Ingest) -> _Diff:
+    source, context = job.source, job.context
+    now = {pin.source: pin for pin in in_place.state(source, context)}
+    seal, record = _seal(source, now.values()), context.registry.files(source.name).get(versions.place_named(source))
+    alike = record is not None and record.sha256.rpartition(":")[2] == seal.rpartition(":")[2]
+    return _Diff(now, versions.pinned(source, context.lake) if alike else {}, seal, record, context.registry.revisions(source.name))
+
+
+def _seal(source: Source, found: Iterable[PinnedVersion]) -> str:
+    """What is seen, and how it is read: hashes of the tables' ids and versions, and of what the source says of them."""
     states = sorted((pin.source, pin.place, pin.table_id, pin.version) for pin in found)
     return ":".join(hashlib.sha256(repr(part).encode()).hexdigest()[:32] for part in (states, _reading(source)))
 
@@ -56,71 +106,17 @@ def _reading(source: Source) -> tuple[object, ...]:
     return (repr(shape), source.event_timestamp, derived, source.lag_over, source.lag_within, inner)
 
 
-def look(source: Source, found: Sequence[PinnedVersion], job: Job) -> IngestReport:
-    """Look at a source in the state of these pins, record the dates that changed, and let readers read that state.
-
-    A crash leaves readers with the state before, or with this one and its revisions; the next ingest looks again.
-    """
-    before, lake = _before(source, found, job), job.context.lake
-    times = _may_differ(source, found, before, lake)
-    rows = files.judged(job.context.spark, source, lake, _by_source(found)).where(_at(times))
-    content, reasons = _content(files.live(rows, source), source), _refused(rows)
-    known = [revision for revision in before.revisions if times is None or _holds(times, revision.date)]
-    days = _other_dates(content, known)
-    altered = _altered(source, found, before, days, job)
-    number = job.context.registry.next_revision(source.name)
-    spans = {day: altered.get(day) or _whole(day, content.get(day), known) for day in days}
-    revisions = tuple(
-        Revision(source.name, number, day, spans[day].start, spans[day].end, *_state(content.get(day)), job.now) for day in days
-    )
-    rest = {revision.date: revision.rows for revision in before.revisions if revision not in known}
-    total = sum(of.rows for of in content.values()) + sum(rest.values())
-    record = IngestedFile(source.name, versions.spoken(source), seal(source, found), total, sum(reasons.values()), job.ingest_id)
-    if revisions or before.record is None or before.record.sha256 != record.sha256:
-        _record(source, found, record, revisions, job)
-    return IngestReport(source.name, 1, total, record.quarantined, reasons, len(days), number if days else None, (), in_place=True)
-
-
-def _record(source: Source, found: Sequence[PinnedVersion], record: IngestedFile, revisions: tuple[Revision, ...], job: Job) -> None:
-    lake = job.context.lake
-    job.context.registry.begin_ingest(PendingIngest(job.ingest_id, source.name, (record,), revisions, commits=True))
-    if revisions:
-        delta.append_records(layout.records_table(lake, "revisions"), files.revision_rows(revisions, job.ingest_id))
-    facts.keep_files(lake, (record,), commits=True)
-    in_place.keep(source, found, lake, commit_id=job.ingest_id)
-    job.context.registry.finish_ingest(job.ingest_id)
-
-
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """What the looks before found; `pins` are those of the last one, if the definition read then as it does now."""
-
-    record: IngestedFile | None
-    revisions: tuple[Revision, ...]
-    pins: Mapping[str, PinnedVersion]
-
-
-def _before(source: Source, found: Sequence[PinnedVersion], job: Job) -> _Before:
-    record = job.context.registry.files(source.name).get(versions.spoken(source))
-    alike = record is not None and record.sha256.rpartition(":")[2] == seal(source, found).rpartition(":")[2]
-    return _Before(record, job.context.registry.revisions(source.name), versions.pinned(source, job.context.lake) if alike else {})
-
-
-def _by_source(found: Iterable[PinnedVersion]) -> dict[str, PinnedVersion]:
-    return {pin.source: pin for pin in found}
-
-
-def _may_differ(source: Source, found: Sequence[PinnedVersion], before: _Before, lake: str) -> tuple[Interval, ...] | None:
-    """The dates of which alone a table's log says that rows may have come or gone since the last look; None: any.
+def _may_differ(source: Source, diff: _Diff, lake: str) -> tuple[Interval, ...] | None:
+    """The dates of which alone a table's log says that rows may have come or gone since the last ingest; None: any.
 
     The log speaks of files, so this holds where rows stand alone: without ids, and without what is derived from the row before.
     """
-    now, was = _by_source(found).get(source.name), before.pins.get(source.name)
+    now, was = diff.now.get(source.name), diff.was.get(source.name)
     alone = not (source.id or source.lag or isinstance(source.at, Query)) and source.event_timestamp is not None
     if not alone or now is None or was is None or now.is_remote or was.is_remote or now.table_id != was.table_id:
         return None
     try:
-        return look_at.times_changed(now.path(lake), since=was.version, version=now.version, time=str(source.event_timestamp))
+        return delta.times_changed(now.path(lake), since=was.version, version=now.version, time=str(source.event_timestamp))
     except (DeltaError, ValueError, OverflowError):  # a log that was cleaned up, a time that no datetime can hold
         return None
 
@@ -159,28 +155,39 @@ def _hashed(rows: DataFrame, source: Source) -> DataFrame:
     return rows.select(DATE, F.unix_micros(TIME).alias(TIME), content.cast("decimal(20,0)").alias(CONTENT))
 
 
-def _altered(source: Source, found: Sequence[PinnedVersion], before: _Before, days: Sequence[date], job: Job) -> dict[date, Interval]:
-    """From the first to the last row that is another one than at the last look, by date; nothing where that can not be read any more."""
-    if not days or not before.pins or any(pin.version is None for pin in (*before.pins.values(), *found)):
+def _revisions(job: Ingest, diff: _Diff, content: Mapping[date, Content], known: Sequence[Revision]) -> tuple[Revision, ...]:
+    """One revision for each date whose rows are not those of its last one."""
+    days = _other_dates(content, known)
+    altered, number = _altered(job, diff, days), job.context.registry.next_revision(job.source.name)
+    spans = {day: altered.get(day) or _whole(day, content.get(day), known) for day in days}
+    return tuple(
+        Revision(job.source.name, number, day, spans[day].start, spans[day].end, *_state(content.get(day)), job.now) for day in days
+    )
+
+
+def _altered(job: Ingest, diff: _Diff, days: Sequence[date]) -> dict[date, Interval]:
+    """From the first to the last row that is another one than at the last ingest, by date; nothing where that cannot be read any more."""
+    if not days or not diff.was or any(pin.version is None for pin in (*diff.was.values(), *diff.now.values())):
         return {}
     try:
-        was, now = (_hashed_of(days, state, source, job) for state in (before.pins, _by_source(found)))
+        was, now = (_hashed_of(days, state, job) for state in (diff.was, diff.now))
     except TableRefused:
         return {}
     both = was.withColumn(_ONE, F.lit(-1)).union(now.withColumn(_ONE, F.lit(1)))
     other = both.groupBy(DATE, TIME, CONTENT).agg(F.sum(_ONE).alias(_ONE)).where(f"{_ONE} <> 0")
     spans = other.groupBy(DATE).agg(F.min(TIME).alias("first"), F.max(TIME).alias("last")).collect()
-    return {row[DATE]: _span(source, row) for row in spans}
+    return {row[DATE]: _span(job.source, row) for row in spans}
 
 
-def _hashed_of(days: Sequence[date], state: Mapping[str, PinnedVersion], source: Source, job: Job) -> DataFrame:
+def _hashed_of(days: Sequence[date], state: Mapping[str, PinnedVersion], job: Ingest) -> DataFrame:
     """The hashes of the rows of some days, as a state of the table has them; of rows with ids only those are compared that share one."""
-    rows = files.judged(job.context.spark, source, job.context.lake, state)
+    source = job.source
+    rows = events.lying_in_place(source, job.context, state)
     if source.id and not source.lag:
-        on_days = rows.where(tables.in_dates(DATE, days)).where(files.times_of(source, days))
+        on_days = rows.where(tables.in_dates(DATE, days)).where(events.times_of(source, days))
         rows = rows.join(on_days.select(*[f"`{name}`" for name in source.id]).distinct(), on=list(source.id), how="left_semi")
-    live = files.live(rows, source)
-    near = live if source.lag else live.where(files.times_of(source, days))
+    live = in_place.holding(rows, source)
+    near = live if source.lag else live.where(events.times_of(source, days))
     return _hashed(near, source).where(tables.in_dates(DATE, days))
 
 

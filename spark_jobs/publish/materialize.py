@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
 
@@ -23,7 +23,7 @@ from spark_jobs import tables
 from spark_jobs.compute import leaks, tiles, transform, windows
 from spark_jobs.compute.tiles import TileSet
 from spark_jobs.context import Context, Run
-from spark_jobs.ingest import files
+from spark_jobs.ingest import events
 from spark_jobs.publish import commit, validate
 from spark_jobs.publish.validate import Judge
 
@@ -111,23 +111,19 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
             leaks.check(job, group)
         return transform.compute(job.work, group, context, into=into)
     spans = merge(s.interval for s in job.work.due)
-
-    def events(days: Iterable[date] | None) -> DataFrame:
-        return files.events(context.spark, group.source, context.lake, dates=days)
-
     if isinstance(group, WindowedGroup):
         revisions = [r for r in context.registry.revisions(group.source.name) if r.revision <= job.revision]
         needs = windows.needed(group, spans, first=min((r.first for r in revisions), default=spans[0].start))
         found = tiles.up_to_date(
             _tile_set(group, sharing, context.lake, grains=tuple(needs)),
             needs,
-            tiles.Build(context, revisions, events, job.publish_id),
+            tiles.Build(context, revisions, job.publish_id),
             states=tiling.states(group, types=job.types.inputs),
         )
         rows = windows.of_tiles(group, found, spans=spans, types=job.types)
     else:
         read = None if group.source.shape == "static" else {day for span in spans for day in dates(span)}
-        rows = windows.rows(group, events(read), spans=spans, types=job.types)
+        rows = windows.rows(group, events.read(group.source, context, dates=read), spans=spans, types=job.types)
     return tables.stage(rows, into)
 
 

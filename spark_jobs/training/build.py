@@ -27,7 +27,7 @@ from lake import delta
 from lake.staging import staging
 from spark_jobs import point_in_time, tables
 from spark_jobs.context import Context
-from spark_jobs.ingest import files
+from spark_jobs.ingest import events
 from spark_jobs.point_in_time import MODELLED, AsOf, Published
 
 
@@ -75,7 +75,7 @@ class Built:
 
 def source_spine(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
-    rows = files.events(context.spark, source, context.lake).select(*[f"`{name}`" for name in source.names])
+    rows = events.read(source, context).select(*[f"`{name}`" for name in source.names])
     return Spine(rows, str(source.event_timestamp), source.name)
 
 

@@ -20,7 +20,7 @@ from feature_definitions.intervals import Interval
 from feature_definitions.records import IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
 from feature_registry import Facts, PendingIngest, PendingPublish, open_registry, rebuild
 from lake import delta, facts
-from spark_jobs.ingest import files as ingest_files
+from spark_jobs.ingest import journal
 from spark_jobs.publish import commit as publishing
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class World:
         pending = PendingIngest(name, "payments", files, revisions, commits=bool(revisions))
         self.registry.begin_ingest(pending)
         if revisions:
-            delta.append_records(layout.records_table(self.lake, "revisions"), ingest_files.revision_rows(revisions, name))
+            delta.append_records(layout.records_table(self.lake, "revisions"), journal.revision_rows(revisions, name))
         facts.keep_files(self.lake, files, commits=bool(revisions))
         if revisions and event.end == "died before the commit":
             self.registry.abandon(name)

@@ -12,7 +12,7 @@ from feature_definitions import Entity, Feature, ObservationGroup, Source, Windo
 from feature_definitions.intervals import DAY, MICROSECOND, Interval
 from feature_definitions.language import services
 from feature_registry import open_registry
-from spark_jobs.ingest import files
+from spark_jobs.ingest import events as ingested
 from tests import oracle
 from tests.histories import MIDNIGHT
 from tests.offline import Lake, drawn, feature_rows, records
@@ -88,11 +88,11 @@ def test_rows_derive_what_the_oracle_finds_whatever_dates_are_asked(lake: Lake) 
     events = drawn(some_bars(), 2)[-1]
     lake.ingest(bars, events)
     expected = {row["nr"]: row for row in oracle.derived(bars, events, FUNCTIONS)}
-    whole = {row["nr"]: row for row in records(files.events(lake.spark, bars, lake.path))}
+    whole = {row["nr"]: row for row in records(ingested.read(bars, lake.context))}
     assert {nr: {name: row[name] for name in bars.names} for nr, row in whole.items()} == expected
     assert len({row["change"] for row in whole.values()}) > 3
     day = sorted({row["at"].date() for row in events})[2]
-    some = records(files.events(lake.spark, bars, lake.path, dates=[day]))
+    some = records(ingested.read(bars, lake.context, dates=[day]))
     assert {row["nr"]: row["change"] for row in some} == {nr: r["change"] for nr, r in expected.items() if r["at"].date() == day}
 
 

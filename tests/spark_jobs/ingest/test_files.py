@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from feature_definitions.records import Revision
     from headwater import Project
-    from spark_jobs.ingest.files import IngestReport
+    from spark_jobs.ingest.journal import IngestReport
 
 CATALOG = """
 from feature_definitions import Files, Source

@@ -24,10 +24,11 @@ from deltalake import DeltaTable, write_deltalake
 import headwater as hw
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, MICROSECOND, in_utc
-from feature_definitions.language import Source
 from feature_registry import rebuild
-from spark_jobs.ingest import files, in_place
+from lake import versions
+from spark_jobs.ingest import events
 from spark_jobs.ingest.in_place import TableRefused
+from spark_jobs.ingest.journal import IngestReport
 from tests import projects
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from feature_definitions.records import Revision
     from headwater import Project
-    from spark_jobs.ingest.files import IngestReport
 
 CATALOG = """
 from feature_definitions import DeltaTable, Files, Query, Source, Table, expression
@@ -65,7 +65,6 @@ from feature_definitions import Files, Source
 
 clicks = Source("clicks", Files("data/*.csv"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at", timezone="UTC")
 """
-CLICKS = Source("clicks", columns={"x": "int64", "at": "timestamp"}, event_timestamp="at")
 TIME = pa.timestamp("us", "UTC")
 SCHEMA = {
     "orders": {
@@ -111,7 +110,7 @@ class Step:
 
 def ingested(project: Project, source: str) -> Step:
     step = ingested_alone(project, source)
-    live = files.events(project._spark, project.catalog.sources[source], project.settings.lake).toArrow().to_pylist()
+    live = events.read(project.catalog.sources[source], project._context).toArrow().to_pylist()
     return replace(step, live=sorted(live, key=str))
 
 
@@ -157,7 +156,7 @@ def test_the_first_look_revises_every_date_with_the_exact_extent(clicks: dict[st
 
 
 def test_a_table_at_the_version_that_was_looked_at_is_not_read_again(clicks: dict[str, Step]) -> None:
-    assert clicks["again"].report == files.nothing(CLICKS)
+    assert clicks["again"].report == IngestReport("clicks")
 
 
 def test_a_late_row_revises_its_own_time_alone(clicks: dict[str, Step]) -> None:
@@ -237,11 +236,11 @@ def test_rows_that_ingest_would_quarantine_are_counted_by_reason_and_correct_not
 
 @pytest.mark.usefixtures("orders", "clicks")
 @pytest.mark.parametrize("name", ["orders", "clicks"])
-def test_the_rows_of_some_dates_are_those_of_all_dates_that_lie_on_them(project: Path, spark: SparkSession, name: str) -> None:
+def test_the_rows_of_some_dates_are_those_of_all_dates_that_lie_on_them(project: Path, name: str) -> None:
     with closing(projects.opened(project)) as p:
-        source, lake, days = p.catalog.sources[name], p.settings.lake, [date(2026, 1, 4), date(2026, 1, 6)]
-        everything = files.events(spark, source, lake).toArrow().to_pylist()
-        some = files.events(spark, source, lake, dates=days).toArrow().to_pylist()
+        source, context, days = p.catalog.sources[name], p._context, [date(2026, 1, 4), date(2026, 1, 6)]
+        everything = events.read(source, context).toArrow().to_pylist()
+        some = events.read(source, context, dates=days).toArrow().to_pylist()
     assert sorted(map(str, some)) == sorted(str(row) for row in everything if row["_hw_date"] in days)
     assert 0 < len(some) < len(everything)
 
@@ -293,7 +292,7 @@ class Fresh:
         write_deltalake(self.table, rows("clicks", *values), mode="append")
 
     def read(self) -> list[int]:
-        found = files.events(self.project._spark, self.project.catalog.sources["clicks"], self.project.settings.lake)
+        found = events.read(self.project.catalog.sources["clicks"], self.project._context)
         return sorted(row["x"] for row in found.collect())
 
 
@@ -347,14 +346,14 @@ def test_another_table_in_the_place_of_the_one_that_was_looked_at_is_refused_unt
 
 
 @pytest.mark.parametrize("at", ["before it is said what is read", "before it is recorded"])
-def test_a_crash_of_a_look_is_repaired_by_the_next_ingest(fresh: Fresh, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+def test_a_crash_of_a_source_diff_is_repaired_by_the_next_ingest(fresh: Fresh, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     fresh.append((3, on(3, 20)))
     fresh.project.clock = lambda: projects.NOW + timedelta(hours=1)
     with monkeypatch.context() as crashing:
         if at == "before it is recorded":
             crashing.setattr(fresh.project._registry, "finish_ingest", Mock(side_effect=KeyboardInterrupt))
         else:
-            crashing.setattr(in_place, "keep", Mock(side_effect=KeyboardInterrupt))
+            crashing.setattr(versions, "keep", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             fresh.project.ingest("clicks")
     assert fresh.project._registry.revisions("clicks")[-1].revision == 1
@@ -400,7 +399,7 @@ def test_housekeeping_leaves_the_table_alone(fresh: Fresh) -> None:
     before = DeltaTable(fresh.table).version(), sorted(Path(fresh.table).rglob("*"))
     done = fresh.project.optimize()
     assert (DeltaTable(fresh.table).version(), sorted(Path(fresh.table).rglob("*"))) == before
-    assert layout.look_table(fresh.project.settings.lake, "clicks") in {one.table for one in done}
+    assert layout.pins_table(fresh.project.settings.lake, "clicks") in {one.table for one in done}
     assert fresh.read() == [1, 2]
 
 
@@ -451,9 +450,9 @@ def test_a_query_gives_what_plain_python_does_and_changes_when_its_content_does(
     before = {view.name for view in spark.catalog.listTables()}
 
     def found(p: Project) -> dict[str, tuple[datetime, int]]:
-        events = files.events(spark, p.catalog.sources["large"], p.settings.lake).toArrow().to_pylist()
-        assert {row["text"] for row in events} <= {"{eur", "{sek", "{nok", "{usd"}
-        return {row["id"]: (row["at"], row["worth"]) for row in events}
+        rows = events.read(p.catalog.sources["large"], p._context).toArrow().to_pylist()
+        assert {row["text"] for row in rows} <= {"{eur", "{sek", "{nok", "{usd"}
+        return {row["id"]: (row["at"], row["worth"]) for row in rows}
 
     def revised(p: Project, name: str) -> list[int]:
         last = p._registry.next_revision(name) - 1
@@ -522,7 +521,7 @@ def test_a_table_of_the_catalog_is_read_as_it_was_looked_at_if_it_has_versions_e
     for name, taken in steps.items():
         taken.append(ingested(catalogued, name))
         spark.sql(f"INSERT INTO in_place_{name} VALUES (2L, TIMESTAMP'2026-01-04 12:00:00Z')")
-        live = files.events(spark, catalogued.catalog.sources[name], catalogued.settings.lake).count()
+        live = events.read(catalogued.catalog.sources[name], catalogued._context).count()
         assert live == (1 if name == "kept" else 2)
         taken.append(ingested(catalogued, name))
     for first, again, later in steps.values():
@@ -534,6 +533,6 @@ def test_a_table_of_the_catalog_is_read_as_it_was_looked_at_if_it_has_versions_e
 def test_a_delta_table_may_lie_at_a_url(catalogued: Project) -> None:
     assert [row["x"] for row in ingested(catalogued, "far").live] == [1]
     catalogued._spark.sql("INSERT INTO in_place_kept VALUES (2L, TIMESTAMP'2026-01-04 12:00:00Z')")
-    assert files.events(catalogued._spark, catalogued.catalog.sources["far"], catalogued.settings.lake).count() == 1
+    assert events.read(catalogued.catalog.sources["far"], catalogued._context).count() == 1
     assert sorted(ingested(catalogued, "far").extents) == [4]
     assert catalogued.ingest("far")[0].files == 0

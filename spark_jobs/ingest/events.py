@@ -1,0 +1,123 @@
+"""Reads the events of any source: the one place that asks whether its rows lie in a table of ours or are read in place.
+
+Readers see a table that is read in place as the source's last ingest saw it: what changed since is not seen. Of a `Table` without
+versions they see all that it holds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from feature_definitions import layout
+from feature_definitions.intervals import ALWAYS
+from feature_definitions.language import Expectation, Query, Source
+from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, REASON, TIME
+from feature_definitions.sql import expressions
+from lake import delta, versions
+from lake.versions import PinnedVersion
+from spark_jobs import tables
+from spark_jobs.context import Context
+from spark_jobs.ingest import in_place
+from spark_jobs.ingest.derived import days_around, with_derived, with_derived_of_the_row
+
+State = Mapping[str, PinnedVersion]
+"""The pinned version of each table that a source reads, by the source that reads the table itself."""
+
+
+def read(source: Source, context: Context, *, dates: Iterable[date] | None = None) -> DataFrame:
+    """The live rows of a source, with the columns that it derives, `_hw_time` and `_hw_date`; none before anything was ingested.
+
+    `dates` are the UTC dates of the rows that are wanted, none: all. Say them here rather than filter: a filter is right too, but where
+    rows read the one before, or lie in a table of another owner, Spark reads every date first.
+    """
+    return _with_derived(_live(source, context), source, dates)
+
+
+def _live(source: Source, context: Context, state: State | None = None) -> DataFrame:
+    """The rows that hold in a state of what is read, by default in the one that readers see."""
+    if source.in_place:
+        seen = versions.pinned(source, context.lake) if state is None else state
+        return in_place.holding(lying_in_place(source, context, seen), source)
+    return _ingested(source, context, None if state is None else state.get(source.name))
+
+
+def _ingested(source: Source, context: Context, pin: PinnedVersion | None) -> DataFrame:
+    kept = in_place.opened(pin, context) if pin is not None else _newest(layout.source_table(context.lake, source.name), context)
+    if kept is None:
+        return _nothing(source, context)
+    return in_columns(kept, source).where(LIVE).select(*[f"`{name}`" for name in source.columns], TIME, DATE)
+
+
+def _newest(path: str, context: Context) -> DataFrame | None:
+    return tables.read(context.spark, path) if delta.exists(path) else None
+
+
+def lying_in_place(source: Source, context: Context, state: State) -> DataFrame:
+    """All rows of what a source reads in place, in a state of it, with their time and date, and the reason why one is refused."""
+    raw = _queried(source, source.at, context, state) if isinstance(source.at, Query) else in_place.opened(state.get(source.name), context)
+    if raw is None:
+        return _nothing(source, context).withColumn(REASON, F.lit(None).cast("string"))
+    return judged(in_place.typed(raw, source), source)
+
+
+def _queried(source: Source, query: Query, context: Context, state: State) -> DataFrame | None:
+    """The rows that a query gives over those of its sources; None if no state was seen yet."""
+    if not state:
+        return None
+    frames = {each.name: _with_derived(_live(each, context, state), each, None) for each in query.sources}
+    named = {each.name: frames[each.name].select(*[f"`{name}`" for name in each.names]) for each in query.sources}
+    return in_place.queried(source, query.sql, named, context)
+
+
+def _nothing(source: Source, context: Context) -> DataFrame:
+    return context.spark.createDataFrame([], f"{tables.columns_sql(source.columns)}, {TIME} timestamp, {DATE} date")
+
+
+def _with_derived(rows: DataFrame, source: Source, dates: Iterable[date] | None) -> DataFrame:
+    if dates is None:
+        found = with_derived(rows, source, time=TIME)
+    else:
+        wanted = tuple(dates)
+        near = rows.where(days_around(source, wanted, after=False)).where(times_of(source, wanted))
+        found = with_derived(near, source, time=TIME)
+        found = found.where(tables.in_dates(DATE, wanted)) if source.lag else found
+    return found.select(*[f"`{name}`" for name in source.names], TIME, DATE)
+
+
+def times_of(source: Source, dates: Sequence[date]) -> str:
+    """The times of these dates and of the rows before theirs: by it files of tables that are not partitioned by date are skipped."""
+    if not dates:
+        return "true"
+    first, last = (datetime.combine(day, time.min, UTC) for day in (min(dates), max(dates)))
+    start = tables.timestamp(first - source.lag) if first - datetime.min.replace(tzinfo=UTC) > source.lag else None
+    return f"`{TIME}` < {tables.timestamp(last)} + INTERVAL 1 DAY" + (f" AND `{TIME}` >= {start}" if start else "")
+
+
+# ------------------------------------------------------------------------------------------------------- what all sources' rows have
+
+
+def judged(rows: DataFrame, source: Source) -> DataFrame:
+    """A source's typed rows with their time and date; those that fail a critical expectation of it have that as their reason."""
+    if source.expect:
+        reasons = [F.col(REASON), *[_failed(expectation) for expectation in source.expect]]
+        rows = with_derived_of_the_row(rows, source).withColumn(REASON, F.coalesce(*reasons)).drop(*source.derive)
+    at = F.col(f"`{source.event_timestamp}`") if source.event_timestamp else F.lit(ALWAYS.start)
+    return rows.withColumn(TIME, at).withColumn(DATE, F.to_date(TIME))
+
+
+def _failed(expectation: Expectation) -> Column:
+    sql = str(expectation.arguments[0])
+    bad = F.expr(f"NOT ({expressions.spark_sql(sql)})") if expectation.severity == "critical" else F.lit(False)
+    return F.when(bad, F.lit(f"expected {sql}"))
+
+
+def in_columns(kept: DataFrame, source: Source) -> DataFrame:
+    """The rows of a source's own table in its present columns: one that the definition gained is null in older rows."""
+    have = set(kept.columns)
+    columns = [
+        (F.col(f"`{name}`") if name in have else F.lit(None)).try_cast(tables.spark_type(kind)).alias(name)
+        for name, kind in source.columns.items()
+    ]
+    return kept.select(*columns, TIME, DATE, FILE, LINE, INGEST, LIVE)

@@ -1,0 +1,100 @@
+"""What one ingest did, and how it is remembered: the intent, the lake's records, the commit that makes it visible, the confirmation.
+
+The order makes every crash repairable: records count only if the commit happened, and whether it did can be asked of the table's log.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+import pyarrow as pa
+
+from feature_definitions import layout
+from feature_definitions.language import Source
+from feature_definitions.records import IngestedFile, Revision
+from feature_registry.registry import PendingIngest
+from lake import delta, facts
+from spark_jobs.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """One ingest of a source: what every job works with, the source, the ingest's id, and when it began."""
+
+    context: Context
+    source: Source
+    ingest_id: str
+    now: datetime
+
+    @property
+    def table(self) -> str:
+        """The Delta table of the source's ingested rows."""
+        return layout.source_table(self.context.lake, self.source.name)
+
+    @property
+    def staging(self) -> str:
+        """The folder of rows that nobody reads before the commit."""
+        return layout.staging_folder(self.context.lake, self.ingest_id)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What one ingest of a source did; `refused` files were left out whole, with the reason.
+
+    What is read `in_place` was compared with what it was: `quarantined` rows are none of its events and stay where they lie.
+    """
+
+    source: str
+    files: int = 0
+    rows: int = 0
+    quarantined: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    dates_changed: int = 0
+    revision: int | None = None
+    refused: tuple[str, ...] = ()
+    in_place: bool = False
+
+
+def recover(source: Source, context: Context) -> None:
+    """Finish or forget the ingests that a crash cut off: what was committed counts, the rest never happened."""
+    lake, registry = context.lake, context.registry
+    for pending in registry.pending_ingests(source.name):
+        if not pending.commits or any(delta.committed(path, pending.ingest_id) for path in layout.ingest_logs(lake, source.name)):
+            registry.finish_ingest(pending.ingest_id)
+        else:
+            registry.abandon(pending.ingest_id)
+        shutil.rmtree(layout.staging_folder(lake, pending.ingest_id), ignore_errors=True)
+
+
+def record(job: Ingest, found: Sequence[IngestedFile], revisions: Sequence[Revision], commit: Callable[[], None] | None) -> None:
+    """Remember what an ingest found, and make it visible by its commit; None: nothing is to be committed."""
+    lake, registry, commits = job.context.lake, job.context.registry, commit is not None
+    registry.begin_ingest(PendingIngest(job.ingest_id, job.source.name, tuple(found), tuple(revisions), commits=commits))
+    if revisions:
+        delta.append_records(layout.records_table(lake, "revisions"), revision_rows(revisions, job.ingest_id))
+    facts.keep_files(lake, found, commits=commits)
+    if commit is not None:
+        commit()
+    registry.finish_ingest(job.ingest_id)
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_REVISIONS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("revision", pa.int64()),
+        ("date", pa.date32()),
+        ("first", _TIME),
+        ("end", _TIME),
+        ("content_hash", pa.string()),
+        ("rows", pa.int64()),
+        ("recorded_at", _TIME),
+        ("ingest_id", pa.string()),
+    ]
+)
+
+
+def revision_rows(revisions: Sequence[Revision], ingest_id: str) -> pa.Table:
+    """Revisions as the lake's records keep them, with the ingest that found them."""
+    return pa.Table.from_pylist([asdict(revision) | {"ingest_id": ingest_id} for revision in revisions], schema=_REVISIONS)
