@@ -44,9 +44,6 @@ GRAVITY = ("critical", "warning", "info")
 EACH = "expect_column_values_to_be_between"
 """Great Expectations' name for what is expected of each interval; a value that is null passes."""
 
-_SEEN_WHOLE = ("mean", "min", "max", "first", "last")
-"""Aggregations that give a value wherever one of the window's events has one."""
-
 
 Statistic = Literal["values", "nulls", "finite", "extremes"]
 
@@ -215,7 +212,7 @@ def _always_seen(group: FeatureGroup) -> Iterator[str]:
         return
     widest = None if group.lifetime else group.longest
     for feature in group.aggregated:
-        if feature.where is None and feature.aggregation in _SEEN_WHOLE:
+        if feature.where is None and feature.meaning.is_seen:
             yield from (c for window, c in zip(feature.windows, feature.columns, strict=True) if reach(window) == widest)
 
 

@@ -22,12 +22,10 @@ from feature_definitions.language import (
     TransformGroup,
     WindowedGroup,
 )
-from feature_definitions.language.features import OF_NUMBERS
-from feature_definitions.language.rules import is_array
 from feature_definitions.language.sources import reads_previous
 from feature_definitions.loader import Catalog, CatalogError, Mistake, load
 from feature_definitions.reading import default
-from feature_definitions.sql.data_types import articled, element_of, is_number
+from feature_definitions.sql.data_types import articled, element_of, is_array, is_number
 from feature_definitions.sql.expressions import (
     closest,
     columns_in,
@@ -57,7 +55,6 @@ _INSTEAD = {
 }
 
 
-_OF_ARRAYS = ("count", "first", "last", "time_since_last")
 _OF_NUMBERS = ("at_least", "at_most", "between", "mean_between", "quantile_between")
 
 
@@ -212,11 +209,11 @@ def _feature(group: WindowedGroup, feature: Feature, columns: Mapping[str, str])
 
 def _misfit(feature: Feature, kind: str) -> Iterator[str]:
     """Why an aggregation can not be of what is of a type."""
-    if feature.aggregation in OF_NUMBERS and not is_number(kind):
+    if feature.meaning.takes == "numbers" and not is_number(kind):
         count = f"count the rows, like Feature({feature.name!r}, 'count', where=...)"
         advice = count if kind == "boolean" else "cast it, like cast(x as double)"
         yield f"{feature.aggregation} of {feature.of!r}, which is {articled(kind)}; it needs a number: {advice}"
-    elif is_array(kind) and feature.aggregation not in _OF_ARRAYS:
+    elif is_array(kind) and not feature.meaning.takes_arrays:
         instead = f"read an element, like {feature.of}[0], or size({feature.of})"
         yield f"{feature.aggregation} of {feature.of!r}, which is {articled(kind)}; {instead}"
 

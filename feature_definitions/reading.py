@@ -9,8 +9,8 @@ from math import isfinite
 from typing import Any
 
 from feature_definitions.intervals import iso
-from feature_definitions.language.rules import DefinitionError, is_array
-from feature_definitions.sql.data_types import articled, digits_of, element_of
+from feature_definitions.language.rules import DefinitionError
+from feature_definitions.sql.data_types import articled, digits_of, element_of, is_array
 
 
 def age(asked: Any, stored: Any) -> Any:

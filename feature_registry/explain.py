@@ -223,8 +223,7 @@ def _values(asked: Asked, status: str, version: Version | None) -> dict[str, obj
     ):
         return dict(version.values)
     if isinstance(group, WindowedGroup) and status in ("EMPTY", "NOT_FOUND") and not _is_nobody(asked):
-        counted = ("count", "count_distinct", "approx_count_distinct", "sum")
-        return {column: 0 if f.aggregation in counted else None for f in group.aggregated for column in f.columns}
+        return {column: f.meaning.empty for f in group.aggregated for column in f.columns}
     return dict.fromkeys(group.outputs)
 
 

@@ -26,8 +26,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from feature_definitions.language import FeatureGroup
-from feature_definitions.language.rules import is_array
-from feature_definitions.sql.data_types import element_of
+from feature_definitions.sql.data_types import element_of, is_array
 from online_sync import wire
 from online_sync.wire import Section
 

@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from feature_definitions import layout
-from feature_definitions.language.rules import is_array
-from feature_definitions.sql.data_types import element_of
+from feature_definitions.sql.data_types import element_of, is_array
 from online_sync.codec import CodecError, Row, RowSchema, encode, same_content
 from online_sync.store import ROWS_PER_WRITE, Store
 

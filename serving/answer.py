@@ -12,9 +12,8 @@ from typing import Any, TypeAlias, TypedDict, assert_never
 
 from feature_definitions import layout
 from feature_definitions.intervals import EPOCH, instant, iso, micros
-from feature_definitions.language.rules import is_array
 from feature_definitions.reading import age
-from feature_definitions.sql.data_types import element_of
+from feature_definitions.sql.data_types import element_of, is_array
 from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode, decode_epoch, written_with
 from serving.request import Entity, JoinPlan, ServicePlan
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from feature_definitions.aggregations import AGGREGATIONS
 from feature_definitions.intervals import MICROSECOND, Interval, duration, split
 from feature_definitions.language import (
-    AGGREGATIONS,
     Derived,
     Entity,
     Feature,
@@ -23,7 +23,7 @@ from feature_definitions.language import (
     Source,
     WindowedGroup,
 )
-from feature_definitions.language.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
+from feature_definitions.language.features import LIFETIME
 from tests.oracle import Arrival, Event, Functions, Key, Publish, live_rows, publish, rows
 
 MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)
@@ -172,8 +172,8 @@ def snapshot_groups(draw: st.DrawFn, *, every: str | None = None) -> ColumnTypes
 
 @st.composite
 def _features(draw: st.DrawFn, name: str, cadence: timedelta) -> Feature:
-    aggregation = draw(st.sampled_from((*AGGREGATIONS, *FURTHER_AGGREGATIONS)))
-    of = draw(st.sampled_from((*(NUMBERS if aggregation in OF_NUMBERS else ANYTHING), *sorted(OF))))
+    aggregation = draw(st.sampled_from(tuple(AGGREGATIONS)))
+    of = draw(st.sampled_from((*(NUMBERS if AGGREGATIONS[aggregation].takes == "numbers" else ANYTHING), *sorted(OF))))
     if aggregation == "count" and draw(st.booleans()):
         of = None
     times = draw(st.lists(st.sampled_from((1, 2, 3, 7)), min_size=1, max_size=2, unique=True))

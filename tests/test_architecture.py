@@ -27,7 +27,7 @@ FOLDERS = (
     "serving",
     "spark_jobs",
 )
-BESIDE_THE_KERNEL = ("catalog", "check.py", "sql/column_types.py", "sql/expressions.py")
+BESIDE_THE_KERNEL = ("catalog", "check.py", "sql/column_types.py", "sql/expressions.py", "sql/operands.py")
 HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "pandas", "pyarrow", "pyspark", "sklearn"}
 IMPORT_SECONDS = 0.1
 

@@ -17,7 +17,7 @@ from feature_definitions.language.expect import (
     row_count,
     unique,
 )
-from feature_definitions.language.features import AGGREGATIONS, FURTHER_AGGREGATIONS, Derived, Feature, Rows
+from feature_definitions.language.features import Derived, Feature, Rows
 from feature_definitions.language.group_rules import AnyGroup
 from feature_definitions.language.groups import ObservationGroup, OnDemandFeature, SnapshotGroup, SourceGroup, WindowedGroup
 from feature_definitions.language.rules import (
@@ -34,9 +34,7 @@ from feature_definitions.language.sources import DeltaTable, Entity, Files, Quer
 from feature_definitions.language.transforms import FeatureGroup, TransformGroup
 
 __all__ = [
-    "AGGREGATIONS",
     "COLUMN",
-    "FURTHER_AGGREGATIONS",
     "MODES",
     "NAME",
     "RESERVED",

@@ -8,21 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 
+from feature_definitions.aggregations import AGGREGATIONS, Aggregation
 from feature_definitions.intervals import duration
 from feature_definitions.language.expect import Expectation, expectations
 from feature_definitions.language.rules import COLUMN, DefinitionError, check_name, check_span, check_sql, check_unique
-
-AGGREGATIONS = ("count", "sum", "mean", "min", "max", "stddev", "first", "last", "count_distinct")
-FURTHER_AGGREGATIONS = ("variance", "approx_count_distinct", "quantile", "time_since_last", "mode", "top_k", "last_n")
-OF_NUMBERS = ("sum", "mean", "stddev", "variance", "quantile")
-"""Aggregations that need a number."""
 
 SHORTEST_WINDOW, LONGEST_WINDOW = timedelta(minutes=5), timedelta(days=730)
 LIFETIME = "lifetime"
 """The window from the first event on."""
 
-_OF_EVENTS = ("count", "time_since_last")
-_COUNTED = ("top_k", "last_n")
 _MOST_ROWS, _MOST_VALUES = 10_000, 100
 
 
@@ -99,6 +93,11 @@ class Feature:
             check_unique(where, [f.name for f in self.expanded], "column for its values", "give each value a name of its own")
 
     @property
+    def meaning(self) -> Aggregation:
+        """What its aggregation means."""
+        return AGGREGATIONS[self.aggregation]
+
+    @property
     def expanded(self) -> tuple["Feature", ...]:
         """What is computed: the feature itself, or with `by` one of each value, without `by` and named `<name>_<value>`."""
         if self.by is None:
@@ -137,33 +136,38 @@ class Derived:
 
 
 def _check_aggregation(where: str, feature: Feature) -> None:
-    name, known = feature.aggregation, (*AGGREGATIONS, *FURTHER_AGGREGATIONS)
+    name = feature.aggregation
     if name == "lag":
         raise DefinitionError(
             f"{where}: a lag is of events, not of windows; derive it at the source, like derive={{'change': 'close / prev.close - 1'}}"
         )
-    if name not in known:
-        raise DefinitionError(f"{where} has the aggregation {name!r}; there are {', '.join(known)}")
-    if feature.of is None and name not in _OF_EVENTS:
+    if name not in AGGREGATIONS:
+        raise DefinitionError(f"{where} has the aggregation {name!r}; there are {', '.join(AGGREGATIONS)}")
+    if feature.of is None and feature.meaning.takes != "events":
         raise DefinitionError(f"{where}: {name} of what? Name a column, like Feature({feature.name!r}, {name!r}, 'amount')")
     _check_quantile(where, feature)
     _check_values_kept(where, feature)
 
 
 def _check_quantile(where: str, feature: Feature) -> None:
-    if feature.aggregation != "quantile":
+    if feature.meaning.parameter != "q":
         if feature.q is not None:
-            raise DefinitionError(f"{where}: q={feature.q!r} is for the aggregation quantile, not {feature.aggregation}; remove it")
+            raise DefinitionError(f"{where}: q={feature.q!r} is for the aggregation {_with('q')}, not {feature.aggregation}; remove it")
     elif isinstance(feature.q, bool) or not isinstance(feature.q, int | float) or not 0 < feature.q < 1:
         raise DefinitionError(f"{where} asks for the quantile q={feature.q!r}; write 0 < q < 1, like q=0.95")
 
 
 def _check_values_kept(where: str, feature: Feature) -> None:
-    if feature.aggregation not in _COUNTED:
+    if feature.meaning.parameter != "k":
         if feature.k is not None:
-            raise DefinitionError(f"{where}: k={feature.k!r} is for {' and '.join(_COUNTED)}, not {feature.aggregation}; remove it")
+            raise DefinitionError(f"{where}: k={feature.k!r} is for {_with('k')}, not {feature.aggregation}; remove it")
     elif isinstance(feature.k, bool) or not isinstance(feature.k, int) or not 1 <= feature.k <= _MOST_VALUES:
         raise DefinitionError(f"{where} keeps k={feature.k!r} values; write a whole number from 1 to {_MOST_VALUES}, like k=3")
+
+
+def _with(parameter: str) -> str:
+    """The aggregations that ask for a parameter."""
+    return " and ".join(name for name, each in AGGREGATIONS.items() if each.parameter == parameter)
 
 
 def _check_windows(where: str, windows: tuple[Window, ...]) -> None:

@@ -94,7 +94,7 @@ class AnyGroup:
     @property
     def ages(self) -> frozenset[str]:
         """The columns that hold the time of the last event, and that readers see as the seconds since then."""
-        return frozenset(column for f in self.aggregated if f.aggregation == "time_since_last" for column in f.columns)
+        return frozenset(column for f in self.aggregated if f.meaning.is_age for column in f.columns)
 
 
 def check_table(group: AnyGroup) -> None:

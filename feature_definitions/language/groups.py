@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from feature_definitions.language.expect import Expectation
-from feature_definitions.language.features import LIFETIME, OF_NUMBERS, Derived, Feature, reach
+from feature_definitions.language.features import LIFETIME, Derived, Feature, reach
 from feature_definitions.language.group_rules import AnyGroup, RowTime, check_outputs, check_table, check_ttl
 from feature_definitions.language.rules import (
     COLUMN,
@@ -20,6 +20,7 @@ from feature_definitions.language.rules import (
     texts,
 )
 from feature_definitions.language.sources import Entity, Source
+from feature_definitions.sql.data_types import is_number
 
 
 class _OfOneSource(AnyGroup):
@@ -268,9 +269,9 @@ def _check_of(group: WindowedGroup, feature: Feature) -> None:
         return
     where, name, columns = f"{group.name}.{feature.name}", feature.of.strip(), group.source.columns
     check_known(where, name, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
-    kind = columns.get(name, "double")
-    if feature.aggregation in OF_NUMBERS and kind not in ("int64", "double") and not kind.startswith("decimal"):
-        raise DefinitionError(f"{where}: {feature.aggregation} of {name!r}, which is a {kind}; it needs a number")
+    data_type = columns.get(name, "double")
+    if feature.meaning.takes == "numbers" and not is_number(data_type):
+        raise DefinitionError(f"{where}: {feature.aggregation} of {name!r}, which is a {data_type}; it needs a number")
 
 
 def _check_by(group: WindowedGroup, feature: Feature) -> None:

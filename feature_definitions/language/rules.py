@@ -80,11 +80,6 @@ def check_type(where: str, name: str, kind: object) -> None:
         raise DefinitionError(f"{where}: column {name!r} is a {kind}; it can not have more digits after the point than in all")
 
 
-def is_array(kind: str) -> bool:
-    """Whether a type holds several values."""
-    return kind.startswith("array<")
-
-
 def check_sql(where: str, expressions: Mapping[str, object]) -> None:
     """Refuse SQL that is given but is no text, or an empty one; what it says is checked by `feature_definitions.check`."""
     for what, sql in expressions.items():

@@ -21,11 +21,11 @@ from feature_definitions.language.rules import (
     check_span,
     check_sql,
     check_unique,
-    is_array,
     listed,
     texts,
     typed,
 )
+from feature_definitions.sql.data_types import is_array
 
 _TABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}")
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from feature_definitions.aggregations import ACCUMULATORS
 from feature_definitions.intervals import DAY, Interval, ceil, floor, merge, utc_date
 from feature_definitions.language import Feature, Rows, WindowedGroup
 from feature_definitions.language.features import Window
@@ -49,11 +50,8 @@ def states_of(feature: Feature, window: Window, group: WindowedGroup, *, type: s
     where = (group.where, feature.where)
     if isinstance(window, Rows):
         return {"rows": _state(group, "rows", of=feature.of, where=where, type=type, size=window.count)}
-    kinds = _KINDS.get(feature.aggregation, (feature.aggregation,))
-    if feature.aggregation in ("stddev", "variance"):
-        kinds = ("sum", "squares", "count") if type == "int64" else ("moments",)
-    size = feature.k or 0 if feature.aggregation == "last_n" else 0
-    return {kind: _state(group, kind, of=feature.of, where=where, type=type, size=size) for kind in kinds}
+    sizes = {kind: feature.k or 0 if ACCUMULATORS[kind].is_sized else 0 for kind in feature.meaning.needs(type)}
+    return {kind: _state(group, kind, of=feature.of, where=where, type=type, size=size) for kind, size in sizes.items()}
 
 
 def states(group: WindowedGroup, *, types: Mapping[str, str]) -> tuple[PartialAggregate, ...]:
@@ -66,20 +64,6 @@ def states(group: WindowedGroup, *, types: Mapping[str, str]) -> tuple[PartialAg
     }
     first = newest_event(group)
     return tuple({first.name: first, **found}.values())
-
-
-_KINDS = {
-    "sum": ("sum", "count"),
-    "mean": ("sum", "count"),
-    "count_distinct": ("distinct",),
-    "approx_count_distinct": ("sketch",),
-    "quantile": ("buckets",),
-    "time_since_last": ("latest",),
-    "mode": ("counts",),
-    "top_k": ("counts",),
-    "last_n": ("newest_values",),
-}
-_ORDERED = ("first", "last", "newest_values", "rows")
 
 
 def _order(group: WindowedGroup) -> tuple[str, ...]:
@@ -96,7 +80,7 @@ def _state(
     type: str = "int64",  # noqa: A002  # the language's word
     size: int = 0,
 ) -> PartialAggregate:
-    order = _order(group) if kind in _ORDERED else ()
+    order = _order(group) if ACCUMULATORS[kind].is_ordered else ()
     conditions = tuple(dict.fromkeys(condition for condition in where if condition is not None))
     meant = [LAYOUT, fingerprint.ENGINE, fingerprint.of_source(group.source, of, *conditions), kind, of, conditions, type, order, size]
     digest = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]

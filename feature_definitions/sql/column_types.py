@@ -20,5 +20,5 @@ def column_types_of(group: FeatureGroup) -> ColumnTypes:
     if not isinstance(group, WindowedGroup):
         return ColumnTypes(expressions.output_types(group), {})
     declared = expressions.columns_of(group.source)
-    inputs = {f.name: "int64" if f.of is None else expressions.type_of(f.of, declared) for f in group.aggregated}
+    inputs = {f.name: expressions.input_type(f, declared) for f in group.aggregated}
     return ColumnTypes(expressions.output_types(group), inputs)

@@ -1,75 +1,34 @@
-"""The types of values: which go together, and what comes of them."""
+"""The types of values: what each is made of, and which values of one are values of another. Imports nothing of ours."""
 
 import re
 from collections.abc import Sequence
 
-from feature_definitions.language.rules import DefinitionError
-
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 
 
-def is_number(kind: str) -> bool:
+def is_number(data_type: str) -> bool:
     """Whether a type is one of numbers."""
-    return kind in ("int64", "double") or kind.startswith("decimal")
+    return data_type in ("int64", "double") or is_decimal(data_type)
 
 
-def numbers(kinds: Sequence[str], what: str, sql: str) -> str:
-    """The type that numbers have in common; refuses what is none."""
-    for kind in kinds:
-        if kind != "null" and not is_number(kind):
-            raise DefinitionError(f"{sql!r}: {what} needs numbers, not {articled(kind)}; cast it, like cast(x as double)")
-    return common(kinds, what, sql)
+def is_decimal(data_type: str) -> bool:
+    """Whether a type is one of decimals."""
+    return data_type.startswith("decimal")
 
 
-def conditions(kinds: Sequence[str], what: str, sql: str) -> None:
-    """Refuse what is no condition."""
-    for kind in kinds:
-        if kind not in ("boolean", "null"):
-            raise DefinitionError(f"{sql!r}: {what} needs conditions, not {articled(kind)}; write a comparison, like x > 0")
+def is_array(data_type: str) -> bool:
+    """Whether a type holds several values."""
+    return data_type.startswith("array<")
 
 
-def strings(kinds: Sequence[str], sql: str) -> None:
-    """Refuse what is no text."""
-    for kind in kinds:
-        if kind not in ("string", "null"):
-            raise DefinitionError(f"{sql!r}: like and rlike need strings, not {articled(kind)}; cast it, like cast(x as string)")
+def element_of(data_type: str) -> str:
+    """The type of an array's values."""
+    return data_type.removeprefix("array<").removesuffix(">")
 
 
-def alike(kinds: Sequence[str], what: str, sql: str) -> None:
-    """Refuse to compare what Spark would cast silently, or not at all; a text may stand for a date or a timestamp."""
-    families = {family(kind) for kind in kinds} - {"null"}
-    if len(families) > 1 and families != {"string", "time"}:
-        mixed = " and ".join(articled(kind) for kind in dict.fromkeys(kinds) if kind != "null")
-        raise DefinitionError(f"{sql!r}: {mixed} are {what if what == 'compared' else f'mixed in {what}'}; cast one of them")
-
-
-def common(kinds: Sequence[str], what: str, sql: str) -> str:
-    """The type that values have in common, `null` if all are null; refuses what has none."""
-    known = list(dict.fromkeys(kind for kind in kinds if kind != "null"))
-    if not known:
-        return "null"
-    if len(known) == 1:
-        return known[0]
-    families = {family(kind) for kind in known}
-    if families == {"number"}:
-        return widest(known)
-    if families == {"time"}:
-        return "timestamp"
-    raise DefinitionError(f"{sql!r}: {what} mixes {' and '.join(articled(kind) for kind in known)}; cast one of them")
-
-
-def widest(kinds: Sequence[str]) -> str:
-    """The type that holds each of several numbers."""
-    if "double" in kinds:
-        return "double"
-    digits = [digits_of(kind) for kind in kinds]
-    scale = max(after for _, after in digits)
-    return decimal(max(all_digits - after for all_digits, after in digits) + scale, scale)
-
-
-def digits_of(kind: str) -> tuple[int, int]:
+def digits_of(data_type: str) -> tuple[int, int]:
     """The digits in all and after the point; an int64 has 20, as in Spark."""
-    match = _DECIMAL.fullmatch(kind)
+    match = _DECIMAL.fullmatch(data_type)
     return (int(match[1]), int(match[2])) if match else (20, 0)
 
 
@@ -78,16 +37,20 @@ def decimal(digits: int, scale: int) -> str:
     return f"decimal({digits},{scale})" if digits <= 38 else "double"
 
 
-def family(kind: str) -> str:
+def widest(data_types: Sequence[str]) -> str:
+    """The type that holds each of several numbers."""
+    if "double" in data_types:
+        return "double"
+    digits = [digits_of(data_type) for data_type in data_types]
+    scale = max(after for _, after in digits)
+    return decimal(max(all_digits - after for all_digits, after in digits) + scale, scale)
+
+
+def family(data_type: str) -> str:
     """What a type is compared with: numbers with numbers, times with times, all else with its like."""
-    return "number" if is_number(kind) else "time" if kind in ("date", "timestamp") else kind
+    return "number" if is_number(data_type) else "time" if data_type in ("date", "timestamp") else data_type
 
 
-def articled(kind: str) -> str:
+def articled(data_type: str) -> str:
     """A type with its article, for a sentence."""
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
-def element_of(kind: str) -> str:
-    """The type of an array's values."""
-    return kind.removeprefix("array<").removesuffix(">")
+    return f"{'an' if data_type[0] in 'aeiou' else 'a'} {data_type}"

@@ -15,9 +15,9 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.parsers.spark import SparkParser
 
 from feature_definitions.language import DefinitionError, Derived, Feature, FeatureGroup, Source, TransformGroup, WindowedGroup
-from feature_definitions.language.rules import is_array
-from feature_definitions.sql.data_types import alike, articled, common, conditions, decimal, digits_of, element_of, numbers, strings
+from feature_definitions.sql.data_types import articled, decimal, digits_of, element_of, is_array
 from feature_definitions.sql.functions import CLOCK, FUNCTIONS, MANY, OF_ANYTHING, OF_ARRAYS, OF_GROUPS, OF_MANY_ROWS, OF_TIME
+from feature_definitions.sql.operands import alike, common, conditions, numbers, strings
 
 
 class _Parser(SparkParser):
@@ -123,20 +123,12 @@ def shown_types(group: FeatureGroup) -> dict[str, str]:
 
 def feature_type(feature: Feature, columns: Mapping[str, str]) -> str:
     """The type of a feature's columns, from those of its source."""
-    match feature.aggregation:
-        case "count" | "count_distinct" | "approx_count_distinct":
-            return "int64"
-        case "mean" | "stddev" | "variance" | "quantile":
-            return "double"
-        case "time_since_last":
-            return "timestamp"
-    kind = type_of(feature.of or "", columns)
-    if feature.aggregation in ("top_k", "last_n"):
-        return f"array<{kind}>"
-    if feature.aggregation == "sum" and kind.startswith("decimal"):
-        digits, scale = digits_of(kind)
-        return decimal(min(38, digits + 10), scale)
-    return kind
+    return feature.meaning.result(input_type(feature, columns))
+
+
+def input_type(feature: Feature, columns: Mapping[str, str]) -> str:
+    """The type of what a feature aggregates; events as such are counted."""
+    return "int64" if feature.of is None else type_of(feature.of, columns)
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -56,13 +56,7 @@ def empty_row(group: FeatureGroup, one: DataFrame, *, types: ColumnTypes) -> Dat
     """The values of an entity without events, as the one row of `one` widened by the group's outputs; without windows nothing but null."""
     if not group.aggregated:
         return one.select("*", *[F.lit(None).cast(spark_type(types.outputs[column])).alias(column) for column in group.outputs])
-    empty = [
-        (F.lit(0) if f.aggregation in ("count", "count_distinct", "approx_count_distinct", "sum") else F.lit(None))
-        .cast(spark_type(types.outputs[column]))
-        .alias(column)
-        for f in group.aggregated
-        for column in f.columns
-    ]
+    empty = [F.lit(f.meaning.empty).cast(spark_type(types.outputs[column])).alias(column) for f in group.aggregated for column in f.columns]
     return _with_derived(group, one.select("*", *empty), types)
 
 

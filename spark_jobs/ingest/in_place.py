@@ -15,10 +15,9 @@ from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import micros
 from feature_definitions.language import DeltaTable, Query, Source, Table
-from feature_definitions.language.rules import is_array
 from feature_definitions.layout import REASON
 from feature_definitions.sql import expressions
-from feature_definitions.sql.data_types import element_of
+from feature_definitions.sql.data_types import element_of, is_array
 from lake import delta
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables

@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import in_utc, micros
 from feature_definitions.language import Source
-from feature_definitions.language.rules import is_array
 from feature_definitions.layout import FILE, LINE, RAW, REASON
-from feature_definitions.sql.data_types import element_of
+from feature_definitions.sql.data_types import element_of, is_array
 from lake.delta import arrow_type
 
 INT64 = range(-(2**63), 2**63)

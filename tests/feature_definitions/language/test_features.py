@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_definitions import DefinitionError, Feature, Rows, at_least
-from feature_definitions.language.features import AGGREGATIONS, FURTHER_AGGREGATIONS, reach
+from feature_definitions.aggregations import AGGREGATIONS
+from feature_definitions.language.features import reach
 from feature_definitions.sql.expressions import columns_in, type_of
 
 if TYPE_CHECKING:
@@ -74,20 +75,18 @@ def test_windows_of_one_row_and_of_ten_thousand_are_taken() -> None:
 NEEDS: dict[str, dict[str, Any]] = {"quantile": {"q": 0.95}, "top_k": {"k": 3}, "last_n": {"k": 3}}
 
 
-@pytest.mark.parametrize("aggregation", [*AGGREGATIONS, *FURTHER_AGGREGATIONS])
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_every_aggregation_is_taken_with_what_it_needs(aggregation: str) -> None:
     assert feature(aggregation=aggregation, **NEEDS.get(aggregation, {})).columns == ("spend_1d",)
 
 
-@pytest.mark.parametrize("aggregation", [name for name in (*AGGREGATIONS, *FURTHER_AGGREGATIONS) if name not in NEEDS])
+@pytest.mark.parametrize("aggregation", [name for name in AGGREGATIONS if name not in NEEDS])
 def test_q_and_k_are_refused_where_they_mean_nothing(aggregation: str) -> None:
     refuses(lambda: feature(aggregation=aggregation, q=0.5), f"q=0.5 is for the aggregation quantile, not {aggregation}; remove it")
     refuses(lambda: feature(aggregation=aggregation, k=3), f"k=3 is for top_k and last_n, not {aggregation}; remove it")
 
 
-@pytest.mark.parametrize(
-    "aggregation", [name for name in (*AGGREGATIONS, *FURTHER_AGGREGATIONS) if name not in ("count", "time_since_last")]
-)
+@pytest.mark.parametrize("aggregation", [name for name in AGGREGATIONS if name not in ("count", "time_since_last")])
 def test_an_aggregation_is_of_something(aggregation: str) -> None:
     refuses(lambda: feature(aggregation=aggregation, of=None, **NEEDS.get(aggregation, {})), f"{aggregation} of what? Name a column, like")
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from feature_definitions import Derived, Entity, Feature, ObservationGroup, SnapshotGroup, Source, WindowedGroup
+from feature_definitions.aggregations import AGGREGATIONS
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, duration, merge, split
-from feature_definitions.language import AGGREGATIONS, Rows
-from feature_definitions.language.features import FURTHER_AGGREGATIONS, LIFETIME, OF_NUMBERS
+from feature_definitions.language import Rows
+from feature_definitions.language.features import LIFETIME
 from feature_definitions.sql.column_types import column_types_of
 from spark_jobs.compute import windows
 from tests import histories, oracle
@@ -39,8 +40,8 @@ def broad_groups(draw: st.DrawFn, number: int) -> ColumnTypes:
     source = draw(histories.sources())
     every = draw(st.sampled_from(CADENCES))
     features: list[Feature | Derived] = []
-    for aggregation in (*AGGREGATIONS, *FURTHER_AGGREGATIONS)[number::4]:
-        of = draw(st.sampled_from((*(NUMBERS if aggregation in OF_NUMBERS else ANYTHING), *sorted(OF))))
+    for aggregation in tuple(AGGREGATIONS)[number::4]:
+        of = draw(st.sampled_from((*(NUMBERS if AGGREGATIONS[aggregation].takes == "numbers" else ANYTHING), *sorted(OF))))
         spelt = f"{int((draw(st.sampled_from((1, 2, 3, 7))) * duration(every)).total_seconds()) // 60}m"
         rows = Rows(draw(st.integers(1, 4)), within=spelt)
         lifetime = (LIFETIME,) if number % 2 else ()
@@ -155,7 +156,7 @@ meter = Entity("meter", {"meter": "string"})
 by_hand = WindowedGroup(
     "meters", meter, readings, every="1d", ttl="2d",
     features=(
-        *(Feature(f"x_{aggregation}", aggregation, "x", windows=("1d",)) for aggregation in AGGREGATIONS),
+        *(Feature(f"x_{each.name}", each.name, "x", windows=("1d",)) for each in AGGREGATIONS.values() if each.parameter is None),
         *(Feature(f"n_{aggregation}", aggregation, "n", windows=("1d",)) for aggregation in ("sum", "mean", "stddev", "min")),
         *(Feature(f"m_{aggregation}", aggregation, "m", windows=("1d",)) for aggregation in ("sum", "mean", "max")),
         Feature("both", "sum", "x", windows=("2d",)),
