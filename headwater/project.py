@@ -38,13 +38,13 @@ from headwater.errors import NotCovered, NotEmpty, RegistryLost, Unknown
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import SparkSession
+    from starlette.applications import Starlette
 
     from feature_registry.explain import Story
     from feature_registry.registry import Facts, Registry
     from lake.optimize import Optimized
     from serving.answer import Result
     from serving.request import Entity
-    from serving.rest import App
     from spark_jobs.context import Context
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.point_in_time import Published
@@ -316,12 +316,12 @@ class Project:
 
         server.run(self.app(), host=host, port=port, ready=ready)
 
-    def app(self) -> "App":
+    def app(self) -> "Starlette":
         """The HTTP service as an ASGI application, for a server of your own."""
         from online_sync.store import AsyncStore
         from serving import rest
 
-        return rest.App(self.catalog.services, project=self.settings.name, store=AsyncStore(self.store_url()), clock=self.clock)
+        return rest.app(self.catalog.services, project=self.settings.name, store=AsyncStore(self.store_url()), clock=self.clock)
 
     def store_url(self) -> str:
         """The online store's URL: the one set by HEADWATER_REDIS_URL, else the embedded store's, which is started if need be."""

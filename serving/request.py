@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeAlias
 
+import msgspec
+
 from feature_definitions import FeatureService, Join
 from feature_definitions.errors import UserError
 from feature_definitions.reading import default, spelled
@@ -14,16 +16,22 @@ from online_sync.codec import GroupKind, Value, kind_of
 
 MOST_ENTITIES = 1000
 
+_FIELDS = ("service", "entities")
+
 Entity: TypeAlias = Mapping[str, Any]
 
 
 class RequestError(UserError):
-    """A request that cannot be answered; `field` says where in it."""
+    """A request that cannot be answered; `field` says where in it, or is None where the whole is wrong."""
 
-    def __init__(self, message: str, *, field: str) -> None:
+    def __init__(self, message: str, *, field: str | None) -> None:
         """Keep the field beside the message."""
         super().__init__(message)
         self.field = field
+
+
+class UnknownService(RequestError):
+    """A request for a service that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,23 @@ def compile_service(service: FeatureService, *, project: str) -> ServicePlan:
     joins = tuple(_join(join, service.defaults) for join in service.joins)
     groups = tuple(dict.fromkeys(join.group for join in joins))
     return ServicePlan(service.name, project, service.keys, groups, joins)
+
+
+def parse_body(data: bytes) -> tuple[object, object]:
+    """The service and the entities that a request's JSON asks for, not checked yet."""
+    try:
+        body = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"the body is no JSON: {error}", field=None) from None
+    if not isinstance(body, dict):
+        raise RequestError('the body is an object like {"service": "...", "entities": [...]}', field=None)
+    for name in _FIELDS:
+        if name not in body:
+            raise RequestError(f"{name} is missing; the body has {' and '.join(_FIELDS)}", field=name)
+    for name in body:
+        if name not in _FIELDS:
+            raise RequestError(f"{name} is not known; the body has {' and '.join(_FIELDS)}", field=name)
+    return body["service"], body["entities"]
 
 
 def check_entities(plan: ServicePlan, entities: object) -> list[Entity]:

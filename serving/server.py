@@ -7,16 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from feature_definitions.errors import UserError
-from serving.rest import App
 
 
 class CannotListen(UserError):
-    """The address can not be served from."""
+    """The address cannot be served from."""
 
 
-def run(app: App, *, ready: Callable[[int], None], host: str = "127.0.0.1", port: int) -> None:
+def run(app: ASGIApp, *, ready: Callable[[int], None], host: str = "127.0.0.1", port: int) -> None:
     """Serve until SIGTERM or Ctrl-C, finishing the requests under way; port 0 takes a free one.
 
     `ready` is told the port when connections are taken, just before they are answered.
@@ -33,7 +33,7 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        raise CannotListen(f"{host}:{port} can not be served from ({error}); choose another port by --port, or 0 for a free one") from None
+        raise CannotListen(f"{host}:{port} cannot be served from ({error}); choose another port by --port, or 0 for a free one") from None
 
 
 @contextlib.contextmanager

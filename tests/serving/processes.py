@@ -33,7 +33,7 @@ import sys
 from datetime import UTC, datetime
 from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
 from online_sync.store import AsyncStore
-from serving.rest import App
+from serving import rest
 from serving.server import run
 
 customer = Entity("customer", {"customer_id": "int64"})
@@ -41,7 +41,7 @@ payments = Source("payments", columns={"customer_id": "int64", "paid": "double",
 spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(Feature("paid", "sum", "paid", windows=("1d",)),))
 services = (FeatureService("by_customer", joins=(Join(spend),)), FeatureService("offline", joins=(Join(spend),), online=False))
 found = {service.name: service for service in services if "none" not in sys.argv}
-app = App(found, project="shop", store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC))
+app = rest.app(found, project="shop", store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC))
 run(app, ready=lambda port: print(port, flush=True), port=0)
 """
 

@@ -1,4 +1,4 @@
-"""The running process: it tells its port, ends well when asked, and says why it can not start."""
+"""The running process: it tells its port, ends well when asked, and says why it cannot start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from online_sync import embedded
 from online_sync.store import AsyncStore
-from serving.rest import App
+from serving import rest
 from serving.server import CannotListen, run
 from tests.serving.processes import serving
 
@@ -34,8 +34,8 @@ def test_a_signal_that_comes_at_once_is_not_lost(own_store: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_named() -> None:
-    app = App({}, project="shop", store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
+    app = rest.app({}, project="shop", store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(CannotListen, match=f"127.0.0.1:{port} can not be served from"):
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{port} cannot be served from"):
             run(app, ready=lambda _: pytest.fail("it says that it serves"), port=port)
