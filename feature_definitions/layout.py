@@ -67,6 +67,11 @@ def records_table(lake: str, record: str) -> str:
     return f"{lake}/records/{record}"
 
 
+def report_file(lake: str, group: str, name: str) -> str:
+    """A file about a group's gate, by its own name: `newest.html`, or of a run in which something did not hold `<publish_id>.html`."""
+    return f"{lake}/reports/{group}/{name}"
+
+
 def staging_folder(lake: str, publish_id: str) -> str:
     """Computed rows of one run that nobody reads before they are judged and published."""
     return f"{lake}/staging/{publish_id}"

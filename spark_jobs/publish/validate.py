@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +17,7 @@ from expectations.suite import Check, Judgement, Verdict
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, micros
 from feature_definitions.language import FeatureGroup
-from lake import delta
+from lake import delta, storage
 from spark_jobs import tables
 from spark_jobs.compute.windows import START
 from spark_jobs.context import Run
@@ -219,14 +218,5 @@ def _report(facts: report.Facts, account: Mapping[str, object], lake: str) -> No
     texts = {"html": report.page(facts), "json": json.dumps(account, indent=1, sort_keys=True)}
     for name in ("newest", *((facts.origin.publish_id,) if broken else ())):
         for kind, text in texts.items():
-            _write(lake, facts.group.name, f"{name}.{kind}", text)
-    _write(lake, facts.group.name, "suite.json", suite.as_json(facts.group))
-
-
-def _write(lake: str, group: str, name: str, text: str) -> None:
-    """Write a file whole: who reads it at the same time sees the one before, or this one."""
-    path = Path(lake, "reports", group, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+            storage.write(layout.report_file(lake, facts.group.name, f"{name}.{kind}"), text.encode())
+    storage.write(layout.report_file(lake, facts.group.name, "suite.json"), suite.as_json(facts.group).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -61,12 +62,20 @@ class Read(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def told(*days: tuple[Measured, Verdict], examples: dict[str, list[dict[str, object]]] | None = None) -> str:
-    """The page of a run over as many days."""
+Examples = dict[str, list[dict[str, object]]]
+
+
+def facts_of(*days: tuple[Measured, Verdict], checks: list[Check], examples: Examples | None = None) -> Facts:
+    """The facts of a run over as many days."""
     intervals = tuple(Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(len(days)))
-    frame = framed(intervals, dict(zip(intervals, (found for found, _ in days), strict=True)), CHECKS, {"x_1d": "double"})
+    frame = framed(intervals, dict(zip(intervals, (found for found, _ in days), strict=True)), checks, {"x_1d": "double"})
     verdicts = {iso(interval.start): verdict for interval, (_, verdict) in zip(intervals, days, strict=True)}
-    return page(Facts(group, Origin("spend", 1, "p1", intervals, FIRST), CHECKS, frame, verdicts, examples or {}))
+    return Facts(group, Origin("spend", 1, "p1", intervals, FIRST), checks, frame, verdicts, examples or {})
+
+
+def page_of(*days: tuple[Measured, Verdict], examples: Examples | None = None) -> str:
+    """The page of a run over as many days."""
+    return page(facts_of(*days, checks=CHECKS, examples=examples))
 
 
 GOOD: Measured = {"rows": 200, "x_1d.values": 150, "x_1d.distinct": 9, "x_1d.mean": 2.5, "x_1d.quantiles": [1.0, 2.0, 3.0, 4.0, 5.0]}
@@ -75,7 +84,7 @@ GOOD: Measured = {"rows": 200, "x_1d.values": 150, "x_1d.distinct": 9, "x_1d.mea
 @pytest.fixture(scope="module")
 def several() -> str:
     """Four days: good, rejected, held, warned."""
-    return told(
+    return page_of(
         (GOOD, Verdict()),
         ({**GOOD, BAD.id: 120, MEAN.id: 7.0}, Verdict(failed=(BAD.id,), noted=(MEAN.id,))),
         ({**GOOD, BAD.id: 1, "x_1d.mean": 3.5}, Verdict(held=(BAD.id,))),
@@ -128,36 +137,51 @@ def test_the_page_needs_nothing_from_elsewhere(several: str) -> None:
 def test_what_people_and_data_wrote_is_escaped(several: str) -> None:
     assert "&lt;them&gt;" in several
     assert "&lt;script&gt;" in several
-    evil = told((GOOD, Verdict(failed=(BAD.id,))), examples={BAD.id: [{"customer_id": "</table><script>", "x_1d": "y" * 99}]})
+    evil = page_of((GOOD, Verdict(failed=(BAD.id,))), examples={BAD.id: [{"customer_id": "</table><script>", "x_1d": "y" * 99}]})
     assert "&lt;/table&gt;&lt;script&gt;" in evil
     assert "y" * 61 not in evil
 
 
+def test_hostile_names_and_values_are_texts_and_nothing_else() -> None:
+    evil = """</td><script>'" onload="x" & {{ 7 * 7 }}</script>"""
+
+    def read(text: str) -> Read:
+        check = replace(BAD, id=f"x_1d:{text}", violation=text)
+        facts = facts_of((GOOD, Verdict(failed=(check.id,))), checks=[check], examples={check.id: [{text: text, "x_1d": 1.0}]})
+        return Read(page(replace(facts, group=replace(group, owner=text), origin=replace(facts.origin, publish_id=text))))
+
+    hostile, harmless = read(evil), read("zzz")
+    assert [(tag, tuple(attrs)) for tag, attrs in hostile.elements] == [(tag, tuple(attrs)) for tag, attrs in harmless.elements]
+    assert hostile.strip() == [("rejected", f"2026-01-01, 200 rows, kept from readers: x_1d:{evil}")]
+    assert hostile.text == harmless.text.replace("zzz", evil)
+    assert hostile.text.count(evil) == 7
+
+
 def test_a_run_in_which_everything_held_says_so() -> None:
-    text = Read(told((GOOD, Verdict()), (GOOD, Verdict(noted=())))).text
+    text = Read(page_of((GOOD, Verdict()), (GOOD, Verdict(noted=())))).text
     assert "2 published generation 1" in text
     assert "Everything held." in text
 
 
 def test_a_run_without_rows_or_intervals_has_a_page() -> None:
-    assert "No interval has rows." in Read(told(({}, Verdict()))).text
-    assert "nothing was due" in Read(told()).text
+    assert "No interval has rows." in Read(page_of(({}, Verdict()))).text
+    assert "nothing was due" in Read(page_of()).text
 
 
 def test_a_change_of_the_number_of_rows_is_told_in_words() -> None:
     assert (
         "The share by which the number of rows changes must be at least -0.5 and at most 0.5"
-        in Read(told((GOOD, Verdict()), (GOOD, Verdict(failed=(CHANGE.id,))))).text
+        in Read(page_of((GOOD, Verdict()), (GOOD, Verdict(failed=(CHANGE.id,))))).text
     )
 
 
 def test_of_many_intervals_the_newest_are_plotted() -> None:
     count = SHOWN + 3
-    text = told(*[({**GOOD, BAD.id: 1}, Verdict(failed=(BAD.id,)))] * count)
+    text = page_of(*[({**GOOD, BAD.id: 1}, Verdict(failed=(BAD.id,)))] * count)
     assert text.count('<rect class="bad"') == SHOWN
     assert f"The newest {SHOWN} of {count} intervals." in text
     assert "and 495 more" in text
 
 
 def test_the_same_facts_give_the_same_page() -> None:
-    assert told((GOOD, Verdict())) == told((GOOD, Verdict()))
+    assert page_of((GOOD, Verdict())) == page_of((GOOD, Verdict()))
