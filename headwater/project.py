@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
-    from spark_jobs.training.build import Built, Request, Spine
+    from spark_jobs.training.build import Built
+    from spark_jobs.training.spine import Request, Spine
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -553,20 +554,20 @@ class Project:
         return done
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[Request, Spine]":
-        from spark_jobs.training import build
+        from spark_jobs.training import spine
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
-        request = build.Request(defined.name, defined.service, mode or defined.mode, defined.label)
-        return request, build.source_spine(defined.spine, self._context)
+        request = spine.Request(defined.name, defined.service, mode or defined.mode, defined.label)
+        return request, spine.of_source(defined.spine, self._context)
 
     def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
-        from spark_jobs.training import build
+        from spark_jobs.training.spine import Request, of_frame
 
         check_mode("the training set", mode)
         if name is not None and not NAME.fullmatch(name):
             raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
         frame = inputs.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
-        return build.Request(name or service.name, service, mode), build.frame_spine(frame, self._spark)
+        return Request(name or service.name, service, mode), of_frame(frame, self._spark)
 
 
 def _alone(group: FeatureGroup) -> FeatureService:

@@ -25,6 +25,7 @@ from serving import answer, request
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import Published
 from spark_jobs.training import build
+from spark_jobs.training.spine import Request, of_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,8 +117,8 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
         {"customer_id": pa.array([e for e, _ in asked], pa.int64()), "event_timestamp": pa.array([at for _, at in asked], UTC_TIME)}
     )
     context = Context(lambda: spark, root, str(root / "lake"), registry, lambda: LATER, lambda _: None)
-    given = build.frame_spine(spine, spark)
-    built = build.build(given, build.Request("habits", service), published=both, context=context)
+    given = of_frame(spine, spark)
+    built = build.build(given, Request("habits", service), published=both, context=context)
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
         sync.run(one, target=sync.Target(server, "shop"), epoch=1, now=NOW, spark=spark)

@@ -17,6 +17,7 @@ from feature_registry.explain import Asked, Known
 from lake import delta
 from spark_jobs import point_in_time
 from spark_jobs.training import build
+from spark_jobs.training.spine import Request, of_frame
 from tests import histories, oracle
 from tests.histories import History, batches, runs, snapshot_groups
 from tests.offline import Lake, World, answer_differences, drawn, eventful, rejecting, told_apart
@@ -66,7 +67,7 @@ def seen(lake: Lake, customer: int, at: datetime) -> tuple[str, object]:
     """What a reader is told of a customer's plan at a time: the status and the plan; training is told the same plan."""
     found = story(lake, contract, {"customer": customer}, at)
     spine = pa.table({"customer": pa.array([customer]), "event_timestamp": pa.array([at], pa.timestamp("us", tz="UTC"))})
-    given = build.frame_spine(spine, lake.spark)
+    given = of_frame(spine, lake.spark)
     joined = point_in_time.join(given.rows, service.joins[0], lake.published(contract), point_in_time.AsOf(), at=given.at, spark=lake.spark)
     [row] = joined.collect()
     assert row["contract__plan"] == found.values["plan"]
@@ -162,9 +163,9 @@ def test_a_training_set_of_random_snapshots_is_the_oracles(world: World, mode: A
     asked = FeatureService("asked", joins=(Join(group),))
     kinds = {key: delta.arrow_type(kind) for key, kind in group.entity.keys.items()}
     schema = pa.schema(list((kinds | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}).items()))
-    spine = build.frame_spine(pa.Table.from_pylist(rows, schema=schema), world.lake.spark)
+    spine = of_frame(pa.Table.from_pylist(rows, schema=schema), world.lake.spark)
     published = {group.name: world.lake.published(group)}
-    built = build.build(spine, build.Request("asked", asked, mode), published=published, context=world.lake.context)
+    built = build.build(spine, Request("asked", asked, mode), published=published, context=world.lake.context)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     publishes = {group.name: world.published(world.windowed)}
     expected = oracle.training_rows(asked, publishes, rows, mode=mode, functions=world.windowed.functions)

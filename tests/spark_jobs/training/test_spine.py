@@ -1,0 +1,84 @@
+"""Spines that cannot be joined are refused and told why: before Spark sees them, by what the service needs, or by their times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from spark_jobs.training.spine import SpineRefused, of_frame
+from tests import projects
+from tests.projects import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+    from headwater import Project
+
+AT = pa.array([NOW], pa.timestamp("us", tz="UTC"))
+WITHOUT_SPARK: dict[str, tuple[dict[str, Any], str]] = {
+    "no time": ({"customer_id": [1]}, "has no column 'event_timestamp'. It has: customer_id"),
+    "text for a time": ({"event_timestamp": ["2026-01-05"]}, "event_timestamp is a string; it must be a timestamp with a time zone"),
+    "naive times": ({"event_timestamp": [datetime(2026, 1, 5)]}, "event_timestamp has no time zone"),  # noqa: DTZ001  # on purpose
+    "a space in a name": ({"event_timestamp": AT, "my label": [1]}, "column 'my label' can not be kept under that name"),
+    "a point in a name": ({"event_timestamp": AT, "a.b": [1]}, "column 'a.b' can not be kept under that name"),
+    "a name of ours": ({"event_timestamp": AT, "_hw_at": [1]}, "column '_hw_at' can not be kept under that name"),
+    "names that differ in case": ({"event_timestamp": AT, "label": [1], "Label": [1]}, "has the columns 'label' and 'Label'"),
+    "a type without a name in Spark": ({"event_timestamp": AT, "n": pa.array([1], pa.uint64())}, "column 'n' is a uint64"),
+    "a span of time": ({"event_timestamp": AT, "d": pa.array([1], pa.duration("s"))}, "column 'd' is a duration[s]"),
+}
+
+
+@pytest.fixture(scope="module")
+def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with projects.opened(projects.published(tmp_path_factory.getbasetemp()).copied(tmp_path_factory.mktemp("spines"))) as p:
+        yield p
+
+
+@pytest.mark.parametrize("kind", WITHOUT_SPARK)
+def test_a_spine_that_can_not_be_kept_is_refused_before_spark_sees_it(kind: str) -> None:
+    columns, sentence = WITHOUT_SPARK[kind]
+    with pytest.raises(SpineRefused) as refused:
+        of_frame(pa.table(columns), cast("SparkSession", None))
+    assert sentence in str(refused.value)
+
+
+def test_a_column_that_comes_twice_is_refused() -> None:
+    with pytest.raises(SpineRefused, match="has the columns 'x' and 'x'"):
+        of_frame(pa.table([AT, AT, AT], names=["event_timestamp", "x", "x"]), cast("SparkSession", None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"customer_id": [1.0, 2.0]}, "the spine's 'customer_id' is a double; as a key of service customer_v1 it must be int64"),
+        ({"customer_id": ["1", "2"]}, "the spine's 'customer_id' is a string; as a key of service customer_v1 it must be int64"),
+        ({"spend__paid_1d": [1, 2]}, "has a column 'spend__paid_1d', which is an output of service customer_v1; rename it"),
+        ({"event_timestamp": pd.to_datetime([NOW, None], utc=True)}, "1 rows of the spine have no event_timestamp"),
+    ],
+    ids=["key as double", "key as text", "a column of the outputs", "a row without time"],
+)
+def test_a_spine_that_does_not_fit_the_service_is_refused_and_told_why(shop: Project, changes: dict[str, Any], sentence: str) -> None:
+    frame = pd.DataFrame({"customer_id": [1, 2], "event_timestamp": pd.to_datetime([NOW, NOW], utc=True)} | changes)
+    with pytest.raises(SpineRefused) as refused:
+        shop.training_set("refused", spine=frame, service="customer_v1")
+    assert sentence in str(refused.value)
+    assert not Path(shop.settings.lake, "training_sets/refused").exists()
+
+
+def test_a_spine_without_a_key_of_the_service_is_told_which(shop: Project) -> None:
+    with pytest.raises(SpineRefused, match=r"has no column 'customer_id', a key of service customer_v1. It has: event_timestamp"):
+        shop.training_set(spine=pa.table({"event_timestamp": AT}), service="customer_v1")
+
+
+def test_rows_younger_than_the_labels_horizon_are_refused(shop: Project) -> None:
+    with projects.opened(shop.settings.root, now=datetime(2026, 1, 6, 9, tzinfo=UTC)) as early, pytest.raises(SpineRefused) as refused:
+        early.training_set("refunds")
+    assert "1 rows of the spine are younger than the label's horizon 1d: their 'refunded' may still change" in str(refused.value)
+    assert "Leave out rows after 2026-01-05T09:00:00Z" in str(refused.value)
