@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -200,6 +201,35 @@ def test_two_projects_do_not_mix(write: Write) -> None:
     assert load(one).groups["spend"].source.name == "payments"
     assert load(other).groups["spend"].source.name == "orders"
     assert load(one).groups["spend"].source.name == "payments"
+
+
+def test_two_threads_that_load_at_once_do_not_mix(write: Write) -> None:
+    wait = "import time\ntime.sleep(0.01)\n"
+    spend = f"from catalog.sources import customer, payments\n{wait}{GROUP}"
+    names = [f"raw_{number}" for number in range(8)]
+    folders = [
+        write({"sources.py": wait + SOURCES.replace('"payments"', f'"{name}"'), "spend.py": spend}, folder=f"{name}/catalog")
+        for name in names
+    ]
+    modules, finders = dict(sys.modules), list(sys.meta_path)
+    with ThreadPoolExecutor(4) as threads:
+        assert [catalog.groups["spend"].source.name for catalog in threads.map(load, folders)] == names
+    assert (sys.modules, sys.meta_path) == (modules, finders)
+
+
+def test_threads_may_call_a_function_that_imports_later(write: Write) -> None:
+    later = (
+        "import sys\ndef source():\n    from catalog.sources import payments\n    return payments\nsys.headwater_test_function = source\n"
+    )
+    try:
+        catalog = load(write({"sources.py": SOURCES, "later.py": later}))
+        modules, finders = dict(sys.modules), list(sys.meta_path)
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: vars(sys)["headwater_test_function"](), range(200)))
+        assert all(source is catalog.sources["payments"] for source in found)
+        assert (sys.modules, sys.meta_path) == (modules, finders)
+    finally:
+        vars(sys).pop("headwater_test_function", None)
 
 
 def test_a_dataclass_may_be_defined_in_a_catalog(write: Write) -> None:

@@ -1,0 +1,192 @@
+"""The definitions that a catalog's modules hold at module level, each once, with its place."""
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+
+from feature_definitions.language import (
+    AnyGroup,
+    Entity,
+    FeatureGroup,
+    FeatureService,
+    ObservationGroup,
+    Query,
+    SnapshotGroup,
+    Source,
+    SourceGroup,
+    TrainingSet,
+    TransformGroup,
+    WindowedGroup,
+)
+from feature_definitions.loader.mistakes import CatalogError, Mistake
+from feature_definitions.loader.places import Place, feature_lines
+
+_KINDS: Mapping[type, str] = {
+    Entity: "entity",
+    Source: "source",
+    WindowedGroup: "group",
+    ObservationGroup: "group",
+    SnapshotGroup: "group",
+    TransformGroup: "group",
+    FeatureService: "service",
+    TrainingSet: "training set",
+}
+_Definition = Entity | Source | FeatureGroup | FeatureService | TrainingSet
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All definitions of a project, each kind by name, in the order of files and lines; and where each was written.
+
+    `origins` is keyed by (kind, name) and (kind, name, feature); the kinds are entity, source, group, service and training set.
+    """
+
+    entities: Mapping[str, Entity]
+    sources: Mapping[str, Source]
+    groups: Mapping[str, SourceGroup]
+    services: Mapping[str, FeatureService]
+    training_sets: Mapping[str, TrainingSet]
+    origins: Mapping[tuple[str, ...], Place]
+    transforms: Mapping[str, TransformGroup] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, FeatureGroup]:
+        """All groups, transforms too, by name: each comes after those that it reads."""
+        from feature_definitions.planning.upstream import ordered
+
+        return {group.name: group for group in ordered([*self.groups.values(), *self.transforms.values()])}
+
+    def origin_of(self, kind: str, name: str, feature: str | None = None) -> Place:
+        """Where a definition is written, or a feature of a group; the whole group if the feature is not written out."""
+        whole = self.origins[kind, name]
+        return whole if feature is None else self.origins.get((kind, name, feature), whole)
+
+
+def collected(folder: Path, modules: Iterable[tuple[ModuleType, Path]]) -> Catalog:
+    """The catalog of a folder from its modules and their files; raises CatalogError where names clash or nothing is defined."""
+    found = [definition for module, file in modules for definition in _found(module, file)]
+    if not found:
+        raise CatalogError(
+            [Mistake(folder, 0, "nothing is defined here; write a source, an entity and a group in a file like payments.py")]
+        )
+    distinct = _distinct(found)
+    if mistakes := [*_twice(distinct), *_sharing(distinct)]:
+        raise CatalogError(mistakes)
+    return _catalog(distinct)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A definition at module level: where it is written, or (imported, or part of another) where it was met."""
+
+    value: _Definition
+    place: Place
+    is_written: bool
+    features: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What must be unique: the kind and the name."""
+        return _KINDS[type(self.value)], self.value.name
+
+
+def _found(module: ModuleType, file: Path) -> Iterator[_Found]:
+    tree = ast.parse(file.read_bytes())
+    assigned = dict(_assigned(tree.body))
+    everywhere = feature_lines(tree)
+    for name, value in list(vars(module).items()):
+        for definition, node in _definitions(value, assigned.get(name)):
+            features = everywhere | (feature_lines(node) if node is not None else {})
+            met = _Found(definition, Place(file, node.lineno if node is not None else 1), isinstance(node, ast.Call), features)
+            yield met
+            yield from (_Found(part, met.place, is_written=False) for part in _parts(definition))
+
+
+def _assigned(statements: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    """The names assigned at module level, with what is assigned, also below `if`, `for`, `with` and `try`."""
+    for statement in statements:
+        match statement:
+            case ast.Assign(targets=targets, value=value):
+                yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, value
+            case ast.If() | ast.For() | ast.With() | ast.Try():
+                yield from _assigned([s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt)])
+
+
+def _definitions(value: object, node: ast.expr | None) -> Iterator[tuple[_Definition, ast.expr | None]]:
+    """The definitions that a value is or holds, each with the expression that wrote it, as far as that is known."""
+    if isinstance(value, tuple | list) and type(value) in (tuple, list):
+        written = node.elts if isinstance(node, ast.Tuple | ast.List) and len(node.elts) == len(value) else [node] * len(value)
+        for part, expression in zip(value, written, strict=True):
+            yield from _definitions(part, expression)
+    elif isinstance(value, _Definition):
+        yield value, node
+
+
+def _parts(definition: _Definition) -> Iterator[_Definition]:
+    """The definitions that a definition is made of: those that nobody named are part of the catalog too."""
+    match definition:
+        case AnyGroup():
+            direct: tuple[_Definition, ...] = (definition.entity, *definition.inputs)
+        case Source(at=Query(sources=sources)):
+            direct = sources
+        case FeatureService():
+            direct = tuple(join.group for join in definition.joins)
+        case TrainingSet():
+            direct = (definition.spine, definition.service)
+        case _:
+            direct = ()
+    for part in direct:
+        yield part
+        yield from _parts(part)
+
+
+def _distinct(found: Sequence[_Found]) -> list[_Found]:
+    """Each definition once, at the place where it is written, in the order of files and lines."""
+    best: dict[int, _Found] = {}
+    for one in found:
+        known = best.get(id(one.value))
+        if known is None or (one.is_written, known.place) > (known.is_written, one.place):
+            best[id(one.value)] = one
+    return sorted(best.values(), key=lambda one: one.place)
+
+
+def _twice(distinct: Sequence[_Found]) -> Iterator[Mistake]:
+    first: dict[tuple[str, str], _Found] = {}
+    for one in distinct:
+        known = first.setdefault(one.key, one)
+        if known is not one:
+            kind, name = one.key
+            where = f"{known.place.file}:{known.place.line}"
+            yield Mistake(*one.place, f"{kind} {name} is already defined at {where}; rename one, or define it once and import it")
+
+
+def _sharing(distinct: Sequence[_Found]) -> Iterator[Mistake]:
+    """Groups with the name of a source: what both reject would lie in one quarantine table."""
+    sources = {one.value.name: one for one in distinct if isinstance(one.value, Source)}
+    for one in distinct:
+        kind, name = one.key
+        if kind == "group" and name in sources:
+            place = sources[name].place
+            yield Mistake(*one.place, f"group {name} has the name of the source at {place.file}:{place.line}; rename one of them")
+
+
+def _catalog(distinct: Sequence[_Found]) -> Catalog:
+    origins: dict[tuple[str, ...], Place] = {one.key: one.place for one in distinct}
+    for one in distinct:
+        if isinstance(one.value, WindowedGroup):
+            lines = {f.name: one.features[f.name] for f in one.value.features if f.name in one.features}
+            origins |= {("group", one.value.name, feature): Place(one.place.file, line) for feature, line in lines.items()}
+    values = [one.value for one in distinct]
+    return Catalog(
+        entities=MappingProxyType({v.name: v for v in values if isinstance(v, Entity)}),
+        sources=MappingProxyType({v.name: v for v in values if isinstance(v, Source)}),
+        groups=MappingProxyType({v.name: v for v in values if isinstance(v, SourceGroup)}),
+        services=MappingProxyType({v.name: v for v in values if isinstance(v, FeatureService)}),
+        training_sets=MappingProxyType({v.name: v for v in values if isinstance(v, TrainingSet)}),
+        origins=MappingProxyType(origins),
+        transforms=MappingProxyType({v.name: v for v in values if isinstance(v, TransformGroup)}),
+    )
