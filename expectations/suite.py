@@ -330,7 +330,7 @@ def _measured(check: Check) -> dict[str, object]:
 def bad_row_sql(checks: Sequence[Check], *, only: Mapping[str, str] = MappingProxyType({})) -> tuple[str, str]:
     """A Spark SQL condition that every bad row of the checks meets, and the array of the ids of those that a row breaks.
 
-    Only a row whose array is not empty is bad: rows that are not unique are found by comparing rows, which a condition can not do, so
+    Only a row whose array is not empty is bad: rows that are not unique are found by comparing rows, which a condition cannot do, so
     with such a check the condition lets every row through. `only` says of a check, by its id, where it counts.
     """
     where = {check.id: f"({only[check.id]}) AND ({check.violation})" if check.id in only else f"({check.violation})" for check in checks}

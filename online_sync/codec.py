@@ -47,7 +47,7 @@ _UNFIT = (struct.error, OverflowError, AttributeError, UnicodeEncodeError, TypeE
 
 
 class CodecError(ValueError):
-    """Bytes that are no row of the schema, or values that can not become one."""
+    """Bytes that are no row of the schema, or values that cannot become one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def kind_of(group: FeatureGroup) -> GroupKind:
 
 
 def encode(schema: RowSchema, row: Row) -> bytes:
-    """The row's bytes; a value that its column can not hold is named."""
+    """The row's bytes; a value that its column cannot hold is named."""
     layout, values = _layout(schema), row.values
     if len(values) != len(schema.columns):
         raise CodecError(f"the row has {len(values)} values, its schema {len(schema.columns)} columns")
@@ -224,7 +224,7 @@ def decode_epoch(data: bytes) -> EpochRecord:
         empty = tuple(tuple(value) if isinstance(value, list) else value for value in fields.pop("empty"))
         return EpochRecord(columns=columns, also=also, empty=empty, **fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CodecError(f"the store holds an epoch record that can not be read ({type(error).__name__}); sync the group again") from None
+        raise CodecError(f"the store holds an epoch record that cannot be read ({type(error).__name__}); sync the group again") from None
 
 
 # ------------------------------------------------------------------------------------------------------------------------ layout
@@ -289,7 +289,7 @@ def _section(kind: str) -> Section:
         return "q"
     if kind == "string" or kind.startswith("decimal("):
         return "s"
-    raise CodecError(f"a {kind} can not be stored online")
+    raise CodecError(f"a {kind} cannot be stored online")
 
 
 def _head(field: int, length: int) -> bytes:
@@ -351,7 +351,7 @@ def _misfit(schema: RowSchema, row: Row) -> str:
             else:
                 struct.pack(f"<{section}", value or 0)
         except _UNFIT:
-            return f"column {name!r} is a {kind} and can not hold {value!r}"
+            return f"column {name!r} is a {kind} and cannot hold {value!r}"
     return f"the times {row.event_timestamp!r} and {row.empties_at!r} are not whole microseconds of 64 bits"
 
 

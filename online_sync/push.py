@@ -24,7 +24,7 @@ _Packed: TypeAlias = list[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PushSpec:
-    """What a partition needs to know to write or compare its rows; it travels to the executors. `url` may hold a password."""
+    """What a partition needs to know to write its rows; it travels to the executors. `url` may hold a password."""
 
     url: str = field(repr=False)
     project: str
@@ -48,17 +48,6 @@ def push_batches(batches: Iterable[pa.RecordBatch], spec: PushSpec) -> Iterator[
             written += store.put_rows(changed, project=spec.project, group=spec.group)
             rows, unchanged, tombstones = rows + len(packed), unchanged + len(packed) - len(changed), tombstones + retracted
     yield _counts(rows=rows, written=written, unchanged=unchanged, tombstones=tombstones)
-
-
-def verify(batches: Iterable[pa.RecordBatch], spec: PushSpec) -> Iterator[pa.RecordBatch]:
-    """Compare the rows with what the store holds, byte for byte but for the epoch; one batch of counts: rows, mismatches."""
-    rows = mismatches = 0
-    with contextlib.closing(Store(spec.url, patience=_PATIENCE)) as store:
-        for part in _parts(batches):
-            packed, _ = _packed(part, spec)
-            rows += len(packed)
-            mismatches += len(_changed(store, packed))
-    yield _counts(rows=rows, mismatches=mismatches)
 
 
 def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

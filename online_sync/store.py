@@ -207,7 +207,7 @@ def _address_errors() -> Iterator[None]:
     try:
         yield
     except ValueError:
-        raise StoreAddressError("the online store's URL can not be read; write one like redis://user:password@host:6379/0") from None
+        raise StoreAddressError("the online store's URL cannot be read; write one like redis://user:password@host:6379/0") from None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Protobuf's wire format, as far as packed rows need it: lengths, texts and arrays.
 
-What can not be read is a ValueError or an IndexError, what can not be written a struct.error, a TypeError or an AttributeError.
+What cannot be read is a ValueError or an IndexError, what cannot be written a struct.error, a TypeError or an AttributeError.
 """
 
 import struct

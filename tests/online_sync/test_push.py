@@ -14,7 +14,7 @@ import pytest
 from feature_definitions import layout
 from feature_definitions.intervals import micros
 from online_sync.codec import CodecError, EpochRecord, Row, RowSchema, decode
-from online_sync.push import PushSpec, push_batches, verify
+from online_sync.push import PushSpec, push_batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,9 +163,3 @@ def test_a_row_without_time_is_refused(spec: PushSpec) -> None:
 def test_the_spec_travels_without_showing_the_password(spec: PushSpec) -> None:
     assert pickle.loads(pickle.dumps(spec)) == spec
     assert "redis://" not in repr(spec)
-
-
-def test_verify_counts_rows_that_are_missing_or_differ_but_not_other_epochs(spec: PushSpec) -> None:
-    counted(push_batches([batch({}, {"customer": 2})], spec))
-    found = verify([batch({}, {"customer": 2, "paid": 9.0}, {"customer": 3})], replace(spec, epoch=8))
-    assert counted(found) == {"rows": 3, "mismatches": 2}
