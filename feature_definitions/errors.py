@@ -7,3 +7,11 @@ class UserError(ValueError):
 
 class InputRefused(UserError):
     """A frame, a spine or data for a source that cannot be taken."""
+
+
+class Unknown(UserError):
+    """A name that the catalog does not have, or a generation that was never computed."""
+
+
+class NotCovered(UserError):
+    """A generation that does not hold all that readers see now, so that promoting it would take something from them."""

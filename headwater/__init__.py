@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feature_definitions import settings
-from feature_definitions.errors import InputRefused, UserError
-from headwater.errors import NotCovered, NotEmpty, RegistryLost, Unknown
+from feature_definitions.errors import InputRefused, NotCovered, Unknown, UserError
+from headwater.errors import NotEmpty, RegistryLost
 from headwater.project import Project, Say
 
 __version__ = "0.1.0"

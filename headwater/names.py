@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
+from feature_definitions.errors import Unknown
 from feature_definitions.language import FeatureGroup, FeatureService, Query, Source, TrainingSet
 from feature_definitions.loader import Catalog
 from feature_definitions.planning.upstream import sources_of
-from headwater.errors import Unknown
 
 T = TypeVar("T")
 

@@ -13,27 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from feature_definitions import layout, settings
-from feature_definitions.intervals import Interval
+from feature_definitions.errors import Unknown
 from feature_definitions.language import (
     NAME,
     FeatureGroup,
     FeatureService,
     Join,
     Mode,
-    SourceGroup,
     TrainingSet,
-    TransformGroup,
     WindowedGroup,
     check_mode,
 )
 from feature_definitions.loader import Catalog
-from feature_definitions.planning import cost, plan
+from feature_definitions.planning import plan
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
-from feature_definitions.planning.upstream import Upstream, ordered, sources_of
-from feature_definitions.records import Epoch, Generation, PromotedBy, Promotion, Release, Revision
+from feature_definitions.planning.upstream import ordered
+from feature_definitions.records import Epoch, Generation, PromotedBy, Release
 from headwater import inputs, names
-from headwater.errors import NotCovered, NotEmpty, RegistryLost, Unknown
+from headwater.errors import NotEmpty, RegistryLost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from feature_registry.explain import Story
+    from feature_registry.planner import Planner
     from feature_registry.registry import Facts, Registry
     from lake.optimize import Optimized
     from serving.answer import Result
@@ -109,14 +108,13 @@ class Project:
         `only`: those that are `missing`, `stale` or either (`due`), or `all` whatever their status. `within="restate"` is for scheduled
         runs: it leaves alone what changed data made stale and is older than the group's `restate_within`.
         """
-        chosen, now = names.groups(self.catalog, groups), self.clock()
-        first, last, choice = inputs.moment(start), inputs.moment(end), Choice(only, within)
-        plan.check_range(chosen, start=first, end=last, now=now)
-        return tuple(self._plan(group, first, last, now, choice) for group in chosen)
+        first, last = inputs.moment(start), inputs.moment(end)
+        return self._planner.plan(names.groups(self.catalog, groups), start=first, end=last, choice=Choice(only, within))
 
     def bill(self, works: Iterable[GroupPlan]) -> tuple[CostEstimate, ...]:
         """What plans cost and move: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by them."""
-        return tuple(self._bill(work) for work in works if work.due)
+        planner = self._planner
+        return tuple(planner.cost(work) for work in works if work.due)
 
     def materialize(
         self,
@@ -131,22 +129,26 @@ class Project:
         An interval that fails a critical expectation stays invisible, and later ones whose windows cover it wait until it is repaired or
         released; its bad rows are in `<lake>/quarantine/<group>`. A group comes after those of the chosen ones that it reads.
         """
-        chosen = names.groups(self.catalog, groups)
-        plan.check_range(chosen, start=inputs.moment(start), end=inputs.moment(end), now=self.clock())
+        chosen, first, last = names.groups(self.catalog, groups), inputs.moment(start), inputs.moment(end)
+        plan.check_range(chosen, start=first, end=last, now=self.clock())
         for group in chosen:
             self._recover(group)
-        each = (self.plan(group.name, start=start, end=end, only=only, within=within) for group in ordered(chosen))
-        return tuple(self._materialize(work) for works in each for work in works)
+        planner, results = self._planner, []
+        for group in ordered(chosen):
+            (work,) = planner.plan([group], start=first, end=last, choice=Choice(only, within))
+            results.append(self._materialize(work))
+            planner = self._planner if work.due else planner
+        return tuple(results)
 
     def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
         """The state of every interval, from the first event to the newest sealed one, with reasons."""
-        now = self.clock()
-        return tuple(status for group in names.groups(self.catalog, groups) for status in self._statuses(group, now)[1])
+        planner = self._planner
+        return tuple(status for group in names.groups(self.catalog, groups) for status in planner.state(group).intervals)
 
     def tables(self, *groups: str) -> dict[str, str]:
         """Where each group's rows lie: the absolute path of the Delta table of the generation that readers see."""
-        chosen = names.groups(self.catalog, groups)
-        return {group.name: layout.feature_table(self.settings.lake, group.name, self._generation(group)) for group in chosen}
+        planner, chosen = self._planner, names.groups(self.catalog, groups)
+        return {group.name: layout.feature_table(self.settings.lake, group.name, planner.generation(group)) for group in chosen}
 
     def promote(
         self, group: str, generation: int | None = None, *, accept: Literal["covering", "gaps"] = "covering"
@@ -158,20 +160,8 @@ class Project:
         """
         found = names.group(self.catalog, group)
         self._recover(found)
-        known = self._registry.generations(group)
-        number = plan.target_generation(found, known)[0] if generation is None else generation
-        if number not in {g.number for g in known}:
-            listed = ", ".join(str(g.number) for g in known) or "none"
-            raise Unknown(
-                f"group {group} has no generation {number} that was computed; it has {listed}. Run `headwater materialize {group}`"
-            )
-        current = plan.current_generation(known)
-        if accept == "covering" and current is not None and (lacking := self._lacking(group, number, current.number)):
-            raise NotCovered(
-                f"generation {number} of {group} lacks {len(lacking)} intervals that readers see in generation {current.number}, the first "
-                f"{lacking[0]}: run `headwater materialize {group}` first, or accept the gaps by `headwater promote {group} --anyway`"
-            )
-        self._show(group, number, by="person")
+        number = self._planner.promotable(found, generation, accept=accept)
+        self._show(found, number, by="person")
         return self._registry.generations(group)
 
     def release(self, group: str, *, start: str | datetime, end: str | datetime, reason: str = "") -> tuple[Release, ...]:
@@ -179,22 +169,10 @@ class Project:
 
         The rejected ones stay invisible. A release counts until the events change that the rejected interval reads.
         """
-        found, now = names.group(self.catalog, group), self.clock()
-        first, last = inputs.moment(start), inputs.moment(end)
-        plan.check_range([found], start=first, end=last, now=now)
-        generation, intervals = self._statuses(found, now)
-        holders = [s.interval for s in intervals if s.holds and s.status == plan.REJECTED]
-        chosen = [i for i in holders if first <= i.start and i.end <= last]
-        if not chosen:
-            held = ", ".join(map(str, holders[:3])) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
-            raise plan.RangeError(
-                f"no interval of {group} in this range is rejected and holds later ones; name the rejected interval itself. "
-                + (f"Those that hold: {held}" if holders else "None of the group does")
-            )
-        revision = 0 if isinstance(found, TransformGroup) else max((r.revision for r in self._revisions(found)), default=0)
-        releases = tuple(Release(group, generation, interval, revision, reason, now) for interval in chosen)
         from lake import facts
 
+        found, first, last = names.group(self.catalog, group), inputs.moment(start), inputs.moment(end)
+        releases = self._planner.release(found, start=first, end=last, reason=reason)
         facts.keep_releases(self.settings.lake, releases)
         self._registry.release(releases)
         return releases
@@ -265,8 +243,9 @@ class Project:
 
         found = names.group(self.catalog, group)
         asked = request.check_entities(request.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
-        number = self._generation(found)
-        known = explain.Known(number, self._registry.publishes(group, number), self._revisions(found))
+        planner = self._planner
+        number = planner.generation(found)
+        known = explain.Known(number, self._registry.publishes(group, number), planner.revisions(found))
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
 
     def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> "Facts":
@@ -290,7 +269,8 @@ class Project:
 
     def sync(self, *groups: str) -> tuple[Epoch, ...]:
         """Bring the newest row of every entity to the online store; groups that were never published are left out."""
-        return tuple(self._sync(group) for group in names.groups(self.catalog, groups) if self._is_published(group))
+        planner = self._planner
+        return tuple(self._sync(group) for group in names.groups(self.catalog, groups) if planner.current(group) is not None)
 
     def online(self, service: str, entities: Sequence[Mapping[str, Any]]) -> "dict[str, list[Result]]":
         """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group."""
@@ -405,70 +385,12 @@ class Project:
             with suppress(LeaseHeld), self._registry.lease(f"group {group.name}", now=self.clock()):
                 materialize.recover(group, lake=self.settings.lake, registry=self._registry)
 
-    def _bill(self, work: GroupPlan) -> CostEstimate:
-        from lake import delta, versions
+    @property
+    def _planner(self) -> "Planner":
+        """What can be decided now: a planner knows nothing of what is published later."""
+        from feature_registry.planner import Planner
 
-        group, lake = work.group, self.settings.lake
-        if isinstance(group, TransformGroup):
-            dates = cost.reads(work, tiles={}, revisions=()).events
-            tables = [layout.feature_table(lake, each.group.name, each.generation) for each in work.upstream]
-            read = [versions.footprint(each, lake, dates=dates) for each in group.input_sources]
-            read += [delta.footprint(path, partition="date", dates=dates) for path in tables]
-        else:
-            read = self._footprints(work, group)
-        files, size = sum(n for n, _ in read), sum(n for _, n in read)
-        past = self._registry.runs(group.name, work.generation)
-        built = [path.name for path in Path(layout.training_set_table(self.settings.lake, "_")).parent.glob("*") if path.is_dir()]
-        online = {name: bool(self._registry.epochs(name)) for name in self.catalog.tables}
-        moved = cost.stale(self.catalog, group.name, built=built, online=online)
-        return CostEstimate(group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
-
-    def _footprints(self, work: GroupPlan, group: SourceGroup) -> list[tuple[int, int]]:
-        """How many files and bytes of events, and of tiles, a plan reads."""
-        from lake import delta, versions
-
-        lake = self.settings.lake
-        tiles = layout.tile_table(lake, group.source.name, group.entity.keys, group.cadence, group.cadence)
-        stored = self._registry.tiles(tiles, table_id=delta.table_id(tiles))
-        read = cost.reads(work, tiles=stored, revisions=self._registry.revisions(group.source.name))
-        kept = delta.footprint(tiles, partition="date", dates=read.tiles)
-        return [versions.footprint(group.source, lake, dates=read.events), kept]
-
-    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, now: datetime, choice: Choice) -> GroupPlan:
-        upstream = self._upstream(group, now)
-        generation, found = self._statuses(group, now, upstream)
-        work = plan.materialize(group, generation=generation, found=found, start=start, end=end, choice=choice)
-        return replace(work, upstream=upstream)
-
-    def _statuses(
-        self, group: FeatureGroup, now: datetime, upstream: Sequence[Upstream] | None = None
-    ) -> tuple[int, tuple[IntervalStatus, ...]]:
-        number, _ = plan.target_generation(group, self._registry.generations(group.name))
-        found = plan.statuses(
-            group,
-            generation=number,
-            entries=self._registry.ledger(group.name, number),
-            revisions=self._revisions(group),
-            now=now,
-            releases=self._registry.releases(group.name, number),
-            upstream=self._upstream(group, now) if upstream is None else upstream,
-        )
-        return number, found
-
-    def _revisions(self, group: FeatureGroup) -> tuple[Revision, ...]:
-        """Every change of the sources behind a group."""
-        return tuple(revision for source in sources_of(group) for revision in self._registry.revisions(source.name))
-
-    def _upstream(self, group: FeatureGroup, now: datetime) -> tuple[Upstream, ...]:
-        """The groups that a transform reads, as they are now. The publishes come first: one that comes later will be seen as later."""
-        found = []
-        for read in group.input_groups:
-            number, _ = plan.target_generation(read, self._registry.generations(read.name))
-            publishes = self._registry.publishes(read.name, number)
-            _, intervals = self._statuses(read, now)
-            entries = self._registry.ledger(read.name, number)
-            found.append(plan.upstream_of(read, generation=number, found=intervals, entries=entries, publishes=publishes))
-        return tuple(found)
+        return Planner(self.catalog, self._registry, self.settings.lake, self.clock())
 
     def _materialize(self, work: GroupPlan) -> "GroupResult":
         from spark_jobs.publish import materialize
@@ -484,59 +406,28 @@ class Project:
         return result
 
     def _promote(self, group: FeatureGroup, number: int) -> None:
-        """Let readers see the first generation at once, and a later one when it covers what they see now, if runs may promote."""
-        generations = self._registry.generations(group.name)
-        current = plan.current_generation(generations)
-        if number not in {g.number for g in generations} or (current is not None and current.number == number):
-            return
-        if current is not None and not self._may_promote(group, number, current):
-            return
+        """Let readers see a generation, if its run decides that."""
         from feature_registry import LeaseHeld
 
-        with suppress(LeaseHeld):  # whoever publishes the group now promotes it afterwards
-            self._show(group.name, number, by="automatic")
+        if self._planner.promotes(group, number, promote=self.settings.promote):
+            with suppress(LeaseHeld):  # whoever publishes the group now promotes it afterwards
+                self._show(group, number, by="automatic")
 
-    def _may_promote(self, group: FeatureGroup, number: int, current: Generation) -> bool:
-        if self.settings.promote == "manual" or not plan.may_promote(self._registry.promotions(group.name), number):
-            return False
-        return plan.covers(self._statuses(group, self.clock())[1], self._shown(group.name, current.number))
-
-    def _show(self, group: str, number: int, *, by: PromotedBy) -> None:
+    def _show(self, group: FeatureGroup, number: int, *, by: PromotedBy) -> None:
         """Give readers a generation to see, in the lake's records first."""
         from lake import facts
 
-        now = self.clock()
-        with self._lease(f"group {group}"):
-            past, newest = self._registry.promotions(group), max(g.number for g in self._registry.generations(group))
-            promotion = Promotion(group, len(past) + 1, number, newest, by, now)
+        with self._lease(f"group {group.name}"):
+            promotion = self._planner.promotion(group, number, by=by)
             facts.keep_promotion(self.settings.lake, promotion)
             self._registry.promote(promotion)
-
-    def _shown(self, group: str, generation: int) -> list[Interval]:
-        retain = names.group(self.catalog, group).retain
-        oldest = None if retain is None else plan.kept_from(self.clock(), retain)
-        entries = self._registry.ledger(group, generation).values()
-        return [e.interval for e in entries if e.state == "PUBLISHED" and (oldest is None or e.interval.start >= oldest)]
-
-    def _lacking(self, group: str, generation: int, current: int) -> list[Interval]:
-        """The intervals that readers see in the current generation and would not see in another."""
-        there = set(self._shown(group, generation))
-        return [interval for interval in self._shown(group, current) if interval not in there]
-
-    def _generation(self, group: FeatureGroup) -> int:
-        generations = self._registry.generations(group.name)
-        current = plan.current_generation(generations)
-        return current.number if current is not None else plan.target_generation(group, generations)[0]
-
-    def _is_published(self, group: FeatureGroup) -> bool:
-        return plan.current_generation(self._registry.generations(group.name)) is not None
 
     def _published(self, group: FeatureGroup) -> "Published":
         from feature_definitions.sql.column_types import column_types_of
         from spark_jobs.point_in_time import Published
 
         self._recover(group)
-        number = self._generation(group)
+        number = self._planner.generation(group)
         publishes = self._registry.publishes(group.name, number)
         return Published(group, number, self.settings.lake, column_types_of(group), publishes)
 

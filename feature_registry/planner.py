@@ -1,0 +1,239 @@
+"""The one place that decides: the states of intervals, what a run does, what it costs, which generation readers see.
+
+The rules are those of `feature_definitions.planning`; here they meet what the registry remembers and what the lake's logs say.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from feature_definitions import layout
+from feature_definitions.errors import NotCovered, Unknown
+from feature_definitions.intervals import Interval
+from feature_definitions.language import FeatureGroup, TransformGroup
+from feature_definitions.loader import Catalog
+from feature_definitions.planning import cost, plan
+from feature_definitions.planning.cost import CostEstimate
+from feature_definitions.planning.plan import EVERYTHING_DUE, REJECTED, Choice, GroupPlan, IntervalStatus
+from feature_definitions.planning.upstream import Upstream, sources_of
+from feature_definitions.records import Generation, LedgerEntry, PromotedBy, Promotion, Publish, Release, Revision
+from feature_definitions.settings import Promote
+
+if TYPE_CHECKING:
+    from feature_registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A group in the generation that its definition belongs to: what was done to its intervals, their states, and what it reads."""
+
+    generation: int
+    entries: Mapping[Interval, LedgerEntry]
+    upstream: tuple[Upstream, ...]
+    intervals: tuple[IntervalStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """What can be decided of a catalog's groups at one moment. It changes nothing, and reads each fact of the registry once.
+
+    So a group that several others read is looked at once. After something was published, another planner knows of it.
+    """
+
+    catalog: Catalog
+    registry: "Registry"
+    lake: str
+    now: datetime
+    _read: "_Read" = field(init=False, repr=False, compare=False)
+    _states: dict[str, GroupState] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _upstream: dict[str, Upstream] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Remember what will be read."""
+        object.__setattr__(self, "_read", _read(self.registry))
+
+    # ---------------------------------------------------------------------------------------------------------------- intervals
+
+    def state(self, group: FeatureGroup) -> GroupState:
+        """A group as it is now."""
+        if group.name not in self._states:
+            upstream = tuple(self.upstream(read) for read in group.input_groups)
+            number, _ = plan.target_generation(group, self._read.generations(group.name))
+            entries, releases = self._read.ledger(group.name, number), self._read.releases(group.name, number)
+            found = plan.statuses(
+                group,
+                generation=number,
+                entries=entries,
+                revisions=self.revisions(group),
+                now=self.now,
+                releases=releases,
+                upstream=upstream,
+            )
+            self._states[group.name] = GroupState(number, entries, upstream, found)
+        return self._states[group.name]
+
+    def upstream(self, group: FeatureGroup) -> Upstream:
+        """A group as transforms that read it see it. The publishes come first: one that comes later will be seen as later."""
+        if group.name not in self._upstream:
+            number, _ = plan.target_generation(group, self._read.generations(group.name))
+            publishes = self._read.publishes(group.name, number)
+            state = self.state(group)
+            seen = plan.upstream_of(group, generation=number, found=state.intervals, entries=state.entries, publishes=publishes)
+            self._upstream[group.name] = seen
+        return self._upstream[group.name]
+
+    def revisions(self, group: FeatureGroup) -> tuple[Revision, ...]:
+        """Every change of the sources behind a group."""
+        return tuple(revision for source in sources_of(group) for revision in self._read.revisions(source.name))
+
+    def plan(
+        self,
+        groups: Iterable[FeatureGroup],
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        choice: Choice = EVERYTHING_DUE,
+    ) -> tuple[GroupPlan, ...]:
+        """What a run would do with the intervals of each group in `[start, end)`; None means no bound."""
+        chosen = tuple(groups)
+        plan.check_range(chosen, start=start, end=end, now=self.now)
+        return tuple(self._plan(group, start, end, choice) for group in chosen)
+
+    def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, choice: Choice) -> GroupPlan:
+        state = self.state(group)
+        work = plan.materialize(group, generation=state.generation, found=state.intervals, start=start, end=end, choice=choice)
+        return replace(work, upstream=state.upstream)
+
+    def release(self, group: FeatureGroup, *, start: datetime, end: datetime, reason: str) -> tuple[Release, ...]:
+        """The releases of the rejected intervals of a group in `[start, end)`; refused if there are none that hold others."""
+        plan.check_range([group], start=start, end=end, now=self.now)
+        state = self.state(group)
+        holders = [s.interval for s in state.intervals if s.holds and s.status == REJECTED]
+        chosen = [interval for interval in holders if start <= interval.start and interval.end <= end]
+        if not chosen:
+            more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
+            raise plan.RangeError(
+                f"no interval of {group.name} in this range is rejected and holds later ones; name the rejected interval itself. "
+                + (f"Those that hold: {', '.join(map(str, holders[:3]))}{more}" if holders else "None of the group does")
+            )
+        revision = 0 if isinstance(group, TransformGroup) else max((r.revision for r in self.revisions(group)), default=0)
+        return tuple(Release(group.name, state.generation, interval, revision, reason, self.now) for interval in chosen)
+
+    # -------------------------------------------------------------------------------------------------------------- generations
+
+    def current(self, group: FeatureGroup) -> Generation | None:
+        """The generation that readers see, if any was published."""
+        return plan.current_generation(self._read.generations(group.name))
+
+    def generation(self, group: FeatureGroup) -> int:
+        """The number of the generation that readers see, or will see first."""
+        current = self.current(group)
+        return current.number if current is not None else plan.target_generation(group, self._read.generations(group.name))[0]
+
+    def promotable(self, group: FeatureGroup, number: int | None, *, accept: Literal["covering", "gaps"]) -> int:
+        """The generation that a person may give readers: the one that was asked for, or that of the definition.
+
+        Refused (Unknown) if it was never computed, and (NotCovered) if it lacks what readers see, unless gaps are accepted.
+        """
+        known, current = self._read.generations(group.name), self.current(group)
+        chosen = plan.target_generation(group, known)[0] if number is None else number
+        if chosen not in {each.number for each in known}:
+            listed = ", ".join(str(each.number) for each in known) or "none"
+            raise Unknown(
+                f"group {group.name} has no generation {chosen} that was computed; it has {listed}. "
+                f"Run `headwater materialize {group.name}`"
+            )
+        lacking = [] if current is None or accept == "gaps" else self._lacking(group, chosen, current.number)
+        if current is not None and lacking:
+            raise NotCovered(
+                f"generation {chosen} of {group.name} lacks {len(lacking)} intervals that readers see in generation {current.number}, the "
+                f"first {lacking[0]}: run `headwater materialize {group.name}` first, or accept the gaps by "
+                f"`headwater promote {group.name} --anyway`"
+            )
+        return chosen
+
+    def promotes(self, group: FeatureGroup, number: int, *, promote: Promote) -> bool:
+        """Whether a run lets readers see a generation: the first one at once, a later one when it covers what they see now."""
+        current = self.current(group)
+        if number not in {each.number for each in self._read.generations(group.name)} or (current and current.number == number):
+            return False
+        if current is None:
+            return True
+        if promote == "manual" or not plan.may_promote(self._read.promotions(group.name), number):
+            return False
+        return plan.covers(self.state(group).intervals, self._published(group, current.number))
+
+    def promotion(self, group: FeatureGroup, number: int, *, by: PromotedBy) -> Promotion:
+        """The record of giving readers a generation to see."""
+        past, newest = self._read.promotions(group.name), max(each.number for each in self._read.generations(group.name))
+        return Promotion(group.name, len(past) + 1, number, newest, by, self.now)
+
+    def _lacking(self, group: FeatureGroup, number: int, current: int) -> list[Interval]:
+        """The intervals that readers see in the current generation and would not see in another."""
+        there = set(self._published(group, number))
+        return [interval for interval in self._published(group, current) if interval not in there]
+
+    def _published(self, group: FeatureGroup, number: int) -> list[Interval]:
+        """The intervals that readers see of a generation, without those whose rows may be deleted."""
+        oldest = None if group.retain is None else plan.kept_from(self.now, group.retain)
+        entries = self._read.ledger(group.name, number).values()
+        return [e.interval for e in entries if e.state == "PUBLISHED" and (oldest is None or e.interval.start >= oldest)]
+
+    # --------------------------------------------------------------------------------------------------------------------- cost
+
+    def cost(self, work: GroupPlan) -> CostEstimate:
+        """What a plan costs and moves: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by it."""
+        read = list(self._footprints(work))
+        files, size = sum(n for n, _ in read), sum(n for _, n in read)
+        past = self.registry.runs(work.group.name, work.generation)
+        online = {name: bool(self.registry.epochs(name)) for name in self.catalog.tables}
+        moved = cost.stale(self.catalog, work.group.name, built=_training_sets(self.lake), online=online)
+        return CostEstimate(work.group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
+
+    def _footprints(self, work: GroupPlan) -> Iterable[tuple[int, int]]:
+        """How many files and bytes a plan reads of events, of tiles, and of the groups that a transform reads."""
+        from lake import delta, versions
+
+        group = work.group
+        tiles = None
+        if group.aggregated:
+            (source,) = group.input_sources
+            tiles = layout.tile_table(self.lake, source.name, group.entity.keys, group.cadence, group.cadence)
+        stored = {} if tiles is None else self.registry.tiles(tiles, table_id=delta.table_id(tiles))
+        read = cost.reads(work, tiles=stored, revisions=self.revisions(group))
+        yield from (versions.footprint(source, self.lake, dates=read.events) for source in group.input_sources)
+        upstream = [(layout.feature_table(self.lake, each.group.name, each.generation), read.events) for each in work.upstream]
+        for path, dates in [*([(tiles, read.tiles)] if tiles else []), *upstream]:
+            yield delta.footprint(path, partition="date", dates=dates)
+
+
+def _training_sets(lake: str) -> list[str]:
+    """The training sets that were built, by name."""
+    from lake import storage
+
+    return [path.rpartition("/")[2] for path in storage.folders(layout.training_set_table(lake, "_").rpartition("/")[0])]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a registry remembers, each fact read when it is first asked for, and once."""
+
+    generations: Callable[[str], tuple[Generation, ...]]
+    promotions: Callable[[str], tuple[Promotion, ...]]
+    ledger: Callable[[str, int], Mapping[Interval, LedgerEntry]]
+    publishes: Callable[[str, int], tuple[Publish, ...]]
+    releases: Callable[[str, int], tuple[Release, ...]]
+    revisions: Callable[[str], tuple[Revision, ...]]
+
+
+def _read(registry: "Registry") -> _Read:
+    return _Read(
+        generations=cache(registry.generations),
+        promotions=cache(registry.promotions),
+        ledger=cache(registry.ledger),
+        publishes=cache(registry.publishes),
+        releases=cache(registry.releases),
+        revisions=cache(registry.revisions),
+    )
