@@ -66,11 +66,10 @@ class MaterializeOperator(CommandOperator):
     def execute(self, context: Mapping[str, Any]) -> None:
         """Run the command, and look whether the interval waits for others."""
         super().execute(context)
-        span, beginnings = interval_of(context, self.group_schedule), tuple(f"waits for {name} " for name in self.reads)
-        found = status(self.group_schedule.group, self.project) if self.reads else []
-        waiting = [
-            i for i in found if i["publish_id"] is None and _lies_in(i, span) and any(r.startswith(beginnings) for r in i["reasons"])
-        ]
+        span, reads = interval_of(context, self.group_schedule), set(self.reads)
+        found = status(self.group_schedule.group, self.project) if reads else []
+        hidden = [i for i in found if i["publish_id"] is None and _lies_in(i, span)]
+        waiting = [i for i in hidden if not reads.isdisjoint(each["group"] for each in i["waits_for"])]
         if waiting:
             raise AirflowException(f"{self.group_schedule.group} is tried again: {_named(waiting)}")
 

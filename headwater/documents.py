@@ -153,6 +153,16 @@ class MaterializeDocument(Document, frozen=True):
     groups: list[MaterializedGroup]
 
 
+class AwaitedIntervals(Part, frozen=True):
+    """The intervals of one group that an interval waits for: the first of them and its status, and how many they are."""
+
+    group: str
+    interval_start: datetime
+    interval_end: datetime
+    status: str
+    count: int
+
+
 class KnownInterval(Part, frozen=True):
     """The state of one interval, and why it is so."""
 
@@ -164,6 +174,7 @@ class KnownInterval(Part, frozen=True):
     rows: int | None
     publish_id: str | None
     delta_version: int | None
+    waits_for: list[AwaitedIntervals]
 
 
 class StatusDocument(Document, frozen=True):
@@ -370,8 +381,8 @@ def mistaken(mistakes: Iterable[Mistake]) -> CheckDocument:
 
 
 def plan(works: Iterable[GroupPlan], bills: Iterable[CostEstimate]) -> PlanDocument:
-    """The steps of plans, and their cost estimates."""
-    steps = [_part(PlannedStep, step, step=type(step).__name__, **_span(step.interval)) for work in works for step in work.steps]
+    """The steps of plans, and their cost estimates: a run computes all intervals of a group, judges all, then publishes all at once."""
+    steps = [_step(step, each) for work in works for step in ("Compute", "Validate", "Publish") for each in work.due]
     return PlanDocument(steps=steps, bill=[_part(GroupCost, bill, stale=_part(OutOfDate, bill.stale)) for bill in bills])
 
 
@@ -387,7 +398,7 @@ def materialize(results: Iterable[Any]) -> MaterializeDocument:
 
 def status(found: Iterable[IntervalStatus], tables: Mapping[str, str]) -> StatusDocument:
     """The states of intervals, and the tables of their groups."""
-    return StatusDocument(intervals=[_part(KnownInterval, each, **_span(each.interval)) for each in found], tables=dict(tables))
+    return StatusDocument(intervals=[_interval(each) for each in found], tables=dict(tables))
 
 
 def promote(group: str, generations: Iterable[Generation]) -> PromoteDocument:
@@ -469,6 +480,16 @@ def _part(kind: type[AnyPart], record: object, **given: Any) -> AnyPart:
 
 def _span(interval: Interval) -> dict[str, datetime]:
     return {"interval_start": interval.start, "interval_end": interval.end}
+
+
+def _step(step: str, planned: IntervalStatus) -> PlannedStep:
+    reason = "; ".join(planned.reasons) or planned.status
+    return PlannedStep(step=step, group=planned.group, reason=reason, **_span(planned.interval))
+
+
+def _interval(known: IntervalStatus) -> KnownInterval:
+    waits_for = [_part(AwaitedIntervals, each, **_span(each.first)) for each in known.waits_for]
+    return _part(KnownInterval, known, waits_for=waits_for, **_span(known.interval))
 
 
 def _materialized(result: Any) -> MaterializedGroup:

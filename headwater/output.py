@@ -146,32 +146,34 @@ def _runs(found: Sequence[IntervalStatus]) -> list[tuple[str, tuple[str, ...], l
     return runs
 
 
-def warn_held(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = ()) -> None:
+def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = ()) -> None:
     """One line per group of which intervals wait for rejected ones, with the command that lets them pass.
 
     What a plan leaves alone only because its range leaves out an interval that is to be tried again is said too.
     """
-    waiting = list(dict.fromkeys(s.group for s in found if s.status == plan.HELD))
-    for group in waiting:
-        held = [s.interval for s in found if s.group == group and s.status == plan.HELD]
-        before = [s.interval for s in found if s.group == group and s.status == plan.REJECTED and s.holds]
-        holders = [interval for interval in before if interval.start < held[-1].start]
-        which = f"{group}: {len(held)} intervals from {iso(held[0].start)} to {iso(held[-1].end)}"
-        if not holders:
-            reasons = next(s.reasons for s in found if s.group == group and s.status == plan.HELD)
-            warn(f"{which}: the first {reasons[0]}")
+    waiting: dict[str, list[IntervalStatus]] = {}
+    for s in found:
+        if s.status == plan.WAITING:
+            waiting.setdefault(s.group, []).append(s)
+    for group, some in waiting.items():
+        rejected = [awaited for s in some for awaited in s.waits_for if awaited.group == group]
+        which = f"{group}: {len(some)} intervals from {iso(some[0].interval.start)} to {iso(some[-1].interval.end)}"
+        if not rejected:
+            warn(f"{which}: the first {some[0].reasons[0]}")
             continue
-        rejected = f"{holders[0]}, which the gate rejected" if len(holders) == 1 else f"{len(holders)} that the gate rejected"
+        first, last = min(each.first for each in rejected), max(each.last for each in rejected)
+        holders = [s for s in found if s.group == group and s.holds and s.status == plan.REJECTED and first <= s.interval <= last]
+        gate = f"{first}, which the gate rejected" if len(holders) == 1 else f"{len(holders)} that the gate rejected"
         warn(
-            f"{which} wait for {rejected}; correct its data, "
-            f"or let them pass: headwater release {group} --from {iso(holders[0].start)} --to {iso(holders[-1].end)}"
+            f"{which} wait for {gate}; correct its data, "
+            f"or let them pass: headwater release {group} --from {iso(first.start)} --to {iso(last.end)}"
         )
     for work in works:
-        if work.held and work.group.name not in waiting:
-            first, last = work.held[0], work.held[-1]
+        if work.waiting and work.group.name not in waiting:
+            first, last = work.waiting[0].interval, work.waiting[-1].interval
             warn(
-                f"{work.group.name}: {len(work.held)} intervals from {iso(first.interval.start)} to {iso(last.interval.end)} are "
-                f"left alone: the first {first.reasons[0]}; it is to be tried again, so take it into the range"
+                f"{work.group.name}: {len(work.waiting)} intervals from {iso(first.start)} to {iso(last.end)} are left alone: "
+                f"the first {work.waiting[0].reasons[0]}; it is to be tried again, so take it into the range"
             )
 
 

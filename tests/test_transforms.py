@@ -89,7 +89,7 @@ def run(project: headwater.Project) -> dict[str, Any]:
 def test_groups_are_planned_and_run_after_those_that_they_read(project: headwater.Project, run: dict[str, Any]) -> None:
     assert list(run["planned"]) == ["spend", "best", "a_place"]
     assert [len(work.due) for work in run["planned"].values()] == [5, 0, 0]
-    assert run["planned"]["a_place"].held[0].reasons == ("waits for best 2026-01-03T00:00:00Z..2026-01-04T00:00:00Z (HELD)",)
+    assert run["planned"]["a_place"].waiting[0].reasons == ("waits for best 2026-01-03T00:00:00Z..2026-01-04T00:00:00Z (WAITING)",)
     assert [(each.group, each.published, each.rejected) for each in run["done"]] == [("spend", 5, ()), ("best", 5, ()), ("a_place", 5, ())]
     assert {status.status for status in project.status()} == {"OK"}
     assert [each.stale.groups for each in run["bill"]] == [("best", "a_place")]

@@ -3,19 +3,19 @@
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
-from feature_definitions.language import FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import FeatureGroup, TransformGroup
 from feature_definitions.planning import fingerprint
 from feature_definitions.planning.revisions import RevisionIndex, changes
-from feature_definitions.planning.upstream import Upstream, ready_after, sources_of, starts_at
+from feature_definitions.planning.upstream import Awaited, Upstream, ready_after, sources_of, starts_at
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 from feature_definitions.records import Publish as PublishRecord
 
-MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK = "MISSING", "STALE(data)", "STALE(code)", "REJECTED", "HELD", "OK"
+MISSING, STALE_DATA, STALE_CODE, REJECTED, WAITING, OK = "MISSING", "STALE(data)", "STALE(code)", "REJECTED", "WAITING", "OK"
 DUE = (MISSING, STALE_DATA, STALE_CODE)
 MOST_INTERVALS = 500_000
 
@@ -25,7 +25,7 @@ _TAKEN: Mapping[Only, tuple[str, ...]] = {
     "due": DUE,
     "missing": (MISSING,),
     "stale": (STALE_DATA, STALE_CODE),
-    "all": (MISSING, STALE_DATA, STALE_CODE, REJECTED, HELD, OK),
+    "all": (MISSING, STALE_DATA, STALE_CODE, REJECTED, WAITING, OK),
 }
 
 
@@ -37,8 +37,8 @@ class RangeError(UserError):
 class IntervalStatus:
     """What is known of one interval of a group, and why it is so.
 
-    `holds`: the gate rejected it, so that later intervals whose windows cover it wait; `released`: a person said that they need not.
-    `waits_for` says which intervals of groups that it reads can not be read yet.
+    `holds`: the gate rejected it, so that what reads its events waits; `released`: a person said that this need not. A WAITING interval
+    says what it `waits_for`. `unreadable` are the intervals of groups that it reads and that cannot be read yet, whatever its status.
     """
 
     group: str
@@ -51,7 +51,8 @@ class IntervalStatus:
     delta_version: int | None = None
     holds: bool = False
     released: bool = False
-    waits_for: tuple[str, ...] = ()
+    waits_for: tuple[Awaited, ...] = ()
+    unreadable: tuple[Awaited, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +78,8 @@ EVERYTHING_DUE = Choice()
 
 
 @dataclass(frozen=True, slots=True)
-class Compute:
-    """Compute the rows of one interval into staging."""
-
-    group: str
-    interval: Interval
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Validate:
-    """Judge the staged rows of one interval."""
-
-    group: str
-    interval: Interval
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Make the rows of one interval visible, if they passed."""
-
-    group: str
-    interval: Interval
-    reason: str
-
-
-Step = Compute | Validate | Publish
-
-
-@dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """What one run does to one group: which generation, which intervals, and why each; `held` wait for others and are left alone.
+    """What one run does to one group: which generation, which intervals, and why each; those that are `waiting` are left alone.
 
     `upstream` are the groups that a transform reads, as they were when it was planned.
     """
@@ -116,23 +87,16 @@ class GroupPlan:
     group: FeatureGroup
     generation: int
     due: tuple[IntervalStatus, ...]
-    held: tuple[IntervalStatus, ...] = ()
+    waiting: tuple[IntervalStatus, ...] = ()
     upstream: tuple[Upstream, ...] = ()
 
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """The steps in the order in which they happen: all intervals are computed, then judged, then published in one commit."""
-        return tuple(
-            step(self.group.name, s.interval, "; ".join(s.reasons) or s.status) for step in (Compute, Validate, Publish) for s in self.due
-        )
-
     def withheld(self, rejected: Collection[Interval]) -> Mapping[Interval, tuple[Interval, ...]]:
-        """The run's intervals that must not be published because it `rejected` earlier ones that they cover, with those.
+        """The run's intervals that must not be published because it `rejected` earlier ones whose events they read, with those.
 
         What a person released before holds nothing, though it was rejected again.
         """
         holders = [s.interval for s in self.due if s.interval in rejected and not s.released]
-        return waiting(self.group, holders, [s.interval for s in self.due if s.interval not in rejected])
+        return waiting_for(self.group, holders, [s.interval for s in self.due if s.interval not in rejected])
 
 
 def target_generation(group: FeatureGroup, generations: Sequence[Generation]) -> tuple[int, Mapping[str, str]]:
@@ -166,16 +130,16 @@ def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: 
     """The status of every interval from the first event to the newest sealed one, oldest first.
 
     `entries` and `releases` are those of this generation, `revisions` those of the sources behind the group, `upstream` the groups that it
-    reads. What is due is HELD while an earlier interval that it covers is REJECTED, or one of a group that it reads can not be read; what
-    was published before stays as it is.
+    reads. What is due is WAITING while an earlier interval whose events it reads is REJECTED, or one of a group that it reads cannot be
+    read; what was published before stays as it is.
     """
     known = {read.name: changes(r for r in revisions if r.source == read.name) for read in group.input_sources}
     meant = (fingerprint.columns(group), fingerprint.gate(group), _inputs_of(group))
     wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream))
     found = [_status(wanted, interval, entries.get(interval)) for interval in expected(group, revisions, now)]
     holders = [s.interval for s in found if s.holds and s.status == REJECTED]
-    held = waiting(group, holders, [s.interval for s in found if s.status in DUE])
-    return tuple(_held(s, held[s.interval]) if s.interval in held else _waits(s) if s.waits_for and s.status in DUE else s for s in found)
+    waiting = waiting_for(group, holders, [s.interval for s in found if s.status in DUE])
+    return tuple(_waiting(s, waiting.get(s.interval, ())) if s.status in DUE else s for s in found)
 
 
 def upstream_of(
@@ -189,7 +153,7 @@ def upstream_of(
     """What a transform sees of a group that it reads. What was never computed waits for intervals that are not there or lack a column.
 
     It does not for those that a person released, nor for what is only out of date: that is read as it is published. What was computed is
-    HELD while an interval that it reads is out of date, and STALE(data) when that was published again.
+    WAITING while an interval that it reads is out of date, and STALE(data) when that was published again.
     """
     wanted = fingerprint.columns(group)
     unreadable = {
@@ -238,39 +202,46 @@ def kept_from(now: datetime, retain: str) -> datetime:
 
 
 def inputs(group: FeatureGroup, interval: Interval) -> Interval:
-    """The events that an interval's rows depend on, those behind closing rows included; with a lifetime window all before its end."""
+    """The events that an interval's rows depend on: those of its windows, and those behind closing rows."""
     return _inputs_of(group)(interval)
+
+
+def windows(group: FeatureGroup, interval: Interval) -> Interval:
+    """The events that an interval's values are made of; closing rows have the empty values, whatever the events behind them were."""
+    return _windows_of(group)(interval)
+
+
+def waiting_for(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
+    """Which of these intervals wait for which rejected ones: the later ones whose windows read events of one.
+
+    Its bad events would come back through their windows. A closing row is no reason to wait: it has the empty values whatever they were.
+    """
+    holders, found = sorted(rejected), {}
+    ends, span = [holder.end for holder in holders], _windows_of(group)
+    for interval in intervals if holders else ():
+        first, last = bisect_right(ends, span(interval).start), bisect_right(ends, interval.start)
+        if first < last:
+            found[interval] = tuple(holders[first:last])
+    return found
 
 
 def _inputs_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
     """`inputs` of one group, for many intervals."""
-    match group:
-        case WindowedGroup() if group.lifetime:
-            return lambda interval: Interval(BEGINNING, interval.end)
-        case WindowedGroup():
-            reach = group.longest + group.cadence
-            return lambda interval: Interval(interval.end - reach, interval.end)
-        case TransformGroup():
-            lookback = group.longest
-            return lambda interval: Interval(interval.end - lookback, interval.end)
-        case ObservationGroup() | SnapshotGroup():
-            return lambda interval: interval
+    return _reading(group, group.longest + group.cadence if group.closes_rows else group.longest)
 
 
-def waiting(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
-    """Which of these intervals wait for which rejected ones: in windowed groups and transforms the later ones whose inputs overlap one.
+def _windows_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
+    """`windows` of one group, for many intervals."""
+    return _reading(group, group.longest)
 
-    Its bad events would come back through their windows.
-    """
-    holders, found = sorted(rejected), {}
-    if not holders or not isinstance(group, WindowedGroup | TransformGroup):
-        return {}
-    ends, inputs_of = [holder.end for holder in holders], _inputs_of(group)
-    for interval in intervals:
-        first, last = bisect_right(ends, inputs_of(interval).start), bisect_right(ends, interval.start)
-        if first < last:
-            found[interval] = tuple(holders[first:last])
-    return found
+
+def _reading(group: FeatureGroup, reach: timedelta) -> Callable[[Interval], Interval]:
+    """The events so far before an interval's end: without windows those of the interval, with a lifetime window all."""
+    if group.lifetime:
+        return lambda interval: Interval(BEGINNING, interval.end)
+    if group.row_time != "end":
+        return lambda interval: interval
+    return lambda interval: Interval(interval.end - reach, interval.end)
 
 
 def materialize(
@@ -291,11 +262,10 @@ def materialize(
     inside = [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
     chosen = _chosen(group, inside, found, choice)
     tried = {s.interval for s in chosen}
-    held = waiting(group, [s.interval for s in found if s.holds and s.interval not in tried], tried)
-    left = [_held(s, held[s.interval]) for s in chosen if s.interval in held]
-    left += [s for s in inside if s.status == HELD and s.interval not in tried]
-    left += [_waits(s) for s in chosen if s.interval not in held and s.waits_for]
-    due = tuple(s for s in chosen if s.interval not in held and not s.waits_for)
+    waiting = waiting_for(group, [s.interval for s in found if s.holds and s.interval not in tried], tried)
+    due = tuple(s for s in chosen if s.interval not in waiting and not s.unreadable)
+    left = [_waiting(s, waiting.get(s.interval, ())) for s in chosen if s.interval in waiting or s.unreadable]
+    left += [s for s in inside if s.status == WAITING and s.interval not in tried]
     return GroupPlan(group, generation, due, tuple(sorted(left, key=lambda s: s.interval)))
 
 
@@ -397,14 +367,14 @@ def _chosen(group: FeatureGroup, inside: Sequence[IntervalStatus], found: Sequen
     return [s for s in taken if s.status != STALE_DATA or s.interval.end >= oldest]
 
 
-def _held(s: IntervalStatus, holders: Sequence[Interval]) -> IntervalStatus:
+def _waiting(s: IntervalStatus, rejected: Sequence[Interval]) -> IntervalStatus:
+    """The interval as one that waits for rejected ones of its group, or for others that it reads; as it was, if it need not."""
+    mine = (Awaited(s.group, rejected[0], REJECTED, rejected[-1], len(rejected)),) if rejected else ()
+    awaited = (*mine, *s.unreadable)
+    if not awaited:
+        return s
     stale = s.reasons if s.status in (STALE_DATA, STALE_CODE) else ()
-    return replace(s, status=HELD, reasons=(f"waits for {holders[0]}{_and_more(holders)}, which the gate rejected", *stale))
-
-
-def _waits(s: IntervalStatus) -> IntervalStatus:
-    """The interval as one that waits for groups that it reads."""
-    return replace(s, status=HELD, reasons=(*s.waits_for, *(s.reasons if s.status in (STALE_DATA, STALE_CODE) else ())))
+    return replace(s, status=WAITING, reasons=(*(each.reason(s.group) for each in awaited), *stale), waits_for=awaited)
 
 
 def _and_more(intervals: Sequence[Interval]) -> str:
@@ -413,19 +383,20 @@ def _and_more(intervals: Sequence[Interval]) -> str:
 
 def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
     group, generation = wanted.group, wanted.generation
-    waits = tuple(reason for each in wanted.upstream for reason in each.waits_for(wanted.inputs(interval)))
+    span = wanted.inputs(interval)
+    unreadable = tuple(awaited for each in wanted.upstream for awaited in each.waits_for(span))
     if entry is None:
-        return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",), waits_for=waits)
-    data = _changed_data(wanted, interval, entry)
-    code = _changed_code(entry, wanted)
+        return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",), unreadable=unreadable)
+    data, code = _changed_data(wanted, span, entry), _changed_code(entry, wanted)
+    outdated: tuple[Awaited, ...] = ()
     if data:
         status, reasons = STALE_DATA, data + code
     elif code:
         status, reasons = STALE_CODE, code
     elif entry.state == "REJECTED":
         status, reasons = REJECTED, tuple(f"failed {name}" for name in entry.failed)
-    elif outdated := tuple(reason for each in wanted.upstream for reason in each.outdates(wanted.inputs(interval))):
-        status, reasons = HELD, outdated
+    elif outdated := tuple(awaited for each in wanted.upstream for awaited in each.outdates(span)):
+        status, reasons = WAITING, tuple(awaited.reason(group.name) for awaited in outdated)
     else:
         status, reasons = OK, tuple(f"warning: {name}" for name in entry.warned)
     release, visible = wanted.released.get(interval), entry.state == "PUBLISHED"
@@ -440,14 +411,15 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> I
         entry.rows,
         entry.publish_id if visible else None,
         entry.delta_version,
-        holds=not visible and release is None and isinstance(group, WindowedGroup | TransformGroup),
+        holds=not visible and release is None,
         released=release is not None,
-        waits_for=waits,
+        waits_for=outdated,
+        unreadable=unreadable,
     )
 
 
-def _changed_data(wanted: _Wanted, interval: Interval, entry: LedgerEntry) -> tuple[str, ...]:
-    span, found = wanted.inputs(interval), []
+def _changed_data(wanted: _Wanted, span: Interval, entry: LedgerEntry) -> tuple[str, ...]:
+    found = []
     for name, known in wanted.changes.items():
         seen = int(entry.inputs.get(name, entry.revision))
         if late := known.after(span, seen):

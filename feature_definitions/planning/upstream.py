@@ -40,6 +40,24 @@ def ordered(groups: Iterable[FeatureGroup]) -> tuple[FeatureGroup, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """The intervals of one group that an interval waits for: the first of them and its status, the last, and how many they are."""
+
+    group: str
+    first: Interval
+    status: str
+    last: Interval
+    count: int
+
+    def reason(self, group: str) -> str:
+        """Why an interval of a group waits, as a sentence: of its own group it waits for what was rejected."""
+        more = f" and {self.count - 1} more" if self.count > 1 else ""
+        if self.group == group:
+            return f"waits for {self.first}{more}, which the gate rejected"
+        return f"waits for {self.group} {self.first} ({self.status}){more}"
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A group that a transform reads, in the generation that its definition belongs to, as it is at a moment.
 
@@ -62,13 +80,13 @@ class Upstream:
         object.__setattr__(self, "_outdated", _sorted(self.outdated))
         object.__setattr__(self, "_published", _published(self.publishes))
 
-    def waits_for(self, span: Interval) -> tuple[str, ...]:
-        """Of what a computation over `span` reads, the first interval that can not be read yet, and how many more: a sentence, or none."""
-        return self._told(self._unreadable, self.unreadable, span)
+    def waits_for(self, span: Interval) -> tuple[Awaited, ...]:
+        """Of what a computation over `span` reads, the intervals that cannot be read yet: one statement, or none."""
+        return self._awaited(self._unreadable, self.unreadable, span)
 
-    def outdates(self, span: Interval) -> tuple[str, ...]:
-        """Of what a computation over `span` reads, the first interval that will be computed again, and how many more."""
-        return self._told(self._outdated, self.outdated, span)
+    def outdates(self, span: Interval) -> tuple[Awaited, ...]:
+        """Of what a computation over `span` reads, the intervals that will be computed again: one statement, or none."""
+        return self._awaited(self._outdated, self.outdated, span)
 
     def content(self, span: Interval) -> str:
         """What a computation over `span` reads, as a text that changes whenever one of the intervals that it reads is published."""
@@ -86,12 +104,10 @@ class Upstream:
         first, last = self._read(span)
         return tuple(publish.interval for publish in self._published.last[first:last] if publish.publish_id > publish_id)
 
-    def _told(self, sorted_: "_Sorted", statuses: Mapping[Interval, str], span: Interval) -> tuple[str, ...]:
+    def _awaited(self, sorted_: "_Sorted", statuses: Mapping[Interval, str], span: Interval) -> tuple[Awaited, ...]:
         first, last = self._places(sorted_.ends, span)
-        if first == last:
-            return ()
-        more = f" and {last - first - 1} more" if last - first > 1 else ""
-        return (f"waits for {self.group.name} {sorted_.intervals[first]} ({statuses[sorted_.intervals[first]]}){more}",)
+        found = sorted_.intervals[first:last]
+        return (Awaited(self.group.name, found[0], statuses[found[0]], found[-1], len(found)),) if found else ()
 
     def _read(self, span: Interval) -> tuple[int, int]:
         return self._places(self._published.ends, span)

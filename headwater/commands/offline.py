@@ -34,7 +34,7 @@ def plan(call: Call, *, groups: Groups, start: Start = None, end: End = None, on
     with call.project() as p:
         works = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
         costs = p.bill(works)
-        output.warn_held(p.status(*groups) if any(work.held for work in works) else (), works)
+        output.warn_waiting(p.status(*groups) if any(work.waiting for work in works) else (), works)
     due = output.plan_table(works)
     return call.answer(
         documents.plan(works, costs), due if due.row_count else "nothing is due", *(["", output.cost_table(costs)] if costs else [])
@@ -47,7 +47,7 @@ def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = N
     with output.progress() as say, call.project(say) as p:
         results = p.materialize(*groups, start=start, end=end, only=only or "due", within=within)
         left = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
-        found = p.status(*groups) if any(work.held for work in left) else ()
+        found = p.status(*groups) if any(work.waiting for work in left) else ()
     rows = [(r.group, r.generation, r.published, len(r.rejected), f"{r.rows:,}", f"{r.seconds:.1f}") for r in results]
     call.answer(documents.materialize(results), output.table("group", "generation", "published", "rejected", "rows", "seconds", rows=rows))
     for r in results:
@@ -55,7 +55,7 @@ def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = N
             output.warn(f"{r.group} {interval} rejected: {', '.join(failed)}")
         if len(r.rejected) > 5:
             output.warn(f"{r.group}: and {len(r.rejected) - 5} more; `headwater status {r.group}` lists them")
-    output.warn_held(found, left)
+    output.warn_waiting(found, left)
     return REJECTED if any(r.rejected for r in results) else DONE
 
 
@@ -64,7 +64,7 @@ def status(call: Call, *, groups: Groups) -> int:
     """Show the state of every interval, and why."""
     with call.project() as p:
         found, tables = p.status(*groups), p.tables(*groups)
-    output.warn_held(found)
+    output.warn_waiting(found)
     return call.answer(documents.status(found, tables), output.status_table(found, tables))
 
 

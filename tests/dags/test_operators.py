@@ -50,9 +50,10 @@ def end(operator, at=then, *, kind="manual", code=0, answer=()):
     return [kind, said, called]
 
 
-def interval(day, status="OK", publish_id="p1", reasons=(), rows=8):
+def interval(day, status="OK", publish_id="p1", reasons=(), rows=8, waits_for=()):
     start, last = f"2013-01-{{day:02}}T00:00:00Z", f"2013-01-{{day + 1:02}}T00:00:00Z"
-    return {{"interval_start": start, "interval_end": last, "status": status, "publish_id": publish_id, "reasons": reasons, "rows": rows}}
+    more = {{"publish_id": publish_id, "reasons": reasons, "rows": rows, "waits_for": [{{"group": name}} for name in waits_for]}}
+    return {{"interval_start": start, "interval_end": last, "status": status, **more}}
 
 
 materialize = MaterializeOperator(task_id="materialize", project=project, schedule=daily)
@@ -71,8 +72,8 @@ answer = {{
     "backfill": end(materialize, kind="backfill"),
     "static": end(materialize_static),
     "reading": end(materialize_reading, answer=[interval(6)]),
-    "waiting": end(materialize_reading, answer=[interval(6, "HELD", None, ["waits for best 2013-01-06 (MISSING)"], rows=None)]),
-    "held": end(materialize_reading, answer=[interval(6, "HELD", None, ["waits for 2013-01-05, which the gate rejected"], rows=None)]),
+    "waiting": end(materialize_reading, answer=[interval(6, "WAITING", None, ["so it is"], None, ["spend", "best"])]),
+    "waiting for its own": end(materialize_reading, answer=[interval(6, "WAITING", None, ["so it is"], None, ["spend"])]),
     "quarantine": end(ingest, code=3),
     "refused": end(ingest, code=2),
     "published": end(publish, answer=[interval(5, "REJECTED", None), interval(6), interval(7, "MISSING", None, rows=None)]),
@@ -119,10 +120,10 @@ def test_only_what_may_pass_by_itself_is_tried_again(ended: dict[str, Any], case
 
 
 def test_what_waits_for_a_group_that_it_reads_is_tried_again(ended: dict[str, Any]) -> None:
-    assert (ended["reading"][0], ended["held"][0]) == ("done", "done")
+    assert (ended["reading"][0], ended["waiting for its own"][0]) == ("done", "done")
     kind, said, called = ended["waiting"]
     assert (kind, called[:2]) == ("AirflowException", ["status", "spend"])
-    assert "spend is tried again: 2013-01-06T00:00:00Z HELD (waits for best 2013-01-06 (MISSING)" in said
+    assert "spend is tried again: 2013-01-06T00:00:00Z WAITING (so it is; no rows)" in said
 
 
 def test_rows_in_quarantine_do_not_stop_a_days_ingest(ended: dict[str, Any]) -> None:

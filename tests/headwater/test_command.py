@@ -288,75 +288,78 @@ def test_down_says_whether_a_store_was_running_and_may_be_said_twice(fresh: Path
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Path:
-    """A project whose gate rejected 4 January, so that 5 to 7 January wait."""
-    with ledgers.project(tmp_path, now=ledgers.day(8, 12)) as p:
+def rejected(tmp_path: Path) -> Path:
+    """A project whose gate rejected 4 January, so that 5 and 6 January wait."""
+    with ledgers.project(tmp_path, now=ledgers.day(7, 12)) as p:
         ledgers.ran(p, {3: "PUBLISHED", 4: "REJECTED"})
     return tmp_path
 
 
 WAITING = (
-    "spend: 3 intervals from 2026-01-05T00:00:00Z to 2026-01-08T00:00:00Z wait for 2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the "
+    "spend: 2 intervals from 2026-01-05T00:00:00Z to 2026-01-07T00:00:00Z wait for 2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the "
     "gate rejected; correct its data, or let them pass: headwater release spend --from 2026-01-04T00:00:00Z --to 2026-01-05T00:00:00Z"
 )
 
 
 @pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("plan", "spend"), ("plan", "--json"), ("materialize",)])
 def test_what_waits_for_a_rejected_interval_is_said_in_one_line_with_the_command_that_lets_it_pass(
-    held: Path, words: Sequence[str]
+    rejected: Path, words: Sequence[str]
 ) -> None:
-    done = within(*words, project=held, now=ledgers.day(8, 12))
+    done = within(*words, project=rejected, now=ledgers.day(7, 12))
     assert done.code == 0
     assert done.err.strip().splitlines() == [WAITING]
 
 
-def test_status_spells_what_waits_and_why(held: Path) -> None:
-    found = within("status", "--json", project=held, now=ledgers.day(8, 12)).json["intervals"]
-    assert [i["status"] for i in found] == ["OK", "REJECTED", "HELD", "HELD", "HELD"]
+def test_status_spells_what_waits_and_why(rejected: Path) -> None:
+    found = within("status", "--json", project=rejected, now=ledgers.day(7, 12)).json["intervals"]
+    assert [i["status"] for i in found] == ["OK", "REJECTED", "WAITING", "WAITING"]
     assert found[2]["reasons"] == ["waits for 2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the gate rejected"]
-    assert "HELD" in within("status", project=held, now=ledgers.day(8, 12)).out
+    day = {"interval_start": "2026-01-04T00:00:00Z", "interval_end": "2026-01-05T00:00:00Z"}
+    assert found[2]["waits_for"] == [{"group": "spend", **day, "status": "REJECTED", "count": 1}]
+    assert [i["waits_for"] for i in found[:2]] == [[], []]
+    assert "WAITING" in within("status", project=rejected, now=ledgers.day(7, 12)).out
 
 
-def test_after_a_release_what_waited_is_due(held: Path) -> None:
+def test_after_a_release_what_waited_is_due(rejected: Path) -> None:
     words = ("release", "spend", "--from", "2026-01-04", "--to", "2026-01-05")
-    done = within(*words, "--reason", "an outage", "--json", project=held, now=ledgers.day(8, 12))
+    done = within(*words, "--reason", "an outage", "--json", project=rejected, now=ledgers.day(7, 12))
     assert (done.code, done.err) == (0, "")
     assert done.json == {
         "released": [
             {"group": "spend", "interval_start": "2026-01-04T00:00:00Z", "interval_end": "2026-01-05T00:00:00Z", "reason": "an outage"}
         ]
     }
-    planned = within("plan", "--json", project=held, now=ledgers.day(8, 12))
+    planned = within("plan", "--json", project=rejected, now=ledgers.day(7, 12))
     assert (planned.err, len(planned.json["steps"])) == ("", 9)
-    again = within(*words, project=held, now=ledgers.day(8, 12))
+    again = within(*words, project=rejected, now=ledgers.day(7, 12))
     assert (again.code, "None of the group does" in again.err) == (2, True)
 
 
-def test_a_range_that_leaves_out_a_rejected_day_which_is_to_be_tried_again_says_so(held: Path) -> None:
-    with ledgers.project(held, now=ledgers.day(8, 12)) as p:
+def test_a_range_that_leaves_out_a_rejected_day_which_is_to_be_tried_again_says_so(rejected: Path) -> None:
+    with ledgers.project(rejected, now=ledgers.day(7, 12)) as p:
         ledgers.changed(p, ledgers.day(4, 3), revision=2)
-    done = within("plan", "spend", "--from", "2026-01-05", "--json", project=held, now=ledgers.day(8, 12))
+    done = within("plan", "spend", "--from", "2026-01-05", "--json", project=rejected, now=ledgers.day(7, 12))
     assert done.json["steps"] == []
     assert done.err.strip() == (
         "spend: 3 intervals from 2026-01-05T00:00:00Z to 2026-01-08T00:00:00Z are left alone: the first waits for "
         "2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the gate rejected; it is to be tried again, so take it into the range"
     )
-    whole = within("plan", "spend", "--json", project=held, now=ledgers.day(8, 12))
+    whole = within("plan", "spend", "--json", project=rejected, now=ledgers.day(7, 12))
     assert (whole.err, len(whole.json["steps"])) == ("", 12)
 
 
-def test_a_plan_of_all_takes_what_is_ok_and_rejected(held: Path) -> None:
+def test_a_plan_of_all_takes_what_is_ok_and_rejected(rejected: Path) -> None:
     words = ("plan", "--only", "all", "--from", "2026-01-03", "--to", "2026-01-05", "--json")
-    steps = within(*words, project=held, now=ledgers.day(8, 12)).json["steps"]
+    steps = within(*words, project=rejected, now=ledgers.day(7, 12)).json["steps"]
     assert [s["interval_start"][:10] for s in steps if s["step"] == "Compute"] == ["2026-01-03", "2026-01-04"]
 
 
-def test_a_plan_comes_with_a_bill(held: Path) -> None:
+def test_a_plan_comes_with_a_bill(rejected: Path) -> None:
     words = ("plan", "--only", "all", "--from", "2026-01-03", "--to", "2026-01-05")
-    (bill,) = within(*words, "--json", project=held, now=ledgers.day(8, 12)).json["bill"]
+    (bill,) = within(*words, "--json", project=rejected, now=ledgers.day(7, 12)).json["bill"]
     stale = {"groups": [], "training_sets": [], "online": False}
     assert bill == {"group": "spend", "intervals": 2, "files": 0, "bytes": 0, "seconds": 1.0, "stale": stale}
-    shown = within(*words, project=held, now=ledgers.day(8, 12)).out
+    shown = within(*words, project=rejected, now=ledgers.day(7, 12)).out
     assert all(text in shown for text in ("files to read", "about seconds", "out of date then", "nothing"))
 
 
@@ -378,18 +381,18 @@ def test_promote_tells_which_generation_readers_see_and_which_columns_it_lacks(t
     assert back.err.strip() == "it has no total_1d, total_3d: they read as null"
 
 
-def test_a_registry_is_rebuilt_only_where_nothing_is_lost_by_it(held: Path) -> None:
-    refused = within("registry", "rebuild", project=held)
+def test_a_registry_is_rebuilt_only_where_nothing_is_lost_by_it(rejected: Path) -> None:
+    refused = within("registry", "rebuild", project=rejected)
     assert (refused.code, refused.out) == (2, "")
     assert "the registry holds facts already" in refused.err
     assert "headwater registry rebuild --replace" in refused.err
-    replaced = within("registry", "rebuild", "--replace", "--json", project=held)
+    replaced = within("registry", "rebuild", "--replace", "--json", project=rejected)
     counts = {"files": 0, "revisions": 0, "entries": 0, "publishes": 0, "generations": 0, "promotions": 1, "releases": 0}
     assert replaced.json == {
         "restored": counts,
         "not_restored": ["syncs", "tiles"],
     }  # the ledger was written by hand: the lake has none of it
-    assert "restored from the lake: 0 files, 0 revisions" in within("registry", "rebuild", "--replace", project=held).out
+    assert "restored from the lake: 0 files, 0 revisions" in within("registry", "rebuild", "--replace", project=rejected).out
 
 
 def test_an_entity_of_a_group_that_was_never_published_has_a_short_story(fresh: Path) -> None:
@@ -618,12 +621,12 @@ def test_what_covers_a_rejected_day_is_published_when_that_is_corrected_or_relea
 
     payments(folder, amounts | {4: -100.0})
     within("ingest", project=folder, now=now)
-    assert ran(folder) == (3, 1, "OK REJECTED HELD HELD HELD")
-    assert [row["event_timestamp"].day for row in delta(folder / "lake/features/spend/g1").to_dict("records")] == [4]
-    assert ran(folder) == (0, 0, "OK REJECTED HELD HELD HELD")
+    assert ran(folder) == (3, 2, "OK REJECTED WAITING WAITING OK")
+    assert [row["event_timestamp"].day for row in delta(folder / "lake/features/spend/g1").to_dict("records")] == [4, 8]
+    assert ran(folder) == (0, 0, "OK REJECTED WAITING WAITING OK")
     released = Path(shutil.copytree(folder, tmp_path / "released"))
     within("release", "spend", "--from", "2026-01-04", "--to", "2026-01-05", project=released, now=now)
-    assert ran(released) == (0, 3, "OK REJECTED OK OK OK")
+    assert ran(released) == (0, 2, "OK REJECTED OK OK OK")
     assert delta(released / "lake/features/spend/g1").set_index("event_timestamp")["total_3d"].sort_index().to_list() == [
         10.0,
         -80.0,

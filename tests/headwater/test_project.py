@@ -281,16 +281,16 @@ def test_what_covers_a_rejected_day_waits_until_that_is_released_and_a_change_of
 
     with ledgers.project(tmp_path, now=ledgers.day(8, 12)) as p:
         ledgers.ran(p, {3: "PUBLISHED", 4: "REJECTED"})
-        assert found() == "OK REJECTED HELD HELD HELD"
-        assert p.plan("spend")[0].due == ()
-        assert len(p.plan("spend")[0].held) == 3
+        assert found() == "OK REJECTED WAITING WAITING MISSING"
+        assert [s.interval.start.day for s in p.plan("spend")[0].due] == [7]
+        assert len(p.plan("spend")[0].waiting) == 2
         (release,) = p.release("spend", start="2026-01-04", end="2026-01-05", reason="a known outage")
         assert (release.interval, release.reason, release.revision) == (ledgers.one_day(4), "a known outage", 1)
         assert found() == "OK REJECTED MISSING MISSING MISSING"
         ledgers.changed(p, ledgers.day(4, 3), revision=2)
         assert found() == "OK STALE(data) MISSING MISSING MISSING"
         ledgers.ran(p, {4: "REJECTED"}, revision=2)
-        assert found() == "OK REJECTED HELD HELD HELD"
+        assert found() == "OK REJECTED WAITING WAITING MISSING"
 
 
 def test_only_an_interval_that_holds_others_can_be_released(tmp_path: Path) -> None:

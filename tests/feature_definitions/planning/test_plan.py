@@ -24,6 +24,7 @@ from feature_definitions.language import (
     at_least,
 )
 from feature_definitions.planning import fingerprint, plan
+from feature_definitions.planning.upstream import Awaited
 from feature_definitions.records import Generation, IntervalState, LedgerEntry, PromotedBy, Promotion, Release, Revision
 from tests import oracle
 
@@ -443,28 +444,6 @@ def test_the_first_day_of_1970_is_an_interval_like_any_other_in_a_daily_group() 
     assert [s.interval.start for s in work.due] == [EPOCH + timedelta(days=1)]
 
 
-def test_the_steps_of_a_plan_compute_all_then_judge_all_then_publish_all() -> None:
-    found = list(statuses(spend(TOTAL, COUNT), all_done(spend(), [5]) | all_done(spend(TOTAL, COUNT), [6, 7]), changed(day(7))).values())
-    work = plan.materialize(spend(TOTAL, COUNT), generation=1, found=found, start=None, end=None)
-    told = "\n".join(f"{type(step).__name__} {step.group} {step.interval}: {step.reason}" for step in work.steps)
-    changed_data = "payments changed from 2026-01-07T00:00:00Z to 2026-01-07T00:00:00Z (revision 2; this was computed from 1)"
-    assert told == (
-        "Compute spend 2026-01-05T00:00:00Z..2026-01-06T00:00:00Z: lacks n_1d\n"
-        f"Compute spend 2026-01-07T00:00:00Z..2026-01-08T00:00:00Z: {changed_data}\n"
-        "Compute spend 2026-01-08T00:00:00Z..2026-01-09T00:00:00Z: never computed\n"
-        "Validate spend 2026-01-05T00:00:00Z..2026-01-06T00:00:00Z: lacks n_1d\n"
-        f"Validate spend 2026-01-07T00:00:00Z..2026-01-08T00:00:00Z: {changed_data}\n"
-        "Validate spend 2026-01-08T00:00:00Z..2026-01-09T00:00:00Z: never computed\n"
-        "Publish spend 2026-01-05T00:00:00Z..2026-01-06T00:00:00Z: lacks n_1d\n"
-        f"Publish spend 2026-01-07T00:00:00Z..2026-01-08T00:00:00Z: {changed_data}\n"
-        "Publish spend 2026-01-08T00:00:00Z..2026-01-09T00:00:00Z: never computed"
-    )
-
-
-def test_a_plan_of_nothing_has_no_steps() -> None:
-    assert plan.materialize(spend(), generation=1, found=(), start=None, end=None).steps == ()
-
-
 @pytest.mark.parametrize(("start", "end"), [(day(7), day(6)), (day(6), day(6))])
 def test_a_reversed_or_empty_range_is_refused(start: datetime, end: datetime) -> None:
     with pytest.raises(plan.RangeError, match=r"--from .* --to 2026-01-06T00:00:00Z is reversed or empty: --to is exclusive"):
@@ -561,7 +540,7 @@ def rejected(group: WindowedGroup, n: int, **more: Any) -> dict[Interval, Ledger
     return all_done(group, [n], state="REJECTED", failed=("s_1d at_least(0)",), **more)
 
 
-def held(entries: Mapping[Interval, LedgerEntry], *revisions: Revision, releases: Iterable[Release] = ()) -> dict[int, str]:
+def states(entries: Mapping[Interval, LedgerEntry], *revisions: Revision, releases: Iterable[Release] = ()) -> dict[int, str]:
     """The statuses of days 5 to 12 of a group whose windows are up to two days long."""
     found = plan.statuses(
         spend(), generation=1, entries=entries, revisions=[changed(day(5), revision=1), *revisions], now=day(13, 1), releases=releases
@@ -574,53 +553,68 @@ def released(n: int, *, revision: int = 1) -> Release:
     return Release("spend", 1, one_day(n), revision, "looked at it", day(14))
 
 
-def test_a_rejected_interval_holds_exactly_the_later_ones_whose_windows_or_closing_rows_read_it() -> None:
-    found = held(all_done(spend(), [5, 6]) | rejected(spend(), 7))
-    assert found == {5: "OK", 6: "OK", 7: "REJECTED", 8: "HELD", 9: "HELD", 10: "MISSING", 11: "MISSING", 12: "MISSING"}
+def test_a_rejected_interval_holds_exactly_the_later_ones_whose_windows_read_its_events() -> None:
+    found = states(all_done(spend(), [5, 6]) | rejected(spend(), 7))
+    assert found == {5: "OK", 6: "OK", 7: "REJECTED", 8: "WAITING", 9: "MISSING", 10: "MISSING", 11: "MISSING", 12: "MISSING"}
+
+
+def test_a_group_of_one_day_windows_loses_one_day_not_two() -> None:
+    group = spend(replace(TOTAL, windows=("1d",)))
+    found = statuses(group, all_done(group, [5]) | rejected(group, 6))
+    assert by_day(found) == {5: "OK", 6: "REJECTED", 7: "MISSING", 8: "MISSING"}
+
+
+def test_what_has_only_a_closing_row_of_a_rejected_interval_is_stale_when_that_is_corrected() -> None:
+    group = spend(replace(TOTAL, windows=("1d",)))
+    entries = all_done(group, [5, 7, 8]) | rejected(group, 6)
+    assert by_day(statuses(group, entries)) == {5: "OK", 6: "REJECTED", 7: "OK", 8: "OK"}
+    assert by_day(statuses(group, entries, changed(day(6, 3)))) == {5: "OK", 6: "STALE(data)", 7: "STALE(data)", 8: "OK"}
 
 
 def test_with_a_lifetime_window_a_rejected_interval_holds_all_later_ones() -> None:
     group = spend(Feature("n", "count", windows=("lifetime",)))
     found = statuses(group, all_done(group, [5]) | rejected(group, 6))
-    assert by_day(found) == {5: "OK", 6: "REJECTED", 7: "HELD", 8: "HELD"}
+    assert by_day(found) == {5: "OK", 6: "REJECTED", 7: "WAITING", 8: "WAITING"}
 
 
-def test_the_reason_names_the_rejected_interval_alike_for_all_that_wait_for_it() -> None:
+def test_what_waits_names_the_rejected_interval_as_a_reason_and_as_a_value() -> None:
     found = statuses(spend(), all_done(spend(), [5]) | rejected(spend(), 6))
-    assert {found[one_day(n)].reasons for n in (7, 8)} == {
-        ("waits for 2026-01-06T00:00:00Z..2026-01-07T00:00:00Z, which the gate rejected",)
-    }
+    assert found[one_day(7)].reasons == ("waits for 2026-01-06T00:00:00Z..2026-01-07T00:00:00Z, which the gate rejected",)
+    assert found[one_day(7)].waits_for == (Awaited("spend", one_day(6), "REJECTED", one_day(6), 1),)
+    assert {found[one_day(n)].waits_for for n in (5, 6, 8)} == {()}
 
 
 def test_several_rejected_intervals_are_counted() -> None:
-    found = statuses(spend(), rejected(spend(), 6) | rejected(spend(), 7))[one_day(8)]
+    group = spend(replace(TOTAL, windows=("3d",)))
+    found = statuses(group, rejected(group, 6) | rejected(group, 7))[one_day(8)]
+    assert found.waits_for == (Awaited("spend", one_day(6), "REJECTED", one_day(7), 2),)
     assert found.reasons == ("waits for 2026-01-06T00:00:00Z..2026-01-07T00:00:00Z and 1 more, which the gate rejected",)
 
 
 def test_what_was_published_after_a_rejected_interval_stays_ok() -> None:
-    assert held(rejected(spend(), 7) | all_done(spend(), [5, 6, 8, 9, 10, 11, 12]))[8] == "OK"
+    assert states(rejected(spend(), 7) | all_done(spend(), [5, 6, 8, 9, 10, 11, 12]))[8] == "OK"
 
 
 def test_what_is_published_and_stale_waits_too_and_keeps_its_rows_and_says_why_it_is_stale() -> None:
     late = changed(day(8, 3))
     found = statuses(spend(), rejected(spend(), 7, revision=2) | all_done(spend(), [5, 6, 8]), late)[one_day(8)]
-    assert (found.status, found.publish_id, found.rows) == ("HELD", "p1", 7)
+    assert (found.status, found.publish_id, found.rows) == ("WAITING", "p1", 7)
     assert [reason.split()[0] for reason in found.reasons] == ["waits", "payments"]
 
 
 def test_a_rejected_interval_that_waits_for_another_stays_rejected_and_holds_what_covers_it() -> None:
-    found = held(all_done(spend(), [5, 6]) | rejected(spend(), 7) | rejected(spend(), 8))
-    assert found == {5: "OK", 6: "OK", 7: "REJECTED", 8: "REJECTED", 9: "HELD", 10: "HELD", 11: "MISSING", 12: "MISSING"}
+    found = states(all_done(spend(), [5, 6]) | rejected(spend(), 7) | rejected(spend(), 8))
+    assert found == {5: "OK", 6: "OK", 7: "REJECTED", 8: "REJECTED", 9: "WAITING", 10: "MISSING", 11: "MISSING", 12: "MISSING"}
 
 
 def test_a_rejected_interval_whose_data_changed_is_tried_again_and_with_it_what_waited() -> None:
-    found = held(all_done(spend(), [5, 6]) | rejected(spend(), 7), changed(day(7, 3)))
+    found = states(all_done(spend(), [5, 6]) | rejected(spend(), 7), changed(day(7, 3)))
     assert found[7] == "STALE(data)"
     assert {found[8], found[9]} == {"MISSING"}
 
 
 def test_a_repaired_interval_holds_nothing() -> None:
-    assert "HELD" not in held(all_done(spend(), [5, 6, 7], revision=2), changed(day(7, 3))).values()
+    assert "WAITING" not in states(all_done(spend(), [5, 6, 7], revision=2), changed(day(7, 3))).values()
 
 
 def test_an_observation_group_has_no_windows_and_holds_nothing() -> None:
@@ -630,7 +624,7 @@ def test_an_observation_group_has_no_windows_and_holds_nothing() -> None:
 
 def test_a_release_lets_pass_what_waited_and_says_so() -> None:
     entries = all_done(spend(), [5, 6]) | rejected(spend(), 7)
-    found = held(entries, releases=[released(7)])
+    found = states(entries, releases=[released(7)])
     assert (found[7], found[8], found[9]) == ("REJECTED", "MISSING", "MISSING")
     status = plan.statuses(
         spend(), generation=1, entries=entries, revisions=[changed(day(5), revision=1)], now=day(9, 1), releases=[released(7)]
@@ -639,17 +633,17 @@ def test_a_release_lets_pass_what_waited_and_says_so() -> None:
 
 
 def test_a_release_of_another_interval_releases_nothing() -> None:
-    assert held(rejected(spend(), 7), releases=[released(6)])[8] == "HELD"
+    assert states(rejected(spend(), 7), releases=[released(6)])[8] == "WAITING"
 
 
-@pytest.mark.parametrize(("at", "status"), [(day(7, 3), "HELD"), (day(5), "HELD"), (day(8), "MISSING"), (day(3), "MISSING")])
+@pytest.mark.parametrize(("at", "status"), [(day(7, 3), "WAITING"), (day(5), "WAITING"), (day(8), "MISSING"), (day(3), "MISSING")])
 def test_a_release_counts_until_the_events_change_that_the_rejected_interval_reads(at: datetime, status: str) -> None:
     # The interval was tried again after revision 2 and rejected again.
-    found = held(rejected(spend(), 7, revision=2), changed(at), releases=[released(7, revision=1)])
-    assert found[9] == status
+    found = states(rejected(spend(), 7, revision=2), changed(at), releases=[released(7, revision=1)])
+    assert found[8] == status
 
 
-@pytest.mark.parametrize(("start", "due", "left"), [(None, [7, 8, 9], []), (day(8), [], [8, 9])])
+@pytest.mark.parametrize(("start", "due", "left"), [(None, [7, 8, 9], []), (day(8), [9], [8])])
 def test_what_covers_a_rejected_interval_is_only_computed_in_a_run_that_tries_that_again(
     start: datetime | None, due: list[int], left: list[int]
 ) -> None:
@@ -658,12 +652,12 @@ def test_what_covers_a_rejected_interval_is_only_computed_in_a_run_that_tries_th
     found = plan.statuses(spend(), generation=1, entries=entries, revisions=revisions, now=day(10, 1))
     work = plan.materialize(spend(), generation=1, found=found, start=start, end=None)
     assert [s.interval.start.day for s in work.due] == due
-    assert [(s.interval.start.day, s.status) for s in work.held] == [(n, "HELD") for n in left]
+    assert [(s.interval.start.day, s.status) for s in work.waiting] == [(n, "WAITING") for n in left]
 
 
 @pytest.mark.parametrize(("start", "due", "left"), [(day(7), [7, 8, 9], []), (day(8), [9], [8])])
 def test_all_takes_in_what_waits_if_it_takes_in_the_rejected_interval(start: datetime, due: list[int], left: list[int]) -> None:
-    group = spend(replace(TOTAL, windows=("1d",)), ttl="3d")
+    group = spend(ttl="3d")
     found = plan.statuses(
         group,
         generation=1,
@@ -671,31 +665,35 @@ def test_all_takes_in_what_waits_if_it_takes_in_the_rejected_interval(start: dat
         revisions=[changed(day(5), revision=1)],
         now=day(10, 1),
     )
-    assert [s.status for s in found] == ["OK", "OK", "REJECTED", "HELD", "OK"]
+    assert [s.status for s in found] == ["OK", "OK", "REJECTED", "WAITING", "OK"]
     work = plan.materialize(group, generation=1, found=found, start=start, end=None, choice=plan.Choice("all"))
     assert [s.interval.start.day for s in work.due] == due
-    assert [s.interval.start.day for s in work.held] == left
+    assert [s.interval.start.day for s in work.waiting] == left
 
 
 def test_what_a_run_computes_beside_an_interval_that_it_rejects_is_withheld_unless_that_was_released() -> None:
     found = tuple(statuses(spend(), {}).values())
     work = plan.materialize(spend(), generation=1, found=found, start=None, end=None)
-    assert work.withheld([one_day(6)]) == {one_day(7): (one_day(6),), one_day(8): (one_day(6),)}
-    assert work.withheld([one_day(6), one_day(7)]) == {one_day(8): (one_day(6), one_day(7))}
+    assert work.withheld([one_day(6)]) == {one_day(7): (one_day(6),)}
+    assert work.withheld([one_day(6), one_day(7)]) == {one_day(8): (one_day(7),)}
     assert work.withheld([]) == {}
     calm = tuple(replace(s, released=s.interval == one_day(6)) for s in found)
     assert plan.materialize(spend(), generation=1, found=calm, start=None, end=None).withheld([one_day(6)]) == {}
 
 
-@given(st.sets(st.integers(0, 23)), st.integers(1, 5))
-def test_what_waits_is_what_an_event_of_a_rejected_interval_would_make_stale(bad: set[int], windows: int) -> None:
-    group = spend(Feature("n", "count", windows=(f"{windows}h",)), every="1h")
+@given(bad=st.sets(st.integers(0, 23)), windows=st.lists(st.sampled_from(("1h", "2h", "5h", "lifetime")), min_size=1, unique=True))
+def test_exactly_the_later_intervals_wait_in_whose_values_an_event_of_a_rejected_one_counts(bad: set[int], windows: list[str]) -> None:
+    group = spend(Feature("n", "count", windows=windows), every="1h", ttl="3h")
     grid = list(split(Interval(day(1), day(2)), group.cadence))
-    found = plan.waiting(group, [grid[n] for n in bad], grid)
-    for interval in grid:
-        read = plan.inputs(group, interval)
-        expected = tuple(grid[n] for n in sorted(bad) if grid[n].end > read.start and grid[n].end <= interval.start)
-        assert found.get(interval, ()) == expected
+    found = plan.waiting_for(group, [grid[n] for n in bad], grid)
+    counted: dict[datetime, list[Interval]] = {}
+    for rejected in (grid[n] for n in sorted(bad)):
+        for at in (rejected.start, rejected.end - MICROSECOND):
+            event = {"customer_id": "new", "paid_at": at, "amount": None, "kind": None}
+            rows = oracle.windowed_rows(group, [event], [i.end for i in grid if i.start >= rejected.end], functions={})
+            for end in (row.at for row in rows if any(row.values.values())):  # a closing row counts nothing
+                counted.setdefault(end, []).extend([rejected] if rejected not in counted.get(end, ()) else [])
+    assert {interval.end: list(holders) for interval, holders in found.items()} == counted
 
 
 # --------------------------------------------------------------------------------------------------------- since when it is known

@@ -11,7 +11,7 @@ import pytest
 from feature_definitions import DefinitionError, Entity, Feature, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.intervals import MICROSECOND, Interval
 from feature_definitions.planning import fingerprint, plan
-from feature_definitions.planning.upstream import Upstream, ordered, ready_after, sources_of
+from feature_definitions.planning.upstream import Awaited, Upstream, ordered, ready_after, sources_of
 from feature_definitions.records import LedgerEntry, Publish, Release, Revision
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def test_what_will_be_computed_again_holds_what_read_it_but_not_what_was_never_c
     before, late = spend(range(3, 9)), spend(range(3, 9), late=day(5, 9))
     entries = all_best(before)[:3]
     found = best(late, entries)
-    assert by_day(found) == {3: "OK", 4: "OK", 5: "HELD", 6: "MISSING", 7: "MISSING", 8: "MISSING"}
+    assert by_day(found) == {3: "OK", 4: "OK", 5: "WAITING", 6: "MISSING", 7: "MISSING", 8: "MISSING"}
     assert (found[2].reasons, found[2].publish_id) == ((f"waits for spend {one_day(5)} (STALE(data))",), "p5")
     work = plan.materialize(BEST, generation=1, found=found, start=None, end=None)
     assert [s.interval.start.day for s in work.due] == [6, 7, 8]
@@ -187,23 +187,25 @@ def test_what_will_be_computed_again_holds_what_read_it_but_not_what_was_never_c
 
 def test_an_interval_waits_for_what_it_reads_and_says_for_what() -> None:
     found = best(spend([3, 4, 5, 7, 8]))
-    assert by_day(found) == {3: "MISSING", 4: "MISSING", 5: "MISSING", 6: "HELD", 7: "HELD", 8: "MISSING"}
+    assert by_day(found) == {3: "MISSING", 4: "MISSING", 5: "MISSING", 6: "WAITING", 7: "WAITING", 8: "MISSING"}
     assert found[3].reasons == (f"waits for spend {one_day(6)} (MISSING)",)
+    assert found[3].waits_for == (Awaited("spend", one_day(6), "MISSING", one_day(6), 1),)
+    assert best(spend([3]))[3].waits_for == (Awaited("spend", one_day(5), "MISSING", one_day(6), 2),)
     assert best(spend([3]))[3].reasons == (f"waits for spend {one_day(5)} (MISSING) and 1 more",)
     work = plan.materialize(BEST, generation=1, found=found, start=None, end=None)
-    assert ([s.interval.start.day for s in work.due], [s.interval.start.day for s in work.held]) == ([3, 4, 5, 8], [6, 7])
+    assert ([s.interval.start.day for s in work.due], [s.interval.start.day for s in work.waiting]) == ([3, 4, 5, 8], [6, 7])
 
 
 def test_nothing_is_computed_over_what_can_not_be_read_even_if_all_is_asked_for() -> None:
     whole = spend(range(3, 9))
     found = best(spend([3, 4, 5, 6, 7]), all_best(whole))
     work = plan.materialize(BEST, generation=1, found=found, start=None, end=None, choice=plan.Choice("all"))
-    assert ([s.interval.start.day for s in work.due], [s.interval.start.day for s in work.held]) == ([3, 4, 5, 6, 7], [8])
+    assert ([s.interval.start.day for s in work.due], [s.interval.start.day for s in work.waiting]) == ([3, 4, 5, 6, 7], [8])
 
 
 def test_a_rejected_interval_is_waited_for_until_a_person_releases_it() -> None:
     rejected = {5: done(SPEND, 5, state="REJECTED", failed=("x",))}
-    assert by_day(best(spend([3, 4, 6, 7, 8], entries=rejected)))[5] == "HELD"
+    assert by_day(best(spend([3, 4, 6, 7, 8], entries=rejected)))[5] == "WAITING"
     released = replace(spend([3, 4, 6, 7, 8], entries=rejected), unreadable={})
     ledger = {one_day(n): done(SPEND, n) for n in (3, 4, 6, 7, 8)} | {one_day(5): rejected[5]}
     found = plan.statuses(
@@ -222,7 +224,7 @@ def test_a_rejected_interval_of_a_transform_holds_those_that_look_back_on_it() -
     seen = spend(range(3, 9))
     entries = [replace(e, state="REJECTED", failed=("x",)) if e.interval == one_day(5) else e for e in all_best(seen)]
     found = best(seen, [e for e in entries if e.interval != one_day(6)])
-    assert (by_day(found)[5], by_day(found)[6]) == ("REJECTED", "HELD")
+    assert (by_day(found)[5], by_day(found)[6]) == ("REJECTED", "WAITING")
 
 
 @pytest.mark.parametrize(("came", "counts"), [(day(9, 4), True), (day(9, 6), False)])
@@ -248,11 +250,11 @@ def test_history_is_known_no_earlier_than_what_it_was_computed_from() -> None:
 def test_a_static_group_is_read_whole() -> None:
     static = plan.upstream_of(PERSON, generation=1, found=(), entries={}, publishes=[])
     missing = replace(static, unreadable={plan.ALWAYS: "MISSING"})
-    assert missing.waits_for(one_day(5)) == (f"waits for person {plan.ALWAYS} (MISSING)",)
+    assert missing.waits_for(one_day(5)) == (Awaited("person", plan.ALWAYS, "MISSING", plan.ALWAYS, 1),)
 
 
 def test_observations_are_read_up_to_the_last_interval_that_ended() -> None:
     seen = ObservationGroup("seen", CUSTOMER, VISITS, columns=("amount",), ttl="2d")
     upstream = Upstream(seen, 1, {one_day(4): "MISSING", one_day(6): "MISSING"}, {}, ())
     assert upstream.waits_for(Interval(day(5), day(6, 5))) == ()
-    assert upstream.waits_for(Interval(day(4, 5), day(6))) == (f"waits for seen {one_day(4)} (MISSING)",)
+    assert upstream.waits_for(Interval(day(4, 5), day(6))) == (Awaited("seen", one_day(4), "MISSING", one_day(4), 1),)

@@ -195,7 +195,7 @@ def test_a_late_event_makes_exactly_what_depends_on_it_stale(corrected: tuple[La
     _, seen = corrected
     assert {n for n, status in seen["totals"].items() if status == "STALE(data)"} == {7, 8, 9, 10}
     assert {n for n, status in seen["spend"].items() if status == "STALE(data)"} == {7, 8, 9, 10}
-    assert {n for n, status in seen["best"].items() if status == "HELD"} == {7, 8, 9, 10, 11}
+    assert {n for n, status in seen["best"].items() if status == "WAITING"} == {7, 8, 9, 10, 11}
     assert {n for n, status in seen["best after spend"].items() if status == "STALE(data)"} == {7, 8, 9, 10, 11}
 
 

@@ -16,6 +16,7 @@ from tests.offline import Lake, rejecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
@@ -113,8 +114,30 @@ def test_a_rejected_interval_is_not_visible_and_says_what_it_failed(story: Story
     assert moment.result.rejected == ((day(2), ("paid_1d:at_least(0)",)),)
 
 
-def test_intervals_of_the_same_run_whose_windows_cover_a_rejected_one_wait_for_it(story: Story) -> None:
-    assert states(story["published"]) == {n: {2: "REJECTED", 3: "HELD", 4: "HELD"}.get(n, "OK") for n in range(1, 10)}
+def test_intervals_of_the_same_run_whose_windows_read_a_rejected_ones_events_wait_for_it(story: Story) -> None:
+    assert states(story["published"]) == {n: {2: "REJECTED", 3: "WAITING"}.get(n, "OK") for n in range(1, 10)}
+
+
+def test_a_day_after_a_rejected_one_is_published_right_before_and_after_the_correction(spark: SparkSession, tmp_path: Path) -> None:
+    """Its closing rows have the empty values, whatever the rejected events were; whom they gave one keeps it, still empty."""
+    daily = replace(spend, name="daily", features=(replace(paid, windows=("1d",)),))
+
+    def seen() -> dict[tuple[int, int], float]:
+        return {(row["customer"], (row["event_timestamp"] - DAY).day): row["paid_1d"] for row in lake.rows(daily)}
+
+    with open_registry(f"sqlite:///{tmp_path / 'registry.db'}") as registry:
+        lake = Lake(spark, tmp_path, registry)
+        lake.now = FIRST + 5 * DAY
+        lake.ingest(payments, [payment(1, 1, 1, 10.0), payment(2, 2, 2, -5.0), payment(3, 9, 2, 1.0), payment(4, 1, 3, 7.0)])
+        lake.materialize(daily, judge=rejecting([day(2)], failed="paid_1d:at_least(0)"))
+        assert [s.status for s in lake.statuses(daily).values()] == ["OK", "REJECTED", "OK", "OK"]
+        assert seen() == {(1, 1): 10.0, (1, 3): 7.0, (2, 3): 0.0, (9, 3): 0.0, (1, 4): 0.0}
+        lake.now += timedelta(hours=1)
+        lake.ingest(payments, [payment(2, 2, 2, 5.0), payment(3, 1, 2, 1.0)])  # customer 9 was a mistake
+        assert [s.status for s in lake.statuses(daily).values()] == ["OK", "STALE(data)", "STALE(data)", "OK"]
+        lake.materialize(daily)
+        assert [s.status for s in lake.statuses(daily).values()] == ["OK"] * 4
+        assert seen() == {(1, 1): 10.0, (1, 2): 1.0, (2, 2): 5.0, (1, 3): 7.0, (2, 3): 0.0, (9, 3): 0.0, (1, 4): 0.0}
 
 
 def test_bad_rows_are_in_quarantine_with_the_check_that_they_failed(story: Story) -> None:
