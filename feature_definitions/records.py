@@ -145,3 +145,19 @@ class Epoch:
     rows: int
     written: int
     synced_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseHolder:
+    """Which process works on what (`name`), since when by its own clock, and when it last said so by the registry's.
+
+    `token` counts the takings of the lease. It may be taken over if the process is gone or was silent for too long.
+    """
+
+    name: str
+    host: str
+    pid: int
+    since: datetime
+    renewed_at: datetime
+    token: int
+    may_be_taken_over: bool

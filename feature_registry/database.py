@@ -125,6 +125,11 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(schema.versions), {"version": 4})
 
 
+def clock(connection: Connection) -> int:
+    """What time it is by the database's own clock, in microseconds."""
+    return int(connection.execute(text(f"SELECT {CLOCK[connection.dialect.name]}")).scalar_one())
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)

@@ -1,8 +1,9 @@
 """The registry: what was ingested, computed, published and synced, remembered exactly and changed only as a whole."""
 
 import json
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,9 +13,21 @@ from typing import Any, Self
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from feature_definitions.intervals import Interval, micros
-from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision, TileRecord
+from feature_definitions.records import (
+    Epoch,
+    Generation,
+    IngestedFile,
+    LeaseHolder,
+    LedgerEntry,
+    Promotion,
+    Publish,
+    Release,
+    Revision,
+    TileRecord,
+)
 from feature_registry import leases, schema
 from feature_registry.database import Database, RegistryError
+from feature_registry.leases import Lease, LeaseHeld, Subject
 
 _INGEST, _PUBLISH = "ingest", "publish"
 _PAUSE_SECONDS = 0.2
@@ -63,17 +76,21 @@ class Facts:
     releases: tuple[Release, ...] = ()
 
 
-def open_registry(url: str) -> "Registry":
-    """Open the registry at a SQLite or PostgreSQL URL; its tables, and a SQLite file with its folders, are created when missing."""
-    return Registry(Database(url))
+def open_registry(url: str, *, say: Callable[[str], None] = lambda _: None, silence: timedelta = leases.SILENCE) -> "Registry":
+    """Open the registry at a SQLite or PostgreSQL URL; its tables, and a SQLite file with its folders, are created when missing.
+
+    `say` is told whom a lease is waited for; who does not renew a lease for the time of `silence` loses it.
+    """
+    return Registry(Database(url), say=say, silence=silence)
 
 
 class Registry:
     """A pool of connections to the registry; threads may share it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, say: Callable[[str], None], silence: timedelta) -> None:
         """Remember in `database`."""
-        self._database = database
+        self._database, self._say, self._silence = database, say, silence
+        self._here = threading.local()
 
     def __enter__(self) -> Self:
         """Open already."""
@@ -126,7 +143,7 @@ class Registry:
 
     def finish_ingest(self, ingest_id: str) -> None:
         """Make a pending ingest count, all at once; finishing it again changes nothing."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             change = _take_pending(connection, _INGEST, ingest_id)
             if change is not None:
                 self._database.upsert(connection, schema.files, change["files"])
@@ -194,7 +211,7 @@ class Registry:
 
         Entries that were published get `delta_version`, publishes that were observed are known from `committed_at`.
         """
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             change = _take_pending(connection, _PUBLISH, publish_id)
             if change is None:
                 return
@@ -208,7 +225,7 @@ class Registry:
     def promote(self, promotion: Promotion) -> None:
         """Make one generation of a group the one that readers see, and no other."""
         group, number, table = promotion.group, promotion.generation, schema.generations
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             there = (
                 connection.execute(select(table.c.number).where(table.c.feature_group == group).order_by(table.c.number)).scalars().all()
             )
@@ -223,7 +240,7 @@ class Registry:
 
     def release(self, releases: Iterable[Release]) -> None:
         """Remember that rejected intervals need not hold later ones; a later release of the same interval takes the place of an earlier."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             self._database.upsert(connection, schema.releases, [schema.release_row(release) for release in releases])
 
     def releases(self, group: str, generation: int) -> tuple[Release, ...]:
@@ -233,7 +250,7 @@ class Registry:
 
     def abandon(self, pending_id: str) -> None:
         """Forget a pending ingest or publish that did not happen."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             connection.execute(delete(schema.pending).where(schema.pending.c.pending_id == pending_id))
 
     # ------------------------------------------------------------------------------------------------------------------- wholes
@@ -271,8 +288,8 @@ class Registry:
             schema.releases: [schema.release_row(release) for release in facts.releases],
         }
         rows[schema.feature_maps] = [{"features_id": name, "features": schema.features_text(held)} for name, held in maps.items()]
-        with self._database.writing() as connection:
-            leases.refuse_if_any(connection)
+        with self._writing() as connection:
+            leases.end_all(connection, silence=self._silence)
             for table in (*rows, schema.pending):
                 connection.execute(delete(table))
             for table, listed in rows.items():
@@ -301,14 +318,14 @@ class Registry:
             }
             for day, tile in built.items()
         ]
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             self._database.upsert(connection, schema.tiles, rows)
 
     # ------------------------------------------------------------------------------------------------------------------- syncs
 
     def record_epoch(self, epoch: Epoch) -> None:
         """Remember a finished sync of a group."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             self._database.upsert(connection, schema.epochs, [schema.epoch_row(epoch)])
 
     def epochs(self, group: str) -> tuple[Epoch, ...]:
@@ -322,27 +339,82 @@ class Registry:
     # ------------------------------------------------------------------------------------------------------------------ leases
 
     @contextmanager
-    def lease(self, name: str, *, now: datetime, patience: timedelta = timedelta(0)) -> Iterator[None]:
-        """Work on `name` alone, in this process and among all others; a lease whose process is gone is taken over.
+    def lease(self, subject: Subject, *, now: datetime, patience: timedelta = timedelta(0)) -> Iterator[Lease]:
+        """Work on a subject alone, in this process and among all others; a lease whose process is gone or silent is taken over.
 
-        Who holds it is waited for as long as there is patience; then LeaseHeld names the process and since when it holds the lease.
+        Who holds it is waited for as long as there is patience; then LeaseHeld names the process and since when it holds the lease. The
+        lease is renewed all the time. What is written to this registry meanwhile, by this thread, is refused (LeaseLost) once somebody
+        else has taken it. If a process that may still live had it before, the subject's tables get a fence first: what that process read
+        of a table before can not be committed any more.
         """
-        row = self._taken(name, now, until=time.monotonic() + patience.total_seconds())
+        row = self._taken(subject.name, now, until=time.monotonic() + patience.total_seconds())
         try:
-            yield
+            with leases.beating(lambda: self._of_lease(leases.renew, row), every=self._silence / leases.BEATS), self._holding(row):
+                if row["unfenced"]:
+                    self._fence(subject, row)
+                yield Lease(row["name"], row["token"], row["unfenced"], lambda: self._check(row))
         finally:
-            with self._database.writing() as connection:
-                leases.give_back(connection, row)
+            self._of_lease(leases.give_back, row)
+
+    def fence(self) -> None:
+        """Refuse with LeaseLost if somebody else has taken a lease under which this thread works: to be called before each commit."""
+        for row in self._held():
+            self._check(row)
+
+    def leases(self) -> tuple[LeaseHolder, ...]:
+        """Who works on what now, by the name of the lease."""
+        with self._database.reading() as connection:
+            return leases.holders(connection, silence=self._silence)
 
     def _taken(self, name: str, now: datetime, *, until: float) -> schema.Row:
+        told = False
         while True:
             try:
                 with self._database.writing() as connection:
-                    return leases.take(connection, name, now=now)
-            except leases.LeaseHeld:
+                    return leases.take(connection, name, now=now, silence=self._silence)
+            except LeaseHeld as error:
                 if time.monotonic() >= until:
                     raise
+                if not told:
+                    self._say(f"waiting: {error}")
+                    told = True
                 time.sleep(_PAUSE_SECONDS)
+
+    def _fence(self, subject: Subject, row: schema.Row) -> None:
+        from lake import delta
+
+        for path in subject.tables():
+            delta.fence(path, f"lease {row['token']} {subject.name}")
+        self._of_lease(leases.fenced, row)
+
+    @contextmanager
+    def _holding(self, row: schema.Row) -> Iterator[None]:
+        """Every write of this thread is made under this lease, too."""
+        before = self._held()
+        self._here.held = (*before, row)
+        try:
+            yield
+        finally:
+            self._here.held = before
+
+    def _held(self) -> tuple[schema.Row, ...]:
+        return getattr(self._here, "held", ())
+
+    def _check(self, row: schema.Row) -> None:
+        with self._database.reading() as connection:
+            leases.check(connection, row["name"], row["token"])
+
+    def _of_lease(self, change: Callable[[Connection, schema.Row], None], row: schema.Row) -> None:
+        with self._database.writing() as connection:
+            change(connection, row)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction that writes, refused if a lease was lost under which this thread works."""
+        with self._database.writing() as connection:
+            for row in self._held():
+                leases.check(connection, row["name"], row["token"])
+            yield connection
 
     # ----------------------------------------------------------------------------------------------------------------- reading
 
@@ -366,7 +438,7 @@ class Registry:
 
     def _begin(self, kind: str, pending_id: str, *, subject: str, change: Mapping[str, Any]) -> None:
         row = {"pending_id": pending_id, "kind": kind, "subject": subject, "change": json.dumps(change, ensure_ascii=False)}
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             self._database.upsert(connection, schema.pending, [row])
 
     def _pending(self, kind: str, subject: str) -> list[tuple[str, dict[str, Any]]]:

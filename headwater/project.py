@@ -29,7 +29,7 @@ from feature_definitions.planning import plan
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.planning.upstream import ordered
-from feature_definitions.records import Epoch, Generation, PromotedBy, Release
+from feature_definitions.records import Epoch, Generation, LeaseHolder, PromotedBy, Release
 from headwater import inputs, names
 from headwater.errors import NotEmpty, RegistryLost
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from feature_registry.explain import Story
+    from feature_registry.leases import Lease
     from feature_registry.planner import Planner
     from feature_registry.registry import Facts, Registry
     from lake.optimize import Optimized
@@ -173,8 +174,9 @@ class Project:
 
         found, first, last = names.group(self.catalog, group), inputs.moment(start), inputs.moment(end)
         releases = self._planner.release(found, start=first, end=last, reason=reason)
-        facts.keep_releases(self.settings.lake, releases)
-        self._registry.release(releases)
+        with self._alone(found):
+            facts.keep_releases(self.settings.lake, releases, fence=self._registry.fence)
+            self._registry.release(releases)
         return releases
 
     def optimize(self, *groups: str, keep: str = "7d") -> "tuple[Optimized, ...]":
@@ -182,20 +184,24 @@ class Project:
 
         Groups mean their tables and their sources'; none means everything. Nothing becomes stale by it. Needs no Spark.
         """
+        from feature_registry import subjects
+        from feature_registry.registry import PATIENCE
         from lake import optimize
 
         kept, chosen = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP), names.groups(self.catalog, groups)
         needs, done = optimize.needed(self.settings.lake), []
         for source in names.sources(self.catalog, groups):
-            with self._lease(f"source {source.name}"):
+            with self._registry.lease(subjects.source(source.name, lake=self.settings.lake), now=self.clock(), patience=PATIENCE):
                 path = layout.source_table(self.settings.lake, source.name)
                 done += [optimize.optimize(path, keep=kept)] if Path(path).exists() else []
         for group in chosen:
             before = optimize.deleted_before(group, needs, self.clock())
-            with self._lease(f"group {group.name}"):
+            with self._alone(group):
                 generations = [g.number for g in self._registry.generations(group.name)]
                 mine = optimize.group_tables(self.settings.lake, group.name, generations)
-                done += [optimize.optimize(path, keep=kept, before=before) for path in mine]
+                for path in mine:
+                    self._registry.fence()
+                    done.append(optimize.optimize(path, keep=kept, before=before))
         if not groups:
             done += [optimize.optimize(path, keep=kept) for path in optimize.other_tables(self.settings.lake)]
         return tuple(done)
@@ -264,6 +270,10 @@ class Project:
         found = rebuild.facts(self.settings.lake)
         self._any_registry.restore(found)
         return found
+
+    def leases(self) -> tuple[LeaseHolder, ...]:
+        """Which process works on what now, since when, and whether another may take it over."""
+        return self._registry.leases()
 
     # ------------------------------------------------------------------------------------------------------------------- online
 
@@ -362,7 +372,7 @@ class Project:
     def _any_registry(self) -> "Registry":
         from feature_registry.registry import open_registry
 
-        return open_registry(self.settings.registry_url)
+        return open_registry(self.settings.registry_url, say=self.say)
 
     @property
     def _context(self) -> "Context":
@@ -370,20 +380,23 @@ class Project:
 
         return Context(lambda: self._spark, self.settings.root, self.settings.lake, self._registry, self.clock, self.say)
 
-    def _lease(self, name: str) -> AbstractContextManager[None]:
-        """Work on something alone, after waiting for whoever does now."""
+    def _alone(self, group: FeatureGroup) -> "AbstractContextManager[Lease]":
+        """Work on a group alone, after waiting for whoever does now."""
+        from feature_registry import subjects
         from feature_registry.registry import PATIENCE
 
-        return self._registry.lease(name, now=self.clock(), patience=PATIENCE)
+        subject = subjects.group(group.name, lake=self.settings.lake, registry=self._registry)
+        return self._registry.lease(subject, now=self.clock(), patience=PATIENCE)
 
     def _recover(self, group: FeatureGroup) -> None:
         """Set right what a crash cut off; what a living process is publishing is left to it."""
         if self._registry.pending_publishes(group.name):
-            from feature_registry import LeaseHeld
-            from spark_jobs.publish import materialize
+            from feature_registry import LeaseHeld, subjects
+            from spark_jobs.publish import commit
 
-            with suppress(LeaseHeld), self._registry.lease(f"group {group.name}", now=self.clock()):
-                materialize.recover(group, lake=self.settings.lake, registry=self._registry)
+            subject = subjects.group(group.name, lake=self.settings.lake, registry=self._registry)
+            with suppress(LeaseHeld), self._registry.lease(subject, now=self.clock()):
+                commit.recover(group, lake=self.settings.lake, registry=self._registry)
 
     @property
     def _planner(self) -> "Planner":
@@ -417,9 +430,9 @@ class Project:
         """Give readers a generation to see, in the lake's records first."""
         from lake import facts
 
-        with self._lease(f"group {group.name}"):
+        with self._alone(group):
             promotion = self._planner.promotion(group, number, by=by)
-            facts.keep_promotion(self.settings.lake, promotion)
+            facts.keep_promotion(self.settings.lake, promotion, fence=self._registry.fence)
             self._registry.promote(promotion)
 
     def _published(self, group: FeatureGroup) -> "Published":

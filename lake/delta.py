@@ -192,17 +192,30 @@ def readable(path: str, version: int) -> bool:
     return all(Path(file).exists() for file in gone)
 
 
-def append_records(path: str, rows: "pa.Table") -> None:
-    """Append rows to a small table without Spark; columns that it lacks are added, null in the rows before."""
+def append_records(path: str, rows: "pa.Table", *, fence: Fence | None = None) -> None:
+    """Append rows to a small table without Spark; columns that it lacks are added, null in the rows before. `fence` as in `commit`."""
     Path(path).mkdir(parents=True, exist_ok=True)
-    write_deltalake(path, rows, mode="append", schema_mode="merge")
+    if fence is None:
+        write_deltalake(path, rows, mode="append", schema_mode="merge")
+    else:
+        _write_fenced(path, rows, fence, CommitProperties(max_commit_retries=0), mode="append", schema_mode="merge")
 
 
-def replace_records(path: str, rows: "pa.Table", *, commit_id: str) -> None:
-    """Replace the rows of a small table without Spark, in one commit."""
+def replace_records(path: str, rows: "pa.Table", *, commit_id: str, fence: Fence) -> None:
+    """Replace the rows of a small table without Spark, in one commit; `fence` as in `commit`."""
     Path(path).mkdir(parents=True, exist_ok=True)
-    done = CommitProperties({"userMetadata": commit_id}, app_transactions=[Transaction(commit_id, 1)])
-    write_deltalake(path, rows, mode="overwrite", commit_properties=done)
+    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
+    _write_fenced(path, rows, fence, done, mode="overwrite")
+
+
+def _write_fenced(path: str, rows: "pa.Table", fence: Fence, done: CommitProperties, **how: Any) -> None:
+    for _ in range(_TRIES):
+        table = DeltaTable(path) if exists(path) else path
+        fence()
+        with suppress(CommitFailedError):
+            write_deltalake(table, rows, commit_properties=done, **how)
+            return
+    raise CommitConflict(f"others wrote to {path} again and again; nothing was changed: run the same command again")
 
 
 def commit(

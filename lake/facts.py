@@ -9,6 +9,7 @@ import pyarrow as pa
 from feature_definitions import layout
 from feature_definitions.records import IngestedFile, Promotion, Release
 from lake import delta
+from lake.delta import Fence
 
 _TIME = pa.timestamp("us", tz="UTC")
 _COMMITS = pa.schema(
@@ -65,12 +66,12 @@ def keep_files(lake: str, files: Sequence[IngestedFile], *, commits: bool) -> No
     _keep(lake, "files", [asdict(file) | {"commits": commits} for file in files], _FILES)
 
 
-def keep_promotion(lake: str, promotion: Promotion) -> None:
+def keep_promotion(lake: str, promotion: Promotion, *, fence: Fence) -> None:
     """Keep that readers were given a generation to see."""
-    _keep(lake, "promotions", [asdict(promotion)], _PROMOTIONS)
+    _keep(lake, "promotions", [asdict(promotion)], _PROMOTIONS, fence=fence)
 
 
-def keep_releases(lake: str, releases: Iterable[Release]) -> None:
+def keep_releases(lake: str, releases: Iterable[Release], *, fence: Fence) -> None:
     """Keep that rejected intervals were released."""
     rows = [
         {
@@ -84,9 +85,9 @@ def keep_releases(lake: str, releases: Iterable[Release]) -> None:
         }
         for release in releases
     ]
-    _keep(lake, "releases", rows, _RELEASES)
+    _keep(lake, "releases", rows, _RELEASES, fence=fence)
 
 
-def _keep(lake: str, kind: str, rows: Sequence[dict[str, object]], schema: pa.Schema) -> None:
+def _keep(lake: str, kind: str, rows: Sequence[dict[str, object]], schema: pa.Schema, *, fence: Fence | None = None) -> None:
     if rows:
-        delta.append_records(layout.records_table(lake, kind), pa.Table.from_pylist(list(rows), schema=schema))
+        delta.append_records(layout.records_table(lake, kind), pa.Table.from_pylist(list(rows), schema=schema), fence=fence)

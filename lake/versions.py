@@ -19,6 +19,7 @@ from feature_definitions.intervals import ALWAYS, Interval, in_utc, utc_date
 from feature_definitions.language import DeltaTable, Query, Source, Table
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta
+from lake.delta import Fence
 
 UNSEEN = -1
 Row = Mapping[str, Any]
@@ -52,10 +53,10 @@ class PinnedVersion:
 _PINS = pa.schema([("source", pa.string()), ("place", pa.string()), ("table_id", pa.string()), ("version", pa.int64())])
 
 
-def keep(source: Source, found: Iterable[PinnedVersion], lake: str, *, commit_id: str) -> None:
+def keep(source: Source, found: Iterable[PinnedVersion], lake: str, *, commit_id: str, fence: Fence) -> None:
     """Say in which state the tables of a source are read from now on, in one commit."""
     rows = pa.Table.from_pylist([asdict(pin) for pin in found], schema=_PINS)
-    delta.replace_records(layout.pins_table(lake, source.name), rows, commit_id=commit_id)
+    delta.replace_records(layout.pins_table(lake, source.name), rows, commit_id=commit_id, fence=fence)
 
 
 def pinned(source: Source, lake: str) -> dict[str, PinnedVersion]:

@@ -7,7 +7,7 @@ depends on which tiles it was put together from, nor on the order of events.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, WindowSpec
@@ -21,8 +21,11 @@ from feature_definitions.planning import tiling
 from feature_definitions.planning.tiling import PartialAggregate, TilesDue
 from feature_definitions.records import Revision, TileRecord
 from feature_definitions.sql import expressions
+from feature_registry import subjects
+from feature_registry.leases import Subject
 from feature_registry.registry import PATIENCE
 from lake import delta
+from lake.delta import Fence
 from spark_jobs import tables
 from spark_jobs.compute import array_sql
 from spark_jobs.context import Context
@@ -270,6 +273,11 @@ class TileSet:
         """The Delta table of one grain."""
         return layout.tile_table(self.lake, self.source.name, self.keys, self.grains[0], grain)
 
+    @property
+    def subject(self) -> Subject:
+        """What is worked on alone when tiles are built: all grains that there can be of them, since others may read coarser ones."""
+        return subjects.tiles([self.table(grain) for grain in tiling.grains(self.grains[0], datetime.max - datetime.min)])  # noqa: DTZ901  # a span
+
 
 @dataclass(frozen=True, slots=True)
 class Build:
@@ -288,7 +296,7 @@ def up_to_date(
     One process at a time builds the tiles of a set; others wait. A crash leaves tiles that are built again.
     """
     revision = max((r.revision for r in build.revisions), default=0)
-    with build.context.registry.lease(f"tiles {of.table(of.grains[0])}", now=build.context.clock(), patience=PATIENCE):
+    with build.context.registry.lease(of.subject, now=build.context.clock(), patience=PATIENCE):
         built = {
             (grain, day): record
             for grain in needs
@@ -315,16 +323,16 @@ def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[Partial
     table = of.table(due.grain)
     dated = tiles.withColumn("date", F.to_date(F.timestamp_micros(TILE))).where(tables.in_dates("date", due.dates))
     staging = f"{layout.staging_folder(of.lake, build.run_id)}/tiles-{level}"
-    _store(dated, table, due.dates, commit_id=f"{build.run_id}-{level}", staging=staging)
+    _store(dated, table, due.dates, commit_id=f"{build.run_id}-{level}", staging=staging, fence=build.context.registry.fence)
     return table
 
 
-def _store(tiles: DataFrame, path: str, dates: Iterable[date], *, commit_id: str, staging: str) -> None:
+def _store(tiles: DataFrame, path: str, dates: Iterable[date], *, commit_id: str, staging: str, fence: Fence) -> None:
     if delta.exists(path):
         tables.add_columns(tiles.sparkSession, path, tiles.dtypes)
-        tables.replace_dates(tiles, path, dates=dates, commit_id=commit_id, staging=staging)
+        tables.replace_dates(tiles, path, dates=dates, commit_id=commit_id, staging=staging, fence=fence)
     else:
-        tables.append(tiles.repartition("date"), path, commit_id=commit_id, partition=("date",))
+        tables.append(tiles.repartition("date"), path, commit_id=commit_id, partition=("date",), fence=fence)
 
 
 def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[PartialAggregate]) -> DataFrame:

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from feature_definitions.errors import InputRefused
 from feature_definitions.language import Source
+from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import versions
 from spark_jobs.context import Context
@@ -16,7 +17,7 @@ def bring(source: Source, context: Context) -> IngestReport:
 
     Starts Spark only if there may be something new. A crash leaves readers with what they had, and the next ingest sets it right.
     """
-    with context.registry.lease(f"source {source.name}", now=context.clock(), patience=PATIENCE):
+    with context.registry.lease(subjects.source(source.name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         journal.recover(source, context)
         job = Ingest(context, source, context.mint("i"), context.clock())
         if source.in_place:

@@ -228,7 +228,7 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
-    source, path = job.source, layout.quarantine_table(job.context.lake, job.source.name)
+    source, path, fence = job.source, layout.quarantine_table(job.context.lake, job.source.name), job.context.registry.fence
     listed = ", ".join(delta.literal(name) for name in names)
     if not any(reason for name in names for reason in seen.counts.get(name, {})) and not delta.holds(path, f"file IN ({listed})"):
         return
@@ -241,9 +241,9 @@ def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest)
     if delta.exists(path):
         escaped = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
         tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
-        tables.replace(frame, path, where=f"file IN ({escaped})", commit_id=job.ingest_id, partition=())
+        tables.replace(frame, path, where=f"file IN ({escaped})", commit_id=job.ingest_id, partition=(), fence=fence)
     else:
-        tables.append(frame, path, commit_id=job.ingest_id)
+        tables.append(frame, path, commit_id=job.ingest_id, fence=fence)
 
 
 def _beside(name: str) -> str:
@@ -352,14 +352,14 @@ def _dates(rows: DataFrame) -> tuple[date, ...]:
 
 
 def _commit(update: _Update, job: Ingest) -> None:
-    path, types = job.table, job.source.columns
+    path, types, fence = job.table, job.source.columns, job.context.registry.fence
     columns = [*[f"`{name}`" for name in types], TIME, DATE, FILE, LINE, INGEST, LIVE]
     rows = update.rows.where(~F.col(_GOES)).select(*columns)
     if update.into != "table":
-        tables.overwrite(rows, path, commit_id=job.ingest_id, partition=(DATE,))
+        tables.overwrite(rows, path, commit_id=job.ingest_id, partition=(DATE,), fence=fence)
         return
     tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in types.items()])
-    tables.replace_dates(rows, path, dates=update.dates, commit_id=job.ingest_id, staging=f"{job.staging}/dates")
+    tables.replace_dates(rows, path, dates=update.dates, commit_id=job.ingest_id, staging=f"{job.staging}/dates", fence=fence)
 
 
 def _revisions(update: _Update, number: int, job: Ingest) -> tuple[Revision, ...]:

@@ -83,7 +83,7 @@ def ingest(job: Ingest) -> IngestReport:
 
 
 def _keep(job: Ingest, diff: _Diff) -> None:
-    versions.keep(job.source, diff.now.values(), job.context.lake, commit_id=job.ingest_id)
+    versions.keep(job.source, diff.now.values(), job.context.lake, commit_id=job.ingest_id, fence=job.context.registry.fence)
 
 
 def _diff(job: Ingest) -> _Diff:

@@ -4,6 +4,7 @@ The order makes every crash repairable: the registry notes the intent, the lake'
 the commit; last the registry confirms. Whether the commit happened can be asked of the table's log (`delta.committed`).
 """
 
+import shutil
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from feature_definitions.intervals import DAY, Interval, merge
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning import fingerprint, plan
 from feature_definitions.records import LedgerEntry, Publish
+from feature_registry import subjects
 from feature_registry.registry import PATIENCE, PendingPublish, Registry
 from feature_registry.schema import inputs_text
 from lake import delta, facts
@@ -35,22 +37,49 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry]) -> None
 
     Holds the group's lease, and refuses (PublishConflict) if one of the intervals is no longer as it was when the run began.
     """
-    with job.context.registry.lease(f"group {job.group.name}", now=job.context.clock(), patience=PATIENCE):
-        _refuse_if_moved(job, job.context.registry)
+    registry, lake = job.context.registry, job.context.lake
+    subject = subjects.group(job.group.name, lake=lake, registry=registry)
+    with registry.lease(subject, now=job.context.clock(), patience=PATIENCE) as lease:
+        if lease.overtook:
+            recover(job.group, lake=lake, registry=registry)
+        _refuse_if_moved(job, registry)
         passed = [e for e in entries if e.state == "PUBLISHED"]
         commits = any(e.rows or e.interval in job.before for e in passed)
         pending = _pending(job, entries, commits=commits)
-        job.context.registry.begin_publish(pending)
-        _copy_records(pending, job.context.lake)
+        registry.begin_publish(pending)
+        _copy_records(pending, lake)
         version = None
         if commits:
             _commit(job, staged, [e.interval for e in passed])
-            version, _ = delta.commit_of(layout.feature_table(job.context.lake, job.group.name, job.work.generation), job.publish_id)
-        name, at = job.group.name, job.context.clock()
+            version, _ = delta.commit_of(layout.feature_table(lake, job.group.name, job.work.generation), job.publish_id)
+        at = job.context.clock()
         facts.keep_commit(
-            job.context.lake, name, generation=job.work.generation, publish_id=job.publish_id, committed_at=at, delta_version=version
+            lake, job.group.name, generation=job.work.generation, publish_id=job.publish_id, committed_at=at, delta_version=version
         )
-        job.context.registry.finish_publish(job.publish_id, committed_at=at, delta_version=version)
+        registry.finish_publish(job.publish_id, committed_at=at, delta_version=version)
+
+
+def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
+    """Finish the publishes whose commit happened before a crash, and forget those whose commit did not."""
+    for pending in registry.pending_publishes(group.name):
+        table = layout.feature_table(lake, group.name, pending.generation)
+        if pending.commits and delta.committed(table, pending.publish_id):
+            version, at = _commit_of(table, pending.publish_id)
+            facts.keep_commit(
+                lake, group.name, generation=pending.generation, publish_id=pending.publish_id, committed_at=at, delta_version=version
+            )
+            registry.finish_publish(pending.publish_id, committed_at=at, delta_version=version)
+        else:
+            registry.abandon(pending.publish_id)
+        shutil.rmtree(layout.staging_folder(lake, pending.publish_id), ignore_errors=True)
+
+
+def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
+    """The version and time of a commit; of one that the log has forgotten the earliest time by which it was surely there."""
+    try:
+        return delta.commit_of(table, publish_id)
+    except LookupError:
+        return None, delta.oldest_commit(table)
 
 
 def _refuse_if_moved(job: Run, registry: Registry) -> None:
@@ -89,9 +118,9 @@ def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval]) -> None:
     Also an interval that was never published is replaced, not appended: whatever lies there, a rerun sets it right.
     """
     table = layout.feature_table(job.context.lake, job.group.name, job.work.generation)
-    rows = _new_rows(job, staged, passed, job.context.clock())
+    rows, fence = _new_rows(job, staged, passed, job.context.clock()), job.context.registry.fence
     if not delta.exists(table):
-        tables.append(_arranged(job, rows).repartition("date"), table, commit_id=job.publish_id, partition=("date",))
+        tables.append(_arranged(job, rows).repartition("date"), table, commit_id=job.publish_id, partition=("date",), fence=fence)
         return
     tables.add_columns(job.context.spark, table, [(c, tables.spark_type(job.types.outputs[c])) for c in job.group.outputs])
     again = [interval for interval in passed if interval in job.before]
@@ -105,6 +134,7 @@ def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval]) -> None:
         where=_where(job.group, merge(passed)) if job.group.cadence < DAY else "",
         commit_id=job.publish_id,
         staging=f"{layout.staging_folder(job.context.lake, job.publish_id)}/published",
+        fence=fence,
     )
 
 

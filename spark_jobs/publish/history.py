@@ -44,7 +44,7 @@ def merged(job: Run, new: DataFrame, current: DataFrame) -> DataFrame:
     whole, kept = tables.stage(rows, f"{staging}/merged"), tables.stage(old, f"{staging}/history")
     if not kept.isEmpty():
         path = layout.history_table(job.context.lake, job.group.name, job.work.generation)
-        tables.append(kept, path, commit_id=job.publish_id, partition=("date",))
+        tables.append(kept, path, commit_id=job.publish_id, partition=("date",), fence=job.context.registry.fence)
     return whole
 
 

@@ -1,23 +1,20 @@
 """Carries out a group's plan: compute into staging, judge, publish. Readers see an interval as it was or as it should be, never half."""
 
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, dates, merge
-from feature_definitions.language import FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import TransformGroup, WindowedGroup
 from feature_definitions.planning import fingerprint, plan, tiling
 from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.records import LedgerEntry, Revision
 from feature_definitions.sql.column_types import column_types_of
-from feature_registry.registry import Registry
-from lake import delta, facts
 from lake.staging import staging
 from spark_jobs import tables
 from spark_jobs.compute import leaks, tiles, transform, windows
@@ -75,29 +72,6 @@ def _begun(work: GroupPlan, context: Context) -> Run:
 
 def _newest(revisions: Iterable[Revision]) -> int:
     return max((r.revision for r in revisions), default=0)
-
-
-def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
-    """Finish the publishes whose commit happened before a crash, and forget those whose commit did not."""
-    for pending in registry.pending_publishes(group.name):
-        table = layout.feature_table(lake, group.name, pending.generation)
-        if pending.commits and delta.committed(table, pending.publish_id):
-            version, at = _commit_of(table, pending.publish_id)
-            facts.keep_commit(
-                lake, group.name, generation=pending.generation, publish_id=pending.publish_id, committed_at=at, delta_version=version
-            )
-            registry.finish_publish(pending.publish_id, committed_at=at, delta_version=version)
-        else:
-            registry.abandon(pending.publish_id)
-        shutil.rmtree(layout.staging_folder(lake, pending.publish_id), ignore_errors=True)
-
-
-def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
-    """The version and time of a commit; of one that the log has forgotten the earliest time by which it was surely there."""
-    try:
-        return delta.commit_of(table, publish_id)
-    except LookupError:
-        return None, delta.oldest_commit(table)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- compute

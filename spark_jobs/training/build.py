@@ -16,6 +16,7 @@ from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import default
 from feature_definitions.sql.data_types import element_of
 from feature_definitions.sql.expressions import shown_types
+from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
 from lake.staging import staging
@@ -56,7 +57,8 @@ def build(spine: Spine, request: Request, *, published: Mapping[str, Published],
     path, held = layout.training_set_table(context.lake, request.name), manifest.read(context.lake, request.name)
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
         return Built(request.name, path, int(str(held["rows"])), held, unchanged=True)
-    with context.registry.lease(f"training set {request.name}", now=context.clock(), patience=PATIENCE):
+    subject = subjects.training_set(request.name, lake=context.lake)
+    with context.registry.lease(subject, now=context.clock(), patience=PATIENCE):
         written = _written(basis, fingerprint, context)
     return Built(request.name, path, int(str(written["rows"])), written, unchanged=False)
 
@@ -72,8 +74,10 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
             raise AssertionError(f"training set {name}: {lost}; this is a defect, nothing was written")
         manifest.delete(context.lake, name)
         columns = [*basis.spine.rows.columns, *basis.request.service.outputs]
-        tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), layout.training_set_table(context.lake, name), commit_id=build_id)
+        table = layout.training_set_table(context.lake, name)
+        tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), table, commit_id=build_id, fence=context.registry.fence)
     written = described | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
+    context.registry.fence()
     manifest.write(written, context.lake, name)
     return written
 

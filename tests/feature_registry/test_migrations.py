@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 
 from feature_definitions.intervals import Interval
 from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision, TileRecord
-from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, RegistryError, migrations, open_registry, schema
+from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, RegistryError, Subject, migrations, open_registry, schema
 from feature_registry.database import Database
 
 Program = subprocess.Popen[bytes]
@@ -79,7 +79,7 @@ def test_what_the_oldest_registry_was_about_to_change_is_still_pending(old: str)
 
 def test_a_lease_that_was_held_then_is_held_still(old: str) -> None:
     held = pytest.raises(LeaseHeld, match="on elsewhere since 2026-01-05")
-    with open_registry(old) as registry, held, registry.lease("group spend", now=T):
+    with open_registry(old) as registry, held, registry.lease(Subject("group spend"), now=T):
         pass
 
 

@@ -162,12 +162,12 @@ class World:
         if event.kind == "promote" and event.generation in there:
             number = len(self.registry.promotions("spend")) + 1
             promotion = Promotion("spend", number, event.generation, max(there), "person", self.now)
-            facts.keep_promotion(self.lake, promotion)
+            facts.keep_promotion(self.lake, promotion, fence=self.registry.fence)
             self.registry.promote(promotion)
         if event.kind == "release":
             interval = Interval(START + event.interval * HOUR, START + (event.interval + 1) * HOUR)
             released = Release("spend", event.generation, interval, self.number, f"reason {self.number}", self.now)
-            facts.keep_releases(self.lake, [released])
+            facts.keep_releases(self.lake, [released], fence=self.registry.fence)
             self.registry.release([released])
 
     def _commit(self, path: str, name: str) -> int:

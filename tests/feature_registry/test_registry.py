@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from feature_definitions.intervals import Interval
 from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
-from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, Registry, RegistryError, open_registry, schema
+from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, Registry, RegistryError, Subject, open_registry, schema
 
 T = datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -350,7 +350,7 @@ def test_restoring_leaves_syncs_as_they_are(registry: Registry) -> None:
 
 
 def test_nothing_is_restored_while_a_process_works_on_something(registry: Registry) -> None:
-    with registry.lease("group spend", now=T), pytest.raises(LeaseHeld, match="group spend is being worked on"):
+    with registry.lease(Subject("group spend"), now=T), pytest.raises(LeaseHeld, match="group spend is being worked on"):
         registry.restore(facts())
     assert registry.facts() == Facts()
 
