@@ -119,12 +119,12 @@ def _ticks(scale: _Scale) -> Iterator[str]:
 
 
 def _bounds(series: Series, scale: _Scale) -> Iterator[str]:
-    for said, bound in (("at least", series.least), ("at most", series.most)):
+    for words, bound in (("at least", series.least), ("at most", series.most)):
         if bound is not None and scale.low <= bound <= scale.high:
             y = scale.y(bound)
             beside = y - 4 if y > _TOP + 14 else y + 13
             yield f'<line class="bound" x1="{_LEFT}" x2="{_WIDTH}" y1="{y}" y2="{y}"/>'
-            yield f'<text class="bound" x="{_WIDTH - 4}" y="{beside}" text-anchor="end">{said} {number(bound)}</text>'
+            yield f'<text class="bound" x="{_WIDTH - 4}" y="{beside}" text-anchor="end">{words} {number(bound)}</text>'
 
 
 def _ends(labels: Sequence[str]) -> Iterator[str]:

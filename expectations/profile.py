@@ -56,25 +56,25 @@ def values(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[str]:
 
 
 def counted(checks: Sequence[Check]) -> Iterator[tuple[str, str]]:
-    """Name and Spark SQL of the aggregate of each check that statistics do not tell.
+    """Name and Spark SQL of the aggregate of each check that no statistic answers.
 
     Where a screen tells at less cost that no row is bad, 1 stands for that some is.
     """
     for check in checks:
         if check.screen is not None:
             yield check.id, f"if({check.screen}, 1L, 0L)"
-        elif check.count and check.told_by is None:
+        elif check.count and check.statistic is None:
             yield check.id, check.count
 
 
-def told(checks: Sequence[Check], found: Measured, types: Mapping[str, str]) -> dict[str, int]:
-    """What the statistics of an interval tell of checks, by their ids; of bad rows that bounds tell only 1 for that there are some."""
-    return {check.id: _told(check, found, types) for check in checks if check.told_by is not None}
+def from_statistics(checks: Sequence[Check], found: Measured, types: Mapping[str, str]) -> dict[str, int]:
+    """What statistics of an interval answer of checks, by their ids; where bounds say that rows are bad, 1 stands for all of them."""
+    return {check.id: _from_statistic(check, found, types) for check in checks if check.statistic is not None}
 
 
-def _told(check: Check, found: Measured, types: Mapping[str, str]) -> int:
+def _from_statistic(check: Check, found: Measured, types: Mapping[str, str]) -> int:
     filled = _whole(found.get(f"{check.column}.values"))
-    match check.told_by:
+    match check.statistic:
         case "values":
             return filled
         case "nulls":
@@ -236,8 +236,8 @@ def checks_table(profile: pd.DataFrame, checks: Sequence[Check], verdicts: Mappi
     for check in checks:
         measured = {"bad_rows" if check.of_rows else "value": profile[check.id], "rows": profile["rows"]}
         passed = [check.id not in verdicts[str(interval)].broken for interval in profile["interval"]]
-        said = {"check": check.id, "severity": check.severity, "column": check.column}
-        parts.append(_records(measured | {"passed": pd.Series(passed, dtype="bool")}, said, origin, _CHECKS))
+        about = {"check": check.id, "severity": check.severity, "column": check.column}
+        parts.append(_records(measured | {"passed": pd.Series(passed, dtype="bool")}, about, origin, _CHECKS))
     return pa.concat_tables(parts) if parts else _CHECKS.empty_table()
 
 

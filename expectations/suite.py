@@ -58,8 +58,8 @@ class Check:
     many of the rows must be good (None: all), and `holdable` says that the rest may be published without the bad rows. Any other check
     has a `measure`, an aggregate whose value lies in `[least, most]` (of a check of rows: a cheaper one that counts the bad ones); with
     `change` it is the share by which the number of rows differs from the interval before. A value that is null, or of fewer than
-    `from_rows` rows, is not judged. `told_by` says which of its columns' statistics tell it already, so that Spark need not: the number
-    of values or of nulls, whether all are finite, or whether their least and greatest lie `within` the bounds.
+    `from_rows` rows, is not judged. `statistic` names that of its columns' statistics which answers it, so that Spark need not count: the
+    number of values or of nulls, whether all are finite, or whether their least and greatest lie `within` the bounds.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Check:
     most: float | None = None
     change: bool = False
     from_rows: int = 0
-    told_by: Statistic | None = None
+    statistic: Statistic | None = None
     within: tuple[float | None, float | None] = (None, None)
 
     @property
@@ -145,9 +145,11 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None, rewri
     types = expressions.output_types(group) if types is None else types
     kinds = dict(types) | dict.fromkeys(group.ages, "double")
     expected = ((about, column, each, subject(group, column or "")) for about, column, each in _expected(group))
-    stated = [_told(_stated(about, column, each, of, rewrite), each, kinds.get(column or "")) for about, column, each, of in expected]
+    stated = [
+        _with_statistic(_stated(about, column, each, of, rewrite), each, kinds.get(column or "")) for about, column, each, of in expected
+    ]
     derived = _derived(group, types)
-    made: dict[str, Check] = {check.id: check for check in derived if not _said_better(check, stated)}
+    made: dict[str, Check] = {check.id: check for check in derived if not _is_stated(check, stated)}
     for check in stated:
         if check.id not in made or GRAVITY.index(check.severity) < GRAVITY.index(made[check.id].severity):
             made[check.id] = check
@@ -161,8 +163,8 @@ def subject(group: FeatureGroup, column: str) -> str:
     return conditions.name(column)
 
 
-def _told(check: Check, expectation: Expectation, kind: str | None) -> Check:
-    """The check, knowing whether statistics of a column of this type tell it: of doubles, and of integers that doubles hold exactly."""
+def _with_statistic(check: Check, expectation: Expectation, kind: str | None) -> Check:
+    """The check with its statistic, if one of a column of this type answers it: of doubles, and of integers that doubles hold exactly."""
     match expectation.kind, expectation.arguments:
         case "at_least", (float() | int() as least,):
             within: tuple[float | None, float | None] = (least, None)
@@ -173,11 +175,11 @@ def _told(check: Check, expectation: Expectation, kind: str | None) -> Check:
         case _:
             return check
     if kind == "double" or (kind == "int64" and all(bound is None or abs(bound) < _EXACT for bound in within)):
-        return replace(check, screen=None, told_by="extremes", within=within)
+        return replace(check, screen=None, statistic="extremes", within=within)
     return check
 
 
-def _said_better(derived: Check, stated: Sequence[Check]) -> bool:
+def _is_stated(derived: Check, stated: Sequence[Check]) -> bool:
     """Whether the group's file says of the same thing what is expected of it."""
     if derived.change:
         return any(check.change for check in stated)
@@ -191,16 +193,16 @@ def _derived(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[Check]:
     for key in keys:
         yield Check(f"{key}:not_null", key, "critical", f"{conditions.name(key)} IS NULL")
     yield _unique("rows:unique", None, (*keys, "event_timestamp"), "critical")
-    spelt = [f"typeof({conditions.name(c)}) <> '{types[c].replace('int64', 'bigint')}'" for c in group.outputs]
-    yield Check("rows:types", None, "critical", " OR ".join(spelt))
+    mistyped = [f"typeof({conditions.name(c)}) <> '{types[c].replace('int64', 'bigint')}'" for c in group.outputs]
+    yield Check("rows:types", None, "critical", " OR ".join(mistyped))
     if doubles := [c for c in group.outputs if types[c] == "double"]:
-        yield Check("rows:finite", None, "critical", conditions.not_finite(doubles), holdable=True, told_by="finite")
+        yield Check("rows:finite", None, "critical", conditions.not_finite(doubles), holdable=True, statistic="finite")
     if group.cadence == DAY:
         least, most = AS_MANY
         yield Check("rows:as_many_as_before", None, "warning", least=least, most=most, change=True, from_rows=ENOUGH_ROWS)
     for column in _always_seen(group):
         measure = f"count({conditions.name(column)})"
-        yield Check(f"{column}:some_values", column, "warning", measure=measure, least=1, from_rows=ENOUGH_ROWS, told_by="values")
+        yield Check(f"{column}:some_values", column, "warning", measure=measure, least=1, from_rows=ENOUGH_ROWS, statistic="values")
     if group.aggregated and not group.lifetime:
         yield Check("rows:recent", None, "info", measure=_hours_since_events(group), most=0)
 
@@ -268,7 +270,7 @@ def _stated(about: str, column: str | None, expectation: Expectation, of: str, r
         case "not_null", (share,):
             partial = None if share == 1 else float(str(share))
             missing = Check(identity, column, severity, f"{of} IS NULL", measure=f"count(*) - count({of})")
-            return replace(missing, at_least_share=partial, holdable=partial is None, told_by="nulls")
+            return replace(missing, at_least_share=partial, holdable=partial is None, statistic="nulls")
     violation, screen = conditions.violation(expectation, of, rewrite), conditions.screen(expectation, of)
     return Check(identity, column, severity, violation, screen, holdable=True)
 
@@ -320,8 +322,8 @@ def _bounds(check: Check) -> dict[str, object]:
 def _measured(check: Check) -> dict[str, object]:
     if check.of_rows:
         return {"bad_row": check.violation} | ({} if check.at_least_share is None else {"at_least_share": check.at_least_share})
-    said = {"measure": "change of the number of rows" if check.change else check.measure}
-    return said | ({"from_rows": check.from_rows} if check.from_rows else {})
+    details = {"measure": "change of the number of rows" if check.change else check.measure}
+    return details | ({"from_rows": check.from_rows} if check.from_rows else {})
 
 
 # ------------------------------------------------------------------------------------------------------------------- the bad rows

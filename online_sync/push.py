@@ -74,11 +74,11 @@ def _packed(part: pa.RecordBatch, spec: PushSpec) -> tuple[_Packed, int]:
         if at is None:
             raise CodecError(f"a row of {spec.group} has no event_timestamp")
         entity = layout.row_key(spec.project, spec.group, spec.generation, layout.entity_text(key))
-        shown = Row(
+        stored = Row(
             event_timestamp=at, empties_at=empties_at, held=bool(held), tombstone=bool(retracted), epoch=spec.epoch, values=tuple(row)
         )
-        packed.append((entity, encode(spec.schema, shown)))
-        tombstones += shown.tombstone
+        packed.append((entity, encode(spec.schema, stored)))
+        tombstones += stored.tombstone
     return packed, tombstones
 
 

@@ -76,12 +76,12 @@ def profile(job: Run, staged: DataFrame, checks: Sequence[Check]) -> pd.DataFram
     due, types = _due(job), profiles.described(job.group, job.types.outputs)
     found = _measured(staged, {"rows": "count(*)", **dict(profiles.counted(checks))})
     _add(found, _statistics(job, staged, sum(int(str(values["rows"])) for values in found.values())))
-    _add(found, {interval: profiles.told(checks, values, types) for interval, values in found.items()})
+    _add(found, {interval: profiles.from_statistics(checks, values, types) for interval, values in found.items()})
     for check in checks:
         if check.unique:
             _add(found, _shared(staged, check))
     some = {name for values in found.values() for name, value in values.items() if value}
-    screened = [check for check in checks if check.screen is not None or check.told_by in ("extremes", "finite")]
+    screened = [check for check in checks if check.screen is not None or check.statistic in ("extremes", "finite")]
     closer = {check.id: check.count for check in screened if check.id in some}
     if job.group.hold_below and any(check.id in some and check.holdable for check in checks):
         closer["bad_rows"] = f"count_if({suite.held_row_sql(checks)})"

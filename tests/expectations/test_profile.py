@@ -18,9 +18,9 @@ from expectations.profile import (
     checks_table,
     counted,
     framed,
+    from_statistics,
     profiles_table,
     statistics,
-    told,
     values,
     with_changes,
     with_held,
@@ -91,20 +91,20 @@ def test_bounds_of_decimals_are_screened_by_spark() -> None:
 @pytest.mark.parametrize(
     ("check", "found", "expected"),
     [
-        (replace(BAD, told_by="extremes", within=(0, None)), {"x.min": 0.0, "x.max": 9.0}, 0),
-        (replace(BAD, told_by="extremes", within=(0, None)), {"x.min": -1e-300, "x.max": 9.0}, 1),
-        (replace(BAD, told_by="extremes", within=(None, 9)), {"x.min": 0.0, "x.max": 9.0}, 0),
-        (replace(BAD, told_by="extremes", within=(-1, 8.5)), {"x.min": 0.0, "x.max": 9.0}, 1),
-        (replace(BAD, told_by="extremes", within=(0, 9)), {"x.min": 1.0, "x.max": 2.0, "x.infinite": 1}, 1),
-        (replace(BAD, told_by="extremes", within=(0, 9)), {"rows": 4}, 0),
-        (replace(BAD, told_by="finite", column=None), {"x.infinite": 2}, 1),
-        (replace(BAD, told_by="finite", column=None), {"x.infinite": 0}, 0),
-        (replace(BAD, told_by="nulls"), {"rows": 7, "x.values": 4}, 3),
-        (replace(MANY, told_by="values", column="x"), {"rows": 7, "x.values": 4}, 4),
+        (replace(BAD, statistic="extremes", within=(0, None)), {"x.min": 0.0, "x.max": 9.0}, 0),
+        (replace(BAD, statistic="extremes", within=(0, None)), {"x.min": -1e-300, "x.max": 9.0}, 1),
+        (replace(BAD, statistic="extremes", within=(None, 9)), {"x.min": 0.0, "x.max": 9.0}, 0),
+        (replace(BAD, statistic="extremes", within=(-1, 8.5)), {"x.min": 0.0, "x.max": 9.0}, 1),
+        (replace(BAD, statistic="extremes", within=(0, 9)), {"x.min": 1.0, "x.max": 2.0, "x.infinite": 1}, 1),
+        (replace(BAD, statistic="extremes", within=(0, 9)), {"rows": 4}, 0),
+        (replace(BAD, statistic="finite", column=None), {"x.infinite": 2}, 1),
+        (replace(BAD, statistic="finite", column=None), {"x.infinite": 0}, 0),
+        (replace(BAD, statistic="nulls"), {"rows": 7, "x.values": 4}, 3),
+        (replace(MANY, statistic="values", column="x"), {"rows": 7, "x.values": 4}, 4),
     ],
 )
 def test_statistics_tell_whether_values_are_there_finite_and_within_bounds(check: Check, found: Measured, expected: int) -> None:
-    assert told([check, MEAN], found, TYPES) == {check.id: expected}
+    assert from_statistics([check, MEAN], found, TYPES) == {check.id: expected}
 
 
 # ------------------------------------------------------------------------------------------------------------------- the profile

@@ -106,7 +106,7 @@ def test_each_interval_is_a_cell_in_the_colour_of_its_verdict(several: str) -> N
 
 def test_what_did_not_hold_is_told_gravest_first_with_rows_and_intervals(several: str) -> None:
     read = Read(several)
-    assert [said for said in read.texts if said in ("critical", "warning", "info")][:3] == ["critical", "warning", "info"]
+    assert [text for text in read.texts if text in ("critical", "warning", "info")][:3] == ["critical", "warning", "info"]
     assert "121 bad rows in 2 of 4 intervals: 2026-01-02, 2026-01-03" in read.text
     assert "50 bad rows in 1 of 4 intervals: 2026-01-04" in read.text
     assert "A row is bad if x_1d IS NULL (in at most 0.1 of the rows)" in read.text

@@ -30,7 +30,7 @@ def batch(rows: Sequence[Row]) -> pa.RecordBatch:
     )
 
 
-def told(*parts: Sequence[Sequence[Row]]) -> dict[tuple[int, int], dict[str, Any]]:
+def summarized(*parts: Sequence[Sequence[Row]]) -> dict[tuple[int, int], dict[str, Any]]:
     """The description of each interval and column; a part is a list of batches."""
     partials = pa.concat_tables([pa.Table.from_batches(list(summaries([batch(rows) for rows in part])), PARTIAL) for part in parts])
     return {(row["interval"], row["column"]): row for row in described(partials).to_pylist()}
@@ -43,7 +43,7 @@ rows = st.lists(st.tuples(st.integers(0, 2), st.none() | floats, st.none() | st.
 
 @given(st.lists(st.lists(rows, max_size=3), min_size=1, max_size=3))
 def test_few_rows_are_described_exactly_however_they_are_parted(parts: list[list[list[Row]]]) -> None:
-    found, everything = told(*parts), [row for part in parts for some in part for row in some]
+    found, everything = summarized(*parts), [row for part in parts for some in part for row in some]
     assert set(found) == {(interval, column) for interval, *_ in everything for column in (0, 1)}
     for interval, _ in found:
         numbers = sorted(x for i, x, _ in everything if i == interval and x is not None)
@@ -71,7 +71,7 @@ def many(seed: int, count: int = 30_000) -> list[Row]:
 def test_many_rows_are_described_closely(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(sketches, "AT_ONCE", at_once)
     parts = [many(seed) for seed in (1, 2, 3)]
-    found = told(*([part[at : at + 5_000] for at in range(0, len(part), 5_000)] for part in parts))[0, 0]
+    found = summarized(*([part[at : at + 5_000] for at in range(0, len(part), 5_000)] for part in parts))[0, 0]
     values = sorted(x for part in parts for _, x, _ in part if x is not None)
     assert (found["values"], found["min"], found["max"]) == (len(values), values[0], values[-1])
     assert found["mean"] == pytest.approx(statistics.fmean(values), rel=1e-9)
@@ -84,22 +84,22 @@ def test_many_rows_are_described_closely(monkeypatch: pytest.MonkeyPatch, at_onc
 @settings(max_examples=10)
 @given(st.integers(1, 50_000))
 def test_distinct_values_are_estimated_within_a_tenth(count: int) -> None:
-    assert told([[(0, float(n), None) for n in range(count)]])[0, 0]["distinct"] == pytest.approx(count, rel=0.1)
+    assert summarized([[(0, float(n), None) for n in range(count)]])[0, 0]["distinct"] == pytest.approx(count, rel=0.1)
 
 
 def test_what_is_not_finite_counts_as_a_value_and_in_nothing_else() -> None:
-    row = told([[(0, math.nan, None), (0, math.inf, None), (0, -math.inf, None), (0, 2.0, None)]])[0, 0]
+    row = summarized([[(0, math.nan, None), (0, math.inf, None), (0, -math.inf, None), (0, 2.0, None)]])[0, 0]
     assert (row["values"], row["infinite"], row["min"], row["max"], row["mean"], row["stddev"]) == (4, 3, 2.0, 2.0, 2.0, None)
 
 
 def test_the_two_zeros_are_one_value() -> None:
-    assert told([[(0, 0.0, None), (0, -0.0, None)]])[0, 0]["distinct"] == 1
+    assert summarized([[(0, 0.0, None), (0, -0.0, None)]])[0, 0]["distinct"] == 1
 
 
 def test_rows_that_fit_into_memory_are_described_at_once() -> None:
     table = pa.Table.from_batches([batch(many(1, 100)), batch(many(2, 100))])
-    assert sketches.described_at_once(table).to_pylist() == list(told([many(1, 100), many(2, 100)]).values())
+    assert sketches.described_at_once(table).to_pylist() == list(summarized([many(1, 100), many(2, 100)]).values())
 
 
 def test_no_rows_are_not_described() -> None:
-    assert told([[]], []) == {}
+    assert summarized([[]], []) == {}

@@ -48,14 +48,14 @@ def amount(*expect: Expectation, windows: tuple[str, ...] = ("7d",)) -> Feature:
     return Feature("amount", "sum", "amount", windows=windows, expect=expect)
 
 
-def said(group: FeatureGroup) -> dict[str, Check]:
+def checks_of(group: FeatureGroup) -> dict[str, Check]:
     """The checks of a group, by id, that do not follow from its definition alone."""
     return {check.id: check for check in checks(group) if check.id not in DERIVED}
 
 
 def only(expectation: Expectation) -> Check:
     """The one check that an expectation of the column amount_7d gives."""
-    (check,) = said(spend(amount(expectation))).values()
+    (check,) = checks_of(spend(amount(expectation))).values()
     return check
 
 
@@ -122,7 +122,7 @@ def test_types_that_are_known_need_not_be_found_out() -> None:
 
 
 def test_a_features_expectation_is_checked_in_each_of_its_columns() -> None:
-    found = said(spend(amount(at_least(0), windows=("1d", "7d"))))
+    found = checks_of(spend(amount(at_least(0), windows=("1d", "7d"))))
     assert [(check.id, check.column) for check in found.values()] == [
         ("amount_1d:at_least(0)", "amount_1d"),
         ("amount_7d:at_least(0)", "amount_7d"),
@@ -130,7 +130,7 @@ def test_a_features_expectation_is_checked_in_each_of_its_columns() -> None:
 
 
 def test_a_derived_columns_expectation_is_checked_in_it() -> None:
-    assert list(said(spend(amount(), Derived("half", "amount_7d / 2", expect=(at_most(5, "warning"),))))) == ["half:at_most(5)"]
+    assert list(checks_of(spend(amount(), Derived("half", "amount_7d / 2", expect=(at_most(5, "warning"),))))) == ["half:at_most(5)"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_values_that_are_unique_may_be_missing() -> None:
 
 
 def test_bounds_of_the_number_of_rows_and_of_its_change_are_two_checks() -> None:
-    found = said(spend(amount(), expect=(row_count(10, at_most=20, change=0.5),)))
+    found = checks_of(spend(amount(), expect=(row_count(10, at_most=20, change=0.5),)))
     assert [(check.id, check.measure, check.change, check.bounds) for check in found.values()] == [
         ("rows:row_count(at_least=10, at_most=20)", "count(*)", False, (10, 20)),
         ("rows:row_count(change=0.5)", "", True, (-0.5, 0.5)),
@@ -171,36 +171,36 @@ def test_bounds_of_the_number_of_rows_and_of_its_change_are_two_checks() -> None
 
 
 def test_extremes_tell_of_doubles_and_of_integers_that_doubles_hold() -> None:
-    def told_by(expectation: Expectation, kind: str) -> tuple[object, object]:
+    def statistic(expectation: Expectation, kind: str) -> tuple[object, object]:
         (check,) = (c for c in checks(spend(amount(expectation)), types={"amount_7d": kind}) if c.id not in DERIVED)
-        return check.told_by, check.within
+        return check.statistic, check.within
 
-    assert told_by(at_least(0), "double") == ("extremes", (0, None))
-    assert told_by(between(0, 2**53 - 1), "int64") == ("extremes", (0, 2**53 - 1))
-    assert told_by(at_most(2**53), "int64") == (None, (None, None))
-    assert told_by(at_most(5), "decimal(10,2)") == (None, (None, None))
-    assert told_by(one_of(1), "double") == (None, (None, None))
+    assert statistic(at_least(0), "double") == ("extremes", (0, None))
+    assert statistic(between(0, 2**53 - 1), "int64") == ("extremes", (0, 2**53 - 1))
+    assert statistic(at_most(2**53), "int64") == (None, (None, None))
+    assert statistic(at_most(5), "decimal(10,2)") == (None, (None, None))
+    assert statistic(one_of(1), "double") == (None, (None, None))
 
 
 def test_a_features_expression_is_one_check_however_many_windows_it_has() -> None:
-    found = said(spend(amount(expression("amount_1d <= amount_7d"), windows=("1d", "7d"))))
+    found = checks_of(spend(amount(expression("amount_1d <= amount_7d"), windows=("1d", "7d"))))
     assert list(found) == ["amount:expression('amount_1d <= amount_7d')"]
 
 
 def test_a_groups_expression_divides_by_zero_without_failing() -> None:
-    (check,) = said(spend(amount(), expect=(expression("1 / amount_7d > 0"),))).values()
+    (check,) = checks_of(spend(amount(), expect=(expression("1 / amount_7d > 0"),))).values()
     assert check.column is None
     assert "NULLIF" in check.violation.upper()
 
 
 def test_the_same_expectation_twice_is_one_check_of_the_graver_severity() -> None:
-    found = said(spend(amount(at_least(0, "info"), at_least(0), at_least(0, "warning"))))
+    found = checks_of(spend(amount(at_least(0, "info"), at_least(0), at_least(0, "warning"))))
     assert [(check.id, check.severity) for check in found.values()] == [("amount_7d:at_least(0)", "critical")]
 
 
 def test_a_group_expects_nothing_of_an_unnamed_column() -> None:
     with pytest.raises(DefinitionError, match=r"group spend expects at_least\(0\), which needs a column; write it beside a feature"):
-        said(spend(amount(), expect=(at_least(0),)))
+        checks_of(spend(amount(), expect=(at_least(0),)))
 
 
 def test_what_broke_is_told_with_the_gravest_first() -> None:
@@ -244,7 +244,7 @@ def test_the_suite_has_one_expectation_per_check() -> None:
 
 
 def test_the_bad_rows_of_checks_are_selected_with_their_reasons() -> None:
-    found = said(spend(amount(at_most(9), one_of("it's"), between(0, 1, "warning"))))
+    found = checks_of(spend(amount(at_most(9), one_of("it's"), between(0, 1, "warning"))))
     condition, reasons = bad_row_sql([found["amount_7d:at_most(9)"], found['amount_7d:one_of("it\'s")']])
     assert condition == r"(`amount_7d` > 9) OR (`amount_7d` NOT IN ('it\'s'))"
     assert reasons == (
