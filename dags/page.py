@@ -2,7 +2,7 @@
 
 from dags.schedule import Schedule
 from feature_definitions.intervals import spell
-from feature_definitions.language import Derived, Feature, FeatureGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import Derived, Feature, FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
 
 
 def page(group: FeatureGroup, schedule: Schedule) -> str:
@@ -32,12 +32,14 @@ def _when(schedule: Schedule) -> str:
 
 
 def _columns(group: FeatureGroup) -> list[tuple[str, str]]:
-    if isinstance(group, TransformGroup):
-        return [(name, f"{kind}, from the last {group.lookback}") for name, kind in group.schema.items()]
-    if not isinstance(group, WindowedGroup):
-        known = {**{name: f"`{sql}`" for name, sql in group.source.derive.items()}, **group.source.columns}
-        return [(name, f"{known[name]}, as observed") for name in group.columns]
-    return [pair for feature in group.features for pair in _meanings(feature)]
+    match group:
+        case TransformGroup():
+            return [(name, f"{kind}, from the last {group.lookback}") for name, kind in group.schema.items()]
+        case WindowedGroup():
+            return [pair for feature in group.features for pair in _meanings(feature)]
+        case ObservationGroup() | SnapshotGroup():
+            known = {**{name: f"`{sql}`" for name, sql in group.source.derive.items()}, **group.source.columns}
+            return [(name, f"{known[name]}, as observed") for name in group.columns]
 
 
 def _meanings(feature: Feature | Derived) -> list[tuple[str, str]]:

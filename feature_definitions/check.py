@@ -15,7 +15,9 @@ from feature_definitions.language import (
     FeatureService,
     Join,
     Label,
+    ObservationGroup,
     Query,
+    SnapshotGroup,
     Source,
     SourceGroup,
     TrainingSet,
@@ -413,18 +415,23 @@ _Reads = Iterator[tuple[str, frozenset[str]]]
 
 def _reads(group: FeatureGroup, outputs: frozenset[str], source: str) -> _Reads:
     """What is read from a source on the way to columns of a group, and by what: conditions, features, queries, transforms."""
-    if isinstance(group, TransformGroup):
-        yield from _read_by_transform(group, source)
-        return
-    of = group.source
-    yield from _read_by_query(of, source)
-    if of.name != source:
-        return
-    yield f"where of {group.name}", _rooted(of, _try(columns_in, group.where))
-    if isinstance(group, WindowedGroup):
-        yield from _read_by_features(group, outputs)
-    else:
-        yield from ((f"{group.name}.{name}", _rooted(of, frozenset({name}))) for name in group.columns if name in outputs & set(of.derive))
+    match group:
+        case TransformGroup():
+            yield from _read_by_transform(group, source)
+        case WindowedGroup():
+            yield from _read_from_source(group, source, _read_by_features(group, outputs))
+        case ObservationGroup() | SnapshotGroup():
+            of = group.source
+            derived = (name for name in group.columns if name in outputs & set(of.derive))
+            yield from _read_from_source(group, source, ((f"{group.name}.{name}", _rooted(of, frozenset({name}))) for name in derived))
+
+
+def _read_from_source(group: SourceGroup, source: str, by_columns: _Reads) -> _Reads:
+    """What a group of one source reads by its source's query; if it reads the source asked for, by its condition and columns too."""
+    yield from _read_by_query(group.source, source)
+    if group.source.name == source:
+        yield f"where of {group.name}", _rooted(group.source, _try(columns_in, group.where))
+        yield from by_columns
 
 
 def _read_by_features(group: WindowedGroup, outputs: frozenset[str]) -> _Reads:

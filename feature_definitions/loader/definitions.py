@@ -177,7 +177,7 @@ def _sharing(distinct: Sequence[_Found]) -> Iterator[Mistake]:
 def _catalog(distinct: Sequence[_Found]) -> Catalog:
     origins: dict[tuple[str, ...], Place] = {one.key: one.place for one in distinct}
     for one in distinct:
-        if isinstance(one.value, WindowedGroup):
+        if isinstance(one.value, AnyGroup):
             lines = {f.name: one.features[f.name] for f in one.value.features if f.name in one.features}
             origins |= {("group", one.value.name, feature): Place(one.place.file, line) for feature, line in lines.items()}
     values = [one.value for one in distinct]

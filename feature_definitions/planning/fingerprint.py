@@ -6,7 +6,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from feature_definitions.intervals import duration, spell
-from feature_definitions.language import Derived, Expectation, Feature, FeatureGroup, Query, Source, TransformGroup, WindowedGroup
+from feature_definitions.language import (
+    Derived,
+    Expectation,
+    Feature,
+    FeatureGroup,
+    ObservationGroup,
+    Query,
+    SnapshotGroup,
+    Source,
+    SourceGroup,
+    TransformGroup,
+    WindowedGroup,
+)
 from feature_definitions.language.sources import reads_previous
 
 ENGINE = 2
@@ -19,12 +31,23 @@ def columns(group: FeatureGroup) -> dict[str, str]:
     Owner, tags, TTL, delays, retention and expectations leave it as it is; cadence, entity, source and the group's `where` change every
     column. A column derived at the source is what it is computed from. Of a transform's function the text counts, not what it calls.
     """
-    if isinstance(group, TransformGroup):
-        return _transformed(group)
-    known = _known(group.source)
-    base = [type(group).__name__, dict(group.entity.keys), _source(group.source), group.every, group.where, _read(group.where, known)]
-    if not isinstance(group, WindowedGroup):
-        return {name: _hash(base, name, known[name]) for name in group.columns}
+    match group:
+        case TransformGroup():
+            return _transformed(group)
+        case WindowedGroup():
+            return _windowed(group, _known(group.source))
+        case ObservationGroup() | SnapshotGroup():
+            known = _known(group.source)
+            return {name: _hash(_base(group, known), name, known[name]) for name in group.columns}
+
+
+def _base(group: SourceGroup, known: Mapping[str, object]) -> list[object]:
+    """What every column of a group of one source rests on."""
+    return [type(group).__name__, dict(group.entity.keys), _source(group.source), group.every, group.where, _read(group.where, known)]
+
+
+def _windowed(group: WindowedGroup, known: Mapping[str, object]) -> dict[str, str]:
+    base = _base(group, known)
     hashes: dict[str, str] = {}
     for feature in group.features:
         match feature:

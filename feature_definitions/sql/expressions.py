@@ -14,7 +14,17 @@ from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.parsers.spark import SparkParser
 
-from feature_definitions.language import DefinitionError, Derived, Feature, FeatureGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions.language import (
+    DefinitionError,
+    Derived,
+    Feature,
+    FeatureGroup,
+    ObservationGroup,
+    SnapshotGroup,
+    Source,
+    TransformGroup,
+    WindowedGroup,
+)
 from feature_definitions.sql.data_types import articled, decimal, digits_of, element_of, is_array
 from feature_definitions.sql.functions import CLOCK, FUNCTIONS, MANY, OF_ANYTHING, OF_ARRAYS, OF_GROUPS, OF_MANY_ROWS, OF_TIME
 from feature_definitions.sql.operands import alike, common, conditions, numbers, strings
@@ -101,11 +111,17 @@ def derive_type(source: Source, name: str, columns: Mapping[str, str]) -> str:
 
 def output_types(group: FeatureGroup) -> dict[str, str]:
     """The type of each output column of a group's table, in order; the time of the last event is a timestamp here."""
-    if isinstance(group, TransformGroup):
-        return dict(group.schema)
-    declared = columns_of(group.source)
-    if not isinstance(group, WindowedGroup):
-        return {name: declared[name] for name in group.columns}
+    match group:
+        case TransformGroup():
+            return dict(group.schema)
+        case WindowedGroup():
+            return _aggregated_types(group, columns_of(group.source))
+        case ObservationGroup() | SnapshotGroup():
+            declared = columns_of(group.source)
+            return {name: declared[name] for name in group.columns}
+
+
+def _aggregated_types(group: WindowedGroup, declared: Mapping[str, str]) -> dict[str, str]:
     types: dict[str, str] = {}
     for feature in group.features:
         match feature:
