@@ -20,7 +20,7 @@ from feature_definitions.intervals import iso
 from feature_definitions.planning.plan import OK, REJECTED, IntervalStatus
 
 if TYPE_CHECKING:
-    from headwater import Project
+    from headwater.project import Project
 
 SERVICE = "arrival_delay_v1"
 TOUCHED = ("carrier_delays", "origin_congestion", "aircraft_history", "weather_at_origin", "plane_attributes")
@@ -71,7 +71,7 @@ def run(folder: Path, *, shift: str, say: Callable[[str], None], open_project: C
     with stages.stage("train") as result:
         metrics, again = _train(folder, str(built.manifest["fingerprint"]))
         result.append("unchanged" if again else f"{metrics.train_rows:,} rows, two models")
-    return _summary(Story(folder, moved, stages, report, statuses, built.manifest, metrics.lines, served))
+    return _summary(DemoRun(folder, moved, stages, report, statuses, built.manifest, metrics.lines, served))
 
 
 def _project(folder: Path, *, shift: str, now: datetime) -> timedelta:
@@ -123,7 +123,7 @@ def _train(folder: Path, fingerprint: str) -> tuple[Any, bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class DemoRun:
     """All that the summary tells."""
 
     folder: Path
@@ -136,25 +136,25 @@ class Story:
     served: Sequence[Any]
 
 
-def _summary(story: Story) -> RenderableType:
-    folder, served, manifest = story.folder, story.served, story.manifest
-    rejected = [s for s in story.statuses if s.status == REJECTED]
-    moved = f"moved by {story.shift // timedelta(weeks=1)} whole weeks, so that they happen now" if story.shift else "left in 2013"
+def _summary(run: DemoRun) -> RenderableType:
+    folder, served, manifest = run.folder, run.served, run.manifest
+    rejected = [s for s in run.statuses if s.status == REJECTED]
+    moved = f"moved by {run.shift // timedelta(weeks=1)} whole weeks, so that they happen now" if run.shift else "left in 2013"
     return Group(
         "",
         f"[bold]New York flights of 2013[/], {moved}",
-        stage_table(story.stages),
+        stage_table(run.stages),
         "",
         "[bold]What became of every flight[/]",
-        *[f"  {line}" for line in story.report.lines()],
+        *[f"  {line}" for line in run.report.lines()],
         "",
-        _group_table({group: [s for s in story.statuses if s.group == group] for group in TOUCHED}),
+        _group_table({group: [s for s in run.statuses if s.group == group] for group in TOUCHED}),
         *(["", "[bold]Rejected by the gate[/] (not visible; the bad rows are in quarantine)"] if rejected else []),
         *[f"  {s.group} {s.interval}: {'; '.join(s.reasons)}" for s in rejected[:5]],
         "",
         f"[bold]Training set[/] {manifest['name']}: {manifest['rows']:,} rows, mode {manifest['mode']}; always known is assumed of "
         f"{', '.join(manifest['assumed_always_known'])}",
-        *[f"  {line}" for line in story.lines],
+        *[f"  {line}" for line in run.lines],
         "",
         _served_table(served),
         "",

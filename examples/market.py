@@ -22,9 +22,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from examples.demo import Stages, begun, stage_table
+from examples.nyc_flights import RawDataMissing
 
 if TYPE_CHECKING:
-    from headwater import Project
+    from headwater.project import Project
 
 CLOSES, NEW_YORK = time(16), ZoneInfo("America/New_York")
 AHEAD, ANSWERED_AFTER = 5, timedelta(days=14)
@@ -33,10 +34,6 @@ LAST_CLOSE = datetime(2013, 3, 1, 21, tzinfo=UTC)
 SERVICE = "market_v1"
 _COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
 _RAW = ("Open", "High", "Low", "Close", "Adj Close", "Volume")
-
-
-class RawDataMissing(RuntimeError):
-    """The package with the raw file is not installed."""
 
 
 def raw_file() -> Path:

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from feature_definitions import layout, settings
-from feature_definitions.errors import Unknown
+from feature_definitions.errors import Unknown, UserError
 from feature_definitions.language import (
     NAME,
     FeatureGroup,
@@ -31,7 +31,6 @@ from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus,
 from feature_definitions.planning.upstream import ordered
 from feature_definitions.records import Epoch, Generation, LeaseHolder, PromotedBy, Release
 from headwater import inputs, names
-from headwater.errors import NotEmpty, RegistryLost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +53,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Say = Callable[[str], None]
+
+
+class NotEmpty(UserError):
+    """A registry that holds something and would be replaced."""
+
+
+class RegistryLost(UserError):
+    """A registry that knows nothing of a lake with a past: it was lost, or is another one."""
 
 
 @dataclass
@@ -472,6 +479,19 @@ class Project:
             raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
         frame = inputs.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
         return Request(name or service.name, service, mode), of_frame(frame, self._spark)
+
+
+def open(
+    path: str | os.PathLike[str] = ".", *, say: Say = lambda _: None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> "Project":
+    """The project in a folder; its definitions are loaded and checked. `say` is told what long work is doing.
+
+    Raises SettingsError for a folder that is no project, CatalogError for definitions that do not hold.
+    """
+    from feature_definitions.check import checked
+
+    found = settings.load(Path(path))
+    return Project(found, checked(found.catalog), say, clock)
 
 
 def _alone(group: FeatureGroup) -> FeatureService:

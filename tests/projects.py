@@ -167,7 +167,7 @@ def within(*arguments: str | Path, project: Path | None = None, now: datetime = 
     out, err = io.StringIO(), io.StringIO()
     words = [*map(str, arguments), *(() if project is None else ("--project", str(project)))]
     clock = functools.partial(hw.open, clock=lambda: now)
-    with redirect_stdout(out), redirect_stderr(err), patch("headwater.open", clock), pytest.raises(SystemExit) as ended:
+    with redirect_stdout(out), redirect_stderr(err), patch("headwater.project.open", clock), pytest.raises(SystemExit) as ended:
         commands.main(words)
     return Done(int(str(ended.value.code)), out.getvalue(), err.getvalue())
 

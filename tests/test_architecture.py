@@ -6,9 +6,12 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grimp
 import pytest
 
 if TYPE_CHECKING:
@@ -199,6 +202,23 @@ def test_the_environment_is_read_in_few_places() -> None:
     readers = {relative(path) for path in modules() if any(map(reads_environment, ast.walk(tree(path))))}
     ours = {path for path in readers if not path.startswith("examples/")}
     assert ours == {"feature_definitions/settings.py", "spark_jobs/jvm.py", "spark_jobs/session.py"}
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_for_the_type_checker() -> None:
+    graph = grimp.build_graph(*FOLDERS, exclude_type_checking_imports=False, cache_dir=None)
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()  # names a circle
+
+
+def test_no_two_modules_have_one_name() -> None:
+    """Packages apart, and the command's verbs, which are named after what they are about; a catalog's files are its owner's."""
+    apart = ("/catalog/", "headwater/commands/", "/__init__.py")
+    names = Counter(path.stem for path in modules() if not any(part in f"/{relative(path)}" for part in apart))
+    assert {name for name, times in names.items() if times > 1} == set()
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    classes = (node.name for path in modules() for node in tree(path).body if isinstance(node, ast.ClassDef))
+    assert {name for name, times in Counter(classes).items() if times > 1 and not name.startswith("_")} == set()
 
 
 def test_spark_is_built_in_one_place() -> None:

@@ -31,7 +31,7 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class JudgedRun:
     """What a report is about: the group, what the run was, its checks, the profile, each interval's verdict, a few bad rows by check."""
 
     group: FeatureGroup
@@ -47,7 +47,7 @@ class Facts:
         return [(interval, self.verdicts[iso(interval.start)]) for interval in self.origin.intervals]
 
 
-def page(facts: Facts) -> str:
+def page(facts: JudgedRun) -> str:
     """The page: what was judged, each interval's verdict, what did not hold and why, how the columns were, and every check."""
     cells = [_Cell(_label(i), int(n), _state(v), v.broken) for (i, v), n in zip(facts.ordered, facts.profile["rows"], strict=True)]
     states = [cell.state for cell in cells]
@@ -117,7 +117,7 @@ class _Card:
     examples: Sequence[Sequence[object]]
 
 
-def _cards(facts: Facts) -> Iterator[_Card]:
+def _cards(facts: JudgedRun) -> Iterator[_Card]:
     """A card for each check that did not hold somewhere, the gravest first."""
     for check in sorted(facts.checks, key=lambda check: GRAVITY.index(check.severity)):
         bad = [check.id in verdict.broken for _, verdict in facts.ordered]
@@ -130,7 +130,7 @@ def _cards(facts: Facts) -> Iterator[_Card]:
             yield _Card(check, where, rows, _plot(facts, check, bad), names, [[row[name] for name in names] for row in examples])
 
 
-def _plot(facts: Facts, check: Check, bad: Sequence[bool]) -> str:
+def _plot(facts: JudgedRun, check: Check, bad: Sequence[bool]) -> str:
     values = _numbers(facts.profile[check.id])
     least, most = check.bounds
     if check.at_least_share is not None:
@@ -171,7 +171,7 @@ class _Column:
     mean_over_time: str
 
 
-def _columns(facts: Facts) -> _Columns | None:
+def _columns(facts: JudgedRun) -> _Columns | None:
     """The columns in the newest interval that has rows, if there is one."""
     filled = [at for at, rows in enumerate(facts.profile["rows"]) if rows]
     if not filled:
@@ -181,7 +181,7 @@ def _columns(facts: Facts) -> _Columns | None:
     return _Columns(_label(facts.origin.intervals[filled[-1]]), statistics, rows)
 
 
-def _column(facts: Facts, name: str, at: int, statistics: Sequence[str]) -> _Column:
+def _column(facts: JudgedRun, name: str, at: int, statistics: Sequence[str]) -> _Column:
     rows, filled = _numbers(facts.profile["rows"]), _numbers(facts.profile[f"{name}.values"])
     nulls = [None if not of else 1 - (count or 0.0) / of for count, of in zip(filled, rows, strict=True)]
     found = {statistic: _numbers(facts.profile[f"{name}.{statistic}"]) for statistic in statistics}
@@ -193,7 +193,7 @@ def _share(share: Number) -> str:
     return "–" if share is None else f"{100 * share:.3g} %"
 
 
-def _held_in(facts: Facts) -> list[tuple[str, str, str]]:
+def _held_in(facts: JudgedRun) -> list[tuple[str, str, str]]:
     """Every check with how many of the intervals it held in."""
     total = len(facts.verdicts)
     broken = [check_id for _, verdict in facts.ordered for check_id in verdict.broken]

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-import headwater
 from headwater import output
 from headwater.commands import authoring, ingest, offline, online, registry, serve, training
 from headwater.commands.verb import EXIT_CODES, MISTAKE, Folder
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
     if wanted:
-        output.out.print(f"headwater {headwater.__version__}")
+        output.out.print(f"headwater {metadata.version('headwater')}")
         raise typer.Exit
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-import headwater
+import headwater.project
 from feature_definitions import settings
 from feature_definitions.loader import CatalogError
 from headwater import documents, output
@@ -30,7 +30,7 @@ def demo(
 
     folder = Path(call.folder or ("demo" if data == "flights" else data))
     with output.progress() as say:
-        opened = partial(headwater.open, say=say)
+        opened = partial(headwater.project.open, say=say)
         if data == "flights":
             report = demo.run(folder, shift=shift, say=say, open_project=opened)
         else:

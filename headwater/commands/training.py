@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-import headwater
+from feature_definitions.errors import Unknown
 from headwater import documents, output
 from headwater.commands.verb import Call, verb
 
@@ -27,7 +27,7 @@ def training_set(
 ) -> int:
     """Join a spine with features as they were known at its times."""
     if spine is not None and service is None:
-        raise headwater.Unknown("--spine needs --service: which features shall be joined to it?")
+        raise Unknown("--spine needs --service: which features shall be joined to it?")
     with output.progress() as say, call.project(say) as p:
         built = p.training_set(name, spine=spine, service=service, mode=mode)
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
 
-import headwater
+import headwater.project
 from feature_definitions import settings
-from feature_definitions.errors import UserError
+from feature_definitions.errors import Unknown, UserError
 from headwater import documents, output
 
 DONE, FAILED, MISTAKE, REJECTED = 0, 1, 2, 3
@@ -38,9 +38,9 @@ class Call:
     folder: str | None
     as_json: bool
 
-    def project(self, say: headwater.Say = lambda _: None) -> "headwater.Project":
+    def project(self, say: headwater.project.Say = lambda _: None) -> "headwater.project.Project":
         """The project that it is about."""
-        return headwater.open(settings.project_folder(self.folder), say=say)
+        return headwater.project.open(settings.project_folder(self.folder), say=say)
 
     def answer(self, document: documents.Document, *shown: Any) -> int:
         """Print the document, or what a person is shown instead."""
@@ -84,7 +84,7 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
 def _pair(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise headwater.Unknown(f"{text!r} is not key=value; write for example customer_id=42")
+        raise Unknown(f"{text!r} is not key=value; write for example customer_id=42")
     return key, value
 
 

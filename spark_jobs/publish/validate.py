@@ -55,7 +55,7 @@ def validate(job: Run, staged: DataFrame, *, judge: Judge) -> Judged:
     _keep(job.context.lake, "checks", profiles.checks_table(measured, checks, decided, origin))
     examples = _examples(job, _bad_rows(staged, checks, {interval: verdict.broken for interval, verdict in verdicts.items()}))
     account = said.account if isinstance(said, Judgement) else {}
-    _report(report.Facts(job.group, origin, checks, measured, decided, examples), account, job.context.lake)
+    _report(report.JudgedRun(job.group, origin, checks, measured, decided, examples), account, job.context.lake)
     rows = dict(zip(_due(job), map(int, measured["rows"]), strict=True))
     return Judged(verdicts, rows, _marked(job.group, staged, checks, [interval for interval, verdict in verdicts.items() if verdict.held]))
 
@@ -209,7 +209,7 @@ def _examples(job: Run, bad: DataFrame | None) -> dict[str, list[dict[str, objec
     return found
 
 
-def _report(facts: report.Facts, account: Mapping[str, object], lake: str) -> None:
+def _report(facts: report.JudgedRun, account: Mapping[str, object], lake: str) -> None:
     """Write the report of this run, and Great Expectations' own account beside it.
 
     The newest is always there; those of runs in which something did not hold are kept, and the group's suite as it is.

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from expectations.profile import Measured, Origin, framed
-from expectations.report import SHOWN, Facts, page
+from expectations.report import SHOWN, JudgedRun, page
 from expectations.suite import Check, Verdict
 from feature_definitions import Entity, Feature, Source, WindowedGroup
 from feature_definitions.intervals import DAY, Interval, iso
@@ -65,12 +65,12 @@ class Read(HTMLParser):
 Examples = dict[str, list[dict[str, object]]]
 
 
-def facts_of(*days: tuple[Measured, Verdict], checks: list[Check], examples: Examples | None = None) -> Facts:
+def facts_of(*days: tuple[Measured, Verdict], checks: list[Check], examples: Examples | None = None) -> JudgedRun:
     """The facts of a run over as many days."""
     intervals = tuple(Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(len(days)))
     frame = framed(intervals, dict(zip(intervals, (found for found, _ in days), strict=True)), checks, {"x_1d": "double"})
     verdicts = {iso(interval.start): verdict for interval, (_, verdict) in zip(intervals, days, strict=True)}
-    return Facts(group, Origin("spend", 1, "p1", intervals, FIRST), checks, frame, verdicts, examples or {})
+    return JudgedRun(group, Origin("spend", 1, "p1", intervals, FIRST), checks, frame, verdicts, examples or {})
 
 
 def page_of(*days: tuple[Measured, Verdict], examples: Examples | None = None) -> str:
