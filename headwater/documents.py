@@ -380,10 +380,10 @@ def mistaken(mistakes: Iterable[Mistake]) -> CheckDocument:
     return CheckDocument(mistakes=[_part(MistakeAt, each, file=str(each.file)) for each in mistakes])
 
 
-def plan(works: Iterable[GroupPlan], bills: Iterable[CostEstimate]) -> PlanDocument:
+def plan(works: Iterable[GroupPlan], costs: Iterable[CostEstimate]) -> PlanDocument:
     """The steps of plans, and their cost estimates: a run computes all intervals of a group, judges all, then publishes all at once."""
     steps = [_step(step, each) for work in works for step in ("Compute", "Validate", "Publish") for each in work.due]
-    return PlanDocument(steps=steps, bill=[_part(GroupCost, bill, stale=_part(OutOfDate, bill.stale)) for bill in bills])
+    return PlanDocument(steps=steps, bill=[_part(GroupCost, cost, stale=_part(OutOfDate, cost.stale)) for cost in costs])
 
 
 def ingest(reports: Iterable[Any]) -> IngestDocument:

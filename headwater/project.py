@@ -119,7 +119,7 @@ class Project:
         first, last = inputs.moment(start), inputs.moment(end)
         return self._planner.plan(names.groups(self.catalog, groups), start=first, end=last, choice=Choice(only, within))
 
-    def bill(self, works: Iterable[GroupPlan]) -> tuple[CostEstimate, ...]:
+    def cost(self, works: Iterable[GroupPlan]) -> tuple[CostEstimate, ...]:
         """What plans cost and move: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by them."""
         planner = self._planner
         return tuple(planner.cost(work) for work in works if work.due)
@@ -134,8 +134,8 @@ class Project:
     ) -> "tuple[GroupResult, ...]":
         """Compute, judge and publish the intervals in `[start, end)` that are missing or stale; `only` and `within` as in `plan`.
 
-        An interval that fails a critical expectation stays invisible, and later ones whose windows cover it wait until it is repaired or
-        released; its bad rows are in `<lake>/quarantine/<group>`. A group comes after those of the chosen ones that it reads.
+        An interval that fails a critical expectation stays invisible; its bad rows are in `<lake>/quarantine/<group>`. Later ones whose
+        windows read its events wait until it is repaired or released. A group comes after those of the chosen ones that it reads.
         """
         chosen, first, last = names.groups(self.catalog, groups), inputs.moment(start), inputs.moment(end)
         plan.check_range(chosen, start=first, end=last, now=self.clock())

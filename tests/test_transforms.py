@@ -83,7 +83,7 @@ def project(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> It
 def run(project: headwater.Project) -> dict[str, Any]:
     """What was planned before the first run, and what that did."""
     planned = {work.group.name: work for work in project.plan()}
-    return {"planned": planned, "bill": project.bill(planned.values()), "done": project.materialize()}
+    return {"planned": planned, "costs": project.cost(planned.values()), "done": project.materialize()}
 
 
 def test_groups_are_planned_and_run_after_those_that_they_read(project: headwater.Project, run: dict[str, Any]) -> None:
@@ -92,16 +92,16 @@ def test_groups_are_planned_and_run_after_those_that_they_read(project: headwate
     assert run["planned"]["a_place"].waiting[0].reasons == ("waits for best 2026-01-03T00:00:00Z..2026-01-04T00:00:00Z (WAITING)",)
     assert [(each.group, each.published, each.rejected) for each in run["done"]] == [("spend", 5, ()), ("best", 5, ()), ("a_place", 5, ())]
     assert {status.status for status in project.status()} == {"OK"}
-    assert [each.stale.groups for each in run["bill"]] == [("best", "a_place")]
+    assert [each.stale.groups for each in run["costs"]] == [("best", "a_place")]
 
 
-def test_a_plan_of_a_transform_has_a_bill(project: headwater.Project, run: dict[str, Any]) -> None:
+def test_a_plan_of_a_transform_has_a_cost_estimate(project: headwater.Project, run: dict[str, Any]) -> None:
     assert run["done"]
     works = project.plan("a_place", start=day(6), end=day(8), only="all")
-    bill = project.bill(works)[0]
-    assert (bill.group, bill.intervals, bill.stale.groups) == ("a_place", 2, ())
-    assert bill.files >= 3
-    assert bill.bytes > 0
+    (cost,) = project.cost(works)
+    assert (cost.group, cost.intervals, cost.stale.groups) == ("a_place", 2, ())
+    assert cost.files >= 3
+    assert cost.bytes > 0
 
 
 def test_training_sets_and_answers_have_the_values_that_plain_python_finds(project: headwater.Project, run: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def plan(call: Call, *, groups: Groups, start: Start = None, end: End = None, on
     """Show what materialize would do, why, and what it takes: files, bytes, seconds, what is out of date then."""
     with call.project() as p:
         works = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
-        costs = p.bill(works)
+        costs = p.cost(works)
         output.warn_waiting(p.status(*groups) if any(work.waiting for work in works) else (), works)
     due = output.plan_table(works)
     return call.answer(

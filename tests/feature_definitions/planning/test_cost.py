@@ -78,7 +78,7 @@ def test_the_seconds_of_a_run_are_told_by_past_runs(past: list[tuple[int, float]
 
 
 class Reading(SimpleNamespace):
-    """A group that reads others, as far as a bill looks at it."""
+    """A group that reads others, as far as an estimate looks at it."""
 
 
 def catalog(**more: Any) -> Any:
@@ -100,7 +100,7 @@ def test_what_was_never_built_or_synced_is_not_out_of_date() -> None:
     assert found == cost.Stale((), (), online=False)
 
 
-def test_a_bill_of_a_real_plan_counts_its_intervals() -> None:
+def test_an_estimate_of_a_real_plan_counts_its_intervals() -> None:
     found = tuple(statuses(spend(), all_done(spend(), [5])).values())
     due = plan.materialize(spend(), generation=1, found=found, start=None, end=None)
     assert cost.reads(due, tiles={}, revisions=HISTORY).events == dates(4, 5, 6, 7, 8)
