@@ -115,11 +115,6 @@ class Verdict:
     noted: tuple[str, ...] = ()
 
     @property
-    def passed(self) -> bool:
-        """Whether the interval may be published, without the rows that are held."""
-        return not self.failed
-
-    @property
     def broken(self) -> tuple[str, ...]:
         """Every check that did not hold, the gravest first."""
         return (*self.failed, *self.held, *self.warned, *self.noted)

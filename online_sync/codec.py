@@ -125,11 +125,6 @@ class EpochRecord:
                 f"the epoch record of {self.group}, a {self.kind} group of {len(self.columns)} columns, has {len(self.empty)} empty values"
             )
 
-    @property
-    def schemas(self) -> tuple[RowSchema, ...]:
-        """The schemas that the group's rows may have, the epoch's own first."""
-        return (RowSchema(self.columns), *(RowSchema(columns) for columns in self.also))
-
 
 def kind_of(group: FeatureGroup) -> GroupKind:
     """How a group's values age online: by its coverage, by each row's own time, or not at all."""

@@ -82,7 +82,7 @@ def stage(spark: SparkSession, group: WindowedGroup, rows: int, days: int, folde
 def gate(work: Work) -> int:
     """All that a run does to judge its rows: profile, verdicts by Great Expectations, records, report."""
     judged = validate.validate(work.job, work.staged, judge=adapter.judge)
-    return sum(verdict.passed for verdict in judged.verdicts.values())
+    return sum(not verdict.failed for verdict in judged.verdicts.values())
 
 
 def by_hand(work: Work) -> int:

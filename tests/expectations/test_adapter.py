@@ -49,16 +49,16 @@ def test_failed_checks_are_named_in_the_order_of_the_checks() -> None:
 @pytest.mark.parametrize(("severity", "verdict"), [("warning", Verdict(warned=(SPEND.id,))), ("info", Verdict(noted=(SPEND.id,)))])
 def test_an_interval_passes_with_warnings_and_notes(severity: Severity, verdict: Verdict) -> None:
     assert judge(profile([SPEND], (10, 1)), [replace(SPEND, severity=severity)]) == {"a": verdict}
-    assert verdict.passed
+    assert not verdict.failed
 
 
 def test_an_interval_without_rows_passes_everything_that_is_about_rows() -> None:
-    assert judge(profile([filled(1.0), ORIGIN], (0, 0, 0)), [filled(1.0), ORIGIN])["a"].passed
+    assert not judge(profile([filled(1.0), ORIGIN], (0, 0, 0)), [filled(1.0), ORIGIN])["a"].failed
 
 
 def test_a_value_within_its_bounds_holds_and_one_beyond_does_not() -> None:
     verdicts = judge(profile([MEAN], (1, 0.0), (1, 5.0), (1, -1e-9), (1, 5.000000001), (1, math.inf)), [MEAN])
-    assert [verdict.passed for verdict in verdicts.values()] == [True, True, False, False, False]
+    assert [not verdict.failed for verdict in verdicts.values()] == [True, True, False, False, False]
 
 
 def test_a_value_that_is_not_there_is_not_judged() -> None:
@@ -68,12 +68,12 @@ def test_a_value_that_is_not_there_is_not_judged() -> None:
 
 def test_a_bound_may_be_on_one_side_only() -> None:
     least = replace(MEAN, most=None)
-    assert [v.passed for v in judge(profile([least], (1, 1e9), (1, -1.0)), [least]).values()] == [True, False]
+    assert [not v.failed for v in judge(profile([least], (1, 1e9), (1, -1.0)), [least]).values()] == [True, False]
 
 
 def test_a_share_is_met_at_its_boundary_and_missed_one_row_beyond() -> None:
     verdicts = judge(profile([filled(0.9)], (10, 1), (10, 2), (19, 1), (19, 2), (9, 0), (9, 1)), [filled(0.9)])
-    assert [verdict.passed for verdict in verdicts.values()] == [True, False, True, False, True, False]
+    assert [not verdict.failed for verdict in verdicts.values()] == [True, False, True, False, True, False]
 
 
 @settings(max_examples=20)
@@ -82,7 +82,7 @@ def test_a_share_is_met_at_its_boundary_and_missed_one_row_beyond() -> None:
 def test_a_share_is_counted_in_whole_rows(counted: list[tuple[int, int]], twentieths: int) -> None:
     check = filled(twentieths / 20)
     verdicts = judge(profile([check], *counted), [check])
-    assert [verdict.passed for verdict in verdicts.values()] == [20 * bad <= (20 - twentieths) * rows for rows, bad in counted]
+    assert [not verdict.failed for verdict in verdicts.values()] == [20 * bad <= (20 - twentieths) * rows for rows, bad in counted]
 
 
 def test_no_checks_pass_every_interval() -> None:

@@ -133,7 +133,8 @@ def test_readers_know_both_schemas_while_rows_with_a_new_column_are_written(stor
     after = store.read_epoch("spend", project="shop")
     assert during is not None
     assert after is not None
-    assert (during.schemas, after.schemas) == ((SCHEMA, WIDER), (WIDER, SCHEMA))
+    assert (during.columns, during.also) == (SCHEMA.columns, (WIDER.columns,))
+    assert (after.columns, after.also) == (WIDER.columns, (SCHEMA.columns,))
 
 
 def test_a_new_generation_forgets_the_schemas_of_the_old(store: Store) -> None:
@@ -141,7 +142,7 @@ def test_a_new_generation_forgets_the_schemas_of_the_old(store: Store) -> None:
     store.publish_epoch(replace(RECORD, epoch=6, generation=2, columns=WIDER.columns))
     found = store.read_epoch("spend", project="shop")
     assert found is not None
-    assert found.schemas == (WIDER,)
+    assert (found.columns, found.also) == (WIDER.columns, ())
 
 
 def test_a_damaged_epoch_record_is_repaired_by_the_next_sync(store: Store, url: str) -> None:
