@@ -1,20 +1,19 @@
 """Spark SQL that is true for a bad row, one condition per expectation; and cheap aggregates that tell whether there is any."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 
 from feature_definitions.language import DefinitionError, Expectation
-
-Rewrite = Callable[[str], str]
+from feature_definitions.sql.expressions import spark_sql
 
 _MOST_DIGITS = 38
 
 
-def violation(expectation: Expectation, subject: str, rewrite: Rewrite) -> str:
+def violation(expectation: Expectation, subject: str) -> str:
     """The condition that holds for a row which breaks the expectation; it is false or null for a good one.
 
-    `subject` is the SQL of the value that is expected to be so; `rewrite` turns the SQL of an `expression` into what Spark is to compute.
+    `subject` is the SQL of the value that is expected to be so.
     """
     match expectation.kind, expectation.arguments:
         case "at_least", (least,):
@@ -27,7 +26,7 @@ def violation(expectation: Expectation, subject: str, rewrite: Rewrite) -> str:
         case "one_of", values:
             return f"{subject} NOT IN ({_literals(expectation, values)})"
         case "expression", (sql,):
-            return f"NOT ({rewrite(str(sql))})"
+            return f"NOT ({spark_sql(str(sql))})"
     raise DefinitionError(f"{expectation} is no expectation that can be measured")
 
 

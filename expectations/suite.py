@@ -26,7 +26,6 @@ from types import MappingProxyType
 from typing import Literal
 
 from expectations import conditions
-from expectations.conditions import Rewrite
 from feature_definitions.intervals import DAY, MICROSECOND
 from feature_definitions.language import DefinitionError, Expectation, FeatureGroup, Severity
 from feature_definitions.language.features import reach
@@ -132,7 +131,7 @@ class Judgement(dict[str, Verdict]):
 # ---------------------------------------------------------------------------------------------------- from a definition to checks
 
 
-def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None, rewrite: Rewrite = expressions.spark_sql) -> tuple[Check, ...]:
+def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None) -> tuple[Check, ...]:
     """All checks of a group: those that follow from its definition (see above), then those of its features and its own.
 
     `types` are the types of its output columns, if they are known already.
@@ -140,9 +139,7 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None, rewri
     types = expressions.output_types(group) if types is None else types
     kinds = dict(types) | dict.fromkeys(group.ages, "double")
     expected = ((about, column, each, subject(group, column or "")) for about, column, each in _expected(group))
-    stated = [
-        _with_statistic(_stated(about, column, each, of, rewrite), each, kinds.get(column or "")) for about, column, each, of in expected
-    ]
+    stated = [_with_statistic(_stated(about, column, each, of), each, kinds.get(column or "")) for about, column, each, of in expected]
     derived = _derived(group, types)
     made: dict[str, Check] = {check.id: check for check in derived if not _is_stated(check, stated)}
     for check in stated:
@@ -247,7 +244,7 @@ def _parts(expectation: Expectation) -> Iterator[Expectation]:
         yield replace(expectation, arguments=(None, None, change))
 
 
-def _stated(about: str, column: str | None, expectation: Expectation, of: str, rewrite: Rewrite) -> Check:
+def _stated(about: str, column: str | None, expectation: Expectation, of: str) -> Check:
     identity, severity = f"{about}:{expectation}", expectation.severity
     match expectation.kind, expectation.arguments:
         case "row_count", (least, most, None):
@@ -266,7 +263,7 @@ def _stated(about: str, column: str | None, expectation: Expectation, of: str, r
             partial = None if share == 1 else float(str(share))
             missing = Check(identity, column, severity, f"{of} IS NULL", measure=f"count(*) - count({of})")
             return replace(missing, at_least_share=partial, holdable=partial is None, statistic="nulls")
-    violation, screen = conditions.violation(expectation, of, rewrite), conditions.screen(expectation, of)
+    violation, screen = conditions.violation(expectation, of), conditions.screen(expectation, of)
     return Check(identity, column, severity, violation, screen, holdable=True)
 
 

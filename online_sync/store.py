@@ -151,29 +151,28 @@ class Store:
 
 
 class AsyncStore:
-    """The online store as serving reads it; every call ends within `patience` seconds, connecting included."""
+    """The online store as serving reads it; every call ends within half a second, connecting included."""
 
-    def __init__(self, url: str, *, patience: float = _PATIENCE) -> None:
+    def __init__(self, url: str) -> None:
         """Remember the address; the first call connects."""
         with _address_errors():
             retry = AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,))
             pool = redis.asyncio.BlockingConnectionPool.from_url(
-                url, max_connections=_CONNECTIONS, timeout=patience, retry=retry, **_options(patience)
+                url, max_connections=_CONNECTIONS, timeout=_PATIENCE, retry=retry, **_options(_PATIENCE)
             )
         self._client = redis.asyncio.Redis(connection_pool=pool)
         self.address = _address(pool.connection_kwargs)
-        self._patience = patience
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
         with _errors(self.address):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(_PATIENCE):
                 await self._client.ping()
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of the keys, in their order; None where there is none."""
         with _errors(self.address):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(_PATIENCE):
                 return cast(list[bytes | None], await self._client.mget(keys)) if keys else []
 
     async def close(self) -> None:
