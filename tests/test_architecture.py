@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,6 +137,16 @@ def test_the_kernel_never_imports_what_lies_beside_it() -> None:
         and ({node.module} | {f"{node.module}.{alias.name}" for alias in node.names}) & beside
     }
     assert not importers
+
+
+def test_what_lies_beside_the_modules_is_installed_with_them() -> None:
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = [(name.replace(".", "/"), each) for name, texts in settings["options.package_data"].items() for each in texts.split()]
+    installed = {path for folder, pattern in patterns for path in (ROOT / folder).glob(pattern)}
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    loose = [path for path in files if path.suffix != ".py" or not (path.parent / "__init__.py").exists()]
+    assert [relative(path) for path in loose if path not in installed] == []
 
 
 def test_serving_loads_nothing_heavy() -> None:
