@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from deltalake import DeltaTable
 from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from pyspark.sql.types import StructType
 
 from feature_definitions.intervals import Interval, micros
@@ -25,6 +26,22 @@ def spark_type(kind: str) -> str:
     if kind.startswith("array<"):
         return f"array<{spark_type(kind[6:-1])}>"
     return SPARK_TYPES.get(kind, kind)
+
+
+def type_named(given: T.DataType) -> str:
+    """A Spark type by our name, of whatever width it is; Spark's own where we have none."""
+    match given:
+        case T.ArrayType():
+            return f"array<{type_named(given.elementType)}>"
+        case T.ByteType() | T.ShortType() | T.IntegerType() | T.LongType():
+            return "int64"
+        case T.FloatType() | T.DoubleType():
+            return "double"
+        case T.StringType() | T.VarcharType() | T.CharType():
+            return "string"
+        case T.NullType():
+            return "null"
+    return given.simpleString()
 
 
 def columns_sql(columns: Mapping[str, str]) -> str:

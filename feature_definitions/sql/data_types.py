@@ -46,6 +46,23 @@ def widest(data_types: Sequence[str]) -> str:
     return decimal(max(all_digits - after for all_digits, after in digits) + scale, scale)
 
 
+def fits(given: str, wanted: str) -> bool:
+    """Whether every value of one type is one of another; so is nothing but null."""
+    if is_array(given) and is_array(wanted):
+        return fits(element_of(given), element_of(wanted))
+    if is_decimal(given) and is_decimal(wanted):
+        (digits, scale), (most, after) = digits_of(given), digits_of(wanted)
+        return scale <= after and digits - scale <= most - after
+    return given in (wanted, "null")
+
+
+def may_hold(given: str, wanted: str) -> bool:
+    """Whether a source may say that a column of one type is of another: its values fit, or are whole numbers, which fit one by one."""
+    if is_array(given) and is_array(wanted):
+        return may_hold(element_of(given), element_of(wanted))
+    return fits(given, wanted) or (given == "int64" and is_number(wanted))
+
+
 def family(data_type: str) -> str:
     """What a type is compared with: numbers with numbers, times with times, all else with its like."""
     return "number" if is_number(data_type) else "time" if data_type in ("date", "timestamp") else data_type

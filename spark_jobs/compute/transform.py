@@ -20,7 +20,7 @@ from feature_definitions.planning import plan
 from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.planning.upstream import Upstream
 from feature_definitions.sql import expressions
-from feature_definitions.sql.data_types import articled, digits_of
+from feature_definitions.sql.data_types import articled, fits
 from lake import delta
 from spark_jobs import tables
 from spark_jobs.compute import windows
@@ -141,32 +141,15 @@ def _queried(group: TransformGroup, sql: str, inputs: Sequence[DataFrame]) -> Da
 def _declared(group: TransformGroup, result: DataFrame) -> DataFrame:
     """The declared columns alone, in their types, as far as every value of what was given has a place in them."""
     types = {**group.entity.keys, **group.schema}
-    given = dict(result.dtypes)
+    given = {field.name: field.dataType for field in result.schema}
     for name, kind in types.items():
         if result.columns.count(name) != 1:
             many = "more than one" if name in given else "no"
             has = f"its result has {many} column {name!r}, which is declared. It has: {', '.join(given)}"
             raise TransformError(f"group {group.name}: {has}")
-        if not _fits(given[name], tables.spark_type(kind)):
+        if not fits(tables.type_named(given[name]), kind):
             raise TransformError(
-                f"group {group.name}: its result has {name!r} as {articled(given[name])}, declared is {articled(kind)}; "
+                f"group {group.name}: its result has {name!r} as {articled(given[name].simpleString())}, declared is {articled(kind)}; "
                 f"cast it, like cast(... as {tables.spark_type(kind)}), or declare what it is"
             )
     return result.select(*[F.col(f"`{name}`").cast(tables.spark_type(kind)).alias(name) for name, kind in types.items()])
-
-
-_WHOLE = ("tinyint", "smallint", "int")
-
-
-def _fits(given: str, declared: str) -> bool:
-    """Whether every value of a Spark type is one of another; so is nothing but null."""
-    if given in (declared, "void"):
-        return True
-    if declared == "bigint":
-        return given in _WHOLE
-    if declared == "double":
-        return given == "float"
-    if declared.startswith("decimal") and given.startswith("decimal"):
-        (digits, scale), (most, after) = digits_of(given), digits_of(declared)
-        return scale <= after and digits - scale <= most - after
-    return False

@@ -17,13 +17,14 @@ from feature_definitions.intervals import micros
 from feature_definitions.language import DeltaTable, Query, Source, Table
 from feature_definitions.layout import REASON
 from feature_definitions.sql import expressions
-from feature_definitions.sql.data_types import element_of, is_array
+from feature_definitions.sql.data_types import is_decimal, may_hold
 from lake import delta
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
 from spark_jobs.context import Context
 
 _FIRST, _LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
+_NAIVE = T.TimestampNTZType().simpleString()
 _AGAIN = "run `headwater ingest`, which reads it again"
 
 
@@ -158,35 +159,13 @@ def typed(raw: DataFrame, source: Source) -> DataFrame:
 
 
 def _refuse_type(source: Source, name: str, given: T.DataType, kind: str, of: str) -> None:
-    inner, wanted = (given.elementType, element_of(kind)) if is_array(kind) and isinstance(given, T.ArrayType) else (given, kind)
-    if isinstance(inner, T.TimestampNTZType) and wanted == "timestamp" and source.timezone is None:
+    named = tables.type_named(given)
+    if _NAIVE in named and "timestamp" in kind and source.timezone is None:
         raise TableRefused(
             f"source {source.name}: column {name!r} of {of} has times without zone; say where they were written down by timezone='UTC'"
         )
-    if not _fits(inner, wanted):
+    if not may_hold(named.replace(_NAIVE, "timestamp"), kind):
         raise TableRefused(f"source {source.name}: column {name!r} of {of} is a {given.simpleString()}, the source says {kind}")
-
-
-_INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
-_ACCEPTED: Mapping[str, tuple[type[T.DataType], ...]] = {
-    "string": (T.StringType, T.VarcharType, T.CharType),
-    "int64": _INTEGERS,
-    "double": (T.FloatType, T.DoubleType, *_INTEGERS),
-    "boolean": (T.BooleanType,),
-    "date": (T.DateType,),
-    "timestamp": (T.TimestampType, T.TimestampNTZType),
-}
-
-
-def _fits(given: T.DataType, kind: str) -> bool:
-    """Whether a type holds what a source says, in full: a row may still hold an integer with more digits than a decimal."""
-    if kind.startswith("decimal"):
-        wanted = T.DataType.fromDDL(kind)
-        assert isinstance(wanted, T.DecimalType)
-        if isinstance(given, T.DecimalType):
-            return given.scale <= wanted.scale and given.precision - given.scale <= wanted.precision - wanted.scale
-        return isinstance(given, _INTEGERS)
-    return isinstance(given, _ACCEPTED.get(kind, ()))
 
 
 def _value(given: T.DataType, name: str, kind: str, timezone: str | None) -> Column:
@@ -195,7 +174,7 @@ def _value(given: T.DataType, name: str, kind: str, timezone: str | None) -> Col
         return F.transform(column, lambda each: _in_utc(each, timezone))
     if isinstance(given, T.TimestampNTZType):
         return _in_utc(column, timezone)
-    return column.cast(tables.spark_type(kind)) if not kind.startswith("decimal") else column.try_cast(kind)
+    return column.try_cast(kind) if is_decimal(kind) else column.cast(tables.spark_type(kind))
 
 
 def _in_utc(local: Column, timezone: str | None) -> Column:

@@ -80,13 +80,13 @@ _UNFIT = (pa.types.is_unsigned_integer, pa.types.is_float16, pa.types.is_duratio
 
 def check(spine: Spine, request: Request) -> None:
     """Refuse a spine that lacks what the request needs, or has it in another type."""
-    have = dict(spine.rows.dtypes)
+    have = {field.name: field.dataType for field in spine.rows.schema}
     for key, kind in request.service.keys.items():
         if key not in have:
             raise SpineRefused(f"the spine has no column {key!r}, a key of service {request.service.name}. It has: {', '.join(have)}")
-        whole = kind == "int64" and have[key] in ("tinyint", "smallint", "int", "bigint")
-        if have[key] != tables.spark_type(kind) and not whole:
-            raise SpineRefused(f"the spine's {key!r} is a {have[key]}; as a key of service {request.service.name} it must be {kind}")
+        if tables.type_named(have[key]) != kind:
+            given = have[key].simpleString()
+            raise SpineRefused(f"the spine's {key!r} is a {given}; as a key of service {request.service.name} it must be {kind}")
     taken = sorted(set(have) & set(request.service.outputs))
     if taken:
         raise SpineRefused(f"the spine has a column {taken[0]!r}, which is an output of service {request.service.name}; rename it")

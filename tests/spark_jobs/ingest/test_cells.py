@@ -1,0 +1,57 @@
+"""A value is one and the same whether it comes as a cell's text, as a value of JSON, or in a column of Arrow; no Spark."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.delta import arrow_type
+from spark_jobs.ingest import cells
+from spark_jobs.ingest.cells import Number, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VALUES: Mapping[str, st.SearchStrategy[Any]] = {
+    "string": st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "double": st.floats(allow_nan=False, allow_infinity=False),
+    "boolean": st.booleans(),
+    "date": st.dates(),
+    "timestamp": st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),  # noqa: DTZ001  # made aware
+    "decimal(6,2)": st.integers(-999_999, 999_999).map(lambda cents: Decimal(cents).scaleb(-2)),
+}
+
+
+def written(value: object) -> str:
+    """A value as a cell of a CSV file has it."""
+    return value.isoformat() if isinstance(value, date | datetime) else str(value)
+
+
+def in_json(value: object) -> object:
+    """A value as a line of JSON has it: numbers as they are written, what JSON has no type for as text."""
+    told = json.dumps(value if isinstance(value, str | bool | int | float) else written(value))
+    return json.loads(told, parse_int=Number, parse_float=Number)
+
+
+@pytest.mark.parametrize("data_type", VALUES)
+@given(data=st.data())
+def test_a_value_is_the_same_from_text_from_json_and_from_arrow(data_type: str, data: st.DataObject) -> None:
+    value = data.draw(VALUES[data_type])
+    column, bad = cells.of_arrow(pa.array([value, None], arrow_type(data_type)), data_type, "UTC")
+    assert cells.of_text(data_type, "UTC")(written(value)) == value
+    assert cells.of_json(data_type, "UTC")(in_json(value)) == value
+    assert (column.to_pylist(), bad is None or not any(bad.to_pylist())) == ([value, None], True)
+
+
+@pytest.mark.parametrize(("given_type", "wanted"), [(pa.string(), "int64"), (pa.float64(), "decimal(6,2)"), (pa.int64(), "array<int64>")])
+def test_a_column_of_another_type_has_no_place(given_type: pa.DataType, wanted: str) -> None:
+    with pytest.raises(Unfit, match=f"is a {given_type}, the source says {wanted}".replace("(", r"\(").replace(")", r"\)")):
+        cells.of_arrow(pa.nulls(1, given_type), wanted, "UTC")
