@@ -18,12 +18,14 @@ from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, DAY, Interval, duration, iso
 from feature_definitions.language import FeatureGroup, FeatureService, Source, WindowedGroup
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
-from feature_definitions.planning.upstream import Upstream, sources_of
+from feature_definitions.planning.upstream import Upstream
 from feature_definitions.records import Revision
 from feature_definitions.sql.column_types import column_types_of
 from feature_registry import Registry
+from feature_registry.planner import Planner
 from feature_registry.registry import PendingIngest
 from lake import delta
 from spark_jobs.context import Context
@@ -159,32 +161,18 @@ class Lake:
         self.registry.begin_ingest(PendingIngest(f"i{self.ingests:04d}", source.name, (), revisions, commits=True))
         self.registry.finish_ingest(f"i{self.ingests:04d}")
 
+    @property
+    def planner(self) -> Planner:
+        """What can be decided now."""
+        return Planner(Catalog({}, {}, {}, {}, {}, {}), self.registry, self.path, self.now)
+
     def statuses(self, group: FeatureGroup) -> dict[Interval, IntervalStatus]:
         """What `headwater status` says of each interval."""
-        generation, _ = plan.target_generation(group, self.registry.generations(group.name))
-        found = plan.statuses(
-            group,
-            generation=generation,
-            entries=self.registry.ledger(group.name, generation),
-            revisions=[r for source in sources_of(group) for r in self.registry.revisions(source.name)],
-            releases=self.registry.releases(group.name, generation),
-            now=self.now,
-            upstream=self.upstream(group),
-        )
-        return {s.interval: s for s in found}
+        return {s.interval: s for s in self.planner.state(group).intervals}
 
     def upstream(self, group: FeatureGroup) -> tuple[Upstream, ...]:
         """What a transform sees of the groups that it reads."""
-        return tuple(
-            plan.upstream_of(
-                read,
-                generation=(number := plan.target_generation(read, self.registry.generations(read.name))[0]),
-                found=tuple(self.statuses(read).values()),
-                entries=self.registry.ledger(read.name, number),
-                publishes=self.registry.publishes(read.name, number),
-            )
-            for read in group.input_groups
-        )
+        return self.planner.state(group).upstream
 
     def materialize(
         self,
@@ -195,15 +183,13 @@ class Lake:
         sharing: Sequence[WindowedGroup] = (),
     ) -> GroupResult:
         """Materialize what is due, or exactly these intervals whatever their state."""
-        generation, _ = plan.target_generation(group, self.registry.generations(group.name))
-        known = self.statuses(group)
-        if intervals is None:
-            work = plan.materialize(group, generation=generation, found=tuple(known.values()), start=None, end=None)
-        else:
-            missing = {i: IntervalStatus(group.name, generation, i, plan.MISSING, ("asked for",)) for i in intervals}
+        planner = self.planner
+        (work,), state = planner.plan([group]), planner.state(group)
+        if intervals is not None:
+            known = {s.interval: s for s in state.intervals}
+            missing = {i: IntervalStatus(group.name, state.generation, i, plan.MISSING, ("asked for",)) for i in intervals}
             asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
-            work = GroupPlan(group, generation, tuple(asked))
-        work = replace(work, upstream=self.upstream(group))
+            work = GroupPlan(group, state.generation, tuple(asked), upstream=state.upstream)
         return materialize.run(work, self.context, judge=judge, sharing=sharing)
 
     def published(self, group: FeatureGroup) -> Published:

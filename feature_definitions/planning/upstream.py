@@ -105,9 +105,11 @@ class Upstream:
         return tuple(publish.interval for publish in self._published.last[first:last] if publish.publish_id > publish_id)
 
     def _awaited(self, sorted_: "_Sorted", statuses: Mapping[Interval, str], span: Interval) -> tuple[Awaited, ...]:
-        first, last = self._places(sorted_.ends, span)
-        found = sorted_.intervals[first:last]
-        return (Awaited(self.group.name, found[0], statuses[found[0]], found[-1], len(found)),) if found else ()
+        start, end = self._places(sorted_.ends, span)
+        if start == end:
+            return ()
+        first, last = sorted_.intervals[start], sorted_.intervals[end - 1]
+        return (Awaited(self.group.name, first, statuses[first], last, end - start),)
 
     def _read(self, span: Interval) -> tuple[int, int]:
         return self._places(self._published.ends, span)
