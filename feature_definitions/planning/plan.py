@@ -206,18 +206,13 @@ def inputs(group: FeatureGroup, interval: Interval) -> Interval:
     return _inputs_of(group)(interval)
 
 
-def windows(group: FeatureGroup, interval: Interval) -> Interval:
-    """The events that an interval's values are made of; closing rows have the empty values, whatever the events behind them were."""
-    return _windows_of(group)(interval)
-
-
 def waiting_for(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
     """Which of these intervals wait for which rejected ones: the later ones whose windows read events of one.
 
     Its bad events would come back through their windows. A closing row is no reason to wait: it has the empty values whatever they were.
     """
     holders, found = sorted(rejected), {}
-    ends, span = [holder.end for holder in holders], _windows_of(group)
+    ends, span = [holder.end for holder in holders], _reading(group, group.longest)
     for interval in intervals if holders else ():
         first, last = bisect_right(ends, span(interval).start), bisect_right(ends, interval.start)
         if first < last:
@@ -228,11 +223,6 @@ def waiting_for(group: FeatureGroup, rejected: Iterable[Interval], intervals: It
 def _inputs_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
     """`inputs` of one group, for many intervals."""
     return _reading(group, group.longest + group.cadence if group.closes_rows else group.longest)
-
-
-def _windows_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
-    """`windows` of one group, for many intervals."""
-    return _reading(group, group.longest)
 
 
 def _reading(group: FeatureGroup, reach: timedelta) -> Callable[[Interval], Interval]:

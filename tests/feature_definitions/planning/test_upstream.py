@@ -227,6 +227,14 @@ def test_a_rejected_interval_of_a_transform_holds_those_that_look_back_on_it() -
     assert (by_day(found)[5], by_day(found)[6]) == ("REJECTED", "WAITING")
 
 
+def test_a_transform_that_looks_back_one_interval_has_none_that_waits_for_a_rejected_one() -> None:
+    one = transform("one", PAYMENTS, lookback="1d")
+    entries = {one_day(n): done(one, n, inputs={"payments": "1"}) for n in (3, 4)}
+    entries[one_day(4)] = replace(entries[one_day(4)], state="REJECTED", failed=("x",))
+    found = plan.statuses(one, generation=1, entries=entries, revisions=[changed(PAYMENTS, day(3))], now=day(7, 9))
+    assert by_day(found) == {3: "OK", 4: "REJECTED", 5: "MISSING", 6: "MISSING"}
+
+
 @pytest.mark.parametrize(("came", "counts"), [(day(9, 4), True), (day(9, 6), False)])
 def test_a_release_of_a_transform_counts_until_something_came_that_it_reads(came: datetime, counts: bool) -> None:
     entries = {one_day(n): done(TOTALS, n, inputs={"payments": "2", "visits": "1"}) for n in (3, 4)}

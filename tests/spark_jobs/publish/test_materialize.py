@@ -127,7 +127,7 @@ def test_a_day_after_a_rejected_one_is_published_right_before_and_after_the_corr
 
     with open_registry(f"sqlite:///{tmp_path / 'registry.db'}") as registry:
         lake = Lake(spark, tmp_path, registry)
-        lake.now = FIRST + 5 * DAY
+        lake.now = FIRST + 4 * DAY + timedelta(hours=6)
         lake.ingest(payments, [payment(1, 1, 1, 10.0), payment(2, 2, 2, -5.0), payment(3, 9, 2, 1.0), payment(4, 1, 3, 7.0)])
         lake.materialize(daily, judge=rejecting([day(2)], failed="paid_1d:at_least(0)"))
         assert [s.status for s in lake.statuses(daily).values()] == ["OK", "REJECTED", "OK", "OK"]
