@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
 import signal
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from online_sync import embedded
+from online_sync.store import AsyncStore
+from serving import rest
 from tests.serving.processes import Answer, Service, serving
 
 if TYPE_CHECKING:
@@ -95,8 +99,23 @@ def test_a_long_body_that_does_not_announce_its_length_is_refused_too(service: S
         assert connection.getresponse().status == 413
 
 
-def test_there_is_nothing_else(service: Service) -> None:
-    assert_error(service.get("/v1/nothing"), 404, field=None, message="/v1/features")
+@pytest.mark.parametrize("path", ["/v1/nothing", "/healthz/", "/"])
+def test_there_is_nothing_else(service: Service, path: str) -> None:
+    assert_error(service.get(path), 404, field=None, message=f"there is no {path}; there are /v1/features, /healthz, /readyz")
+
+
+def test_a_caller_who_hangs_up_is_no_error_of_the_server() -> None:
+    app = rest.app({}, project="shop", store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
+    sent: list[Any] = []
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app({"type": "http", "method": "POST", "path": "/v1/features", "headers": []}, gone, send))
+    assert sent[0]["status"] == 400
 
 
 @pytest.mark.parametrize(
