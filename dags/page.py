@@ -7,7 +7,7 @@ from feature_definitions.language import Derived, Feature, FeatureGroup, Observa
 
 def page(group: FeatureGroup, schedule: Schedule) -> str:
     """A group in Markdown: whose it is, what it is about, when it runs, and what each column says."""
-    keys = ", ".join(f"`{key}` {kind}" for key, kind in group.entity.keys.items())
+    keys = ", ".join(f"`{key}` {data_type}" for key, data_type in group.entity.keys.items())
     rows = "\n".join(f"| `{name}` | {_cell(meaning)} |" for name, meaning in _columns(group))
     return f"""# {group.name}
 
@@ -34,7 +34,7 @@ def _when(schedule: Schedule) -> str:
 def _columns(group: FeatureGroup) -> list[tuple[str, str]]:
     match group:
         case TransformGroup():
-            return [(name, f"{kind}, from the last {group.lookback}") for name, kind in group.schema.items()]
+            return [(name, f"{data_type}, from the last {group.lookback}") for name, data_type in group.schema.items()]
         case WindowedGroup():
             return [pair for feature in group.features for pair in _meanings(feature)]
         case ObservationGroup() | SnapshotGroup():

@@ -49,9 +49,9 @@ def described(group: FeatureGroup, types: Mapping[str, str]) -> dict[str, str]:
 
 def values(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[str]:
     """Spark SQL of what `expectations.sketches` is to see of each column: numbers and truth values as doubles, a hash of all else."""
-    for column, kind in described(group, types).items():
+    for column, data_type in described(group, types).items():
         value = subject(group, column)
-        numeric = is_number(kind) or kind == "boolean"
+        numeric = is_number(data_type) or data_type == "boolean"
         yield f"CAST({value} AS DOUBLE)" if numeric else f"if({value} IS NULL, NULL, xxhash64({value}))"
 
 
@@ -80,7 +80,7 @@ def _from_statistic(check: Check, found: Measured, types: Mapping[str, str]) -> 
         case "nulls":
             return _whole(found.get("rows")) - filled
         case "finite":
-            return int(any(_whole(found.get(f"{column}.infinite")) for column, kind in types.items() if kind == "double"))
+            return int(any(_whole(found.get(f"{column}.infinite")) for column, data_type in types.items() if data_type == "double"))
     low, high = (_finite(found.get(f"{check.column}.{name}")) for name in ("min", "max"))
     least, most = check.within
     beyond = (least is not None and low is not None and low < least) or (most is not None and high is not None and high > most)

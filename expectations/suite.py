@@ -137,9 +137,9 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None) -> tu
     `types` are the types of its output columns, if they are known already.
     """
     types = expressions.output_types(group) if types is None else types
-    kinds = dict(types) | dict.fromkeys(group.ages, "double")
+    seen_types = dict(types) | dict.fromkeys(group.ages, "double")
     expected = ((about, column, each, subject(group, column or "")) for about, column, each in _expected(group))
-    stated = [_with_statistic(_stated(about, column, each, of), each, kinds.get(column or "")) for about, column, each, of in expected]
+    stated = [_with_statistic(_stated(about, column, each, of), each, seen_types.get(column or "")) for about, column, each, of in expected]
     derived = _derived(group, types)
     made: dict[str, Check] = {check.id: check for check in derived if not _is_stated(check, stated)}
     for check in stated:
@@ -155,7 +155,7 @@ def subject(group: FeatureGroup, column: str) -> str:
     return conditions.name(column)
 
 
-def _with_statistic(check: Check, expectation: Expectation, kind: str | None) -> Check:
+def _with_statistic(check: Check, expectation: Expectation, data_type: str | None) -> Check:
     """The check with its statistic, if one of a column of this type answers it: of doubles, and of integers that doubles hold exactly."""
     match expectation.kind, expectation.arguments:
         case "at_least", (float() | int() as least,):
@@ -166,7 +166,7 @@ def _with_statistic(check: Check, expectation: Expectation, kind: str | None) ->
             within = (least, most)
         case _:
             return check
-    if kind == "double" or (kind == "int64" and all(bound is None or abs(bound) < _EXACT for bound in within)):
+    if data_type == "double" or (data_type == "int64" and all(bound is None or abs(bound) < _EXACT for bound in within)):
         return replace(check, screen=None, statistic="extremes", within=within)
     return check
 

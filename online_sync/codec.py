@@ -62,13 +62,13 @@ class RowSchema:
 
     def __post_init__(self) -> None:
         """Refuse no columns, a column twice, and types that have no form in bytes."""
-        object.__setattr__(self, "columns", tuple((name, kind) for name, kind in self.columns))
+        object.__setattr__(self, "columns", tuple((name, data_type) for name, data_type in self.columns))
         names = [name for name, _ in self.columns]
         if not names or len(set(names)) < len(names):
             raise CodecError(f"a row's schema has one or more columns, each once; this one has {names}")
-        for name, kind in self.columns:
+        for name, data_type in self.columns:
             try:
-                _section(kind)
+                _section(data_type)
             except CodecError as error:
                 raise CodecError(f"column {name!r}: {error}") from None
         digest = hashlib.sha256(json.dumps(self.columns).encode()).digest()
@@ -249,11 +249,11 @@ class _Layout:
 def _layout(schema: RowSchema) -> _Layout:
     sections: dict[Section, list[int]] = {"d": [], "q": [], "s": []}
     arrays: list[tuple[int, Section, bool]] = []
-    for i, (_, kind) in enumerate(schema.columns):
-        if is_array(kind):
-            arrays.append((i, _section(kind), element_of(kind) == "boolean"))
+    for i, (_, data_type) in enumerate(schema.columns):
+        if is_array(data_type):
+            arrays.append((i, _section(data_type), element_of(data_type) == "boolean"))
         else:
-            sections[_section(kind)].append(i)
+            sections[_section(data_type)].append(i)
     doubles, integers, texts = tuple(sections["d"]), tuple(sections["q"]), tuple(sections["s"])
     nulls = (len(schema.columns) + 7) // 8
     heads = (_head(6, nulls), _head(7, 8 * len(doubles)), _head(8, 8 * len(integers)))
@@ -269,22 +269,22 @@ def _layout(schema: RowSchema) -> _Layout:
         integers_head=heads[2],
         texts=texts,
         arrays=tuple(arrays),
-        booleans=tuple(i for i, (_, kind) in enumerate(schema.columns) if kind == "boolean"),
+        booleans=tuple(i for i, (_, data_type) in enumerate(schema.columns) if data_type == "boolean"),
         order=tuple(stored.index(i) for i in range(len(schema.columns))),
     )
 
 
-def _section(kind: str) -> Section:
+def _section(data_type: str) -> Section:
     """Where values of a type lie, and those of an array of them in its message."""
-    if is_array(kind):
-        kind = element_of(kind)
-    if kind == "double":
+    if is_array(data_type):
+        data_type = element_of(data_type)
+    if data_type == "double":
         return "d"
-    if kind in ("int64", "boolean", "date", "timestamp"):
+    if data_type in ("int64", "boolean", "date", "timestamp"):
         return "q"
-    if kind == "string" or kind.startswith("decimal("):
+    if data_type == "string" or data_type.startswith("decimal("):
         return "s"
-    raise CodecError(f"a {kind} cannot be stored online")
+    raise CodecError(f"a {data_type} cannot be stored online")
 
 
 def _head(field: int, length: int) -> bytes:
@@ -336,19 +336,19 @@ def _varying(layout: _Layout, data: bytes) -> tuple[list[Value], int]:
 
 def _misfit(schema: RowSchema, row: Row) -> str:
     """Which value does not fit its column: found only after packing the row has failed."""
-    for (name, kind), value in zip(schema.columns, row.values, strict=True):
-        section = _section(kind)
+    for (name, data_type), value in zip(schema.columns, row.values, strict=True):
+        section = _section(data_type)
         try:
-            if is_array(kind):
+            if is_array(data_type):
                 wire.array(value, section)
             elif section == "s":
                 wire.text(value or "")
             else:
                 struct.pack(f"<{section}", value or 0)
         except _UNFIT:
-            return f"column {name!r} is a {kind} and cannot hold {value!r}"
+            return f"column {name!r} is a {data_type} and cannot hold {value!r}"
     return f"the times {row.event_timestamp!r} and {row.empties_at!r} are not whole microseconds of 64 bits"
 
 
 def _columns(columns: Sequence[Sequence[str]]) -> Columns:
-    return tuple((name, kind) for name, kind in columns)
+    return tuple((name, data_type) for name, data_type in columns)

@@ -66,7 +66,7 @@ def _packed(part: pa.RecordBatch, spec: PushSpec) -> tuple[_Packed, int]:
     keys = list(zip(*[_column(part, key).to_pylist() for key in spec.keys], strict=True))
     times = [_converted(part, name, "timestamp") for name in ("event_timestamp", "empties_at")]
     marks = [_column(part, name).to_pylist() for name in ("held", "retracted")]
-    values = zip(*[_converted(part, name, kind) for name, kind in spec.schema.columns], strict=True)
+    values = zip(*[_converted(part, name, data_type) for name, data_type in spec.schema.columns], strict=True)
     packed, tombstones = [], 0
     for key, at, empties_at, held, retracted, row in zip(keys, *times, *marks, values, strict=True):
         if None in key:
@@ -82,22 +82,22 @@ def _packed(part: pa.RecordBatch, spec: PushSpec) -> tuple[_Packed, int]:
     return packed, tombstones
 
 
-def _converted(part: pa.RecordBatch, name: str, kind: str) -> list[Any]:
-    return _stored(_column(part, name), kind)
+def _converted(part: pa.RecordBatch, name: str, data_type: str) -> list[Any]:
+    return _stored(_column(part, name), data_type)
 
 
-def _stored(column: pa.Array, kind: str) -> list[Any]:
+def _stored(column: pa.Array, data_type: str) -> list[Any]:
     """The values as a packed row holds them."""
-    if is_array(kind):
-        elements = iter(_stored(column.flatten(), element_of(kind)))
+    if is_array(data_type):
+        elements = iter(_stored(column.flatten(), element_of(data_type)))
         return [None if length is None else tuple(islice(elements, length)) for length in column.value_lengths().to_pylist()]
-    if kind == "timestamp":
+    if data_type == "timestamp":
         column = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None))).cast(pa.int64())
-    elif kind == "date":
+    elif data_type == "date":
         column = column.cast(pa.date32()).cast(pa.int32())
-    elif kind == "double":
+    elif data_type == "double":
         column = column.cast(pa.float64())
-    elif kind.startswith("decimal("):
+    elif data_type.startswith("decimal("):
         return [None if value is None else format(value, "f") for value in column.to_pylist()]
     return list(column.to_pylist())
 

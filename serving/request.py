@@ -100,7 +100,7 @@ def check_entities(plan: ServicePlan, entities: object) -> list[Entity]:
 def parse_entity(service: FeatureService, texts: Mapping[str, str]) -> Entity:
     """One entity from texts as a command line has them, `{"customer_id": "42"}`."""
     _check_names(service.name, service.keys, texts, where="")
-    return {key: _parsed(texts[key], kind=kind, field=key) for key, kind in service.keys.items()}
+    return {key: _parsed(texts[key], data_type=data_type, field=key) for key, data_type in service.keys.items()}
 
 
 def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
@@ -114,10 +114,10 @@ def _check_entity(plan: ServicePlan, entity: object, *, where: str) -> None:
     if not isinstance(entity, dict):
         raise RequestError(f"{where} is an object like {_example(plan.keys)}", field=where)
     _check_names(plan.service, plan.keys, entity, where=f"{where}.")
-    for key, kind in plan.keys.items():
-        if not _fits(entity[key], kind):
+    for key, data_type in plan.keys.items():
+        if not _fits(entity[key], data_type):
             field = f"{where}.{key}"
-            raise RequestError(f"{field}: {entity[key]!r} is not {_described(kind)}", field=field)
+            raise RequestError(f"{field}: {entity[key]!r} is not {_described(data_type)}", field=field)
 
 
 def _check_names(service: str, keys: Mapping[str, str], entity: Mapping[str, object], *, where: str) -> None:
@@ -129,14 +129,14 @@ def _check_names(service: str, keys: Mapping[str, str], entity: Mapping[str, obj
             raise RequestError(f"{where}{key} is missing; an entity of {service} is like {_example(keys)}", field=f"{where}{key}")
 
 
-def _fits(value: object, kind: str) -> bool:
+def _fits(value: object, data_type: str) -> bool:
     if value is None:
         return True
-    if kind == "int64":
+    if data_type == "int64":
         return type(value) is int and -(2**63) <= value < 2**63
-    if kind == "boolean":
+    if data_type == "boolean":
         return isinstance(value, bool)
-    if kind == "date":
+    if data_type == "date":
         return type(value) is date or (isinstance(value, str) and _is_date(value))
     return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 
@@ -148,21 +148,21 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _parsed(text: str, *, kind: str, field: str) -> object:
+def _parsed(text: str, *, data_type: str, field: str) -> object:
     value: object = text
-    if kind == "int64" and re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII):
+    if data_type == "int64" and re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII):
         value = int(text)
-    elif kind == "boolean":
+    elif data_type == "boolean":
         value = {"true": True, "false": False}.get(text, text)
-    if not _fits(value, kind):
-        raise RequestError(f"{field}: {text!r} is not {_described(kind)}", field=field)
+    if not _fits(value, data_type):
+        raise RequestError(f"{field}: {text!r} is not {_described(data_type)}", field=field)
     return value
 
 
-def _described(kind: str) -> str:
-    return {"int64": "an int64", "date": "a date like 2026-01-05", "boolean": "true or false"}.get(kind, "a text")
+def _described(data_type: str) -> str:
+    return {"int64": "an int64", "date": "a date like 2026-01-05", "boolean": "true or false"}.get(data_type, "a text")
 
 
 def _example(keys: Mapping[str, str]) -> str:
     shown = {"int64": "42", "date": '"2026-01-05"', "boolean": "true"}
-    return "{" + ", ".join(f'"{key}": {shown.get(kind, chr(34) + "..." + chr(34))}' for key, kind in keys.items()) + "}"
+    return "{" + ", ".join(f'"{key}": {shown.get(data_type, chr(34) + "..." + chr(34))}' for key, data_type in keys.items()) + "}"
