@@ -1,4 +1,4 @@
-"""Judges a profile, one row per interval, with Great Expectations: quietly, in memory, and with no word to anyone outside."""
+"""Judges a profile, one row per interval, with Great Expectations: in memory, and nothing leaves the process."""
 
 import logging
 import warnings
@@ -28,8 +28,8 @@ class NotJudged(RuntimeError):
 def judge(profile: pd.DataFrame, checks: Sequence[Check]) -> Judgement:
     """The verdict of each interval of a profile: its columns are `interval` (a text), `rows` and, by its id, what each check measured.
 
-    One validation judges all intervals; its account is Great Expectations' own result, and that of the failed checks with the intervals
-    named. Raises NotJudged if a count is missing or a check could not be evaluated.
+    One validation judges all intervals; its account is Great Expectations' own result, and that of the failed checks
+    with the intervals named. Raises NotJudged if a count is missing or a check could not be evaluated.
     """
     _refuse_gaps(profile, checks)
     failures: dict[str, set[str]] = {str(interval): set() for interval in profile["interval"]}
@@ -69,7 +69,7 @@ def _refuse_gaps(profile: pd.DataFrame, checks: Sequence[Check]) -> None:
 
 
 def _with_excess(profile: pd.DataFrame, checks: Sequence[Check]) -> pd.DataFrame:
-    """What is judged, and, for each check of a share, by how many rows the bad ones exceed what it allows: exact, in whole rows."""
+    """What is judged; for each check of a share, by how many whole rows the bad ones exceed what it allows."""
     rows = [int(number) for number in profile["rows"]]
     excess: dict[str, list[int]] = {}
     for check in checks:

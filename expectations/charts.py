@@ -1,4 +1,4 @@
-"""Small charts as SVG text, drawn by hand, so that a page needs nothing from elsewhere; colours come from the page's style by class."""
+"""Small charts as SVG text, drawn by hand: a page needs nothing from elsewhere. Colours are the page's, by class."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ _SPARK_WIDTH, _SPARK_HEIGHT = 96, 20
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One value per interval, oldest first (None: nothing was judged): its label, whether it was bad, and within what all must lie."""
+    """One value per interval, oldest first (None: not judged), its label, whether it was bad, and the bounds of all."""
 
     labels: Sequence[str]
     values: Sequence[Number]
@@ -25,7 +25,7 @@ class Series:
 
 
 def plot(series: Series, *, bars: bool) -> str:
-    """The values over time, those that did not hold in another colour, and the bounds: counts as bars from zero, others as a line."""
+    """The values over time, bad ones in another colour, and the bounds: counts as bars from zero, others as a line."""
     scale = _scale(series, from_zero=bars)
     step = (_WIDTH - _LEFT) / max(len(series.values), 1)
     marks = [

@@ -1,4 +1,4 @@
-"""Spark SQL that is true for a bad row, one condition per expectation; and cheap aggregates that tell whether there is any."""
+"""Spark SQL that is true for a bad row, by expectation; and cheap aggregates that say whether there is any."""
 
 import math
 from collections.abc import Iterable
@@ -86,6 +86,6 @@ def _literal(value: object) -> str:
 
 
 def _number(value: Decimal) -> str:
-    """An exact decimal where Spark has one, so that whole numbers and decimals are compared as they are; else a double."""
+    """An exact decimal where Spark has one, so that whole numbers and decimals compare exactly; else a double."""
     digits = format(value, "f")
     return digits if len(digits) <= _MOST_DIGITS else f"{float(value)!r}D"

@@ -1,7 +1,7 @@
-"""What is measured of each interval: statistics of its columns, and the values that the checks judge; and the tables that keep both.
+"""What is measured of each interval: statistics of its columns, values that checks judge; and the tables of both.
 
-A profile is a pandas frame with one row per interval, oldest first: `interval` (a text), `rows`, `bad_rows` (those that may be held), a
-column per check by its id, and one per statistic, `<column>.<statistic>`.
+A profile is a pandas frame with one row per interval, oldest first: `interval` (a text), `rows`, `bad_rows` (those that
+may be held), a column per check by its id, and one per statistic, `<column>.<statistic>`.
 """
 
 import math
@@ -30,7 +30,7 @@ Measured = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a profile is of: the group, its generation and publish, the intervals in the profile's order, and when it was made."""
+    """What a profile is of: the group, its generation and publish, the intervals in order, and when it was made."""
 
     group: str
     generation: int
@@ -48,7 +48,7 @@ def described(group: FeatureGroup, types: Mapping[str, str]) -> dict[str, str]:
 
 
 def values(group: FeatureGroup, types: Mapping[str, str]) -> Iterator[str]:
-    """Spark SQL of what `expectations.sketches` is to see of each column: numbers and truth values as doubles, a hash of all else."""
+    """Spark SQL of what `sketches` sees of each column: numbers and truth values as doubles, a hash of all else."""
     for column, data_type in described(group, types).items():
         value = subject(group, column)
         numeric = is_number(data_type) or data_type == "boolean"
@@ -68,7 +68,7 @@ def counted(checks: Sequence[Check]) -> Iterator[tuple[str, str]]:
 
 
 def from_statistics(checks: Sequence[Check], found: Measured, types: Mapping[str, str]) -> dict[str, int]:
-    """What statistics of an interval answer of checks, by their ids; where bounds say that rows are bad, 1 stands for all of them."""
+    """What an interval's statistics answer, by the checks' ids; where bounds say that rows are bad, 1 stands for all."""
     return {check.id: _from_statistic(check, found, types) for check in checks if check.statistic is not None}
 
 
@@ -99,7 +99,7 @@ def statistics(group: FeatureGroup, found: Mapping[str, object]) -> dict[str, ob
 def framed(
     intervals: Sequence[Interval], found: Mapping[Interval, Measured], checks: Sequence[Check], types: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The profile of these intervals; one in which nothing was found has no rows. Changes against other intervals are not in it yet."""
+    """The profile of these intervals, without changes against others; where nothing was found there are no rows."""
     rows = [found.get(interval, {}) for interval in intervals]
     columns: dict[str, object] = {"interval": [iso(interval.start) for interval in intervals]}
     for count in ("rows", "bad_rows", *(c.id for c in checks if c.of_rows), *(f"{c}.{n}" for c in types for n in ("values", "distinct"))):
@@ -150,8 +150,9 @@ def with_changes(
 ) -> pd.DataFrame:
     """The profile with, for each check of a change, by what share the number of rows differs from the interval before.
 
-    That is the newest of the seven before it in which the check held: a day that lost its rows is not what the next is compared with.
-    `before` has the rows of earlier intervals in which a check held, by the check's id and the interval's start.
+    That is the newest of the seven before it in which the check held: a day that lost its rows is not what the next is
+    compared with. `before` has the rows of earlier intervals in which a check held, by the check's id and the
+    interval's start.
     """
     rows = dict(zip((interval.start for interval in intervals), profile["rows"], strict=True))
     changes = {check.id: _changes(rows, check, every, before.get(check.id, {})) for check in checks if check.change}
@@ -231,7 +232,7 @@ def profiles_table(profile: pd.DataFrame, columns: Sequence[str], origin: Origin
 
 
 def checks_table(profile: pd.DataFrame, checks: Sequence[Check], verdicts: Mapping[str, Verdict], origin: Origin) -> pa.Table:
-    """What came of each check as records: one row per check and interval; `value` is what was measured where no rows are counted."""
+    """What came of each check as records, one row per check and interval; `value` is measured where no rows are counted."""
     parts = []
     for check in checks:
         measured = {"bad_rows" if check.of_rows else "value": profile[check.id], "rows": profile["rows"]}
@@ -242,7 +243,7 @@ def checks_table(profile: pd.DataFrame, checks: Sequence[Check], verdicts: Mappi
 
 
 def _records(found: Mapping[str, pd.Series], same: Mapping[str, object], origin: Origin, schema: pa.Schema) -> pa.Table:
-    """Columns that differ by interval, those that are the same for all, and what they are of; what is not given is null."""
+    """Columns that differ by interval, those that are the same for all, and their origin; what is missing is null."""
     number = len(origin.intervals)
     of = {"group": origin.group, "generation": origin.generation, "publish_id": origin.publish_id, "recorded_at": origin.recorded_at}
     columns = {key: [value] * number for key, value in (of | dict(same)).items()}

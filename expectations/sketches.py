@@ -1,7 +1,8 @@
 """Statistics of many columns by interval, from Arrow batches: summaries of parts that can be merged, so that rows are read once.
 
-In one place instead of as Spark aggregates, because an aggregate that tracks quantiles and distinct values of a hundred columns costs Spark
-over ten times the CPU (measured: tests/benchmarks/bench_gate.py). Loaded by Spark's Python workers, so it imports only numpy and pyarrow.
+In one place instead of as Spark aggregates, because an aggregate that tracks quantiles and distinct values of a hundred
+columns costs Spark over ten times the CPU (measured: tests/benchmarks/bench_gate.py). Loaded by Spark's Python workers,
+so it imports only numpy and pyarrow.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,8 @@ PARTIAL = (
     "points array<double>, weights array<double>, registers binary"
 )
 """A part's summary, one row per interval and column, in Spark's words: how many values, how many of these are finite numbers, their least,
-greatest, mean and sum of squared distances from it; points of their distribution with weights; what estimates how many are distinct."""
+greatest, mean and sum of squared distances from it; points of their distribution with weights; what estimates how many
+are distinct."""
 
 DESCRIBED = (
     "interval long, column int, values long, infinite long, distinct long, min double, max double, mean double, stddev double, "
@@ -59,7 +61,8 @@ _Row = dict[str, object]
 def summaries(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One summary per interval and column of all batches of a part.
 
-    A batch's first column is the interval; each other one holds numbers, as doubles, or of anything else a hash, as 64-bit integers.
+    A batch's first column is the interval; each other one holds numbers, as doubles, or of anything else a hash, as
+    64-bit integers.
     """
     held: list[pa.RecordBatch] = []
     merged: list[_Row] = []

@@ -1,9 +1,10 @@
 """What must hold in every interval of a group, as checks, and the Great Expectations suite that judges them.
 
-Nothing here runs: Spark measures every interval in one aggregate, `expectations.adapter` judges the profile with one row per interval.
+Nothing here runs: Spark measures every interval in one aggregate, `expectations.adapter` judges the profile with one
+row per interval.
 
-Besides what a group's file expects, these follow from its definition. Only what would break readers is critical; amounts are never, so that
-nobody's backfill is kept back by a number that nobody chose.
+Besides what a group's file expects, these follow from its definition. Only what would break readers is critical;
+amounts are never, so that nobody's backfill is kept back by a number that nobody chose.
 
 | check                       | severity | holds if                                                                                     |
 |-----------------------------|----------|----------------------------------------------------------------------------------------------|
@@ -51,14 +52,16 @@ Statistic = Literal["values", "nulls", "finite", "extremes"]
 class Check:
     """One thing that must hold in every interval.
 
-    `id` is how a failure is reported, and the profile's column that holds what was measured; `column` is the output column or key that it
-    is about (None: the rows). A check of rows counts the bad ones: `violation` is Spark SQL that is true for a bad row (a null passes),
-    `screen` an aggregate that tells at less cost whether there is one, `unique` the columns that no two rows share, `at_least_share` how
-    many of the rows must be good (None: all), and `holdable` says that the rest may be published without the bad rows. Any other check
-    has a `measure`, an aggregate whose value lies in `[least, most]` (of a check of rows: a cheaper one that counts the bad ones); with
-    `change` it is the share by which the number of rows differs from the interval before. A value that is null, or of fewer than
-    `from_rows` rows, is not judged. `statistic` names that of its columns' statistics which answers it, so that Spark need not count: the
-    number of values or of nulls, whether all are finite, or whether their least and greatest lie `within` the bounds.
+    `id` is how a failure is reported, and the profile's column that holds what was measured; `column` is the output
+    column or key that it is about (None: the rows). A check of rows counts the bad ones: `violation` is Spark SQL that
+    is true for a bad row (a null passes), `screen` an aggregate that tells at less cost whether there is one, `unique`
+    the columns that no two rows share, `at_least_share` how many of the rows must be good (None: all), and `holdable`
+    says that the rest may be published without the bad rows. Any other check has a `measure`, an aggregate whose value
+    lies in `[least, most]` (of a check of rows: a cheaper one that counts the bad ones); with `change` it is the share
+    by which the number of rows differs from the interval before. A value that is null, or of fewer than `from_rows`
+    rows, is not judged. `statistic` names that of its columns' statistics which answers it, so that Spark need not
+    count: the number of values or of nulls, whether all are finite, or whether their least and greatest lie `within`
+    the bounds.
     """
 
     id: str
@@ -104,8 +107,8 @@ class Check:
 class Verdict:
     """What the gate said of one interval: ids of the checks that did not hold, in the order of the checks.
 
-    `failed` and `held` are critical ones: `failed` keeps the interval from its readers, `held` only the rows that did not hold. `warned`
-    are those to be told of, `noted` those that are only recorded.
+    `failed` and `held` are critical ones: `failed` keeps the interval from its readers, `held` only the rows that did
+    not hold. `warned` are those to be told of, `noted` those that are only recorded.
     """
 
     failed: tuple[str, ...] = ()
@@ -324,8 +327,9 @@ def _measured(check: Check) -> dict[str, object]:
 def bad_row_sql(checks: Sequence[Check], *, only: Mapping[str, str] = MappingProxyType({})) -> tuple[str, str]:
     """A Spark SQL condition that every bad row of the checks meets, and the array of the ids of those that a row breaks.
 
-    Only a row whose array is not empty is bad: rows that are not unique are found by comparing rows, which a condition cannot do, so
-    with such a check the condition lets every row through. `only` says of a check, by its id, where it counts.
+    Only a row whose array is not empty is bad: rows that are not unique are found by comparing rows, which a condition
+    cannot do, so with such a check the condition lets every row through. `only` says of a check, by its id, where it
+    counts.
     """
     where = {check.id: f"({only[check.id]}) AND ({check.violation})" if check.id in only else f"({check.violation})" for check in checks}
     found = ["true" if check.unique else where[check.id] for check in checks]

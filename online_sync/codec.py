@@ -13,8 +13,8 @@ A row is a valid protobuf message, written field by field in one order, so that 
     repeated string   texts = 9    string, decimal
     repeated Array    arrays = 10  array<...>: a message with the fields 6 to 9, of which it has those of its values; no nulls, no field 6
 
-A null is stored as zero, the empty text or the array of nothing. What has a fixed size comes first, so every offset but those of texts and
-arrays is constant per schema.
+A null is stored as zero, the empty text or the array of nothing. What has a fixed size comes first, so every offset but
+those of texts and arrays is constant per schema.
 """
 
 import hashlib
@@ -81,7 +81,9 @@ class RowSchema:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entity's newest row of a group. Times are microseconds since 1970, dates days since 1970, decimals text, arrays tuples of these.
+    """One entity's newest row of a group.
+
+    Times are microseconds since 1970, dates days since 1970, decimals text, arrays tuples of these.
 
     A held row was refused by the gate; a tombstone says that the entity has no row any more.
     """
@@ -98,10 +100,11 @@ class Row:
 class EpochRecord:
     """What is known online of a group: its newest finished sync, and which one has begun since.
 
-    `epoch` 0 says that none has finished yet. Rows of epochs before `begun` are refused by the store. Rows may have the schema of
-    `columns` or one of `also`. `coverage`, `ttl` and `synced_at` are microseconds; `empty` are the values of an entity without a live
-    row, one per column, as they are answered (a windowed group has them, no other). `publishes` counts the publishes of intervals that
-    the sync saw: they are never taken back, so the same number means the same rows.
+    `epoch` 0 says that none has finished yet. Rows of epochs before `begun` are refused by the store. Rows may have the
+    schema of `columns` or one of `also`. `coverage`, `ttl` and `synced_at` are microseconds; `empty` are the values of
+    an entity without a live row, one per column, as they are answered (a windowed group has them, no other).
+    `publishes` counts the publishes of intervals that the sync saw: they are never taken back, so the same number means
+    the same rows.
     """
 
     project: str
@@ -227,7 +230,7 @@ def decode_epoch(data: bytes) -> EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How rows of one schema lie in bytes: which columns are in which section, and the struct of everything of fixed size.
+    """How rows of one schema lie in bytes: the columns of each section, and the struct of everything of fixed size.
 
     Of arrays also the section that their values would be in, and whether these are booleans.
     """

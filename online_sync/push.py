@@ -1,7 +1,7 @@
-"""The inner part of a sync, as Spark's executors run it through `mapInArrow`: Arrow batches in, counts out; no Spark in here.
+"""The inner part of a sync, which Spark's executors run through `mapInArrow`: Arrow batches in, counts out.
 
-A batch has the group's newest row per entity: the keys, `event_timestamp`, `empties_at`, `held`, `retracted` and the feature columns.
-Rows with a null key are left out: such an entity is never asked for.
+A batch has the group's newest row per entity: the keys, `event_timestamp`, `empties_at`, `held`, `retracted` and the
+feature columns. Rows with a null key are left out: such an entity is never asked for.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The online store: the only place that speaks to Redis or Valkey. `Store` is for jobs and commands, `AsyncStore` for serving."""
+"""The online store, the only place that speaks to Redis or Valkey: `Store` for jobs and commands, `AsyncStore` for serving."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +23,8 @@ _PATIENCE, _CONNECT = 0.5, 0.3
 _CONNECTIONS = 32
 _ATTEMPTS = 10
 
-# A row is written where none of a later epoch is, unless a later sync of its group has begun. GETRANGE fetches the epoch field alone:
-# its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used.
+# A row is written where none of a later epoch is, unless a later sync of its group has begun. GETRANGE fetches the
+# epoch field alone: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used.
 _PUT_ROWS = f"""
 local function epoch(field)
   if #field ~= {EPOCH_END - EPOCH_START} or string.byte(field) ~= 25 then return -1 end
@@ -91,8 +91,8 @@ class Store:
     def put_rows(self, rows: Sequence[tuple[str, bytes]], *, project: str, group: str) -> int:
         """Write the packed rows of a group under their keys, and say how many were written.
 
-        A row is left out where one of a later epoch lies, and when a sync of a later epoch has begun. Each call to the store writes at
-        most 500 rows at once, atomically.
+        A row is left out where one of a later epoch lies, and when a sync of a later epoch has begun. Each call to the
+        store writes at most 500 rows at once, atomically.
         """
         record, written = layout.epoch_key(project, group), 0
         for start in range(0, len(rows), ROWS_PER_WRITE):
@@ -107,7 +107,7 @@ class Store:
         return None if data is None else decode_epoch(data)
 
     def begin_epoch(self, coming: EpochRecord) -> bool:
-        """Announce the sync that will end by `publish_epoch(coming)`; False if a later one has begun, so that this one must stop.
+        """Announce the sync that will end by `publish_epoch(coming)`; False if a later one has begun: this one must stop.
 
         From now on rows of earlier epochs are refused, and readers know the schema of the rows to come.
         """
@@ -120,7 +120,7 @@ class Store:
         return self._replace(coming, begun)
 
     def publish_epoch(self, record: EpochRecord) -> bool:
-        """Make a finished sync known to readers; False if a later one has begun or was published, so that nothing was changed."""
+        """Make a finished sync known to readers; False, and nothing changed, if a later one has begun or was published."""
 
         def published(old: EpochRecord | None) -> EpochRecord:
             also = () if old is None or old.generation != record.generation else _other_columns(old, record, keep=record)

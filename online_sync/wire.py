@@ -1,6 +1,7 @@
 """Protobuf's wire format, as far as packed rows need it: lengths, texts and arrays.
 
-What cannot be read is a ValueError or an IndexError, what cannot be written a struct.error, a TypeError or an AttributeError.
+What cannot be read is a ValueError or an IndexError, what cannot be written a struct.error, a TypeError or an
+AttributeError.
 """
 
 import struct
@@ -30,7 +31,7 @@ def text(value: Any) -> bytes:
 
 
 def array(value: Any, section: Section) -> bytes:
-    """An array as a field: a message with its values, and with its nulls if it has some. A null array is written like one of nothing."""
+    """An array as a field: a message with its values, and its nulls if any. Null is written like an array of nothing."""
     if value is None:
         return b"\x52\x00"
     if not isinstance(value, tuple | list):

@@ -87,7 +87,7 @@ def parse_body(data: bytes) -> tuple[object, object]:
 
 
 def check_entities(plan: ServicePlan, entities: object) -> list[Entity]:
-    """The entities as they were asked for, each with exactly the service's keys; what is wrong is named. A null key is allowed."""
+    """The entities as they were asked for, each with exactly the service's keys, which may be null; a mistake is named."""
     if not isinstance(entities, list) or not entities:
         raise RequestError(f"entities is a list of one or more objects like {_example(plan.keys)}", field="entities")
     if len(entities) > MOST_ENTITIES:

@@ -1,4 +1,4 @@
-"""The HTTP service on Starlette: `POST /v1/features`, `GET /healthz`, `GET /readyz`; the only place that chooses HTTP statuses."""
+"""The HTTP service: `POST /v1/features`, `GET /healthz`, `GET /readyz`; only here HTTP statuses are chosen."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager

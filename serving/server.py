@@ -38,7 +38,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Signals stop the server from the first moment; and the process ends well when uvicorn, done, raises them once more."""
+    """Signals stop the server from the first moment; the process ends well though uvicorn raises them again."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

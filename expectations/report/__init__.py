@@ -32,7 +32,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class JudgedRun:
-    """What a report is about: the group, what the run was, its checks, the profile, each interval's verdict, a few bad rows by check."""
+    """What a report is about: the group, the run, its checks, the profile, the verdicts, a few bad rows by check."""
 
     group: FeatureGroup
     origin: Origin
@@ -48,7 +48,7 @@ class JudgedRun:
 
 
 def page(facts: JudgedRun) -> str:
-    """The page: what was judged, each interval's verdict, what did not hold and why, how the columns were, and every check."""
+    """The page: what was judged, each verdict, what did not hold and why, how the columns were, and every check."""
     cells = [_Cell(_label(i), int(n), _state(v), v.broken) for (i, v), n in zip(facts.ordered, facts.profile["rows"], strict=True)]
     states = [cell.state for cell in cells]
     tiles = {"intervals": len(cells), "rows": sum(c.rows for c in cells), "checks": len(facts.checks), "columns": len(facts.group.outputs)}
@@ -107,7 +107,7 @@ def _label(interval: Interval) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """A check that did not hold: in which intervals, by how many rows if it is of rows, its plot, and bad rows under their names."""
+    """A check that did not hold: in which intervals, its number of bad rows, its plot, and some of these rows."""
 
     check: Check
     where: Sequence[str]

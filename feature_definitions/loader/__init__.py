@@ -1,7 +1,7 @@
-"""Reads a catalog: executes every Python file below a folder and keeps the definitions that it finds at module level, with their places.
+"""Reads a catalog: executes the Python files below a folder and keeps the definitions at module level, with their places.
 
-The files may import each other relatively, by the folder's own name, or as if the folder were on the path; each is executed once. Nothing
-of this is left in `sys.modules` or `sys.path`, and no file is written.
+The files may import each other relatively, by the folder's own name, or as if the folder were on the path; each is
+executed once. Nothing of this is left in `sys.modules` or `sys.path`, and no file is written.
 """
 
 from pathlib import Path

@@ -40,7 +40,8 @@ _Definition = Entity | Source | FeatureGroup | FeatureService | TrainingSet
 class Catalog:
     """All definitions of a project, each kind by name, in the order of files and lines; and where each was written.
 
-    `origins` is keyed by (kind, name) and (kind, name, feature); the kinds are entity, source, group, service and training set.
+    `origins` is keyed by (kind, name) and (kind, name, feature); the kinds are entity, source, group, service and
+    training set.
     """
 
     entities: Mapping[str, Entity]
@@ -65,7 +66,7 @@ class Catalog:
 
 
 def collected(folder: Path, modules: Iterable[tuple[ModuleType, Path]]) -> Catalog:
-    """The catalog of a folder from its modules and their files; raises CatalogError where names clash or nothing is defined."""
+    """The catalog of a folder from its modules; raises CatalogError where names clash or nothing is defined."""
     found = [definition for module, file in modules for definition in _found(module, file)]
     if not found:
         raise CatalogError(

@@ -1,9 +1,10 @@
 """Executes a catalog's files as modules: a finder of `importlib`, in `sys.meta_path` only while the files are executed.
 
-The modules have names below one that nobody else has, so two catalogs, or two threads that load one, share nothing. Two things a finder
-cannot do, since Python asks `sys.modules` first and does not say who imports: a catalog's `redis.py` goes before the installed `redis` for
-the catalog's files alone, and a function of the catalog may still import when it is called later. For these, the `__import__` that the
-catalog's files see says which of their absolute names are the catalog's, and leaves the rest to Python's own.
+The modules have names below one that nobody else has, so two catalogs, or two threads that load one, share nothing. Two
+things a finder cannot do, since Python asks `sys.modules` first and does not say who imports: a catalog's `redis.py`
+goes before the installed `redis` for the catalog's files alone, and a function of the catalog may still import when it
+is called later. For these, the `__import__` that the catalog's files see says which of their absolute names are the
+catalog's, and leaves the rest to Python's own.
 """
 
 import builtins
@@ -145,7 +146,7 @@ class CatalogModules:
             return sys.modules[self._root if name.partition(".")[0] in self._prefixes else ".".join(ours.split(".")[:2])]
 
     def _absolute(self, name: str, importer: str) -> str | None:
-        """The catalog's module that an absolute name means, if any; Python's own modules and the importer itself go before."""
+        """The catalog's module that an absolute name means; None of Python's own modules, and of the importer itself."""
         for prefix in self._prefixes:
             if name == prefix or name.startswith(f"{prefix}."):
                 return self._root + name[len(prefix) :]

@@ -26,7 +26,7 @@ def innermost(traceback: TracebackType | None, files: Container[str]) -> Place |
 
 
 def of_feature(feature: str, group: Place) -> Place:
-    """The line of a feature inside the call that makes its group, or elsewhere in the same file; the group's if it is not written out."""
+    """The line of a feature: in the call that makes its group, or elsewhere in the file; else the group's own."""
     tree = ast.parse(group.file.read_bytes())
     lines = feature_lines(tree)
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""What a request for features costs the server in CPU: answered by a Starlette endpoint, as it is, and by raw ASGI in its place.
+"""What a request for features costs the server in CPU: by the Starlette endpoint, and by raw ASGI in its place.
 
 python -m tests.benchmarks.bench_serving --requests 4000
 """
