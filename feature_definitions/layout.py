@@ -52,14 +52,23 @@ def quarantine_table(lake: str, name: str) -> str:
     return f"{lake}/quarantine/{name}"
 
 
+def training_sets(lake: str) -> str:
+    """The folder of all training sets."""
+    return f"{lake}/training_sets"
+
+
 def training_set_table(lake: str, name: str) -> str:
     """The Delta table of a training set."""
-    return f"{lake}/training_sets/{name}"
+    return f"{training_sets(lake)}/{name}"
+
+
+MANIFEST = ".manifest.json"
+"""How the name of a training set's manifest ends."""
 
 
 def training_set_manifest(lake: str, name: str) -> str:
     """The JSON file that says what a training set was built from."""
-    return f"{lake}/training_sets/{name}.manifest.json"
+    return f"{training_sets(lake)}/{name}{MANIFEST}"
 
 
 def records_table(lake: str, record: str) -> str:
@@ -72,9 +81,28 @@ def report_file(lake: str, group: str, name: str) -> str:
     return f"{lake}/reports/{group}/{name}"
 
 
+def staging(lake: str) -> str:
+    """The folder of all runs' staging folders."""
+    return f"{lake}/staging"
+
+
 def staging_folder(lake: str, publish_id: str) -> str:
     """Computed rows of one run that nobody reads before they are judged and published."""
-    return f"{lake}/staging/{publish_id}"
+    return f"{staging(lake)}/{publish_id}"
+
+
+def shared_tables(lake: str) -> tuple[str, ...]:
+    """The folders of the tables that belong to no group alone and are ours: pins, records, quarantines and training sets."""
+    return tuple(table(lake, "_").removesuffix("/_") for table in (pins_table, records_table, quarantine_table, training_set_table))
+
+
+RUN = "hw-run="
+"""How the folder of one run begins below a table's: Spark takes it for a partition of a column that no definition can name."""
+
+
+def run_folder(table: str, commit_id: str) -> str:
+    """Where one run writes a table's new files; they are part of the table once its commit names them."""
+    return f"{table}/{RUN}{commit_id}"
 
 
 def entity_text(values: Iterable[object]) -> str:

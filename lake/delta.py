@@ -9,19 +9,18 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from feature_definitions.intervals import DAY, Interval, floor, instant, merge
+from lake import storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow import fs
 
 
 def rows(path: str, conditions: Sequence[str], *, version: int | None = None) -> list[dict[str, Any]]:
@@ -115,7 +114,7 @@ def table_id(path: str) -> str | None:
 
 def exists(path: str) -> bool:
     """Whether there is a Delta table at `path`."""
-    return Path(path, "_delta_log").is_dir() and DeltaTable.is_deltatable(path)
+    return storage.exists(f"{path}/_delta_log") and DeltaTable.is_deltatable(path)
 
 
 _TRIES = 5
@@ -154,7 +153,7 @@ def arrow_type(kind: str) -> "pa.DataType":
 
 def load(path: str) -> "pa.Table":
     """The newest state of a small Delta table, without Spark."""
-    return DeltaTable(path).to_pyarrow_table(filesystem=_filesystem(path))
+    return DeltaTable(path).to_pyarrow_table(filesystem=storage.arrow(path))
 
 
 def committed(path: str, commit_id: str) -> bool:
@@ -189,12 +188,11 @@ def readable(path: str, version: int) -> bool:
     except DeltaError:
         return False
     gone = set() if newest.version() == version else set(files(then)) - set(files(newest))
-    return all(Path(file).exists() for file in gone)
+    return all(map(storage.exists, gone))
 
 
 def append_records(path: str, rows: "pa.Table", *, fence: Fence | None = None) -> None:
     """Append rows to a small table without Spark; columns that it lacks are added, null in the rows before. `fence` as in `commit`."""
-    Path(path).mkdir(parents=True, exist_ok=True)
     if fence is None:
         write_deltalake(path, rows, mode="append", schema_mode="merge")
     else:
@@ -203,9 +201,7 @@ def append_records(path: str, rows: "pa.Table", *, fence: Fence | None = None) -
 
 def replace_records(path: str, rows: "pa.Table", *, commit_id: str, fence: Fence) -> None:
     """Replace the rows of a small table without Spark, in one commit; `fence` as in `commit`."""
-    Path(path).mkdir(parents=True, exist_ok=True)
-    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
-    _write_fenced(path, rows, fence, done, mode="overwrite")
+    _write_fenced(path, rows, fence, _properties(commit_id), mode="overwrite")
 
 
 def _write_fenced(path: str, rows: "pa.Table", fence: Fence, done: CommitProperties, **how: Any) -> None:
@@ -218,33 +214,98 @@ def _write_fenced(path: str, rows: "pa.Table", fence: Fence, done: CommitPropert
     raise CommitConflict(f"others wrote to {path} again and again; nothing was changed: run the same command again")
 
 
+def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
+    """The table at `path`, made without rows where there is none; its columns are given as JSON and may all be null.
+
+    Making it is a commit of its own: what comes next is fenced by a version, as in any other table.
+    """
+    if exists(path):
+        return DeltaTable(path)
+    return DeltaTable.create(path, Schema.from_json(json.dumps(_nullable(json.loads(schema)))), mode="ignore", partition_by=list(partition))
+
+
+def _nullable(kind: Any) -> Any:
+    """A type in Delta's JSON in which everything may be null."""
+    if not isinstance(kind, dict):
+        return kind
+    nullable = dict.fromkeys({"nullable", "containsNull", "valueContainsNull"} & kind.keys(), True)
+    return {name: [_nullable(each) for each in part] if name == "fields" else _nullable(part) for name, part in kind.items()} | nullable
+
+
+def add_columns(table: DeltaTable, schema: str) -> DeltaTable:
+    """The table with the columns of a schema, given as JSON, that it lacks, null in the rows before; in a commit of their own."""
+    wanted = Schema.from_json(json.dumps(_nullable(json.loads(schema)))).fields
+    for _ in range(_TRIES):
+        have = {field.name for field in table.schema().fields}
+        missing = [field for field in wanted if field.name not in have]
+        if not missing:
+            return table
+        with suppress(CommitFailedError):  # somebody else changed the columns: what is missing now is seen anew
+            table.alter.add_columns(missing)
+        table = DeltaTable(table.table_uri)
+    raise CommitConflict(f"the columns of {table.table_uri} were changed again and again; nothing was changed: run the same command again")
+
+
 def commit(
     table: DeltaTable,
     *,
-    days: Collection[str],
+    days: Collection[str] | None,
     old: Sequence[RemoveAction],
     new: Sequence[AddAction],
     commit_id: str,
     fence: Fence | None = None,
 ) -> None:
-    """Put new files in the place of old ones, in the version that follows the one in which the dates have just these old ones.
+    """Put new files in the place of old ones, in a version that follows one in which the dates have just these old ones.
 
     `fence` is called between reading that version and each attempt to commit the next one: what it raises ends the attempts.
     """
-    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
     seen, schema = {one.path for one in old}, table.schema()
+
+    def as_seen(newest: DeltaTable) -> bool:
+        return newest.schema() == schema and {one.path for one in in_partitions(newest, days)} == seen
+
+    _attempt(table, lambda on, done: _write(on, [*old, *new], done), as_seen, commit_id, fence)
+
+
+def overwrite(table: DeltaTable, *, schema: str, new: Sequence[AddAction], commit_id: str, fence: Fence | None = None) -> None:
+    """Put new files in the place of all that a table has, and their columns, given as JSON, in the place of its own."""
+    wanted = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
+    _attempt(table, lambda on, done: _write(on, new, done, over=wanted), lambda _: True, commit_id, fence)
+
+
+def _attempt(
+    table: DeltaTable,
+    write: Callable[[DeltaTable, CommitProperties], None],
+    as_seen: Callable[[DeltaTable], bool],
+    commit_id: str,
+    fence: Fence | None,
+) -> None:
+    """Commit the version that follows the table's; if another commit took it, the next one, as long as the table is as it was seen."""
     for _ in range(_TRIES):
         if fence is not None:
             fence()
         try:
-            table.create_write_transaction([*old, *new], "append", schema, table.metadata().partition_columns, commit_properties=done)
+            write(table, _properties(commit_id))
         except CommitFailedError:
             table = DeltaTable(table.table_uri)
-            if {one.path for one in in_partitions(table, days)} != seen or table.schema() != schema:
+            if table.transaction_version(commit_id) is not None:
+                return
+            if not as_seen(table):
                 break
         else:
             return
     raise CommitConflict(f"somebody else wrote to {table.table_uri} at the same time; nothing was changed: run the same command again")
+
+
+def _write(table: DeltaTable, actions: Sequence[AddAction | RemoveAction], done: CommitProperties, *, over: Schema | None = None) -> None:
+    partition = table.metadata().partition_columns
+    mode, schema = ("append", table.schema()) if over is None else ("overwrite", over)
+    table.create_write_transaction(list(actions), mode, schema, partition, commit_properties=done)
+
+
+def _properties(commit_id: str) -> CommitProperties:
+    """What makes a commit happen once, be found by its id, and fail if another took its version."""
+    return CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
 
 
 def fence(path: str, commit_id: str) -> None:
@@ -254,37 +315,41 @@ def fence(path: str, commit_id: str) -> None:
     """
     if not exists(path):
         return
-    table = DeltaTable(path)
-    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
     with suppress(CommitFailedError):  # another commit took that version: it is not the stopped writer's any more
-        table.create_write_transaction([], "append", table.schema(), table.metadata().partition_columns, commit_properties=done)
+        _write(DeltaTable(path), [], _properties(commit_id))
 
 
-def in_partitions(table: DeltaTable, values: Collection[str]) -> list[RemoveAction]:
-    """The removal of each file of these partitions, of a table that has one partition column."""
+def in_partitions(table: DeltaTable, values: Collection[str] | None) -> list[RemoveAction]:
+    """The removal of each file of these partitions, of a table that has at most one partition column; None: of all files."""
     import pyarrow as pa
 
-    (column,) = table.metadata().partition_columns
-    files = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", f"partition.{column}"])
-    found, now = zip(*(each.to_pylist() for each in files.columns), strict=True), int(time.time() * 1000)
-    return [RemoveAction(path, True, now, size, {column: str(value)}) for path, size, value in found if str(value) in values]
+    partition, now = table.metadata().partition_columns, int(time.time() * 1000)
+    names = ["path", "size_bytes", *(f"partition.{column}" for column in partition)]
+    files = pa.table(table.get_add_actions(flatten=True)).select(names).to_pylist() if table.file_uris() else []
+    found = [(file, {column: str(file[f"partition.{column}"]) for column in partition}) for file in files]
+    mine = [(file, at) for file, at in found if values is None or (at and set(at.values()) <= set(values))]
+    return [RemoveAction(file["path"], True, now, file["size_bytes"], {**at}) for file, at in mine]
 
 
-def moved(file: Path, table: Path) -> AddAction:
-    """Move a file that was written elsewhere to where it belongs in a table, and say so to the table's log."""
-    partition, found = file.parent.name, file.stat()
-    (table / partition).mkdir(exist_ok=True)
-    file = file.replace(table / partition / file.name)
-    column, _, value = partition.partition("=")
-    path = str(file.relative_to(table))
-    return AddAction(path, found.st_size, {column: value}, int(found.st_mtime * 1000), True, json.dumps(_statistics(file)))
+def added(path: str, run: str) -> tuple[list[AddAction], int]:
+    """The files that a run wrote in its folder below a table's, as the table's log will name them, and how many rows they hold."""
+    actions, rows = [], 0
+    for file in storage.files(run, suffix=".parquet"):
+        statistics = _statistics(file.path)
+        rows += statistics["numRecords"]
+        at = dict(part.split("=", 1) for part in storage.relative(file.path, to=run).split("/")[:-1])
+        written = int(file.written_at.timestamp() * 1000)
+        if statistics["numRecords"]:
+            actions.append(AddAction(storage.relative(file.path, to=path), file.size, at, written, True, json.dumps(statistics)))
+    return actions, rows
 
 
-def _statistics(file: Path) -> dict[str, Any]:
+def _statistics(path: str) -> dict[str, Any]:
     """How many rows and nulls a Parquet file has, and its least and greatest values, where their types let readers skip files by them."""
     import pyarrow.parquet as pq
 
-    found = pq.read_metadata(file)
+    folder, _, name = path.rpartition("/")
+    found = pq.read_metadata(name, filesystem=storage.arrow(folder))
     groups = [found.row_group(number) for number in range(found.num_row_groups)]
     least, greatest, nulls = {}, {}, {}
     for number, name in enumerate(found.schema.names):
@@ -320,9 +385,3 @@ def _bound(value: object) -> Any:
 def files(table: DeltaTable) -> list[str]:
     """The paths of a table's data files."""
     return [unquote(uri) for uri in table.file_uris()]
-
-
-def _filesystem(path: str) -> "fs.SubTreeFileSystem":
-    from pyarrow import fs
-
-    return fs.SubTreeFileSystem(path, fs.LocalFileSystem())

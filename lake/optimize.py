@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 from deltalake import DeltaTable
 
@@ -16,7 +15,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import DAY, duration, parse_instant, utc_date
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning import plan
-from lake import delta
+from lake import delta, storage
 
 SHORTEST_KEEP = 7 * DAY
 """How long a file that is no part of a table any more is kept at least: jobs that run may read it still."""
@@ -50,20 +49,14 @@ def group_tables(lake: str, group: str, generations: Iterable[int]) -> list[str]
 
 def other_tables(lake: str) -> list[str]:
     """The tables that belong to no group alone: records, looks, quarantines and training sets; those read in place are not ours."""
-    folders = (
-        layout.pins_table(lake, "_"),
-        layout.records_table(lake, "_"),
-        layout.quarantine_table(lake, "_"),
-        layout.training_set_table(lake, "_"),
-    )
-    return [str(path) for folder in folders for path in sorted(Path(folder).parent.glob("*")) if delta.exists(str(path))]
+    return [path for folder in layout.shared_tables(lake) for path in storage.folders(folder) if delta.exists(path)]
 
 
 def needed(lake: str) -> tuple[Needed, ...]:
     """What the manifests of the training sets in the lake say that they were built from."""
     found = []
-    for file in sorted(Path(layout.training_set_manifest(lake, "_")).parent.glob("*.manifest.json")):
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+    for file in storage.files(layout.training_sets(lake), suffix=layout.MANIFEST):
+        manifest = json.loads(storage.read(file.path))
         first = parse_instant(manifest["spine"]["first"])
         found += [Needed(manifest["name"], group, first) for group in manifest["groups"]]
     return tuple(found)
@@ -81,6 +74,7 @@ def deleted_before(group: FeatureGroup, needs: Iterable[Needed], now: datetime) 
 def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None = None) -> Optimized:
     """Delete the rows of dates `before`, join small files within each partition, delete files that were replaced longer than `keep` ago.
 
+    Files that no commit names, because their run was cut off before it, are deleted when they are as old.
     The caller holds the lease of what writes the table.
     """
     table = DeltaTable(path)
@@ -90,6 +84,9 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
         table.delete(f"date < '{before}'")
     table.optimize.compact()
     gone = table.vacuum(retention_hours=int(max(keep, SHORTEST_KEEP) / timedelta(hours=1)), dry_run=False, full=True)
+    for folder in storage.folders(path):
+        if folder.startswith(layout.run_folder(path, "")) and not storage.files(folder):
+            storage.delete_tree(folder)
     return Optimized(path, files, len(table.file_uris()), len(gone), before if expired else None)
 
 

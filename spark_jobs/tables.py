@@ -3,18 +3,20 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from pathlib import Path
+from functools import reduce
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
-from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
+from deltalake.transaction import AddAction
+from pyspark.sql import Column, DataFrame, DataFrameWriter, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.types import StructType
 
+from feature_definitions import layout
 from feature_definitions.intervals import Interval, micros
-from lake import delta
+from lake import delta, storage
 from lake.delta import Fence
 from spark_jobs import session
 
@@ -64,37 +66,33 @@ def read(spark: SparkSession, path: str) -> DataFrame:
 
 def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
     """Append rows in one commit, creating the table or adding columns where needed; a commit id that happened is not repeated."""
-    _writer(frame, commit_id, partition, fence).option("mergeSchema", "true").mode("append").save(path)
+    table = delta.create(path, frame.schema.json(), partition=partition)
+    if _only_delta_writes(table):
+        _delta_writer(frame, commit_id, fence, partition=partition).option("mergeSchema", "true").mode("append").save(path)
+    elif table.transaction_version(commit_id) is None:
+        table = delta.add_columns(table, frame.schema.json())
+        new = _written(_in_schema(frame, table), table, path, commit_id)
+        delta.commit(table, days=(), old=(), new=new, commit_id=commit_id, fence=fence)
 
 
 def replace(
-    frame: DataFrame, path: str, *, where: str, commit_id: str, partition: Sequence[str] = ("date",), fence: Fence | None = None
-) -> None:
-    """Replace the rows for which `where` holds by those of `frame`, all of which it holds for, in one commit."""
-    _writer(frame, commit_id, partition, fence).option("replaceWhere", where).mode("overwrite").save(path)
-
-
-def replace_dates(  # noqa: PLR0913  # the staging folder goes when Spark writes in place
     frame: DataFrame,
     path: str,
     *,
-    dates: Iterable[date],
-    commit_id: str,
-    staging: str,
+    dates: Iterable[date] | None = None,
     where: str = "",
+    commit_id: str,
     fence: Fence | None = None,
 ) -> None:
-    """Replace the rows of these dates, of them only those for which `where` holds, by those of `frame`, in one commit; by date partitioned.
+    """Replace a table's rows of these dates (None: all), of them only those for which `where` holds, by those of `frame`, in one commit.
 
-    Spark writes the files in `staging`, of the table's own file system; then they are moved beside the others, and committed without Spark,
-    whose own commit costs as much as a small job (measured: 0.35 CPU-s against 1.6).
+    The table is partitioned by date; where no dates are named it need not be.
     Raises CommitConflict if anybody else changed one of the dates since this began.
     """
-    table, days = DeltaTable(path), {day.isoformat() for day in dates}
-    (column,) = table.metadata().partition_columns
-    if table.protocol().min_writer_version > 2:
-        condition = " AND ".join(filter(None, (in_dates(column, map(date.fromisoformat, days)), where)))
-        replace(frame, path, where=condition, commit_id=commit_id, partition=(column,), fence=fence)
+    table, days = DeltaTable(path), None if dates is None else {day.isoformat() for day in dates}
+    if _only_delta_writes(table):
+        condition = _condition(table, days, where)
+        _delta_writer(frame, commit_id, fence).option("replaceWhere", condition).mode("overwrite").save(path)
         return
     if table.transaction_version(commit_id) is not None:
         return
@@ -103,26 +101,34 @@ def replace_dates(  # noqa: PLR0913  # the staging folder goes when Spark writes
         refused = F.raise_error(F.lit(f"{path}: there are rows for which not: {where}")).cast("boolean")
         rows = rows.where(F.expr(where) | refused)
     if where and old:
-        rows = rows.unionByName(_parquet(frame.sparkSession, table, [f"{path}/{one.path}" for one in old]).where(f"NOT ({where})"))
-    rows.repartition(column).write.partitionBy(column).parquet(staging)
-    written = sorted(Path(staging).glob(f"{column}=*/*.parquet"))
-    if strange := {file.parent.name for file in written} - {f"{column}={day}" for day in days}:
-        raise ValueError(f"{path}: rows of {sorted(strange)} are not of the dates that are replaced")
-    new = [delta.moved(file, Path(path)) for file in written]
+        rows = rows.unionByName(_parquet(frame.sparkSession, table, [f"{path}/{one.path}" for one in old]).where(f"({where}) IS NOT TRUE"))
+    new = _written(rows, table, path, commit_id)
+    found = {str(value) for action in new for value in action.partition_values.values()}
+    if days is not None and found - days:
+        raise ValueError(f"{path}: rows of {sorted(found - days)} are not of the dates that are replaced")
     delta.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
-
-
-def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
-    """Add columns that a table lacks, in a commit of their own."""
-    have = {field.name for field in DeltaTable(path).schema().fields}
-    missing = [f"`{name}` {kind}" for name, kind in columns if name not in have]
-    if missing:
-        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({', '.join(missing)})")
 
 
 def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
     """Replace a whole table, its columns too, in one commit."""
-    _writer(frame, commit_id, partition, fence).option("overwriteSchema", "true").mode("overwrite").save(path)
+    table = delta.create(path, frame.schema.json(), partition=partition)
+    if _only_delta_writes(table) or table.metadata().partition_columns != list(partition):
+        writer = _delta_writer(frame, commit_id, fence, partition=partition)
+        writer.option("overwriteSchema", "true").mode("overwrite").save(path)
+    elif table.transaction_version(commit_id) is None:
+        new = _written(frame, table, path, commit_id)
+        delta.overwrite(table, schema=frame.schema.json(), new=new, commit_id=commit_id, fence=fence)
+
+
+def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
+    """Add columns that a table lacks, in a commit of their own."""
+    table = DeltaTable(path)
+    have = {field.name for field in table.schema().fields}
+    missing = ", ".join(f"`{name}` {kind}" for name, kind in columns if name not in have)
+    if missing and _only_delta_writes(table):
+        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({missing})")
+    elif missing:
+        delta.add_columns(table, StructType.fromDDL(missing).json())
 
 
 def query(spark: SparkSession, sql: str, frames: Mapping[str, DataFrame]) -> DataFrame:
@@ -163,20 +169,50 @@ def fingerprint_of(columns: Sequence[str]) -> Column:
     return F.xxhash64(*parts)
 
 
-def _writer(frame: DataFrame, commit_id: str, partition: Sequence[str], fence: Fence | None) -> DataFrameWriter:
+def _only_delta_writes(table: DeltaTable) -> bool:
+    """Whether somebody turned on what only Delta's own writer understands."""
+    return table.protocol().min_writer_version > 2
+
+
+def _delta_writer(frame: DataFrame, commit_id: str, fence: Fence | None, *, partition: Sequence[str] = ()) -> DataFrameWriter:
+    """Delta's own writer, whose commit costs as much as a small job (measured: 1.6 CPU-s against 0.35)."""
     if fence is not None:
         fence()
     writer = frame.write.format("delta").option("txnAppId", commit_id).option("txnVersion", "1").option("userMetadata", commit_id)
     return writer.partitionBy(*partition) if partition else writer
 
 
+def _condition(table: DeltaTable, days: Iterable[str] | None, where: str) -> str:
+    """The condition of the rows that are replaced, as Delta's own writer takes it."""
+    dated = [] if days is None else [in_dates(table.metadata().partition_columns[0], map(date.fromisoformat, days))]
+    return " AND ".join([*dated, *filter(None, [where])]) or "true"
+
+
+def _written(rows: DataFrame, table: DeltaTable, path: str, commit_id: str) -> list[AddAction]:
+    """Write rows as Parquet files in a folder of the run's own below the table's, where nobody sees them until they are committed."""
+    run, partition, computed = layout.run_folder(path, commit_id), table.metadata().partition_columns, Observation()
+    storage.delete_tree(run)
+    spread = rows.repartition(*partition) if partition else rows
+    counted = spread.observe(computed, F.count(F.lit(1)).alias("rows"))
+    counted.write.partitionBy(*partition).option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(run)
+    files, found = delta.added(path, run)
+    if found != computed.get["rows"]:
+        raise RuntimeError(f"{path}: {computed.get['rows']} rows were computed, but {found} written; nothing was changed: run it again")
+    return files
+
+
 def _parquet(spark: SparkSession, table: DeltaTable, files: Sequence[str]) -> DataFrame:
-    """The rows of some of a table's files."""
+    """The rows of some of a table's files.
+
+    Those that lie in a run's folder are read apart from those that were joined or that Delta wrote: Spark reads the values of partitions
+    from paths, all of which must have the same ones.
+    """
     schema, path = _schema(table), unquote(urlsplit(table.table_uri).path)
-    if not files:
-        return spark.createDataFrame([], schema)
-    found = spark.read.schema(schema).options(basePath=path, __globPaths__="false").parquet(*files)
-    return found.select(*[F.col(f"`{name}`") for name in schema.names])
+    mine = [file for file in files if file.startswith(f"{path.rstrip('/')}/{layout.RUN}")]
+    others = sorted({*files} - {*mine})
+    reader = spark.read.schema(schema).options(basePath=path, __globPaths__="false")
+    found = [reader.parquet(*group) for group in (mine, others) if group] or [spark.createDataFrame([], schema)]
+    return reduce(DataFrame.union, [rows.select(*[F.col(f"`{name}`") for name in schema.names]) for rows in found])
 
 
 def _schema(table: DeltaTable) -> StructType:

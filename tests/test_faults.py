@@ -26,7 +26,7 @@ from feature_definitions.intervals import iso
 from feature_registry import leases
 from feature_registry.registry import Registry
 from headwater import Project
-from lake import delta, staging
+from lake import delta, storage
 from spark_jobs import tables
 from spark_jobs.compute import tiles, windows
 from spark_jobs.ingest import files
@@ -114,7 +114,7 @@ def killed_before(owner: object, name: str, *, when: Callable[..., bool] = lambd
 
     with (
         patch.object(owner, name, die),
-        patch.object(staging.shutil, "rmtree"),
+        patch.object(storage, "delete_tree"),
         patch.object(leases, "give_back"),
         patch.object(leases, "_identity", lambda: {"host": socket.gethostname(), "boot": leases._boot(), "pid": 1, "process_started": -1}),
         pytest.raises(Killed),
@@ -128,9 +128,10 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "after the tiles are stored": (Registry, "record_tiles", lambda *_, **__: True),
     "before the records are copied": (commit, "_copy_records", lambda *_, **__: True),
     "after the records are copied": (commit, "_commit", lambda *_, **__: True),
-    "after history is kept": (tables, "replace_dates", lambda _, path, **__: "/features/" in path),
-    "while files are moved": (delta, "_statistics", lambda file: "/features/" in str(file)),
-    "before files are committed": (delta, "commit", lambda table, *_: "/features/" in table.table_uri),
+    "after history is kept": (tables, "replace", lambda _, path, **__: "/features/" in path),
+    "before files are written": (tables, "_written", lambda _, __, path, *___: "/features/" in path),
+    "after files are written": (delta, "added", lambda path, _: "/features/" in path),
+    "before files are committed": (delta, "commit", lambda table, **_: "/features/" in table.table_uri),
     "after the commit": (Registry, "finish_publish", lambda *_, **__: True),
 }
 INGESTING: dict[str, tuple[object, str, Callable[..., bool]]] = {

@@ -322,17 +322,16 @@ def _build(of: TileSet, due: TilesDue, build: Build, *, states: Sequence[Partial
         tiles = of_tiles(finer, keys=of.keys, grain=due.grain, states=states)
     table = of.table(due.grain)
     dated = tiles.withColumn("date", F.to_date(F.timestamp_micros(TILE))).where(tables.in_dates("date", due.dates))
-    staging = f"{layout.staging_folder(of.lake, build.run_id)}/tiles-{level}"
-    _store(dated, table, due.dates, commit_id=f"{build.run_id}-{level}", staging=staging, fence=build.context.registry.fence)
+    _store(dated, table, due.dates, commit_id=f"{build.run_id}-{level}", fence=build.context.registry.fence)
     return table
 
 
-def _store(tiles: DataFrame, path: str, dates: Iterable[date], *, commit_id: str, staging: str, fence: Fence) -> None:
+def _store(tiles: DataFrame, path: str, dates: Iterable[date], *, commit_id: str, fence: Fence) -> None:
     if delta.exists(path):
         tables.add_columns(tiles.sparkSession, path, tiles.dtypes)
-        tables.replace_dates(tiles, path, dates=dates, commit_id=commit_id, staging=staging, fence=fence)
+        tables.replace(tiles, path, dates=dates, commit_id=commit_id, fence=fence)
     else:
-        tables.append(tiles.repartition("date"), path, commit_id=commit_id, partition=("date",), fence=fence)
+        tables.append(tiles, path, commit_id=commit_id, partition=("date",), fence=fence)
 
 
 def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[PartialAggregate]) -> DataFrame:

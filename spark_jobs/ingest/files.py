@@ -238,10 +238,10 @@ def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest)
     frame = bad.select(
         F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"), *typed, F.lit(job.now).alias("quarantined_at")
     )
-    if delta.exists(path):
+    if delta.holds(path, f"file IN ({listed})"):
         escaped = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
         tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
-        tables.replace(frame, path, where=f"file IN ({escaped})", commit_id=job.ingest_id, partition=(), fence=fence)
+        tables.replace(frame, path, where=f"file IN ({escaped})", commit_id=job.ingest_id, fence=fence)
     else:
         tables.append(frame, path, commit_id=job.ingest_id, fence=fence)
 
@@ -359,7 +359,7 @@ def _commit(update: _Update, job: Ingest) -> None:
         tables.overwrite(rows, path, commit_id=job.ingest_id, partition=(DATE,), fence=fence)
         return
     tables.add_columns(rows.sparkSession, path, [(n, tables.spark_type(k)) for n, k in types.items()])
-    tables.replace_dates(rows, path, dates=update.dates, commit_id=job.ingest_id, staging=f"{job.staging}/dates", fence=fence)
+    tables.replace(rows, path, dates=update.dates, commit_id=job.ingest_id, fence=fence)
 
 
 def _revisions(update: _Update, number: int, job: Ingest) -> tuple[Revision, ...]:

@@ -120,20 +120,19 @@ def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval]) -> None:
     table = layout.feature_table(job.context.lake, job.group.name, job.work.generation)
     rows, fence = _new_rows(job, staged, passed, job.context.clock()), job.context.registry.fence
     if not delta.exists(table):
-        tables.append(_arranged(job, rows).repartition("date"), table, commit_id=job.publish_id, partition=("date",), fence=fence)
+        tables.append(_arranged(job, rows), table, commit_id=job.publish_id, partition=("date",), fence=fence)
         return
     tables.add_columns(job.context.spark, table, [(c, tables.spark_type(job.types.outputs[c])) for c in job.group.outputs])
     again = [interval for interval in passed if interval in job.before]
     if again:
         current = tables.read(job.context.spark, table).where(_where(job.group, merge(again)))
         rows = history.merged(job, rows, current)
-    tables.replace_dates(
+    tables.replace(
         _arranged(job, rows),
         table,
         dates={interval.start.date() for interval in passed},
         where=_where(job.group, merge(passed)) if job.group.cadence < DAY else "",
         commit_id=job.publish_id,
-        staging=f"{layout.staging_folder(job.context.lake, job.publish_id)}/published",
         fence=fence,
     )
 

@@ -9,12 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from feature_definitions import layout
 from feature_definitions.language import Entity, Feature, SnapshotGroup, Source, WindowedGroup
-from lake import delta, optimize
+from lake import delta, optimize, storage
 from lake.optimize import Needed
 
 CUSTOMER = Entity("customer", {"customer_id": "int64"})
@@ -66,6 +67,28 @@ def test_files_that_were_replaced_stay_for_a_week_and_then_go(table: str, age: t
     optimize.optimize(table)
     assert len(list(Path(table).glob("date=*/*.parquet"))) == left
     assert len(rows(table)) == 8
+
+
+@pytest.mark.parametrize(("age", "left"), [(timedelta(days=6), True), (timedelta(days=8), False)])
+def test_what_a_run_left_that_was_cut_off_before_its_commit_goes_after_a_week(table: str, age: timedelta, left: bool) -> None:
+    run = layout.run_folder(table, "cut-off")
+    for name in ("date=2026-01-01/part-0.parquet", "_temporary/0/part-1.parquet"):
+        storage.write(f"{run}/{name}", b"half")
+        os.utime(f"{run}/{name}", (time.time() - age.total_seconds(),) * 2)
+    optimize.optimize(table)
+    assert Path(run).exists() == left
+    assert len(rows(table)) == 8
+
+
+def test_the_files_of_a_run_that_was_committed_stay_however_old_they_are(table: str) -> None:
+    run, found = layout.run_folder(table, "one"), DeltaTable(table)
+    old = delta.in_partitions(found, ["2026-01-04"])
+    Path(run, "date=2026-01-04").mkdir(parents=True)
+    pq.write_table(pa.table({"x": [9]}), Path(run, "date=2026-01-04", "part-0.parquet"))
+    delta.commit(found, days=["2026-01-04"], old=old, new=delta.added(table, run)[0], commit_id="one")
+    _age(table, timedelta(days=400))
+    optimize.optimize(table)
+    assert [x for x, day in rows(table) if day == date(2026, 1, 4)] == [9]
 
 
 def test_a_shorter_time_than_a_week_is_a_week_and_a_longer_one_counts(table: str) -> None:

@@ -6,14 +6,16 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from feature_definitions.intervals import MICROSECOND, Interval
-from lake import delta
+from lake import delta, optimize, storage
 from spark_jobs import tables
 
 if TYPE_CHECKING:
@@ -43,27 +45,25 @@ def test_a_commit_is_found_by_its_id_and_happens_once(spark: SparkSession, path:
     tables.append(spark.sql("SELECT 7L AS id, DATE'2026-01-05' AS date"), path, commit_id="one", partition=("date",))
     assert ids(path) == [0, 1, 2, 3, 4, 5]
     version, at = delta.commit_of(path, "one")
-    assert version == 0
+    assert version == 1
     assert at.tzinfo is not None
 
 
 def test_replacing_touches_only_the_rows_that_the_condition_names(spark: SparkSession, path: str) -> None:
     tables.replace(spark.sql("SELECT 9L AS id, DATE'2026-01-06' AS date"), path, where="date = DATE'2026-01-06'", commit_id="two")
     assert ids(path) == [0, 2, 4, 9]
-    assert delta.commit_of(path, "two")[0] == 1
+    assert delta.commit_of(path, "two")[0] == 2
 
 
 def replaced(spark: SparkSession, path: str, sql: str, **changed: Any) -> None:
-    days = changed.pop("dates", [date(2026, 1, 6)])
-    staging = str(Path(path).parent / f"staged by {changed.get('commit_id', 'two')}")
-    tables.replace_dates(spark.sql(sql), path, **{"dates": days, "commit_id": "two", "staging": staging} | changed)
+    tables.replace(spark.sql(sql), path, **{"dates": [date(2026, 1, 6)], "commit_id": "two"} | changed)
 
 
 def test_the_rows_of_dates_are_replaced_in_one_commit_that_happens_once(spark: SparkSession, path: str) -> None:
     replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
     replaced(spark, path, "SELECT 8L AS id, DATE'2026-01-06' AS date")
     assert ids(path) == [0, 2, 4, 9]
-    assert delta.commit_of(path, "two")[0] == 1
+    assert delta.commit_of(path, "two")[0] == 2
     assert sorted(row.id for row in spark.read.format("delta").load(path).collect()) == [0, 2, 4, 9]
 
 
@@ -134,6 +134,71 @@ def test_files_are_skipped_by_what_the_log_says_of_them(spark: SparkSession, pat
     assert {n: v for n, v in found["max"].items() if v is not None} == {"id": 2, "at": at, "some": 1}
     assert {n: v for n, v in found["null_count"].items() if v is not None} == {"id": 0, "at": 0, "ratio": 0, "name": 0, "some": 1}
     assert spark.read.format("delta").load(path).where("at >= TIMESTAMP'2026-01-06 10:00:00.000001' AND id = 2").count() == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ files of a run
+
+
+def test_files_are_written_where_they_stay_and_unseen_until_the_commit(spark: SparkSession, path: str) -> None:
+    before, seen = {file.path for file in storage.files(path, suffix=".parquet")}, list[set[str]]()
+
+    def look() -> None:
+        assert ids(path) == [0, 1, 2, 3, 4, 5]
+        seen.append({file.path for file in storage.files(path, suffix=".parquet")} - before)
+
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date", fence=look)
+    (new,) = seen
+    assert {file.rpartition("/")[0] for file in new} == {f"{path}/hw-run=two/date=2026-01-06"}
+    assert new <= set(delta.files(DeltaTable(path)))
+    assert ids(path) == [0, 2, 4, 9]
+
+
+def test_a_rerun_of_a_run_that_was_cut_off_begins_with_a_clean_folder(spark: SparkSession, path: str) -> None:
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replaced(spark, path, "SELECT 8L AS id, DATE'2026-01-06' AS date", fence=killed)
+    assert ids(path) == [0, 1, 2, 3, 4, 5]
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
+    assert ids(path) == [0, 2, 4, 9]
+    assert len(storage.files(f"{path}/hw-run=two", suffix=".parquet")) == 1
+
+
+def test_files_that_hold_other_rows_than_were_computed_are_not_committed(spark: SparkSession, path: str) -> None:
+    with patch.object(storage, "files", return_value=[]), pytest.raises(RuntimeError, match="1 rows were computed, but 0 written"):
+        replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
+    assert ids(path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_every_reader_reads_files_of_runs_and_joined_ones_side_by_side(spark: SparkSession, path: str) -> None:
+    def read() -> list[list[tuple[int, date]]]:
+        arrow = delta.load(path).select(["id", "date"])
+        rust = pa.table(QueryBuilder().register("t", DeltaTable(path)).execute("SELECT id, date FROM t").read_all())
+        frames = (tables.read(spark, path), spark.read.format("delta").load(path))
+        found = [[tuple(row) for row in frame.select("id", "date").collect()] for frame in frames]
+        found += [[(row["id"], row["date"]) for row in table.to_pylist()] for table in (arrow, rust)]
+        return [sorted(each) for each in [*found, duckdb.from_arrow(arrow).fetchall()]]
+
+    tables.append(spark.sql("SELECT id, DATE'2026-01-06' AS date FROM range(10, 13)"), path, commit_id="two")
+    done = optimize.optimize(path)
+    assert done.files_after < done.files_before
+    replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-05' AS date", dates=[date(2026, 1, 5)], commit_id="three")
+    expected = sorted([(9, date(2026, 1, 5)), *[(n, date(2026, 1, 6)) for n in (1, 3, 5, 10, 11, 12)]])
+    assert read() == [expected] * 5
+
+
+def test_a_table_begins_without_rows_so_that_its_first_ones_are_fenced_too(spark: SparkSession, tmp_path: Path) -> None:
+    path, frame = str(tmp_path / "new"), spark.sql("SELECT 1L AS id")
+
+    def lost() -> None:
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        tables.append(frame, path, commit_id="one", fence=lost)
+    assert ids(path) == []
+    tables.append(frame, path, commit_id="one")
+    assert ids(path) == [1]
 
 
 def test_a_column_is_added_to_old_rows_as_null(spark: SparkSession, path: str) -> None:
