@@ -20,9 +20,8 @@ class Accumulator:
     """What a tile keeps of its events, in one or several parts, which are merged over tiles.
 
     `parts` are those for most types of values, `parts_of` those for some. `is_ordered` says that it matters which of two events of one time
-    is newer, `is_sized` that only so many of a list are kept. A sliding window takes the greatest of all tiles for its own if that
-    `is_newest` and lies in it, and the difference of two running sums if these are exact: decimals with 38 digits leave no digit free for
-    it, save for the types in `leaves_digit`.
+    is newer, `is_sized` that only so many of a list are kept. A sliding window takes the difference of two running sums
+    if it is exact: sums that are decimals with 38 digits leave no digit free for it, save of the types in `leaves_digit`.
     """
 
     name: str
@@ -31,7 +30,6 @@ class Accumulator:
     parts_of: tuple[tuple[str, tuple[str, ...]], ...] = ()
     is_ordered: bool = False
     is_sized: bool = False
-    is_newest: bool = False
     leaves_digit: tuple[str, ...] = ()
 
     def parts_for(self, data_type: str) -> tuple[str, ...]:
@@ -48,9 +46,9 @@ _OF_TILES = (
     Accumulator("min", "min", ("value",)),
     Accumulator("max", "max", ("value",)),
     Accumulator("first", "min", ("event",), is_ordered=True),
-    Accumulator("last", "max", ("event",), is_ordered=True, is_newest=True),
-    Accumulator("latest", "max", ("at",), is_newest=True),
-    Accumulator("newest", "max", ("at",), is_newest=True),
+    Accumulator("last", "max", ("event",), is_ordered=True),
+    Accumulator("latest", "max", ("at",)),
+    Accumulator("newest", "max", ("at",)),
     Accumulator("moments"),
     Accumulator("distinct"),
     Accumulator("sketch"),

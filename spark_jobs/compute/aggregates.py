@@ -1,6 +1,7 @@
 """What a feature's value is, from the merged states of its window: the last step of every aggregation."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 from pyspark.sql import Column
@@ -13,112 +14,17 @@ from feature_definitions.planning.tiling import PartialAggregate
 from spark_jobs.compute import array_sql, tiles
 
 Part = Callable[[str, str], Column]
-"""A part of one of a feature's states, by its kind and the part's name, merged over the window; null without tiles."""
+"""A part of one of a feature's states, by its accumulator and the part's name, merged over the window; null without tiles."""
 
 
 def value(feature: Feature, window: Window, *, of: str, part: Part) -> Column:
-    """The value of a feature over a window; `of` is the type of what it aggregates. Without values counts and sums are 0, others null."""
+    """The value of a feature over a window; `of` is the type of what it aggregates."""
+    how, empty = VALUES[feature.aggregation], feature.meaning.empty
     if isinstance(window, Rows):
-        return _of_rows(feature, part("rows", "list"), of)
-    match feature.aggregation:
-        case "count":
-            return F.coalesce(part("count", "n"), F.lit(0))
-        case "sum":
-            return F.coalesce(_total(part, of, "bigint"), F.lit(0))
-        case "mean":
-            number = part("count", "n")
-            return F.when(number > 0, _total(part, of, "double") / number)
-        case "stddev" | "variance":
-            variance = _variance_of_integers(part) if of == "int64" else array_sql.variance(part("moments", "list"))
-            return F.sqrt(variance) if feature.aggregation == "stddev" else variance
-        case "first" | "last":
-            return part(feature.aggregation, "event")["value"]
-        case "time_since_last":
-            return part("latest", "at")
-        case "min" | "max":
-            return part(feature.aggregation, "value")
-    return _of_list(feature, part(_LISTS[feature.aggregation], "list"))
-
-
-_LISTS = {
-    "count_distinct": "distinct",
-    "approx_count_distinct": "sketch",
-    "quantile": "buckets",
-    "mode": "counts",
-    "top_k": "counts",
-    "last_n": "newest_values",
-}
-
-
-def _of_list(feature: Feature, values: Column) -> Column:
-    """The value of an aggregation whose state is a list, tidied."""
-    match feature.aggregation:
-        case "count_distinct":
-            return F.size(values)
-        case "approx_count_distinct":
-            return _estimate(values)
-        case "quantile":
-            return tiles.middle_of(array_sql.of_rank(values, float(feature.q or 0)))
-        case "last_n":
-            return _unless_empty(F.transform(values, lambda event: event["value"]))
-    return _most_frequent(feature, values)
-
-
-def _unless_empty(values: Column) -> Column:
-    return F.when(F.size(values) > 0, values)
-
-
-def _most_frequent(feature: Feature, entries: Column) -> Column:
-    best = array_sql.most_frequent(entries)
-    return F.get(best, F.lit(0)) if feature.aggregation == "mode" else _unless_empty(F.slice(best, 1, feature.k or 1))
-
-
-def _estimate(hashes: Column) -> Column:
-    """How many distinct hashes there are, from the smallest of them: (k - 1) / (the k-th, as a share of all) (Bar-Yossef et al. 2002)."""
-    share = (F.get(hashes, F.lit(tiles.SKETCH - 1)).cast("double") + 2.0**63) / 2.0**64
-    return F.when(F.size(hashes) < tiles.SKETCH, F.size(hashes)).otherwise(F.round((tiles.SKETCH - 1) / share)).cast("bigint")
-
-
-# ---------------------------------------------------------------------------------------------------------------- windows of rows
-
-
-def _of_rows(feature: Feature, rows: Column, of: str) -> Column:
-    """The value of a feature over rows, the newest first."""
-    present = F.filter(rows, lambda event: event["value"].isNotNull())
-    values = F.transform(present, lambda event: event["value"])
-    ordered, number = F.array_sort(values), F.size(values)
-    match feature.aggregation:
-        case "count":
-            return number
-        case "sum" | "mean":
-            total = _sum_of(ordered, of)
-            return F.coalesce(total, F.lit(0)) if feature.aggregation == "sum" else F.when(number > 0, total.cast("double") / number)
-        case "min" | "max":
-            return (F.array_min if feature.aggregation == "min" else F.array_max)(values)
-        case "first" | "last":
-            return F.get(values, number - 1 if feature.aggregation == "first" else F.lit(0))
-        case "stddev" | "variance":
-            variance = array_sql.variance(F.array(array_sql.moments(F.transform(ordered, lambda value: value.cast("double")))))
-            return F.sqrt(variance) if feature.aggregation == "stddev" else variance
-        case "count_distinct" | "approx_count_distinct":
-            return F.size(F.array_distinct(values))
-        case "quantile":
-            return F.get(ordered, F.floor(F.lit(float(feature.q or 0)) * (number - 1)).cast("int")).cast("double")
-        case "time_since_last":
-            return F.get(F.transform(present, lambda event: event[TIME]), F.lit(0))
-        case "last_n":
-            return _unless_empty(F.slice(values, 1, feature.k or 1))
-    return _most_frequent(feature, array_sql.added_up(array_sql.once_each(ordered)))
-
-
-def _sum_of(values: Column, of: str) -> Column:
-    """The sum of sorted values, so that it is the same in every run; integers and decimals exactly, null without any."""
-    kind = "double" if of == "double" else f"decimal(38,{of.rpartition(',')[2].rstrip(')') if ',' in of else 0})"
-    total = F.aggregate(values, F.lit(0).cast(kind), lambda so_far, x: (so_far + x.cast(kind)).cast(kind))
-    return F.when(F.size(values) > 0, total)
-
-
-# ------------------------------------------------------------------------------------------------------------------- parts, sums
+        found = how.of_rows(_newest(feature, of, part("rows", "list")))
+    else:
+        found = how.of_tiles(_Merged(feature, of, part))
+    return found if empty is None else F.coalesce(found, F.lit(empty))
 
 
 def part_of(states: Mapping[str, PartialAggregate], *, window: str) -> Part:
@@ -131,8 +37,124 @@ def merged_name(part: str, window: str) -> str:
     return f"{part}@{window}"
 
 
-def _total(part: Part, of: str, kind: str) -> Column:
-    """The sum of a window: a double for doubles, else a decimal, or for integers of the type `kind`.
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What a window of time holds: the parts of the feature's states, merged; `of` is the type of what it aggregates."""
+
+    feature: Feature
+    of: str
+    part: Part
+
+    def list(self, kind: str) -> Column:
+        """The one part of a state that is a list."""
+        return self.part(kind, "list")
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """What a window of rows holds: its events that have a value, the newest first, their values so and sorted, and their number."""
+
+    feature: Feature
+    of: str
+    events: Column
+    values: Column
+    ordered: Column
+    number: Column
+
+
+def _newest(feature: Feature, of: str, rows: Column) -> _Newest:
+    present = F.filter(rows, lambda event: event["value"].isNotNull())
+    values = F.transform(present, lambda event: event["value"])
+    return _Newest(feature, of, present, values, F.array_sort(values), F.size(values))
+
+
+def _unless_empty(values: Column) -> Column:
+    return F.when(F.size(values) > 0, values)
+
+
+def _variance(window: _Merged) -> Column:
+    return _variance_of_integers(window.part) if window.of == "int64" else array_sql.variance(window.list("moments"))
+
+
+def _variance_of_rows(rows: _Newest) -> Column:
+    return array_sql.variance(F.array(array_sql.moments(F.transform(rows.ordered, lambda value: value.cast("double")))))
+
+
+def _mean(window: _Merged) -> Column:
+    number = window.part("count", "n")
+    return F.when(number > 0, _total(window.part, window.of, "double") / number)
+
+
+def _frequencies(rows: _Newest) -> Column:
+    return array_sql.added_up(array_sql.once_each(rows.ordered))
+
+
+def _most_frequent(entries: Column) -> Column:
+    return F.get(array_sql.most_frequent(entries), F.lit(0))
+
+
+def _top(feature: Feature, entries: Column) -> Column:
+    return _unless_empty(F.slice(array_sql.most_frequent(entries), 1, feature.k or 1))
+
+
+def _quantile_of_rows(rows: _Newest) -> Column:
+    return F.get(rows.ordered, F.floor(F.lit(float(rows.feature.q or 0)) * (rows.number - 1)).cast("int")).cast("double")
+
+
+def _estimate(hashes: Column) -> Column:
+    """How many distinct hashes there are, from the smallest of them: (k - 1) / (the k-th, as a share of all) (Bar-Yossef et al. 2002)."""
+    share = (F.get(hashes, F.lit(tiles.SKETCH - 1)).cast("double") + 2.0**63) / 2.0**64
+    return F.when(F.size(hashes) < tiles.SKETCH, F.size(hashes)).otherwise(F.round((tiles.SKETCH - 1) / share)).cast("bigint")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How Spark makes an aggregation's value of the tiles in a window of time, and of the events of a window of rows."""
+
+    of_tiles: Callable[[_Merged], Column]
+    of_rows: Callable[[_Newest], Column]
+
+
+VALUES: Mapping[str, Value] = {
+    "count": Value(lambda window: window.part("count", "n"), lambda rows: rows.number),
+    "sum": Value(lambda window: _total(window.part, window.of, "bigint"), lambda rows: _sum_of(rows.ordered, rows.of)),
+    "mean": Value(_mean, lambda rows: F.when(rows.number > 0, _sum_of(rows.ordered, rows.of).cast("double") / rows.number)),
+    "min": Value(lambda window: window.part("min", "value"), lambda rows: F.array_min(rows.values)),
+    "max": Value(lambda window: window.part("max", "value"), lambda rows: F.array_max(rows.values)),
+    "stddev": Value(lambda window: F.sqrt(_variance(window)), lambda rows: F.sqrt(_variance_of_rows(rows))),
+    "first": Value(lambda window: window.part("first", "event")["value"], lambda rows: F.get(rows.values, rows.number - 1)),
+    "last": Value(lambda window: window.part("last", "event")["value"], lambda rows: F.get(rows.values, F.lit(0))),
+    "count_distinct": Value(lambda window: F.size(window.list("distinct")), lambda rows: F.size(F.array_distinct(rows.values))),
+    "variance": Value(_variance, _variance_of_rows),
+    "approx_count_distinct": Value(lambda window: _estimate(window.list("sketch")), lambda rows: F.size(F.array_distinct(rows.values))),
+    "quantile": Value(
+        lambda window: tiles.middle_of(array_sql.of_rank(window.list("buckets"), float(window.feature.q or 0))), _quantile_of_rows
+    ),
+    "time_since_last": Value(
+        lambda window: window.part("latest", "at"), lambda rows: F.get(F.transform(rows.events, lambda event: event[TIME]), F.lit(0))
+    ),
+    "mode": Value(lambda window: _most_frequent(window.list("counts")), lambda rows: _most_frequent(_frequencies(rows))),
+    "top_k": Value(lambda window: _top(window.feature, window.list("counts")), lambda rows: _top(rows.feature, _frequencies(rows))),
+    "last_n": Value(
+        lambda window: _unless_empty(F.transform(window.list("newest_values"), lambda event: event["value"])),
+        lambda rows: _unless_empty(F.slice(rows.values, 1, rows.feature.k or 1)),
+    ),
+}
+"""The Spark of every aggregation, by its name in `feature_definitions.aggregations`."""
+
+
+# --------------------------------------------------------------------------------------------------------------------------- sums
+
+
+def _sum_of(values: Column, of: str) -> Column:
+    """The sum of sorted values, so that it is the same in every run; integers and decimals exactly, null without any."""
+    data_type = "double" if of == "double" else f"decimal(38,{of.rpartition(',')[2].rstrip(')') if ',' in of else 0})"
+    total = F.aggregate(values, F.lit(0).cast(data_type), lambda so_far, x: (so_far + x.cast(data_type)).cast(data_type))
+    return F.when(F.size(values) > 0, total)
+
+
+def _total(part: Part, of: str, spark_type: str) -> Column:
+    """The sum of a window: a double for doubles, else a decimal, or for integers of the type `spark_type`.
 
     Where longs hold it, as they mostly do, no decimal is made: the nearest double of their quotient is that of the decimal, which costs ten
     times as much.
@@ -143,9 +165,9 @@ def _total(part: Part, of: str, kind: str) -> Column:
         case "int64":
             high, low = part("sum", "high"), part("sum", "low")
             small = high.between(-_HIGH, _HIGH) & low.between(0, _LOW)
-            return F.when(small, (high * 2**32 + low).cast(kind)).otherwise(_total_of_integers(part).cast(kind))
+            return F.when(small, (high * 2**32 + low).cast(spark_type)).otherwise(_total_of_integers(part).cast(spark_type))
     total = part("sum", "exact")
-    return total.cast("double") if kind == "double" else total
+    return total.cast("double") if spark_type == "double" else total
 
 
 _HIGH, _LOW = 2**29, 2**61

@@ -4,7 +4,7 @@ Every window is a multiple of the cadence and every `T` lies on its grid, so a w
 lazy.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
@@ -13,6 +13,7 @@ from itertools import pairwise
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from feature_definitions.aggregations import ACCUMULATORS, Merge
 from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, instant, merge, micros, split
 from feature_definitions.language import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, SourceGroup, WindowedGroup
 from feature_definitions.language.features import reach as spanned
@@ -206,7 +207,7 @@ class _Frame:
     """A part of a state, to be merged over the tiles whose place lies so far from a row's own."""
 
     part: str
-    operation: str
+    operation: Merge
     first: int
     last: int
 
@@ -226,21 +227,14 @@ def _slid(state: PartialAggregate, window: _Frame, kind: str) -> tuple[tuple[_Fr
     exactly is the difference of two of these (0 where nothing was added), and what is the newest of all counts if it lies in the window.
     """
     ever = replace(window, first=Window.unboundedPreceding)
-    if state.kind in _NEWEST and window != ever:
-        return (ever,), F.when(_NEWEST[state.kind](ever.column) >= F.col(_ORDER) + window.first, ever.column)
+    moment = tiles.EXPRESSIONS[state.kind].moment
+    if moment is not None and window != ever:
+        return (ever,), F.when(moment(ever.column) >= F.col(_ORDER) + window.first, ever.column)
     exact = _subtractable(state, kind) if window.operation == "sum" and window != ever else ""
     if exact:
         earlier = replace(ever, last=window.first - 1)
         return (ever, earlier), ever.column.cast(exact) - F.coalesce(earlier.column.cast(exact), F.lit(0).cast(exact))
     return (window,), window.column
-
-
-_NEWEST: Mapping[str, Callable[[Column], Column]] = {
-    "newest": lambda at: at,
-    "latest": F.unix_micros,
-    "last": lambda event: F.unix_micros(event[TIME]),
-}
-"""When that happened which is the newest of all, by the kind of the state."""
 
 
 def _subtractable(state: PartialAggregate, kind: str) -> str:
@@ -251,7 +245,7 @@ def _subtractable(state: PartialAggregate, kind: str) -> str:
     if not kind.startswith("decimal"):
         return kind if kind == "bigint" else ""
     digits, scale = digits_of(kind)
-    if digits == 38 and (state.kind, state.type) != ("sum", "double"):
+    if digits == 38 and state.type not in ACCUMULATORS[state.kind].leaves_digit:
         return ""
     return decimal(min(digits + 10, 37), scale)
 
@@ -261,7 +255,7 @@ def _before(group: WindowedGroup, span: timedelta | None) -> int:
     return Window.unboundedPreceding if span is None else -_us(span - group.cadence)
 
 
-def _merges(group: WindowedGroup, types: ColumnTypes) -> Iterator[tuple[PartialAggregate, str, str, str, timedelta | None]]:
+def _merges(group: WindowedGroup, types: ColumnTypes) -> Iterator[tuple[PartialAggregate, str, Merge, str, timedelta | None]]:
     """What is merged over which window, each once: the state, its part, how it is merged, the window's name and length (None: lifetime)."""
     newest, reach = tiling.newest_event(group), None if group.lifetime else group.longest + group.cadence
     wanted = {(newest.name, _REACH): (newest, _REACH, reach)}

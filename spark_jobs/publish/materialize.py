@@ -17,8 +17,8 @@ from feature_definitions.records import LedgerEntry, Revision
 from feature_definitions.sql.column_types import column_types_of
 from lake.staging import staging
 from spark_jobs import tables
-from spark_jobs.compute import leaks, tiles, transform, windows
-from spark_jobs.compute.tiles import TileSet
+from spark_jobs.compute import leaks, tile_store, transform, windows
+from spark_jobs.compute.tile_store import TileSet
 from spark_jobs.context import Context, Run
 from spark_jobs.ingest import events
 from spark_jobs.publish import commit, validate
@@ -88,10 +88,10 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
     if isinstance(group, WindowedGroup):
         revisions = [r for r in context.registry.revisions(group.source.name) if r.revision <= job.revision]
         needs = windows.needed(group, spans, first=min((r.first for r in revisions), default=spans[0].start))
-        found = tiles.up_to_date(
+        found = tile_store.up_to_date(
             _tile_set(group, sharing, context.lake, grains=tuple(needs)),
             needs,
-            tiles.Build(context, revisions, job.publish_id),
+            tile_store.Build(context, revisions, job.publish_id),
             states=tiling.states(group, types=job.types.inputs),
         )
         rows = windows.of_tiles(group, found, spans=spans, types=job.types)

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from pyspark.sql import functions as F
 
-from feature_definitions import Feature
-from spark_jobs.compute import aggregates, tiles
+from feature_definitions import Entity, Feature, Rows, Source, WindowedGroup
+from feature_definitions.aggregations import ACCUMULATORS, AGGREGATIONS, Aggregation
+from feature_definitions.intervals import DAY, Interval
+from feature_definitions.sql.column_types import column_types_of
+from spark_jobs.compute import aggregates, tiles, windows
+from spark_jobs.compute.aggregates import Value
+from tests.histories import MIDNIGHT
+from tests.offline import live_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,3 +56,32 @@ def test_the_sum_of_integers_is_exact_and_their_mean_that_of_the_nearest_double(
     totals = [high * 2**32 + low for high, low in HALVES]
     assert computed(spark, SPEND, "int64", "high bigint, low bigint", HALVES) == totals
     assert computed(spark, MEAN, "int64", "high bigint, low bigint", HALVES) == [float(total) / 3 for total in totals]
+
+
+def test_every_aggregation_has_its_value_in_spark_and_every_accumulator_its_expression() -> None:
+    assert aggregates.VALUES.keys() == AGGREGATIONS.keys()
+    assert tiles.EXPRESSIONS.keys() == ACCUMULATORS.keys()
+
+
+def test_sums_are_made_of_what_a_value_adds_and_everything_else_is_gathered() -> None:
+    for name, expression in tiles.EXPRESSIONS.items():
+        assert (expression.added is None) == (expression.gathered is not None)
+        assert expression.added is None or ACCUMULATORS[name].merge == "sum"
+
+
+def test_a_new_aggregation_is_a_row_of_the_table_and_one_expression(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = Aggregation("spread", "numbers", lambda data_type: data_type, ("max", "min"), empty=0)
+    monkeypatch.setitem(AGGREGATIONS, "spread", spread)  # type: ignore[arg-type]  # it is a dict
+    in_spark = Value(
+        lambda window: window.part("max", "value") - window.part("min", "value"),
+        lambda rows: F.array_max(rows.values) - F.array_min(rows.values),
+    )
+    monkeypatch.setitem(aggregates.VALUES, "spread", in_spark)  # type: ignore[arg-type]  # it is a dict
+    source = Source("payments", columns={"customer": "int64", "at": "timestamp", "amount": "double"}, event_timestamp="at")
+    feature = Feature("spread", "spread", "amount", windows=("1d", "2d", Rows(2, within="2d")))
+    group = WindowedGroup("spend", Entity("customer", {"customer": "int64"}), source, ttl="2d", features=(feature,))
+    events = [{"customer": 1, "at": MIDNIGHT + n * DAY / 2, "amount": amount} for n, amount in enumerate((1.0, 7.0, 2.0))]
+    spans = [Interval(MIDNIGHT, MIDNIGHT + 4 * DAY)]
+    frame = windows.rows(group, live_frame(spark, source, events), spans=spans, types=column_types_of(group))
+    found = {row["event_timestamp"].day - MIDNIGHT.day: tuple(row[name] for name in group.outputs) for row in frame.collect()}
+    assert found == {1: (6.0, 6.0, 6.0), 2: (0.0, 6.0, 5.0), 3: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)}
