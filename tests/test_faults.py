@@ -28,7 +28,7 @@ from feature_registry.registry import Registry
 from headwater import Project
 from lake import delta, storage
 from spark_jobs import tables
-from spark_jobs.compute import tiles, windows
+from spark_jobs.compute import tile_store, windows
 from spark_jobs.ingest import files
 from spark_jobs.publish import commit
 from tests import projects
@@ -124,7 +124,7 @@ def killed_before(owner: object, name: str, *, when: Callable[..., bool] = lambd
 
 PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_publish", lambda *_, **__: True),
-    "before the tiles are stored": (tiles, "_store", lambda *_, **__: True),
+    "before the tiles are stored": (tile_store, "_store", lambda *_, **__: True),
     "after the tiles are stored": (Registry, "record_tiles", lambda *_, **__: True),
     "before the records are copied": (commit, "_copy_records", lambda *_, **__: True),
     "after the records are copied": (commit, "_commit", lambda *_, **__: True),
