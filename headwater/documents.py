@@ -33,27 +33,27 @@ class Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 AnyPart = TypeVar("AnyPart", bound=Part)
 
 
-class DemoDocument(Document, frozen=True):
+class DemoDocument(Document, frozen=True, kw_only=True):
     """Where `demo` made its project."""
 
     project: str
 
 
-class InitDocument(Document, frozen=True):
+class InitDocument(Document, frozen=True, kw_only=True):
     """What `init` made, and the commands to go on with."""
 
     project: str
     next: str
 
 
-class NewDocument(Document, frozen=True):
+class NewDocument(Document, frozen=True, kw_only=True):
     """The two files that `new` wrote."""
 
     group: str
     test: str
 
 
-class MistakeAt(Part, frozen=True):
+class MistakeAt(Part, frozen=True, kw_only=True):
     """A mistake in a definition."""
 
     file: str
@@ -61,7 +61,7 @@ class MistakeAt(Part, frozen=True):
     message: str
 
 
-class CheckDocument(Document, frozen=True):
+class CheckDocument(Document, frozen=True, kw_only=True):
     """What `check` found: mistakes, or, where there are none, how many definitions there are."""
 
     mistakes: list[MistakeAt]
@@ -72,7 +72,7 @@ class CheckDocument(Document, frozen=True):
     training_sets: int | UnsetType = UNSET
 
 
-class PlannedStep(Part, frozen=True):
+class PlannedStep(Part, frozen=True, kw_only=True):
     """One step of a plan, in the order of the run."""
 
     step: str
@@ -82,7 +82,7 @@ class PlannedStep(Part, frozen=True):
     reason: str
 
 
-class OutOfDate(Part, frozen=True):
+class OutOfDate(Part, frozen=True, kw_only=True):
     """What a run makes out of date."""
 
     groups: list[str]
@@ -90,7 +90,7 @@ class OutOfDate(Part, frozen=True):
     online: bool
 
 
-class GroupCost(Part, frozen=True):
+class GroupCost(Part, frozen=True, kw_only=True):
     """The cost estimate of one group's part of a plan."""
 
     group: str
@@ -101,14 +101,14 @@ class GroupCost(Part, frozen=True):
     stale: OutOfDate
 
 
-class PlanDocument(Document, frozen=True):
+class PlanDocument(Document, frozen=True, kw_only=True):
     """What `materialize` would do, and what that takes."""
 
     steps: list[PlannedStep]
     bill: list[GroupCost]
 
 
-class IngestedSource(Part, frozen=True):
+class IngestedSource(Part, frozen=True, kw_only=True):
     """What `ingest` did to one source."""
 
     source: str
@@ -121,13 +121,13 @@ class IngestedSource(Part, frozen=True):
     refused: list[str]
 
 
-class IngestDocument(Document, frozen=True):
+class IngestDocument(Document, frozen=True, kw_only=True):
     """What `ingest` did."""
 
     sources: list[IngestedSource]
 
 
-class RejectedInterval(Part, frozen=True):
+class RejectedInterval(Part, frozen=True, kw_only=True):
     """An interval that failed critical expectations."""
 
     interval_start: datetime
@@ -135,7 +135,7 @@ class RejectedInterval(Part, frozen=True):
     failed: list[str]
 
 
-class MaterializedGroup(Part, frozen=True):
+class MaterializedGroup(Part, frozen=True, kw_only=True):
     """What `materialize` did to one group."""
 
     group: str
@@ -147,13 +147,13 @@ class MaterializedGroup(Part, frozen=True):
     seconds: float
 
 
-class MaterializeDocument(Document, frozen=True):
+class MaterializeDocument(Document, frozen=True, kw_only=True):
     """What `materialize` did."""
 
     groups: list[MaterializedGroup]
 
 
-class AwaitedIntervals(Part, frozen=True):
+class AwaitedIntervals(Part, frozen=True, kw_only=True):
     """The intervals of one group that an interval waits for: the first of them and its status, and how many they are."""
 
     group: str
@@ -163,7 +163,7 @@ class AwaitedIntervals(Part, frozen=True):
     count: int
 
 
-class KnownInterval(Part, frozen=True):
+class KnownInterval(Part, frozen=True, kw_only=True):
     """The state of one interval, and why it is so."""
 
     group: str
@@ -177,14 +177,14 @@ class KnownInterval(Part, frozen=True):
     waits_for: list[AwaitedIntervals]
 
 
-class StatusDocument(Document, frozen=True):
+class StatusDocument(Document, frozen=True, kw_only=True):
     """The state of every interval, and where each group's table lies."""
 
     intervals: list[KnownInterval]
     tables: dict[str, str]
 
 
-class KnownGeneration(Part, frozen=True):
+class KnownGeneration(Part, frozen=True, kw_only=True):
     """One generation of a group."""
 
     generation: int
@@ -193,14 +193,14 @@ class KnownGeneration(Part, frozen=True):
     columns: list[str]
 
 
-class PromoteDocument(Document, frozen=True):
+class PromoteDocument(Document, frozen=True, kw_only=True):
     """A group's generations after `promote`."""
 
     group: str
     generations: list[KnownGeneration]
 
 
-class ReleasedInterval(Part, frozen=True):
+class ReleasedInterval(Part, frozen=True, kw_only=True):
     """A rejected interval that later ones wait for no longer."""
 
     group: str
@@ -209,13 +209,13 @@ class ReleasedInterval(Part, frozen=True):
     reason: str
 
 
-class ReleaseDocument(Document, frozen=True):
+class ReleaseDocument(Document, frozen=True, kw_only=True):
     """What `release` released."""
 
     released: list[ReleasedInterval]
 
 
-class OptimizedTable(Part, frozen=True):
+class OptimizedTable(Part, frozen=True, kw_only=True):
     """What `optimize` did to one table."""
 
     table: str
@@ -225,13 +225,13 @@ class OptimizedTable(Part, frozen=True):
     deleted_before: date | None
 
 
-class OptimizeDocument(Document, frozen=True):
+class OptimizeDocument(Document, frozen=True, kw_only=True):
     """What `optimize` did."""
 
     tables: list[OptimizedTable]
 
 
-class TrainingSetDocument(Document, frozen=True):
+class TrainingSetDocument(Document, frozen=True, kw_only=True):
     """The training set that was built."""
 
     name: str
@@ -241,7 +241,7 @@ class TrainingSetDocument(Document, frozen=True):
     manifest: dict[str, Any]
 
 
-class SyncedGroup(Part, frozen=True):
+class SyncedGroup(Part, frozen=True, kw_only=True):
     """The newest finished sync of one group."""
 
     group: str
@@ -253,13 +253,13 @@ class SyncedGroup(Part, frozen=True):
     synced_at: datetime
 
 
-class SyncDocument(Document, frozen=True):
+class SyncDocument(Document, frozen=True, kw_only=True):
     """What `sync` brought to the online store."""
 
     epochs: list[SyncedGroup]
 
 
-class AnsweredEntity(Part, frozen=True):
+class AnsweredEntity(Part, frozen=True, kw_only=True):
     """What a reader gets for one entity."""
 
     entity: dict[str, Any]
@@ -268,26 +268,26 @@ class AnsweredEntity(Part, frozen=True):
     event_timestamp: dict[str, str | None]
 
 
-class GetDocument(Document, frozen=True):
+class GetDocument(Document, frozen=True, kw_only=True):
     """What the serving layer answers."""
 
     results: list[AnsweredEntity]
 
 
-class DownDocument(Document, frozen=True):
+class DownDocument(Document, frozen=True, kw_only=True):
     """Whether an embedded online store was running."""
 
     stopped: bool
 
 
-class ServeDocument(Document, frozen=True):
+class ServeDocument(Document, frozen=True, kw_only=True):
     """Where `serve` answers, and for which services; it is printed when requests are taken."""
 
     url: str
     services: list[str]
 
 
-class ExplainedRow(Part, frozen=True):
+class ExplainedRow(Part, frozen=True, kw_only=True):
     """One row as it was published once."""
 
     event_timestamp: datetime
@@ -304,7 +304,7 @@ class ExplainedRow(Part, frozen=True):
     replaced_by: str | None
 
 
-class ExplainedRun(Part, frozen=True):
+class ExplainedRun(Part, frozen=True, kw_only=True):
     """The run that gave a row its values."""
 
     run_id: str
@@ -316,14 +316,14 @@ class ExplainedRun(Part, frozen=True):
     recorded_at: datetime
 
 
-class ExplainedWindow(Part, frozen=True):
+class ExplainedWindow(Part, frozen=True, kw_only=True):
     """The span of events that a row's longest window holds."""
 
     start: datetime
     end: datetime
 
 
-class ExplainDocument(Document, frozen=True):
+class ExplainDocument(Document, frozen=True, kw_only=True):
     """The story of one value."""
 
     group: str
@@ -341,7 +341,7 @@ class ExplainDocument(Document, frozen=True):
     later: list[ExplainedRow]
 
 
-class RestoredFacts(Part, frozen=True):
+class RestoredFacts(Part, frozen=True, kw_only=True):
     """How many facts of each kind were found in the lake."""
 
     files: int
@@ -353,7 +353,7 @@ class RestoredFacts(Part, frozen=True):
     releases: int
 
 
-class RegistryRebuildDocument(Document, frozen=True):
+class RegistryRebuildDocument(Document, frozen=True, kw_only=True):
     """What `registry rebuild` restored."""
 
     restored: RestoredFacts

@@ -21,6 +21,7 @@ import pytest
 
 import headwater as hw
 from headwater import commands
+from tests.headwater.fields import validate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -159,6 +160,7 @@ def command(*arguments: str | Path, before: str = "", cwd: Path | None = None, t
     """Run `headwater` in a process of its own; `before` is Python that runs first there, `changes` are of the environment."""
     with starting(*arguments, before=before, cwd=cwd, **changes) as process:
         out, err = process.communicate(timeout=timeout)
+    validate([*map(str, arguments)], out)
     return Done(process.returncode, out, err)
 
 
@@ -169,6 +171,7 @@ def within(*arguments: str | Path, project: Path | None = None, now: datetime = 
     clock = functools.partial(hw.open, clock=lambda: now)
     with redirect_stdout(out), redirect_stderr(err), patch("headwater.project.open", clock), pytest.raises(SystemExit) as ended:
         commands.main(words)
+    validate(words, out.getvalue())
     return Done(int(str(ended.value.code)), out.getvalue(), err.getvalue())
 
 

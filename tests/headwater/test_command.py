@@ -25,6 +25,7 @@ import headwater
 from examples import starter
 from headwater.commands import app
 from tests import ledgers, projects
+from tests.headwater.fields import verbs
 from tests.projects import Done, Shop, command, within
 
 if TYPE_CHECKING:
@@ -64,14 +65,6 @@ def test_the_help_of_every_verb_shows_an_example_and_the_exit_codes(verb: str) -
     assert shown.code == 0
     assert re.search(rf"example:\s+headwater {verb}", shown.out)
     assert "2  your mistake" in shown.out
-
-
-def verbs(command: Any, *names: str) -> Iterator[tuple[str, Any]]:
-    """Every verb, and those below it, as the command has them."""
-    for name, verb in command.commands.items():
-        yield " ".join((*names, name)), verb
-        if hasattr(verb, "commands"):
-            yield from verbs(verb, *names, name)
 
 
 @pytest.mark.parametrize(("name", "verb"), [pytest.param(*each, id=each[0]) for each in verbs(get_command(app))])
