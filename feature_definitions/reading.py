@@ -1,16 +1,95 @@
-"""What readers see where it is not what is stored: the time since an event, and a default in place of null.
+"""What a reader gets of a published group: the status of an entity, which values it has, their age, and a default in place of null.
 
-Both are said once here, for answers online and for training sets, so that at one time both show one and the same value.
+This is the one place that says so. Serving, training sets, `explain` and the sync ask here, so that at one time all give one answer.
+`CASES` and `conditions` are the rule. Conditions are made of operators that numbers and columns of Spark share: of one entity the first
+that is true decides (`CASES[conditions(...).index(True)]`), and `spark_jobs.point_in_time` makes an expression of them.
 """
 
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
 from math import isfinite
-from typing import Any
+from typing import Any, Literal, NamedTuple, assert_never
 
 from feature_definitions.intervals import iso
+from feature_definitions.language import FeatureGroup
 from feature_definitions.language.rules import DefinitionError
 from feature_definitions.sql.data_types import articled, digits_of, element_of, is_array
+
+GroupKind = Literal["windowed", "observation", "snapshot", "static"]
+"""How a group's values grow old: with its coverage, with each row's own time, or not at all."""
+
+Status = Literal["PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD"]
+PRESENT: Status = "PRESENT"
+EMPTY: Status = "EMPTY"
+EXPIRED: Status = "EXPIRED"
+NOT_FOUND: Status = "NOT_FOUND"
+HELD: Status = "HELD"
+
+Given = Literal["row", "empty", "nothing"]
+"""Which values a reader gets: the row's, the group's empty ones (null in groups without windows), or null."""
+
+NEVER, FOREVER = -(2**62), 2**61
+"""Times and spans that stand for none: a coverage that does not exist, a row that does not empty, values that do not grow old."""
+
+
+class Asked(NamedTuple):
+    """What is asked of a group and when: numbers, or columns of Spark, in microseconds. Without a coverage NEVER, without a TTL FOREVER."""
+
+    kind: GroupKind
+    at: Any
+    coverage: Any
+    ttl: Any
+
+
+class Case(NamedTuple):
+    """What one case of the rule means: the status, and which values a reader gets."""
+
+    status: Status
+    given: Given
+
+
+CASES = (
+    Case(NOT_FOUND, "nothing"),  # a key is null: that is nobody
+    Case(EXPIRED, "nothing"),  # the coverage is too old
+    Case(NOT_FOUND, "empty"),  # no row stands
+    Case(EXPIRED, "nothing"),  # the row is too old
+    Case(EMPTY, "empty"),  # the row is empty by now
+    Case(HELD, "nothing"),  # the row was held back
+    Case(PRESENT, "row"),
+)
+"""The rule (DESIGN 5.3): the first case whose condition holds decides."""
+
+
+def conditions(asked: Asked, *, nobody: Any, absent: Any, at: Any, empties_at: Any, held: Any) -> tuple[Any, ...]:
+    """The conditions of `CASES`, in their order; those that a kind of group does not know are False, and the last always holds.
+
+    `nobody` says that a key is null, `absent` that the entity has no standing row. `at` is the row's own time (T). `empties_at` is when it
+    empties (or FOREVER): in snapshots the time of the next one, which does not have the entity. Of an absent row any numbers do.
+    """
+    uncovered = old = emptied = False
+    match asked.kind:
+        case "windowed":
+            uncovered, emptied = asked.at - asked.coverage > asked.ttl, empties_at <= asked.coverage
+        case "snapshot":
+            uncovered, emptied = asked.at - asked.coverage > asked.ttl, empties_at <= asked.at
+        case "observation":
+            old = asked.at - at > asked.ttl
+        case "static":
+            pass
+        case _:
+            assert_never(asked.kind)
+    return nobody, uncovered, absent, old, emptied, held, True
+
+
+def kind_of(group: FeatureGroup) -> GroupKind:
+    """The kind of a group: how its values grow old."""
+    match group.row_time:
+        case "end":
+            return "windowed"
+        case "event":
+            return "snapshot" if group.by_snapshot else "observation"
+        case "none":
+            return "static"
 
 
 def age(asked: Any, stored: Any) -> Any:
@@ -18,28 +97,28 @@ def age(asked: Any, stored: Any) -> Any:
     return (asked - stored) / 1e6
 
 
-def default(value: object, kind: str) -> object:
+def default(value: object, data_type: str) -> object:
     """A default as a value of its column's type: of a double 0.0 for 0, of a decimal(10,2) 0.00; arrays are tuples.
 
-    Refuses what the type can not hold exactly.
+    Refuses what the type cannot hold exactly.
     """
-    if is_array(kind) and isinstance(value, tuple | list):
-        return tuple(default(each, element_of(kind)) for each in value)
+    if is_array(data_type) and isinstance(value, tuple | list):
+        return tuple(default(each, element_of(data_type)) for each in value)
     if isinstance(value, datetime):
         return value.astimezone(UTC)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     try:
-        return _number(value, kind)
+        return _number(value, data_type)
     except (ValueError, OverflowError, DecimalException):
-        raise DefinitionError(f"the default {value!r} does not fit {articled(kind)}; write one that it can hold exactly") from None
+        raise DefinitionError(f"the default {value!r} does not fit {articled(data_type)}; write one that it can hold exactly") from None
 
 
-def spelled(value: object) -> Any:
-    """A value as answers online spell it: decimals as text, times in ISO 8601, arrays as tuples of these."""
+def to_json(value: object) -> Any:
+    """A value as answers online have it: decimals as text, times in ISO 8601, arrays as tuples of these."""
     match value:
         case tuple() | list():
-            return tuple(spelled(each) for each in value)
+            return tuple(to_json(each) for each in value)
         case Decimal():
             return format(value, "f")
         case datetime():
@@ -49,16 +128,16 @@ def spelled(value: object) -> Any:
     return value
 
 
-def _number(value: float | Decimal, kind: str) -> float | Decimal:
+def _number(value: float | Decimal, data_type: str) -> float | Decimal:
     """A number in the Python type of its column's: float, Decimal with all digits after the point, int."""
     if not isfinite(value):
         raise ValueError(value)
-    if kind == "double":
+    if data_type == "double":
         return float(value)
-    if kind == "int64":
+    if data_type == "int64":
         if value != int(value) or not -(2**63) <= value < 2**63:
             raise ValueError(value)
         return int(value)
-    digits, scale = digits_of(kind)
+    digits, scale = digits_of(data_type)
     exact = Context(prec=digits, traps=[Inexact, InvalidOperation])
     return exact.plus(Decimal(str(value)).quantize(Decimal(1).scaleb(-scale), context=exact))

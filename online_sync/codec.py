@@ -23,9 +23,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-from feature_definitions.language import FeatureGroup
+from feature_definitions.reading import GroupKind
 from feature_definitions.sql.data_types import element_of, is_array
 from online_sync import wire
 from online_sync.wire import Section
@@ -33,7 +33,6 @@ from online_sync.wire import Section
 Scalar: TypeAlias = bool | int | float | str | None
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 Columns: TypeAlias = tuple[tuple[str, str], ...]
-GroupKind = Literal["windowed", "observation", "snapshot", "static"]
 
 EPOCH_START, EPOCH_END = 18, 27
 """Where the epoch field lies in every row, tag included: the store compares it there."""
@@ -127,17 +126,6 @@ class EpochRecord:
             raise CodecError(
                 f"the epoch record of {self.group}, a {self.kind} group of {len(self.columns)} columns, has {len(self.empty)} empty values"
             )
-
-
-def kind_of(group: FeatureGroup) -> GroupKind:
-    """How a group's values age online: by its coverage, by each row's own time, or not at all."""
-    match group.row_time:
-        case "end":
-            return "windowed"
-        case "event":
-            return "snapshot" if group.by_snapshot else "observation"
-        case "none":
-            return "static"
 
 
 def encode(schema: RowSchema, row: Row) -> bytes:

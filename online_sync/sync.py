@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
 from feature_definitions.language import FeatureGroup
-from feature_definitions.reading import spelled
+from feature_definitions.reading import kind_of, to_json
 from feature_definitions.records import Epoch
-from online_sync.codec import EpochRecord, RowSchema, Value, kind_of
+from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import PushSpec, push_batches
 from online_sync.store import Store
 from spark_jobs import point_in_time
@@ -105,4 +105,4 @@ def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
     """What is answered for an entity without live row; nothing but null in groups without coverage, which the record leaves out."""
     if not published.group.keeps_rows:
         return ()
-    return tuple(spelled(value) for value in point_in_time.empty_values(published.group, spark, published.types).values())
+    return tuple(to_json(value) for value in point_in_time.empty_values(published.group, spark, published.types).values())

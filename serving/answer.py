@@ -8,16 +8,14 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, TypeAlias, TypedDict, assert_never
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from feature_definitions import layout
 from feature_definitions.intervals import EPOCH, instant, iso, micros
-from feature_definitions.reading import age
+from feature_definitions.reading import CASES, FOREVER, NEVER, Asked, age, conditions
 from feature_definitions.sql.data_types import element_of, is_array
 from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode, decode_epoch, written_with
 from serving.request import Entity, JoinPlan, ServicePlan
-
-PRESENT, EMPTY, EXPIRED, NOT_FOUND, HELD = "PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD"
 
 Stored: TypeAlias = Sequence[bytes | None]
 Shown: TypeAlias = Scalar | list[Scalar]
@@ -39,7 +37,7 @@ def read_keys(plan: ServicePlan, entities: Sequence[Entity], *, generations: Map
     """The store's keys of one read: the epoch records of the plan's groups, then one row per entity and join that can have one."""
     records = [layout.epoch_key(plan.project, group) for group in plan.groups]
     rows = (
-        layout.row_key(plan.project, join.group, generations[join.group], layout.entity_text(entity[key] for key in join.keys))
+        layout.row_key(plan.project, join.group, generations[join.group], layout.entity_text([entity[key] for key in join.keys]))
         for entity in entities
         for join in plan.joins
         if _has_row(join, entity, generations)
@@ -59,19 +57,21 @@ def answer(
     """The results in the order asked, from the values of `read_keys` with the records' generations."""
     at = micros(now)
     rows = iter(stored[len(plan.groups) :])
+    asked = {group: _asked(record, at) for group, record in records.items()}
     shapes = {join.name: _shapes(records[join.group], join) for join in plan.joins if join.group in records}
     results = []
     for entity in entities:
         result = Result(entity=entity, values={}, status={}, event_timestamp={})
         for join in plan.joins:
             if _has_row(join, entity, records):
-                found = _judged(records[join.group], shapes[join.name], next(rows), at)
+                found = _judged(records[join.group], shapes[join.name], next(rows), asked[join.group])
             else:
-                found = _unread(join, entity)
-            result["values"].update(zip(join.outputs, found.values, strict=True))
+                found = _unread(join, entity, at)
+            values = result["values"]
+            values.update(zip(join.outputs, found.values, strict=True))
             for name, value in join.defaults.items():
-                if result["values"][name] is None:
-                    result["values"][name] = _listed(value)
+                if values[name] is None:
+                    values[name] = _listed(value)
             result["status"][join.name] = found.status
             result["event_timestamp"][join.name] = found.event_timestamp
         results.append(result)
@@ -88,21 +88,22 @@ def lookup(
     known = {group: generations[group] for group in plan.groups if group in generations}
     stored = yield read_keys(plan, entities, generations=known)
     records = epoch_records(plan, stored)
-    if _generations(records) != known:
-        stored = yield read_keys(plan, entities, generations=_generations(records))
+    held = {group: record.generation for group, record in records.items()}
+    if held != known:
+        stored = yield read_keys(plan, entities, generations=held)
         # Were they replaced once more between the two reads, those that the rows were read by still hold together.
         newer = epoch_records(plan, stored)
         records = {g: newer[g] if g in newer and newer[g].generation == r.generation else r for g, r in records.items()}
-    return answer(plan, entities, stored=stored, records=records, now=now), _generations(records)
+    return answer(plan, entities, stored=stored, records=records, now=now), held
 
 
 def fetch(plan: ServicePlan, entities: Sequence[Entity], *, mget: Callable[[list[str]], Stored], now: datetime) -> list[Result]:
     """The results by a blocking read, for commands and Python."""
-    reading = lookup(plan, entities, generations={}, now=now)
-    keys = next(reading)
+    asking = lookup(plan, entities, generations={}, now=now)
+    keys = next(asking)
     while True:
         try:
-            keys = reading.send(mget(keys))
+            keys = asking.send(mget(keys))
         except StopIteration as end:
             results: list[Result] = end.value[0]
             return results
@@ -124,7 +125,7 @@ class _Shape:
     others: tuple[tuple[int, str], ...]
 
     def empty(self, values: Sequence[Value]) -> list[Shown]:
-        """The values of an epoch record's `empty`, which are spelled already."""
+        """The values of an epoch record's `empty`, which are as answers have them already."""
         return [None if place is None else _listed(values[place]) for place in self.places]
 
     def shown(self, values: Sequence[Value], now: int) -> list[Shown]:
@@ -177,35 +178,43 @@ def _time(microseconds: int) -> str:
 # ---------------------------------------------------------------------------------------------------------------------- one join
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     status: str
     values: Sequence[Shown]
     event_timestamp: str | None = None
 
 
 def _has_row(join: JoinPlan, entity: Entity, groups: Mapping[str, object]) -> bool:
-    return join.group in groups and not _null_key(join, entity)
+    return join.group in groups and None not in [entity[key] for key in join.keys]
 
 
-def _null_key(join: JoinPlan, entity: Entity) -> bool:
-    return any(entity[key] is None for key in join.keys)
-
-
-def _unread(join: JoinPlan, entity: Entity) -> _Found:
+def _unread(join: JoinPlan, entity: Entity, now: int) -> _Found:
     """There was nothing to read: no entity, or no finished sync of its group."""
-    expired = join.kind in ("windowed", "snapshot") and not _null_key(join, entity)
-    return _Found(EXPIRED if expired else NOT_FOUND, (None,) * len(join.columns))
+    asked, nobody = Asked(join.kind, now, NEVER, FOREVER), None in [entity[key] for key in join.keys]
+    case = CASES[conditions(asked, nobody=nobody, absent=True, at=now, empties_at=FOREVER, held=False).index(True)]
+    return _Found(case.status, (None,) * len(join.columns))
 
 
-def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None, now: int) -> _Found:
+def _asked(record: EpochRecord, now: int) -> Asked:
+    coverage, ttl = NEVER if record.coverage is None else record.coverage, FOREVER if record.ttl is None else record.ttl
+    return Asked(record.kind, now, coverage, ttl)
+
+
+def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None, asked: Asked) -> _Found:
     shape, row = _row(record, shapes, data)
-    status = _status(record, row, now)
-    values: Sequence[Shown] = (None,) * len(shape.places)
-    if row is not None and status == PRESENT:
-        values = shape.shown(row.values, now)
-    elif record.kind == "windowed" and status in (EMPTY, NOT_FOUND):
+    if row is None:
+        found = conditions(asked, nobody=False, absent=True, at=asked.at, empties_at=FOREVER, held=False)
+    else:
+        at, empties_at = row.event_timestamp, FOREVER if row.empties_at is None else row.empties_at
+        found = conditions(asked, nobody=False, absent=False, at=at, empties_at=empties_at, held=row.held)
+    status, given = CASES[found.index(True)]
+    values: Sequence[Shown]
+    if row is not None and given == "row":
+        values = shape.shown(row.values, asked.at)
+    elif given == "empty" and record.empty:
         values = shapes[_OWN].empty(record.empty)
+    else:
+        values = (None,) * len(shape.places)
     return _Found(status, values, None if row is None else _time(row.event_timestamp))
 
 
@@ -220,30 +229,6 @@ def _row(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None) 
     return shape, None if row.tombstone else row
 
 
-def _status(record: EpochRecord, row: Row | None, now: int) -> str:
-    """The status of a row, or of its absence, at `now`; a TTL is inclusive, and what was held back is empty once its windows are."""
-    match record.kind:
-        case "windowed" | "snapshot":
-            since = record.coverage
-        case "observation":
-            since = now if row is None else row.event_timestamp
-        case "static":
-            since = now
-        case _:
-            assert_never(record.kind)
-    if since is None or (record.ttl is not None and now - since > record.ttl):
-        return EXPIRED
-    if row is None:
-        return NOT_FOUND
-    if row.empties_at is not None and row.empties_at <= since:
-        return EMPTY
-    return HELD if row.held else PRESENT
-
-
 @lru_cache(maxsize=1024)
 def _epoch_record(data: bytes) -> EpochRecord:
     return decode_epoch(data)
-
-
-def _generations(records: Mapping[str, EpochRecord]) -> dict[str, int]:
-    return {group: record.generation for group, record in records.items()}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_definitions.language.rules import DefinitionError
-from feature_definitions.reading import age, default, spelled
+from feature_definitions.reading import age, default, to_json
 
 INSTANTS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
 
@@ -38,7 +38,7 @@ def test_an_age_is_the_microseconds_as_a_double_divided_by_a_million(asked: int,
 )  # fmt: skip
 def test_a_default_has_the_type_of_its_column(value: object, kind: str, typed: object) -> None:
     found = default(value, kind)
-    assert (found, type(found), spelled(found)) == (typed, type(typed), spelled(typed))
+    assert (found, type(found), to_json(found)) == (typed, type(typed), to_json(typed))
 
 
 def test_the_values_of_a_default_array_have_their_type_too() -> None:
@@ -59,7 +59,7 @@ def test_a_default_that_its_column_can_not_hold_exactly_is_refused(value: object
 
 def test_answers_spell_decimals_times_and_arrays_of_them() -> None:
     at = datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC)
-    assert spelled([Decimal("1E+2"), at, at.date(), None, 1.5, "a"]) == (
+    assert to_json([Decimal("1E+2"), at, at.date(), None, 1.5, "a"]) == (
         "100", "2026-01-05T00:00:00.000001Z", "2026-01-05", None, 1.5, "a",
     )  # fmt: skip
-    assert copysign(1, spelled(-0.0)) == -1
+    assert copysign(1, to_json(-0.0)) == -1

@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 
 from feature_definitions import Entity, Feature, FeatureService, Join, ObservationGroup, Source, WindowedGroup, layout
 from feature_definitions.intervals import Interval
-from feature_definitions.reading import spelled
+from feature_definitions.reading import to_json
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from feature_registry import open_registry
@@ -142,7 +142,7 @@ def test_training_and_online_show_the_same_at_the_same_time(read: Read) -> None:
 
 
 def answered(value: object) -> object:
-    found = spelled(value)
+    found = to_json(value)
     return list(found) if isinstance(found, tuple) else found
 
 
