@@ -32,7 +32,7 @@ NEVER, FOREVER = -(2**62), 2**61
 """Times and spans that stand for none: a coverage that does not exist, a row that does not empty, values that do not grow old."""
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """What is asked of a group and when: numbers, or columns of Spark, in microseconds. Without a coverage NEVER, without a TTL FOREVER."""
 
     kind: GroupKind
@@ -60,24 +60,24 @@ CASES = (
 """The rule (DESIGN 5.3): the first case whose condition holds decides."""
 
 
-def conditions(asked: Asked, *, nobody: Any, absent: Any, at: Any, empties_at: Any, held: Any) -> tuple[Any, ...]:
+def conditions(question: Question, *, nobody: Any, absent: Any, at: Any, empties_at: Any, held: Any) -> tuple[Any, ...]:
     """The conditions of `CASES`, in their order; those that a kind of group does not know are False, and the last always holds.
 
     `nobody` says that a key is null, `absent` that the entity has no standing row. `at` is the row's own time (T). `empties_at` is when it
     empties (or FOREVER): in snapshots the time of the next one, which does not have the entity. Of an absent row any numbers do.
     """
     uncovered = old = emptied = False
-    match asked.kind:
+    match question.kind:
         case "windowed":
-            uncovered, emptied = asked.at - asked.coverage > asked.ttl, empties_at <= asked.coverage
+            uncovered, emptied = question.at - question.coverage > question.ttl, empties_at <= question.coverage
         case "snapshot":
-            uncovered, emptied = asked.at - asked.coverage > asked.ttl, empties_at <= asked.at
+            uncovered, emptied = question.at - question.coverage > question.ttl, empties_at <= question.at
         case "observation":
-            old = asked.at - at > asked.ttl
+            old = question.at - at > question.ttl
         case "static":
             pass
         case _:
-            assert_never(asked.kind)
+            assert_never(question.kind)
     return nobody, uncovered, absent, old, emptied, held, True
 
 

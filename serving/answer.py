@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from feature_definitions import layout
 from feature_definitions.intervals import EPOCH, instant, iso, micros
-from feature_definitions.reading import CASES, FOREVER, NEVER, Asked, age, conditions
+from feature_definitions.reading import CASES, FOREVER, NEVER, Question, age, conditions
 from feature_definitions.sql.data_types import element_of, is_array
 from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode, decode_epoch, written_with
 from serving.request import Entity, JoinPlan, ServicePlan
@@ -57,14 +57,14 @@ def answer(
     """The results in the order asked, from the values of `read_keys` with the records' generations."""
     at = micros(now)
     rows = iter(stored[len(plan.groups) :])
-    asked = {group: _asked(record, at) for group, record in records.items()}
+    questions = {group: _question(record, at) for group, record in records.items()}
     shapes = {join.name: _shapes(records[join.group], join) for join in plan.joins if join.group in records}
     results = []
     for entity in entities:
         result = Result(entity=entity, values={}, status={}, event_timestamp={})
         for join in plan.joins:
             if _has_row(join, entity, records):
-                found = _judged(records[join.group], shapes[join.name], next(rows), asked[join.group])
+                found = _judged(records[join.group], shapes[join.name], next(rows), questions[join.group])
             else:
                 found = _unread(join, entity, at)
             values = result["values"]
@@ -190,27 +190,27 @@ def _has_row(join: JoinPlan, entity: Entity, groups: Mapping[str, object]) -> bo
 
 def _unread(join: JoinPlan, entity: Entity, now: int) -> _Found:
     """There was nothing to read: no entity, or no finished sync of its group."""
-    asked, nobody = Asked(join.kind, now, NEVER, FOREVER), None in [entity[key] for key in join.keys]
-    case = CASES[conditions(asked, nobody=nobody, absent=True, at=now, empties_at=FOREVER, held=False).index(True)]
+    question, nobody = Question(join.kind, now, NEVER, FOREVER), None in [entity[key] for key in join.keys]
+    case = CASES[conditions(question, nobody=nobody, absent=True, at=now, empties_at=FOREVER, held=False).index(True)]
     return _Found(case.status, (None,) * len(join.columns))
 
 
-def _asked(record: EpochRecord, now: int) -> Asked:
+def _question(record: EpochRecord, now: int) -> Question:
     coverage, ttl = NEVER if record.coverage is None else record.coverage, FOREVER if record.ttl is None else record.ttl
-    return Asked(record.kind, now, coverage, ttl)
+    return Question(record.kind, now, coverage, ttl)
 
 
-def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None, asked: Asked) -> _Found:
+def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None, question: Question) -> _Found:
     shape, row = _row(record, shapes, data)
     if row is None:
-        found = conditions(asked, nobody=False, absent=True, at=asked.at, empties_at=FOREVER, held=False)
+        found = conditions(question, nobody=False, absent=True, at=question.at, empties_at=FOREVER, held=False)
     else:
         at, empties_at = row.event_timestamp, FOREVER if row.empties_at is None else row.empties_at
-        found = conditions(asked, nobody=False, absent=False, at=at, empties_at=empties_at, held=row.held)
+        found = conditions(question, nobody=False, absent=False, at=at, empties_at=empties_at, held=row.held)
     status, given = CASES[found.index(True)]
     values: Sequence[Shown]
     if row is not None and given == "row":
-        values = shape.shown(row.values, asked.at)
+        values = shape.shown(row.values, question.at)
     elif given == "empty" and record.empty:
         values = shapes[_OWN].empty(record.empty)
     else:
