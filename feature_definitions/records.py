@@ -92,6 +92,18 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """That a publish happened, when, and by which commit of the group's table (None without one); `empty` as the generation has it then."""
+
+    group: str
+    generation: int
+    publish_id: str
+    committed_at: datetime
+    delta_version: int | None
+    empty: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One meaning of a group and the table that holds it; `features` are the fingerprints of its columns.
 

@@ -27,7 +27,7 @@ from feature_definitions.records import (
 )
 from feature_registry import leases, schema
 from feature_registry.database import Database, RegistryError
-from feature_registry.leases import Lease, LeaseHeld, Subject
+from feature_registry.leases import Lease, LeaseHeld, LeaseLost, Subject
 
 _INGEST, _PUBLISH = "ingest", "publish"
 _PAUSE_SECONDS = 0.2
@@ -344,8 +344,8 @@ class Registry:
 
         Who holds it is waited for as long as there is patience; then LeaseHeld names the process and since when it holds the lease. The
         lease is renewed all the time. What is written to this registry meanwhile, by this thread, is refused (LeaseLost) once somebody
-        else has taken it. If a process that may still live had it before, the subject's tables get a fence first: what that process read
-        of a table before can not be committed any more.
+        else has taken it; whatever then fails is told as that. If a process that may still live had it before, the subject's tables get a
+        fence first: what that process read of a table before can not be committed any more.
         """
         row = self._taken(subject.name, now, until=time.monotonic() + patience.total_seconds())
         try:
@@ -353,6 +353,9 @@ class Registry:
                 if row["unfenced"]:
                     self._fence(subject, row)
                 yield Lease(row["name"], row["token"], row["unfenced"], lambda: self._check(row))
+        except Exception:
+            self._refuse_if_lost(row)
+            raise
         finally:
             self._of_lease(leases.give_back, row)
 
@@ -403,6 +406,14 @@ class Registry:
     def _check(self, row: schema.Row) -> None:
         with self._database.reading() as connection:
             leases.check(connection, row["name"], row["token"])
+
+    def _refuse_if_lost(self, row: schema.Row) -> None:
+        try:
+            self._check(row)
+        except LeaseLost:
+            raise
+        except RegistryError:  # what failed first is what is told
+            return
 
     def _of_lease(self, change: Callable[[Connection, schema.Row], None], row: schema.Row) -> None:
         with self._database.writing() as connection:

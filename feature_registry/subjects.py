@@ -14,7 +14,7 @@ def group(name: str, *, lake: str, registry: Registry) -> Subject:
         known = {each.number for each in registry.generations(name)}
         numbers = sorted(known | {each.generation for each in registry.pending_publishes(name)})
         rows = [place(lake, name, number) for number in numbers for place in (layout.feature_table, layout.history_table)]
-        return [*rows, layout.records_table(lake, "promotions"), layout.records_table(lake, "releases")]
+        return [*rows, *(layout.records_table(lake, kind) for kind in ("commits", "promotions", "releases"))]
 
     return Subject(f"group {name}", tables)
 

@@ -117,7 +117,7 @@ def exists(path: str) -> bool:
     return storage.exists(f"{path}/_delta_log") and DeltaTable.is_deltatable(path)
 
 
-_TRIES = 5
+_TRIES, _TRIES_OF_RECORDS = 5, 50
 
 Fence = Callable[[], None]
 """Called right before an attempt to commit; it raises if the caller may write no longer, because another took its lease."""
@@ -205,7 +205,7 @@ def replace_records(path: str, rows: "pa.Table", *, commit_id: str, fence: Fence
 
 
 def _write_fenced(path: str, rows: "pa.Table", fence: Fence, done: CommitProperties, **how: Any) -> None:
-    for _ in range(_TRIES):
+    for _ in range(_TRIES_OF_RECORDS):
         table = DeltaTable(path) if exists(path) else path
         fence()
         with suppress(CommitFailedError):

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import datetime
 
 import pyarrow as pa
 
 from feature_definitions import layout
-from feature_definitions.records import IngestedFile, Promotion, Release
+from feature_definitions.records import Committed, IngestedFile, Promotion, Release
 from lake import delta
 from lake.delta import Fence
 
@@ -19,6 +18,7 @@ _COMMITS = pa.schema(
         ("publish_id", pa.string()),
         ("committed_at", _TIME),
         ("delta_version", pa.int64()),
+        ("empty", pa.string()),
     ]
 )
 _FILES = pa.schema(
@@ -55,10 +55,15 @@ _RELEASES = pa.schema(
 )
 
 
-def keep_commit(lake: str, group: str, *, generation: int, publish_id: str, committed_at: datetime, delta_version: int | None) -> None:
+def keep_commit(lake: str, commit: Committed, *, fence: Fence) -> None:
     """Keep that a publish happened, when, and by which commit of the group's table: a log that is cleaned up forgets the latter two."""
-    row = {"group": group, "generation": generation, "publish_id": publish_id}
-    _keep(lake, "commits", [row | {"committed_at": committed_at, "delta_version": delta_version}], _COMMITS)
+    _keep(lake, "commits", [asdict(commit)], _COMMITS, fence=fence)
+
+
+def kept_commit(lake: str, publish_id: str) -> Committed | None:
+    """What was kept of a publish that happened; None if nothing was."""
+    found = delta.rows(layout.records_table(lake, "commits"), [f"publish_id = {delta.literal(publish_id)}"])
+    return Committed(**found[0]) if found else None
 
 
 def keep_files(lake: str, files: Sequence[IngestedFile], *, commits: bool) -> None:

@@ -16,7 +16,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import DAY, Interval, merge
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning import fingerprint, plan
-from feature_definitions.records import LedgerEntry, Publish
+from feature_definitions.records import Committed, LedgerEntry, Publish
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE, PendingPublish, Registry
 from feature_registry.schema import inputs_text
@@ -52,34 +52,37 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry]) -> None
         if commits:
             _commit(job, staged, [e.interval for e in passed])
             version, _ = delta.commit_of(layout.feature_table(lake, job.group.name, job.work.generation), job.publish_id)
-        at = job.context.clock()
-        facts.keep_commit(
-            lake, job.group.name, generation=job.work.generation, publish_id=job.publish_id, committed_at=at, delta_version=version
-        )
-        registry.finish_publish(job.publish_id, committed_at=at, delta_version=version)
+        done = Committed(job.group.name, job.work.generation, job.publish_id, job.context.clock(), version, pending.empty)
+        _confirm(done, lake, registry)
 
 
 def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
     """Finish the publishes whose commit happened before a crash, and forget those whose commit did not."""
     for pending in registry.pending_publishes(group.name):
-        table = layout.feature_table(lake, group.name, pending.generation)
-        if pending.commits and delta.committed(table, pending.publish_id):
-            version, at = _commit_of(table, pending.publish_id)
-            facts.keep_commit(
-                lake, group.name, generation=pending.generation, publish_id=pending.publish_id, committed_at=at, delta_version=version
-            )
-            registry.finish_publish(pending.publish_id, committed_at=at, delta_version=version)
-        else:
+        done = facts.kept_commit(lake, pending.publish_id) or _logged(pending, lake)
+        if done is None:
             registry.abandon(pending.publish_id)
+        else:
+            _confirm(done, lake, registry)
         shutil.rmtree(layout.staging_folder(lake, pending.publish_id), ignore_errors=True)
 
 
-def _commit_of(table: str, publish_id: str) -> tuple[int | None, datetime]:
-    """The version and time of a commit; of one that the log has forgotten the earliest time by which it was surely there."""
+def _confirm(done: Committed, lake: str, registry: Registry) -> None:
+    facts.keep_commit(lake, done, fence=registry.fence)
+    registry.finish_publish(done.publish_id, committed_at=done.committed_at, delta_version=done.delta_version)
+
+
+def _logged(pending: PendingPublish, lake: str) -> Committed | None:
+    """The commit as its table's log tells it; of one that the log has forgotten the earliest time by which it was surely there."""
+    table = layout.feature_table(lake, pending.group, pending.generation)
+    if not pending.commits or not delta.committed(table, pending.publish_id):
+        return None
+    version: int | None
     try:
-        return delta.commit_of(table, publish_id)
+        version, at = delta.commit_of(table, pending.publish_id)
     except LookupError:
-        return None, delta.oldest_commit(table)
+        version, at = None, delta.oldest_commit(table)
+    return Committed(pending.group, pending.generation, pending.publish_id, at, version, pending.empty)
 
 
 def _refuse_if_moved(job: Run, registry: Registry) -> None:

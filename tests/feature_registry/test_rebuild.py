@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from feature_definitions import layout
 from feature_definitions.intervals import Interval
-from feature_definitions.records import IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
+from feature_definitions.records import Committed, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
 from feature_registry import Facts, PendingIngest, PendingPublish, open_registry, rebuild
 from lake import delta, facts
 from spark_jobs.ingest import journal
@@ -135,7 +135,7 @@ class World:
         if commits and event.end == "died after the commit":
             version, at = delta.commit_of(table, name)
         else:
-            facts.keep_commit(self.lake, "spend", generation=event.generation, publish_id=name, committed_at=at, delta_version=version)
+            facts.keep_commit(self.lake, Committed("spend", event.generation, name, at, version), fence=self.registry.fence)
         return self.registry.finish_publish(name, committed_at=at, delta_version=version)
 
     def _entry(self, event: Run, name: str, n: int, rows: int | None) -> LedgerEntry:
