@@ -77,7 +77,7 @@ def footprint(source: Source, lake: str, *, dates: Collection[date]) -> tuple[in
 
     In place all files are read, if rows have ids or a query reads them. Of tables that only Spark can read nothing is known.
     """
-    if not source.in_place:
+    if not source.lies_in_place:
         return delta.footprint(layout.source_table(lake, source.name), partition=DATE, dates=dates)
     whole = bool(source.id) or isinstance(source.at, Query)
     known = [pin for pin in pinned(source, lake).values() if not pin.is_remote and pin.version != UNSEEN]
@@ -91,7 +91,7 @@ def footprint(source: Source, lake: str, *, dates: Collection[date]) -> tuple[in
 
 def events(source: Source, lake: str, *, entity: Mapping[str, object], window: Interval) -> list[Row] | None:
     """The live rows of an entity in a window, newest first, each with its time, file, line and ingest; None if only Spark can tell."""
-    found = _in_place(source, lake, entity) if source.in_place else _ingested(source, lake, entity, window)
+    found = _in_place(source, lake, entity) if source.lies_in_place else _ingested(source, lake, entity, window)
     if found is None:
         return None
     inside = [row for row in found if window.start <= row[TIME] < window.end]

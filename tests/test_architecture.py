@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -34,6 +35,7 @@ FOLDERS = (
 BESIDE_THE_KERNEL = ("catalog", "check.py", "sql/column_types.py", "sql/expressions.py", "sql/operands.py")
 HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "pandas", "pyarrow", "pyspark", "sklearn"}
 IMPORT_SECONDS = 0.1
+MOST_FILES_OF_A_ROW = 27
 
 
 def modules(*folders: str) -> list[Path]:
@@ -242,3 +244,42 @@ def test_the_lock_names_no_registry() -> None:
     assert "://" not in lock
     assert "--index" not in lock
     assert "--find-links" not in lock
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the ways
+
+
+_NAMED = re.compile(r"`([\w/]+\.py)`(?: \(((?:`\w+`(?:, )?)+)\))?")
+
+
+def way(title: str) -> dict[str, list[str]]:
+    """The files that ARCHITECTURE names under a title, or in the paragraph that begins so, each with its functions that are named."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    section = text.partition(f"## {title}\n")[2].partition("\nUnder both")[0].partition("\n## ")[0]
+    paragraph = section or text.partition(f"\n{title} ")[2].partition("\n\n")[0].partition("tests/")[0]
+    return {path: re.findall(r"\w+", functions) for path, functions in _NAMED.findall(paragraph)}
+
+
+@pytest.mark.parametrize("title", ["The way of a row", "The way of an interval", "Under both"])
+def test_every_file_and_function_that_a_way_names_is_there(title: str) -> None:
+    found = way(title)
+    assert found
+    for path, functions in found.items():
+        defined = {
+            node.name for node in ast.walk(tree(ROOT / path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        }
+        assert set(functions) <= defined, path
+
+
+def test_a_row_passes_at_most_so_many_files() -> None:
+    assert len(way("The way of a row")) <= MOST_FILES_OF_A_ROW
+
+
+def test_where_the_rows_of_a_source_lie_is_asked_in_one_place_of_each_stage() -> None:
+    """The lake's half without Spark, what brings rows in, and what reads them."""
+    asking = {
+        relative(path)
+        for path in modules()
+        if any(isinstance(node, ast.Attribute) and node.attr == "lies_in_place" for node in ast.walk(tree(path)))
+    }
+    assert asking == {"lake/versions.py", "spark_jobs/ingest/bring.py", "spark_jobs/ingest/events.py"}

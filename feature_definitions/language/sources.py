@@ -179,7 +179,7 @@ class Source:
         _check_lag(where, self)
 
     @property
-    def in_place(self) -> bool:
+    def lies_in_place(self) -> bool:
         """Whether its rows are read where they lie; those of files and frames are brought into a table of ours."""
         return isinstance(self.at, DeltaTable | Table | Query)
 

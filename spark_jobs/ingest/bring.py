@@ -20,7 +20,7 @@ def bring(source: Source, context: Context) -> IngestReport:
     with context.registry.lease(subjects.source(source.name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         journal.recover(source, context)
         job = Ingest(context, source, context.mint("i"), context.clock())
-        if source.in_place:
+        if source.lies_in_place:
             return source_diff.ingest(job)
         if versions.pinned(source, context.lake):
             raise InputRefused(f"source {source.name} was read in place until now; files that it reads instead need a name of their own")
@@ -29,7 +29,7 @@ def bring(source: Source, context: Context) -> IngestReport:
 
 def write(source: Source, frame: pa.Table, context: Context) -> IngestReport:
     """Add a frame's rows to a source, as if they had come in a file; the same frame twice counts once."""
-    if source.in_place:
+    if source.lies_in_place:
         raise InputRefused(
             f"source {source.name} is read in place; write to the table that it reads, then run `headwater ingest {source.name}`"
         )

@@ -37,7 +37,7 @@ def read(source: Source, context: Context, *, dates: Iterable[date] | None = Non
 
 def _live(source: Source, context: Context, state: State | None = None) -> DataFrame:
     """The rows that hold in a state of what is read, by default in the one that readers see."""
-    if source.in_place:
+    if source.lies_in_place:
         seen = versions.pinned(source, context.lake) if state is None else state
         return in_place.holding(lying_in_place(source, context, seen), source)
     return _ingested(source, context, None if state is None else state.get(source.name))

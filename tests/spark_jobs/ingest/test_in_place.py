@@ -147,7 +147,7 @@ def clicks(project: Path) -> dict[str, Step]:
     return steps
 
 
-def test_the_first_look_revises_every_date_with_the_exact_extent(clicks: dict[str, Step]) -> None:
+def test_the_first_ingest_revises_every_date_with_the_exact_extent(clicks: dict[str, Step]) -> None:
     first = clicks["first"]
     assert first.extents == {3: (on(3, 8), on(3, 20)), 4: (on(4), on(4)), 5: (on(5, 9), on(5, 10))}
     assert [r.rows for r in first.revisions] == [3, 1, 2]
@@ -155,7 +155,7 @@ def test_the_first_look_revises_every_date_with_the_exact_extent(clicks: dict[st
     assert {row["twice"] for row in first.live} == {2, 4, 6, 8, 10}
 
 
-def test_a_table_at_the_version_that_was_looked_at_is_not_read_again(clicks: dict[str, Step]) -> None:
+def test_a_table_at_the_version_that_was_seen_last_is_not_read_again(clicks: dict[str, Step]) -> None:
     assert clicks["again"].report == IngestReport("clicks")
 
 
@@ -188,7 +188,7 @@ def test_a_row_without_time_is_counted_and_not_read(clicks: dict[str, Step]) -> 
 
 
 @pytest.mark.usefixtures("clicks")
-def test_a_look_at_what_changed_finds_what_a_look_at_everything_does(project: Path) -> None:
+def test_a_source_diff_of_what_changed_finds_what_one_of_everything_does(project: Path) -> None:
     with closing(projects.opened(project)) as p:
         whole = {r.date: (r.rows, r.content_hash) for r in ingested(p, "copied").revisions}
         parts = {r.date: (r.rows, r.content_hash) for r in p._registry.revisions("clicks")}
@@ -279,7 +279,7 @@ def test_a_static_table_has_one_date_and_every_change_is_of_all_time(project: Pa
 
 @dataclass
 class Fresh:
-    """A project of its own, with one table that was looked at."""
+    """A project of its own, with one table that was ingested."""
 
     folder: Path
     project: Project
@@ -306,7 +306,7 @@ def fresh(spark: SparkSession, tmp_path: Path) -> Iterator[Fresh]:  # the projec
         yield made
 
 
-def test_readers_see_the_version_that_was_looked_at_until_the_next_ingest(fresh: Fresh) -> None:
+def test_readers_see_the_version_that_was_seen_last_until_the_next_ingest(fresh: Fresh) -> None:
     fresh.append((3, on(3)))
     DeltaTable(fresh.table).delete("x = 1")
     assert fresh.read() == [1, 2]
@@ -325,7 +325,7 @@ def test_a_version_that_was_vacuumed_away_is_refused_until_the_next_ingest_whose
     assert fresh.read() == [1, 2, 3]
 
 
-def test_a_look_reads_no_file_but_those_of_dates_that_changed(fresh: Fresh) -> None:
+def test_a_source_diff_reads_no_file_but_those_of_dates_that_changed(fresh: Fresh) -> None:
     fresh.append((3, on(5)))
     fresh.project.ingest("clicks")
     fresh.append((4, on(3)))
@@ -334,7 +334,7 @@ def test_a_look_reads_no_file_but_those_of_dates_that_changed(fresh: Fresh) -> N
     assert ingested_alone(fresh.project, "clicks").extents == {3: (on(3), on(3))}
 
 
-def test_another_table_in_the_place_of_the_one_that_was_looked_at_is_refused_until_the_next_ingest(fresh: Fresh) -> None:
+def test_another_table_in_the_place_of_the_one_that_was_seen_last_is_refused_until_the_next_ingest(fresh: Fresh) -> None:
     shutil.rmtree(fresh.table)
     with pytest.raises(TableRefused, match=r"there is no table at .*clicks any more"):
         fresh.read()
@@ -516,7 +516,7 @@ def catalogued(spark: SparkSession, tmp_path: Path) -> Iterator[Project]:
         spark.sql(f"DROP TABLE {name}")
 
 
-def test_a_table_of_the_catalog_is_read_as_it_was_looked_at_if_it_has_versions_else_as_it_is(catalogued: Project) -> None:
+def test_a_table_of_the_catalog_is_read_as_it_was_seen_last_if_it_has_versions_else_as_it_is(catalogued: Project) -> None:
     spark, steps = catalogued._spark, {name: [ingested(catalogued, name)] for name in ("kept", "loose")}
     for name, taken in steps.items():
         taken.append(ingested(catalogued, name))
