@@ -193,14 +193,14 @@ class Project:
         """
         from feature_registry import subjects
         from feature_registry.registry import PATIENCE
-        from lake import optimize
+        from lake import delta, optimize
 
         kept, chosen = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP), names.groups(self.catalog, groups)
         needs, done = optimize.needed(self.settings.lake), []
         for source in names.sources(self.catalog, groups):
             with self._registry.lease(subjects.source(source.name, lake=self.settings.lake), now=self.clock(), patience=PATIENCE):
                 path = layout.source_table(self.settings.lake, source.name)
-                done += [optimize.optimize(path, keep=kept)] if Path(path).exists() else []
+                done += [optimize.optimize(path, keep=kept)] if delta.exists(path) else []
         for group in chosen:
             before = optimize.deleted_before(group, needs, self.clock())
             with self._alone(group):
@@ -365,7 +365,9 @@ class Project:
     @cached_property
     def _registry(self) -> "Registry":
         """The registry, which must not have forgotten what the lake remembers."""
-        if self._any_registry.blank() and Path(layout.records_table(self.settings.lake, "files")).is_dir():
+        from lake import storage
+
+        if self._any_registry.blank() and storage.exists(layout.records_table(self.settings.lake, "files")):
             from feature_registry import Facts, rebuild
 
             if rebuild.facts(self.settings.lake) != Facts():

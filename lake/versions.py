@@ -4,11 +4,9 @@ The rows of files lie in a table of ours. A table that is read in place is read 
 kept in the lake, so that no value is made of rows of which the registry knows nothing.
 """
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +16,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, Interval, in_utc, utc_date
 from feature_definitions.language import DeltaTable, Query, Source, Table
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
-from lake import delta
+from lake import delta, storage
 from lake.delta import Fence
 
 UNSEEN = -1
@@ -42,7 +40,7 @@ class PinnedVersion:
 
     def path(self, lake: str) -> str:
         """Where a table that has versions lies."""
-        return self.place if self.is_remote else os.path.normpath(Path(lake, self.place))
+        return self.place if self.is_remote else storage.joined(lake, self.place)
 
     @property
     def is_remote(self) -> bool:

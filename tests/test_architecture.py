@@ -283,3 +283,96 @@ def test_where_the_rows_of_a_source_lie_is_asked_in_one_place_of_each_stage() ->
         if any(isinstance(node, ast.Attribute) and node.attr == "lies_in_place" for node in ast.walk(tree(path)))
     }
     assert asking == {"lake/versions.py", "spark_jobs/ingest/bring.py", "spark_jobs/ingest/events.py"}
+
+
+# ------------------------------------------------------------------------------------------------------------- the lake's storage
+
+TOUCH_FILES = {
+    "dags/headwater_dags.py": "which project's DAGs are made: its folder",
+    "dags/operators.py": "where the command lies beside Python",
+    "feature_definitions/check.py": "the catalog's folder",
+    "feature_definitions/loader/__init__.py": "the catalog's files",
+    "feature_definitions/loader/definitions.py": "the catalog's files",
+    "feature_definitions/loader/finder.py": "the catalog's files",
+    "feature_definitions/loader/mistakes.py": "the catalog's files",
+    "feature_definitions/loader/places.py": "the catalog's files",
+    "feature_definitions/settings.py": "headwater.toml, and where the lake lies",
+    "feature_registry/database.py": "the file of an SQLite registry",
+    "feature_registry/leases.py": "/proc, which tells whether a process still runs",
+    "feature_registry/migrations/__init__.py": "the migrations beside the module",
+    "headwater/commands/authoring.py": "the folders of projects and catalogs that are made and checked",
+    "headwater/inputs.py": "spines that a person names",
+    "headwater/project.py": "the project's folder and its state",
+    "lake/storage.py": "the lake",
+    "online_sync/embedded.py": "the embedded store's folder in the project's state",
+    "spark_jobs/context.py": "the project's root",
+    "spark_jobs/ingest/files.py": "input files of sources",
+    "spark_jobs/ingest/in_place.py": "tables that lie in the project",
+    "spark_jobs/ingest/parsing.py": "input files of sources",
+    "spark_jobs/jvm.py": "Java, jars and classes",
+    "spark_jobs/session.py": "Spark's scratch folder",
+}
+"""Who uses pathlib, os, shutil or the like, and for which files: none of the lake but `lake/storage`."""
+FILE_MODULES = {"fcntl", "fileinput", "glob", "io", "os", "pathlib", "shutil", "tempfile"}
+CALLS_OF_FILES = FILE_MODULES | {"Path", "PurePath", "open"}
+
+
+def touches_files(module: ast.Module) -> bool:
+    """Whether a module imports what opens, lists, moves or deletes files (`BytesIO` does not), or opens one itself."""
+    calls = (node.func for node in ast.walk(module) if isinstance(node, ast.Call))
+    harmless = {"BytesIO", "PathLike"}
+    used = {
+        name.partition(".")[0]
+        for node in ast.walk(module)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if not {alias.name for alias in node.names} <= harmless
+    }
+    return bool(used & FILE_MODULES) or any(isinstance(call, ast.Name) and call.id == "open" for call in calls)
+
+
+def of_the_lake(node: ast.AST, names: set[str]) -> bool:
+    """Whether an expression says a path of the lake: by the lake, by a function of `layout` over it, or by a name given such a path."""
+    return any(
+        (isinstance(part, ast.Name) and part.id in names)
+        or (isinstance(part, ast.Attribute) and part.attr == "lake")
+        or (isinstance(part, ast.Call) and ast.unparse(part.func).startswith("layout.") and any(of_the_lake(a, names) for a in part.args))
+        for part in ast.walk(node)
+    )
+
+
+def opened_in_the_lake(function: ast.AST) -> list[str]:
+    """The calls of pathlib, open, os, shutil and the like in a function that are given a path of the lake."""
+    names, found = {"lake"}, list[str]()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and of_the_lake(node.value, names):
+            names |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).partition(".")[0] in CALLS_OF_FILES:
+            found += [ast.unparse(node)] if any(of_the_lake(argument, names) for argument in node.args) else []
+    return found
+
+
+def test_who_touches_files_is_known_by_name() -> None:
+    assert {relative(path) for path in modules() if touches_files(tree(path)) and not path.is_relative_to(ROOT / "examples")} == {
+        *TOUCH_FILES
+    }
+
+
+@pytest.mark.parametrize("path", sorted({*TOUCH_FILES} - {"lake/storage.py"}))
+def test_nobody_but_storage_opens_a_path_of_the_lake(path: str) -> None:
+    functions = [node for node in ast.walk(tree(ROOT / path)) if isinstance(node, ast.FunctionDef)]
+    assert [call for function in functions for call in opened_in_the_lake(function)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Path(layout.source_table(self.settings.lake, name)).exists()",
+        "path = layout.landing_folder(lake, name)\n open(path)",
+        "folder = f'{context.lake}/x'\n shutil.rmtree(folder)",
+        "os.path.relpath(where, lake)",
+    ],
+)
+def test_what_would_open_a_path_of_the_lake_is_noticed(text: str) -> None:
+    assert opened_in_the_lake(ast.parse(f"def f(self, lake, context, name, where):\n {text}"))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
+from io import BytesIO
 from operator import and_, or_
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
 from feature_definitions.language import Files, Source
 from feature_definitions.layout import CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, TIME
 from feature_definitions.records import IngestedFile, Revision
-from lake import delta
+from lake import delta, storage
 from lake.staging import staging
 from spark_jobs import tables
 from spark_jobs.context import Context
@@ -58,9 +59,14 @@ def landed(source: Source, context: Context) -> tuple[Landed, ...]:
         base = Path(pattern.anchor) if pattern.is_absolute() else context.root
         paths = base.glob(str(pattern.relative_to(pattern.anchor)))
         found += [(_name(path, context.root), path, source.at.format) for path in paths if path.is_file()]
-    folder = Path(layout.landing_folder(context.lake, source.name))
-    found += [(f"written/{path.name}", path, "parquet") for path in folder.glob("*.parquet")]
-    return tuple(Landed(name, path, kind, parsing.sha256(path, parsing.shape(source, kind))) for name, path, kind in sorted(found))
+    written = storage.files(layout.landing_folder(context.lake, source.name), suffix=".parquet")
+    found += [(f"written/{file.name}", Path(file.path), "parquet") for file in written]
+    return tuple(Landed(name, path, kind, _sha256(path, parsing.shape(source, kind))) for name, path, kind in sorted(found))
+
+
+def _sha256(path: Path, wanted: Shape) -> str:
+    with path.open("rb") as file:
+        return parsing.sha256(file, wanted)
 
 
 def changed(source: Source, context: Context) -> tuple[Landed, ...]:
@@ -111,20 +117,17 @@ def _taken(job: Ingest, taken: Sequence[Landed], rows: DataFrame, seen: "_Seen")
     )
 
 
-def write_frame(source: Source, frame: pa.Table, context: Context) -> Path:
+def write_frame(source: Source, frame: pa.Table, context: Context) -> None:
     """Keep a frame's rows as a Parquet file of the source, named by its content, so that the same frame is the same file."""
     wanted = parsing.shape(source, "parquet")
     parsing.refuse_missing(frame.column_names, wanted, name="the frame")
     kept = frame.select(list(source.columns)).combine_chunks()
     for batch in kept.to_batches():
         parsing.check(batch, wanted, name="the frame")
-    folder = Path(layout.landing_folder(context.lake, source.name))
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / ".writing"
-    pq.write_table(kept, part)
-    path = folder / f"{parsing.sha256(part, wanted)[:24]}.parquet"
-    part.replace(path)
-    return path
+    file = BytesIO()
+    pq.write_table(kept, file)
+    path = f"{layout.landing_folder(context.lake, source.name)}/{parsing.sha256(file, wanted)[:24]}.parquet"
+    storage.write(path, file.getbuffer())
 
 
 # ------------------------------------------------------------------------------------------------------------------------ parse
@@ -137,7 +140,7 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     listed = [(f.name, str(f.path), f.format) for f in found]
     schema = f"{tables.columns_sql(source.columns)}, {FILE} string, {LINE} bigint, {REASON} string, {RAW} map<string,string>"
     if sum(f.path.stat().st_size for f in found) <= _SMALL:
-        _read_here(listed, shapes, path)
+        _read_here(listed, shapes, job.staging)
         rows = spark.read.schema(schema).parquet(path)
     else:
         parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
@@ -146,10 +149,9 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     return events.judged(rows, source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
 
 
-def _read_here(listed: Sequence[tuple[str, str, str]], shapes: Mapping[str, Shape], path: str) -> None:
-    """Read the files in this process."""
-    Path(path).mkdir(parents=True)
-    with pq.ParquetWriter(f"{path}/part.parquet", parsing.schema(next(iter(shapes.values())))) as writer:
+def _read_here(listed: Sequence[tuple[str, str, str]], shapes: Mapping[str, Shape], folder: str) -> None:
+    """Read the files in this process, into `parsed` in a folder."""
+    with pq.ParquetWriter("parsed", parsing.schema(next(iter(shapes.values()))), filesystem=storage.arrow(folder)) as writer:
         for name, file, kind in listed:
             for batch in _read(name, file, shapes[kind]):
                 writer.write_batch(batch)

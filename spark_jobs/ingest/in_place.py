@@ -1,6 +1,5 @@
 """Reads tables where they lie: the state that they are in, their rows in a source's types, and why a row cannot be taken."""
 
-import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from feature_definitions.language import DeltaTable, Query, Source, Table
 from feature_definitions.layout import REASON
 from feature_definitions.sql import expressions
 from feature_definitions.sql.data_types import is_decimal, may_hold
-from lake import delta
+from lake import delta, storage
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
 from spark_jobs.context import Context
@@ -49,11 +48,8 @@ def state(source: Source, context: Context) -> tuple[PinnedVersion, ...]:
         case DeltaTable(path=path):
             here = context.root / path
             _refuse_other(source, path, here)
-            return (
-                PinnedVersion(
-                    source.name, path if Path(path).is_absolute() else os.path.relpath(here, context.lake), *delta.state(str(here))
-                ),
-            )
+            place = path if Path(path).is_absolute() else storage.relative(str(here), to=context.lake)
+            return (PinnedVersion(source.name, place, *delta.state(str(here))),)
         case Table(name=name):
             return (_in_catalog_of_spark(source, name, context.spark),)
         case Query(sources=sources):
@@ -99,7 +95,7 @@ def _held(source: Source, lake: str) -> list[PinnedVersion]:
         case DeltaTable() | Table():
             return list(pinned(source, lake).values()) or [PinnedVersion(source.name, "", "", UNSEEN)]
     path = layout.source_table(lake, source.name)
-    place = os.path.relpath(path, lake)
+    place = storage.relative(path, to=lake)
     return [PinnedVersion(source.name, place, *delta.state(path)) if delta.exists(path) else PinnedVersion(source.name, place, "", UNSEEN)]
 
 

@@ -3,7 +3,6 @@
 The order makes every crash repairable: records count only if the commit happened, and whether it did can be asked of the table's log.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -14,7 +13,7 @@ from feature_definitions import layout
 from feature_definitions.language import Source
 from feature_definitions.records import IngestedFile, Revision
 from feature_registry.registry import PendingIngest
-from lake import delta, facts
+from lake import delta, facts, storage
 from spark_jobs.context import Context
 
 
@@ -64,7 +63,7 @@ def recover(source: Source, context: Context) -> None:
             registry.finish_ingest(pending.ingest_id)
         else:
             registry.abandon(pending.ingest_id)
-        shutil.rmtree(layout.staging_folder(lake, pending.ingest_id), ignore_errors=True)
+        storage.delete_tree(layout.staging_folder(lake, pending.ingest_id))
 
 
 def record(job: Ingest, found: Sequence[IngestedFile], revisions: Sequence[Revision], commit: Callable[[], None] | None) -> None:

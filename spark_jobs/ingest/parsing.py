@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,10 +51,9 @@ def schema(wanted: Shape) -> pa.Schema:
     return pa.schema([*fields, (FILE, pa.string()), (LINE, pa.int64()), (REASON, pa.string()), (RAW, pa.map_(pa.string(), pa.string()))])
 
 
-def sha256(path: Path, wanted: Shape) -> str:
+def sha256(file: BufferedIOBase, wanted: Shape) -> str:
     """The SHA-256 of a file's bytes and of how they are read: another type or time zone makes it another file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+    digest = hashlib.file_digest(file, "sha256")
     digest.update(repr(wanted).encode())
     return digest.hexdigest()
 

@@ -4,7 +4,6 @@ The order makes every crash repairable: the registry notes the intent, the lake'
 the commit; last the registry confirms. Whether the commit happened can be asked of the table's log (`delta.committed`).
 """
 
-import shutil
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -20,7 +19,7 @@ from feature_definitions.records import Committed, LedgerEntry, Publish
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE, PendingPublish, Registry
 from feature_registry.schema import inputs_text
-from lake import delta, facts
+from lake import delta, facts, storage
 from spark_jobs import tables
 from spark_jobs.compute import windows
 from spark_jobs.compute.windows import START
@@ -64,7 +63,7 @@ def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
             registry.abandon(pending.publish_id)
         else:
             _confirm(done, lake, registry)
-        shutil.rmtree(layout.staging_folder(lake, pending.publish_id), ignore_errors=True)
+        storage.delete_tree(layout.staging_folder(lake, pending.publish_id))
 
 
 def _confirm(done: Committed, lake: str, registry: Registry) -> None:
