@@ -22,6 +22,7 @@ from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
 from spark_jobs import tables
 from spark_jobs.compute import windows
+from spark_jobs.compute.rows import start_of
 
 VISIBLE, BEST, MODELLED = "_hw_visible", "_hw_best", "_hw_modelled_"
 _KEY, _AT, _TAG, _SPINE, _COVERED, _SNAPSHOTS = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered", "_hw_snapshots"
@@ -150,7 +151,7 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
     return rows.select(
         *[f"`{key}`" for key in group.entity.keys],
         at.alias(_AT),
-        windows.start_of(group).alias("_hw_start"),
+        start_of(group).alias("_hw_start"),
         "publish_id",
         retracted.alias("retracted"),
         "held",
@@ -238,7 +239,7 @@ def _snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFr
 def _taken(rows: DataFrame, group: FeatureGroup) -> DataFrame:
     """The times of snapshots, with the publishes that brought their rows and replaced them."""
     at = F.unix_micros("event_timestamp")
-    return rows.select(at.alias("at"), windows.start_of(group).alias("_hw_start"), "publish_id", "replaced_by").distinct()
+    return rows.select(at.alias("at"), start_of(group).alias("_hw_start"), "publish_id", "replaced_by").distinct()
 
 
 def _standing_at(time: Column) -> Column:

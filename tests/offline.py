@@ -55,6 +55,15 @@ def drawn(strategy: st.SearchStrategy[T], count: int) -> list[T]:
     return found
 
 
+def many_events(group: FeatureGroup, count: int) -> list[Event]:
+    """The events of many random histories of a group, each with its own entities."""
+    found: list[Event] = []
+    for number, ingested in enumerate(drawn(batches(group), count)):
+        live = live_rows(group.source, arrivals(ingested))
+        found += told_apart(number, live, group.entity.keys)
+    return found
+
+
 def told_apart(number: int, events: Iterable[Event], entity: Collection[str]) -> tuple[Event, ...]:
     """The events with the entity's keys (nulls stay) and their id moved out of the way of other histories."""
     return tuple({name: _moved(number, value) if name in (*entity, "payment_id") else value for name, value in e.items()} for e in events)

@@ -23,8 +23,7 @@ from feature_definitions.sql import expressions
 from feature_definitions.sql.data_types import articled, fits
 from lake import delta
 from spark_jobs import tables
-from spark_jobs.compute import windows
-from spark_jobs.compute.windows import NEWEST, START
+from spark_jobs.compute.rows import NEWEST, START, start_of
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
 
@@ -109,7 +108,7 @@ def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstre
         touched = dates(Interval(span.start - of.cadence, span.end))
         rows = rows.where(tables.in_dates("date", touched))
     live = F.col("empties_at").isNull() | (F.col("empties_at") > F.col("event_timestamp"))
-    return rows.where(live).select(*[f"`{name}`" for name in types], windows.start_of(of).alias(_STARTS))
+    return rows.where(live).select(*[f"`{name}`" for name in types], start_of(of).alias(_STARTS))
 
 
 def _cut(of: Source | FeatureGroup, rows: DataFrame, span: Interval) -> DataFrame:

@@ -14,20 +14,19 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from feature_definitions.aggregations import ACCUMULATORS, Merge
-from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, instant, merge, micros, split
-from feature_definitions.language import Derived, FeatureGroup, ObservationGroup, SnapshotGroup, SourceGroup, WindowedGroup
+from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, merge, micros, split
+from feature_definitions.language import Derived, FeatureGroup, WindowedGroup
 from feature_definitions.language.features import reach as spanned
-from feature_definitions.layout import DATE, TIME
 from feature_definitions.planning import tiling
 from feature_definitions.planning.tiling import PartialAggregate
 from feature_definitions.sql import expressions
 from feature_definitions.sql.column_types import ColumnTypes
 from feature_definitions.sql.data_types import decimal, digits_of
 from spark_jobs.compute import aggregates, tiles
+from spark_jobs.compute.rows import NEWEST, START, dated, in_spans
 from spark_jobs.compute.tiles import TILE
 from spark_jobs.tables import spark_type
 
-START, NEWEST = "interval_start", "newest_tile"
 _AT, _ORDER, _NEXT, _GRAIN, _COARSER = "_hw_at", "_hw_order", "_hw_next", "_hw_grain", "_hw_coarser"
 _FEW = 4
 """Up to so many times of a run, tiles are copied to each of them; more of them slide over the tiles."""
@@ -35,22 +34,24 @@ _REACH = "reach"
 """The window in which an event lets a row exist: the longest one and a cadence more, for the closing row; or lifetime."""
 
 
-def rows(group: SourceGroup, events: DataFrame, *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
-    """The group's rows of all intervals in `spans` (disjoint, on the grid, oldest first).
+def rows(group: WindowedGroup, events: DataFrame, *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
+    """The group's rows of all intervals in `spans`, with the columns of `rows.observed`, by way of tiles that are not stored.
 
-    Columns: the entity's keys, `event_timestamp`, `empties_at` (null unless windowed), the outputs, `interval_start`, and `newest_tile`,
-    the start of the newest tile in reach that has an event, in microseconds (null unless windowed).
-
-    With a lifetime window everybody who ever had an event has a row at every time, so that a row stands only until the next one
-    (`empties_at`): who has none there had all events taken back.
+    `empties_at` says when all windows of a row are empty if nothing more happens. With a lifetime window everybody who ever had an event
+    has a row at every time, so that a row stands only until the next one: who has none there had all events taken back. `newest_tile` is
+    the start of the newest tile in reach that has an event, in microseconds.
     """
-    match group:
-        case WindowedGroup():
-            return _of_events(group, events, spans, types)
-        case SnapshotGroup() if group.is_static:
-            return _static(group, _of_entities(group, events))
-        case ObservationGroup() | SnapshotGroup():
-            return _observed(group, _of_entities(group, events), spans)
+    keys, states = list(group.entity.keys), tiling.states(group, types=types.inputs)
+    # Nobody said when the first event was, and coarse tiles from the beginning of time on would be many.
+    ever = {group.cadence: (Interval(BEGINNING, spans[-1].end),)}
+    needs = ever if group.lifetime else needed(group, spans, first=spans[0].start)
+    span = merge(span for each in needs.values() for span in each)
+    read = dated(events, micros(span[0].start), micros(span[-1].end))
+    found = {group.cadence: tiles.of_events(read, keys=keys, grain=group.cadence, states=states)}
+    for finer, grain in pairwise(needs):
+        found[grain] = tiles.of_tiles(found[finer], keys=keys, grain=grain, states=states)
+    starting = {grain: frame.where(in_spans(TILE, needs[grain], after_start=False)) for grain, frame in found.items() if needs[grain]}
+    return of_tiles(group, starting, spans=spans, types=types)
 
 
 def empty_row(group: FeatureGroup, one: DataFrame, *, types: ColumnTypes) -> DataFrame:
@@ -59,25 +60,6 @@ def empty_row(group: FeatureGroup, one: DataFrame, *, types: ColumnTypes) -> Dat
         return one.select("*", *[F.lit(None).cast(spark_type(types.outputs[column])).alias(column) for column in group.outputs])
     empty = [F.lit(f.meaning.empty).cast(spark_type(types.outputs[column])).alias(column) for f in group.aggregated for column in f.columns]
     return _with_derived(group, one.select("*", *empty), types)
-
-
-def start_of(group: FeatureGroup) -> Column:
-    """The start of the interval that a row belongs to, by its `event_timestamp`, in microseconds."""
-    at, cadence = F.unix_micros("event_timestamp"), _us(group.cadence)
-    match group.row_time:
-        case "end":
-            return at - cadence
-        case "event":
-            return at - F.pmod(at, F.lit(cadence))
-        case "none":
-            return at
-
-
-def _of_entities(group: SourceGroup, events: DataFrame) -> DataFrame:
-    """The events that count for the group: with all keys of the entity, and fulfilling the group's `where`."""
-    for key in group.entity.keys:
-        events = events.where(F.col(f"`{key}`").isNotNull())
-    return events if group.where is None else events.where(F.expr(expressions.spark_sql(group.where)))
 
 
 # --------------------------------------------------------------------------------------------------------------------- windowed
@@ -116,21 +98,6 @@ def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, span
         F.timestamp_micros(F.col(_AT) - _us(group.cadence)).alias(START),
         _newest(group).alias(NEWEST),
     )
-
-
-def _of_events(group: WindowedGroup, events: DataFrame, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
-    """The group's rows by way of tiles that are not stored."""
-    keys, states = list(group.entity.keys), tiling.states(group, types=types.inputs)
-    # Nobody said when the first event was, and coarse tiles from the beginning of time on would be many.
-    ever = {group.cadence: (Interval(BEGINNING, spans[-1].end),)}
-    needs = ever if group.lifetime else needed(group, spans, first=spans[0].start)
-    span = merge(span for each in needs.values() for span in each)
-    read = _dated(events, micros(span[0].start), micros(span[-1].end))
-    found = {group.cadence: tiles.of_events(read, keys=keys, grain=group.cadence, states=states)}
-    for finer, grain in pairwise(needs):
-        found[grain] = tiles.of_tiles(found[finer], keys=keys, grain=grain, states=states)
-    starting = {grain: frame.where(_in_spans(TILE, needs[grain], after_start=False)) for grain, frame in found.items() if needs[grain]}
-    return of_tiles(group, starting, spans=spans, types=types)
 
 
 def _are_few(group: WindowedGroup, spans: Sequence[Interval]) -> bool:
@@ -175,7 +142,7 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     happened = found.where(_newest_part(group).isNotNull())
     following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
     entries = happened.withColumn(_NEXT, following).withColumn(_ORDER, F.explode(_orders(group, spans)))
-    own, asked = F.col(_ORDER) == F.col(TILE), _in_spans(_ORDER, spans, after_start=False)
+    own, asked = F.col(_ORDER) == F.col(TILE), in_spans(_ORDER, spans, after_start=False)
     parts = [F.when(own, F.col(part)).alias(part) for part in dict.fromkeys(part for _, part, *_ in merges)]
     rows = entries.where(own | asked).select(*keys, _ORDER, *parts)
     kinds, order = dict(rows.dtypes), Window.partitionBy(*keys).orderBy(_ORDER)
@@ -295,18 +262,6 @@ def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes) -> Da
     return valued.withColumns({column: _finite(F.col(f"`{column}`"), types.outputs[column]) for column in columns})
 
 
-def _in_spans(at: str, spans: Sequence[Interval], *, after_start: bool) -> Column:
-    """Whether a time in microseconds lies in one of the spans, `(start, end]` or `[start, end)`; SQL, as its parser balances long ORs."""
-    low, high = (">", "<=") if after_start else (">=", "<")
-    return F.expr(" OR ".join(f"({at} {low} {micros(s.start)} AND {at} {high} {micros(s.end)})" for s in spans))
-
-
-def _dated(events: DataFrame, first: int, last: int) -> DataFrame:
-    """The events of `[first, last)` microseconds, found by their partitions."""
-    dates = F.col(DATE).between(*[F.lit(instant(at).date().isoformat()).cast("date") for at in (first, last)])
-    return events.where(dates & (F.unix_micros(TIME) >= first) & (F.unix_micros(TIME) < last))
-
-
 def _with_derived(group: FeatureGroup, frame: DataFrame, types: ColumnTypes) -> DataFrame:
     for feature in group.features:
         if isinstance(feature, Derived):
@@ -317,45 +272,6 @@ def _with_derived(group: FeatureGroup, frame: DataFrame, types: ColumnTypes) -> 
 def _finite(value: Column, kind: str) -> Column:
     typed = value.cast(spark_type(kind))
     return F.when(F.abs(typed) < float("inf"), typed) if kind == "double" else typed
-
-
-# ------------------------------------------------------------------------------------------------------- observations and static
-
-
-def _observed(group: ObservationGroup | SnapshotGroup, events: DataFrame, spans: Sequence[Interval]) -> DataFrame:
-    """One row per entity and time of an event or a snapshot; of several at one time the newest by arrival, then id, then by its values."""
-    keys = [f"`{key}`" for key in group.entity.keys]
-    read = _dated(events, micros(spans[0].start), micros(spans[-1].end))
-    inside = _in_spans(f"unix_micros({TIME})", spans, after_start=False)
-    columns = [f"`{c}`" for c in group.columns]
-    newest = [*([group.source.arrived_at] if group.source.arrived_at else []), *group.source.id, *group.columns]
-    order = Window.partitionBy(*keys, TIME).orderBy(*[F.col(f"`{c}`").desc_nulls_last() for c in dict.fromkeys(newest)])
-    ranked = read.where(inside).withColumn("_hw_rank", F.row_number().over(order)).where(F.col("_hw_rank") == 1)
-    at = F.unix_micros(TIME)
-    return ranked.select(
-        *keys,
-        F.col(TIME).alias("event_timestamp"),
-        F.lit(None).cast("timestamp").alias("empties_at"),
-        *columns,
-        F.timestamp_micros(at - F.pmod(at, F.lit(_us(group.cadence)))).alias(START),
-        F.lit(None).cast("bigint").alias(NEWEST),
-    )
-
-
-def _static(group: SnapshotGroup, events: DataFrame) -> DataFrame:
-    """One row per entity, at 1970-01-01T00:00:00Z; of several with the same keys the newest by arrival, then by its values."""
-    keys = [f"`{key}`" for key in group.entity.keys]
-    newest = [*([group.source.arrived_at] if group.source.arrived_at else []), *group.source.id, *group.columns]
-    order = Window.partitionBy(*keys).orderBy(*[F.col(f"`{c}`").desc_nulls_last() for c in dict.fromkeys(newest)])
-    ranked = events.withColumn("_hw_rank", F.row_number().over(order)).where(F.col("_hw_rank") == 1)
-    return ranked.select(
-        *keys,
-        F.col(TIME).alias("event_timestamp"),
-        F.lit(None).cast("timestamp").alias("empties_at"),
-        *[f"`{c}`" for c in group.columns],
-        F.col(TIME).alias(START),
-        F.lit(None).cast("bigint").alias(NEWEST),
-    )
 
 
 def _us(span: timedelta) -> int:

@@ -21,8 +21,7 @@ from feature_registry.registry import PATIENCE, PendingPublish, Registry
 from feature_registry.schema import inputs_text
 from lake import delta, facts, storage
 from spark_jobs import tables
-from spark_jobs.compute import windows
-from spark_jobs.compute.windows import START
+from spark_jobs.compute.rows import NEWEST, START
 from spark_jobs.context import Run
 from spark_jobs.publish import history
 
@@ -149,7 +148,7 @@ def _new_rows(job: Run, staged: DataFrame, passed: Sequence[Interval], now: date
         "held",
         *[f"`{column}`" for column in job.group.outputs],
         F.to_date(START).alias("date"),
-        windows.NEWEST,
+        NEWEST,
     )
 
 

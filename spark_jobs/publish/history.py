@@ -13,6 +13,7 @@ from feature_definitions.language.features import reach
 from feature_definitions.records import LedgerEntry
 from spark_jobs import tables
 from spark_jobs.compute import windows
+from spark_jobs.compute.rows import NEWEST, start_of
 from spark_jobs.context import Run
 
 _OLD = "_old_"
@@ -27,7 +28,7 @@ def merged(job: Run, new: DataFrame, current: DataFrame) -> DataFrame:
     both = _side_by_side(job, new, current)
     same = F.coalesce(F.col("_same"), F.lit(False))
     found, gone = both.where("_new"), both.where("_new IS NULL")
-    out_of_reach = F.col(windows.NEWEST) + F.col("_reached") < F.unix_micros("event_timestamp")
+    out_of_reach = F.col(NEWEST) + F.col("_reached") < F.unix_micros("event_timestamp")
     added = F.when(F.col("_old").isNull() & out_of_reach, F.col("_stood"))
     publish_id = F.when(same, F.col(f"{_OLD}publish_id")).otherwise(F.coalesce(added, F.lit(job.publish_id)))
     created = F.when(same, F.col(f"{_OLD}created_timestamp")).otherwise(F.col("created_timestamp"))
@@ -56,10 +57,10 @@ def _side_by_side(job: Run, new: DataFrame, current: DataFrame) -> DataFrame:
     """
     group, keys = job.group, [*job.group.entity.keys, "event_timestamp"]
     old = current.select(*[F.col(f"`{c}`").alias(c if c in keys else f"{_OLD}{c}") for c in current.columns], F.lit(True).alias("_old"))
-    both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", windows.start_of(group))
+    both = new.withColumn("_new", F.lit(True)).join(old, on=keys, how="full_outer").withColumn("_start", start_of(group))
     joined = both.join(F.broadcast(_stood(job)), on="_start", how="left")
     emptied, at = F.unix_micros(f"{_OLD}empties_at"), F.unix_micros("event_timestamp")
-    lasted = F.coalesce(F.col(windows.NEWEST) + F.col("_reached"), F.unix_micros("empties_at"))
+    lasted = F.coalesce(F.col(NEWEST) + F.col("_reached"), F.unix_micros("empties_at"))
     unmoved = lasted.eqNullSafe(emptied) | (F.col("_grew") & (emptied <= at))
     same = F.col("_new") & F.col("_old") & ~F.col(f"{_OLD}held") & ~F.col("held") & unmoved
     for column in [c for c in group.outputs if c in current.columns]:
@@ -130,7 +131,7 @@ def _emptied(job: Run, gone: DataFrame, new: DataFrame, now: datetime) -> DataFr
         .withColumn("created_timestamp", F.when(empty_already, F.col(f"{_OLD}created_timestamp")).otherwise(F.lit(now)))
         .withColumn("empties_at", F.least(f"{_OLD}empties_at", "event_timestamp"))
         .withColumn("held", F.lit(False))
-        .withColumn(windows.NEWEST, F.lit(None).cast("bigint"))
+        .withColumn(NEWEST, F.lit(None).cast("bigint"))
         .select(*new.columns)
     )
 

@@ -18,6 +18,7 @@ from feature_definitions.sql.column_types import column_types_of
 from lake.staging import staging
 from spark_jobs import tables
 from spark_jobs.compute import leaks, tile_store, transform, windows
+from spark_jobs.compute.rows import observed
 from spark_jobs.compute.tile_store import TileSet
 from spark_jobs.context import Context, Run
 from spark_jobs.ingest import events
@@ -97,7 +98,7 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
         rows = windows.of_tiles(group, found, spans=spans, types=job.types)
     else:
         read = None if group.source.shape == "static" else {day for span in spans for day in dates(span)}
-        rows = windows.rows(group, events.read(group.source, context, dates=read), spans=spans, types=job.types)
+        rows = observed(group, events.read(group.source, context, dates=read), spans=spans)
     return tables.stage(rows, into)
 
 

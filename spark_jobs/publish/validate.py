@@ -19,7 +19,7 @@ from feature_definitions.intervals import Interval, iso, micros
 from feature_definitions.language import FeatureGroup
 from lake import delta, storage
 from spark_jobs import tables
-from spark_jobs.compute.windows import START
+from spark_jobs.compute.rows import START
 from spark_jobs.context import Run
 
 Judge = Callable[[pd.DataFrame, Sequence[Check]], Mapping[str, Verdict]]

@@ -28,7 +28,7 @@ from feature_definitions.intervals import DAY, MICROSECOND, Interval, micros
 from feature_definitions.planning.plan import MISSING, GroupPlan, IntervalStatus
 from feature_definitions.sql.column_types import ColumnTypes
 from feature_registry import Registry
-from spark_jobs.compute.windows import START
+from spark_jobs.compute.rows import START
 from spark_jobs.context import Context, Run
 from spark_jobs.jvm import delta_jars, jar_cache
 from spark_jobs.publish import validate

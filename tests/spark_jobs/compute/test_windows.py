@@ -10,23 +10,22 @@ import pytest
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from feature_definitions import Derived, Entity, Feature, ObservationGroup, SnapshotGroup, Source, WindowedGroup
+from feature_definitions import Derived, Entity, Feature, Source, WindowedGroup
 from feature_definitions.aggregations import AGGREGATIONS
-from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, duration, merge, split
+from feature_definitions.intervals import MICROSECOND, Interval, duration, merge, split
 from feature_definitions.language import Rows
 from feature_definitions.language.features import LIFETIME
 from feature_definitions.sql.column_types import column_types_of
 from spark_jobs.compute import windows
 from tests import histories, oracle
 from tests.histories import ANYTHING, CADENCES, MIDNIGHT, NUMBERS, OF, WHERE, ColumnTypes
-from tests.offline import drawn, feature_rows, live_frame, records, told_apart
+from tests.offline import drawn, feature_rows, live_frame, many_events, records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from feature_definitions.language import FeatureGroup
     from tests.oracle import Event, FeatureRow
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -67,17 +66,7 @@ def broad_groups(draw: st.DrawFn, number: int) -> ColumnTypes:
     return ColumnTypes(group, {**WHERE, **OF, ratio: divide})
 
 
-def many_events(group: FeatureGroup, count: int = HISTORIES) -> list[Event]:
-    """The events of many random histories of a group, each with its own entities."""
-    batches = drawn(histories.batches(group), count)
-    found: list[Event] = []
-    for number, ingested in enumerate(batches):
-        live = oracle.live_rows(group.source, histories.arrivals(ingested))
-        found += told_apart(number, live, group.entity.keys)
-    return found
-
-
-def computed(spark: SparkSession, group: FeatureGroup, events: Sequence[Event], *runs: Sequence[Interval]) -> list[list[dict[str, Any]]]:
+def computed(spark: SparkSession, group: WindowedGroup, events: Sequence[Event], *runs: Sequence[Interval]) -> list[list[dict[str, Any]]]:
     """What each run, over its intervals, gives; all in one Spark job."""
     frame, types = live_frame(spark, group.source, events), column_types_of(group)
     tagged = [
@@ -102,7 +91,7 @@ def bits(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 @pytest.mark.parametrize("number", range(4))
 def test_windowed_rows_are_the_oracles_whatever_the_run_covers(spark: SparkSession, number: int) -> None:
     types = drawn(broad_groups(number), 4)[-1]
-    group, events = types.group, many_events(types.group)
+    group, events = types.group, many_events(types.group, HISTORIES)
     grid = tuple(split(histories.span(group), group.cadence))
     holes, alone = (grid[1], grid[2], grid[5], grid[8]), (grid[5],)
     whole, with_gaps, single = computed(spark, group, events, grid, holes, alone)
@@ -112,34 +101,6 @@ def test_windowed_rows_are_the_oracles_whatever_the_run_covers(spark: SparkSessi
         assert bits(found) == bits([row for row in whole if row["interval_start"] in starts])
         assert len(found) == len(bits(found))
     assert len(whole) > HISTORIES
-
-
-def test_observed_rows_are_the_oracles(spark: SparkSession) -> None:
-    for types in drawn(histories.observation_groups(), 4)[1:]:
-        group, events = types.group, many_events(types.group)
-        grid = tuple(split(histories.span(group), group.cadence))
-        holes = (*grid[:3], *grid[5:])
-        [found] = computed(spark, group, events, holes)
-        assert oracle.differences(group, wanted(types, events, holes), feature_rows(group, found)) == []
-        assert {row["interval_start"] for row in found} <= {interval.start for interval in holes}
-        assert found
-
-
-def test_static_rows_are_the_newest_of_each_entity_at_1970(spark: SparkSession) -> None:
-    source = Source(
-        "shops", columns={"shop": "int64", "n": "int64", "city": "string", "seen": "timestamp"}, shape="static", id=("shop", "n"),
-        arrived_at="seen",
-    )  # fmt: skip
-    group = SnapshotGroup("shop_city", Entity("shop", {"shop": "int64"}), source, ("city",), assume_always_known=True, where="city <> 'x'")
-    rows = [(1, 1, "a", 2), (1, 2, "b", 1), (2, 1, "c", None), (2, 2, "d", None), (3, 1, None, 1), (4, 1, "x", 1), (None, 1, "e", 1)]
-    events: list[Event] = [
-        {"shop": s, "n": n, "city": c, "seen": None if hour is None else MIDNIGHT + timedelta(hours=hour)} for s, n, c, hour in rows
-    ]
-    frame = live_frame(spark, source, events)
-    found = records(windows.rows(group, frame, spans=[ALWAYS], types=column_types_of(group)))
-    expected = oracle.static_rows(group, events, functions={"city <> 'x'": lambda e: None if e["city"] is None else e["city"] != "x"})
-    assert oracle.differences(group, expected, feature_rows(group, found)) == []
-    assert {(row["shop"], row["city"]) for row in found} == {(1, "a"), (2, "d")}
 
 
 # ----------------------------------------------------------------------------------------------------------------- cases by hand
@@ -284,13 +245,3 @@ def test_there_is_no_row_after_the_closing_one_nor_before_the_first_event(values
 def test_ties_are_broken_by_arrival_then_id(values: Mapping[str, Mapping[str, Any]]) -> None:
     assert (values["ties by arrival"]["x_first_1d"], values["ties by arrival"]["x_last_1d"]) == (3.0, 1.0)
     assert (values["ties by id"]["x_first_1d"], values["ties by id"]["x_last_1d"]) == (1.0, 2.0)
-
-
-def test_of_two_observations_at_one_time_the_one_that_arrived_last_holds(spark: SparkSession) -> None:
-    group = ObservationGroup("newest", meter, readings, ("x",), ttl="2d")
-    events: list[Event] = [
-        {"meter": "a", "at": MIDNIGHT, "x": x, "n": None, "m": None, "seen": seen, "nr": nr}
-        for x, seen, nr in ((1.0, None, 9), (2.0, MIDNIGHT, 1), (None, MIDNIGHT, 2), (4.0, MIDNIGHT, 0))
-    ]
-    [found] = computed(spark, group, events, [Interval(MIDNIGHT, MIDNIGHT + DAY)])
-    assert [(row["x"], row["event_timestamp"]) for row in found] == [(None, MIDNIGHT)]

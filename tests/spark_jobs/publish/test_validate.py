@@ -33,7 +33,7 @@ from feature_definitions.planning.plan import MISSING, GroupPlan, IntervalStatus
 from feature_definitions.records import LedgerEntry
 from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
-from spark_jobs.compute.windows import START
+from spark_jobs.compute.rows import START
 from spark_jobs.context import Context, Run
 from spark_jobs.publish import validate
 
