@@ -48,7 +48,7 @@ def group_tables(lake: str, group: str, generations: Iterable[int]) -> list[str]
 
 
 def other_tables(lake: str) -> list[str]:
-    """The tables that belong to no group alone: records, looks, quarantines and training sets; those read in place are not ours."""
+    """The tables that belong to no group alone: records, pins, quarantines and training sets; those read in place are not ours."""
     return [path for folder in layout.shared_tables(lake) for path in storage.folders(folder) if delta.exists(path)]
 
 

@@ -20,7 +20,7 @@ Names = Annotated[
 
 @verb(app, example="headwater ingest", panel=OFFLINE)
 def ingest(call: Call, *, names: Names) -> int:
-    """Bring new and changed files into the sources' tables; look at those that are read in place."""
+    """Bring new and changed files into the sources' tables; find what changed in those that are read in place."""
     with output.progress() as say, call.project(say) as p:
         reports = p.ingest(*names)
     rows = [(r.source, r.files, f"{r.rows:,}", f"{r.quarantined:,}", r.dates_changed, r.revision) for r in reports]

@@ -1,1 +1,1 @@
-"""Brings what sources hold into the lake, or looks at it where it lies."""
+"""Brings what sources hold into the lake, or reads it where it lies."""
