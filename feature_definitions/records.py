@@ -73,7 +73,7 @@ class LedgerEntry:
     run_id: str
     seconds: float
     recorded_at: datetime
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict, metadata={"kind": "json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +173,44 @@ class LeaseHolder:
     renewed_at: datetime
     token: int
     may_be_taken_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PendingIngest:
+    """What one ingest is about to change; `commits` says whether it makes a Delta commit, by which a rerun sees if it happened."""
+
+    ingest_id: str
+    source: str
+    files: tuple[IngestedFile, ...]
+    revisions: tuple[Revision, ...]
+    commits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PendingPublish:
+    """What one publish is about to change: `entries` of all its intervals, `publishes` of those that passed.
+
+    `features` are the generation's fingerprints after it, `empty` its empty values; `commits` says whether it makes a Delta commit.
+    """
+
+    publish_id: str
+    group: str
+    generation: int
+    features: Mapping[str, str]
+    entries: tuple[LedgerEntry, ...]
+    publishes: tuple[Publish, ...]
+    commits: bool
+    empty: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryFacts:
+    """All that is remembered of a lake: what one registry holds, and what can be restored into another. Each kind is in its key's order."""
+
+    files: tuple[IngestedFile, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
+    publishes: tuple[Publish, ...] = ()
+    generations: tuple[Generation, ...] = ()
+    promotions: tuple[Promotion, ...] = ()
+    releases: tuple[Release, ...] = ()

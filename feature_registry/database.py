@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from feature_definitions.record_rows import Row
 from feature_registry import schema
 
 PATIENCE_SECONDS = 5.0
@@ -63,7 +64,7 @@ class Database:
         with self._telling(), self._engine.execution_options(writes=True).begin() as connection:
             yield connection
 
-    def upsert(self, connection: Connection, table: Any, rows: list[schema.Row]) -> None:
+    def upsert(self, connection: Connection, table: Any, rows: list[Row]) -> None:
         """Insert rows, replacing those with the same primary key."""
         if rows:
             connection.execute(self._upsert(table), rows)

@@ -10,8 +10,8 @@ from feature_definitions.intervals import ALWAYS, Interval, duration, floor, mic
 from feature_definitions.language import FeatureGroup, ObservationGroup, Source, WindowedGroup
 from feature_definitions.layout import FILE, INGEST, LINE
 from feature_definitions.reading import age
+from feature_definitions.record_rows import json_mapping
 from feature_definitions.records import Publish, Revision
-from feature_registry.schema import inputs_of
 from lake import delta, versions
 
 Row = Mapping[str, Any]
@@ -265,7 +265,7 @@ def _seen(run: Row | None, source: Source) -> int | None:
     if run is None:
         return None
     inputs = run.get("inputs")
-    return int(inputs_of(inputs)[source.name] if inputs else run["revision"])
+    return int(json_mapping(inputs)[source.name] if inputs else run["revision"])
 
 
 def _event(row: Row, source: Source, computed_from: int | None) -> Row:

@@ -20,6 +20,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from feature_definitions.intervals import MICROSECOND, instant, iso, micros
+from feature_definitions.record_rows import Row
 from feature_definitions.records import LeaseHolder
 from feature_registry import schema
 from feature_registry.database import RegistryError, clock
@@ -63,7 +64,7 @@ class Lease:
     """Raises LeaseLost if somebody else has taken the lease since."""
 
 
-def take(connection: Connection, name: str, *, now: datetime, silence: timedelta) -> schema.Row:
+def take(connection: Connection, name: str, *, now: datetime, silence: timedelta) -> Row:
     """Take the lease in a writing transaction, also from a process that is gone or silent; raises LeaseHeld while another one works.
 
     The row is `unfenced` from the first time that a silent process lost it until its tables got a fence, whoever has it meanwhile.
@@ -96,17 +97,17 @@ def check(connection: Connection, name: str, token: int) -> None:
         )
 
 
-def renew(connection: Connection, row: schema.Row) -> None:
+def renew(connection: Connection, row: Row) -> None:
     """Say that the holder is still at work; nothing if the lease was taken over."""
     connection.execute(update(schema.leases).where(*_mine(row)).values(renewed_at=clock(connection)))
 
 
-def fenced(connection: Connection, row: schema.Row) -> None:
+def fenced(connection: Connection, row: Row) -> None:
     """Note that the tables have their fence."""
     connection.execute(update(schema.leases).where(*_mine(row)).values(unfenced=False))
 
 
-def give_back(connection: Connection, row: schema.Row) -> None:
+def give_back(connection: Connection, row: Row) -> None:
     """Give a lease back, unless another process has taken it over."""
     connection.execute(update(schema.leases).where(*_mine(row)).values(_NOBODY))
 
@@ -160,25 +161,25 @@ def beating(beat: Callable[[], None], *, every: timedelta) -> Iterator[None]:
         thread.join()
 
 
-def _found(connection: Connection, name: str) -> schema.Row | None:
+def _found(connection: Connection, name: str) -> Row | None:
     found = connection.execute(select(schema.leases).where(schema.leases.c.name == name)).first()
     return None if found is None else found._asdict()
 
 
-def _all(connection: Connection) -> list[schema.Row]:
+def _all(connection: Connection) -> list[Row]:
     return [found._asdict() for found in connection.execute(select(schema.leases).order_by(schema.leases.c.name))]
 
 
-def _mine(row: schema.Row) -> tuple[ColumnElement[bool], ...]:
+def _mine(row: Row) -> tuple[ColumnElement[bool], ...]:
     return schema.leases.c.name == row["name"], schema.leases.c.token == row["token"]
 
 
-def _identity() -> schema.Row:
+def _identity() -> Row:
     pid = os.getpid()
     return {"host": socket.gethostname(), "boot": _boot(), "pid": pid, "process_started": _started(pid) or 0}
 
 
-def _standing(holder: schema.Row, now: int, silence: timedelta) -> Standing:
+def _standing(holder: Row, now: int, silence: timedelta) -> Standing:
     """What the holder does: of another host's process nobody can tell whether it is gone, only that it is silent."""
     if not holder["pid"]:
         return "free"
@@ -188,14 +189,14 @@ def _standing(holder: schema.Row, now: int, silence: timedelta) -> Standing:
     return "silent" if now - holder["renewed_at"] > silence // MICROSECOND else "working"
 
 
-def _held(holder: schema.Row) -> str:
+def _held(holder: Row) -> str:
     return (
         f"{holder['name']} is being worked on by process {holder['pid']}{_where(holder)} since {iso(instant(holder['taken_at']))}; "
         "wait until it is done, or end it, and try again"
     )
 
 
-def _where(holder: schema.Row) -> str:
+def _where(holder: Row) -> str:
     return "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
 
 

@@ -5,41 +5,44 @@ commits through checkpoints and clean-up, or if it needed none. What was synced 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from deltalake import DeltaTable
 
 from feature_definitions import layout
-from feature_definitions.intervals import Interval, instant
-from feature_definitions.records import Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
-from feature_registry import Facts
-from feature_registry.schema import inputs_of
+from feature_definitions.intervals import instant
+from feature_definitions.record_rows import Row
+from feature_definitions.records import Committed, Generation, IngestedFile, LedgerEntry, Promotion, Publish, RegistryFacts, Revision
 from lake import delta
+from lake import facts as lake_facts
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    """When a publish became visible, and which version of its table shows it; None if nobody knows any more, or it needed no commit."""
+    """When a publish became visible, and which version of its table shows it; None if nobody knows any more, or it needed no commit.
+
+    `empty` are the empty values that were kept with it.
+    """
 
     at: datetime | None
     version: int | None
+    empty: str | None = None
 
 
-def facts(lake: str) -> Facts:
+def facts(lake: str) -> RegistryFacts:
     """What a registry of this lake must hold; empty for a lake that holds no records."""
-    ledger = _rows(lake, "ledger")
+    ledger = lake_facts.LEDGER.read(lake)
     commits = _publishes_that_happened(lake, ledger)
     entries = [_entry(row, commits[row["publish_id"]]) for row in ledger if row["publish_id"] in commits]
-    publishes = [_publish(row, commits[row["publish_id"]]) for row in _rows(lake, "publishes") if row["publish_id"] in commits]
-    promotions = _last({(p.group, p.number): p for p in map(_promotion, _rows(lake, "promotions"))})
-    releases = sorted(map(_release, _rows(lake, "releases")), key=lambda release: release.released_at)
+    publishes = [_publish(row, commits[row["publish_id"]]) for row in lake_facts.PUBLISHES.read(lake) if row["publish_id"] in commits]
+    promotions = _last({(p.group, p.number): p for p in map(lake_facts.PROMOTIONS.rows.record, lake_facts.PROMOTIONS.read(lake))})
+    releases = sorted(map(lake_facts.RELEASES.rows.record, lake_facts.RELEASES.read(lake)), key=lambda release: release.released_at)
     newest = {(e.group, e.generation, e.interval): e for e in sorted(entries, key=lambda e: e.publish_id)}
-    return Facts(
+    return RegistryFacts(
         files=_files(lake),
         revisions=_revisions(lake),
         entries=_last(newest),
@@ -48,11 +51,6 @@ def facts(lake: str) -> Facts:
         promotions=promotions,
         releases=_last({(r.group, r.generation, r.interval): r for r in releases}),
     )
-
-
-def _rows(lake: str, kind: str) -> list[Row]:
-    path = layout.records_table(lake, kind)
-    return delta.load(path).to_pylist() if delta.exists(path) else []
 
 
 def _last(found: Mapping[Any, T]) -> tuple[T, ...]:
@@ -65,7 +63,8 @@ def _last(found: Mapping[Any, T]) -> tuple[T, ...]:
 
 def _publishes_that_happened(lake: str, ledger: Iterable[Row]) -> dict[str, _Commit]:
     """The publishes that count, each with its commit, by publish id."""
-    confirmed = {row["publish_id"]: _Commit(row["committed_at"], row["delta_version"]) for row in _rows(lake, "commits")}
+    kept: Iterable[Committed] = map(lake_facts.COMMITS.rows.record, lake_facts.COMMITS.read(lake))
+    confirmed = {commit.publish_id: _Commit(commit.committed_at, commit.delta_version, commit.empty) for commit in kept}
     commits: dict[tuple[str, int, str], bool] = {}
     for row in ledger:
         name = (row["group"], row["generation"], row["publish_id"])
@@ -94,45 +93,28 @@ def _logged(log: DeltaTable, publish_id: str) -> _Commit:
 
 
 def _entry(row: Row, commit: _Commit) -> LedgerEntry:
-    return LedgerEntry(
-        group=row["group"],
-        generation=row["generation"],
-        interval=_interval(row),
-        state=row["state"],
-        publish_id=row["publish_id"],
-        features=dict(row["features"]),
-        gate=row["gate"],
-        revision=row["revision"],
-        rows=row["rows"],
-        delta_version=commit.version if row["state"] == "PUBLISHED" else None,
-        failed=tuple(row["failed"]),
-        warned=tuple(row["warned"]),
-        run_id=row["run_id"],
-        seconds=row["seconds"],
-        recorded_at=row["recorded_at"],
-        inputs=inputs_of(row.get("inputs")),
-    )
+    return lake_facts.LEDGER.rows.record(row, delta_version=commit.version if row["state"] == "PUBLISHED" else None)
 
 
 def _publish(row: Row, commit: _Commit) -> Publish:
-    observed = commit.at if row["basis"] == "OBSERVED" else None
-    return Publish(row["publish_id"], row["group"], row["generation"], _interval(row), observed or row["known_from"], row["basis"])
+    publish = lake_facts.PUBLISHES.rows.record(row)
+    return replace(publish, known_from=commit.at) if publish.basis == "OBSERVED" and commit.at else publish
 
 
 def _generations(entries: Sequence[LedgerEntry], commits: Mapping[str, _Commit], promotions: Sequence[Promotion]) -> tuple[Generation, ...]:
     """What each generation held after its last publish, since when it shows anything, and which one readers see."""
     current = {p.group: p.generation for p in promotions}
-    features: dict[tuple[str, int], Mapping[str, str]] = {}
+    newest: dict[tuple[str, int], LedgerEntry] = {}
     first: dict[tuple[str, int], datetime] = {}
     for entry in sorted(entries, key=lambda entry: entry.publish_id):
         name = (entry.group, entry.generation)
-        features[name] = entry.features
+        newest[name] = entry
         if entry.state == "PUBLISHED":
             at = commits[entry.publish_id].at or entry.recorded_at
             first[name] = min(at, first.get(name, at))
     return tuple(
-        Generation(group, number, held, current.get(group) == number, first.get((group, number)))
-        for (group, number), held in sorted(features.items())
+        Generation(group, number, last.features, current.get(group) == number, first.get((group, number)), commits[last.publish_id].empty)
+        for (group, number), last in sorted(newest.items())
     )
 
 
@@ -141,22 +123,17 @@ def _generations(entries: Sequence[LedgerEntry], commits: Mapping[str, _Commit],
 
 def _files(lake: str) -> tuple[IngestedFile, ...]:
     """The newest record of each file whose ingest happened."""
-    rows = sorted(_rows(lake, "files"), key=lambda row: row["ingest_id"])
+    rows = sorted(lake_facts.FILES.read(lake), key=lambda row: row["ingest_id"])
     happened = _ingests_that_happened(lake, [row for row in rows if row["commits"]])
-    counted = [row for row in rows if not row["commits"] or row["ingest_id"] in happened]
-    return _last({(r["source"], r["path"]): IngestedFile(**{n: r[n] for n in IngestedFile.__slots__}) for r in counted})
+    counted = [lake_facts.FILES.rows.record(row) for row in rows if not row["commits"] or row["ingest_id"] in happened]
+    return _last({(file.source, file.path): file for file in counted})
 
 
 def _revisions(lake: str) -> tuple[Revision, ...]:
-    rows = _rows(lake, "revisions")
+    rows = lake_facts.REVISIONS.read(lake)
     happened = _ingests_that_happened(lake, rows)
-    return _last(
-        {
-            (row["source"], row["revision"], row["date"]): Revision(**{name: row[name] for name in Revision.__slots__})
-            for row in rows
-            if row["ingest_id"] in happened
-        }
-    )
+    counted = [lake_facts.REVISIONS.rows.record(row) for row in rows if row["ingest_id"] in happened]
+    return _last({(revision.source, revision.revision, revision.date): revision for revision in counted})
 
 
 def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:
@@ -171,15 +148,3 @@ def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:
                 log = DeltaTable(path)
                 found |= {ingest_id for ingest_id in listed if log.transaction_version(ingest_id) is not None}
     return found
-
-
-def _promotion(row: Row) -> Promotion:
-    return Promotion(**{name: row[name] for name in Promotion.__slots__})
-
-
-def _release(row: Row) -> Release:
-    return Release(row["group"], row["generation"], _interval(row), row["revision"], row["reason"], row["released_at"])
-
-
-def _interval(row: Row) -> Interval:
-    return Interval(row["interval_start"], row["interval_end"])

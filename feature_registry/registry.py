@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -13,14 +12,18 @@ from typing import Any, Self
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from feature_definitions.intervals import Interval, micros
+from feature_definitions.record_rows import Record, Row
 from feature_definitions.records import (
     Epoch,
     Generation,
     IngestedFile,
     LeaseHolder,
     LedgerEntry,
+    PendingIngest,
+    PendingPublish,
     Promotion,
     Publish,
+    RegistryFacts,
     Release,
     Revision,
     TileRecord,
@@ -28,52 +31,12 @@ from feature_definitions.records import (
 from feature_registry import leases, schema
 from feature_registry.database import Database, RegistryError
 from feature_registry.leases import Lease, LeaseHeld, LeaseLost, Subject
+from feature_registry.schema import Remembered
 
 _INGEST, _PUBLISH = "ingest", "publish"
 _PAUSE_SECONDS = 0.2
 PATIENCE = timedelta(minutes=15)
 """How long a process waits for another one that ingests, builds or publishes the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class PendingIngest:
-    """What one ingest is about to change; `commits` says whether it makes a Delta commit, by which a rerun sees if it happened."""
-
-    ingest_id: str
-    source: str
-    files: tuple[IngestedFile, ...]
-    revisions: tuple[Revision, ...]
-    commits: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PendingPublish:
-    """What one publish is about to change: `entries` of all its intervals, `publishes` of those that passed.
-
-    `features` are the generation's fingerprints after it, `empty` its empty values; `commits` says whether it makes a Delta commit.
-    """
-
-    publish_id: str
-    group: str
-    generation: int
-    features: Mapping[str, str]
-    entries: tuple[LedgerEntry, ...]
-    publishes: tuple[Publish, ...]
-    commits: bool
-    empty: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that is remembered of a lake: what one registry holds, and what can be restored into another. Each kind is in its key's order."""
-
-    files: tuple[IngestedFile, ...] = ()
-    revisions: tuple[Revision, ...] = ()
-    entries: tuple[LedgerEntry, ...] = ()
-    publishes: tuple[Publish, ...] = ()
-    generations: tuple[Generation, ...] = ()
-    promotions: tuple[Promotion, ...] = ()
-    releases: tuple[Release, ...] = ()
 
 
 def open_registry(url: str, *, say: Callable[[str], None] = lambda _: None, silence: timedelta = leases.SILENCE) -> "Registry":
@@ -108,22 +71,21 @@ class Registry:
 
     def files(self, source: str) -> dict[str, IngestedFile]:
         """The files whose rows are in a source, by path."""
-        rows = self._rows(schema.files, source=source)
-        return {row["path"]: schema.file_record(row) for row in rows}
+        return {file.path: file for file in self._records(schema.FILES, source=source)}
 
     def revisions(self, source: str) -> tuple[Revision, ...]:
         """Every change of a source, ordered by revision and date."""
-        return tuple(schema.revision_record(row) for row in self._rows(schema.revisions, source=source))
+        return self._records(schema.REVISIONS, source=source)
 
     def next_revision(self, source: str) -> int:
         """The number of the source's next revision."""
-        return self._greatest(schema.revisions, "revision", source=source) + 1
+        return self._greatest(schema.REVISIONS.table, "revision", source=source) + 1
 
     def begin_ingest(self, pending: PendingIngest) -> None:
         """Note what an ingest is about to change; nothing of it counts before `finish_ingest`."""
         change = {
-            "files": [schema.file_row(file) for file in pending.files],
-            "revisions": [schema.revision_row(revision) for revision in pending.revisions],
+            "files": [schema.FILES.row(file, maps={}) for file in pending.files],
+            "revisions": [schema.REVISIONS.row(revision, maps={}) for revision in pending.revisions],
             "commits": pending.commits,
         }
         self._begin(_INGEST, pending.ingest_id, subject=pending.source, change=change)
@@ -134,8 +96,8 @@ class Registry:
             PendingIngest(
                 ingest_id=pending_id,
                 source=source,
-                files=tuple(schema.file_record(row) for row in change["files"]),
-                revisions=tuple(schema.revision_record(row) for row in change["revisions"]),
+                files=tuple(schema.FILES.record(row, maps={}) for row in change["files"]),
+                revisions=tuple(schema.REVISIONS.record(row, maps={}) for row in change["revisions"]),
                 commits=change["commits"],
             )
             for pending_id, change in self._pending(_INGEST, source)
@@ -146,20 +108,18 @@ class Registry:
         with self._writing() as connection:
             change = _take_pending(connection, _INGEST, ingest_id)
             if change is not None:
-                self._database.upsert(connection, schema.files, change["files"])
-                self._database.upsert(connection, schema.revisions, change["revisions"])
+                self._database.upsert(connection, schema.FILES.table, change["files"])
+                self._database.upsert(connection, schema.REVISIONS.table, change["revisions"])
 
     # ------------------------------------------------------------------------------------------------------------------ groups
 
     def ledger(self, group: str, generation: int) -> dict[Interval, LedgerEntry]:
         """The newest entry of each interval of a group's generation, oldest interval first."""
-        rows = self._rows(schema.ledger, feature_group=group, generation=generation)
-        entries = _entries(rows, self._feature_maps(rows))
-        return {entry.interval: entry for entry in entries}
+        return {entry.interval: entry for entry in self._records(schema.LEDGER, feature_group=group, generation=generation)}
 
     def runs(self, group: str, generation: int) -> tuple[tuple[int, float], ...]:
         """How many intervals each run did whose entries are still the newest, and in how many seconds."""
-        table = schema.ledger
+        table = schema.LEDGER.table
         mine = (table.c.feature_group == group, table.c.generation == generation)
         query = select(func.count(), func.sum(table.c.seconds)).where(*mine).group_by(table.c.run_id).order_by(table.c.run_id)
         with self._database.reading() as connection:
@@ -167,13 +127,11 @@ class Registry:
 
     def publishes(self, group: str, generation: int) -> tuple[Publish, ...]:
         """Every publish of a group's generation, ordered by publish id and interval."""
-        return tuple(schema.publish_record(row) for row in self._rows(schema.publishes, feature_group=group, generation=generation))
+        return self._records(schema.PUBLISHES, feature_group=group, generation=generation)
 
     def generations(self, group: str) -> tuple[Generation, ...]:
         """The generations of a group, oldest first."""
-        rows = self._rows(schema.generations, feature_group=group)
-        maps = self._feature_maps(rows)
-        return tuple(schema.generation_record(row, features=maps[row["features_id"]]) for row in rows)
+        return self._records(schema.GENERATIONS, feature_group=group)
 
     def begin_publish(self, pending: PendingPublish) -> None:
         """Note what a publish is about to change; nothing of it counts before `finish_publish`."""
@@ -181,9 +139,9 @@ class Registry:
         change = {
             "group": pending.group,
             "generation": pending.generation,
-            "features_id": _named(pending.features, maps),
-            "entries": [schema.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in pending.entries],
-            "publishes": [schema.publish_row(publish) for publish in pending.publishes],
+            "features_id": schema.named(pending.features, maps),
+            "entries": [schema.LEDGER.row(entry, maps=maps) for entry in pending.entries],
+            "publishes": [schema.PUBLISHES.row(publish, maps=maps) for publish in pending.publishes],
             "maps": {name: dict(features) for name, features in maps.items()},
             "commits": pending.commits,
             "empty": pending.empty,
@@ -198,8 +156,8 @@ class Registry:
                 group=group,
                 generation=change["generation"],
                 features=change["maps"][change["features_id"]],
-                entries=tuple(_entries(change["entries"], change["maps"])),
-                publishes=tuple(schema.publish_record(row) for row in change["publishes"]),
+                entries=tuple(schema.LEDGER.record(row, maps=change["maps"]) for row in change["entries"]),
+                publishes=tuple(schema.PUBLISHES.record(row, maps={}) for row in change["publishes"]),
                 commits=change["commits"],
                 empty=change.get("empty"),
             )
@@ -218,35 +176,34 @@ class Registry:
             _fill_in(change, committed_at=committed_at, delta_version=delta_version)
             maps = [{"features_id": name, "features": schema.features_text(features)} for name, features in change["maps"].items()]
             self._database.upsert(connection, schema.feature_maps, maps)
-            self._database.upsert(connection, schema.ledger, change["entries"])
-            self._database.upsert(connection, schema.publishes, change["publishes"])
-            self._database.upsert(connection, schema.generations, [_generation_row(connection, change, committed_at=committed_at)])
+            self._database.upsert(connection, schema.LEDGER.table, change["entries"])
+            self._database.upsert(connection, schema.PUBLISHES.table, change["publishes"])
+            self._database.upsert(connection, schema.GENERATIONS.table, [_generation_row(connection, change, committed_at=committed_at)])
 
     def promote(self, promotion: Promotion) -> None:
         """Make one generation of a group the one that readers see, and no other."""
-        group, number, table = promotion.group, promotion.generation, schema.generations
+        group, number, table = promotion.group, promotion.generation, schema.GENERATIONS.table
         with self._writing() as connection:
             there = (
                 connection.execute(select(table.c.number).where(table.c.feature_group == group).order_by(table.c.number)).scalars().all()
             )
             if number not in there:
                 raise RegistryError(f"group {group} has no generation {number}; it has {', '.join(map(str, there)) or 'none yet'}")
-            self._database.upsert(connection, schema.promotions, [schema.promotion_row(promotion)])
+            self._database.upsert(connection, schema.PROMOTIONS.table, [schema.PROMOTIONS.row(promotion, maps={})])
             connection.execute(update(table).where(table.c.feature_group == group).values(is_current=table.c.number == number))
 
     def promotions(self, group: str) -> tuple[Promotion, ...]:
         """The promotions of a group's generations, oldest first."""
-        return tuple(schema.promotion_record(row) for row in self._rows(schema.promotions, feature_group=group))
+        return self._records(schema.PROMOTIONS, feature_group=group)
 
     def release(self, releases: Iterable[Release]) -> None:
         """Remember that rejected intervals need not hold later ones; a later release of the same interval takes the place of an earlier."""
         with self._writing() as connection:
-            self._database.upsert(connection, schema.releases, [schema.release_row(release) for release in releases])
+            self._database.upsert(connection, schema.RELEASES.table, [schema.RELEASES.row(release, maps={}) for release in releases])
 
     def releases(self, group: str, generation: int) -> tuple[Release, ...]:
         """The newest release of each interval of a group's generation, oldest interval first."""
-        rows = self._rows(schema.releases, feature_group=group, generation=generation)
-        return tuple(schema.release_record(row) for row in rows)
+        return self._records(schema.RELEASES, feature_group=group, generation=generation)
 
     def abandon(self, pending_id: str) -> None:
         """Forget a pending ingest or publish that did not happen."""
@@ -257,36 +214,18 @@ class Registry:
 
     def blank(self) -> bool:
         """Whether nothing was ever remembered here, nor is about to be."""
-        held = (schema.files, schema.revisions, schema.ledger, schema.generations, schema.promotions, schema.pending)
+        held = (*(kind.table for kind in schema.FACTS.values()), schema.pending)
         with self._database.reading() as connection:
             return not any(connection.execute(select(table).limit(1)).first() for table in held)
 
-    def facts(self) -> Facts:
+    def facts(self) -> RegistryFacts:
         """Everything that is remembered but what goes on now and what was synced: what a lake can restore."""
-        ledger, generations = self._rows(schema.ledger), self._rows(schema.generations)
-        maps = self._feature_maps([*ledger, *generations])
-        return Facts(
-            files=tuple(schema.file_record(row) for row in self._rows(schema.files)),
-            revisions=tuple(schema.revision_record(row) for row in self._rows(schema.revisions)),
-            entries=tuple(_entries(ledger, maps)),
-            publishes=tuple(schema.publish_record(row) for row in self._rows(schema.publishes)),
-            generations=tuple(schema.generation_record(row, features=maps[row["features_id"]]) for row in generations),
-            promotions=tuple(schema.promotion_record(row) for row in self._rows(schema.promotions)),
-            releases=tuple(schema.release_record(row) for row in self._rows(schema.releases)),
-        )
+        return RegistryFacts(**{name: self._records(kind) for name, kind in schema.FACTS.items()})
 
-    def restore(self, facts: Facts) -> None:
+    def restore(self, facts: RegistryFacts) -> None:
         """Put these facts in the place of all that the registry holds but syncs; refused (LeaseHeld) while a process works on something."""
         maps: dict[str, Mapping[str, str]] = {}
-        rows = {
-            schema.files: [schema.file_row(file) for file in facts.files],
-            schema.revisions: [schema.revision_row(revision) for revision in facts.revisions],
-            schema.ledger: [schema.ledger_row(entry, map_id=_named(entry.features, maps)) for entry in facts.entries],
-            schema.publishes: [schema.publish_row(publish) for publish in facts.publishes],
-            schema.generations: [schema.generation_row(g, map_id=_named(g.features, maps)) for g in facts.generations],
-            schema.promotions: [schema.promotion_row(promotion) for promotion in facts.promotions],
-            schema.releases: [schema.release_row(release) for release in facts.releases],
-        }
+        rows = {kind.table: [kind.row(each, maps=maps) for each in getattr(facts, name)] for name, kind in schema.FACTS.items()}
         rows[schema.feature_maps] = [{"features_id": name, "features": schema.features_text(held)} for name, held in maps.items()]
         with self._writing() as connection:
             leases.end_all(connection, silence=self._silence)
@@ -326,15 +265,15 @@ class Registry:
     def record_epoch(self, epoch: Epoch) -> None:
         """Remember a finished sync of a group."""
         with self._writing() as connection:
-            self._database.upsert(connection, schema.epochs, [schema.epoch_row(epoch)])
+            self._database.upsert(connection, schema.EPOCHS.table, [schema.EPOCHS.row(epoch, maps={})])
 
     def epochs(self, group: str) -> tuple[Epoch, ...]:
         """The finished syncs of a group, oldest first."""
-        return tuple(schema.epoch_record(row) for row in self._rows(schema.epochs, feature_group=group))
+        return self._records(schema.EPOCHS, feature_group=group)
 
     def next_epoch(self, group: str) -> int:
         """The number of the group's next sync."""
-        return self._greatest(schema.epochs, "epoch", feature_group=group) + 1
+        return self._greatest(schema.EPOCHS.table, "epoch", feature_group=group) + 1
 
     # ------------------------------------------------------------------------------------------------------------------ leases
 
@@ -369,7 +308,7 @@ class Registry:
         with self._database.reading() as connection:
             return leases.holders(connection, silence=self._silence)
 
-    def _taken(self, name: str, now: datetime, *, until: float) -> schema.Row:
+    def _taken(self, name: str, now: datetime, *, until: float) -> Row:
         told = False
         while True:
             try:
@@ -383,7 +322,7 @@ class Registry:
                     told = True
                 time.sleep(_PAUSE_SECONDS)
 
-    def _fence(self, subject: Subject, row: schema.Row) -> None:
+    def _fence(self, subject: Subject, row: Row) -> None:
         from lake import delta
 
         for path in subject.tables():
@@ -391,7 +330,7 @@ class Registry:
         self._of_lease(leases.fenced, row)
 
     @contextmanager
-    def _holding(self, row: schema.Row) -> Iterator[None]:
+    def _holding(self, row: Row) -> Iterator[None]:
         """Every write of this thread is made under this lease, too."""
         before = self._held()
         self._here.held = (*before, row)
@@ -400,14 +339,14 @@ class Registry:
         finally:
             self._here.held = before
 
-    def _held(self) -> tuple[schema.Row, ...]:
+    def _held(self) -> tuple[Row, ...]:
         return getattr(self._here, "held", ())
 
-    def _check(self, row: schema.Row) -> None:
+    def _check(self, row: Row) -> None:
         with self._database.reading() as connection:
             leases.check(connection, row["name"], row["token"])
 
-    def _refuse_if_lost(self, row: schema.Row) -> None:
+    def _refuse_if_lost(self, row: Row) -> None:
         try:
             self._check(row)
         except LeaseLost:
@@ -415,7 +354,7 @@ class Registry:
         except RegistryError:  # what failed first is what is told
             return
 
-    def _of_lease(self, change: Callable[[Connection, schema.Row], None], row: schema.Row) -> None:
+    def _of_lease(self, change: Callable[[Connection, Row], None], row: Row) -> None:
         with self._database.writing() as connection:
             change(connection, row)
 
@@ -429,7 +368,13 @@ class Registry:
 
     # ----------------------------------------------------------------------------------------------------------------- reading
 
-    def _rows(self, table: Table, **key: object) -> list[schema.Row]:
+    def _records(self, kind: Remembered[Record], **key: object) -> tuple[Record, ...]:
+        """The records of one key prefix, in the order of the primary key."""
+        rows = self._rows(kind.table, **key)
+        maps = self._feature_maps(rows) if kind.with_features else {}
+        return tuple(kind.record(row, maps=maps) for row in rows)
+
+    def _rows(self, table: Table, **key: object) -> list[Row]:
         """The rows of one key prefix, in the order of the primary key."""
         query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
         with self._database.reading() as connection:
@@ -468,20 +413,6 @@ def _take_pending(connection: Connection, kind: str, pending_id: str) -> dict[st
     return None if change is None else json.loads(change)
 
 
-def _entries(rows: Iterable[Mapping[str, Any]], maps: Mapping[str, Mapping[str, str]]) -> list[LedgerEntry]:
-    return [schema.ledger_record(row, features=maps[row["features_id"]]) for row in rows]
-
-
-def _named(features: Mapping[str, str], maps: dict[str, Mapping[str, str]]) -> str:
-    """The name of a feature map, which is noted in `maps`; the entries of a publish mostly share one."""
-    same = next((name for name, known in maps.items() if known is features), None)
-    if same is not None:
-        return same
-    name = schema.features_id(features)
-    maps.setdefault(name, features)
-    return name
-
-
 def _fill_in(change: dict[str, Any], *, committed_at: datetime, delta_version: int | None) -> None:
     """Add what is only known after the commit."""
     for entry in change["entries"]:
@@ -491,9 +422,9 @@ def _fill_in(change: dict[str, Any], *, committed_at: datetime, delta_version: i
             publish["known_from"] = micros(committed_at)
 
 
-def _generation_row(connection: Connection, change: Mapping[str, Any], *, committed_at: datetime) -> schema.Row:
+def _generation_row(connection: Connection, change: Mapping[str, Any], *, committed_at: datetime) -> Row:
     """The generation's row after a publish: its first one that shows anything is when it went live."""
-    table = schema.generations
+    table = schema.GENERATIONS.table
     mine = (table.c.feature_group == change["group"], table.c.number == change["generation"])
     before = connection.execute(select(table).where(*mine)).mappings().first()
     first = before["first_published_at"] if before else None

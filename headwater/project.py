@@ -29,7 +29,7 @@ from feature_definitions.planning import plan
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.planning.upstream import ordered
-from feature_definitions.records import Epoch, Generation, LeaseHolder, PromotedBy, Release
+from feature_definitions.records import Epoch, Generation, LeaseHolder, PromotedBy, RegistryFacts, Release
 from headwater import inputs, names
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from feature_registry.explain import Story
     from feature_registry.leases import Lease
     from feature_registry.planner import Planner
-    from feature_registry.registry import Facts, Registry
+    from feature_registry.registry import Registry
     from lake.optimize import Optimized
     from serving.answer import Result
     from serving.request import Entity
@@ -261,15 +261,15 @@ class Project:
         known = explain.Known(number, self._registry.publishes(group, number), planner.revisions(found))
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
 
-    def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> "Facts":
+    def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> RegistryFacts:
         """Restore the registry from the lake alone: ingested files, revisions, ledger, publishes, generations, promotions and releases.
 
         Refused (NotEmpty) over a registry that holds something, unless that may be replaced. Syncs are not in the lake: the next one goes
         on from what the online store says.
         """
-        from feature_registry import Facts, rebuild
+        from feature_registry import rebuild
 
-        if over == "nothing" and self._any_registry.facts() != Facts():
+        if over == "nothing" and self._any_registry.facts() != RegistryFacts():
             raise NotEmpty(
                 "the registry holds facts already, so there is nothing to restore; if they are wrong, replace all of them by what the lake "
                 "says: headwater registry rebuild --replace"
@@ -368,9 +368,9 @@ class Project:
         from lake import storage
 
         if self._any_registry.blank() and storage.exists(layout.records_table(self.settings.lake, "files")):
-            from feature_registry import Facts, rebuild
+            from feature_registry import rebuild
 
-            if rebuild.facts(self.settings.lake) != Facts():
+            if rebuild.facts(self.settings.lake) != RegistryFacts():
                 raise RegistryLost(
                     f"the registry is empty, but the lake {self.settings.lake} holds what was ingested and published before: it was "
                     "lost, or is another one. Restore it from the lake: headwater registry rebuild"

@@ -1,98 +1,105 @@
 """The lake's own copy of what is remembered: small Delta tables, one row per fact, from which the registry can be rebuilt."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic
 
 import pyarrow as pa
 
 from feature_definitions import layout
-from feature_definitions.records import Committed, IngestedFile, Promotion, Release
+from feature_definitions.record_rows import Kind, Record, RecordRows, RecordStore, Row, json_mapping, json_text
+from feature_definitions.records import (
+    Committed,
+    IngestedFile,
+    LedgerEntry,
+    PendingIngest,
+    PendingPublish,
+    Promotion,
+    Publish,
+    Release,
+    Revision,
+)
 from lake import delta
 from lake.delta import Fence
 
-_TIME = pa.timestamp("us", tz="UTC")
-_COMMITS = pa.schema(
-    [
-        ("group", pa.string()),
-        ("generation", pa.int64()),
-        ("publish_id", pa.string()),
-        ("committed_at", _TIME),
-        ("delta_version", pa.int64()),
-        ("empty", pa.string()),
-    ]
+_TYPES: dict[Kind, pa.DataType] = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "truth": pa.bool_(),
+    "instant": pa.timestamp("us", tz="UTC"),
+    "date": pa.date32(),
+    "texts": pa.list_(pa.string()),
+    "map": pa.map_(pa.string(), pa.string()),
+    "json": pa.string(),
+}
+_LAKE = RecordStore(
+    interval=("interval_start", "interval_end"),
+    names={},
+    keep={"texts": list, "map": lambda mapping: list(mapping.items()), "json": json_text},
+    read={"texts": tuple, "map": dict, "json": json_mapping},
 )
-_FILES = pa.schema(
-    [
-        ("source", pa.string()),
-        ("path", pa.string()),
-        ("sha256", pa.string()),
-        ("rows", pa.int64()),
-        ("quarantined", pa.int64()),
-        ("ingest_id", pa.string()),
-        ("commits", pa.bool_()),
-    ]
-)
-_PROMOTIONS = pa.schema(
-    [
-        ("group", pa.string()),
-        ("number", pa.int64()),
-        ("generation", pa.int64()),
-        ("newest", pa.int64()),
-        ("by", pa.string()),
-        ("promoted_at", _TIME),
-    ]
-)
-_RELEASES = pa.schema(
-    [
-        ("group", pa.string()),
-        ("generation", pa.int64()),
-        ("interval_start", _TIME),
-        ("interval_end", _TIME),
-        ("revision", pa.int64()),
-        ("reason", pa.string()),
-        ("released_at", _TIME),
-    ]
-)
+
+
+@dataclass(frozen=True, slots=True)
+class FactTable(Generic[Record]):
+    """One kind of fact in the lake: its table's name, its rows, and the columns that its rows have beside the record."""
+
+    name: str
+    rows: RecordRows[Record]
+    beside: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+    def keep(self, lake: str, rows: Iterable[Row], *, fence: Fence | None = None) -> None:
+        """Append rows to the table."""
+        columns = {column.name: _TYPES[column.kind] for column in self.rows.columns}
+        listed = list(rows)
+        if listed:
+            found = pa.Table.from_pylist(listed, schema=pa.schema(list((columns | dict(self.beside)).items())))
+            delta.append_records(layout.records_table(lake, self.name), found, fence=fence)
+
+    def read(self, lake: str) -> list[Row]:
+        """All rows of the table; none where it is not there."""
+        path = layout.records_table(lake, self.name)
+        return delta.load(path).to_pylist() if delta.exists(path) else []
+
+
+LEDGER = FactTable("ledger", RecordRows(LedgerEntry, _LAKE, without=("delta_version",)), {"commits": pa.bool_()})
+PUBLISHES = FactTable("publishes", RecordRows(Publish, _LAKE), {"commits": pa.bool_()})
+COMMITS = FactTable("commits", RecordRows(Committed, _LAKE))
+FILES = FactTable("files", RecordRows(IngestedFile, _LAKE), {"commits": pa.bool_()})
+REVISIONS = FactTable("revisions", RecordRows(Revision, _LAKE), {"ingest_id": pa.string()})
+PROMOTIONS = FactTable("promotions", RecordRows(Promotion, _LAKE))
+RELEASES = FactTable("releases", RecordRows(Release, _LAKE))
+
+
+def keep_publish(lake: str, pending: PendingPublish) -> None:
+    """Keep what a publish is about to change, before its commit: an entry counts only if that happens, or if it needs none."""
+    LEDGER.keep(lake, (LEDGER.rows.row(e, commits=pending.commits and e.state == "PUBLISHED") for e in pending.entries))
+    PUBLISHES.keep(lake, (PUBLISHES.rows.row(publish, commits=pending.commits) for publish in pending.publishes))
 
 
 def keep_commit(lake: str, commit: Committed, *, fence: Fence) -> None:
     """Keep that a publish happened, when, and by which commit of the group's table: a log that is cleaned up forgets the latter two."""
-    _keep(lake, "commits", [asdict(commit)], _COMMITS, fence=fence)
+    COMMITS.keep(lake, [COMMITS.rows.row(commit)], fence=fence)
 
 
 def kept_commit(lake: str, publish_id: str) -> Committed | None:
     """What was kept of a publish that happened; None if nothing was."""
-    found = delta.rows(layout.records_table(lake, "commits"), [f"publish_id = {delta.literal(publish_id)}"])
-    return Committed(**found[0]) if found else None
+    found = delta.rows(layout.records_table(lake, COMMITS.name), [f"publish_id = {delta.literal(publish_id)}"])
+    return COMMITS.rows.record(found[0]) if found else None
 
 
-def keep_files(lake: str, files: Sequence[IngestedFile], *, commits: bool) -> None:
-    """Keep what an ingest takes, before it commits; if it `commits`, the files count only if that happened."""
-    _keep(lake, "files", [asdict(file) | {"commits": commits} for file in files], _FILES)
+def keep_ingest(lake: str, pending: PendingIngest) -> None:
+    """Keep what an ingest takes and finds, before its commit: it counts only if that happens; files also if there is none."""
+    REVISIONS.keep(lake, (REVISIONS.rows.row(revision, ingest_id=pending.ingest_id) for revision in pending.revisions))
+    FILES.keep(lake, (FILES.rows.row(file, commits=pending.commits) for file in pending.files))
 
 
 def keep_promotion(lake: str, promotion: Promotion, *, fence: Fence) -> None:
     """Keep that readers were given a generation to see."""
-    _keep(lake, "promotions", [asdict(promotion)], _PROMOTIONS, fence=fence)
+    PROMOTIONS.keep(lake, [PROMOTIONS.rows.row(promotion)], fence=fence)
 
 
 def keep_releases(lake: str, releases: Iterable[Release], *, fence: Fence) -> None:
     """Keep that rejected intervals were released."""
-    rows = [
-        {
-            "group": release.group,
-            "generation": release.generation,
-            "interval_start": release.interval.start,
-            "interval_end": release.interval.end,
-            "revision": release.revision,
-            "reason": release.reason,
-            "released_at": release.released_at,
-        }
-        for release in releases
-    ]
-    _keep(lake, "releases", rows, _RELEASES, fence=fence)
-
-
-def _keep(lake: str, kind: str, rows: Sequence[dict[str, object]], schema: pa.Schema, *, fence: Fence | None = None) -> None:
-    if rows:
-        delta.append_records(layout.records_table(lake, kind), pa.Table.from_pylist(list(rows), schema=schema), fence=fence)
+    RELEASES.keep(lake, map(RELEASES.rows.row, releases), fence=fence)

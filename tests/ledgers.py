@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from feature_definitions.intervals import Interval
 from feature_definitions.planning import fingerprint
-from feature_definitions.records import IntervalState, LedgerEntry, Publish, Revision
-from feature_registry import PendingIngest, PendingPublish
+from feature_definitions.records import IntervalState, LedgerEntry, PendingIngest, PendingPublish, Publish, Revision
 from tests import projects
 
 if TYPE_CHECKING:

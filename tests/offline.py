@@ -22,11 +22,10 @@ from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
 from feature_definitions.planning.upstream import Upstream
-from feature_definitions.records import Revision
+from feature_definitions.records import PendingIngest, Revision
 from feature_definitions.sql.column_types import column_types_of
 from feature_registry import Registry
 from feature_registry.planner import Planner
-from feature_registry.registry import PendingIngest
 from lake import delta
 from spark_jobs.context import Context
 from spark_jobs.ingest import bring

@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from feature_registry import leases
 from feature_registry import registry as registries
 from feature_registry.registry import Registry
-from lake import delta
+from lake import delta, facts
 from spark_jobs import jvm, session, tables
 from spark_jobs.compute import tile_store
 from spark_jobs.ingest import files
@@ -67,7 +67,7 @@ STEPS = {
     "after the last look before tiles are committed": Step("materialize", DeltaTable, "create_write_transaction", in_table("/tiles/")),
     "after tiles are stored": Step("materialize", Registry, "record_tiles"),
     "before a publish is begun": Step("materialize", Registry, "begin_publish"),
-    "before its records are copied": Step("materialize", commit, "_copy_records"),
+    "before its records are copied": Step("materialize", facts, "keep_publish"),
     "after its records are copied": Step("materialize", commit, "_commit"),
     "after a look before history is kept": Step("materialize", Registry, "fence", of_lease("group"), after=True),
     "after history is kept": Step("materialize", tables, "replace", lambda _, path, **__: "/features/" in path),

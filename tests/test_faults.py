@@ -26,7 +26,7 @@ from feature_definitions.intervals import iso
 from feature_registry import leases
 from feature_registry.registry import Registry
 from headwater import Project
-from lake import delta, storage
+from lake import delta, facts, storage
 from spark_jobs import tables
 from spark_jobs.compute import tile_store, windows
 from spark_jobs.ingest import files
@@ -126,7 +126,7 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_publish", lambda *_, **__: True),
     "before the tiles are stored": (tile_store, "_store", lambda *_, **__: True),
     "after the tiles are stored": (Registry, "record_tiles", lambda *_, **__: True),
-    "before the records are copied": (commit, "_copy_records", lambda *_, **__: True),
+    "before the records are copied": (facts, "keep_publish", lambda *_, **__: True),
     "after the records are copied": (commit, "_commit", lambda *_, **__: True),
     "after history is kept": (tables, "replace", lambda _, path, **__: "/features/" in path),
     "before files are written": (tables, "_written", lambda _, __, path, *___: "/features/" in path),

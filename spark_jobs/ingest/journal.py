@@ -4,15 +4,12 @@ The order makes every crash repairable: records count only if the commit happene
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-
-import pyarrow as pa
 
 from feature_definitions import layout
 from feature_definitions.language import Source
-from feature_definitions.records import IngestedFile, Revision
-from feature_registry.registry import PendingIngest
+from feature_definitions.records import IngestedFile, PendingIngest, Revision
 from lake import delta, facts, storage
 from spark_jobs.context import Context
 
@@ -69,31 +66,9 @@ def recover(source: Source, context: Context) -> None:
 def record(job: Ingest, found: Sequence[IngestedFile], revisions: Sequence[Revision], commit: Callable[[], None] | None) -> None:
     """Remember what an ingest found, and make it visible by its commit; None: nothing is to be committed."""
     lake, registry, commits = job.context.lake, job.context.registry, commit is not None
-    registry.begin_ingest(PendingIngest(job.ingest_id, job.source.name, tuple(found), tuple(revisions), commits=commits))
-    if revisions:
-        delta.append_records(layout.records_table(lake, "revisions"), revision_rows(revisions, job.ingest_id))
-    facts.keep_files(lake, found, commits=commits)
+    pending = PendingIngest(job.ingest_id, job.source.name, tuple(found), tuple(revisions), commits=commits)
+    registry.begin_ingest(pending)
+    facts.keep_ingest(lake, pending)
     if commit is not None:
         commit()
     registry.finish_ingest(job.ingest_id)
-
-
-_TIME = pa.timestamp("us", tz="UTC")
-_REVISIONS = pa.schema(
-    [
-        ("source", pa.string()),
-        ("revision", pa.int64()),
-        ("date", pa.date32()),
-        ("first", _TIME),
-        ("end", _TIME),
-        ("content_hash", pa.string()),
-        ("rows", pa.int64()),
-        ("recorded_at", _TIME),
-        ("ingest_id", pa.string()),
-    ]
-)
-
-
-def revision_rows(revisions: Sequence[Revision], ingest_id: str) -> pa.Table:
-    """Revisions as the lake's records keep them, with the ingest that found them."""
-    return pa.Table.from_pylist([asdict(revision) | {"ingest_id": ingest_id} for revision in revisions], schema=_REVISIONS)

@@ -7,7 +7,6 @@ the commit; last the registry confirms. Whether the commit happened can be asked
 from collections.abc import Sequence
 from datetime import datetime
 
-import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -15,10 +14,9 @@ from feature_definitions import layout
 from feature_definitions.intervals import DAY, Interval, merge
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning import fingerprint, plan
-from feature_definitions.records import Committed, LedgerEntry, Publish
+from feature_definitions.records import Committed, LedgerEntry, PendingPublish, Publish
 from feature_registry import subjects
-from feature_registry.registry import PATIENCE, PendingPublish, Registry
-from feature_registry.schema import inputs_text
+from feature_registry.registry import PATIENCE, Registry
 from lake import delta, facts, storage
 from spark_jobs import tables
 from spark_jobs.compute.rows import NEWEST, START
@@ -45,7 +43,7 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry]) -> None
         commits = any(e.rows or e.interval in job.before for e in passed)
         pending = _pending(job, entries, commits=commits)
         registry.begin_publish(pending)
-        _copy_records(pending, lake)
+        facts.keep_publish(lake, pending)
         version = None
         if commits:
             _commit(job, staged, [e.interval for e in passed])
@@ -166,63 +164,3 @@ def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:
     first, last = spans[0].start.date(), spans[-1].end.date()
     dates = f"date >= DATE'{first.isoformat()}' AND date <= DATE'{last.isoformat()}'"
     return f"{dates} AND {tables.within('event_timestamp', spans, after_start=group.row_time == 'end')}"
-
-
-# ---------------------------------------------------------------------------------------------------------------------- records
-
-
-_TIME = pa.timestamp("us", tz="UTC")
-_FIXED = [
-    ("group", pa.string()),
-    ("generation", pa.int64()),
-    ("interval_start", _TIME),
-    ("interval_end", _TIME),
-    ("publish_id", pa.string()),
-]
-_LEDGER = pa.schema(
-    [
-        *_FIXED,
-        ("state", pa.string()),
-        ("features", pa.map_(pa.string(), pa.string())),
-        ("gate", pa.string()),
-        ("revision", pa.int64()),
-        ("rows", pa.int64()),
-        ("failed", pa.list_(pa.string())),
-        ("warned", pa.list_(pa.string())),
-        ("run_id", pa.string()),
-        ("seconds", pa.float64()),
-        ("recorded_at", _TIME),
-        ("inputs", pa.string()),
-        ("commits", pa.bool_()),
-    ]
-)
-_PUBLISHES = pa.schema([*_FIXED, ("known_from", _TIME), ("basis", pa.string()), ("commits", pa.bool_())])
-
-
-def _copy_records(pending: PendingPublish, lake: str) -> None:
-    """Put the records beside the data, before the commit: they count only if it happens (or if none is needed)."""
-    ledger = [_ledger_row(entry, commits=pending.commits) for entry in pending.entries]
-    delta.append_records(layout.records_table(lake, "ledger"), pa.Table.from_pylist(ledger, schema=_LEDGER))
-    if pending.publishes:
-        published = [_publish_row(record, commits=pending.commits) for record in pending.publishes]
-        delta.append_records(layout.records_table(lake, "publishes"), pa.Table.from_pylist(published, schema=_PUBLISHES))
-
-
-def _fixed(record: LedgerEntry | Publish) -> dict[str, object]:
-    return {
-        "group": record.group,
-        "generation": record.generation,
-        "interval_start": record.interval.start,
-        "interval_end": record.interval.end,
-        "publish_id": record.publish_id,
-    }
-
-
-def _ledger_row(entry: LedgerEntry, *, commits: bool) -> dict[str, object]:
-    plain = {name: getattr(entry, name) for name in ("state", "gate", "revision", "rows", "run_id", "seconds", "recorded_at")}
-    lists = {"features": list(entry.features.items()), "failed": list(entry.failed), "warned": list(entry.warned)}
-    return _fixed(entry) | plain | lists | {"inputs": inputs_text(entry.inputs), "commits": commits and entry.state == "PUBLISHED"}
-
-
-def _publish_row(record: Publish, *, commits: bool) -> dict[str, object]:
-    return _fixed(record) | {"known_from": record.known_from, "basis": record.basis, "commits": commits}

@@ -27,9 +27,8 @@ from expectations import adapter
 from feature_definitions import Entity, Feature, Source, WindowedGroup, layout
 from feature_definitions.intervals import DAY, Interval, micros, split
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
-from feature_definitions.records import Revision
+from feature_definitions.records import PendingIngest, Revision
 from feature_registry import open_registry
-from feature_registry.registry import PendingIngest
 from lake import delta
 from spark_jobs import tables
 from spark_jobs.jvm import delta_jars, jar_cache

@@ -16,18 +16,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from sqlalchemy import Connection
 
-from feature_registry import (
-    Facts,
-    LeaseHeld,
-    LeaseLost,
-    PendingIngest,
-    Registry,
-    RegistryError,
-    Subject,
-    leases,
-    open_registry,
-    schema,
-)
+from feature_definitions.record_rows import Row
+from feature_definitions.records import PendingIngest, RegistryFacts
+from feature_registry import LeaseHeld, LeaseLost, Registry, RegistryError, Subject, leases, open_registry
 
 T = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -114,7 +105,8 @@ ELSEWHERE = """
 import socket, sys
 from datetime import datetime, timedelta, UTC
 socket.gethostname = lambda: "elsewhere"
-from feature_registry import LeaseLost, PendingIngest, Subject, open_registry
+from feature_definitions.records import PendingIngest
+from feature_registry import LeaseLost, Subject, open_registry
 T = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 registry = open_registry(sys.argv[1], silence=timedelta(seconds=1))
 with registry.lease(Subject("a"), now=T) as lease:
@@ -245,7 +237,7 @@ def test_who_waits_for_a_lease_says_so_once_and_names_the_holder(holder: Program
 def test_a_renewal_that_fails_is_tried_again_and_does_not_disturb_the_work(impatient: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     real, tried = leases.renew, list[int]()
 
-    def failing(connection: Connection, row: schema.Row) -> None:
+    def failing(connection: Connection, row: Row) -> None:
         tried.append(len(tried))
         if len(tried) < 3:
             raise RegistryError("the registry does not answer")
@@ -287,10 +279,10 @@ def test_leases_tell_who_works_on_what_and_which_may_be_taken_over(start: Callab
 def test_a_restore_takes_the_leases_of_silent_processes(start: Callable[[str], Program], impatient: Registry) -> None:
     holder = start(ELSEWHERE)
     with pytest.raises(LeaseHeld, match="on elsewhere"):
-        impatient.restore(Facts())
+        impatient.restore(RegistryFacts())
     os.kill(holder.pid, signal.SIGSTOP)
     time.sleep(1.5 * SILENCE.total_seconds())
-    impatient.restore(Facts())
+    impatient.restore(RegistryFacts())
     os.kill(holder.pid, signal.SIGCONT)
     assert all(line.startswith("a was taken over by another process") for line in goes_on(holder))
     with impatient.lease(Subject("a"), now=T) as lease:

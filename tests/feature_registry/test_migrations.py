@@ -12,8 +12,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from feature_definitions.intervals import Interval
-from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision, TileRecord
-from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, RegistryError, Subject, migrations, open_registry, schema
+from feature_definitions.records import (
+    Epoch,
+    Generation,
+    IngestedFile,
+    LedgerEntry,
+    PendingIngest,
+    PendingPublish,
+    Promotion,
+    Publish,
+    RegistryFacts,
+    Release,
+    Revision,
+    TileRecord,
+)
+from feature_registry import LeaseHeld, RegistryError, Subject, migrations, open_registry, schema
 from feature_registry.database import Database
 
 Program = subprocess.Popen[bytes]
@@ -54,7 +67,7 @@ def columns(url: str) -> set[str]:
 def test_every_record_of_the_oldest_registry_is_there_unchanged(old: str) -> None:
     for _ in range(2):
         with open_registry(old) as registry:
-            assert registry.facts() == Facts(
+            assert registry.facts() == RegistryFacts(
                 files=FILES,
                 revisions=REVISIONS,
                 entries=(entry(0, delta_version=4), entry(1, state="REJECTED", failed=("a",), inputs={"visits": "9"})),

@@ -17,11 +17,20 @@ from hypothesis import strategies as st
 
 from feature_definitions import layout
 from feature_definitions.intervals import Interval
-from feature_definitions.records import Committed, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
-from feature_registry import Facts, PendingIngest, PendingPublish, open_registry, rebuild
+from feature_definitions.records import (
+    Committed,
+    IngestedFile,
+    LedgerEntry,
+    PendingIngest,
+    PendingPublish,
+    Promotion,
+    Publish,
+    RegistryFacts,
+    Release,
+    Revision,
+)
+from feature_registry import open_registry, rebuild
 from lake import delta, facts
-from spark_jobs.ingest import journal
-from spark_jobs.publish import commit as publishing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,9 +115,7 @@ class World:
         )
         pending = PendingIngest(name, "payments", files, revisions, commits=bool(revisions))
         self.registry.begin_ingest(pending)
-        if revisions:
-            delta.append_records(layout.records_table(self.lake, "revisions"), journal.revision_rows(revisions, name))
-        facts.keep_files(self.lake, files, commits=bool(revisions))
+        facts.keep_ingest(self.lake, pending)
         if revisions and event.end == "died before the commit":
             self.registry.abandon(name)
             return
@@ -126,7 +133,7 @@ class World:
         commits = any(e.rows or e.interval in before for e in passed)
         pending = PendingPublish(name, "spend", event.generation, entries[0].features, entries, publishes, commits=commits)
         self.registry.begin_publish(pending)
-        publishing._copy_records(pending, self.lake)
+        facts.keep_publish(self.lake, pending)
         table = layout.feature_table(self.lake, "spend", event.generation)
         if commits and event.end == "died before the commit":
             return self.registry.abandon(name)
@@ -226,7 +233,7 @@ def full(tmp_path: Path) -> Iterator[World]:
 def test_a_rebuilt_registry_holds_every_kind_of_fact(full: World) -> None:
     found = rebuild.facts(full.lake)
     assert found == full.registry.facts()
-    assert all(getattr(found, kind) for kind in Facts.__slots__)
+    assert all(getattr(found, kind) for kind in RegistryFacts.__slots__)
     assert {e.state for e in found.entries} == {"PUBLISHED", "REJECTED"}
     assert {e.delta_version for e in found.entries if e.state == "PUBLISHED" and e.rows == 0} == {0, None}
     assert [g.current for g in found.generations] == [True, False]
@@ -241,7 +248,7 @@ def test_checkpoints_and_a_log_that_was_cleaned_up_change_nothing(full: World) -
             if int(entry.stem) <= table.version():
                 entry.unlink()
     # Of a publish that was not confirmed the log knew when it happened; what is left is that it did.
-    unconfirmed = {e.publish_id for e in expected.entries} - {row["publish_id"] for row in rebuild._rows(full.lake, "commits")}
+    unconfirmed = {e.publish_id for e in expected.entries} - {row["publish_id"] for row in facts.COMMITS.read(full.lake)}
     found = rebuild.facts(full.lake)
     assert len(unconfirmed) == 1
     for one, other in zip(found.entries, expected.entries, strict=True):
@@ -257,10 +264,10 @@ def test_checkpoints_and_a_log_that_was_cleaned_up_change_nothing(full: World) -
 
 
 def test_a_lake_without_records_gives_an_empty_registry(tmp_path: Path) -> None:
-    assert rebuild.facts(str(tmp_path)) == Facts()
+    assert rebuild.facts(str(tmp_path)) == RegistryFacts()
 
 
 def test_what_never_committed_is_not_restored(tmp_path: Path) -> None:
     dead = (Ingest(("a",), (1,), "died before the commit"), Run(1, {0: 2}, "died before the commit"))
     with closing(world_after(dead, tmp_path).registry):
-        assert rebuild.facts(str(tmp_path / "lake")) == Facts()
+        assert rebuild.facts(str(tmp_path / "lake")) == RegistryFacts()

@@ -12,8 +12,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_definitions.intervals import Interval
-from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
-from feature_registry import Facts, LeaseHeld, PendingIngest, PendingPublish, Registry, RegistryError, Subject, open_registry, schema
+from feature_definitions.record_rows import Row
+from feature_definitions.records import (
+    Epoch,
+    Generation,
+    IngestedFile,
+    LedgerEntry,
+    PendingIngest,
+    PendingPublish,
+    Promotion,
+    Publish,
+    RegistryFacts,
+    Release,
+    Revision,
+)
+from feature_registry import LeaseHeld, Registry, RegistryError, Subject, open_registry
 
 T = datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -314,10 +327,10 @@ def test_the_entries_of_a_publish_share_one_feature_map(registry: Registry) -> N
 # ------------------------------------------------------------------------------------------------------------------------- wholes
 
 
-def facts() -> Facts:
+def facts() -> RegistryFacts:
     """A little of everything, of two groups and two generations."""
     old = entry(1, state="REJECTED", failed=("a",), features={"spend_1d": "old"}, generation=1, publish_id="p0")
-    return Facts(
+    return RegistryFacts(
         files=ingest().files,
         revisions=ingest().revisions,
         entries=(old, entry(0, generation=2, delta_version=3), entry(0, group="visits", features={})),
@@ -340,7 +353,7 @@ def test_what_is_restored_is_all_that_is_remembered(registry: Registry) -> None:
 
 
 def test_a_new_registry_remembers_nothing(registry: Registry) -> None:
-    assert registry.facts() == Facts()
+    assert registry.facts() == RegistryFacts()
 
 
 def test_restoring_leaves_syncs_as_they_are(registry: Registry) -> None:
@@ -352,14 +365,14 @@ def test_restoring_leaves_syncs_as_they_are(registry: Registry) -> None:
 def test_nothing_is_restored_while_a_process_works_on_something(registry: Registry) -> None:
     with registry.lease(Subject("group spend"), now=T), pytest.raises(LeaseHeld, match="group spend is being worked on"):
         registry.restore(facts())
-    assert registry.facts() == Facts()
+    assert registry.facts() == RegistryFacts()
 
 
 def test_a_publish_that_fails_half_way_leaves_nothing_behind(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = pending(entry(), publishes=(publish(),))
     registry.begin_publish(begun)
 
-    def fail(*_: object, **__: object) -> schema.Row:
+    def fail(*_: object, **__: object) -> Row:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
