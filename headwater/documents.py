@@ -360,6 +360,24 @@ class RegistryRebuildDocument(Document, frozen=True, kw_only=True):
     not_restored: list[str]
 
 
+class HeldLease(Part, frozen=True):
+    """A process that works on something alone."""
+
+    name: str
+    host: str
+    pid: int
+    since: datetime
+    renewed_at: datetime
+    token: int
+    may_be_taken_over: bool
+
+
+class RegistryLeasesDocument(Document, frozen=True):
+    """Who works on what."""
+
+    leases: list[HeldLease]
+
+
 # ------------------------------------------------------------------------------------------------------------ from the records
 
 
@@ -456,6 +474,11 @@ def registry_rebuild(facts: Any) -> RegistryRebuildDocument:
     """What was restored, and what is not in the lake."""
     counts = {name: len(getattr(facts, name)) for name in RestoredFacts.__struct_fields__}
     return RegistryRebuildDocument(restored=RestoredFacts(**counts), not_restored=["syncs", "tiles"])
+
+
+def registry_leases(leases: Iterable[Any]) -> RegistryLeasesDocument:
+    """The leases that are held."""
+    return RegistryLeasesDocument(leases=[_part(HeldLease, lease) for lease in leases])
 
 
 def counts(found: Struct) -> dict[str, int]:

@@ -6,10 +6,12 @@ import typer
 
 from headwater import documents, output
 from headwater.commands.verb import Call, Group, Keys, epilog, pairs, verb
+from headwater.documents import HeldLease
 
 app = typer.Typer()
 REMEMBERED = "What is remembered"
 REBUILD = "headwater registry rebuild   # ledger, publishes, revisions, files, generations, releases"
+LEASES = "headwater registry leases   # process, host, since when, and whether another may take it over"
 registry = typer.Typer(help="Keep the registry.", epilog=epilog(REBUILD))
 app.add_typer(registry, name="registry", rich_help_panel=REMEMBERED)
 
@@ -42,3 +44,15 @@ def rebuild(
         "restored from the lake: " + ", ".join(f"{n:,} {name}" for name, n in documents.counts(found.restored).items()),
         "not restored: syncs (the next one goes on from what the online store says), tiles (they are built again when they are needed)",
     )
+
+
+@verb(registry, example=LEASES)
+def leases(call: Call) -> int:
+    """Show which process works on what, and whether another may take that over because the process is gone or silent."""
+    with call.project() as p:
+        found = documents.registry_leases(p.leases())
+    if not found.leases:
+        return call.answer(found, "nobody works on anything")
+    columns = HeldLease.__struct_fields__
+    rows = [[getattr(lease, column) for column in columns] for lease in found.leases]
+    return call.answer(found, output.table(*(column.replace("_", " ") for column in columns), rows=rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import resource
 import runpy
@@ -80,7 +81,7 @@ def test_the_example_in_the_help_of_every_verb_parses(name: str, verb: Any) -> N
 
 
 def test_the_verbs_are_those_that_scripts_know() -> None:
-    assert {name for name, _ in verbs(get_command(app))} == {*VERBS, "registry rebuild"}
+    assert {name for name, _ in verbs(get_command(app))} == {*VERBS, "registry leases", "registry rebuild"}
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -575,6 +576,17 @@ def test_optimize_joins_files_changes_no_row_and_makes_nothing_stale(shop: Shop,
     assert [g["published"] for g in within("materialize", "--json", project=folder).json["groups"]] == [0] * 3
     one = within("optimize", "last_page", "--json", project=folder).json["tables"]
     assert [each["table"].removeprefix(f"{folder}/lake/") for each in one] == ["sources/visits", "features/last_page/g1"]
+
+
+def test_leases_tell_who_works_on_what(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    assert within("registry", "leases", project=folder).out.strip() == "nobody works on anything"
+    with projects.opened(folder) as p, p._alone(p.catalog.groups["spend"]):
+        said, found = within("registry", "leases", project=folder).out, within("registry", "leases", "--json", project=folder).json
+    (lease,) = found["leases"]
+    assert (lease["name"], lease["pid"], lease["may_be_taken_over"]) == ("group spend", os.getpid(), False)
+    assert "group spend" in said
+    assert str(os.getpid()) in said
 
 
 def test_a_registry_that_was_lost_is_refused_until_it_is_rebuilt_from_the_lake(shop: Shop, tmp_path: Path) -> None:
