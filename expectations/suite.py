@@ -30,7 +30,7 @@ from expectations import conditions
 from feature_definitions.intervals import DAY, MICROSECOND
 from feature_definitions.language import DefinitionError, Expectation, FeatureGroup, Severity
 from feature_definitions.language.features import reach
-from feature_definitions.sql import expressions
+from feature_definitions.sql import column_types
 
 _EXACT = 2**53
 """Doubles hold every whole number below it."""
@@ -139,7 +139,7 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None) -> tu
 
     `types` are the types of its output columns, if they are known already.
     """
-    types = expressions.output_types(group) if types is None else types
+    types = column_types.output_types(group) if types is None else types
     seen_types = dict(types) | dict.fromkeys(group.ages, "double")
     expected = ((about, column, each, subject(group, column or "")) for about, column, each in _expected(group))
     stated = [_with_statistic(_stated(about, column, each, of), each, seen_types.get(column or "")) for about, column, each, of in expected]

@@ -27,20 +27,10 @@ from feature_definitions.language import (
 from feature_definitions.language.sources import reads_previous
 from feature_definitions.loader import Catalog, CatalogError, Mistake, load
 from feature_definitions.reading import default
+from feature_definitions.sql.column_types import columns_of, derive_type, feature_type, output_types, types_as_read
 from feature_definitions.sql.data_types import articled, element_of, is_array, is_number
-from feature_definitions.sql.expressions import (
-    closest,
-    columns_in,
-    columns_of,
-    derive_columns_in,
-    derive_type,
-    feature_type,
-    output_types,
-    query_outputs,
-    query_reads,
-    shown_types,
-    type_of,
-)
+from feature_definitions.sql.expressions import closest, columns_in, derive_columns_in, type_of
+from feature_definitions.sql.queries import query_outputs, query_reads
 
 _Finding = tuple[str | None, str]
 """The feature that a mistake is in (None: the definition as a whole), and what is wrong."""
@@ -368,7 +358,7 @@ def _of_default(name: str, value: object, kind: str) -> Iterator[str]:
 def _shown(join: Join) -> Mapping[str, str]:
     """The types of a join's columns; none where its group is wrong, which is told there."""
     try:
-        return shown_types(join.group)
+        return types_as_read(join.group)
     except DefinitionError:
         return {}
 

@@ -11,7 +11,7 @@ import msgspec
 from feature_definitions import FeatureService, Join
 from feature_definitions.errors import UserError
 from feature_definitions.reading import GroupKind, default, kind_of, to_json
-from feature_definitions.sql.expressions import shown_types
+from feature_definitions.sql.column_types import types_as_read
 from online_sync.codec import Value
 
 MOST_ENTITIES = 1000
@@ -105,7 +105,7 @@ def parse_entity(service: FeatureService, texts: Mapping[str, str]) -> Entity:
 
 def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
     asked = dict(zip(join.outputs, join.columns, strict=True))
-    types = shown_types(join.group) if defaults.keys() & asked.keys() else {}
+    types = types_as_read(join.group) if defaults.keys() & asked.keys() else {}
     shown = {name: to_json(default(value, types[asked[name]])) for name, value in defaults.items() if name in asked}
     return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, shown)
 

@@ -32,7 +32,8 @@ FOLDERS = (
     "serving",
     "spark_jobs",
 )
-BESIDE_THE_KERNEL = ("catalog", "check.py", "sql/column_types.py", "sql/expressions.py", "sql/operands.py")
+BESIDE_SQL = ("column_types", "expressions", "inference", "operands", "queries", "syntax")
+BESIDE_THE_KERNEL = ("catalog", "check.py", *(f"sql/{name}.py" for name in BESIDE_SQL))
 HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "pandas", "pyarrow", "pyspark", "sklearn"}
 IMPORT_SECONDS = 0.1
 MOST_FILES_OF_A_ROW = 27

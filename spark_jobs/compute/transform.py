@@ -19,7 +19,7 @@ from feature_definitions.layout import DATE, TIME
 from feature_definitions.planning import plan
 from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.planning.upstream import Upstream
-from feature_definitions.sql import expressions
+from feature_definitions.sql import column_types, queries
 from feature_definitions.sql.data_types import articled, fits
 from lake import delta
 from spark_jobs import tables
@@ -99,7 +99,7 @@ def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstre
     if isinstance(of, Source):
         return events.read(of, context, dates=dates(span))
     generation = next(each.generation for each in upstream if each.group.name == of.name)
-    types = {**of.entity.keys, "event_timestamp": "timestamp", **expressions.output_types(of)}
+    types = {**of.entity.keys, "event_timestamp": "timestamp", **column_types.output_types(of)}
     path = layout.feature_table(context.lake, of.name, generation)
     if not delta.exists(path):
         return context.spark.createDataFrame([], f"{tables.columns_sql(types)}, {_STARTS} bigint")
@@ -132,7 +132,7 @@ def _queried(group: TransformGroup, sql: str, inputs: Sequence[DataFrame]) -> Da
     """The query's result, where each input goes by its name."""
     frames = dict(zip([each.name for each in group.inputs], inputs, strict=True))
     try:
-        return tables.query(inputs[0].sparkSession, expressions.query_sql(sql), frames)
+        return tables.query(inputs[0].sparkSession, queries.query_sql(sql), frames)
     except AnalysisException as error:
         raise TransformError(f"group {group.name}: Spark does not take its sql: {str(error).splitlines()[0]}") from None
 

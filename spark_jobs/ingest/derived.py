@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from feature_definitions.intervals import MICROSECOND
 from feature_definitions.language import Source
-from feature_definitions.sql import expressions
+from feature_definitions.sql import column_types, expressions
 from spark_jobs.tables import spark_type
 
 _DAY = timedelta(days=1)
@@ -66,7 +66,7 @@ def _later(day: date, by: timedelta) -> date:
 
 
 def _with(rows: DataFrame, source: Source, names: Iterable[str]) -> DataFrame:
-    types = expressions.columns_of(source) if source.derive else {}
+    types = column_types.columns_of(source) if source.derive else {}
     for name in names:
         value = F.expr(expressions.derive_sql(source.derive[name])).cast(spark_type(types[name]))
         if types[name] == "double":

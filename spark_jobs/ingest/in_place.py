@@ -15,7 +15,7 @@ from feature_definitions.errors import UserError
 from feature_definitions.intervals import micros
 from feature_definitions.language import DeltaTable, Query, Source, Table
 from feature_definitions.layout import REASON
-from feature_definitions.sql import expressions
+from feature_definitions.sql import queries
 from feature_definitions.sql.data_types import is_decimal, may_hold
 from lake import delta, storage
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
@@ -133,7 +133,7 @@ def _refuse_gone(pin: PinnedVersion, path: str) -> None:
 def queried(source: Source, sql: str, frames: Mapping[str, DataFrame], context: Context) -> DataFrame:
     """The rows that a query gives over frames, each a table by its name and in no catalog."""
     try:
-        return tables.query(context.spark, expressions.query_sql(sql), frames)
+        return tables.query(context.spark, queries.query_sql(sql), frames)
     except AnalysisException as error:
         raise TableRefused(f"source {source.name}: its query cannot be run: {_first_line(error)}") from None
 

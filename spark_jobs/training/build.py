@@ -14,8 +14,8 @@ from feature_definitions.intervals import iso, micros
 from feature_definitions.language import FeatureService
 from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import default
+from feature_definitions.sql.column_types import types_as_read
 from feature_definitions.sql.data_types import element_of
-from feature_definitions.sql.expressions import shown_types
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
@@ -95,7 +95,7 @@ def _defaults(service: FeatureService) -> dict[str, Column]:
     """What stands for null, in the types of the outputs."""
     if not service.defaults:
         return {}
-    types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in shown_types(join.group).items()}
+    types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in types_as_read(join.group).items()}
     return {name: _literal(default(value, types[name]), types[name]) for name, value in service.defaults.items()}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from feature_definitions import WindowedGroup
 from feature_definitions.check import checked
 from feature_definitions.planning import fingerprint
-from feature_definitions.sql.expressions import shown_types
+from feature_definitions.sql.column_types import types_as_read
 
 DOMAINS = Path(__file__).parent / "domains"
 
@@ -22,7 +22,7 @@ def test_every_domain_is_accepted_as_it_is_written() -> None:
 def test_every_group_of_every_domain_has_types_and_fingerprints_for_its_columns() -> None:
     catalog = checked(DOMAINS)
     for group in (*catalog.groups.values(), *catalog.transforms.values()):
-        assert tuple(shown_types(group)) == tuple(fingerprint.columns(group)) == group.outputs
+        assert tuple(types_as_read(group)) == tuple(fingerprint.columns(group)) == group.outputs
         assert len(set(fingerprint.columns(group).values())) == len(group.outputs)
 
 

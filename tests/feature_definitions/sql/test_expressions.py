@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_definitions import Derived, Entity, Feature, ObservationGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.language import DefinitionError
-from feature_definitions.sql.expressions import (
-    closest,
-    columns_in,
-    columns_of,
-    derive_columns_in,
-    derive_sql,
-    output_types,
-    query_outputs,
-    query_reads,
-    query_sql,
-    shown_types,
-    spark_sql,
-    type_of,
-)
+from feature_definitions.sql.expressions import closest, columns_in, derive_columns_in, derive_sql, spark_sql, type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 COLUMNS = {
     "i": "int64",
@@ -379,91 +365,9 @@ def test_operands_that_do_not_go_together_are_refused(sql: str, message: str) ->
     assert message in str(refused.value)
 
 
-def group_of(*features: Feature | Derived, columns: Mapping[str, str] = COLUMNS) -> WindowedGroup:
-    source = Source("events", columns={"key": "string", **columns}, event_timestamp="ts")
-    return WindowedGroup("g", entity=Entity("e", keys={"key": "string"}), source=source, ttl="2d", features=features)
-
-
-@pytest.mark.parametrize(
-    ("aggregation", "of", "kind"),
-    [
-        ("count", None, "int64"),
-        ("count", "s", "int64"),
-        ("count_distinct", "s", "int64"),
-        ("sum", "i", "int64"),
-        ("sum", "d", "double"),
-        ("sum", "m", "decimal(22,2)"),
-        ("sum", "cast(m as decimal(35,2))", "decimal(38,2)"),
-        ("sum", "i / j", "double"),
-        ("mean", "i", "double"),
-        ("stddev", "m", "double"),
-        ("min", "ts", "timestamp"),
-        ("max", "m", "decimal(12,2)"),
-        ("first", "s", "string"),
-        ("last", "b", "boolean"),
-        ("last", "date(ts)", "date"),
-    ],
-)
-def test_each_aggregation_has_its_type(aggregation: str, of: str | None, kind: str) -> None:
-    assert output_types(group_of(Feature("x", aggregation, of, windows=("1d", "7d")))) == {"x_1d": kind, "x_7d": kind}
-
-
-def test_a_derived_column_may_read_earlier_derived_ones() -> None:
-    group = group_of(
-        Feature("n", "count", windows=("1d", "7d")),
-        Derived("share", "n_1d / n_7d"),
-        Derived("high", "share > 0.5"),
-        Derived("k", "n_1d + 1"),
-    )
-    assert output_types(group) == {"n_1d": "int64", "n_7d": "int64", "share": "double", "high": "boolean", "k": "int64"}
-
-
-def test_observed_columns_keep_their_declared_types() -> None:
-    source = Source("events", columns={"key": "string", **COLUMNS}, event_timestamp="ts")
-    group = ObservationGroup("g", entity=Entity("e", keys={"key": "string"}), source=source, columns=("m", "s"), ttl="2d")
-    assert output_types(group) == {"m": "decimal(12,2)", "s": "string"}
-
-
 def test_a_suggestion_is_only_made_for_a_near_name() -> None:
     assert closest("AMOUNT", ["amount", "other"]) == " Did you mean 'amount'?"
     assert closest("xyz", ["amount", "other"]) == ""
-
-
-@pytest.mark.parametrize(
-    ("aggregation", "of", "asked", "kind"),
-    [
-        ("variance", "i", {}, "double"),
-        ("quantile", "m", {"q": 0.5}, "double"),
-        ("approx_count_distinct", "s", {}, "int64"),
-        ("time_since_last", None, {}, "timestamp"),
-        ("time_since_last", "s", {}, "timestamp"),
-        ("mode", "m", {}, "decimal(12,2)"),
-        ("top_k", "s", {"k": 3}, "array<string>"),
-        ("last_n", "m * 2", {"k": 3}, "array<decimal(33,2)>"),
-        ("last", "a", {}, "array<double>"),
-        ("max", "a[0]", {}, "double"),
-    ],
-)
-def test_each_further_aggregation_has_its_type(aggregation: str, of: str | None, asked: dict[str, Any], kind: str) -> None:
-    group = group_of(Feature("x", aggregation, of, windows=("1d", "lifetime"), **asked), columns={**COLUMNS, "a": "array<double>"})
-    assert output_types(group) == {"x_1d": kind, "x_lifetime": kind}
-
-
-def test_readers_see_an_age_as_seconds() -> None:
-    group = group_of(Feature("since", "time_since_last", windows=("1d",)), Feature("at", "max", "ts", windows=("1d",)))
-    assert output_types(group) == {"since_1d": "timestamp", "at_1d": "timestamp"}
-    assert shown_types(group) == {"since_1d": "double", "at_1d": "timestamp"}
-
-
-def test_each_value_of_a_feature_has_its_type() -> None:
-    group = group_of(Feature("x", "sum", "d", windows=("1d",), by={"s": ("a", "b")}), Derived("share", "x_a_1d / (x_a_1d + x_b_1d)"))
-    assert output_types(group) == {"x_a_1d": "double", "x_b_1d": "double", "share": "double"}
-
-
-def test_a_transform_has_the_types_of_its_schema() -> None:
-    group = group_of(Feature("x", "count", windows=("1d",)))
-    made = TransformGroup("t", group.entity, (group,), sql="SELECT 1", lookback="1d", schema={"y": "double"}, ttl="2d")
-    assert output_types(made) == shown_types(made) == {"y": "double"}
 
 
 # --------------------------------------------------------------------------------------------------------------------- arrays
@@ -518,12 +422,6 @@ def test_an_array_is_no_single_value(sql: str, message: str) -> None:
 # -------------------------------------------------------------------------------------------------------------- derived columns
 
 
-def test_the_columns_of_a_source_are_those_it_has_and_those_it_derives() -> None:
-    derive = {"change": "d / prev.d - 1", "large": "change > 0.1", "word": "upper(prev.s)"}
-    source = Source("x", columns=COLUMNS, event_timestamp="ts", derive=derive, lag_over="s", lag_within="10d")
-    assert columns_of(source) == {**COLUMNS, "change": "double", "large": "boolean", "word": "string"}
-
-
 def test_the_row_before_is_read_from_a_struct() -> None:
     assert derive_sql("d / prev.d - prev.i % j") == "`d` / nullif(`prev`.`d`, 0) - `prev`.`i` % nullif(`j`, 0)"
     assert derive_columns_in("d / prev.d") == {"d", "prev.d"}
@@ -539,82 +437,3 @@ def test_other_tables_are_not_read_by_a_derived_column() -> None:
     for sql in ("next.d", "a.prev.d", "lag(d)", "d - (select 1)"):
         with pytest.raises(DefinitionError):
             derive_sql(sql)
-
-
-# --------------------------------------------------------------------------------------------------------------------- queries
-
-
-TABLES = {"pay": {"id": "int64", "amount": "double", "At": "timestamp"}, "people": {"id": "int64", "tags": "array<string>"}}
-
-
-@pytest.mark.parametrize(
-    ("sql", "outputs"),
-    [
-        ("select pay.id, amount / 0 as x from pay join people on pay.id = people.id", ("id", "x")),
-        ("select p.id, count(distinct amount) n from pay p left join people using (id) group by p.id", ("id", "n")),
-        ("select count(*) filter (where amount > 3) m from pay, people", ("m",)),
-        (
-            "with large as (select id, at from pay where amount > 3) select id, at from large union select id, null from people",
-            ("id", "at"),
-        ),
-        ("select id, rank() over (partition by id order by amount) r from pay where id in (select id from people)", ("id", "r")),
-        ("select t.id, t.tags[0] tag from (select id, tags from people) t where exists (select 1 from pay where id = t.id)", ("id", "tag")),
-    ],
-)
-def test_a_query_is_one_select_over_its_sources(sql: str, outputs: tuple[str, ...]) -> None:
-    assert query_outputs(sql, TABLES) == outputs
-    assert query_outputs(query_sql(sql), TABLES) == outputs
-
-
-def test_a_query_divides_by_zero_and_reads_elements_like_an_expression() -> None:
-    assert query_sql("select amount / id as x, tags[0] y, count(distinct id) filter (where id % 2 = 1) z from pay, people -- all") == (
-        "SELECT `amount` / nullif(`id`, 0) AS `x`, get(`tags`, 0) AS `y`, count(DISTINCT `id`) FILTER(WHERE `id` % 2 = 1) AS `z` "
-        "FROM `pay` CROSS JOIN `people`"
-    )
-
-
-def test_a_query_reads_columns_of_any_table() -> None:
-    assert query_reads("select p.id from pay p where amount > 3 and exists (select tags from people)") == {"id", "amount", "tags"}
-
-
-@pytest.mark.parametrize(
-    ("sql", "message"),
-    [
-        ("", "is not one SELECT; write a single query, like SELECT id, amount FROM payments"),
-        ("select 1; select 2", "is not one SELECT"),
-        ("insert into pay select 1", "is not one SELECT"),
-        ("drop table pay", "is not one SELECT"),
-        ("values (1)", "is not one SELECT"),
-        ("amount + 1", "is not one SELECT"),
-        ("select from from", "is not Spark SQL"),
-        ("select * from pay, people", "has a star, so its columns would follow its sources'; name the columns"),
-        ("select pay.* from pay, people", "has a star"),
-        ("select pay.id from pay, people limit 3", "has a LIMIT, so which rows it gives is left to chance"),
-        ("select pay.id from pay tablesample (3 rows), people", "has a TABLESAMPLE, so which rows it gives is left to chance"),
-        ("select pay.id, first(amount) x from pay, people group by 1", "first() depends on the order of rows that are equal"),
-        ("select pay.id, row_number() over (order by amount) x from pay, people", "row_number() depends on the order of rows that are"),
-        ("select pay.id, collect_list(amount) x from pay, people group by 1", "collect_list() depends on the order"),
-        ("select pay.id, rand() x from pay, people", "rand() is not among the functions"),
-        ("select pay.id, now() x from pay, people", "now() reads the clock"),
-        ("select pay.id, current_date x from pay, people", "current_date reads the clock"),
-        ("select pay.id from pay, people where at > 'yesterday'", "as a time, 'yesterday' reads the clock"),
-        ("select cast(amount as array<int>) x from pay, people", "casts to ARRAY<INT>"),
-        ("select /*+ broadcast(pay) */ pay.id from pay, people", "(Hint), which queries do not know; leave it out"),
-        ("select id from pay lateral view explode(tags) as x, people", "(Lateral), which queries do not know"),
-        ("select id, amount from pay version as of 3, people", "(Version), which queries do not know"),
-        ("select amount from pay", "does not read 'people', which is among its sources; remove it there"),
-        ("select amount from pay, poeple", "reads 'poeple', which is not among its sources. Did you mean 'people'? They are: pay, people"),
-        ("select amount from lake.pay, people", "reads 'lake.pay', which is not among its sources"),
-        ("select x from csv.`/etc/passwd`, pay, people", "which is not among its sources"),
-        ("select amnt from pay, people", "Column 'amnt' could not be resolved"),
-        ("select amnt from pay, people", "pay has: At, amount, id; people has: id, tags"),
-        ("select id from pay, people", "Column 'id' could not be resolved"),
-        ("select x.amount from pay, people", "Column 'amount' could not be resolved for table: 'x'"),
-        ("select count(*) from pay, people", "has an output column without a name; name each, like count(*) AS payments"),
-        ("select pay.id, people.id from pay, people", "has the output column 'id' twice; rename one"),
-    ],
-)
-def test_what_is_not_one_deterministic_query_over_its_sources_is_refused(sql: str, message: str) -> None:
-    with pytest.raises(DefinitionError) as refused:
-        query_outputs(sql, TABLES)
-    assert message in str(refused.value)
