@@ -19,7 +19,7 @@ from feature_definitions.records import Epoch
 from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import PushSpec, push_batches
 from online_sync.store import Store
-from spark_jobs import point_in_time
+from spark_jobs import point_in_time, workers
 from spark_jobs.point_in_time import Published
 
 
@@ -66,7 +66,9 @@ def run(published: Published, *, target: Target, epoch: int, now: datetime, spar
             schema=RowSchema(record.columns),
         )
         newest = point_in_time.newest(published, spark=spark, now=now)
-        counts = newest.mapInArrow(_push(spec), "rows bigint, written bigint, unchanged bigint, tombstones bigint").collect()
+        pushed = newest.mapInArrow(workers.carrying(_push(spec)), "rows bigint, written bigint, unchanged bigint, tombstones bigint")
+        with workers.as_raised():
+            counts = pushed.collect()
         if not store.publish_epoch(record):
             raise SyncOvertaken(f"a later sync of {group.name} finished first; its rows stay")
     covered = None if record.coverage is None else instant(record.coverage)

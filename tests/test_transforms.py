@@ -15,6 +15,7 @@ from tests import projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
@@ -157,3 +158,36 @@ def test_what_waits_is_said_and_a_leak_is_a_mistake(project: headwater.Project, 
     assert "a_place: 5 intervals from 2026-01-03T00:00:00Z to 2026-01-08T00:00:00Z: the first waits for best" in " ".join(
         status.err.split()
     )
+
+
+RAISING = """
+from feature_definitions import Entity, Source, TransformGroup
+from feature_definitions.errors import UserError
+
+customer = Entity("customer", keys={"customer_id": "int64"})
+payments = Source("payments", columns={"customer_id": "int64", "paid_at": "timestamp"}, event_timestamp="paid_at")
+
+
+def looked_up(payments):
+    def one(batches):
+        for batch in batches:
+            raise UserError("there is no rate\\nfor SEK")
+            yield batch
+
+    return payments.select("customer_id").mapInArrow(one, "customer_id bigint").selectExpr("customer_id", "1L AS rate")
+
+
+rates = TransformGroup("rates", customer, (payments,), function=looked_up, lookback="1d", ttl="2d", schema={"rate": "int64"})
+"""
+
+
+def test_what_a_function_raises_in_a_worker_is_told_in_one_sentence_and_its_traceback_is_kept(spark: SparkSession, tmp_path: Path) -> None:
+    folder = projects.make(tmp_path / "project", catalog=RAISING)
+    with projects.opened(folder, now=day(6, 12)) as p:
+        p.write("payments", pd.DataFrame({"customer_id": [1], "paid_at": [pd.Timestamp(day(5))]}))
+    done = projects.within("materialize", "--json", project=folder, now=day(6, 12))
+    assert (done.code, done.out) == (2, "")
+    said = [line for line in done.err.splitlines() if line.startswith("error:")]
+    assert said == ["error: group rates: its function failed in a worker: feature_definitions.errors.UserError: there is no rate for SEK"]
+    assert done.err.splitlines()[-1] == f"details: {folder / '.headwater/last-error.log'}"
+    assert "in one" in (folder / ".headwater/last-error.log").read_text()

@@ -21,6 +21,9 @@ EXIT_CODES = """exit codes:
   2  your mistake: the command, a definition, an input
   3  done, but the gate rejected something"""
 
+_BARE = (AttributeError, IndexError, KeyError, NotImplementedError, TypeError)
+"""Errors whose text says nothing without their names."""
+
 Folder = Annotated[str | None, typer.Option("--project", metavar="DIR", help="the project's folder (default: the current one)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="a feature group")]
@@ -100,19 +103,26 @@ def _ended(carry_out: Callable[[], int], call: Call) -> int:
 
 
 def _failed(error: Exception, call: Call) -> int:
-    """One sentence for what went wrong, and its exit code; the traceback of what nobody foresaw goes to a file."""
+    """One sentence for what went wrong, and its exit code; the traceback of what nobody foresaw, or came of something else, is kept."""
     if isinstance(error, UserError):
         output.mistake(str(error))
+        if error.__cause__ is not None:
+            _keep(error, call)
         return MISTAKE
     output.err.print(f"[red]failed:[/] {output.plain(_sentence(error))}")
+    _keep(error, call)
+    return FAILED
+
+
+def _keep(error: Exception, call: Call) -> None:
+    """Keep the traceback in the project, if there is one, and say where."""
     with contextlib.suppress(OSError):
         state = settings.project_folder(call.folder) / ".headwater"
         if state.is_dir():
             (state / "last-error.log").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
             output.err.print(f"[dim]details: {output.plain(str(state / 'last-error.log'))}[/]")
-    return FAILED
 
 
 def _sentence(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0][:500]
-    return first or type(error).__name__
+    name, first = type(error).__name__, (str(error).strip().splitlines() or [""])[0][:500]
+    return (first and (f"{name}: {first}" if type(error) in _BARE else first)) or name

@@ -4,10 +4,12 @@ One computation sees nothing of another, so a range gives the rows of its single
 a time become one Spark job, and their rows are written before the next ones are planned.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException, PythonException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -22,7 +24,7 @@ from feature_definitions.planning.upstream import Upstream
 from feature_definitions.sql import column_types, queries
 from feature_definitions.sql.data_types import articled, fits
 from lake import delta
-from spark_jobs import tables
+from spark_jobs import tables, workers
 from spark_jobs.compute.rows import NEWEST, START, start_of
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
@@ -52,6 +54,15 @@ def compute(work: GroupPlan, group: TransformGroup, context: Context, *, into: s
     return context.spark.read.schema(schema).parquet(into)
 
 
+@contextlib.contextmanager
+def failing_as(group: TransformGroup) -> Iterator[None]:
+    """Raise what the group's function raises in Spark's workers as a TransformError: nothing else of a transform runs there."""
+    try:
+        yield
+    except PythonException as error:
+        raise TransformError(f"group {group.name}: its function failed in a worker: {workers.last_words(error)}") from error
+
+
 def computed(work: GroupPlan, group: TransformGroup, intervals: Sequence[Interval], context: Context) -> list[DataFrame]:
     """The group's rows of each of these neighbouring intervals, as `compute` gives them."""
     spans = [plan.inputs(group, interval) for interval in intervals]
@@ -74,10 +85,26 @@ def transformed(group: TransformGroup, inputs: Sequence[DataFrame]) -> DataFrame
     if group.sql is not None:
         return _declared(group, _queried(group, group.sql, inputs))
     assert group.function is not None
-    result = group.function(*inputs)
+    result = _called(group, group.function, inputs)
     if not isinstance(result, DataFrame):
         raise TransformError(f"group {group.name}: its function gave {articled(type(result).__name__)}; let it return one DataFrame")
     return _declared(group, result)
+
+
+def _called(group: TransformGroup, function: Callable[..., object], inputs: Sequence[DataFrame]) -> object:
+    """What the group's function gives; what it raises is a mistake in the definition, unless Spark itself failed."""
+    try:
+        return function(*inputs)
+    except AnalysisException as error:
+        raise TransformError(f"group {group.name}: Spark does not take what its function does: {_first_line(error)}") from error
+    except (PySparkException, Py4JError):
+        raise
+    except Exception as error:  # whatever a user's function raises is told to the user
+        raise TransformError(f"group {group.name}: its function raised {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["nothing more"])[0]
 
 
 def _timed(group: TransformGroup, rows: DataFrame, interval: Interval) -> DataFrame:
@@ -134,7 +161,7 @@ def _queried(group: TransformGroup, sql: str, inputs: Sequence[DataFrame]) -> Da
     try:
         return tables.query(inputs[0].sparkSession, queries.query_sql(sql), frames)
     except AnalysisException as error:
-        raise TransformError(f"group {group.name}: Spark does not take its sql: {str(error).splitlines()[0]}") from None
+        raise TransformError(f"group {group.name}: Spark does not take its sql: {_first_line(error)}") from None
 
 
 def _declared(group: TransformGroup, result: DataFrame) -> DataFrame:

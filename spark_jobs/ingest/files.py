@@ -25,7 +25,7 @@ from feature_definitions.layout import CONTENT, DATE, FILE, INGEST, LINE, LIVE, 
 from feature_definitions.records import IngestedFile, Revision
 from lake import delta, storage
 from lake.staging import staging
-from spark_jobs import tables
+from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.ingest import events, journal, parsing
 from spark_jobs.ingest.derived import days_around, lagging, with_derived
@@ -145,7 +145,8 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     else:
         parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
         names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), "name string, path string, format string")
-        rows = tables.stage(names.mapInArrow(_reader(shapes), schema), path)
+        with workers.as_raised():
+            rows = tables.stage(names.mapInArrow(workers.carrying(_reader(shapes)), schema), path)
     return events.judged(rows, source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
 
 

@@ -82,9 +82,10 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
     group, context = job.group, job.context
     into = f"{layout.staging_folder(context.lake, job.publish_id)}/rows"
     if isinstance(group, TransformGroup):
-        if not job.before:
-            leaks.check(job, group)
-        return transform.compute(job.work, group, context, into=into)
+        with transform.failing_as(group):
+            if not job.before:
+                leaks.check(job, group)
+            return transform.compute(job.work, group, context, into=into)
     spans = merge(s.interval for s in job.work.due)
     if isinstance(group, WindowedGroup):
         revisions = [r for r in context.registry.revisions(group.source.name) if r.revision <= job.revision]

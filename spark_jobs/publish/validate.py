@@ -18,7 +18,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, micros
 from feature_definitions.language import FeatureGroup
 from lake import delta, storage
-from spark_jobs import tables
+from spark_jobs import tables, workers
 from spark_jobs.compute.rows import START
 from spark_jobs.context import Run
 
@@ -105,8 +105,10 @@ def _statistics(job: Run, staged: DataFrame, rows: int) -> dict[int, dict[str, o
     if rows * len(values) <= sketches.AT_ONCE:
         told = sketches.described_at_once(seen.toArrow()).to_pylist()
     else:
-        parts = seen.mapInArrow(sketches.summaries, sketches.PARTIAL)
-        told = parts.groupBy("interval").applyInArrow(sketches.described, sketches.DESCRIBED).toArrow().to_pylist()
+        parts = seen.mapInArrow(workers.carrying(sketches.summaries), sketches.PARTIAL)
+        whole = parts.groupBy("interval").applyInArrow(sketches.described, sketches.DESCRIBED)
+        with workers.as_raised():
+            told = whole.toArrow().to_pylist()
     found: dict[int, dict[str, object]] = {}
     for row in told:
         found.setdefault(row["interval"], {}).update(profiles.statistics(job.group, row))

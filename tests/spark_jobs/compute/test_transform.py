@@ -274,6 +274,13 @@ def test_a_result_that_is_not_what_was_declared_is_refused(spark: SparkSession, 
     assert message in str(refused.value)
 
 
+def test_what_a_function_raises_is_told_with_its_group(spark: SparkSession) -> None:
+    with pytest.raises(TransformError, match="group made: its function raised KeyError: 'x'"):
+        transform.transformed(a_function(lambda _: {}["x"]), [spark.range(1)])
+    with pytest.raises(TransformError, match=r"group made: Spark does not take what its function does: \[UNRESOLVED_COLUMN"):
+        transform.transformed(a_function(lambda frame: frame.select("nothing")), [spark.range(1)])
+
+
 def test_what_is_no_frame_is_refused(spark: SparkSession) -> None:
     with pytest.raises(TransformError, match="group made: its function gave a list; let it return one DataFrame"):
         transform.transformed(a_function(lambda _: [1]), [spark.range(1)])

@@ -1,0 +1,75 @@
+"""What a Python worker of Spark raises arrives at the driver as what it was: its class, its sentence and where it was raised."""
+
+import contextlib
+import functools
+import importlib
+import json
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+from pyspark.errors import PythonException
+
+from feature_definitions.errors import UserError
+
+Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+_MARK = "headwater raised "
+_LONGEST = 20_000
+
+
+class WorkerFailed(Exception):
+    """Something that was raised in a worker and that only its class and sentence tell of; in the worker, what carries it."""
+
+
+def carrying(work: Work) -> Work:
+    """Work for `mapInArrow` that writes what it raises as a line of JSON, the one thing that comes through Spark as it is."""
+
+    @functools.wraps(work)
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from work(batches)
+        except Exception as error:
+            kind, where = type(error), traceback.format_exc()[-_LONGEST:]
+            raised = {"module": kind.__module__, "name": kind.__qualname__, "sentence": str(error), "where": where}
+            raise WorkerFailed(_MARK + json.dumps(raised | {"mistake": isinstance(error, UserError)})) from error
+
+    return run
+
+
+@contextlib.contextmanager
+def as_raised() -> Iterator[None]:
+    """Raise what `carrying` work raised in a worker; its traceback there is a note."""
+    try:
+        yield
+    except PythonException as error:
+        carried = next((line.partition(_MARK)[2] for line in str(error).splitlines() if _MARK in line), None)
+        if carried is None:
+            raise
+        raise _rebuilt(json.loads(carried)) from error
+
+
+def last_words(error: PythonException) -> str:
+    """The class and the sentence of what other work raised, which stand below the frames of its traceback."""
+    lines = str(error).rstrip().splitlines()
+    below = next((n for n in range(len(lines), 0, -1) if lines[n - 1].startswith(" ")), 0)
+    return " ".join(lines[below:])
+
+
+def _rebuilt(raised: Mapping[str, Any]) -> Exception:
+    """The error again; its fields beside the sentence stay in the worker."""
+    sentence = raised["sentence"]
+    error = _of_its_class(raised["module"], raised["name"], sentence)
+    if error is None or str(error) != sentence:
+        error = UserError(sentence) if raised["mistake"] else WorkerFailed(f"{raised['name']}: {sentence}")
+    error.add_note(raised["where"])
+    return error
+
+
+def _of_its_class(module: str, name: str, sentence: str) -> Exception | None:
+    try:
+        kind = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+    return kind.__new__(kind, sentence) if isinstance(kind, type) and issubclass(kind, Exception) else None
