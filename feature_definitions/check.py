@@ -175,7 +175,7 @@ def _windowed(group: WindowedGroup, columns: Mapping[str, str]) -> Iterator[_Fin
         problems = list(_feature(group, feature, columns) if isinstance(feature, Feature) else _derived(group, feature, types))
         yield from ((feature.name, message) for message in problems)
         types |= dict.fromkeys(feature.columns, None if problems else _output_type(feature, columns, types))
-    known = {name: kind for name, kind in types.items() if kind is not None}
+    known = {name: data_type for name, data_type in types.items() if data_type is not None}
     for feature in group.features:
         yield from ((feature.name, message) for message in _of_columns(feature, known))
     if known == types:  # else a condition may read what is wrong already
@@ -192,29 +192,29 @@ def _feature(group: WindowedGroup, feature: Feature, columns: Mapping[str, str])
         yield from (f"where: {message}" for message in _condition(feature.where, columns, owner))
     if feature.of is not None:
         try:
-            kind = _type(feature.of, columns, owner)
+            data_type = _type(feature.of, columns, owner)
         except DefinitionError as error:
             yield str(error)
             return
-        yield from _misfit(feature, kind)
+        yield from _misfit(feature, data_type)
 
 
-def _misfit(feature: Feature, kind: str) -> Iterator[str]:
+def _misfit(feature: Feature, data_type: str) -> Iterator[str]:
     """Why an aggregation can not be of what is of a type."""
-    if feature.meaning.takes == "numbers" and not is_number(kind):
+    if feature.meaning.takes == "numbers" and not is_number(data_type):
         count = f"count the rows, like Feature({feature.name!r}, 'count', where=...)"
-        advice = count if kind == "boolean" else "cast it, like cast(x as double)"
-        yield f"{feature.aggregation} of {feature.of!r}, which is {articled(kind)}; it needs a number: {advice}"
-    elif is_array(kind) and not feature.meaning.takes_arrays:
+        advice = count if data_type == "boolean" else "cast it, like cast(x as double)"
+        yield f"{feature.aggregation} of {feature.of!r}, which is {articled(data_type)}; it needs a number: {advice}"
+    elif is_array(data_type) and not feature.meaning.takes_arrays:
         instead = f"read an element, like {feature.of}[0], or size({feature.of})"
-        yield f"{feature.aggregation} of {feature.of!r}, which is {articled(kind)}; {instead}"
+        yield f"{feature.aggregation} of {feature.of!r}, which is {articled(data_type)}; {instead}"
 
 
 def _output_type(feature: Feature | Derived, columns: Mapping[str, str], before: Mapping[str, str | None]) -> str | None:
     if isinstance(feature, Feature):
         return feature_type(feature, columns)
     read = {name: before[name] for name in columns_in(feature.expression)}
-    known = {name: kind for name, kind in read.items() if kind is not None}
+    known = {name: data_type for name, data_type in read.items() if data_type is not None}
     return type_of(feature.expression, known) if len(known) == len(read) else None
 
 
@@ -225,7 +225,7 @@ def _derived(group: WindowedGroup, derived: Derived, before: Mapping[str, str | 
             yield _not_before(group, derived, name)
         for name in sorted(read & group.ages):
             yield f"{derived.expression!r} reads {name!r}, which is known only when somebody asks; a Derived is computed with the row"
-        known = {name: kind for name in read if (kind := before.get(name)) is not None}
+        known = {name: data_type for name in read if (data_type := before.get(name)) is not None}
         if len(known) == len(read):
             type_of(derived.expression, known)
     except DefinitionError as error:
@@ -266,12 +266,12 @@ def _type(sql: str, columns: Mapping[str, str], owner: str) -> str:
 
 def _condition(sql: str, columns: Mapping[str, str], owner: str) -> Iterator[str]:
     try:
-        kind = _type(sql, columns, owner)
+        data_type = _type(sql, columns, owner)
     except DefinitionError as error:
         yield str(error)
         return
-    if kind != "boolean":
-        yield f"{sql!r} is {articled(kind)}, not a condition; write a comparison, like x > 0"
+    if data_type != "boolean":
+        yield f"{sql!r} is {articled(data_type)}, not a condition; write a comparison, like x > 0"
 
 
 def _of_group(group: FeatureGroup, row: Mapping[str, str]) -> Iterator[str]:
@@ -300,25 +300,25 @@ def _of_columns(feature: Feature | Derived, types: Mapping[str, str]) -> Iterato
                 yield f"expects {each} of {column}, which is {articled(types[column])}; {wrong}"
 
 
-def _unfit(expectation: Expectation, kind: str) -> str | None:
-    if expectation.kind in _OF_NUMBERS and not is_number(kind):
+def _unfit(expectation: Expectation, data_type: str) -> str | None:
+    if expectation.kind in _OF_NUMBERS and not is_number(data_type):
         return "it needs a number; write an expression(...) that says what is meant"
     if expectation.kind == "one_of":
-        wrong = [value for value in expectation.arguments if not _can_be(value, kind)]
+        wrong = [value for value in expectation.arguments if not _can_be(value, data_type)]
         if wrong:
             return f"{wrong[0]!r} can never be its value; write values of that type"
     return None
 
 
-def _can_be(value: object, kind: str) -> bool:
+def _can_be(value: object, data_type: str) -> bool:
     match value:
         case bool():
-            return kind == "boolean"
+            return data_type == "boolean"
         case int():
-            return is_number(kind)
+            return is_number(data_type)
         case float():
-            return is_number(kind) and (kind != "int64" or value.is_integer())
-    return kind == "string"
+            return is_number(data_type) and (data_type != "int64" or value.is_integer())
+    return data_type == "string"
 
 
 # --------------------------------------------------------------------------------------------------- services and training sets
@@ -327,11 +327,11 @@ def _can_be(value: object, kind: str) -> bool:
 def _service(service: FeatureService) -> Iterator[_Finding]:
     types: dict[str, tuple[str, str]] = {}
     for join in service.joins:
-        for column, (key, kind) in zip(join.keys, join.group.entity.keys.items(), strict=True):
-            other, by = types.setdefault(column, (kind, join.name))
-            if other != kind:
+        for column, (key, data_type) in zip(join.keys, join.group.entity.keys.items(), strict=True):
+            other, by = types.setdefault(column, (data_type, join.name))
+            if other != data_type:
                 advice = f"map one of them to another column, like Join({join.group.name}, on={{{key!r}: 'other_{column}'}})"
-                yield None, f"the key {column!r} is {articled(other)} for {by} and {articled(kind)} for {join.name}; {advice}"
+                yield None, f"the key {column!r} is {articled(other)} for {by} and {articled(data_type)} for {join.name}; {advice}"
     yield from _of_defaults(service)
 
 
@@ -339,18 +339,18 @@ def _of_defaults(service: FeatureService) -> Iterator[_Finding]:
     """Defaults that are not of their columns' types, as readers see them."""
     if not service.defaults:
         return
-    types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in _shown(join).items()}
+    types = {f"{join.name}__{column}": data_type for join in service.joins for column, data_type in _shown(join).items()}
     for name, value in service.defaults.items():
         if name in types:
             yield from ((None, message) for message in _of_default(name, value, types[name]))
 
 
-def _of_default(name: str, value: object, kind: str) -> Iterator[str]:
-    if not _is_a(value, kind):
-        yield f"the default {value!r} of {name} can never be its value, which is {articled(kind)}; write a value of that type"
+def _of_default(name: str, value: object, data_type: str) -> Iterator[str]:
+    if not _is_a(value, data_type):
+        yield f"the default {value!r} of {name} can never be its value, which is {articled(data_type)}; write a value of that type"
         return
     try:
-        default(value, kind)
+        default(value, data_type)
     except DefinitionError as error:
         yield f"{name}: {error}"
 
@@ -363,17 +363,17 @@ def _shown(join: Join) -> Mapping[str, str]:
         return {}
 
 
-def _is_a(value: object, kind: str) -> bool:
+def _is_a(value: object, data_type: str) -> bool:
     match value:
         case datetime():
-            return kind == "timestamp" and value.tzinfo is not None
+            return data_type == "timestamp" and value.tzinfo is not None
         case date():
-            return kind == "date"
+            return data_type == "date"
         case Decimal():
-            return kind.startswith("decimal")
+            return data_type.startswith("decimal")
         case tuple() | list():
-            return is_array(kind) and all(_is_a(each, element_of(kind)) for each in value)
-    return isinstance(value, str | int | float) and _can_be(value, kind)
+            return is_array(data_type) and all(_is_a(each, element_of(data_type)) for each in value)
+    return isinstance(value, str | int | float) and _can_be(value, data_type)
 
 
 def _training_set(training: TrainingSet) -> Iterator[_Finding]:

@@ -205,8 +205,8 @@ def _closed(where: str, by: object) -> Mapping[str, tuple[str | int, ...]]:
         raise DefinitionError(f"{where} is by {column!r}, which is no column; write {example}")
     if not isinstance(values, tuple | list) or not values:
         raise DefinitionError(f"{where} is by {column!r} without a closed list of values, but {values!r}; write {example}")
-    kinds = {type(value) for value in values}
-    if kinds not in ({str}, {int}):
+    types = {type(value) for value in values}
+    if types not in ({str}, {int}):
         raise DefinitionError(f"{where} is by {column!r} with the values {values!r}; write texts, or whole numbers")
     for value in values:
         if not _slug(value):

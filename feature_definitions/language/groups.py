@@ -209,11 +209,11 @@ def _check_group(group: SourceGroup) -> None:
         raise DefinitionError(f"{where}: entity and source are values, like entity=customer, source=payments, not their names")
     check_table(group)
     check_sql(where, {"where": group.where})
-    for key, kind in group.entity.keys.items():
+    for key, data_type in group.entity.keys.items():
         check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}")
-        if group.source.columns[key] != kind:
+        if group.source.columns[key] != data_type:
             raise DefinitionError(
-                f"{where}: the key {key!r} is a {group.source.columns[key]} in {group.source.name} and a {kind} in {group.entity.name}"
+                f"{where}: the key {key!r} is a {group.source.columns[key]} in {group.source.name} and a {data_type} in {group.entity.name}"
             )
     if not isinstance(group, SnapshotGroup):
         if group.source.shape != "events":
@@ -279,6 +279,6 @@ def _check_by(group: WindowedGroup, feature: Feature) -> None:
         return
     where, ((column, values),) = f"{group.name}.{feature.name}", feature.by.items()
     check_known(where, column, dict.fromkeys(group.source.names), what="column", owner=group.source.name)
-    kind, wanted = group.source.columns.get(column), "int64" if isinstance(values[0], int) else "string"
-    if kind not in (None, wanted):
-        raise DefinitionError(f"{where}: by {column!r}, which is a {kind}, with the value {values[0]!r}; write values of that type")
+    data_type, wanted = group.source.columns.get(column), "int64" if isinstance(values[0], int) else "string"
+    if data_type not in (None, wanted):
+        raise DefinitionError(f"{where}: by {column!r}, which is a {data_type}, with the value {values[0]!r}; write values of that type")

@@ -56,28 +56,28 @@ def check_columns(where: str, columns: Mapping[str, str]) -> None:
     """Refuse columns without a usable name or type, and two that differ in capital letters only."""
     if not isinstance(columns, Mapping) or not columns:
         raise DefinitionError(f"{where} names no columns; write them with their types, like {{'customer_id': 'int64'}}")
-    for name, kind in columns.items():
+    for name, data_type in columns.items():
         if not isinstance(name, str) or not COLUMN.fullmatch(name):
             raise DefinitionError(f"{where}: {name!r} can not name a column; write letters, digits and _")
         if name.startswith("_hw_"):
             raise DefinitionError(f"{where}: {name!r} starts with _hw_, which is kept for Headwater's own columns")
-        check_type(where, name, kind)
+        check_type(where, name, data_type)
     check_unique(where, [name.lower() for name in columns], "column", "Spark does not tell capital from small letters; rename one")
 
 
-def check_type(where: str, name: str, kind: object) -> None:
+def check_type(where: str, name: str, data_type: object) -> None:
     """Refuse a type that columns can not have."""
-    match = TYPE.fullmatch(kind.replace(" ", "")) if isinstance(kind, str) else None
+    match = TYPE.fullmatch(data_type.replace(" ", "")) if isinstance(data_type, str) else None
     if match is None:
         raise DefinitionError(
-            f"{where}: column {name!r} has the type {kind!r}; the types are string, int64, double, boolean, decimal(p,s), date, timestamp, "
-            "and array<type> of one of them"
+            f"{where}: column {name!r} has the type {data_type!r}; the types are string, int64, double, boolean, decimal(p,s), "
+            "date, timestamp, and array<type> of one of them"
         )
     digits, scale = match[1] or match[3], match[2] or match[4]
     if digits and not 1 <= int(digits) <= 38:
-        raise DefinitionError(f"{where}: column {name!r} is a {kind}; a decimal has 1 to 38 digits")
+        raise DefinitionError(f"{where}: column {name!r} is a {data_type}; a decimal has 1 to 38 digits")
     if digits and int(scale) > int(digits):
-        raise DefinitionError(f"{where}: column {name!r} is a {kind}; it can not have more digits after the point than in all")
+        raise DefinitionError(f"{where}: column {name!r} is a {data_type}; it can not have more digits after the point than in all")
 
 
 def check_sql(where: str, expressions: Mapping[str, object]) -> None:
@@ -111,7 +111,7 @@ def check_span(where: str, what: str, text: str) -> timedelta:
 
 def typed(columns: Mapping[str, str]) -> Mapping[str, str]:
     """Columns with their types, frozen, and the types without spaces."""
-    return MappingProxyType({name: kind.replace(" ", "") for name, kind in columns.items()})
+    return MappingProxyType({name: data_type.replace(" ", "") for name, data_type in columns.items()})
 
 
 def texts(values: object) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ class FeatureService:
     @property
     def keys(self) -> Mapping[str, str]:
         """The caller's key columns and their types."""
-        return {key: kind for j in self.joins for key, kind in zip(j.keys, j.group.entity.keys.values(), strict=True)}
+        return {key: data_type for j in self.joins for key, data_type in zip(j.keys, j.group.entity.keys.values(), strict=True)}
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -156,11 +156,11 @@ class TrainingSet:
         check_mode(where, self.mode)
         if self.spine.shape != "events":
             raise DefinitionError(f"{where}: its spine {self.spine.name} has no event timestamp; a spine is a source of shape 'events'")
-        for key, kind in self.service.keys.items():
+        for key, data_type in self.service.keys.items():
             check_known(where, key, self.spine.columns, what="entity key")
-            if self.spine.columns[key] != kind:
+            if self.spine.columns[key] != data_type:
                 raise DefinitionError(
-                    f"{where}: the key {key!r} is a {self.spine.columns[key]} in {self.spine.name} and a {kind} in the service"
+                    f"{where}: the key {key!r} is a {self.spine.columns[key]} in {self.spine.name} and a {data_type} in the service"
                 )
         if self.label is not None:
             _check_label(where, self, self.label)

@@ -44,9 +44,9 @@ class Entity:
         """Check the name, the keys and their types."""
         check_name("entity", self.name)
         check_columns(f"entity {self.name}", self.keys)
-        for key, kind in self.keys.items():
-            if kind not in ("string", "int64", "date", "boolean"):
-                raise DefinitionError(f"entity {self.name}: its key {key!r} is a {kind}; a key is a string, int64, date or boolean")
+        for key, data_type in self.keys.items():
+            if data_type not in ("string", "int64", "date", "boolean"):
+                raise DefinitionError(f"entity {self.name}: its key {key!r} is a {data_type}; a key is a string, int64, date or boolean")
             if key.lower() in RESERVED:
                 raise DefinitionError(f"entity {self.name}: {key!r} is a column of every feature table; name the key differently")
         object.__setattr__(self, "keys", typed(self.keys))
@@ -221,7 +221,7 @@ def _check_query(where: str, source: Source, query: Query) -> None:
 
 
 def _check_arrays(where: str, source: Source) -> None:
-    arrays = [name for name, kind in source.columns.items() if is_array(kind)]
+    arrays = [name for name, data_type in source.columns.items() if is_array(data_type)]
     if not arrays:
         return
     if isinstance(source.at, Files) and source.at.format == "csv":
@@ -267,7 +267,7 @@ def _check_timezone(where: str, source: Source) -> None:
             ZoneInfo(source.timezone)
         except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
             raise DefinitionError(f"{where} has the timezone {source.timezone!r}; write a name like 'UTC' or 'America/New_York'") from None
-    times = [name for name, kind in source.columns.items() if "timestamp" in kind]
+    times = [name for name, data_type in source.columns.items() if "timestamp" in data_type]
     if times and source.timezone is None and isinstance(source.at, Files) and source.at.format in _AS_TEXT:
         raise DefinitionError(
             f"{where}: {times[0]!r} is a timestamp in a {_AS_TEXT[source.at.format]} file, which may be written without a zone; "

@@ -145,9 +145,9 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     own, asked = F.col(_ORDER) == F.col(TILE), in_spans(_ORDER, spans, after_start=False)
     parts = [F.when(own, F.col(part)).alias(part) for part in dict.fromkeys(part for _, part, *_ in merges)]
     rows = entries.where(own | asked).select(*keys, _ORDER, *parts)
-    kinds, order = dict(rows.dtypes), Window.partitionBy(*keys).orderBy(_ORDER)
+    types_of_parts, order = dict(rows.dtypes), Window.partitionBy(*keys).orderBy(_ORDER)
     slid = {
-        aggregates.merged_name(part, window): _slid(state, _Frame(part, operation, _before(group, span), 0), kinds[part])
+        aggregates.merged_name(part, window): _slid(state, _Frame(part, operation, _before(group, span), 0), types_of_parts[part])
         for state, part, operation, window, span in merges
     }
     frames = [
@@ -187,8 +187,8 @@ class _Frame:
         return F.col(f"`{self.name}`")
 
 
-def _slid(state: PartialAggregate, window: _Frame, kind: str) -> tuple[tuple[_Frame, ...], Column]:
-    """The frames from which a part, whose type is `kind`, is merged over a sliding window, and how.
+def _slid(state: PartialAggregate, window: _Frame, data_type: str) -> tuple[tuple[_Frame, ...], Column]:
+    """The frames from which a part, whose type is `data_type`, is merged over a sliding window, and how.
 
     Spark merges a sliding frame anew for each row, one that begins with the first tile it only continues. So a sum that can be subtracted
     exactly is the difference of two of these (0 where nothing was added), and what is the newest of all counts if it lies in the window.
@@ -197,21 +197,21 @@ def _slid(state: PartialAggregate, window: _Frame, kind: str) -> tuple[tuple[_Fr
     moment = tiles.EXPRESSIONS[state.kind].moment
     if moment is not None and window != ever:
         return (ever,), F.when(moment(ever.column) >= F.col(_ORDER) + window.first, ever.column)
-    exact = _subtractable(state, kind) if window.operation == "sum" and window != ever else ""
+    exact = _subtractable(state, data_type) if window.operation == "sum" and window != ever else ""
     if exact:
         earlier = replace(ever, last=window.first - 1)
         return (ever, earlier), ever.column.cast(exact) - F.coalesce(earlier.column.cast(exact), F.lit(0).cast(exact))
     return (window,), window.column
 
 
-def _subtractable(state: PartialAggregate, kind: str) -> str:
+def _subtractable(state: PartialAggregate, data_type: str) -> str:
     """The type in which running sums of a part are subtracted without loss; nothing where they are sums of doubles, or might not fit it.
 
     A difference of decimals has a digit more than these, of which there are 38 at most; what is summed of doubles leaves one free.
     """
-    if not kind.startswith("decimal"):
-        return kind if kind == "bigint" else ""
-    digits, scale = digits_of(kind)
+    if not data_type.startswith("decimal"):
+        return data_type if data_type == "bigint" else ""
+    digits, scale = digits_of(data_type)
     if digits == 38 and state.type not in ACCUMULATORS[state.kind].leaves_digit:
         return ""
     return decimal(min(digits + 10, 37), scale)
@@ -269,9 +269,9 @@ def _with_derived(group: FeatureGroup, frame: DataFrame, types: ColumnTypes) -> 
     return frame
 
 
-def _finite(value: Column, kind: str) -> Column:
-    typed = value.cast(spark_type(kind))
-    return F.when(F.abs(typed) < float("inf"), typed) if kind == "double" else typed
+def _finite(value: Column, data_type: str) -> Column:
+    typed = value.cast(spark_type(data_type))
+    return F.when(F.abs(typed) < float("inf"), typed) if data_type == "double" else typed
 
 
 def _us(span: timedelta) -> int:
