@@ -5,12 +5,14 @@ This is the one place that says so. Serving, training sets, `explain` and the sy
 that is true decides (`CASES[conditions(...).index(True)]`), and `spark_jobs.point_in_time` makes an expression of them.
 """
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
 from math import isfinite
 from typing import Any, Literal, NamedTuple, assert_never
 
-from feature_definitions.intervals import iso
+from feature_definitions.intervals import MICROSECOND, duration, iso, parse_instant
 from feature_definitions.language import FeatureGroup
 from feature_definitions.language.rules import DefinitionError
 from feature_definitions.sql.data_types import articled, digits_of, element_of, is_array
@@ -92,6 +94,29 @@ def kind_of(group: FeatureGroup) -> GroupKind:
             return "static"
 
 
+def question(group: FeatureGroup, *, at: Any, coverage: Any) -> Question:
+    """What is asked of a group at a time, with its coverage then."""
+    return Question(kind_of(group), at, coverage, FOREVER if group.ttl is None else duration(group.ttl) // MICROSECOND)
+
+
+def empty_values(group: FeatureGroup, types: Mapping[str, str], *, kept: str | None) -> dict[str, object]:
+    """What an entity without events has in each output column, as far as that is known without computing; `kept` is of a publish.
+
+    What is derived is known from a publish alone, everything else also from the definition.
+    """
+    known = {} if group.aggregated else dict.fromkeys(group.outputs)
+    for feature in group.aggregated:
+        nothing = feature.meaning.empty
+        known |= {column: None if nothing is None else default(nothing, types[column]) for column in feature.columns}
+    stored = json.loads(kept or "{}")
+    return known | {column: from_json(stored[column], types[column]) for column in group.outputs if column in stored}
+
+
+def empty_text(values: Mapping[str, object]) -> str:
+    """Empty values as a publish keeps them: JSON, by column."""
+    return json.dumps({column: to_json(value) for column, value in values.items()})
+
+
 def age(asked: Any, stored: Any) -> Any:
     """The seconds from a stored instant to the asker's: of microseconds as numbers or as columns of Spark, to the bit the same double."""
     return (asked - stored) / 1e6
@@ -126,6 +151,19 @@ def to_json(value: object) -> Any:
         case date():
             return value.isoformat()
     return value
+
+
+def from_json(value: Any, data_type: str) -> Any:
+    """A value of its column's type from what `to_json` made of it."""
+    if value is None:
+        return None
+    if is_array(data_type):
+        return tuple(from_json(each, element_of(data_type)) for each in value)
+    if data_type.startswith("decimal("):
+        return Decimal(str(value))
+    if data_type == "timestamp":
+        return parse_instant(value)
+    return date.fromisoformat(value) if data_type == "date" else value
 
 
 def _number(value: float | Decimal, data_type: str) -> float | Decimal:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from feature_definitions import layout
+from feature_definitions import layout, reading
 from feature_definitions.intervals import ALWAYS, Interval, duration, floor, micros, utc_date
-from feature_definitions.language import FeatureGroup, ObservationGroup, Source, WindowedGroup
+from feature_definitions.language import FeatureGroup, Source
 from feature_definitions.layout import FILE, INGEST, LINE
-from feature_definitions.reading import age
+from feature_definitions.reading import CASES, FOREVER, NEVER, Case, age, conditions
 from feature_definitions.record_rows import json_mapping
 from feature_definitions.records import Publish, Revision
 from lake import delta, versions
@@ -29,11 +29,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the registry remembers of the generation that readers see."""
+    """What the registry remembers of the generation that readers see; `types` are those of its columns, `empty` are its empty values."""
 
     generation: int
     publishes: tuple[Publish, ...]
     revisions: tuple[Revision, ...]
+    types: Mapping[str, str]
+    empty: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ class Version:
 class Story:
     """All that is to be told of one value; `run` is the ledger's record of the run that gave the row its values.
 
-    `values` are what a reader gets; of an entity without events those of its aggregations, without what is derived from them. `events` are
-    the newest of the `event_count` rows of `source` that the group's longest window holds, as they are in the source now; those that came
+    `values` are what a reader gets; of an entity without events they lack what is derived, if no publish kept it yet. `events` are the
+    newest of the `event_count` rows of `source` that the group's longest window holds, as they are in the source now; those that came
     after the run say so (of a table that is read in place nobody knows when a row came). A transform's are those of the first source that
     it reads and that has the entity's keys, if there is one. A `event_count` of None: they can not be listed without Spark. `later` are
     versions of the same time that became known after the time that was asked for.
@@ -91,13 +93,12 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     told = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
     count = None if events is None else len(told)
     later = [v for v in candidates if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
-    status = _status(asked, version, coverage, gone=_gone(asked, known, version, lake))
-    values = _values(asked, status, version)
+    case = _case(asked, version, coverage, gone_at=_gone_at(asked, known, version, lake))
     return Story(
         asked,
         known.generation,
-        status,
-        values,
+        case.status,
+        _values(case, asked, known, version),
         coverage,
         version,
         run,
@@ -175,10 +176,11 @@ def _coverage(asked: Asked, known: Known) -> datetime | None:
     return max(ends, default=None) if asked.group.by_coverage else None
 
 
-def _gone(asked: Asked, known: Known, version: Version | None, lake: str) -> bool:
-    """Whether a snapshot newer than a version, with any row that stood at the time asked for, does not have the entity."""
+def _gone_at(asked: Asked, known: Known, version: Version | None, lake: str) -> datetime | None:
+    """The time of the first snapshot after a version of which some row stood at the time asked for: it does not have the entity."""
     if version is None or not asked.group.by_snapshot:
-        return False
+        return None
+    later = []
     visible = {(p.publish_id, p.interval.start) for p in known.publishes if p.known_from <= asked.at}
     places = ((layout.feature_table, ("NULL", "true")), (layout.history_table, ("replaced_by", "NOT retracted")))
     for place, (replaced_by, standing) in places:
@@ -186,45 +188,31 @@ def _gone(asked: Asked, known: Known, version: Version | None, lake: str) -> boo
         dated = f"date >= {delta.literal(utc_date(version.event_timestamp))}"
         for at, publish_id, replaced in delta.distinct(place(lake, asked.group.name, known.generation), columns, [dated, standing]):
             start = _start(asked.group, at)
-            later = version.event_timestamp < at <= asked.at
-            if later and (publish_id, start) in visible and (replaced, start) not in visible:
-                return True
-    return False
+            stood = (publish_id, start) in visible and (replaced, start) not in visible
+            later += [at] if stood and version.event_timestamp < at <= asked.at else []
+    return min(later, default=None)
 
 
-def _status(asked: Asked, version: Version | None, coverage: datetime | None, *, gone: bool) -> str:
-    group = asked.group
-    if _is_nobody(asked):
-        return "NOT_FOUND"
-    if group.by_coverage and (coverage is None or asked.at - coverage > duration(str(group.ttl))):
-        return "EXPIRED"
+def _case(asked: Asked, version: Version | None, coverage: datetime | None, *, gone_at: datetime | None) -> Case:
+    at, covered = micros(asked.at), NEVER if coverage is None else micros(coverage)
+    question, nobody = reading.question(asked.group, at=at, coverage=covered), _is_nobody(asked)
     if version is None or version.retracted:
-        return "NOT_FOUND"
-    if gone or (coverage is not None and version.empties_at is not None and version.empties_at <= coverage):
-        return "EMPTY"
-    if version.held:
-        return "HELD"
-    if isinstance(group, ObservationGroup) and asked.at - version.event_timestamp > duration(str(group.ttl)):
-        return "EXPIRED"
-    return "PRESENT"
+        holds = conditions(question, nobody=nobody, absent=True, at=at, empties_at=FOREVER, held=False)
+    else:
+        empties_at, mine = gone_at or version.empties_at, micros(version.event_timestamp)
+        until = FOREVER if empties_at is None else micros(empties_at)
+        holds = conditions(question, nobody=nobody, absent=False, at=mine, empties_at=until, held=version.held)
+    return CASES[holds.index(True)]
 
 
-def _values(asked: Asked, status: str, version: Version | None) -> dict[str, object]:
-    """What a reader gets; empty windows count and sum to 0, the time of the last event is shown as seconds."""
-    group = asked.group
-    if version is not None and status == "PRESENT":
-        return {name: _aged(value, asked) if name in group.ages else value for name, value in version.values.items()}
-    if (
-        version is not None
-        and status == "EMPTY"
-        and not version.held
-        and version.empties_at is not None
-        and version.empties_at <= version.event_timestamp
-    ):
-        return dict(version.values)
-    if isinstance(group, WindowedGroup) and status in ("EMPTY", "NOT_FOUND") and not _is_nobody(asked):
-        return {column: f.meaning.empty for f in group.aggregated for column in f.columns}
-    return dict.fromkeys(group.outputs)
+def _values(case: Case, asked: Asked, known: Known, version: Version | None) -> dict[str, object]:
+    """What a reader gets; the time of the last event is read as the seconds since then."""
+    ages = asked.group.ages
+    if version is not None and case.given == "row":
+        return {name: _aged(value, asked) if name in ages else value for name, value in version.values.items()}
+    if case.given == "empty":
+        return reading.empty_values(asked.group, known.types, kept=known.empty)
+    return dict.fromkeys(asked.group.outputs)
 
 
 def _aged(value: Any, asked: Asked) -> float | None:

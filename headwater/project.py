@@ -251,6 +251,7 @@ class Project:
 
     def explain(self, group: str, entity: Mapping[str, Any], *, at: str | datetime | None = None) -> "Story":
         """The story of an entity's values as they were known at a time (default: now): its row, publish, run and events. Needs no Spark."""
+        from feature_definitions.sql.column_types import column_types_of
         from feature_registry import explain
         from serving import request
 
@@ -258,7 +259,8 @@ class Project:
         asked = request.check_entities(request.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
         planner = self._planner
         number = planner.generation(found)
-        known = explain.Known(number, self._registry.publishes(group, number), planner.revisions(found))
+        types = column_types_of(found).outputs
+        known = explain.Known(number, self._registry.publishes(group, number), planner.revisions(found), types, self._empty(group, number))
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
 
     def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> RegistryFacts:
@@ -451,7 +453,11 @@ class Project:
         self._recover(group)
         number = self._planner.generation(group)
         publishes = self._registry.publishes(group.name, number)
-        return Published(group, number, self.settings.lake, column_types_of(group), publishes)
+        return Published(group, number, self.settings.lake, column_types_of(group), publishes, self._empty(group.name, number))
+
+    def _empty(self, group: str, number: int) -> str | None:
+        """The empty values that the last publish of a generation kept."""
+        return next((g.empty for g in self._registry.generations(group) if g.number == number), None)
 
     def _sync(self, group: FeatureGroup) -> Epoch:
         from online_sync import sync

@@ -107,4 +107,5 @@ def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
     """What is answered for an entity without live row; nothing but null in groups without coverage, which the record leaves out."""
     if not published.group.keeps_rows:
         return ()
-    return tuple(to_json(value) for value in point_in_time.empty_values(published.group, spark, published.types).values())
+    empty = point_in_time.empty_values(published, spark)
+    return tuple(to_json(empty[column]) for column in published.group.outputs)

@@ -7,16 +7,17 @@ visible by then, the one with the greatest `(T, publish order)`; coverage, empti
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from feature_definitions import layout
-from feature_definitions.intervals import DAY, duration, floor, instant, micros
-from feature_definitions.language import FeatureGroup, Join, Mode, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
-from feature_definitions.reading import age
+from feature_definitions import layout, reading
+from feature_definitions.intervals import DAY, floor, instant, micros
+from feature_definitions.language import FeatureGroup, Join, Mode
+from feature_definitions.reading import CASES, age
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
@@ -25,18 +26,23 @@ from spark_jobs.compute import windows
 from spark_jobs.compute.rows import start_of
 
 VISIBLE, BEST, MODELLED = "_hw_visible", "_hw_best", "_hw_modelled_"
+CASE = "_hw_case"
 _KEY, _AT, _TAG, _SPINE, _COVERED, _SNAPSHOTS = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered", "_hw_snapshots"
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A group's generation as it can be read: where it lies, what it means, and since when each publish is known."""
+    """A group's generation as it can be read: where it lies, what it means, and since when each publish is known.
+
+    `empty` is the generation's: what its columns hold for an entity without events, as its last publish kept it.
+    """
 
     group: FeatureGroup
     generation: int
     lake: str
     types: ColumnTypes
     publishes: tuple[Publish, ...]
+    empty: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataF
     empties_at = F.col(BEST)["empties_at"]
     if group.by_snapshot:
         best = best.crossJoin(F.broadcast(_snapshots(published, AsOf(), spark)))
-        empties_at = F.array_min(F.filter(_standing_at(F.lit(micros(now))), lambda at: at > F.col(BEST)["at"]))
+        empties_at = _gone_at(F.lit(micros(now)))
     return best.select(
         *keys,
         F.timestamp_micros(F.col(BEST)["at"]).alias("event_timestamp"),
@@ -127,15 +133,34 @@ def join(spine: DataFrame, wanted: Join, published: Published, clock: AsOf, *, a
 
     `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times.
     """
-    versions = as_of(published, clock, spark=spark, columns=wanted.columns)
-    matched = _matched(spine, versions, wanted, at)
-    if published.group.by_coverage:
-        matched = _with_coverage(matched, coverage(published, clock), at, spark)
-    if published.group.by_snapshot:
-        matched = matched.crossJoin(F.broadcast(_snapshots(published, clock, spark)))
+    rows = decided(spine, wanted, published, clock, at=at, spark=spark)
     values = _values(wanted, published, at, spark)
     modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(False)).alias(f"{MODELLED}{wanted.name}")
-    return matched.select(*[f"`{name}`" for name in spine.columns], *values, modelled)
+    return rows.select(*[f"`{name}`" for name in spine.columns], *values, modelled)
+
+
+def decided(spine: DataFrame, wanted: Join, published: Published, clock: AsOf, *, at: str, spark: SparkSession) -> DataFrame:
+    """The spine with `_hw_best`, the version that holds for each row, and `_hw_case`: which of `reading.CASES` decides, by its number."""
+    rows = _matched(spine, as_of(published, clock, spark=spark, columns=wanted.columns), wanted, at)
+    if published.group.by_coverage:
+        rows = _with_coverage(rows, coverage(published, clock), at, spark)
+    if published.group.by_snapshot:
+        rows = rows.crossJoin(F.broadcast(_snapshots(published, clock, spark)))
+    return rows.withColumn(CASE, _case(wanted, at))
+
+
+def empty_values(published: Published, spark: SparkSession) -> Mapping[str, object]:
+    """What an entity without events has in each output column.
+
+    A Spark job computes them only where something is derived and no publish kept the values (those before 2026-11 did not).
+    """
+    group, types = published.group, published.types
+    known = reading.empty_values(group, types.outputs, kept=published.empty)
+    if known.keys() >= set(group.outputs):
+        return known
+    one = windows.empty_row(group, spark.range(1).select(), types=types).toArrow()
+    computed: dict[str, object] = one.to_pylist()[0]
+    return computed
 
 
 # --------------------------------------------------------------------------------------------------------------------- versions
@@ -248,6 +273,11 @@ def _standing_at(time: Column) -> Column:
     return F.transform(standing, lambda s: s["at"])
 
 
+def _gone_at(time: Column) -> Column:
+    """The time of the first snapshot after the best version of which some row stands at a time: it does not have the entity."""
+    return F.array_min(F.filter(_standing_at(time), lambda at: at > F.col(BEST)["at"]))
+
+
 def _standing(seen: Column) -> Column:
     """Of the versions seen, those that no later publish of the same time replaced or retracted."""
 
@@ -313,41 +343,32 @@ def _with_coverage(spine: DataFrame, steps: Sequence[tuple[int, int]], at: str, 
     return joined.withColumn(_COVERED, F.array_max(F.transform(seen, lambda s: s["until"])))
 
 
+def _case(wanted: Join, at: str) -> Column:
+    """The number of the first of `reading.CASES` that holds; who asks at no time is nobody, too."""
+    group, best, time = wanted.group, F.col(BEST), F.unix_micros(f"`{at}`")
+    covered = F.coalesce(F.col(_COVERED), F.lit(reading.NEVER)) if group.by_coverage else F.lit(reading.NEVER)
+    holds = reading.conditions(
+        reading.question(group, at=time, coverage=covered),
+        nobody=reduce(Column.__or__, [F.col(f"`{name}`").isNull() for name in (*wanted.keys, at)]),
+        absent=F.coalesce(best["retracted"], F.lit(True)),
+        at=best["at"],
+        empties_at=_gone_at(time) if group.by_snapshot else best["empties_at"],
+        held=best["held"],
+    )
+    number = F.lit(len(holds) - 1)
+    for n, condition in reversed([*enumerate(holds[:-1])]):
+        number = number if condition is False else F.when(condition, n).otherwise(number)
+    return number
+
+
 def _values(wanted: Join, published: Published, at: str, spark: SparkSession) -> list[Column]:
-    group, best, time = published.group, F.col(BEST), F.unix_micros(f"`{at}`")
-    keyed = F.lit(True)
-    for key in wanted.keys:
-        keyed = keyed & F.col(f"`{key}`").isNotNull()
-    there = best.isNotNull() & ~best["retracted"]
-    match group:
-        case WindowedGroup() | TransformGroup():
-            fresh = keyed & (time - F.col(_COVERED) <= micros_of(duration(str(group.ttl))))
-            full = F.coalesce(there & (best["empties_at"] > F.col(_COVERED)), F.lit(False))
-            values = {c: F.when(fresh & full & ~best["held"], best[c]) for c in wanted.columns}
-            for c, value in empty_values(group, spark, published.types).items():
-                if c in values:
-                    values[c] = values[c].when(fresh & ~full, F.lit(value).cast(tables.spark_type(published.types.outputs[c])))
-        case ObservationGroup():
-            usable = keyed & there & ~best["held"] & (time - best["at"] <= micros_of(duration(str(group.ttl))))
-            values = {c: F.when(usable, best[c]) for c in wanted.columns}
-        case SnapshotGroup() if group.by_snapshot:
-            fresh = time - F.col(_COVERED) <= micros_of(duration(str(group.ttl)))
-            usable = keyed & fresh & there & ~best["held"] & (best["at"] == F.array_max(_standing_at(time)))
-            values = {c: F.when(usable, best[c]) for c in wanted.columns}
-        case SnapshotGroup():
-            usable = keyed & there & ~best["held"]
-            values = {c: F.when(usable, best[c]) for c in wanted.columns}
-    values |= {c: age(time, F.unix_micros(values[c])) for c in wanted.columns if c in group.ages}
+    """The join's outputs: what the case of each row gives."""
+    gives = {given: F.col(CASE).isin([n for n, case in enumerate(CASES) if case.given == given]) for given in ("row", "empty")}
+    empty, types = empty_values(published, spark), published.types.outputs
+    values = {c: F.when(gives["row"], F.col(BEST)[c]) for c in wanted.columns}
+    values |= {c: v.when(gives["empty"], tables.literal(empty[c], types[c])) for c, v in values.items() if empty[c] is not None}
+    values |= {c: age(F.unix_micros(f"`{at}`"), F.unix_micros(values[c])) for c in wanted.columns if c in wanted.group.ages}
     return [values[c].alias(o) for c, o in zip(wanted.columns, wanted.outputs, strict=True)]
-
-
-def empty_values(group: FeatureGroup, spark: SparkSession, types: ColumnTypes) -> Mapping[str, object]:
-    """The values of an entity without live row: those of empty windows; null in groups without windows."""
-    if not isinstance(group, WindowedGroup):
-        return dict.fromkeys(group.outputs)
-    row = windows.empty_row(group, spark.range(1), types=types).first()
-    assert row is not None
-    return {column: row[column] for column in group.outputs}
 
 
 def micros_of(span: timedelta) -> int:

@@ -16,6 +16,7 @@ from pyspark.sql.types import StructType
 
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, micros
+from feature_definitions.sql.data_types import element_of
 from lake import delta, storage
 from lake.delta import Fence
 from spark_jobs import session
@@ -28,6 +29,16 @@ def spark_type(kind: str) -> str:
     if kind.startswith("array<"):
         return f"array<{spark_type(kind[6:-1])}>"
     return SPARK_TYPES.get(kind, kind)
+
+
+def literal(value: object, data_type: str) -> Column:
+    """A value as a column of its type; arrays are tuples."""
+    match value:
+        case tuple():
+            return F.array(*[literal(each, element_of(data_type)) for each in value]).cast(spark_type(data_type))
+        case datetime():
+            return F.timestamp_micros(F.lit(micros(value)))
+    return F.lit(value).cast(spark_type(data_type))
 
 
 def type_named(given: T.DataType) -> str:

@@ -203,8 +203,9 @@ class Lake:
     def published(self, group: FeatureGroup) -> Published:
         """The group as it can be read now, in the generation that its definition belongs to."""
         generation, _ = plan.target_generation(group, self.registry.generations(group.name))
-        publishes = self.registry.publishes(group.name, generation)
-        return Published(group, generation, self.path, column_types_of(group), publishes)
+        publishes, known = self.registry.publishes(group.name, generation), self.registry.generations(group.name)
+        empty = next((g.empty for g in known if g.number == generation), None)
+        return Published(group, generation, self.path, column_types_of(group), publishes, empty)
 
     def rows(self, group: FeatureGroup) -> list[dict[str, Any]]:
         """The current table of the group's newest generation."""

@@ -4,23 +4,24 @@ The order makes every crash repairable: the registry notes the intent, the lake'
 the commit; last the registry confirms. Whether the commit happened can be asked of the table's log (`delta.committed`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from feature_definitions import layout
+from feature_definitions import layout, reading
 from feature_definitions.intervals import DAY, Interval, merge
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning import fingerprint, plan
-from feature_definitions.records import Committed, LedgerEntry, PendingPublish, Publish
+from feature_definitions.records import Committed, Generation, LedgerEntry, PendingPublish, Publish
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE, Registry
 from lake import delta, facts, storage
-from spark_jobs import tables
+from spark_jobs import point_in_time, tables
 from spark_jobs.compute.rows import NEWEST, START
 from spark_jobs.context import Run
+from spark_jobs.point_in_time import Published
 from spark_jobs.publish import history
 
 
@@ -105,7 +106,15 @@ def _pending(job: Run, entries: Sequence[LedgerEntry], *, commits: bool) -> Pend
             since = min(plan.known_from(job.work, entry.interval), now) if basis == "MODELLED" else now
             publishes.append(Publish(job.publish_id, name, number, entry.interval, since, basis))
     features = fingerprint.columns(job.group)
-    return PendingPublish(job.publish_id, name, number, features, tuple(entries), tuple(publishes), commits=commits)
+    empty = _empty(job, generation, features)
+    return PendingPublish(job.publish_id, name, number, features, tuple(entries), tuple(publishes), commits=commits, empty=empty)
+
+
+def _empty(job: Run, generation: Generation | None, features: Mapping[str, str]) -> str:
+    """The generation's empty values: computed when it is new or a column was added, else those that it has."""
+    kept = generation.empty if generation is not None and generation.features == features else None
+    published = Published(job.group, job.work.generation, job.context.lake, job.types, (), kept)
+    return kept or reading.empty_text(point_in_time.empty_values(published, job.context.spark))
 
 
 # --------------------------------------------------------------------------------------------------------------------- the rows

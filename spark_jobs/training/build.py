@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 import pandas as pd
 import pyarrow as pa
@@ -10,12 +9,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
-from feature_definitions.intervals import iso, micros
+from feature_definitions.intervals import iso
 from feature_definitions.language import FeatureService
 from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import default
 from feature_definitions.sql.column_types import types_as_read
-from feature_definitions.sql.data_types import element_of
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
@@ -96,13 +94,4 @@ def _defaults(service: FeatureService) -> dict[str, Column]:
     if not service.defaults:
         return {}
     types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in types_as_read(join.group).items()}
-    return {name: _literal(default(value, types[name]), types[name]) for name, value in service.defaults.items()}
-
-
-def _literal(value: object, kind: str) -> Column:
-    match value:
-        case tuple():
-            return F.array(*[_literal(each, element_of(kind)) for each in value]).cast(tables.spark_type(kind))
-        case datetime():
-            return F.timestamp_micros(F.lit(micros(value)))
-    return F.lit(value).cast(tables.spark_type(kind))
+    return {name: tables.literal(default(value, types[name]), types[name]) for name, value in service.defaults.items()}

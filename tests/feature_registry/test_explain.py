@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from feature_definitions import layout
+from feature_definitions import layout, reading
 from feature_definitions.intervals import Interval
 from feature_definitions.language import Derived, Entity, Feature, ObservationGroup, Source, WindowedGroup
 from feature_definitions.records import Publish
+from feature_definitions.sql.column_types import column_types_of
 from feature_registry import explain
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Shop:
 
     def __init__(self, lake: Path, group: FeatureGroup = SPEND) -> None:
         self.lake, self.group, self.publishes = str(lake), group, list[Publish]()
+        self.empty: str | None = reading.empty_text({"paid_1d": 0.0, "paid_3d": 0.0, "twice": 0.0})
 
     def write(self, rows: Sequence[dict[str, Any]], *publishes: Publish, history: bool = False) -> None:
         """Rows of the current table (or of history), and what was published."""
@@ -110,7 +112,7 @@ class Shop:
         self._append(layout.records_table(self.lake, "ledger"), pa.Table.from_pylist([row | more]))
 
     def story(self, at: datetime, customer: int | None = 1) -> Story:
-        known = explain.Known(1, tuple(self.publishes), ())
+        known = explain.Known(1, tuple(self.publishes), (), column_types_of(self.group).outputs, self.empty)
         return explain.explain(explain.Asked(self.group, {"customer_id": customer}, at), known, lake=self.lake)
 
     def _append(self, path: str, rows: pa.Table, *partition: str) -> None:
@@ -176,9 +178,15 @@ def test_an_entity_whose_windows_are_empty_has_empty_values_and_one_never_seen_i
     shop.publishes.append(published("p3", 7, day(8)))
     empty, unknown = shop.story(day(8)), shop.story(day(8), customer=9)
     assert (empty.status, unknown.status) == ("EMPTY", "NOT_FOUND")
-    assert empty.values == unknown.values == {"paid_1d": 0, "paid_3d": 0}
+    assert empty.values == unknown.values == {"paid_1d": 0.0, "paid_3d": 0.0, "twice": 0.0}
     shop.write([row(day(8), "p3", empties_at=day(8), paid_1d=0.0, paid_3d=0.0, twice=0.0)])
     assert shop.story(day(8)).values == {"paid_1d": 0.0, "paid_3d": 0.0, "twice": 0.0}
+
+
+def test_what_is_derived_is_left_out_of_empty_values_that_no_publish_kept(shop: Shop) -> None:
+    shop.publishes.append(published("p3", 7, day(8)))
+    shop.empty = None
+    assert shop.story(day(8)).values == shop.story(day(8), customer=9).values == {"paid_1d": 0.0, "paid_3d": 0.0}
 
 
 def test_a_row_that_was_held_back_gives_nothing(shop: Shop) -> None:
@@ -215,6 +223,8 @@ def test_an_observation_is_told_with_its_own_event_and_ages_by_its_own_time(tmp_
     story = shop.story(day(6))
     assert (story.status, story.values, story.event_count) == ("PRESENT", {"amount": 10.0}, 1)
     assert [shop.story(day(7, 3) + delta).status for delta in (timedelta(0), timedelta(microseconds=1))] == ["PRESENT", "EXPIRED"]
+    shop.write([row(day(5, 5), "p1", start=day(5), held=True)])
+    assert [shop.story(day(7, 5) + delta).status for delta in (timedelta(0), timedelta(microseconds=1))] == ["HELD", "EXPIRED"]
     assert shop.story(day(5, 5)).status == "NOT_FOUND"
 
 
@@ -239,7 +249,7 @@ def test_an_entity_is_found_by_keys_of_every_kind_and_a_null_key_by_nobody(tmp_p
     ]
     common = {"event_timestamp": day(5, 3), "publish_id": "p1", "empties_at": day(5, 3), "held": False, "date": date(2026, 1, 5)}
     write_deltalake(layout.feature_table(str(tmp_path), "last", 1), pa.Table.from_pylist([row | common for row in rows]))
-    known = explain.Known(1, (published("p1", 5, day(6), group="last"),), ())
+    known = explain.Known(1, (published("p1", 5, day(6), group="last"),), (), column_types_of(group).outputs, None)
     for changes, status, amount in (({}, "PRESENT", 1.0), ({"born": None}, "NOT_FOUND", None), ({"name": "o'hara; --"}, "NOT_FOUND", None)):
         story = explain.explain(explain.Asked(group, entity | changes, day(6)), known, lake=str(tmp_path))
         assert (story.status, story.values["amount"]) == (status, amount)

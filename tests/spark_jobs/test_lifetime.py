@@ -60,7 +60,7 @@ def by_place(lake: Lake, group: WindowedGroup) -> dict[tuple[int, int], Mapping[
 def status(lake: Lake, group: WindowedGroup, customer: int, at: datetime) -> str:
     """What a reader is told of a customer at a time."""
     published = lake.published(group)
-    known = Known(published.generation, published.publishes, lake.registry.revisions("payments"))
+    known = Known(published.generation, published.publishes, lake.registry.revisions("payments"), published.types.outputs, published.empty)
     return explain.explain(Asked(group, {"customer": customer}, at), known, lake=lake.path).status
 
 

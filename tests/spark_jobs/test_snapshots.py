@@ -59,7 +59,9 @@ def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def story(lake: Lake, group: SnapshotGroup, entity: dict[str, Any], at: datetime) -> explain.Story:
     published = lake.published(group)
-    known = Known(published.generation, published.publishes, lake.registry.revisions(group.source.name))
+    known = Known(
+        published.generation, published.publishes, lake.registry.revisions(group.source.name), published.types.outputs, published.empty
+    )
     return explain.explain(Asked(group, entity, at), known, lake=lake.path)
 
 
