@@ -21,6 +21,7 @@ import pytest
 
 import headwater as hw
 from headwater import commands
+from lake import delta
 from tests.headwater.fields import validate
 
 if TYPE_CHECKING:
@@ -135,6 +136,12 @@ def published(base: Path) -> Shop:
 def rows(*lines: str, header: str = HEADER) -> str:
     """A CSV file's text."""
     return "\n".join((header, *lines, ""))
+
+
+def table(path: str | Path) -> pd.DataFrame:
+    """A Delta table's rows, without Spark."""
+    frame: pd.DataFrame = delta.load(str(path)).to_pandas()
+    return frame
 
 
 def write(folder: Path, name: str, text: str | bytes) -> Path:

@@ -1,0 +1,263 @@
+"""`plan`, `materialize`, `status`, `promote`, `release` and `optimize`: their documents, exit codes and tables."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+
+from tests import ledgers, projects
+from tests.projects import Shop, within
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import SparkSession
+
+
+ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?Z")
+
+
+def test_a_project_without_any_table_has_no_intervals_and_nothing_to_do(fresh: Path) -> None:
+    path = str(fresh / "lake" / "features" / "customer_spend" / "g1")
+    assert within("status", "--json", project=fresh).json == {"intervals": [], "tables": {"customer_spend": path}}
+    assert within("plan", "--json", project=fresh).json == {"steps": [], "bill": []}
+    assert "nothing is due" in within("plan", project=fresh).out
+    assert "nothing ingested yet" in within("status", project=fresh).out
+
+
+WAITING = (
+    "spend: 2 intervals from 2026-01-05T00:00:00Z to 2026-01-07T00:00:00Z wait for 2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the "
+    "gate rejected; correct its data, or let them pass: headwater release spend --from 2026-01-04T00:00:00Z --to 2026-01-05T00:00:00Z"
+)
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("plan", "spend"), ("plan", "--json"), ("materialize",)])
+def test_what_waits_for_a_rejected_interval_is_said_in_one_line_with_the_command_that_lets_it_pass(
+    rejected: Path, words: Sequence[str]
+) -> None:
+    done = within(*words, project=rejected, now=ledgers.day(7, 12))
+    assert done.code == 0
+    assert done.err.strip().splitlines() == [WAITING]
+
+
+def test_status_spells_what_waits_and_why(rejected: Path) -> None:
+    found = within("status", "--json", project=rejected, now=ledgers.day(7, 12)).json["intervals"]
+    assert [i["status"] for i in found] == ["OK", "REJECTED", "WAITING", "WAITING"]
+    assert found[2]["reasons"] == ["waits for 2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the gate rejected"]
+    day = {"interval_start": "2026-01-04T00:00:00Z", "interval_end": "2026-01-05T00:00:00Z"}
+    assert found[2]["waits_for"] == [{"group": "spend", **day, "status": "REJECTED", "count": 1}]
+    assert [i["waits_for"] for i in found[:2]] == [[], []]
+    assert "WAITING" in within("status", project=rejected, now=ledgers.day(7, 12)).out
+
+
+def test_after_a_release_what_waited_is_due(rejected: Path) -> None:
+    words = ("release", "spend", "--from", "2026-01-04", "--to", "2026-01-05")
+    done = within(*words, "--reason", "an outage", "--json", project=rejected, now=ledgers.day(7, 12))
+    assert (done.code, done.err) == (0, "")
+    assert done.json == {
+        "released": [
+            {"group": "spend", "interval_start": "2026-01-04T00:00:00Z", "interval_end": "2026-01-05T00:00:00Z", "reason": "an outage"}
+        ]
+    }
+    planned = within("plan", "--json", project=rejected, now=ledgers.day(7, 12))
+    assert (planned.err, len(planned.json["steps"])) == ("", 6)
+    again = within(*words, project=rejected, now=ledgers.day(7, 12))
+    assert (again.code, "None of the group does" in again.err) == (2, True)
+
+
+def test_a_range_that_leaves_out_a_rejected_day_which_is_to_be_tried_again_says_so(rejected: Path) -> None:
+    with ledgers.project(rejected, now=ledgers.day(7, 12)) as p:
+        ledgers.changed(p, ledgers.day(4, 3), revision=2)
+    done = within("plan", "spend", "--from", "2026-01-05", "--json", project=rejected, now=ledgers.day(7, 12))
+    assert done.json["steps"] == []
+    assert done.err.strip() == (
+        "spend: 2 intervals from 2026-01-05T00:00:00Z to 2026-01-07T00:00:00Z are left alone: the first waits for "
+        "2026-01-04T00:00:00Z..2026-01-05T00:00:00Z, which the gate rejected; it is to be tried again, so take it into the range"
+    )
+    whole = within("plan", "spend", "--json", project=rejected, now=ledgers.day(7, 12))
+    assert (whole.err, len(whole.json["steps"])) == ("", 9)
+
+
+def test_a_plan_of_all_takes_what_is_ok_and_rejected(rejected: Path) -> None:
+    words = ("plan", "--only", "all", "--from", "2026-01-03", "--to", "2026-01-05", "--json")
+    steps = within(*words, project=rejected, now=ledgers.day(7, 12)).json["steps"]
+    assert [s["interval_start"][:10] for s in steps if s["step"] == "Compute"] == ["2026-01-03", "2026-01-04"]
+
+
+def test_a_plan_comes_with_a_bill(rejected: Path) -> None:
+    words = ("plan", "--only", "all", "--from", "2026-01-03", "--to", "2026-01-05")
+    (bill,) = within(*words, "--json", project=rejected, now=ledgers.day(7, 12)).json["bill"]
+    stale = {"groups": [], "training_sets": [], "online": False}
+    assert bill == {"group": "spend", "intervals": 2, "files": 0, "bytes": 0, "seconds": 1.0, "stale": stale}
+    shown = within(*words, project=rejected, now=ledgers.day(7, 12)).out
+    assert all(text in shown for text in ("files to read", "about seconds", "out of date then", "nothing"))
+
+
+def test_promote_tells_which_generation_readers_see_and_which_columns_it_lacks(tmp_path: Path) -> None:
+    now = ledgers.day(6, 12)
+    with ledgers.project(tmp_path, now=now) as p:
+        ledgers.ran(p, {3: "PUBLISHED", 4: "PUBLISHED"})
+    other = ledgers.CATALOG.replace('Feature("paid", "sum"', 'Feature("total", "sum"')
+    with ledgers.project(tmp_path, now=now, catalog=other) as p:
+        ledgers.ran(p, {3: "PUBLISHED"}, generation=2)
+    refused = within("promote", "spend", project=tmp_path, now=now)
+    assert (refused.code, refused.out) == (2, "")
+    assert "generation 2 of spend lacks 1 intervals" in refused.err
+    assert "headwater promote spend --anyway" in refused.err
+    forth = within("promote", "spend", "--anyway", "--json", project=tmp_path, now=now)
+    assert [(g["generation"], g["current"]) for g in forth.json["generations"]] == [(1, False), (2, True)]
+    back = within("promote", "spend", "--generation", "1", project=tmp_path, now=now)
+    assert (back.code, back.out.strip()) == (0, "readers of spend see generation 1 of 1, 2")
+    assert back.err.strip() == "it has no total_1d, total_3d: they read as null"
+
+
+def test_plan_has_one_entry_per_step_and_interval_in_the_order_of_the_run(shop: Shop) -> None:
+    steps = shop.plan.json["steps"]
+    assert set(map(tuple, steps)) == {("step", "group", "interval_start", "interval_end", "reason")}
+    spend = [step for step in steps if step["group"] == "spend"]
+    assert [step["step"] for step in spend] == ["Compute"] * 3 + ["Validate"] * 3 + ["Publish"] * 3
+    assert spend[0] == {
+        "step": "Compute", "group": "spend", "interval_start": "2026-01-03T00:00:00Z", "interval_end": "2026-01-04T00:00:00Z",
+        "reason": "never computed",
+    }  # fmt: skip
+    assert {step["group"] for step in steps} == {"spend", "last_page", "account"}
+
+
+def test_the_bill_of_a_plan_counts_what_it_reads(shop: Shop) -> None:
+    bills = {bill["group"]: bill for bill in shop.plan.json["bill"]}
+    assert {name: (bill["intervals"], bill["files"]) for name, bill in bills.items()} == {
+        "spend": (3, 3),
+        "last_page": (2, 2),
+        "account": (1, 1),
+    }
+    assert all(bill["bytes"] > 500 and bill["seconds"] is None for bill in bills.values())
+
+
+def test_the_range_of_a_plan_is_of_interval_starts_and_its_end_is_exclusive(shop: Shop, tmp_path: Path) -> None:
+    # In a copy whose ledger is gone, so that all is due.
+    folder = shop.copied(tmp_path)
+    with closing(sqlite3.connect(folder / ".headwater/registry.db")) as registry, registry:
+        registry.execute("DELETE FROM ledger")
+    found = within("plan", "spend", "--from", "2026-01-03", "--to", "2026-01-05", "--json", project=folder).json["steps"]
+    assert [s["interval_start"] for s in found if s["step"] == "Compute"] == ["2026-01-03T00:00:00Z", "2026-01-04T00:00:00Z"]
+    late = within("plan", "spend", "--from", "2026-01-05T00:00:00Z", "--json", project=folder).json["steps"]
+    assert [s["interval_start"] for s in late if s["step"] == "Compute"] == ["2026-01-05T00:00:00Z"]
+
+
+def test_materialize_ends_with_3_when_the_gate_rejected_an_interval(shop: Shop) -> None:
+    assert shop.materialize.code == 3
+    spend, last_page, account = shop.materialize.json["groups"]
+    assert {name: spend[name] for name in ("group", "generation", "published")} == {"group": "spend", "generation": 1, "published": 2}
+    (rejected,) = spend["rejected"]
+    assert (rejected["interval_start"], rejected["interval_end"]) == ("2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z")
+    assert "paid_1d" in rejected["failed"][0]
+    assert (last_page["published"], account["published"], account["rows"]) == (2, 1, 3)
+    assert "spend 2026-01-05T00:00:00Z..2026-01-06T00:00:00Z rejected: " in shop.materialize.err
+
+
+def test_materialize_again_has_nothing_due_and_ends_with_0(shop: Shop) -> None:
+    assert shop.again.code == 0
+    assert [(g["published"], g["rejected"]) for g in shop.again.json["groups"]] == [(0, [])] * 3
+
+
+def test_status_has_exactly_the_promised_fields_spellings_and_times(shop: Shop) -> None:
+    document = shop.status.json
+    assert set(document) == {"intervals", "tables"}
+    fields = {"group", "interval_start", "interval_end", "status", "reasons", "rows", "publish_id", "delta_version", "waits_for"}
+    assert all(set(interval) == fields for interval in document["intervals"])
+    spend = [i for i in document["intervals"] if i["group"] == "spend"]
+    assert [(i["interval_start"], i["status"], i["rows"]) for i in spend] == [
+        ("2026-01-03T00:00:00Z", "OK", 1), ("2026-01-04T00:00:00Z", "OK", 2), ("2026-01-05T00:00:00Z", "REJECTED", 2),
+    ]  # fmt: skip
+    assert all(ISO.fullmatch(i[end]) for i in document["intervals"] for end in ("interval_start", "interval_end"))
+    assert [i["delta_version"] for i in spend] == [0, 0, None]
+    assert spend[0]["publish_id"] == spend[1]["publish_id"] != spend[2]["publish_id"]
+    assert spend[2]["publish_id"] is None
+    assert "failed" in spend[2]["reasons"][0]
+
+
+def test_a_rejected_interval_is_in_no_table_and_its_bad_rows_are_in_quarantine_with_what_they_failed(shop: Shop) -> None:
+    published = projects.table(shop.status.json["tables"]["spend"])
+    assert set(published["event_timestamp"]) == {pd.Timestamp("2026-01-04", tz="UTC"), pd.Timestamp("2026-01-05", tz="UTC")}
+    (row,) = projects.table(shop.folder / "lake/quarantine/spend").to_dict("records")
+    assert (row["customer_id"], row["paid_1d"], row["event_timestamp"]) == (2, -5.0, pd.Timestamp("2026-01-06", tz="UTC"))
+    assert "paid_1d" in row["failed_expectation"]
+    outputs = {"paid_1d", "paid_3d", "payments_1d", "mean_paid_1d"}
+    assert set(row) == {"customer_id", "event_timestamp", *outputs, "failed_expectation", "interval_start", "publish_id", "quarantined_at"}
+
+
+def test_optimize_joins_files_changes_no_row_and_makes_nothing_stale(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    tables = ("lake/sources/payments", "lake/records/ledger", *(f"lake/features/{group}/g1" for group in ("spend", "last_page", "account")))
+    before = {table: sorted(map(str, projects.table(folder / table).to_dict("records"))) for table in tables}
+    done = within("optimize", "--json", project=folder)
+    assert done.code == 0
+    found = {each["table"].removeprefix(f"{folder}/"): each for each in done.json["tables"]}
+    assert found["lake/records/ledger"]["files_before"] > found["lake/records/ledger"]["files_after"] == 1
+    assert set(tables) < set(found)
+    assert {table: sorted(map(str, projects.table(folder / table).to_dict("records"))) for table in tables} == before
+    assert within("status", "--json", project=folder).json["intervals"] == shop.status.json["intervals"]
+    assert within("plan", "--json", project=folder).json == {"steps": [], "bill": []}
+    assert [r["revision"] for r in within("ingest", "--json", project=folder).json["sources"]] == [None] * 3
+    assert [g["published"] for g in within("materialize", "--json", project=folder).json["groups"]] == [0] * 3
+    one = within("optimize", "last_page", "--json", project=folder).json["tables"]
+    assert [each["table"].removeprefix(f"{folder}/lake/") for each in one] == ["sources/visits", "features/last_page/g1"]
+
+
+_TOTAL = 'Feature("total", "sum", "amount", windows=("3d",))'
+
+
+HOLDING = ledgers.CATALOG.replace('windows=("1d", "3d")),)', f'windows=("1d",), expect=(at_least(0),)), {_TOTAL})')
+
+
+def payments(folder: Path, amounts: Mapping[int, float]) -> None:
+    """One payment on each of these days of January."""
+    lines = [f"1,{amount},2026-01-{day:02d}T09:00:00Z" for day, amount in amounts.items()]
+    projects.write(folder, "data/payments/all.csv", projects.rows(*lines, header="customer_id,amount,paid_at"))
+
+
+def test_what_covers_a_rejected_day_is_published_when_that_is_corrected_or_released(spark: SparkSession, tmp_path: Path) -> None:
+    folder, now, amounts = projects.make(tmp_path / "shop", catalog=HOLDING), ledgers.day(8, 12), dict.fromkeys(range(3, 8), 10.0)
+
+    def ran(project: Path) -> tuple[int, int, str]:
+        """The exit code of a run, how many intervals it published, and the statuses after it."""
+        done = within("materialize", "--json", project=project, now=now)
+        statuses = [i["status"] for i in within("status", "--json", project=project, now=now).json["intervals"]]
+        return done.code, done.json["groups"][0]["published"], " ".join(statuses)
+
+    payments(folder, amounts | {4: -100.0})
+    within("ingest", project=folder, now=now)
+    assert ran(folder) == (3, 2, "OK REJECTED WAITING WAITING OK")
+    assert [row["event_timestamp"].day for row in projects.table(folder / "lake/features/spend/g1").to_dict("records")] == [4, 8]
+    assert ran(folder) == (0, 0, "OK REJECTED WAITING WAITING OK")
+    released = Path(shutil.copytree(folder, tmp_path / "released"))
+    within("release", "spend", "--from", "2026-01-04", "--to", "2026-01-05", project=released, now=now)
+    assert ran(released) == (0, 2, "OK REJECTED OK OK OK")
+    assert projects.table(released / "lake/features/spend/g1").set_index("event_timestamp")["total_3d"].sort_index().to_list() == [
+        10.0,
+        -80.0,
+        -80.0,
+        30.0,
+    ]
+    payments(folder, amounts)
+    within("ingest", project=folder, now=now)
+    assert ran(folder) == (0, 4, "OK OK OK OK OK")
+
+
+def test_a_groups_table_has_exactly_the_promised_columns_and_partitions(shop: Shop) -> None:
+    table = DeltaTable(shop.status.json["tables"]["spend"])
+    assert [field.name for field in table.schema().fields] == [
+        "customer_id", "event_timestamp", "created_timestamp", "publish_id", "empties_at", "held", "paid_1d", "paid_3d", "payments_1d",
+        "mean_paid_1d", "date",
+    ]  # fmt: skip
+    assert table.metadata().partition_columns == ["date"]
+    rows = projects.table(table.table_uri.removeprefix("file://"))
+    assert {str(day) for day in rows["date"]} == {"2026-01-03", "2026-01-04"}

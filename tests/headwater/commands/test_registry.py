@@ -1,0 +1,82 @@
+"""`explain` and `registry`: the story of a value, what is remembered, who works on what."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+from tests import projects
+from tests.projects import Shop, command, within
+
+
+def test_a_registry_is_rebuilt_only_where_nothing_is_lost_by_it(rejected: Path) -> None:
+    refused = within("registry", "rebuild", project=rejected)
+    assert (refused.code, refused.out) == (2, "")
+    assert "the registry holds facts already" in refused.err
+    assert "headwater registry rebuild --replace" in refused.err
+    replaced = within("registry", "rebuild", "--replace", "--json", project=rejected)
+    counts = {"files": 0, "revisions": 0, "entries": 0, "publishes": 0, "generations": 0, "promotions": 1, "releases": 0}
+    assert replaced.json == {
+        "restored": counts,
+        "not_restored": ["syncs", "tiles"],
+    }  # the ledger was written by hand: the lake has none of it
+    assert "restored from the lake: 0 files, 0 revisions" in within("registry", "rebuild", "--replace", project=rejected).out
+
+
+def test_an_entity_of_a_group_that_was_never_published_has_a_short_story(fresh: Path) -> None:
+    story = within("explain", "customer_spend", "customer_id=1", "--json", project=fresh).json
+    assert (story["status"], story["row"], story["run"], story["events"]) == ("EXPIRED", None, None, [])
+    assert "EXPIRED" in within("explain", "customer_spend", "customer_id=1", project=fresh).out
+
+
+def test_explain_tells_the_row_the_publish_the_run_and_the_events_of_a_value(shop: Shop) -> None:
+    story = within("explain", "spend", "customer_id=1", "--at", "2026-01-05T06:00:00Z", "--json", project=shop.folder).json
+    (published,) = {i["publish_id"] for i in shop.status.json["intervals"] if i["group"] == "spend" and i["publish_id"]}
+    assert (story["status"], story["entity"], story["coverage"]) == ("PRESENT", {"customer_id": 1}, "2026-01-05T00:00:00Z")
+    assert story["values"] == {"paid_1d": 4.5, "paid_3d": 15.0, "payments_1d": 1, "mean_paid_1d": 4.5}
+    row = story["row"]
+    assert (row["event_timestamp"], row["interval_start"], row["publish_id"]) == ("2026-01-05T00:00:00Z", "2026-01-04T00:00:00Z", published)
+    assert (row["basis"], row["known_from"]) == ("MODELLED", "2026-01-05T00:00:00Z")
+    assert (story["run"]["run_id"], story["run"]["revision"], story["run"]["state"]) == (published, 1, "PUBLISHED")
+    assert [(e["payment_id"], e["amount"], e["revision"], e["came_later"]) for e in story["events"]] == [
+        ("p2", 4.5, 1, False), ("p1", 10.5, 1, False),
+    ]  # fmt: skip
+    shown = within("explain", "spend", "customer_id=1", "--at", "2026-01-05T06:00:00Z", project=shop.folder)
+    assert shown.code == 0
+    assert all(text in shown.out for text in ("PRESENT", published, "MODELLED", "2 events of payments", "data/payments/first.csv"))
+
+
+def test_explain_answers_within_three_seconds_without_spark(shop: Shop) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = command("explain", "spend", "customer_id=1", "--at", "2026-01-05T06:00:00Z", "--project", shop.folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.code == 0
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+def test_leases_tell_who_works_on_what(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    assert within("registry", "leases", project=folder).out.strip() == "nobody works on anything"
+    with projects.opened(folder) as p, p._alone(p.catalog.groups["spend"]):
+        said, found = within("registry", "leases", project=folder).out, within("registry", "leases", "--json", project=folder).json
+    (lease,) = found["leases"]
+    assert (lease["name"], lease["pid"], lease["may_be_taken_over"]) == ("group spend", os.getpid(), False)
+    assert "group spend" in said
+    assert str(os.getpid()) in said
+
+
+def test_a_registry_that_was_lost_is_refused_until_it_is_rebuilt_from_the_lake(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    with projects.opened(folder) as p:
+        expected = p._registry.facts()
+    for file in (folder / ".headwater").glob("registry.db*"):
+        file.unlink()
+    for words in (("status",), ("ingest",), ("materialize",), ("sync",)):
+        refused = within(*words, project=folder)
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.strip().endswith("Restore it from the lake: headwater registry rebuild")
+    assert within("registry", "rebuild", project=folder).code == 0
+    with projects.opened(folder) as p:
+        assert p._registry.facts() == expected
+    assert within("status", "--json", project=folder).json["intervals"] == shop.status.json["intervals"]
