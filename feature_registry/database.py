@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,23 +208,27 @@ def _begin_in_postgresql(connection: Connection) -> None:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS})"))
 
 
-_REASONS: tuple[tuple[tuple[str, ...], Callable[[], str]], ...] = (
-    (
-        ("database is locked", "database table is locked", "lock timeout"),
-        lambda: f"has been locked by another process for {PATIENCE_SECONDS:g} s; wait until that one is done, or end it, and try again",
-    ),
-    (("not a database",), lambda: "is no SQLite database; move the file away, or name another one by HEADWATER_REGISTRY_URL"),
-    (("malformed",), lambda: "is damaged; put a backup of the file in its place"),
-    (("readonly", "read-only"), lambda: "can not be written to; check the rights of the file and its folder"),
-    (("unable to open",), lambda: "can not be opened; check the rights of the file and its folder"),
-    (("disk is full", "no space"), lambda: "can not be written to because the disk is full; make room"),
-)
+_LOCKED = "has been locked by another process for {patience:g} s; wait until that one is done, or end it, and try again"
+_FULL = "can not be written to because the disk is full; make room"
+_REASONS = {
+    "SQLITE_BUSY": _LOCKED,
+    "SQLITE_LOCKED": _LOCKED,
+    "55P03": _LOCKED,
+    "SQLITE_NOTADB": "is no SQLite database; move the file away, or name another one by HEADWATER_REGISTRY_URL",
+    "SQLITE_CORRUPT": "is damaged; put a backup of the file in its place",
+    "SQLITE_READONLY": "can not be written to; check the rights of the file and its folder",
+    "SQLITE_CANTOPEN": "can not be opened; check the rights of the file and its folder",
+    "SQLITE_FULL": _FULL,
+    "53100": _FULL,
+}
+"""What is wrong, by SQLite's name or PostgreSQL's code of the error."""
 
 
 def _reason(error: SQLAlchemyError, *, password: str) -> str:
-    said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    said = said.replace(password, "***") if password else said
-    for signs, reason in _REASONS:
-        if any(sign in said.lower() for sign in signs):
-            return reason()
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    # SQLite's longer names begin with the name of the error, like SQLITE_READONLY_DBMOVED.
+    name = "_".join(str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", "")).split("_")[:2])
+    if name in _REASONS:
+        return _REASONS[name].format(patience=PATIENCE_SECONDS)
+    said = str(cause).replace(password, "***") if password else str(cause)
     return f"does not answer: {said.strip().splitlines()[0] if said.strip() else type(error).__name__}"
