@@ -1,10 +1,10 @@
 """The DAGs of a project: one per feature group that ends in publish, and one that brings what was published online.
 
 Airflow parses this file (point its DAGs folder here, and HEADWATER_PROJECT at the project). Nothing is imported that computes: a catalog
-that can not be loaded becomes an import error that names file and line.
+that cannot be loaded becomes an import error that names file and line.
 
 Group DAGs have data intervals (CronDataIntervalTimetable) rather than partition keys (CronPartitionTimetable), because `airflow dags test`
-can not name a partition; both give a day of the UI's backfill the run of that very day. `Schedule.interval` decides what a run covers, and
+cannot name a partition; both give a day of the UI's backfill the run of that very day. `Schedule.interval` decides what a run covers, and
 is all that changes with the timetable.
 """
 

@@ -145,7 +145,7 @@ def interval_of(context: Mapping[str, Any], schedule: Schedule) -> Interval:
 
 
 def failure(command: str, code: int) -> AirflowException:
-    """What Airflow should do about an exit code: fail at once where trying again can not help, else retry."""
+    """What Airflow should do about an exit code: fail at once where trying again cannot help, else retry."""
     if code == MISTAKE:
         return AirflowFailException(f"`{command}` found a mistake in a definition or an input; the log says which, and what to write")
     if code == REJECTED:

@@ -23,7 +23,7 @@ class Schedule:
 
     @property
     def step(self) -> timedelta:
-        """What one run covers: one interval; of a cadence that cron can not say (like 90m), those of the fewest whole hours."""
+        """What one run covers: one interval; of a cadence that cron cannot say (like 90m), those of the fewest whole hours."""
         seconds = int(self.cadence.total_seconds())
         return self.cadence if seconds % 60 == 0 and HOUR % seconds == 0 else timedelta(seconds=lcm(seconds, HOUR))
 

@@ -200,7 +200,7 @@ def _feature(group: WindowedGroup, feature: Feature, columns: Mapping[str, str])
 
 
 def _misfit(feature: Feature, data_type: str) -> Iterator[str]:
-    """Why an aggregation can not be of what is of a type."""
+    """Why an aggregation cannot be of what is of a type."""
     if feature.meaning.takes == "numbers" and not is_number(data_type):
         count = f"count the rows, like Feature({feature.name!r}, 'count', where=...)"
         advice = count if data_type == "boolean" else "cast it, like cast(x as double)"

@@ -29,7 +29,7 @@ CLOCK = {
 
 
 class RegistryError(RuntimeError):
-    """The registry can not be used or was asked for what it does not hold; one sentence says what to do."""
+    """The registry cannot be used or was asked for what it does not hold; one sentence says what to do."""
 
 
 class Database:
@@ -168,7 +168,7 @@ def _create_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise RegistryError(
-            f"the registry {path} can not be opened: {error.strerror}; check the folder's rights, or name another place"
+            f"the registry {path} cannot be opened: {error.strerror}; check the folder's rights, or name another place"
         ) from None
 
 
@@ -209,15 +209,15 @@ def _begin_in_postgresql(connection: Connection) -> None:
 
 
 _LOCKED = "has been locked by another process for {patience:g} s; wait until that one is done, or end it, and try again"
-_FULL = "can not be written to because the disk is full; make room"
+_FULL = "cannot be written to because the disk is full; make room"
 _REASONS = {
     "SQLITE_BUSY": _LOCKED,
     "SQLITE_LOCKED": _LOCKED,
     "55P03": _LOCKED,
     "SQLITE_NOTADB": "is no SQLite database; move the file away, or name another one by HEADWATER_REGISTRY_URL",
     "SQLITE_CORRUPT": "is damaged; put a backup of the file in its place",
-    "SQLITE_READONLY": "can not be written to; check the rights of the file and its folder",
-    "SQLITE_CANTOPEN": "can not be opened; check the rights of the file and its folder",
+    "SQLITE_READONLY": "cannot be written to; check the rights of the file and its folder",
+    "SQLITE_CANTOPEN": "cannot be opened; check the rights of the file and its folder",
     "SQLITE_FULL": _FULL,
     "53100": _FULL,
 }

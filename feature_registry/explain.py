@@ -63,7 +63,7 @@ class Story:
     `values` are what a reader gets; of an entity without events they lack what is derived, if no publish kept it yet. `events` are the
     newest of the `event_count` rows of `source` that the group's longest window holds, as they are in the source now; those that came
     after the run say so (of a table that is read in place nobody knows when a row came). A transform's are those of the first source that
-    it reads and that has the entity's keys, if there is one. A `event_count` of None: they can not be listed without Spark. `later` are
+    it reads and that has the entity's keys, if there is one. A `event_count` of None: they cannot be listed without Spark. `later` are
     versions of the same time that became known after the time that was asked for.
     """
 

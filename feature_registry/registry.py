@@ -284,7 +284,7 @@ class Registry:
         Who holds it is waited for as long as there is patience; then LeaseHeld names the process and since when it holds the lease. The
         lease is renewed all the time. What is written to this registry meanwhile, by this thread, is refused (LeaseLost) once somebody
         else has taken it; whatever then fails is told as that. If a process that may still live had it before, the subject's tables get a
-        fence first: what that process read of a table before can not be committed any more.
+        fence first: what that process read of a table before cannot be committed any more.
         """
         row = self._taken(subject.name, now, until=time.monotonic() + patience.total_seconds())
         try:

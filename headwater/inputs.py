@@ -85,4 +85,4 @@ def loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":
             return delta.load(str(found))
         return pa.csv.read_csv(found) if found.suffix == ".csv" else pa.parquet.read_table(found)
     except (pa.ArrowException, OSError) as error:
-        raise InputRefused(f"the spine {path} can not be read: {error}") from None
+        raise InputRefused(f"the spine {path} cannot be read: {error}") from None

@@ -91,7 +91,7 @@ class Project:
         """Bring new and changed files into the sources' tables, and find what changed where they are read in place; what is named is a
         source or a group, nothing means all. A query comes after the sources that it reads, which are ingested with it.
 
-        What can not be taken goes to `<lake>/quarantine/<source>` with its reason.
+        What cannot be taken goes to `<lake>/quarantine/<source>` with its reason.
         """
         from spark_jobs.ingest import bring
 
@@ -484,7 +484,7 @@ class Project:
 
         check_mode("the training set", mode)
         if name is not None and not NAME.fullmatch(name):
-            raise Unknown(f"{name!r} can not name a training set; write small letters, digits and _, starting with a letter")
+            raise Unknown(f"{name!r} cannot name a training set; write small letters, digits and _, starting with a letter")
         frame = inputs.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
         return Request(name or service.name, service, mode), of_frame(frame, self._spark)
 

@@ -122,7 +122,7 @@ class Shop:
 
 @functools.cache
 def published(base: Path) -> Shop:
-    """The little shop, published in this process once for all modules of a test run, with one payment that can not be read."""
+    """The little shop, published in this process once for all modules of a test run, with one payment that cannot be read."""
     folder = shop(base / "published_shop")
     write(folder, "data/payments/second.csv", rows(UNREADABLE))
     with opened(folder) as p:

@@ -19,7 +19,7 @@ RESERVED = ("event_timestamp", "created_timestamp", "publish_id", "empties_at", 
 
 
 class DefinitionError(UserError):
-    """A definition that can not mean anything: the message says what is wrong and what to write instead.
+    """A definition that cannot mean anything: the message says what is wrong and what to write instead.
 
     `feature` names the feature of a group that is at fault, if it is one.
     """
@@ -47,9 +47,9 @@ class NotYet(DefinitionError):
 def check_name(what: str, name: object) -> None:
     """Refuse what is not a plain name: small letters, digits and single underscores."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise DefinitionError(f"{name!r} can not name a {what}; write small letters, digits and _, starting with a letter")
+        raise DefinitionError(f"{name!r} cannot name a {what}; write small letters, digits and _, starting with a letter")
     if "__" in name:
-        raise DefinitionError(f"{name!r} can not name a {what}: two underscores part a group from its feature; write one")
+        raise DefinitionError(f"{name!r} cannot name a {what}: two underscores part a group from its feature; write one")
 
 
 def check_columns(where: str, columns: Mapping[str, str]) -> None:
@@ -58,7 +58,7 @@ def check_columns(where: str, columns: Mapping[str, str]) -> None:
         raise DefinitionError(f"{where} names no columns; write them with their types, like {{'customer_id': 'int64'}}")
     for name, data_type in columns.items():
         if not isinstance(name, str) or not COLUMN.fullmatch(name):
-            raise DefinitionError(f"{where}: {name!r} can not name a column; write letters, digits and _")
+            raise DefinitionError(f"{where}: {name!r} cannot name a column; write letters, digits and _")
         if name.startswith("_hw_"):
             raise DefinitionError(f"{where}: {name!r} starts with _hw_, which is kept for Headwater's own columns")
         check_type(where, name, data_type)
@@ -66,7 +66,7 @@ def check_columns(where: str, columns: Mapping[str, str]) -> None:
 
 
 def check_type(where: str, name: str, data_type: object) -> None:
-    """Refuse a type that columns can not have."""
+    """Refuse a type that columns cannot have."""
     match = TYPE.fullmatch(data_type.replace(" ", "")) if isinstance(data_type, str) else None
     if match is None:
         raise DefinitionError(
@@ -77,7 +77,7 @@ def check_type(where: str, name: str, data_type: object) -> None:
     if digits and not 1 <= int(digits) <= 38:
         raise DefinitionError(f"{where}: column {name!r} is a {data_type}; a decimal has 1 to 38 digits")
     if digits and int(scale) > int(digits):
-        raise DefinitionError(f"{where}: column {name!r} is a {data_type}; it can not have more digits after the point than in all")
+        raise DefinitionError(f"{where}: column {name!r} is a {data_type}; it cannot have more digits after the point than in all")
 
 
 def check_sql(where: str, expressions: Mapping[str, object]) -> None:

@@ -225,10 +225,10 @@ def _check_arrays(where: str, source: Source) -> None:
     if not arrays:
         return
     if isinstance(source.at, Files) and source.at.format == "csv":
-        raise DefinitionError(f"{where}: {arrays[0]!r} is an array, which a CSV file can not hold; write format='parquet' or 'jsonl'")
+        raise DefinitionError(f"{where}: {arrays[0]!r} is an array, which a CSV file cannot hold; write format='parquet' or 'jsonl'")
     for name in arrays:
         if name in (*source.id, *source.lag_over):
-            raise DefinitionError(f"{where}: {name!r} is an array, which can not tell rows apart; name a column of one value")
+            raise DefinitionError(f"{where}: {name!r} is an array, which cannot tell rows apart; name a column of one value")
 
 
 def _check_shape(where: str, source: Source) -> None:

@@ -134,7 +134,7 @@ def _check_computation(group: TransformGroup) -> None:
         raise DefinitionError(f"{where} has function={group.function!r}; write a function from its inputs' DataFrames to one DataFrame")
     if group.function is not None and not _takes(group.function, len(group.inputs)):
         names = ", ".join(each.name for each in group.inputs)
-        raise DefinitionError(f"{where}: its function can not be called with its inputs; let it take one DataFrame for each: {names}")
+        raise DefinitionError(f"{where}: its function cannot be called with its inputs; let it take one DataFrame for each: {names}")
 
 
 def _takes(function: Callable[..., object], count: int) -> bool:

@@ -30,7 +30,7 @@ _TAKEN: Mapping[Only, tuple[str, ...]] = {
 
 
 class RangeError(UserError):
-    """A range that can not be materialized: reversed, in the future, off the grid, or absurdly long."""
+    """A range that cannot be materialized: reversed, in the future, off the grid, or absurdly long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
             case _:
                 yield from _read_parquet(path, wanted, name)
     except (OSError, pa.ArrowException, UnicodeDecodeError, EOFError, OverflowError) as error:
-        raise FileRefused(f"{name} can not be read ({first_line(error)}): is it truncated or corrupt?") from error
+        raise FileRefused(f"{name} cannot be read ({first_line(error)}): is it truncated or corrupt?") from error
 
 
 # -------------------------------------------------------------------------------------------------------------------------- CSV

@@ -52,7 +52,7 @@ def _summary(spine: Spine) -> dict[str, int]:
     ).first()
     assert row is not None
     if row["timeless"]:
-        raise SpineRefused(f"{row['timeless']} rows of the spine have no {spine.at}; a row without a time can not be joined, remove it")
+        raise SpineRefused(f"{row['timeless']} rows of the spine have no {spine.at}; a row without a time cannot be joined, remove it")
     return {name: int(row[name] or 0) for name in ("rows", "first", "last", "xor", "sum")}
 
 

@@ -67,7 +67,7 @@ def _refuse_columns(schema: pa.Schema) -> None:
     seen: dict[str, str] = {}
     for field in schema:
         if re.search(r"[ ,;{}()\n\t=.`]", field.name) or field.name.startswith("_hw_"):
-            raise SpineRefused(f"the spine's column {field.name!r} can not be kept under that name; rename it to letters, digits and _")
+            raise SpineRefused(f"the spine's column {field.name!r} cannot be kept under that name; rename it to letters, digits and _")
         if field.name.lower() in seen:
             raise SpineRefused(f"the spine has the columns {seen[field.name.lower()]!r} and {field.name!r}; rename one of them")
         if any(unfit(field.type) for unfit in _UNFIT):

@@ -69,7 +69,7 @@ def test_nothing_is_written_over_a_file_that_is_there(shop: Path) -> None:
 def test_a_name_that_is_taken_or_no_name_is_refused(shop: Path) -> None:
     with pytest.raises(DraftRefused, match=r"there is a group 'customer_spend' already, in .*customer_spend\.py; name the new one"):
         drafted(shop, "customer_spend")
-    with pytest.raises(feature_definitions.DefinitionError, match="'Visits' can not name a group; write small letters"):
+    with pytest.raises(feature_definitions.DefinitionError, match="'Visits' cannot name a group; write small letters"):
         drafted(shop, "Visits")
 
 

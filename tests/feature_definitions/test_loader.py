@@ -370,7 +370,7 @@ def test_a_folder_that_defines_nothing_is_one_clear_error(write: Write, files: d
         ("from .sources import paymnts\n", 1, "did you mean 'payments'?"),
         ("from ..sources import payments\n", 1, "leaves the catalog's folder; write fewer dots"),
         ("from feature_definitions import Featur\n", 1, "cannot import name 'Featur' from 'feature_definitions'"),
-        ("from feature_definitions import Entity\nx = Entity('X', keys={'k': 'string'})\n", 2, "'X' can not name a entity"),
+        ("from feature_definitions import Entity\nx = Entity('X', keys={'k': 'string'})\n", 2, "'X' cannot name a entity"),
         (
             "from feature_definitions import Feature\nx = Feature('x', 'count', window='1d')\n",
             2,

@@ -1,4 +1,4 @@
-"""The registry's database is made once, and says in one sentence why it can not be used."""
+"""The registry's database is made once, and says in one sentence why it cannot be used."""
 
 import socket
 import sqlite3
@@ -110,7 +110,7 @@ def test_a_damaged_database_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_that_can_not_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert f"{tmp_path}/file/registry.db can not be opened: " in refusal(f"sqlite:///{tmp_path}/file/registry.db")
+    assert f"{tmp_path}/file/registry.db cannot be opened: " in refusal(f"sqlite:///{tmp_path}/file/registry.db")
 
 
 @pytest.mark.parametrize("url", ["", "registry.db", "mysql://u:secret@host/db", "postgresql://u:secret@host:port/db"])

@@ -1,4 +1,4 @@
-"""What an aircraft did lately: it can not leave before it has landed."""
+"""What an aircraft did lately: it cannot leave before it has landed."""
 
 from feature_definitions import Feature, WindowedGroup, at_least
 

@@ -1,4 +1,4 @@
-"""Features: their windows, their values, the columns they make, and what can not be asked."""
+"""Features: their windows, their values, the columns they make, and what cannot be asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups: how far back they read, what they put out, and what can not be a group."""
+"""Groups: how far back they read, what they put out, and what cannot be a group."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def test_a_name_is_small_letters_digits_and_underscores(name: Any) -> None:
 
 def test_two_underscores_part_a_group_from_its_feature() -> None:
     refuses(lambda: windowed(name="a__b"), "two underscores part a group from its feature; write one")
-    refuses(lambda: Join(windowed(), prefix="a__b"), "'a__b' can not name a prefix")
+    refuses(lambda: Join(windowed(), prefix="a__b"), "'a__b' cannot name a prefix")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_two_underscores_part_a_group_from_its_feature() -> None:
         (lambda: Entity("e", keys={"k": "integer"}), "column 'k' has the type 'integer'; the types are string, int64, double"),
         (lambda: Entity("e", keys={"date": "date"}), "'date' is a column of every feature table; name the key differently"),
         (lambda: Entity("e", keys={"Date": "date"}), "'Date' is a column of every feature table; name the key differently"),
-        (lambda: Entity("e", keys={"a b": "string"}), "'a b' can not name a column"),
+        (lambda: Entity("e", keys={"a b": "string"}), "'a b' cannot name a column"),
         (lambda: Entity("e", keys={"_hw_k": "string"}), "starts with _hw_, which is kept for Headwater's own columns"),
         (lambda: Entity("e", keys={"k": "string", "K": "string"}), "Spark does not tell capital from small letters; rename one"),
     ],
@@ -321,7 +321,7 @@ def test_a_wrong_entity_is_refused(make: Callable[[], object], message: str) -> 
             "column 'x' has the type 'varchar'; the types are string, int64, double, boolean, decimal(p,s)",
         ),
         ({"columns": {**COLUMNS, "x": "decimal(39,2)"}}, "a decimal has 1 to 38 digits"),
-        ({"columns": {**COLUMNS, "x": "decimal(4,5)"}}, "can not have more digits after the point than in all"),
+        ({"columns": {**COLUMNS, "x": "decimal(4,5)"}}, "cannot have more digits after the point than in all"),
         ({"columns": {**COLUMNS, "Amount": "double"}}, "has the column 'amount' twice"),
         ({"event_timestamp": None}, "has no event_timestamp; name the column that says when a row happened"),
         (

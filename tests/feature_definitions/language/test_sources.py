@@ -77,12 +77,12 @@ def test_arrays_come_from_whatever_can_hold_them() -> None:
     [
         (
             lambda: bars(columns={**COLUMNS, "tags": "array<string>"}, at=Files("x"), timezone="UTC"),
-            "'tags' is an array, which a CSV file can not hold; write format='parquet' or 'jsonl'",
+            "'tags' is an array, which a CSV file cannot hold; write format='parquet' or 'jsonl'",
         ),
-        (lambda: bars(columns={**COLUMNS, "tags": "array<string>"}, id=("tags",)), "is an array, which can not tell rows apart"),
+        (lambda: bars(columns={**COLUMNS, "tags": "array<string>"}, id=("tags",)), "is an array, which cannot tell rows apart"),
         (
             lambda: bars(columns={**COLUMNS, "tags": "array<string>"}, **{**LAG, "lag_over": "tags"}),
-            "is an array, which can not tell rows apart",
+            "is an array, which cannot tell rows apart",
         ),
         (lambda: bars(columns={**COLUMNS, "tags": "array<array<string>>"}), "has the type 'array<array<string>>'; the types are string,"),
         (lambda: bars(columns={**COLUMNS, "tags": "array"}), "and array<type> of one of them"),
@@ -160,7 +160,7 @@ def test_no_row_before_is_seen_where_there_is_none(sql: str) -> None:
         ({"derive": {"close": "volume"}}, "derives 'close', which is a column of it already; give it another name"),
         ({"derive": {"CLOSE": "volume"}}, "derives 'CLOSE', which is a column of it already"),
         ({"derive": {"a": "close", "A": "close"}}, "has the column 'a' twice"),
-        ({"derive": {"a b": "close"}}, "'a b' can not name a column"),
+        ({"derive": {"a b": "close"}}, "'a b' cannot name a column"),
         ({"derive": {"_hw_a": "close"}}, "starts with _hw_"),
         ({"derive": {"a": " "}}, "derive['a'] is ' '; write a column or a Spark SQL expression"),
         ({**LAG, "lag_over": ()}, "'change' reads the row before by prev.; before it of what? Name the columns that both rows share, like"),

@@ -1,4 +1,4 @@
-"""Transforms: what they read, how far back, and what can not be one."""
+"""Transforms: what they read, how far back, and what cannot be one."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_service_may_join_a_transform() -> None:
         (lambda: {"sql": " "}, "sql is ' '"),
         (
             lambda: {"sql": None, "function": lambda: None},
-            "its function can not be called with its inputs; let it take one DataFrame for each: payments",
+            "its function cannot be called with its inputs; let it take one DataFrame for each: payments",
         ),
         (lambda: {"inputs": (people(),)}, "reads people, which is static, so nobody knows when its rows became true; read a SnapshotGroup"),
         (lambda: {"sql": None, "function": "score"}, "has function='score'; write a function from its inputs' DataFrames to one DataFrame"),

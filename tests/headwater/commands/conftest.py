@@ -35,5 +35,5 @@ def rejected(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A shop with one payment that can not be read and one day that the gate rejects."""
+    """A shop with one payment that cannot be read and one day that the gate rejects."""
     return projects.published(tmp_path_factory.getbasetemp())

@@ -26,9 +26,9 @@ WITHOUT_SPARK: dict[str, tuple[dict[str, Any], str]] = {
     "no time": ({"customer_id": [1]}, "has no column 'event_timestamp'. It has: customer_id"),
     "text for a time": ({"event_timestamp": ["2026-01-05"]}, "event_timestamp is a string; it must be a timestamp with a time zone"),
     "naive times": ({"event_timestamp": [datetime(2026, 1, 5)]}, "event_timestamp has no time zone"),  # noqa: DTZ001  # on purpose
-    "a space in a name": ({"event_timestamp": AT, "my label": [1]}, "column 'my label' can not be kept under that name"),
-    "a point in a name": ({"event_timestamp": AT, "a.b": [1]}, "column 'a.b' can not be kept under that name"),
-    "a name of ours": ({"event_timestamp": AT, "_hw_at": [1]}, "column '_hw_at' can not be kept under that name"),
+    "a space in a name": ({"event_timestamp": AT, "my label": [1]}, "column 'my label' cannot be kept under that name"),
+    "a point in a name": ({"event_timestamp": AT, "a.b": [1]}, "column 'a.b' cannot be kept under that name"),
+    "a name of ours": ({"event_timestamp": AT, "_hw_at": [1]}, "column '_hw_at' cannot be kept under that name"),
     "names that differ in case": ({"event_timestamp": AT, "label": [1], "Label": [1]}, "has the columns 'label' and 'Label'"),
     "a type without a name in Spark": ({"event_timestamp": AT, "n": pa.array([1], pa.uint64())}, "column 'n' is a uint64"),
     "a span of time": ({"event_timestamp": AT, "d": pa.array([1], pa.duration("s"))}, "column 'd' is a duration[s]"),
