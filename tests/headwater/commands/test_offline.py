@@ -178,7 +178,7 @@ def test_status_has_exactly_the_promised_fields_spellings_and_times(shop: Shop) 
         ("2026-01-03T00:00:00Z", "OK", 1), ("2026-01-04T00:00:00Z", "OK", 2), ("2026-01-05T00:00:00Z", "REJECTED", 2),
     ]  # fmt: skip
     assert all(ISO.fullmatch(i[end]) for i in document["intervals"] for end in ("interval_start", "interval_end"))
-    assert [i["delta_version"] for i in spend] == [0, 0, None]
+    assert [i["delta_version"] for i in spend] == [1, 1, None]
     assert spend[0]["publish_id"] == spend[1]["publish_id"] != spend[2]["publish_id"]
     assert spend[2]["publish_id"] is None
     assert "failed" in spend[2]["reasons"][0]
