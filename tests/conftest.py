@@ -25,8 +25,8 @@ settings.register_profile("headwater", derandomize=True, deadline=None, print_bl
 settings.load_profile("headwater")
 
 
-WORLDS = ("tests/spark_jobs/test_point_in_time.py", "tests/spark_jobs/publish/test_commit.py")
-"""The modules that read the worlds, which are made once for both."""
+WORLDS = ("tests/spark_jobs/test_point_in_time.py", "tests/spark_jobs/publish/test_commit.py", "tests/test_readers.py")
+"""The modules that read the worlds, which are made once for all of them."""
 
 
 class ByModule(LoadScopeScheduling):

@@ -23,6 +23,7 @@ from feature_definitions.language import (
     Rows,
     SnapshotGroup,
     Source,
+    TransformGroup,
     WindowedGroup,
 )
 from feature_definitions.language.features import LIFETIME
@@ -422,12 +423,14 @@ def read(
         return Answer("NOT_FOUND", dict.fromkeys(group.outputs), None)
     standing = _standing(published, t, mode)
     row = _newest_row(group, standing, key, t, strict=same_source and isinstance(group, ObservationGroup))
-    if isinstance(group, WindowedGroup) or group.source.shape == "snapshots":
+    windowed = isinstance(group, WindowedGroup | TransformGroup)
+    if windowed or group.source.shape == "snapshots":
         coverage = max((p.interval.end for p in standing if p.interval.end <= t), default=None)
         if coverage is None or t - coverage > duration(group.ttl or ""):
             return Answer("EXPIRED", dict.fromkeys(group.outputs), None if row is None else row.at)
-        if isinstance(group, WindowedGroup):
-            return _read_covered(group, row, coverage, empty_values(group, functions))
+        if windowed:
+            empty = empty_values(group, functions) if isinstance(group, WindowedGroup) else dict.fromkeys(group.outputs)
+            return _read_covered(group, row, coverage, empty)
         return _read_snapshot(group, row, max((r.at for p in standing for r in p.rows if r.at <= t), default=None))
     if row is None:
         return Answer("NOT_FOUND", dict.fromkeys(group.outputs), None)
@@ -450,7 +453,7 @@ def _newest_row(group: FeatureGroup, standing: list[Publish], key: Key, t: datet
     return max(usable, key=lambda row: row.at, default=None)
 
 
-def _read_covered(group: WindowedGroup, row: FeatureRow | None, coverage: datetime, empty: Values) -> Answer:
+def _read_covered(group: FeatureGroup, row: FeatureRow | None, coverage: datetime, empty: Values) -> Answer:
     if row is None:
         return Answer("NOT_FOUND", empty, None)
     if row.empties_at is not None and row.empties_at <= coverage:

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from math import copysign
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_definitions.language import Derived, Entity, Feature, ObservationGroup, Source, WindowedGroup
 from feature_definitions.language.rules import DefinitionError
-from feature_definitions.reading import age, default, to_json
+from feature_definitions.reading import (
+    CASES,
+    FOREVER,
+    NEVER,
+    Question,
+    age,
+    conditions,
+    default,
+    empty_text,
+    empty_values,
+    from_json,
+    to_json,
+)
 
+CUSTOMER = Entity("customer", {"customer_id": "int64"})
+PAYMENTS = Source(
+    "payments", columns={"customer_id": "int64", "amount": "decimal(10,2)", "paid_at": "timestamp"}, event_timestamp="paid_at"
+)
+SPEND = WindowedGroup(
+    "spend", CUSTOMER, PAYMENTS, ttl="2d",
+    features=(Feature("paid", "sum", "amount", windows=("1d",)), Feature("last", "last", "amount", windows=("1d",)),
+              Derived("twice", "paid_1d * 2")),
+)  # fmt: skip
+TYPES = {"paid_1d": "decimal(20,2)", "last_1d": "decimal(10,2)", "twice": "decimal(22,2)"}
 INSTANTS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
 
 
@@ -63,3 +88,70 @@ def test_answers_spell_decimals_times_and_arrays_of_them() -> None:
         "100", "2026-01-05T00:00:00.000001Z", "2026-01-05", None, 1.5, "a",
     )  # fmt: skip
     assert copysign(1, to_json(-0.0)) == -1
+
+
+def decided(kind: Any, *, at: int = 100, coverage: int = 90, ttl: int = 10, **row: Any) -> tuple[str, str]:
+    """The case of a row of 95 that never empties, and of what is said otherwise."""
+    facts = {"nobody": False, "absent": False, "at": 95, "empties_at": FOREVER, "held": False} | row
+    return CASES[conditions(Question(kind, at, coverage, ttl), **facts).index(True)]
+
+
+def test_a_row_that_stands_is_present_in_every_kind_of_group() -> None:
+    assert {decided(kind) for kind in ("windowed", "snapshot", "observation", "static")} == {("PRESENT", "row")}
+
+
+@pytest.mark.parametrize("kind", ["windowed", "snapshot", "observation", "static"])
+def test_a_null_key_is_nobody_before_anything_else_is_asked(kind: str) -> None:
+    assert decided(kind, nobody=True, absent=True, held=True, coverage=NEVER) == ("NOT_FOUND", "nothing")
+
+
+@pytest.mark.parametrize("kind", ["windowed", "snapshot"])
+def test_a_ttl_counts_from_the_coverage_and_is_inclusive(kind: str) -> None:
+    assert decided(kind, coverage=90, at=100)[0] == "PRESENT"
+    for more in ({"at": 101}, {"coverage": NEVER}, {"at": 101, "absent": True}, {"at": 101, "held": True}, {"at": 101, "empties_at": 0}):
+        assert decided(kind, **more) == ("EXPIRED", "nothing")
+
+
+def test_a_ttl_counts_from_an_observations_own_time_and_comes_before_its_being_held() -> None:
+    assert decided("observation", at=105)[0] == "PRESENT"
+    assert decided("observation", at=106) == decided("observation", at=106, held=True) == ("EXPIRED", "nothing")
+    assert decided("observation", at=106, absent=True) == ("NOT_FOUND", "empty")
+
+
+def test_windows_are_empty_by_the_coverage_and_snapshots_by_the_time_that_is_asked_for() -> None:
+    assert [decided("windowed", empties_at=time)[0] for time in (90, 91)] == ["EMPTY", "PRESENT"]
+    assert [decided("snapshot", empties_at=time)[0] for time in (100, 101)] == ["EMPTY", "PRESENT"]
+    assert decided("windowed", empties_at=90, held=True) == ("EMPTY", "empty")
+
+
+def test_what_was_held_back_gives_nothing() -> None:
+    assert decided("static", held=True) == decided("windowed", held=True) == ("HELD", "nothing")
+
+
+def test_static_rows_do_not_grow_old() -> None:
+    assert decided("static", at=10**15, coverage=NEVER)[0] == "PRESENT"
+    assert decided("static", absent=True) == ("NOT_FOUND", "empty")
+
+
+def test_empty_values_follow_from_aggregations_but_for_what_is_derived() -> None:
+    assert empty_values(SPEND, TYPES, kept=None) == {"paid_1d": Decimal("0.00"), "last_1d": None}
+    last = ObservationGroup("last", CUSTOMER, PAYMENTS, columns=("amount",), ttl="2d")
+    assert empty_values(last, {"amount": "decimal(10,2)"}, kept=None) == {"amount": None}
+
+
+def test_empty_values_that_a_publish_kept_have_the_types_of_their_columns() -> None:
+    found = {"paid_1d": Decimal("0.00"), "last_1d": None, "twice": Decimal("0.00")}
+    assert empty_values(SPEND, TYPES, kept=empty_text(found)) == found
+    assert [str(value) for value in empty_values(SPEND, TYPES, kept=empty_text(found)).values()] == ["0.00", "None", "0.00"]
+
+
+@pytest.mark.parametrize(
+    ("value", "data_type"),
+    [
+        (0.1, "double"), (-7, "int64"), (True, "boolean"), ("a", "string"), (None, "timestamp"), (Decimal("1.50"), "decimal(10,2)"),
+        (date(2026, 1, 5), "date"), (datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC), "timestamp"),
+        ((Decimal("1.50"), None), "array<decimal(10,2)>"), ((), "array<string>"),
+    ],
+)  # fmt: skip
+def test_what_is_read_from_json_is_what_was_written(value: object, data_type: str) -> None:
+    assert from_json(json.loads(json.dumps(to_json(value))), data_type) == value

@@ -18,10 +18,11 @@ from lake import delta
 from spark_jobs import point_in_time
 from spark_jobs.training import build
 from spark_jobs.training.spine import Request, of_frame
-from tests import histories, oracle
+from tests import histories, oracle, readers
 from tests.histories import History, batches, runs, snapshot_groups
 from tests.offline import Lake, World, answer_differences, drawn, eventful, rejecting, told_apart
 from tests.oracle import Arrival, live_rows
+from tests.readers import disagreements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,6 +187,13 @@ def test_the_story_of_random_snapshots_has_the_oracles_status_values_and_time(wo
         assert oracle.value_differences(group, answer.values, told.values) == []
         statuses.add(told.status)
     assert statuses >= {"PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND"}
+
+
+def test_random_snapshots_are_answered_alike_by_all_who_read_them(world: World) -> None:
+    types = world.windowed
+    wrong, statuses = disagreements(readers.Asked(world.lake, types.group, world.published(types), types.functions), times=4, entities=8)
+    assert wrong == []
+    assert len(statuses) > 2
 
 
 def test_the_newest_rows_say_who_is_gone_by_the_snapshot_that_does_not_have_them(world: World) -> None:

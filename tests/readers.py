@@ -1,0 +1,155 @@
+"""Asks everybody who reads published rows the same questions: training, serving, `explain`, and the oracle."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from feature_definitions import FeatureService, Join, layout
+from feature_definitions.intervals import MICROSECOND, duration, iso
+from feature_definitions.reading import CASES, from_json
+from feature_definitions.sql.column_types import types_as_read
+from feature_registry import explain
+from lake import delta
+from online_sync import push, sync
+from online_sync.codec import RowSchema, encode_epoch
+from serving.answer import fetch
+from serving.request import compile_service
+from spark_jobs import point_in_time
+from spark_jobs.point_in_time import CASE, AsOf
+from spark_jobs.training.spine import of_frame
+from tests import oracle
+from tests.offline import answer_differences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from feature_definitions.language import FeatureGroup
+    from spark_jobs.point_in_time import Published
+    from tests.offline import Lake
+    from tests.oracle import Publish
+
+Entity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody says of one entity at one time; values by the outputs of the group's join."""
+
+    status: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A group in a lake, and what the oracle says was published of it."""
+
+    lake: Lake
+    group: FeatureGroup
+    publishes: Sequence[Publish]
+    functions: oracle.Functions
+
+    @property
+    def published(self) -> Published:
+        return self.lake.published(self.group)
+
+    @property
+    def service(self) -> FeatureService:
+        return FeatureService("everybody", joins=(Join(self.group),))
+
+
+def disagreements(asked: Asked, *, times: int, entities: int, seed: int = 7) -> tuple[list[str], set[str]]:
+    """What somebody answers otherwise than the oracle, a sentence each, and the statuses that were answered."""
+    chosen = random.Random(seed)
+    at = chosen.sample(moments(asked), times)
+    questions = [(time, entity) for time in at for entity in chosen.sample(everybody(asked), entities) + nobody(asked.group)]
+    expected = [answer for time in at for answer in told_by_oracle(asked, time, [e for t, e in questions if t == time])]
+    found = {
+        "training": trained(asked, questions),
+        "serving": [answer for time in at for answer in served(asked, time, [e for t, e in questions if t == time])],
+        "explain": [explained(asked, time, entity) for time, entity in questions],
+    }
+    wrong = []
+    for who, answers in found.items():
+        for (time, entity), want, got in zip(questions, expected, answers, strict=True):
+            where = f"{who} of {entity} at {iso(time)}"
+            wrong += [] if got.status == want.status else [f"{where}: {want.status}, not {got.status}"]
+            wrong += [f"{where}: {text}" for text in answer_differences(asked.service, want.values, got.values)]
+    return wrong, {answer.status for answer in expected}
+
+
+def moments(asked: Asked) -> list[datetime]:
+    """When answers change, and a microsecond before and after."""
+    ttl = duration(asked.group.ttl or "1d")
+    changes = {time for p in asked.publishes for time in (p.known_from, p.interval.end, p.known_from + ttl, p.interval.end + ttl)}
+    changes |= {row.at + ttl for p in asked.publishes for row in p.rows}
+    first = min(p.known_from for p in asked.publishes)
+    return sorted(time + n * MICROSECOND for time in changes if time >= first for n in (-1, 0, 1))
+
+
+def everybody(asked: Asked) -> list[Entity]:
+    """All entities that ever had a row."""
+    keys = {row.key for p in asked.publishes for row in p.rows}
+    return [dict(zip(asked.group.entity.keys, key, strict=True)) for key in sorted(keys, key=repr)]
+
+
+def nobody(group: FeatureGroup) -> list[Entity]:
+    """A stranger, and one without keys."""
+    strange = {"string": "nobody", "boolean": True, "date": date(1900, 1, 1)}
+    known = group.entity.keys
+    return [{key: strange.get(kind, -1) for key, kind in known.items()}, dict.fromkeys(known)]
+
+
+def told_by_oracle(asked: Asked, at: datetime, entities: Iterable[Entity]) -> list[Answer]:
+    """What the oracle says."""
+    found = oracle.online(asked.service, {asked.group.name: asked.publishes}, entities, now=at, functions=asked.functions)
+    return [Answer(result["status"][asked.group.name], result["values"]) for result in found]
+
+
+def trained(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[Answer]:
+    """What a training set has, and by which case."""
+    [join] = asked.service.joins
+    types = {key: delta.arrow_type(kind) for key, kind in asked.group.entity.keys.items()}
+    columns = {key: pa.array([entity[key] for _, entity in questions], kind) for key, kind in types.items()}
+    more = {"event_timestamp": pa.array([at for at, _ in questions], pa.timestamp("us", tz="UTC")), "number": range(len(questions))}
+    spine, spark, published = of_frame(pa.table(columns | more), asked.lake.spark), asked.lake.spark, asked.published
+    joined = point_in_time.join(spine.rows, join, published, AsOf(), at=spine.at, spark=spark)
+    decided = point_in_time.decided(spine.rows, join, published, AsOf(), at=spine.at, spark=spark)
+    cases = {row["number"]: CASES[row[CASE]] for row in decided.select("number", CASE).toArrow().to_pylist()}
+    rows = sorted(joined.toArrow().to_pylist(), key=lambda row: row["number"])
+    return [Answer(cases[row["number"]].status, row) for row in rows]
+
+
+def served(asked: Asked, at: datetime, entities: Sequence[Entity]) -> list[Answer]:
+    """What serving answers over a store that was synced then; the store is a dict."""
+    published, group, spark = asked.published, asked.group, asked.lake.spark
+    record = sync._record(published, sync.Target("", "tests"), epoch=1, now=at, empty=sync._empty(published, spark))
+    keys, schema = tuple(group.entity.keys), RowSchema(record.columns)
+    spec = push.PushSpec("", "tests", group.name, published.generation, 1, keys, schema)
+    newest = point_in_time.newest(published, spark=spark, now=at).toArrow()
+    store = dict(row for batch in newest.to_batches() for row in push._packed(batch, spec)[0])
+    store[layout.epoch_key("tests", group.name)] = encode_epoch(replace(record, begun=1))
+    plan, types = compile_service(asked.service, project="tests"), types_as_read(group)
+    [join] = asked.service.joins
+    kinds = {output: types[column] for output, column in zip(join.outputs, join.columns, strict=True)}
+    return [
+        Answer(result["status"][group.name], {name: _listed(from_json(value, kinds[name])) for name, value in result["values"].items()})
+        for result in fetch(plan, entities, mget=lambda keys: [store.get(key) for key in keys], now=at)
+    ]
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def explained(asked: Asked, at: datetime, entity: Entity) -> Answer:
+    """What `explain` says."""
+    published = asked.published
+    known = explain.Known(published.generation, published.publishes, (), published.types.outputs, published.empty)
+    story = explain.explain(explain.Asked(asked.group, entity, at), known, lake=asked.lake.path)
+    return Answer(story.status, {f"{asked.group.name}__{column}": value for column, value in story.values.items()})
