@@ -58,7 +58,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that is to be told of one value; `run` is the ledger's record of the run that gave the row its values.
+    """All that is known of one value; `run` is the ledger's record of the run that gave the row its values.
 
     `values` are what a reader gets; of an entity without events they lack what is derived, if no publish kept it yet. `events` are the
     newest of the `event_count` rows of `source` that the group's longest window holds, as they are in the source now; those that came
@@ -90,8 +90,8 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     run = None if version is None else _run(version.publish, lake)
     source = _source(asked.group)
     events = [] if window is None or source is None else versions.events(source, lake, entity=asked.entity, window=window)
-    told = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
-    count = None if events is None else len(told)
+    described = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
+    count = None if events is None else len(described)
     later = [v for v in candidates if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
     case = _case(asked, version, coverage, gone_at=_gone_at(asked, known, version, lake))
     return Story(
@@ -104,7 +104,7 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
         run,
         window,
         None if source is None else source.name,
-        tuple(told[:MOST_EVENTS]),
+        tuple(described[:MOST_EVENTS]),
         count,
         tuple(later),
     )

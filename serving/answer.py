@@ -18,7 +18,7 @@ from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, 
 from serving.request import Entity, JoinPlan, ServicePlan
 
 Stored: TypeAlias = Sequence[bytes | None]
-Shown: TypeAlias = Scalar | list[Scalar]
+JsonValue: TypeAlias = Scalar | list[Scalar]
 
 
 class Result(TypedDict):
@@ -28,7 +28,7 @@ class Result(TypedDict):
     """
 
     entity: Entity
-    values: dict[str, Shown]
+    values: dict[str, JsonValue]
     status: dict[str, str]
     event_timestamp: dict[str, str | None]
 
@@ -117,24 +117,24 @@ _OWN = -1
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Where the columns that a join asks for lie in rows of a schema (None: not there yet), and which are not shown as they are stored."""
+    """Where the columns that a join asks for lie in rows of a schema (None: not there yet), and which are not read as they are stored."""
 
     schema: RowSchema
     places: tuple[int | None, ...]
     ages: tuple[int, ...]
     others: tuple[tuple[int, str], ...]
 
-    def empty(self, values: Sequence[Value]) -> list[Shown]:
+    def empty(self, values: Sequence[Value]) -> list[JsonValue]:
         """The values of an epoch record's `empty`, which are as answers have them already."""
         return [None if place is None else _listed(values[place]) for place in self.places]
 
-    def shown(self, values: Sequence[Value], now: int) -> list[Shown]:
-        """The values of a row as they are shown at `now`."""
+    def as_read(self, values: Sequence[Value], now: int) -> list[JsonValue]:
+        """The values of a row as a reader gets them at `now`."""
         picked: list[Any] = [None if place is None else values[place] for place in self.places]
         for at in self.ages:
             picked[at] = None if picked[at] is None else age(now, picked[at])
         for at, kind in self.others:
-            picked[at] = _shown(picked[at], kind)
+            picked[at] = _as_json(picked[at], kind)
         return picked
 
 
@@ -156,17 +156,17 @@ def _shape(schema: RowSchema, asked: tuple[str, ...], ages: frozenset[str]) -> _
     return _Shape(schema, tuple(places.get(column) for column in asked), aging, others)
 
 
-def _shown(value: Any, kind: str) -> Any:
+def _as_json(value: Any, data_type: str) -> Any:
     if value is None:
         return None
-    if kind == "timestamp":
+    if data_type == "timestamp":
         return _time(value)
-    if kind == "date":
+    if data_type == "date":
         return (EPOCH.date() + timedelta(days=value)).isoformat()
-    return [_shown(each, element_of(kind)) for each in value] if is_array(kind) else value
+    return [_as_json(each, element_of(data_type)) for each in value] if is_array(data_type) else value
 
 
-def _listed(value: Value) -> Shown:
+def _listed(value: Value) -> JsonValue:
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -180,7 +180,7 @@ def _time(microseconds: int) -> str:
 
 class _Found(NamedTuple):
     status: str
-    values: Sequence[Shown]
+    values: Sequence[JsonValue]
     event_timestamp: str | None = None
 
 
@@ -208,9 +208,9 @@ def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | Non
         at, empties_at = row.event_timestamp, FOREVER if row.empties_at is None else row.empties_at
         found = conditions(question, nobody=False, absent=False, at=at, empties_at=empties_at, held=row.held)
     status, given = CASES[found.index(True)]
-    values: Sequence[Shown]
+    values: Sequence[JsonValue]
     if row is not None and given == "row":
-        values = shape.shown(row.values, question.at)
+        values = shape.as_read(row.values, question.at)
     elif given == "empty" and record.empty:
         values = shapes[_OWN].empty(record.empty)
     else:

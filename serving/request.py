@@ -38,7 +38,7 @@ class UnknownService(RequestError):
 class JoinPlan:
     """One join of a service: its group, the caller's columns that hold the entity's keys, and the columns asked for.
 
-    Of `columns` those in `ages` are shown as seconds since what is stored; `defaults` are shown in place of null.
+    Of `columns` those in `ages` are read as seconds since what is stored; `defaults` stand in place of null.
     """
 
     name: str
@@ -106,8 +106,8 @@ def parse_entity(service: FeatureService, texts: Mapping[str, str]) -> Entity:
 def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
     asked = dict(zip(join.outputs, join.columns, strict=True))
     types = types_as_read(join.group) if defaults.keys() & asked.keys() else {}
-    shown = {name: to_json(default(value, types[asked[name]])) for name, value in defaults.items() if name in asked}
-    return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, shown)
+    defaulted = {name: to_json(default(value, types[asked[name]])) for name, value in defaults.items() if name in asked}
+    return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, defaulted)
 
 
 def _check_entity(plan: ServicePlan, entity: object, *, where: str) -> None:
@@ -164,5 +164,5 @@ def _described(data_type: str) -> str:
 
 
 def _example(keys: Mapping[str, str]) -> str:
-    shown = {"int64": "42", "date": '"2026-01-05"', "boolean": "true"}
-    return "{" + ", ".join(f'"{key}": {shown.get(data_type, chr(34) + "..." + chr(34))}' for key, data_type in keys.items()) + "}"
+    examples = {"int64": "42", "date": '"2026-01-05"', "boolean": "true"}
+    return "{" + ", ".join(f'"{key}": {examples.get(data_type, chr(34) + "..." + chr(34))}' for key, data_type in keys.items()) + "}"

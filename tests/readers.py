@@ -68,7 +68,7 @@ def disagreements(asked: Asked, *, times: int, entities: int, seed: int = 7) -> 
     chosen = random.Random(seed)
     at = chosen.sample(moments(asked), times)
     questions = [(time, entity) for time in at for entity in chosen.sample(everybody(asked), entities) + nobody(asked.group)]
-    expected = [answer for time in at for answer in told_by_oracle(asked, time, [e for t, e in questions if t == time])]
+    expected = [answer for time in at for answer in said_by_oracle(asked, time, [e for t, e in questions if t == time])]
     found = {
         "training": trained(asked, questions),
         "serving": [answer for time in at for answer in served(asked, time, [e for t, e in questions if t == time])],
@@ -105,7 +105,7 @@ def nobody(group: FeatureGroup) -> list[Entity]:
     return [{key: strange.get(kind, -1) for key, kind in known.items()}, dict.fromkeys(known)]
 
 
-def told_by_oracle(asked: Asked, at: datetime, entities: Iterable[Entity]) -> list[Answer]:
+def said_by_oracle(asked: Asked, at: datetime, entities: Iterable[Entity]) -> list[Answer]:
     """What the oracle says."""
     found = oracle.online(asked.service, {asked.group.name: asked.publishes}, entities, now=at, functions=asked.functions)
     return [Answer(result["status"][asked.group.name], result["values"]) for result in found]
