@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-import importlib
 import json
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -68,8 +68,6 @@ def _rebuilt(raised: Mapping[str, Any]) -> Exception:
 
 
 def _of_its_class(module: str, name: str, sentence: str) -> Exception | None:
-    try:
-        kind = getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        return None
+    """The error as its class makes it; None if that is not loaded here: what a message names is never imported."""
+    kind = getattr(sys.modules.get(module), name, None)
     return kind.__new__(kind, sentence) if isinstance(kind, type) and issubclass(kind, Exception) else None
