@@ -6,6 +6,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from feature_definitions import settings
 from feature_definitions.errors import UserError
 
 NEXT = "headwater ingest && headwater materialize && headwater sync && headwater get customer_v1 customer_id=1"
@@ -21,11 +22,12 @@ def make(folder: Path, *, now: datetime | None = None) -> Path:
     folder = folder.expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FolderRefused(f"{folder} is not empty; name a new folder, nothing was changed")
+    settings.check_lake(str(folder))
     name = re.sub(r"[^a-z0-9_]+", "_", folder.name.lower()).strip("_")
     name = name if re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) else f"project_{name}"[:63].strip("_")
     shutil.copytree(_FILES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
-    settings = folder / "headwater.toml"
-    settings.write_text(settings.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
+    written = folder / settings.FILE
+    written.write_text(written.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
     (folder / ".gitignore").write_text(".headwater/\nlake/\n", encoding="utf-8")
     data = folder / "data" / "payments"
     data.mkdir(parents=True, exist_ok=True)

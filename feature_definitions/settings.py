@@ -100,12 +100,17 @@ def _lake(said: str, root: Path) -> str:
             f"HEADWATER_LAKE (lake in {FILE}) is {said!r}; only local folders work so far: write a path, like lake or /data/lake"
         )
     lake = str((root / said).resolve())
-    if strange := _UNREADABLE.search(lake):
+    check_lake(lake)
+    return lake
+
+
+def check_lake(path: str) -> None:
+    """Refuse a path below which deltalake finds no tables."""
+    if strange := _UNREADABLE.search(path):
         raise SettingsError(
-            f"HEADWATER_LAKE (lake in {FILE}) lies in {lake!r}, where deltalake finds no tables because of the {strange[0]!r} in the path; "
+            f"HEADWATER_LAKE (lake in {FILE}) lies in {path!r}, where deltalake finds no tables because of the {strange[0]!r} in the path; "
             "write a path without [ ] ^ | \\, without % before two hexadecimal digits, and without control characters"
         )
-    return lake
 
 
 def _promote(said: str | None, registry: str) -> Promote:

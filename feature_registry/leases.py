@@ -37,8 +37,17 @@ _GONE = ("Z", "X")
 Standing = Literal["free", "gone", "silent", "working"]
 
 
+Renewal = tuple[int, int]
+"""By its token and its time, in microseconds of the database's clock."""
+
+
 class LeaseHeld(RegistryError):
-    """Another process, or another thread of this one, works on the same thing."""
+    """Another process, or another thread of this one, works on the same thing. `silent` is its last renewal, if that is long ago."""
+
+    def __init__(self, message: str, *, silent: Renewal | None = None) -> None:
+        """Keep the renewal beside the message."""
+        super().__init__(message)
+        self.silent = silent
 
 
 class LeaseLost(RegistryError):
@@ -64,8 +73,11 @@ class Lease:
     """Raises LeaseLost if somebody else has taken the lease since."""
 
 
-def take(connection: Connection, name: str, *, now: datetime, silence: timedelta) -> Row:
+def take(connection: Connection, name: str, *, now: datetime, silence: timedelta, watched: Renewal | None = None) -> Row:
     """Take the lease in a writing transaction, also from a process that is gone or silent; raises LeaseHeld while another one works.
+
+    A silent process loses it only to who `watched` that its last renewal stayed the last one for some beats. Where nobody could renew
+    anything for a while (the machine slept, the database was locked), whoever still lives renews first.
 
     The row is `unfenced` from the first time that a silent process lost it until its tables got a fence, whoever has it meanwhile.
     """
@@ -73,6 +85,8 @@ def take(connection: Connection, name: str, *, now: datetime, silence: timedelta
     standing = "free" if found is None else _standing(found, clock(connection), silence)
     if found is not None and standing == "working":
         raise LeaseHeld(_held(found))
+    if found is not None and standing == "silent" and watched != (renewal := (found["token"], found["renewed_at"])):
+        raise LeaseHeld(_held(found), silent=renewal)
     before = found or {"token": 0, "unfenced": False}
     row = {
         "name": name,

@@ -52,7 +52,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         """Remember what will be read."""
-        object.__setattr__(self, "_read", _read(self.registry))
+        object.__setattr__(self, "_read", _read(self.registry, self.lake))
 
     # ---------------------------------------------------------------------------------------------------------------- intervals
 
@@ -188,8 +188,8 @@ class Planner:
         read = list(self._footprints(work))
         files, size = sum(n for n, _ in read), sum(n for _, n in read)
         past = self.registry.runs(work.group.name, work.generation)
-        online = {name: bool(self.registry.epochs(name)) for name in self.catalog.tables}
-        moved = cost.stale(self.catalog, work.group.name, built=_training_sets(self.lake), online=online)
+        online = {name: self._read.is_online(name) for name in self.catalog.tables}
+        moved = cost.stale(self.catalog, work.group.name, built=self._read.training_sets(), online=online)
         return CostEstimate(work.group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
 
     def _footprints(self, work: GroupPlan) -> Iterable[tuple[int, int]]:
@@ -218,7 +218,7 @@ def _training_sets(lake: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What a registry remembers, each fact read when it is first asked for, and once."""
+    """What registry and lake remember, each fact read when it is first asked for, and once."""
 
     generations: Callable[[str], tuple[Generation, ...]]
     promotions: Callable[[str], tuple[Promotion, ...]]
@@ -226,9 +226,11 @@ class _Read:
     publishes: Callable[[str, int], tuple[Publish, ...]]
     releases: Callable[[str, int], tuple[Release, ...]]
     revisions: Callable[[str], tuple[Revision, ...]]
+    is_online: Callable[[str], bool]
+    training_sets: Callable[[], list[str]]
 
 
-def _read(registry: "Registry") -> _Read:
+def _read(registry: "Registry", lake: str) -> _Read:
     return _Read(
         generations=cache(registry.generations),
         promotions=cache(registry.promotions),
@@ -236,4 +238,6 @@ def _read(registry: "Registry") -> _Read:
         publishes=cache(registry.publishes),
         releases=cache(registry.releases),
         revisions=cache(registry.revisions),
+        is_online=cache(lambda group: bool(registry.epochs(group))),
+        training_sets=cache(lambda: _training_sets(lake)),
     )

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -296,7 +296,8 @@ class Registry:
             self._refuse_if_lost(row)
             raise
         finally:
-            self._of_lease(leases.give_back, row)
+            with suppress(RegistryError):  # what was done stays done; a lease that could not be given back ends with this process
+                self._of_lease(leases.give_back, row)
 
     def fence(self) -> None:
         """Refuse with LeaseLost if somebody else has taken a lease under which this thread works: to be called before each commit."""
@@ -309,18 +310,22 @@ class Registry:
             return leases.holders(connection, silence=self._silence)
 
     def _taken(self, name: str, now: datetime, *, until: float) -> Row:
-        told = False
+        told, silent, since, beats = False, None, 0.0, 2 * self._silence.total_seconds() / leases.BEATS
         while True:
+            moment = time.monotonic()
+            watched = silent if moment - since > beats else None
             try:
                 with self._database.writing() as connection:
-                    return leases.take(connection, name, now=now, silence=self._silence)
+                    return leases.take(connection, name, now=now, silence=self._silence, watched=watched)
             except LeaseHeld as error:
-                if time.monotonic() >= until:
+                if error.silent != silent:
+                    silent, since = error.silent, moment
+                if moment >= until and silent is None:
                     raise
                 if not told:
                     self._say(f"waiting: {error}")
                     told = True
-                time.sleep(_PAUSE_SECONDS)
+                time.sleep(min(_PAUSE_SECONDS, beats))
 
     def _fence(self, subject: Subject, row: Row) -> None:
         from lake import delta

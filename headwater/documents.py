@@ -360,7 +360,7 @@ class RegistryRebuildDocument(Document, frozen=True, kw_only=True):
     not_restored: list[str]
 
 
-class HeldLease(Part, frozen=True):
+class HeldLease(Part, frozen=True, kw_only=True):
     """A process that works on something alone."""
 
     name: str
@@ -372,7 +372,7 @@ class HeldLease(Part, frozen=True):
     may_be_taken_over: bool
 
 
-class RegistryLeasesDocument(Document, frozen=True):
+class RegistryLeasesDocument(Document, frozen=True, kw_only=True):
     """Who works on what."""
 
     leases: list[HeldLease]

@@ -205,8 +205,9 @@ def replace_records(path: str, rows: "pa.Table", *, commit_id: str, fence: Fence
 
 
 def _write_fenced(path: str, rows: "pa.Table", fence: Fence, done: CommitProperties, **how: Any) -> None:
+    schema = Schema.from_arrow(rows.schema).to_json()
     for _ in range(_TRIES_OF_RECORDS):
-        table = DeltaTable(path) if exists(path) else path
+        table = create(path, schema, partition=())
         fence()
         with suppress(CommitFailedError):
             write_deltalake(table, rows, commit_properties=done, **how)
@@ -221,7 +222,10 @@ def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
     """
     if exists(path):
         return DeltaTable(path)
-    return DeltaTable.create(path, Schema.from_json(json.dumps(_nullable(json.loads(schema)))), mode="ignore", partition_by=list(partition))
+    columns = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
+    with suppress(CommitFailedError):  # somebody else makes it at the same time
+        DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition))
+    return DeltaTable(path)
 
 
 def _nullable(kind: Any) -> Any:

@@ -72,10 +72,11 @@ PROMOTIONS = FactTable("promotions", RecordRows(Promotion, _LAKE))
 RELEASES = FactTable("releases", RecordRows(Release, _LAKE))
 
 
-def keep_publish(lake: str, pending: PendingPublish) -> None:
+def keep_publish(lake: str, pending: PendingPublish, *, fence: Fence) -> None:
     """Keep what a publish is about to change, before its commit: an entry counts only if that happens, or if it needs none."""
-    LEDGER.keep(lake, (LEDGER.rows.row(e, commits=pending.commits and e.state == "PUBLISHED") for e in pending.entries))
-    PUBLISHES.keep(lake, (PUBLISHES.rows.row(publish, commits=pending.commits) for publish in pending.publishes))
+    entries = (LEDGER.rows.row(e, commits=pending.commits and e.state == "PUBLISHED") for e in pending.entries)
+    LEDGER.keep(lake, entries, fence=fence)
+    PUBLISHES.keep(lake, (PUBLISHES.rows.row(publish, commits=pending.commits) for publish in pending.publishes), fence=fence)
 
 
 def keep_commit(lake: str, commit: Committed, *, fence: Fence) -> None:

@@ -118,8 +118,11 @@ def held(folder: str) -> Iterator[None]:
 
 
 def is_held(folder: str) -> bool:
-    """Whether somebody holds a folder."""
-    handle = _open(folder)
+    """Whether somebody holds a folder; one that went meanwhile was somebody's."""
+    try:
+        handle = _open(folder)
+    except FileNotFoundError:
+        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

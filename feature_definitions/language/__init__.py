@@ -30,7 +30,7 @@ from feature_definitions.language.rules import (
     NotYet,
 )
 from feature_definitions.language.services import MODES, FeatureService, Join, Label, Mode, TrainingSet, check_mode
-from feature_definitions.language.sources import DeltaTable, Entity, Files, Query, Shape, Source, Table
+from feature_definitions.language.sources import DeltaTable, Entity, Files, Query, Source, SourceShape, Table
 from feature_definitions.language.transforms import FeatureGroup, TransformGroup
 
 __all__ = [
@@ -59,10 +59,10 @@ __all__ = [
     "Query",
     "Rows",
     "Severity",
-    "Shape",
     "SnapshotGroup",
     "Source",
     "SourceGroup",
+    "SourceShape",
     "Table",
     "TrainingSet",
     "TransformGroup",

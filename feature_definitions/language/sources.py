@@ -125,7 +125,7 @@ class Query:
         check_unique(where, [source.name for source in sources], "source", "remove one")
 
 
-Shape = Literal["events", "snapshots", "static"]
+SourceShape = Literal["events", "snapshots", "static"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Source:
     timezone: str | None = None
     id: tuple[str, ...] = ()
     arrived_at: str | None = None
-    shape: Shape = "events"
+    shape: SourceShape = "events"
     ready_after: str = "1h"
     derive: Mapping[str, str] = field(default_factory=dict)
     expect: tuple[Expectation, ...] = ()

@@ -10,7 +10,7 @@ from typer.exceptions import TyperException
 
 from headwater import output
 from headwater.commands import authoring, ingest, offline, online, registry, serve, training
-from headwater.commands.verb import EXIT_CODES, MISTAKE, Folder
+from headwater.commands.verb import AS_JSON, EXIT_CODES, MISTAKE, AsJson, Folder
 
 app = typer.Typer(
     help="Features that are correct in time, everywhere.",
@@ -36,8 +36,9 @@ def _any_verb(
 
 
 @registry.registry.callback()
-def _any_of_the_registry(context: typer.Context, *, project: Folder = None) -> None:
+def _any_of_the_registry(context: typer.Context, *, project: Folder = None, as_json: AsJson = False) -> None:
     context.obj = project or context.obj
+    context.meta[AS_JSON] = as_json
 
 
 for part in (authoring, ingest, offline, training, online, serve, registry):
@@ -50,7 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = command.main(sys.argv[1:] if arguments is None else list(arguments), prog_name="headwater", standalone_mode=False)
     except TyperException as error:
-        output.mistake(" ".join(error.format_message().split()))
+        output.mistake(_one_sentence(error))
         code = MISTAKE
     sys.stdout.flush()
     raise SystemExit(code)
+
+
+def _one_sentence(error: TyperException) -> str:
+    """What is wrong with the words of a command, without what pydantic calls it, and with a way on."""
+    said = " ".join(error.format_message().split()).replace("Value error, ", "")
+    return said if said != "Missing command." else "Missing command; headwater --help lists them"

@@ -30,14 +30,16 @@ Within = Annotated[
 
 @verb(app, example=f"headwater plan customer_spend {JANUARY}", panel=OFFLINE)
 def plan(call: Call, *, groups: Groups, start: Start = None, end: End = None, only: Only = None, within: Within = "range") -> int:
-    """Show what materialize would do, why, and what it takes: files, bytes, seconds, what is out of date then."""
+    """Show what materialize would do and why, and a cost estimate: files, bytes, seconds, what is out of date then."""
     with call.project() as p:
         works = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
         costs = p.cost(works)
         output.warn_waiting(p.status(*groups) if any(work.waiting for work in works) else (), works)
     due = output.plan_table(works)
     return call.answer(
-        documents.plan(works, costs), due if due.row_count else "nothing is due", *(["", output.cost_table(costs)] if costs else [])
+        documents.plan(works, costs),
+        due if due.row_count else "nothing is due",
+        *(["\ncost estimate", output.cost_table(costs)] if costs else []),
     )
 
 

@@ -24,6 +24,9 @@ EXIT_CODES = """exit codes:
 _BARE = (AttributeError, IndexError, KeyError, NotImplementedError, TypeError)
 """Errors whose text says nothing without their names."""
 
+AS_JSON = "headwater.as_json"
+"""Where a group of verbs notes that `--json` stood before the verb."""
+
 Folder = Annotated[str | None, typer.Option("--project", metavar="DIR", help="the project's folder (default: the current one)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="a feature group")]
@@ -59,7 +62,7 @@ def verb(app: typer.Typer, *, example: str, panel: str | None = None) -> Callabl
 
     def register(function: Verb) -> Verb:
         def run(*, context: typer.Context, project: str | None, as_json: bool, **words: Any) -> int:
-            call = Call(project or context.obj, as_json)
+            call = Call(project or context.obj, as_json or context.meta.get(AS_JSON, False))
             return _ended(lambda: function(call, **words), call)
 
         own = list(inspect.signature(function).parameters.values())[1:]

@@ -44,7 +44,7 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry]) -> None
         commits = any(e.rows or e.interval in job.before for e in passed)
         pending = _pending(job, entries, commits=commits)
         registry.begin_publish(pending)
-        facts.keep_publish(lake, pending)
+        facts.keep_publish(lake, pending, fence=registry.fence)
         version = None
         if commits:
             _commit(job, staged, [e.interval for e in passed])

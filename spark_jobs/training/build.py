@@ -70,6 +70,7 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
         if described["rows"] != basis.summary["rows"]:
             lost = f"{basis.summary['rows']} spine rows became {described['rows']}"
             raise AssertionError(f"training set {name}: {lost}; this is a defect, nothing was written")
+        context.registry.fence()
         manifest.delete(context.lake, name)
         columns = [*basis.spine.rows.columns, *basis.request.service.outputs]
         table = layout.training_set_table(context.lake, name)

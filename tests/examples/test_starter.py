@@ -78,3 +78,9 @@ def test_a_file_is_no_folder_to_make_a_project_in(tmp_path: Path) -> None:
     (tmp_path / "shop").write_text("mine")
     with pytest.raises(starter.FolderRefused):
         starter.make(tmp_path / "shop", now=NOW)
+
+
+def test_a_folder_below_which_no_table_could_be_found_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(settings.SettingsError, match="because of the '\\['"):
+        starter.make(tmp_path / "a[1]" / "p")
+    assert list(tmp_path.iterdir()) == []

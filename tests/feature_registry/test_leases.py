@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from feature_definitions.record_rows import Row
 from feature_definitions.records import PendingIngest, RegistryFacts
-from feature_registry import LeaseHeld, LeaseLost, Registry, RegistryError, Subject, leases, open_registry
+from feature_registry import LeaseHeld, LeaseLost, Registry, RegistryError, Subject, leases, open_registry, schema
 
 T = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -274,6 +274,17 @@ def test_leases_tell_who_works_on_what_and_which_may_be_taken_over(start: Callab
     while not impatient.leases()[0].may_be_taken_over and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [lease.may_be_taken_over for lease in impatient.leases()] == [True]
+
+
+def test_who_could_renew_nothing_for_a_while_keeps_the_lease_by_renewing_before_the_next_beats(impatient: Registry, url: str) -> None:
+    """The machine slept, or the database was locked: holder and waiter go on at the same time."""
+    with impatient.lease(Subject("a"), now=T), open_registry(url, silence=SILENCE) as waiting:
+        with impatient._database.writing() as connection:
+            past = leases.clock(connection) - 10 * SILENCE // timedelta(microseconds=1)
+            connection.execute(schema.leases.update().values(renewed_at=past))
+        with pytest.raises(LeaseHeld), waiting.lease(Subject("a"), now=T):
+            pass
+        impatient.fence()
 
 
 def test_a_restore_takes_the_leases_of_silent_processes(start: Callable[[str], Program], impatient: Registry) -> None:

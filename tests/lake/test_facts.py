@@ -48,7 +48,7 @@ def kept(kind: FactTable[Any], lake: str, **elsewhere: object) -> list[object]:
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     lake = str(tmp_path)
-    facts.keep_publish(lake, PendingPublish("p1", "spend", 1, {}, (ENTRY, REJECTED), (PUBLISH,), commits=True))
+    facts.keep_publish(lake, PendingPublish("p1", "spend", 1, {}, (ENTRY, REJECTED), (PUBLISH,), commits=True), fence=no_fence)
     facts.keep_ingest(lake, PendingIngest("i1", "payments", (FILE,), (REVISION,), commits=True))
     facts.keep_commit(lake, COMMIT, fence=no_fence)
     facts.keep_promotion(lake, PROMOTION, fence=no_fence)
@@ -99,7 +99,7 @@ def test_rows_that_older_code_wrote_are_read_and_new_ones_lie_beside_them(tmp_pa
     schema = pa.schema([column for column in OLD_LEDGER if column[0] not in lacking])
     old = pa.Table.from_pylist([{name: value for name, value in OLD_ENTRY.items() if name not in lacking}], schema=schema)
     write_deltalake(layout.records_table(lake, "ledger"), old)
-    facts.keep_publish(lake, PendingPublish("p1", "spend", 1, {}, (REJECTED,), (), commits=True))
+    facts.keep_publish(lake, PendingPublish("p1", "spend", 1, {}, (REJECTED,), (), commits=True), fence=no_fence)
     found = sorted(kept(facts.LEDGER, lake, delta_version=None), key=lambda entry: entry.state)  # type: ignore[attr-defined]
     before = LedgerEntry(**({name: getattr(ENTRY, name) for name in ENTRY.__slots__} | ({"inputs": {}} if lacking else {})))
     assert found == [before, REJECTED]

@@ -24,6 +24,10 @@ def test_a_registry_is_rebuilt_only_where_nothing_is_lost_by_it(rejected: Path) 
     assert "restored from the lake: 0 files, 0 revisions" in within("registry", "rebuild", "--replace", project=rejected).out
 
 
+def test_a_json_document_may_be_asked_for_before_the_verb_of_the_registry_too(fresh: Path) -> None:
+    assert within("registry", "--json", "leases", project=fresh).json == {"leases": []}
+
+
 def test_an_entity_of_a_group_that_was_never_published_has_a_short_story(fresh: Path) -> None:
     story = within("explain", "customer_spend", "customer_id=1", "--json", project=fresh).json
     assert (story["status"], story["row"], story["run"], story["events"]) == ("EXPIRED", None, None, [])
