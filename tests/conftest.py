@@ -37,14 +37,17 @@ class ByModule(LoadScopeScheduling):
         return WORLDS[0] if module in WORLDS else module
 
 
+OWN_SPARK = ("tests/test_takeover.py", "tests/test_readme.py::test_every_command")
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
     """Two processes share the suite, each with its own Spark."""
     return ByModule(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones come first."""
-    items.sort(key=lambda item: "spark" not in getattr(item, "fixturenames", ()))
+    """The long ones come first: those on the suite's Spark, and those that start one of their own."""
+    items.sort(key=lambda item: "spark" not in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(OWN_SPARK))
 
 
 @pytest.fixture(scope="session")
