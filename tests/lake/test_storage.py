@@ -107,7 +107,8 @@ def test_a_folder_is_held_by_one_at_a_time_and_by_nobody_who_is_gone(tmp_path: P
     with storage.held(folder):
         assert storage.is_held(folder)
     assert not storage.is_held(folder)
-    killed = "import os, sys; from lake import storage; storage.held(sys.argv[1]).__enter__(); print('held', flush=True); os.kill(os.getpid(), 9)"
+    holds = "import os, sys; from lake import storage; storage.held(sys.argv[1]).__enter__(); print('held', flush=True)"
+    killed = f"{holds}; os.kill(os.getpid(), 9)"
     ended = subprocess.run([sys.executable, "-c", killed, folder], cwd=ROOT, check=False, capture_output=True)
     assert ended.stdout == b"held\n"
     assert not storage.is_held(folder)
