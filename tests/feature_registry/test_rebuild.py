@@ -133,7 +133,7 @@ class World:
         commits = any(e.rows or e.interval in before for e in passed)
         pending = PendingPublish(name, "spend", event.generation, entries[0].features, entries, publishes, commits=commits)
         self.registry.begin_publish(pending)
-        facts.keep_publish(self.lake, pending)
+        facts.keep_publish(self.lake, pending, fence=lambda: None)
         table = layout.feature_table(self.lake, "spend", event.generation)
         if commits and event.end == "died before the commit":
             return self.registry.abandon(name)

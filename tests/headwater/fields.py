@@ -33,7 +33,7 @@ def validate(words: Sequence[str], printed: str) -> None:
     """Refuse what a command with `--json` printed, if it is not the document of its verb."""
     if "--json" not in words or not printed:
         return
-    text = f" {' '.join(words)} "
+    text = f" {' '.join(word for word in words if word != '--json')} "
     names = (name for name, verb in verbs(get_command(app)) if not hasattr(verb, "commands"))
     verb = min((name for name in names if f" {name} " in text), key=lambda name: text.index(f" {name} "))
     msgspec.convert(json.loads(printed), document(verb))
