@@ -33,7 +33,7 @@ FOLDERS = (
     "spark_jobs",
 )
 BESIDE_SQL = ("column_types", "expressions", "inference", "operands", "queries", "syntax")
-BESIDE_THE_KERNEL = ("catalog", "check.py", *(f"sql/{name}.py" for name in BESIDE_SQL))
+BESIDE_THE_KERNEL = ("catalog", "check.py", "record_rows.py", *(f"sql/{name}.py" for name in BESIDE_SQL))
 HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "pandas", "pyarrow", "pyspark", "sklearn"}
 IMPORT_SECONDS = 0.1
 MOST_FILES_OF_A_ROW = 27

@@ -2,15 +2,15 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from feature_definitions import language
 from feature_definitions.language import DefinitionError
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mistake:
+class Mistake(NamedTuple):
     """What is wrong in a catalog, where, and what to write instead; line 0 is the file or folder as a whole."""
 
     file: Path

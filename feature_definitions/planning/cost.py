@@ -12,8 +12,7 @@ from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.records import Revision, TileRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(NamedTuple):
     """What a group's new rows make out of date: groups that read it, built training sets, and whether it is online."""
 
     groups: tuple[str, ...]

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
@@ -319,8 +319,7 @@ def _sealed_at(group: FeatureGroup, interval: Interval) -> datetime:
     return interval.end + ready_after(group)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """What a group's intervals should have been computed by."""
 
     group: FeatureGroup

@@ -1,15 +1,14 @@
 """Finds what changed in a source within a span of time after a revision, quickly also where there are many of both."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
+from typing import NamedTuple
 
 from feature_definitions.intervals import MICROSECOND, Interval, utc_date
 from feature_definitions.records import Revision
 
 
-@dataclass(frozen=True, slots=True)
-class RevisionIndex:
+class RevisionIndex(NamedTuple):
     """A source's revisions by the dates that they touch.
 
     `greatest[k][n]` is the greatest revision of the `2**k` dates from the n-th after `first` on, so that a span of any length is asked

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
 from feature_definitions.aggregations import ACCUMULATORS
 from feature_definitions.intervals import DAY, Interval, ceil, floor, merge, utc_date
@@ -87,8 +88,7 @@ def _state(
     return PartialAggregate(kind, f"{kind}_{digest}", of, conditions, type, order, size)
 
 
-@dataclass(frozen=True, slots=True)
-class TilesDue:
+class TilesDue(NamedTuple):
     """The dates of one grain whose tiles must be built, each with the reason; a tile lies at the UTC date of its start."""
 
     grain: timedelta

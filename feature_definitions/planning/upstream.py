@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
+from typing import NamedTuple
 
 from feature_definitions.intervals import ALWAYS, Interval, duration, micros
 from feature_definitions.language import FeatureGroup, Source
@@ -119,8 +120,7 @@ class Upstream:
         return (0, len(ends)) if self.group.is_static else (bisect_right(ends, span.start), bisect_right(ends, span.end))
 
 
-@dataclass(frozen=True, slots=True)
-class _Published:
+class _Published(NamedTuple):
     """The last publish of each interval in the order of their ends, and the sums of all publishes' hashes up to each, from 0 on."""
 
     last: tuple[Publish, ...]
@@ -128,8 +128,7 @@ class _Published:
     sums: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sorted:
+class _Sorted(NamedTuple):
     intervals: tuple[Interval, ...]
     ends: tuple[datetime, ...]
 
