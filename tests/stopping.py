@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SILENCE = timedelta(seconds=1)
+
+AT_REST = threading.Lock()
+"""Held while a lease is renewed: who is stopped in the middle of that holds a lock of SQLite, which is another test's subject."""
+
+
+BEATING = leases.beating
 
 
 def always(*_: object, **__: object) -> bool:
@@ -102,6 +109,22 @@ def impatient() -> Any:
     return patch.object(registries, "open_registry", functools.partial(registries.open_registry, silence=SILENCE))
 
 
+def renewed_at_rest(beat: Callable[[], None], *, every: timedelta) -> Any:
+    """Renew leases as always, but never while this process is being stopped."""
+
+    def renew() -> None:
+        with AT_REST:
+            beat()
+
+    return BEATING(renew, every=every)
+
+
+def stop_now() -> None:
+    """Stop this process, between two renewals of its leases."""
+    with AT_REST:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def stopping(step: Step) -> Any:
     """This process stops at the step, once."""
     real, stopped = getattr(step.owner, step.name), list[bool]()
@@ -110,10 +133,10 @@ def stopping(step: Step) -> Any:
         due = not stopped and step.when(*args, **kwargs)
         stopped.extend([True] if due else [])
         if due and not step.after:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop_now()
         result = real(*args, **kwargs)
         if due and step.after:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop_now()
         return result
 
     return patch.object(step.owner, step.name, stop)
@@ -127,7 +150,8 @@ def main(scratch: str) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         step, said = STEPS[asked["step"]], "done"
-        with impatient(), stopping(step), patch.object(socket, "gethostname", lambda: "elsewhere"):
+        elsewhere = patch.object(socket, "gethostname", lambda: "elsewhere")
+        with impatient(), stopping(step), elsewhere, patch.object(leases, "beating", renewed_at_rest):
             try:
                 work(step.verb, Path(asked["folder"]))
             except Exception as error:  # noqa: BLE001  # it is what is asked

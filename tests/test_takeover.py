@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     from headwater import Project
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Elsewhere:
     """A process that believes to be on another host."""
 
     process: subprocess.Popen[str]
+    asked: bool = False
+    """Whether it has an answer to give."""
 
     def works_until(self, step: str, folder: Path) -> None:
         """Let it work in the project until it has stopped at the step."""
+        self.asked = True
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"step": step, "folder": str(folder)}) + "\n")
         self.process.stdin.flush()
@@ -46,14 +49,27 @@ class Elsewhere:
         os.kill(self.process.pid, signal.SIGCONT)
         return self.answer()
 
+    def rests(self) -> None:
+        """Let it end what it was asked for by a test that failed before it went on."""
+        if self.asked:
+            self.goes_on()
+
     def answer(self) -> str:
         assert self.process.stdout is not None
+        self.asked = False
         return self.process.stdout.readline().strip()
 
 
+@pytest.fixture
+def elsewhere(a_process: Elsewhere) -> Iterator[Elsewhere]:
+    """The other host's process, at rest before the test and after it."""
+    yield a_process
+    a_process.rests()
+
+
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
-    """The other host's process, with a Spark of its own."""
+def a_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
+    """A process with a Spark of its own."""
     words = [sys.executable, "-m", "tests.stopping", str(tmp_path_factory.mktemp("elsewhere"))]
     environment = projects.environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
