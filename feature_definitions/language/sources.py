@@ -5,12 +5,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from feature_definitions.intervals import duration
+from feature_definitions.intervals import duration, parse_instant
 from feature_definitions.language.expect import Expectation, expectations
 from feature_definitions.language.rules import (
     RESERVED,
@@ -138,6 +138,9 @@ class Source:
     state was extracted, and `id` what makes a row unique within one snapshot: the event timestamp is put before it, so that the same id in
     another snapshot is another row, not a correction.
 
+    Rows before `since`, or at or after `until`, are put aside; both are a date (its midnight) or an instant, in UTC. Without `until` those
+    are that lie more than a day after now, until their time has come; without `since` those far from all others (`planning.far`).
+
     `derive` adds columns, each a Spark SQL expression over those before it. There `prev.x` is the column `x` of the row before: of those
     with equal `lag_over` columns the one before it by (event timestamp, `arrived_at`, `id`), if at most `lag_within` older, else null.
     """
@@ -155,6 +158,8 @@ class Source:
     expect: tuple[Expectation, ...] = ()
     lag_over: tuple[str, ...] = ()
     lag_within: str | None = None
+    since: str | None = None
+    until: str | None = None
 
     def __post_init__(self) -> None:
         """Check names, columns, types, times and what is not supported yet."""
@@ -175,6 +180,7 @@ class Source:
         _check_shape(where, self)
         check_span(where, "ready_after", self.ready_after)
         _check_timezone(where, self)
+        _check_bounds(where, self)
         object.__setattr__(self, "derive", _derive(where, self))
         _check_lag(where, self)
 
@@ -187,6 +193,16 @@ class Source:
     def lag(self) -> timedelta:
         """How far back a row's derived columns may read: zero where none reads `prev`."""
         return timedelta(0) if self.lag_within is None else duration(self.lag_within)
+
+    @property
+    def starts(self) -> datetime | None:
+        """Before when rows are put aside whatever others there are; None: that is decided by the others."""
+        return None if self.since is None else parse_instant(self.since)
+
+    @property
+    def ends(self) -> datetime | None:
+        """From when on rows are put aside; None: from a day after now on."""
+        return None if self.until is None else parse_instant(self.until)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -273,6 +289,21 @@ def _check_timezone(where: str, source: Source) -> None:
             f"{where}: {times[0]!r} is a timestamp in a {_AS_TEXT[source.at.format]} file, which may be written without a zone; "
             "say where it was written down, like timezone='UTC' (times that carry a zone keep theirs)"
         )
+
+
+def _check_bounds(where: str, source: Source) -> None:
+    given = {what: text for what, text in (("since", source.since), ("until", source.until)) if text is not None}
+    for what, text in given.items():
+        if source.event_timestamp is None:
+            raise DefinitionError(f"{where} is static, so its rows have no time that {what} could bound; remove {what}")
+        try:
+            parse_instant(text)
+        except (ValueError, OverflowError, AttributeError):
+            raise DefinitionError(
+                f"{where} has {what}={text!r}; write a date or an instant in UTC, like {what}='2020-01-01' or {what}='2020-01-01T06:00:00Z'"
+            ) from None
+    if source.starts is not None and source.ends is not None and source.ends <= source.starts:
+        raise DefinitionError(f"{where} has until={source.until!r}, which is not after since={source.since!r}; it would have no rows")
 
 
 def _derive(where: str, source: Source) -> Mapping[str, str]:

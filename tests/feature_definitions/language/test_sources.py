@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,3 +188,27 @@ def test_a_query_of_events_reads_static_rows_only_where_it_says_what_is_assumed(
     refuses(lambda: bars(at=Query("SELECT 1", sources=sources)), "is a query that reads names, which is static, so nobody knows when its")
     assert bars(at=Query("SELECT 1", sources=sources, assume_always_known=True)).name == "bars"
     assert Source("upper", Query("SELECT 1", sources=(names,)), names.columns, shape="static", id=("symbol",)).shape == "static"
+
+
+def test_a_source_may_say_from_when_to_when_its_rows_are_taken() -> None:
+    source = bars(since="2020-01-01", until="2027-01-01T06:00:00Z")
+    assert source.starts == datetime(2020, 1, 1, tzinfo=UTC)
+    assert source.ends == datetime(2027, 1, 1, 6, tzinfo=UTC)
+    assert (bars().starts, bars().ends) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"since": "yesterday"}, "has since='yesterday'; write a date or an instant in UTC, like since='2020-01-01'"),
+        ({"until": 2027}, "has until=2027; write a date or an instant in UTC"),
+        ({"since": "0001-01-01T00:00:00+02:00"}, "has since='0001-01-01T00:00:00+02:00'; write a date"),
+        ({"since": "2020-01-01", "until": "2020-01-01"}, "has until='2020-01-01', which is not after since='2020-01-01'"),
+        (
+            {"since": "2020-01-01", "shape": "static", "event_timestamp": None, "id": ("symbol",)},
+            "is static, so its rows have no time that since could bound; remove since",
+        ),
+    ],
+)
+def test_bounds_that_are_none_are_refused(given: dict[str, Any], says: str) -> None:
+    refuses(lambda: bars(**given), says)
