@@ -8,8 +8,10 @@ from feature_definitions.intervals import spell
 
 DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
 """Of a source's rows: UTC date and instant of the event, the ingest that brought the row, whether it holds, a hash of its content."""
-FILE, LINE, REASON, RAW = "_hw_file", "_hw_line", "_hw_reason", "_hw_raw"
-"""Of a source's rows: where they came from; of rows put aside also why, and the text as it was."""
+FILE, LINE = "_hw_file", "_hw_line"
+"""Of a source's rows: where they came from."""
+REASON, COLUMN, VALUE, RAW = "_hw_reason", "_hw_column", "_hw_value", "_hw_raw"
+"""Of rows put aside: why, the column and the value at fault (null where it is the whole row), and the text as it was."""
 
 
 def source_table(lake: str, source: str) -> str:

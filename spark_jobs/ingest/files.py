@@ -21,13 +21,13 @@ from pyspark.sql import functions as F
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
 from feature_definitions.language import Files, Source
-from feature_definitions.layout import CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, TIME
+from feature_definitions.layout import COLUMN, CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, TIME, VALUE
 from feature_definitions.records import IngestedFile, Revision
 from lake import delta, storage
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
-from spark_jobs.ingest import events, journal, parsing
+from spark_jobs.ingest import columnar, events, formats, journal, parsing
 from spark_jobs.ingest.derived import days_around, lagging, with_derived
 from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.parsing import FileRefused, Shape
@@ -123,7 +123,7 @@ def write_frame(source: Source, frame: pa.Table, context: Context) -> None:
     parsing.refuse_missing(frame.column_names, wanted, name="the frame")
     kept = frame.select(list(source.columns)).combine_chunks()
     for batch in kept.to_batches():
-        parsing.check(batch, wanted, name="the frame")
+        columnar.check(batch, wanted, name="the frame")
     file = BytesIO()
     pq.write_table(kept, file)
     path = f"{layout.landing_folder(context.lake, source.name)}/{parsing.sha256(file, wanted)[:24]}.parquet"
@@ -138,7 +138,7 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     source, spark, path = job.source, job.context.spark, f"{job.staging}/parsed"
     shapes = {kind: parsing.shape(source, kind) for kind in {f.format for f in found}}
     listed = [(f.name, str(f.path), f.format) for f in found]
-    schema = f"{tables.columns_sql(source.columns)}, {FILE} string, {LINE} bigint, {REASON} string, {RAW} map<string,string>"
+    schema = f"{tables.columns_sql(source.columns)}, {FILE} string, {LINE} bigint, {parsing.REFUSED}"
     if sum(f.path.stat().st_size for f in found) <= _SMALL:
         _read_here(listed, shapes, job.staging)
         rows = spark.read.schema(schema).parquet(path)
@@ -169,7 +169,7 @@ def _reader(shapes: Mapping[str, Shape]) -> Callable[[Iterator[pa.RecordBatch]],
 
 def _read(name: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
     try:
-        yield from parsing.read(Path(path), wanted, name=name)
+        yield from formats.read(Path(path), wanted, name=name)
     except FileRefused as error:
         yield parsing.refusal(str(error), wanted, name=name)
 
@@ -271,7 +271,7 @@ class _Update:
 
 def _update(parsed: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest) -> _Update:
     source, table, path = job.source, job.table, f"{job.staging}/rows"
-    good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW)
+    good = parsed.where(F.col(REASON).isNull()).drop(REASON, COLUMN, VALUE, RAW)
     incoming = good.withColumns({_WAS: F.lit(False), _COMES: F.lit(True), _GOES: F.lit(False)})
     if not delta.exists(table):
         return _Update(tables.stage(_by_date(_judged(incoming, source)), path), tuple(seen.dates), "no table")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_definitions import Files, Source
-from spark_jobs.ingest import parsing
+from spark_jobs.ingest import formats, parsing
 from spark_jobs.ingest.parsing import FileRefused
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def source(*, timezone: str | None = "America/New_York", columns: dict[str, str]
 
 def read(path: Path, kind: str = "csv", of: Source | None = None) -> list[dict[str, Any]]:
     shape = parsing.shape(of or source(), kind)
-    return [row for batch in parsing.read(path, shape, name=path.name) for row in batch.to_pylist()]
+    return [row for batch in formats.read(path, shape, name=path.name) for row in batch.to_pylist()]
 
 
 def read_text(folder: Path, text: str | bytes, of: Source | None = None) -> list[dict[str, Any]]:
@@ -93,6 +93,14 @@ def test_every_type_of_a_csv_is_read_exactly(tmp_path: Path) -> None:
 )
 def test_a_cell_of_the_wrong_type_puts_its_row_aside_and_says_why(tmp_path: Path, column: str, text: str, expected: str) -> None:
     assert reason(read_text(tmp_path, with_cell(column, text))) == expected
+
+
+def test_a_row_put_aside_names_the_column_and_the_value_at_fault(tmp_path: Path) -> None:
+    (wrong,), (null,) = read_text(tmp_path, with_cell("n", "one")), read_text(tmp_path, with_cell("id", ""))
+    assert (wrong["_hw_column"], wrong["_hw_value"]) == ("n", "one")
+    assert (null["_hw_column"], null["_hw_value"]) == ("id", None)
+    short, good = read_text(tmp_path, f"{HEADER}\nb,2\n{','.join(GOOD)}\n")
+    assert {row[f"_hw_{what}"] for row in (short, good) for what in ("column", "value")} == {None}
 
 
 @pytest.mark.parametrize("column", ["n", "x", "ok", "day", "price"])
@@ -252,9 +260,9 @@ def test_a_parquet_column_of_another_type_is_refused_by_name(tmp_path: Path) -> 
 
 def test_not_a_number_and_infinity_in_parquet_are_put_aside_with_the_row(tmp_path: Path) -> None:
     rows = read_parquet(parquet(tmp_path, x=[float("nan"), float("inf")]))
-    assert [(r["_hw_line"], r["_hw_reason"], dict(r["_hw_raw"])["x"]) for r in rows] == [
-        (1, "x is not a finite number", "nan"),
-        (2, "x is not a finite number", "inf"),
+    assert [(r["_hw_line"], r["_hw_reason"], r["_hw_column"], r["_hw_value"], dict(r["_hw_raw"])["x"]) for r in rows] == [
+        (1, "x is not a finite number", "x", "nan", "nan"),
+        (2, "x is not a finite number", "x", "inf", "inf"),
     ]
 
 
