@@ -1,6 +1,7 @@
 """What features mean: the definition language, and the pure kernel that plans what must be done."""
 
 from feature_definitions.language import (
+    Csv,
     DefinitionError,
     DeltaTable,
     Derived,
@@ -36,6 +37,7 @@ from feature_definitions.language import (
 )
 
 __all__ = [
+    "Csv",
     "DefinitionError",
     "DeltaTable",
     "Derived",

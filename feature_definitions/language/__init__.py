@@ -18,6 +18,7 @@ from feature_definitions.language.expect import (
     unique,
 )
 from feature_definitions.language.features import Derived, Feature, Rows
+from feature_definitions.language.file_formats import Csv, Files
 from feature_definitions.language.group_rules import AnyGroup
 from feature_definitions.language.groups import ObservationGroup, OnDemandFeature, SnapshotGroup, SourceGroup, WindowedGroup
 from feature_definitions.language.rules import (
@@ -30,7 +31,7 @@ from feature_definitions.language.rules import (
     NotYet,
 )
 from feature_definitions.language.services import MODES, FeatureService, Join, Label, Mode, TrainingSet, check_mode
-from feature_definitions.language.sources import DeltaTable, Entity, Files, Query, Source, SourceShape, Table
+from feature_definitions.language.sources import DeltaTable, Entity, Query, Source, SourceShape, Table
 from feature_definitions.language.transforms import FeatureGroup, TransformGroup
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "RESERVED",
     "TYPE",
     "AnyGroup",
+    "Csv",
     "DefinitionError",
     "DefinitionErrors",
     "DeltaTable",

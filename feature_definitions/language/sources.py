@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from feature_definitions.intervals import duration, parse_instant
 from feature_definitions.language.expect import Expectation, expectations
+from feature_definitions.language.file_formats import Files
 from feature_definitions.language.rules import (
     RESERVED,
     DefinitionError,
@@ -50,23 +51,6 @@ class Entity:
             if key.lower() in RESERVED:
                 raise DefinitionError(f"entity {self.name}: {key!r} is a column of every feature table; name the key differently")
         object.__setattr__(self, "keys", typed(self.keys))
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """CSV, Parquet or JSON-lines files: a glob relative to the project's root. `json` and `jsonl` both mean one JSON object a line."""
-
-    path: str
-    format: str = "csv"
-
-    def __post_init__(self) -> None:
-        """Check the path and the format."""
-        if not isinstance(self.path, str) or not self.path:
-            raise DefinitionError("Files needs a path, like Files('data/payments/*.csv', format='csv')")
-        if self.format not in ("csv", "parquet", "jsonl", "json"):
-            raise DefinitionError(f"Files({self.path!r}) has the format {self.format!r}; write 'csv', 'parquet' or 'jsonl'")
-        if self.format in ("json", "jsonl"):
-            object.__setattr__(self, "format", "jsonl")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,13 +55,17 @@ def landed(source: Source, context: Context) -> tuple[Landed, ...]:
     """The files of a source that are there now, oldest name first; Files are found below the project's root."""
     found: list[tuple[str, Path, str]] = []
     if isinstance(source.at, Files):
-        pattern = Path(source.at.path)
-        base = Path(pattern.anchor) if pattern.is_absolute() else context.root
-        paths = base.glob(str(pattern.relative_to(pattern.anchor)))
-        found += [(_name(path, context.root), path, source.at.format) for path in paths if path.is_file()]
+        paths = {path for glob in source.at.paths for path in _matching(glob, context.root)}
+        found += [(_name(path, context.root), path, source.at.format) for path in paths]
     written = storage.files(layout.landing_folder(context.lake, source.name), suffix=".parquet")
     found += [(f"written/{file.name}", Path(file.path), "parquet") for file in written]
     return tuple(Landed(name, path, kind, _sha256(path, parsing.shape(source, kind))) for name, path, kind in sorted(found))
+
+
+def _matching(glob: str, root: Path) -> list[Path]:
+    pattern = Path(glob)
+    base = Path(pattern.anchor) if pattern.is_absolute() else root
+    return [path for path in base.glob(str(pattern.relative_to(pattern.anchor))) if path.is_file()]
 
 
 def _sha256(path: Path, wanted: Shape) -> str:
@@ -84,7 +88,7 @@ def ingest(job: Ingest) -> IngestReport:
     found = changed(source, context)
     if not found:
         if isinstance(source.at, Files) and not context.registry.files(source.name):
-            context.say(f"{source.name}: no file is at {source.at.path} in {context.root}")
+            context.say(f"{source.name}: no file is at {source.at.place} in {context.root}")
         return IngestReport(source.name)
     context.say(f"ingesting {source.name}: {len(found)} files")
     with staging(context.lake, job.ingest_id):
