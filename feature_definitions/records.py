@@ -16,7 +16,8 @@ PromotedBy = Literal["automatic", "person"]
 class Revision:
     """A change of one UTC date of a source: rows added, removed or altered, all within `[first, end)`.
 
-    `revision` counts up per source, one number per ingest that changed anything; `rows` and `content_hash` are of the date afterwards.
+    `revision` counts up per source, one number per ingest that changed anything; `rows`, `content_hash` and the time of the `earliest` row
+    are of the date afterwards (None: it has no row, or an older Headwater recorded it).
     """
 
     source: str
@@ -27,6 +28,7 @@ class Revision:
     content_hash: str
     rows: int
     recorded_at: datetime
+    earliest: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

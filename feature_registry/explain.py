@@ -9,6 +9,7 @@ from feature_definitions import layout, reading
 from feature_definitions.intervals import ALWAYS, Interval, duration, floor, micros, utc_date
 from feature_definitions.language import FeatureGroup, Source
 from feature_definitions.layout import FILE, INGEST, LINE
+from feature_definitions.planning.revisions import first_events
 from feature_definitions.reading import CASES, FOREVER, NEVER, Case, age, conditions
 from feature_definitions.record_rows import json_mapping
 from feature_definitions.records import Publish, Revision
@@ -234,7 +235,7 @@ def _window(group: FeatureGroup, version: Version, revisions: Sequence[Revision]
     at = version.event_timestamp
     match group.row_time:
         case "end" if group.lifetime:
-            return Interval(min([at - group.longest, *(r.first for r in revisions)]), at)
+            return Interval(min([at - group.longest, *first_events(revisions).values()]), at)
         case "end":
             return Interval(at - group.longest, at)
         case "event":

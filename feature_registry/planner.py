@@ -176,8 +176,8 @@ class Planner:
         return [interval for interval in self._published(group, current) if interval not in there]
 
     def _published(self, group: FeatureGroup, number: int) -> list[Interval]:
-        """The intervals that readers see of a generation, without those whose rows may be deleted."""
-        oldest = None if group.retain is None else plan.kept_from(self.now, group.retain)
+        """The intervals that readers see of a generation, without those whose rows may be deleted, or whose events were taken back."""
+        oldest = plan.begins(group, self.revisions(group), self.now)
         entries = self._read.ledger(group.name, number).values()
         return [e.interval for e in entries if e.state == "PUBLISHED" and (oldest is None or e.interval.start >= oldest)]
 

@@ -9,6 +9,7 @@ from feature_definitions.intervals import Interval, dates, merge
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan, tiling
 from feature_definitions.planning.plan import GroupPlan
+from feature_definitions.planning.revisions import first_events
 from feature_definitions.records import Revision, TileRecord
 
 
@@ -47,7 +48,7 @@ def reads(work: GroupPlan, *, tiles: Mapping[date, TileRecord], revisions: Seque
     """
     group, spans = work.group, merge(plan.inputs(work.group, status.interval) for status in work.due)
     if group.lifetime:
-        first = min((r.first for r in revisions), default=None)
+        first = min(first_events(revisions).values(), default=None)
         spans = tuple(Interval(max(s.start, first), s.end) for s in spans if first is not None and first < s.end)
     read = {day for span in spans for day in dates(span)}
     if not group.aggregated:

@@ -10,7 +10,7 @@ from feature_definitions.errors import UserError
 from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
 from feature_definitions.language import FeatureGroup, TransformGroup
 from feature_definitions.planning import fingerprint
-from feature_definitions.planning.revisions import RevisionIndex, changes
+from feature_definitions.planning.revisions import RevisionIndex, changes, first_events
 from feature_definitions.planning.upstream import Awaited, Upstream, ready_after, sources_of, starts_at
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 from feature_definitions.records import Publish as PublishRecord
@@ -129,6 +129,7 @@ def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: 
 ) -> tuple[IntervalStatus, ...]:
     """The status of every interval from the first event to the newest sealed one, oldest first.
 
+    Before it are those that were published of events that were taken back since: they are STALE(data) until they are published again.
     `entries` and `releases` are those of this generation, `revisions` those of the sources behind the group, `upstream` the groups that it
     reads. What is due is WAITING while an earlier interval whose events it reads is REJECTED, or one of a group that it reads cannot be
     read; what was published before stays as it is.
@@ -136,7 +137,9 @@ def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: 
     known = {read.name: changes(r for r in revisions if r.source == read.name) for read in group.input_sources}
     meant = (fingerprint.columns(group), fingerprint.gate(group), _inputs_of(group))
     wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream))
-    found = [_status(wanted, interval, entries.get(interval)) for interval in expected(group, revisions, now)]
+    wanted_now = expected(group, revisions, now)
+    found = _taken_back(wanted, wanted_now, entries, now)
+    found += [_status(wanted, interval, entries.get(interval)) for interval in wanted_now]
     holders = [s.interval for s in found if s.holds and s.status == REJECTED]
     waiting = waiting_for(group, holders, [s.interval for s in found if s.status in DUE])
     return tuple(_waiting(s, waiting.get(s.interval, ())) if s.status in DUE else s for s in found)
@@ -171,19 +174,11 @@ def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) 
     None is expected before every source has something. A group that retains its rows for a while expects none that are older,
     nor does one that would have to read such rows.
     """
-    firsts: dict[str, datetime] = {}
-    for r in revisions:
-        firsts[r.source] = min(r.first, firsts.get(r.source, r.first))
-    first = starts_at(group, firsts)
-    if first is None:
+    start = begins(group, revisions, now)
+    if start is None:
         return ()
     if group.is_static:
         return (ALWAYS,)
-    start = floor(first, group.cadence)
-    if group.retain is not None:
-        start = max(start, kept_from(now, group.retain))
-    kept = [kept_from(now, read.retain) for read in group.input_groups if read.retain is not None]
-    start = max([start, *(oldest + group.longest for oldest in kept)])
     end = floor(now - ready_after(group), group.cadence)
     if end <= start:
         return ()
@@ -194,6 +189,30 @@ def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) 
             f"event of {behind} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
         )
     return tuple(split(Interval(start, end), group.cadence))
+
+
+def begins(group: FeatureGroup, revisions: Iterable[Revision], now: datetime) -> datetime | None:
+    """When the first interval begins that should be there; None while a source of the group has no event."""
+    first = starts_at(group, first_events(revisions))
+    if first is None or group.is_static:
+        return first
+    return max(floor(first, group.cadence), _readable_from(group, now))
+
+
+def _readable_from(group: FeatureGroup, now: datetime) -> datetime:
+    """The first interval of which rows are kept, and those that it reads."""
+    kept = [] if group.retain is None else [kept_from(now, group.retain)]
+    kept += [kept_from(now, read.retain) + group.longest for read in group.input_groups if read.retain is not None]
+    return max(kept, default=BEGINNING)
+
+
+def _taken_back(
+    wanted: "_Wanted", expected_now: Sequence[Interval], entries: Mapping[Interval, LedgerEntry], now: datetime
+) -> list[IntervalStatus]:
+    """The intervals before the first one expected that show events which were taken back since."""
+    first, oldest = expected_now[0] if expected_now else None, _readable_from(wanted.group, now)
+    shown = [i for i, entry in entries.items() if entry.state == "PUBLISHED" and (first is None or i < first) and i.start >= oldest]
+    return [s for i in sorted(shown) if (s := _status(wanted, i, entries[i])).status == STALE_DATA]
 
 
 def kept_from(now: datetime, retain: str) -> datetime:

@@ -52,5 +52,33 @@ def changes(revisions: Iterable[Revision]) -> RevisionIndex:
     return RevisionIndex(first, by_date, tuple(levels))
 
 
+def rows_by_date(revisions: Iterable[Revision]) -> dict[date, int]:
+    """How many rows each date of one source has, by its newest revision; dates that have none are left out."""
+    return {revision.date: revision.rows for revision in _newest(revisions).values() if revision.rows}
+
+
+def first_events(revisions: Iterable[Revision]) -> dict[str, datetime]:
+    """When the first event of each source is, by the newest revision of each date: what was taken back does not count."""
+    found: dict[str, datetime] = {}
+    listed = tuple(revisions)
+    changed: dict[tuple[str, date], datetime] = {}
+    for r in listed:
+        changed[r.source, r.date] = min(r.first, changed.get((r.source, r.date), r.first))
+    for key, r in _newest(listed).items():
+        if r.rows:
+            at = r.earliest or changed[key]
+            found[r.source] = min(at, found.get(r.source, at))
+    return found
+
+
+def _newest(revisions: Iterable[Revision]) -> dict[tuple[str, date], Revision]:
+    found: dict[tuple[str, date], Revision] = {}
+    for r in revisions:
+        known = found.get((r.source, r.date))
+        if known is None or known.revision < r.revision:
+            found[r.source, r.date] = r
+    return found
+
+
 def _ordinal(at: datetime) -> int:
     return utc_date(at).toordinal()

@@ -381,6 +381,7 @@ def _revisions(update: _Update, number: int, job: Ingest) -> tuple[Revision, ...
         F.min(changed_at).alias("first"),
         F.max(changed_at).alias("last"),
         F.sum("n").alias("rows"),
+        F.min(F.when(F.col("n") > 0, F.unix_micros(TIME))).alias("earliest"),
         F.hex(F.coalesce(F.bit_xor(F.when(F.col("n") > 0, F.xxhash64(CONTENT, "n"))), F.lit(0).cast("bigint"))).alias("hash"),
     )
     changed_dates = sorted((row for row in by_date.collect() if row["first"] is not None), key=lambda row: row[DATE])
@@ -395,6 +396,7 @@ def _revisions(update: _Update, number: int, job: Ingest) -> tuple[Revision, ...
             content_hash=row["hash"],
             rows=row["rows"],
             recorded_at=job.now,
+            earliest=None if row["earliest"] is None else instant(row["earliest"]),
         )
         for row in changed_dates
     )

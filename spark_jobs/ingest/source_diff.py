@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 
 from deltalake.exceptions import DeltaError
@@ -161,7 +161,10 @@ def _revisions(job: Ingest, diff: _Diff, content: Mapping[date, Content], known:
     altered, number = _altered(job, diff, days), job.context.registry.next_revision(job.source.name)
     spans = {day: altered.get(day) or _whole(day, content.get(day), known) for day in days}
     return tuple(
-        Revision(job.source.name, number, day, spans[day].start, spans[day].end, *_state(content.get(day)), job.now) for day in days
+        Revision(
+            job.source.name, number, day, spans[day].start, spans[day].end, *_state(content.get(day)), job.now, _earliest(content.get(day))
+        )
+        for day in days
     )
 
 
@@ -211,6 +214,10 @@ def _state(of: Content | Revision | None) -> tuple[str, int]:
         case Content(rows=rows, hash=content) | Revision(rows=rows, content_hash=content) if rows:
             return content, rows
     return _hash(Decimal(0)), 0
+
+
+def _earliest(of: Content | None) -> datetime | None:
+    return None if of is None else of.span.start
 
 
 def _whole(day: date, content: Content | None, known: Sequence[Revision]) -> Interval:

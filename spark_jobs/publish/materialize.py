@@ -13,6 +13,7 @@ from feature_definitions.intervals import Interval, dates, merge
 from feature_definitions.language import TransformGroup, WindowedGroup
 from feature_definitions.planning import fingerprint, plan, tiling
 from feature_definitions.planning.plan import GroupPlan
+from feature_definitions.planning.revisions import first_events
 from feature_definitions.records import LedgerEntry, Revision
 from feature_definitions.sql.column_types import column_types_of
 from lake.staging import staging
@@ -89,7 +90,7 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
     spans = merge(s.interval for s in job.work.due)
     if isinstance(group, WindowedGroup):
         revisions = [r for r in context.registry.revisions(group.source.name) if r.revision <= job.revision]
-        needs = windows.needed(group, spans, first=min((r.first for r in revisions), default=spans[0].start))
+        needs = windows.needed(group, spans, first=min(first_events(revisions).values(), default=spans[0].start))
         found = tile_store.up_to_date(
             _tile_set(group, sharing, context.lake, grains=tuple(needs)),
             needs,

@@ -156,6 +156,35 @@ def test_an_absurd_first_event_is_refused_before_millions_of_intervals_are_plann
         plan.expected(group, [changed(datetime(1971, 1, 1, tzinfo=UTC))], day(9))
 
 
+def gone(n: int, revision: int) -> Revision:
+    """A revision that takes away all that happened on a day."""
+    return replace(changed(day(n, 7), revision=revision), rows=0)
+
+
+def test_what_was_taken_back_is_as_if_it_had_never_been_there() -> None:
+    revisions = [changed(day(2, 7), revision=1), changed(day(5), revision=1), gone(2, 2)]
+    assert plan.expected(spend(), revisions, day(9, 2)) == plan.expected(spend(), revisions[1:2], day(9, 2))
+    assert plan.expected(spend(), [changed(day(5), revision=1), gone(5, 2)], day(9, 2)) == ()
+    assert plan.expected(spend(), [*revisions, changed(day(2, 9), revision=3)], day(9, 2))[0] == one_day(2)
+
+
+def test_the_first_interval_goes_by_the_earliest_row_of_the_first_date_as_it_is_now() -> None:
+    group = spend(Feature("n", "count", windows=("1h",)), every="1h")
+    revisions = [changed(day(5, 1), revision=1), replace(changed(day(5, 1), revision=2), earliest=day(5, 7))]
+    assert plan.expected(group, revisions, day(5, 10))[0].start == day(5, 7)
+
+
+def test_intervals_that_show_what_was_taken_back_are_stale_until_they_are_published_again() -> None:
+    revisions = [changed(day(2, 7), revision=1), changed(day(5), revision=1), gone(2, 2)]
+    entries = all_done(spend(), range(2, 9))
+    found = plan.statuses(spend(), generation=1, entries=entries, revisions=revisions, now=day(9, 2))
+    assert {s.interval.start.day: s.status for s in found} == {
+        2: plan.STALE_DATA, 3: plan.STALE_DATA, 4: plan.STALE_DATA, 5: plan.OK, 6: plan.OK, 7: plan.OK, 8: plan.OK
+    }  # fmt: skip
+    again = entries | all_done(spend(), range(2, 5), revision=2)
+    assert plan.statuses(spend(), generation=1, entries=again, revisions=revisions, now=day(9, 2))[0].interval == one_day(5)
+
+
 # ------------------------------------------------------------------------------------------------------------------- statuses
 
 
