@@ -6,9 +6,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, cast
 from urllib.parse import unquote, urlsplit
 
+from feature_definitions import connections
+from feature_definitions.connections import Connection
 from feature_definitions.errors import UserError
 
 FILE = "headwater.toml"
@@ -51,11 +54,16 @@ class Settings:
     registry_url: str = field(default="", repr=False)
     redis_url: str | None = field(default=None, repr=False)
     promote: Promote = "auto"
+    connections: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def state(self) -> Path:
         """The folder of the project's own state: registry, embedded store, scratch space."""
         return self.root / ".headwater"
+
+    def connection(self, name: str) -> Connection:
+        """The connection to a database of a name; raises ConnectionRefused where its variable or the file that this names is wrong."""
+        return connections.read(name, self.connections)
 
 
 def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Settings:
@@ -82,6 +90,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         registry_url=registry,
         redis_url=variables.get("HEADWATER_REDIS_URL") or None,
         promote=_promote(variables.get("HEADWATER_PROMOTE") or project.get("promote"), registry),
+        connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(connections.PREFIX) and value}),
     )
 
 
@@ -124,9 +133,10 @@ def _promote(said: str | None, registry: str) -> Promote:
 
 def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:
     ours = {name: value for name, value in environment.items() if name.startswith("HEADWATER_")}
-    unknown = sorted(set(ours) - set(VARIABLES))
+    unknown = sorted(name for name in ours if name not in VARIABLES and not connections.VARIABLE.fullmatch(name))
     if unknown:
-        raise SettingsError(f"the variable {unknown[0]} is not known; there are {', '.join(VARIABLES)}")
+        known = f"{', '.join(VARIABLES)}, and {connections.PREFIX}<NAME> for databases"
+        raise SettingsError(f"the variable {unknown[0]} is not known; there are {known}")
     return ours
 
 

@@ -4,7 +4,7 @@ A document is named after its verb. Fields are taken from the record of the same
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
@@ -70,6 +70,7 @@ class CheckDocument(Document, frozen=True, kw_only=True):
     groups: int | UnsetType = UNSET
     services: int | UnsetType = UNSET
     training_sets: int | UnsetType = UNSET
+    connections: list[str] | UnsetType = UNSET
 
 
 class PlannedStep(Part, frozen=True, kw_only=True):
@@ -381,8 +382,8 @@ class RegistryLeasesDocument(Document, frozen=True, kw_only=True):
 # ------------------------------------------------------------------------------------------------------------ from the records
 
 
-def check(catalog: Catalog) -> CheckDocument:
-    """How many definitions a catalog without mistakes has."""
+def check(catalog: Catalog, *, connections: Sequence[str]) -> CheckDocument:
+    """How many definitions a catalog without mistakes has, and what is wrong with the connections that it reads."""
     return CheckDocument(
         mistakes=[],
         entities=len(catalog.entities),
@@ -390,6 +391,7 @@ def check(catalog: Catalog) -> CheckDocument:
         groups=len(catalog.groups),
         services=len(catalog.services),
         training_sets=len(catalog.training_sets),
+        connections=list(connections),
     )
 
 

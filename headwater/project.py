@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from feature_definitions import layout, settings
+from feature_definitions.connections import ConnectionRefused
 from feature_definitions.errors import Unknown, UserError
 from feature_definitions.language import (
     NAME,
     FeatureGroup,
     FeatureService,
+    Jdbc,
     Join,
     Mode,
     TrainingSet,
@@ -152,6 +154,17 @@ class Project:
         """The state of every interval, from the first event to the newest sealed one, with reasons."""
         planner = self._planner
         return tuple(status for group in names.groups(self.catalog, groups) for status in planner.state(group).intervals)
+
+    def unusable_connections(self) -> tuple[str, ...]:
+        """Why a connection that a source reads cannot be used here: its variable is not set, or is no URL. Nothing is connected to."""
+        found = []
+        for source in self.catalog.sources.values():
+            if isinstance(source.at, Jdbc):
+                try:
+                    self.settings.connection(source.at.connection)
+                except ConnectionRefused as problem:
+                    found.append(f"source {source.name}: {problem}")
+        return tuple(found)
 
     def tables(self, *groups: str) -> dict[str, str]:
         """Where each group's rows lie: the absolute path of the Delta table of the generation that readers see."""

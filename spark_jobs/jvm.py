@@ -26,14 +26,17 @@ DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
 LOCAL_FILES = "com.globalmentor:hadoop-bare-naked-local-fs:0.1.0"
 
 
-PACKAGES = f"{DELTA},{LOCAL_FILES}"
+POSTGRESQL = "org.postgresql:postgresql:42.7.14"
 
 
-# What else Delta's coordinates resolve to repeats, in older versions, what pyspark brings.
-ALREADY_IN_SPARK = "com.f*:*,com.github*:*,com.google*:*,commons-*:*,io.airlift:*,jakarta.*:*,javax.*:*,org.*:*"
+PACKAGES = f"{DELTA},{LOCAL_FILES},{POSTGRESQL}"
 
 
-JARS = 8
+# What else these coordinates resolve to repeats, in older versions, what pyspark brings; of org.* only PostgreSQL's driver is new.
+ALREADY_IN_SPARK = "com.f*:*,com.github*:*,com.google*:*,commons-*:*,io.airlift:*,jakarta.*:*,javax.*:*,org.[!p]*:*"
+
+
+JARS = 9
 
 
 JAVA_VERSIONS = (17, 21)
@@ -59,7 +62,7 @@ class JavaMissing(SparkUnavailable):
 
 
 class JarsMissing(SparkUnavailable):
-    """The jars of Delta and of local files are neither in the cache nor could they be fetched."""
+    """The jars of Delta, of local files and of PostgreSQL are neither in the cache nor could they be fetched."""
 
 
 def spark_environment() -> dict[str, str]:
@@ -121,7 +124,7 @@ def jar_cache() -> Path:
 
 
 def delta_jars(cache: Path) -> tuple[Path, ...]:
-    """Return Delta's jars in `cache`, fetched on the first call by Spark's own Ivy (13 MB) and whole or absent ever after.
+    """Return the jars that Spark needs in `cache`: fetched on the first call by Spark's own Ivy (14 MB), whole or absent ever after.
 
     Honours `http_proxy`, `https_proxy`, `no_proxy`, and Spark's `DEFAULT_ARTIFACT_REPOSITORY` for a mirror.
     """

@@ -302,6 +302,7 @@ TOUCH_FILES = {
     "dags/headwater_dags.py": "which project's DAGs are made: its folder",
     "dags/operators.py": "where the command lies beside Python",
     "feature_definitions/check.py": "the catalog's folder",
+    "feature_definitions/connections.py": "the file that a variable names, with a database's URL",
     "feature_definitions/loader/__init__.py": "the catalog's files",
     "feature_definitions/loader/definitions.py": "the catalog's files",
     "feature_definitions/loader/finder.py": "the catalog's files",

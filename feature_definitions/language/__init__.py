@@ -3,6 +3,7 @@
 What needs SQL or the whole catalog (columns inside expressions, cycles, names across files) is checked by `feature_definitions.check`.
 """
 
+from feature_definitions.language.databases import Jdbc
 from feature_definitions.language.expect import (
     Expectation,
     Severity,
@@ -52,6 +53,7 @@ __all__ = [
     "FeatureGroup",
     "FeatureService",
     "Files",
+    "Jdbc",
     "Join",
     "Label",
     "Mode",

@@ -11,6 +11,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from feature_definitions.intervals import duration, parse_instant
+from feature_definitions.language.databases import Jdbc
 from feature_definitions.language.expect import Expectation, expectations
 from feature_definitions.language.file_formats import Files
 from feature_definitions.language.rules import (
@@ -130,7 +131,7 @@ class Source:
     """
 
     name: str
-    at: Files | DeltaTable | Table | Query | None = None
+    at: Files | DeltaTable | Table | Query | Jdbc | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     event_timestamp: str | None = None
     timezone: str | None = None
@@ -171,7 +172,7 @@ class Source:
     @property
     def lies_in_place(self) -> bool:
         """Whether its rows are read where they lie; those of files and frames are brought into a table of ours."""
-        return isinstance(self.at, DeltaTable | Table | Query)
+        return isinstance(self.at, DeltaTable | Table | Query | Jdbc)
 
     @property
     def lag(self) -> timedelta:
@@ -203,10 +204,18 @@ def reads_previous(sql: str) -> bool:
 
 
 def _check_place(where: str, source: Source) -> None:
-    if source.at is not None and not isinstance(source.at, Files | DeltaTable | Table | Query):
+    if source.at is not None and not isinstance(source.at, Files | DeltaTable | Table | Query | Jdbc):
         raise DefinitionError(f"{where} lies at {source.at!r}; write at=Files('data/payments/*.csv', format='csv')")
     if isinstance(source.at, Query):
         _check_query(where, source, source.at)
+    if isinstance(source.at, Jdbc) and source.at.partition_by is not None:
+        _check_partition_by(where, source.at.partition_by, source.columns)
+
+
+def _check_partition_by(where: str, name: str, columns: Mapping[str, str]) -> None:
+    check_known(where, name, columns, what="partition_by")
+    if columns[name] not in ("int64", "date", "timestamp"):
+        raise DefinitionError(f"{where} has partition_by={name!r}, which is a {columns[name]}; name an int64, date or timestamp column")
 
 
 def _check_query(where: str, source: Source, query: Query) -> None:

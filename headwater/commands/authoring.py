@@ -80,9 +80,12 @@ def check(call: Call) -> int:
     """Check every definition, in seconds, without Java or data."""
     try:
         with call.project() as p:
-            found = documents.check(p.catalog)
+            unusable = p.unusable_connections()
+            found = documents.check(p.catalog, connections=unusable)
     except CatalogError as error:
         if call.as_json:
             output.print_json(documents.mistaken(error.mistakes))
         raise
+    for problem in unusable:
+        output.warn(problem)
     return call.answer(found, "fine: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in documents.counts(found).items()))

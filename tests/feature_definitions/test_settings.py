@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from feature_definitions.connections import ConnectionRefused
 from feature_definitions.settings import VARIABLES, Settings, SettingsError, load, project_folder
 
 
@@ -196,3 +197,19 @@ def test_the_file_may_say_who_promotes(project: Path) -> None:
 def test_a_wrong_word_for_who_promotes_is_refused(project: Path) -> None:
     with pytest.raises(SettingsError, match=r"HEADWATER_PROMOTE .* is 'never'; write auto or manual"):
         loaded(project, HEADWATER_PROMOTE="never")
+
+
+def test_connections_to_databases_are_variables_by_name_and_are_not_shown(project: Path) -> None:
+    settings = loaded(project, HEADWATER_CONNECTION_WAREHOUSE="postgresql://u:hunter2@db/shop", HEADWATER_CONNECTION_EMPTY="")
+    assert settings.connection("warehouse").database == "shop"
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(ConnectionRefused, match="'empty' is not set"):
+        settings.connection("empty")
+
+
+@pytest.mark.parametrize(
+    "name", ["HEADWATER_CONNECTION", "HEADWATER_CONNECTION_", "HEADWATER_CONNECTION_warehouse", "HEADWATER_CONNECTION_1"]
+)
+def test_a_variable_that_names_no_connection_is_not_known(project: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is not known; there are .*, and HEADWATER_CONNECTION_<NAME> for databases"):
+        loaded(project, **{name: "postgresql://db/shop"})

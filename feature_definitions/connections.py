@@ -1,0 +1,106 @@
+"""Connections to databases: URLs by name, which the environment alone holds; what is shown of one never tells its secrets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, cast
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from feature_definitions.errors import UserError
+from feature_definitions.language.databases import FILE, PREFIX
+
+VARIABLE = re.compile(rf"{PREFIX}[A-Z][A-Z0-9_]{{0,62}}")
+
+Kind = Literal["postgresql", "redshift", "snowflake", "bigquery"]
+_KINDS = {"postgres": "postgresql", "postgresql": "postgresql", "redshift": "redshift", "snowflake": "snowflake", "bigquery": "bigquery"}
+_LIKE = {
+    "postgresql": "postgresql://user:password@host:5432/database",
+    "redshift": "redshift://user:password@host:5439/database?tempdir=s3a://bucket/folder&aws_iam_role=...",
+    "snowflake": "snowflake://user:password@account/database/schema?warehouse=...",
+    "bigquery": "bigquery://project/dataset?credentialsFile=/path/key.json",
+}
+_ENCODE = "percent-encode what user and password hold of : / ? # @ %, like %40 for @"
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class ConnectionRefused(UserError):
+    """A connection that is not set, cannot be used, or does not answer; the message holds none of its secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A database and who reads it. `host` is Snowflake's account and BigQuery's project; `repr` shows neither user nor secrets."""
+
+    name: str
+    kind: Kind
+    host: str
+    port: int | None = None
+    database: str = ""
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def place(self) -> str:
+        """How messages name the database: never with user or secrets."""
+        return f"{self.host}{f':{self.port}' if self.port else ''}/{self.database}"
+
+    def hidden(self, text: str) -> str:
+        """A text, as a driver wrote it, without the connection's secrets."""
+        for secret in sorted({self.password, *self.parameters.values()}, key=len, reverse=True):
+            text = text.replace(secret, "***") if len(secret) > 2 and secret != self.database else text
+        return text
+
+
+def variable(name: str) -> str:
+    """The variable that holds a connection's URL."""
+    return PREFIX + name.upper()
+
+
+def read(name: str, variables: Mapping[str, str]) -> Connection:
+    """The connection of a name, of what its variable says or the file that the variable `..._FILE` names."""
+    at = variable(name)
+    url, file = variables.get(at, ""), variables.get(at + FILE, "")
+    if url and file:
+        raise ConnectionRefused(f"{at} and {at}{FILE} are both set; remove one of them")
+    if not url and not file:
+        raise ConnectionRefused(
+            f"connection {name!r} is not set; set {at} to its URL, like {_LIKE['postgresql']}, or {at}{FILE} to a file that holds it"
+        )
+    return _parsed(name, url or _content(at + FILE, Path(file)), where=at if url else at + FILE)
+
+
+def _content(variable_of_file: str, file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ConnectionRefused(f"the file that {variable_of_file} names, {file}, cannot be read: {reason}") from None
+
+
+def _parsed(name: str, url: str, *, where: str) -> Connection:
+    text = url.strip().removeprefix("jdbc:")
+    kind = _KINDS.get(text.partition("://")[0])
+    if kind is None or "://" not in text:
+        raise ConnectionRefused(f"{where} names no database that can be read; write it like {', '.join(_LIKE.values())}")
+    wrong = ConnectionRefused(f"{where} cannot be read as a URL of {kind}; write it like {_LIKE[kind]}, and {_ENCODE}")
+    try:
+        parts, port = urlsplit(text), urlsplit(text).port
+        parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError:
+        raise wrong from None
+    if not parts.hostname or _is_cut_short(parts):
+        raise wrong
+    user, password = (unquote(parts.username or parameters.pop("user", "")), unquote(parts.password or parameters.pop("password", "")))
+    database = unquote(parts.path.strip("/"))
+    if not database and kind != "bigquery":
+        raise ConnectionRefused(f"{where} names no database after the host; write it like {_LIKE[kind]}")
+    return Connection(name, cast(Kind, kind), parts.hostname, port, database, user, password, MappingProxyType(parameters))
+
+
+def _is_cut_short(parts: SplitResult) -> bool:
+    """Whether a sign of the user or the password ended them early, as it means something in a URL."""
+    secrets = f"{parts.username or ''}{parts.password or ''}"
+    return bool(parts.fragment) or "@" in f"{parts.path}{parts.username or ''}{parts.password or ''}" or bool(_LONE_PERCENT.search(secrets))
