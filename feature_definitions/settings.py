@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from feature_definitions import connections
 from feature_definitions.connections import Connection
 from feature_definitions.errors import UserError
+from feature_definitions.language.databases import PREFIX
 
 FILE = "headwater.toml"
 VARIABLES = {
@@ -90,7 +91,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         registry_url=registry,
         redis_url=variables.get("HEADWATER_REDIS_URL") or None,
         promote=_promote(variables.get("HEADWATER_PROMOTE") or project.get("promote"), registry),
-        connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(connections.PREFIX) and value}),
+        connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(PREFIX) and value}),
     )
 
 
@@ -135,7 +136,7 @@ def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:
     ours = {name: value for name, value in environment.items() if name.startswith("HEADWATER_")}
     unknown = sorted(name for name in ours if name not in VARIABLES and not connections.VARIABLE.fullmatch(name))
     if unknown:
-        known = f"{', '.join(VARIABLES)}, and {connections.PREFIX}<NAME> for databases"
+        known = f"{', '.join(VARIABLES)}, and {PREFIX}<NAME> for databases"
         raise SettingsError(f"the variable {unknown[0]} is not known; there are {known}")
     return ours
 
