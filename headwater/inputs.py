@@ -1,9 +1,11 @@
 """What callers hand in: times, spans, frames and paths, as the values that jobs take."""
 
 import os
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
+from uuid import UUID
 
 from feature_definitions.errors import InputRefused
 from feature_definitions.intervals import duration, parse_instant, spell
@@ -52,21 +54,39 @@ def keep_span(text: str, *, least: timedelta) -> timedelta:
     return span
 
 
-def arrow(frame: object) -> "pa.Table":
-    """A pandas or Arrow frame as an Arrow table; pandas' NaN is null, its index is left out."""
-    import pandas as pd
-    import pyarrow as pa
+def is_spark(frame: object) -> bool:
+    """Whether a frame is one of Spark, of a session here or of a Connect server; pyspark is not imported to know it."""
+    return type(frame).__module__.startswith("pyspark.") and hasattr(frame, "toArrow")
 
-    if isinstance(frame, pd.DataFrame):
-        try:
-            return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-        except pa.ArrowException as error:
-            raise InputRefused(f"a column of the frame holds values of several types: {': '.join(map(str, error.args))}") from None
-    if isinstance(frame, pa.RecordBatch):
-        return pa.Table.from_batches([frame])
-    if isinstance(frame, pa.Table):
-        return frame
-    raise InputRefused(f"a frame is a pandas DataFrame or an Arrow table, not a {type(frame).__name__}")
+
+def is_spark_here(frame: object) -> bool:
+    """Whether a frame is one of the Spark that runs in this process, so that a job can go on from it."""
+    return type(frame).__module__.startswith("pyspark.sql.classic.")
+
+
+def entities(given: object) -> object:
+    """Entities as a request lists them: the rows of a frame, or mappings, in whose values nothing is left of numpy and pandas."""
+    if hasattr(given, "__arrow_c_stream__") or is_spark(given):
+        from headwater import frames
+
+        return [entity(row) for row in frames.arrow(given).to_pylist()]
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        return [entity(each) for each in given]
+    return given
+
+
+def entity(given: object) -> object:
+    """One entity, in whose values nothing is left of numpy and pandas; whatever is no mapping stays, to be refused by name."""
+    return {key: _plain(value) for key, value in given.items()} if isinstance(given, Mapping) else given
+
+
+def _plain(value: object) -> object:
+    """A value of an entity as Python has it: a number of numpy, a UUID as text, null for pandas' NA and NaT."""
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return str(value) if isinstance(value, UUID) else value
 
 
 def loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":

@@ -4,13 +4,13 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from feature_definitions import layout, settings
 from feature_definitions.connections import ConnectionRefused
@@ -36,7 +36,7 @@ from headwater import inputs, names
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
     from starlette.applications import Starlette
 
     from feature_registry.explain import Story
@@ -100,10 +100,15 @@ class Project:
         return tuple(bring.bring(source, self._context) for source in names.sources(self.catalog, named))
 
     def write(self, source: str, frame: object) -> "IngestReport":
-        """Add a pandas or Arrow frame's rows to a source, as if they had come in a file; the same frame twice counts once."""
+        """Add a frame's rows to a source, as if they had come in a file; the same frame twice counts once.
+
+        A frame is of pandas, Spark or Arrow, or has the Arrow C stream, as those of Polars and DuckDB have.
+        """
+        from headwater import frames
         from spark_jobs.ingest import bring
 
-        return bring.write(names.source(self.catalog, source), inputs.arrow(frame), self._context)
+        found = names.source(self.catalog, source)
+        return bring.write(found, frames.arrow(frame, wanted=found.columns), self._context)
 
     def plan(
         self,
@@ -231,7 +236,7 @@ class Project:
     ) -> "Built":
         """Build a training set: one that the catalog defines, by name, or a spine (frame or path) joined with a service.
 
-        A spine is a pandas or Arrow frame, or a CSV, Parquet or Delta path, with the service's keys and `event_timestamp` (with zone).
+        A spine is a frame (as in `write`), or a CSV, Parquet or Delta path, with the service's keys and `event_timestamp` (with zone).
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
         and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
         """
@@ -249,7 +254,10 @@ class Project:
         return build.build(rows, request, published=published, context=self._context)
 
     def read(self, group: str) -> "pd.DataFrame":
-        """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time."""
+        """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time.
+
+        Whole numbers, truth values and texts are of pandas' nullable types, so that none loses digits beside a null.
+        """
         import pandas as pd
 
         from lake import delta
@@ -259,8 +267,7 @@ class Project:
         if not delta.exists(path):
             own = ("event_timestamp", "created_timestamp", "publish_id", "empties_at", "held")
             return pd.DataFrame(columns=[*found.entity.keys, *own, *found.outputs, "date"])
-        frame: pd.DataFrame = delta.load(path).to_pandas()
-        return frame.sort_values([*found.entity.keys, "event_timestamp"], ignore_index=True)
+        return delta.pandas(delta.load(path)).sort_values([*found.entity.keys, "event_timestamp"], ignore_index=True)
 
     def explain(self, group: str, entity: Mapping[str, Any], *, at: str | datetime | None = None) -> "Story":
         """The story of an entity's values as they were known at a time (default: now): its row, publish, run and events. Needs no Spark."""
@@ -269,7 +276,7 @@ class Project:
         from serving import request
 
         found = names.group(self.catalog, group)
-        asked = request.check_entities(request.compile_service(_alone(found), project=self.settings.name), [dict(entity)])[0]
+        asked = request.check_entities(request.compile_service(_alone(found), project=self.settings.name), [inputs.entity(entity)])[0]
         planner = self._planner
         number = planner.generation(found)
         types = column_types_of(found).outputs
@@ -304,15 +311,18 @@ class Project:
         planner = self._planner
         return tuple(self._sync(group) for group in names.groups(self.catalog, groups) if planner.current(group) is not None)
 
-    def online(self, service: str, entities: Sequence[Mapping[str, Any]]) -> "dict[str, list[Result]]":
-        """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group."""
+    def online(self, service: str, entities: object) -> "dict[str, list[Result]]":
+        """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group.
+
+        Entities are mappings of the service's keys, or the rows of a frame that has these keys as its columns.
+        """
         from contextlib import closing
 
         from online_sync.store import Store
         from serving import answer, request
 
         compiled = request.compile_service(names.service(self.catalog, service), project=self.settings.name)
-        asked = request.check_entities(compiled, [dict(entity) for entity in entities])
+        asked = request.check_entities(compiled, inputs.entities(entities))
         with closing(Store(self.store_url())) as store:
             return {"results": answer.fetch(compiled, asked, mget=store.mget, now=self.clock())}
 
@@ -493,13 +503,17 @@ class Project:
         return request, spine.of_source(defined.spine, self._context)
 
     def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
-        from spark_jobs.training.spine import Request, of_frame
+        from headwater import frames
+        from spark_jobs.training.spine import Request, of_frame, of_rows
 
         check_mode("the training set", mode)
         if name is not None and not NAME.fullmatch(name):
             raise Unknown(f"{name!r} cannot name a training set; write small letters, digits and _, starting with a letter")
-        frame = inputs.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
-        return Request(name or service.name, service, mode), of_frame(frame, self._spark)
+        request = Request(name or service.name, service, mode)
+        if inputs.is_spark_here(spine):
+            return request, of_rows(cast("DataFrame", spine), keys=service.keys)
+        frame = frames.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
+        return request, of_frame(frame, self._spark, keys=service.keys)
 
 
 def open(

@@ -20,6 +20,7 @@ from feature_definitions.intervals import DAY, Interval, floor, instant, merge
 from lake import storage
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 
@@ -154,6 +155,20 @@ def arrow_type(kind: str) -> "pa.DataType":
 def load(path: str) -> "pa.Table":
     """The newest state of a small Delta table, without Spark."""
     return DeltaTable(path).to_pyarrow_table(filesystem=storage.arrow(path))
+
+
+def pandas(table: "pa.Table") -> "pd.DataFrame":
+    """A table as pandas in its nullable types: a whole number beside a null keeps its digits; arrays are lists."""
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.int16(): pd.Int16Dtype(), pa.int8(): pd.Int8Dtype()}
+    nullable |= {pa.bool_(): pd.BooleanDtype(), pa.string(): pd.StringDtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    for field in table.schema:
+        if pa.types.is_nested(field.type):
+            frame[field.name] = pd.Series(table.column(field.name).to_pylist(), dtype=object)
+    return frame
 
 
 def committed(path: str, commit_id: str) -> bool:

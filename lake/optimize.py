@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from deltalake import DeltaTable
 
 from feature_definitions import layout
-from feature_definitions.intervals import DAY, duration, parse_instant, utc_date
+from feature_definitions.intervals import BEGINNING, DAY, duration, parse_instant, utc_date
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning import plan
 from lake import delta, storage
@@ -57,8 +57,8 @@ def needed(lake: str) -> tuple[Needed, ...]:
     found = []
     for file in storage.files(layout.training_sets(lake), suffix=layout.MANIFEST):
         manifest = json.loads(storage.read(file.path))
-        first = parse_instant(manifest["spine"]["first"])
-        found += [Needed(manifest["name"], group, first) for group in manifest["groups"]]
+        first = manifest["spine"]["first"]
+        found += [] if first is None else [Needed(manifest["name"], group, parse_instant(first)) for group in manifest["groups"]]
     return tuple(found)
 
 
@@ -67,7 +67,7 @@ def deleted_before(group: FeatureGroup, needs: Iterable[Needed], now: datetime) 
     if group.retain is None or group.ttl is None:
         return None
     reach = duration(group.ttl) + group.cadence
-    mine = [need.first - reach for need in needs if need.group == group.name]
+    mine = [max(need.first, BEGINNING + reach) - reach for need in needs if need.group == group.name]
     return utc_date(min([plan.kept_from(now, group.retain), *mine]))
 
 

@@ -42,8 +42,8 @@ class Built:
         return delta.load(self.path)
 
     def to_pandas(self) -> pd.DataFrame:
-        """The rows as a pandas frame, read without Spark."""
-        return self.to_arrow().to_pandas()
+        """The rows as a pandas frame in nullable types (Int64, boolean, string), read without Spark."""
+        return delta.pandas(self.to_arrow())
 
 
 def build(spine: Spine, request: Request, *, published: Mapping[str, Published], context: Context) -> Built:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -18,6 +19,9 @@ from spark_jobs.point_in_time import MODELLED, Published
 from spark_jobs.training.spine import Request, Spine, SpineRefused
 
 Manifest = dict[str, object]
+
+FIRST, LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
+"""The microseconds between which a time has a name: the years 1 to 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ def _summary(spine: Spine) -> dict[str, int]:
     assert row is not None
     if row["timeless"]:
         raise SpineRefused(f"{row['timeless']} rows of the spine have no {spine.at}; a row without a time cannot be joined, remove it")
+    if row["rows"] and not (row["first"] >= FIRST and row["last"] <= LAST):
+        raise SpineRefused(f"the spine has a {spine.at} outside of the years 1 to 9999, which nothing can be joined at")
     return {name: int(row[name] or 0) for name in ("rows", "first", "last", "xor", "sum")}
 
 
@@ -115,8 +121,8 @@ def _spine(of: Basis) -> dict[str, object]:
     return {
         "source": of.spine.source,
         "event_timestamp": of.spine.at,
-        "first": iso(instant(of.summary["first"])),
-        "last": iso(instant(of.summary["last"])),
+        "first": iso(instant(of.summary["first"])) if of.summary["rows"] else None,
+        "last": iso(instant(of.summary["last"])) if of.summary["rows"] else None,
         "checksum": f"{of.summary['xor'] & (2**64 - 1):016x}{of.summary['sum']:x}",
     }
 

@@ -1,19 +1,27 @@
 """The rows that a training set is built for: from a source or a frame, refused if they cannot be joined with a service."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 import pyarrow as pa
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.language import FeatureService, Label, Mode, Source
+from lake import delta
 from spark_jobs import tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
+from spark_jobs.ingest.cells import first_line
+
+TIME = "event_timestamp"
+"""The column of a spine that says at which time each of its rows is joined."""
 
 
 class SpineRefused(UserError):
@@ -45,37 +53,103 @@ def of_source(source: Source, context: Context) -> Spine:
     return Spine(rows, str(source.event_timestamp), source.name)
 
 
-def of_frame(frame: pa.Table, spark: SparkSession) -> Spine:
-    """A spine from an Arrow table with a column `event_timestamp`, whose times have a zone."""
-    if "event_timestamp" not in frame.column_names:
-        raise SpineRefused(f"the spine has no column 'event_timestamp'. It has: {', '.join(frame.column_names)}")
-    kind = frame.schema.field("event_timestamp").type
+def of_frame(frame: pa.Table, spark: SparkSession, *, keys: Mapping[str, str] = MappingProxyType({})) -> Spine:
+    """A spine from an Arrow table with a column `event_timestamp`, whose times have a zone; `keys` are the service's, with their types.
+
+    A column without any value has no type: a key gets the service's, any other column is text.
+    """
+    frame = _with_types(frame, {**keys, TIME: "timestamp"})
+    _check_schema(frame.schema)
+    at = frame.column_names.index(TIME)
+    exact = frame.column(at).cast(pa.timestamp("us", tz=frame.schema.field(at).type.tz), safe=False).cast(pa.timestamp("us", tz="UTC"))
+    return Spine(spark.createDataFrame(frame.set_column(at, TIME, exact)), TIME, None)
+
+
+def of_rows(rows: DataFrame, *, keys: Mapping[str, str]) -> Spine:
+    """A spine from a frame of Spark, computed once, so that what is joined is what was looked at."""
+    try:
+        schema = rows.limit(0).toArrow().schema
+    except PySparkException as error:
+        raise SpineRefused(f"the spine's columns cannot be read: {first_line(error)}") from error
+    void = {field.name: keys.get(field.name, "string") for field in schema if pa.types.is_null(field.type)}
+    _check_schema(pa.schema([field for field in schema if field.name not in void]))
+    typed = rows.withColumns({name: F.col(f"`{name}`").cast(tables.spark_type(kind)) for name, kind in void.items()})
+    return Spine(typed.localCheckpoint(), TIME, None)
+
+
+def _with_types(frame: pa.Table, types: Mapping[str, str]) -> pa.Table:
+    """The columns without any value in the type that they must have; what may have any type, and holds none, is text."""
+    for place, field in enumerate(frame.schema):
+        column, kind = frame.column(place), _with_text(field.type)
+        if field.name in types and column.null_count == len(column):
+            frame = frame.set_column(place, field.name, pa.nulls(len(column), delta.arrow_type(types[field.name])))
+        elif kind != field.type:
+            frame = frame.set_column(place, field.name, column.cast(kind))
+    return frame
+
+
+def _with_text(given: pa.DataType) -> pa.DataType:
+    """A type with text in place of nothing, of which Spark makes `void`, which no table keeps."""
+    match given:
+        case pa.ListType():
+            return pa.list_(_with_text(given.value_type))
+        case pa.MapType():
+            return pa.map_(_with_text(given.key_type), _with_text(given.item_type))
+        case pa.StructType():
+            return pa.struct([pa.field(field.name, _with_text(field.type)) for field in given.fields])
+    return pa.string() if pa.types.is_null(given) else given
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    """Refuse a spine without times in a zone, and what neither Spark nor a Delta table can hold, by name."""
+    if TIME not in schema.names:
+        raise SpineRefused(f"the spine has no column {TIME!r}. It has: {', '.join(schema.names)}")
+    _refuse_columns(schema)
+    kind = schema.field(TIME).type
     if not pa.types.is_timestamp(kind):
         raise SpineRefused(f"the spine's event_timestamp is a {kind}; it must be a timestamp with a time zone")
     if kind.tz is None:
         raise SpineRefused(
             "the spine's event_timestamp has no time zone; write pandas.to_datetime(..., utc=True), or tz_localize what is local"
         )
-    _refuse_columns(frame.schema)
-    at = frame.column_names.index("event_timestamp")
-    exact = frame.column(at).cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.timestamp("us", tz="UTC"))
-    return Spine(spark.createDataFrame(frame.set_column(at, "event_timestamp", exact)), "event_timestamp", None)
 
 
 def _refuse_columns(schema: pa.Schema) -> None:
-    """Refuse what neither Spark nor a Delta table can hold, by name."""
     seen: dict[str, str] = {}
     for field in schema:
-        if re.search(r"[ ,;{}()\n\t=.`]", field.name) or field.name.startswith("_hw_"):
+        if field.name == "" or re.search(r"[ ,;{}()\n\t=.`]", field.name) or field.name.startswith("_hw_"):
             raise SpineRefused(f"the spine's column {field.name!r} cannot be kept under that name; rename it to letters, digits and _")
         if field.name.lower() in seen:
             raise SpineRefused(f"the spine has the columns {seen[field.name.lower()]!r} and {field.name!r}; rename one of them")
-        if any(unfit(field.type) for unfit in _UNFIT):
+        if not _fits(field.type):
             raise SpineRefused(f"the spine's column {field.name!r} is a {field.type}; make it an int64, a double or a string")
         seen[field.name.lower()] = field.name
 
 
-_UNFIT = (pa.types.is_unsigned_integer, pa.types.is_float16, pa.types.is_duration, pa.types.is_time, pa.types.is_interval)
+def _fits(given: pa.DataType) -> bool:
+    """Whether Spark and a Delta table both hold a type; a struct without fields has no place in Parquet."""
+    match given:
+        case pa.Decimal128Type():
+            return 0 <= int(given.scale) <= int(given.precision)
+        case pa.ListType():
+            return _fits(given.value_type)
+        case pa.MapType():
+            return _fits(given.key_type) and _fits(given.item_type)
+        case pa.StructType():
+            return given.num_fields > 0 and all(_fits(field.type) for field in given.fields)
+    return any(fit(given) for fit in _FIT)
+
+
+_FIT = (
+    pa.types.is_boolean,
+    pa.types.is_signed_integer,
+    pa.types.is_float32,
+    pa.types.is_float64,
+    pa.types.is_string,
+    pa.types.is_binary,
+    pa.types.is_date32,
+    pa.types.is_timestamp,
+)
 
 
 def check(spine: Spine, request: Request) -> None:
@@ -87,9 +161,11 @@ def check(spine: Spine, request: Request) -> None:
         if tables.type_named(have[key]) != kind:
             given = have[key].simpleString()
             raise SpineRefused(f"the spine's {key!r} is a {given}; as a key of service {request.service.name} it must be {kind}")
-    taken = sorted(set(have) & set(request.service.outputs))
+    outputs = {output.lower(): output for output in request.service.outputs}
+    taken = sorted(name for name in have if name.lower() in outputs)
     if taken:
-        raise SpineRefused(f"the spine has a column {taken[0]!r}, which is an output of service {request.service.name}; rename it")
+        like = "" if taken[0] in request.service.outputs else f", like {outputs[taken[0].lower()]!r} but for its case"
+        raise SpineRefused(f"the spine has a column {taken[0]!r}, which is an output of service {request.service.name}{like}; rename it")
     if request.label is not None and request.label.column not in have:
         raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
 

@@ -147,6 +147,7 @@ def test_a_group_keeps_what_it_retains_in_whole_dates() -> None:
         ("spend", datetime(2026, 1, 10, 9, tzinfo=UTC), date(2026, 1, 7)),  # its first row may have been published by 8 January
         ("spend", datetime(2026, 2, 20, tzinfo=UTC), date(2026, 1, 30)),
         ("visits", datetime(2026, 1, 10, tzinfo=UTC), date(2026, 1, 30)),
+        ("spend", datetime(1, 1, 1, tzinfo=UTC), date(1, 1, 1)),
     ],
 )
 def test_what_a_training_set_was_built_from_stays(name: str, first: datetime, before: date) -> None:
@@ -167,6 +168,8 @@ def test_the_manifests_of_training_sets_say_what_they_need(tmp_path: Path) -> No
     first = datetime(2026, 1, 10, 9, tzinfo=UTC)
     assert optimize.needed(str(tmp_path)) == (Needed("churn", "spend", first), Needed("churn", "visits", first))
     assert optimize.needed(str(tmp_path / "nowhere")) == ()
+    file.write_text(json.dumps(manifest | {"spine": {"first": None}}))
+    assert optimize.needed(str(tmp_path)) == ()
 
 
 def test_the_tables_of_a_lake_are_found_and_nothing_else(tmp_path: Path) -> None:

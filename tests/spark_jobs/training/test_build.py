@@ -126,8 +126,24 @@ def test_a_spine_may_be_a_csv_a_parquet_file_or_a_delta_table(shop: Project, tmp
     assert [one.unchanged for one in found] == [False, True, True]
 
 
+def test_a_spine_of_spark_is_joined_as_one_of_pandas(shop: Project, spark: SparkSession, built: build.Built) -> None:
+    rows = spark.createDataFrame(pa.Table.from_pandas(spine()).cast(pa.schema([(f.name, f.type) for f in built.to_arrow().schema][:4])))
+    again = shop.training_set("cases", spine=rows, service="customer_v1")
+    assert (again.unchanged, again.manifest) == (True, built.manifest)
+
+
+def test_a_key_without_any_value_is_of_the_services_type_and_whole_numbers_keep_their_digits(shop: Project) -> None:
+    number = pd.array([2**53 + 1, None], dtype="Int64")
+    frame = spine().iloc[:2].assign(customer_id=[None, None], number=number, nothing=None)
+    rows = shop.training_set("nobody", spine=frame, service="customer_v1").to_pandas().sort_values("number")
+    assert (str(rows["number"].dtype), next(iter(rows["number"]))) == ("Int64", 2**53 + 1)
+    assert (rows["customer_id"].isna().all(), str(rows["customer_id"].dtype), str(rows["nothing"].dtype)) == (True, "Int64", "string")
+    assert rows["spend__payments_1d"].isna().all()
+
+
 def test_a_spine_without_rows_makes_a_training_set_without_rows(shop: Project) -> None:
-    none = shop.training_set("none", spine=spine().iloc[:0], service="customer_v1")
+    none = shop.training_set("none", spine=spine().iloc[:0].astype(object), service="customer_v1")
+    assert none.manifest["spine"] | {"first": None, "last": None} == none.manifest["spine"]
     assert (none.rows, none.to_arrow().column_names[-len(OUTPUTS) :]) == (0, OUTPUTS)
 
 

@@ -31,6 +31,13 @@ WITHOUT_SPARK: dict[str, tuple[dict[str, Any], str]] = {
     "a name of ours": ({"event_timestamp": AT, "_hw_at": [1]}, "column '_hw_at' cannot be kept under that name"),
     "names that differ in case": ({"event_timestamp": AT, "label": [1], "Label": [1]}, "has the columns 'label' and 'Label'"),
     "a type without a name in Spark": ({"event_timestamp": AT, "n": pa.array([1], pa.uint64())}, "column 'n' is a uint64"),
+    "no name at all": ({"event_timestamp": AT, "": [1]}, "column '' cannot be kept under that name"),
+    "a period of pandas": (
+        {"event_timestamp": AT, "p": pa.array(pd.period_range("2026-01", periods=1, freq="M"))},
+        "column 'p' is a exten",
+    ),
+    "an interval of pandas": ({"event_timestamp": AT, "i": pa.array(pd.interval_range(0, 1))}, "column 'i' is a extension"),
+    "an empty struct": ({"event_timestamp": AT, "s": pa.array([{}], pa.struct([]))}, "column 's' is a struct<>"),
     "a span of time": ({"event_timestamp": AT, "d": pa.array([1], pa.duration("s"))}, "column 'd' is a duration[s]"),
 }
 
@@ -57,15 +64,25 @@ def test_a_column_that_comes_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"SPEND__Paid_1d": [1, 2]}, "which is an output of service customer_v1, like 'spend__paid_1d' but for its case; rename it"),
+        ({"event_timestamp": pa.array([0, 2**61], pa.timestamp("us", tz="UTC"))}, "event_timestamp outside of the years 1 to 9999"),
         ({"customer_id": [1.0, 2.0]}, "the spine's 'customer_id' is a double; as a key of service customer_v1 it must be int64"),
         ({"customer_id": ["1", "2"]}, "the spine's 'customer_id' is a string; as a key of service customer_v1 it must be int64"),
         ({"spend__paid_1d": [1, 2]}, "has a column 'spend__paid_1d', which is an output of service customer_v1; rename it"),
         ({"event_timestamp": pd.to_datetime([NOW, None], utc=True)}, "1 rows of the spine have no event_timestamp"),
     ],
-    ids=["key as double", "key as text", "a column of the outputs", "a row without time"],
+    ids=[
+        "an output in capitals",
+        "a time beyond all years",
+        "key as double",
+        "key as text",
+        "a column of the outputs",
+        "a row without time",
+    ],
 )
 def test_a_spine_that_does_not_fit_the_service_is_refused_and_told_why(shop: Project, changes: dict[str, Any], sentence: str) -> None:
-    frame = pd.DataFrame({"customer_id": [1, 2], "event_timestamp": pd.to_datetime([NOW, NOW], utc=True)} | changes)
+    columns = {"customer_id": [1, 2], "event_timestamp": pd.to_datetime([NOW, NOW], utc=True)} | changes
+    frame = pa.table(columns) if isinstance(columns["event_timestamp"], pa.Array) else pd.DataFrame(columns)
     with pytest.raises(SpineRefused) as refused:
         shop.training_set("refused", spine=frame, service="customer_v1")
     assert sentence in str(refused.value)
