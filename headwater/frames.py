@@ -90,8 +90,8 @@ def _streamed(frame: Any) -> pa.Table:
     """The rows of anything that gives them as Arrow's C stream, or of Spark's frames."""
     if not (is_spark(frame) or hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__")):
         raise InputRefused(
-            f"a frame is a pandas DataFrame or an Arrow table, not a {type(frame).__name__}; those of Spark, and all with the Arrow C stream, "
-            "like those of Polars and DuckDB, are taken too"
+            f"a frame is a pandas DataFrame or an Arrow table, not a {type(frame).__name__}; "
+            "those of Spark, and all with the Arrow C stream, like those of Polars and DuckDB, are taken too"
         )
     try:
         table = frame.toArrow() if is_spark(frame) else pa.table(frame)
