@@ -54,20 +54,10 @@ def keep_span(text: str, *, least: timedelta) -> timedelta:
     return span
 
 
-def is_spark(frame: object) -> bool:
-    """Whether a frame is one of Spark, of a session here or of a Connect server; pyspark is not imported to know it."""
-    return type(frame).__module__.startswith("pyspark.") and hasattr(frame, "toArrow")
-
-
-def is_spark_here(frame: object) -> bool:
-    """Whether a frame is one of the Spark that runs in this process, so that a job can go on from it."""
-    return type(frame).__module__.startswith("pyspark.sql.classic.")
-
-
 def entities(given: object) -> object:
     """Entities as a request lists them: the rows of a frame, or mappings, in whose values nothing is left of numpy and pandas."""
-    if hasattr(given, "__arrow_c_stream__") or is_spark(given):
-        from headwater import frames
+    if hasattr(given, "__arrow_c_stream__") or hasattr(given, "toArrow"):
+        from spark_jobs import frames
 
         return [entity(row) for row in frames.arrow(given).to_pylist()]
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):

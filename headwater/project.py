@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from feature_definitions import layout, settings
 from feature_definitions.connections import ConnectionRefused
@@ -36,7 +36,7 @@ from headwater import inputs, names
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
     from starlette.applications import Starlette
 
     from feature_registry.explain import Story
@@ -104,7 +104,7 @@ class Project:
 
         A frame is of pandas, Spark or Arrow, or has the Arrow C stream, as those of Polars and DuckDB have.
         """
-        from headwater import frames
+        from spark_jobs import frames
         from spark_jobs.ingest import bring
 
         found = names.source(self.catalog, source)
@@ -503,17 +503,14 @@ class Project:
         return request, spine.of_source(defined.spine, self._context)
 
     def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
-        from headwater import frames
-        from spark_jobs.training.spine import Request, of_frame, of_rows
+        from spark_jobs.training.spine import Request, of_given
 
         check_mode("the training set", mode)
         if name is not None and not NAME.fullmatch(name):
             raise Unknown(f"{name!r} cannot name a training set; write small letters, digits and _, starting with a letter")
         request = Request(name or service.name, service, mode)
-        if inputs.is_spark_here(spine):
-            return request, of_rows(cast("DataFrame", spine), keys=service.keys)
-        frame = frames.arrow(inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine)
-        return request, of_frame(frame, self._spark, keys=service.keys)
+        given = inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine
+        return request, of_given(given, self._spark, keys=service.keys)
 
 
 def open(

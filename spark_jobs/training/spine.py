@@ -10,12 +10,13 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.classic.dataframe import DataFrame as Here
 
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.language import FeatureService, Label, Mode, Source
 from lake import delta
-from spark_jobs import tables
+from spark_jobs import frames, tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
 from spark_jobs.ingest.cells import first_line
@@ -53,8 +54,13 @@ def of_source(source: Source, context: Context) -> Spine:
     return Spine(rows, str(source.event_timestamp), source.name)
 
 
+def of_given(frame: object, spark: SparkSession, *, keys: Mapping[str, str]) -> Spine:
+    """A spine from any frame; one of the Spark that runs here is not collected. `keys` are the service's, with their types."""
+    return of_rows(frame, keys=keys) if isinstance(frame, Here) else of_frame(frames.arrow(frame), spark, keys=keys)
+
+
 def of_frame(frame: pa.Table, spark: SparkSession, *, keys: Mapping[str, str] = MappingProxyType({})) -> Spine:
-    """A spine from an Arrow table with a column `event_timestamp`, whose times have a zone; `keys` are the service's, with their types.
+    """A spine from an Arrow table with a column `event_timestamp`, whose times have a zone.
 
     A column without any value has no type: a key gets the service's, any other column is text.
     """

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_definitions.errors import InputRefused
-from headwater.inputs import is_spark
 
 
 def arrow(frame: object, *, wanted: Collection[str] | None = None) -> pa.Table:
@@ -88,13 +87,13 @@ def _refuse_several(name: str, values: "pd.Series[Any]") -> None:
 
 def _streamed(frame: Any) -> pa.Table:
     """The rows of anything that gives them as Arrow's C stream, or of Spark's frames."""
-    if not (is_spark(frame) or hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__")):
+    if not any(hasattr(frame, way) for way in ("toArrow", "__arrow_c_stream__", "__arrow_c_array__")):
         raise InputRefused(
             f"a frame is a pandas DataFrame or an Arrow table, not a {type(frame).__name__}; "
             "those of Spark, and all with the Arrow C stream, like those of Polars and DuckDB, are taken too"
         )
     try:
-        table = frame.toArrow() if is_spark(frame) else pa.table(frame)
+        table = frame.toArrow() if hasattr(frame, "toArrow") else pa.table(frame)
         table.validate(full=True)
     except Exception as error:  # whose library the frame is of may raise anything, and it is all about the frame
         raise InputRefused(f"the {type(frame).__name__} gives no rows: {_said(error)}") from error

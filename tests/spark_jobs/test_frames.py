@@ -8,13 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from feature_definitions.errors import InputRefused
-from headwater import frames, inputs
+from spark_jobs import frames
 
 SOME = UUID("1e0534a7-c37b-491d-bde5-6ada8e04981c")
 NAIVE = datetime(2026, 1, 5, 6)  # noqa: DTZ001  # on purpose
@@ -150,21 +149,3 @@ def test_text_that_is_no_utf_8_is_refused() -> None:
     text = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe"))
     with pytest.raises(InputRefused, match=r"gives no rows: Column 0: .*Invalid UTF8"):
         frames.arrow(pa.table({"x": text}))
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        [{"key": np.int64(7), "name": np.str_("a")}, {"key": pd.NA, "name": SOME}],
-        pd.DataFrame({"key": pd.array([7, None], dtype="Int64"), "name": ["a", str(SOME)]}),
-        duckdb.sql(f"SELECT * FROM (VALUES (7, 'a'), (NULL, '{SOME}')) rows(key, name)"),
-    ],
-    ids=["mappings of numpy", "pandas", "DuckDB"],
-)
-def test_entities_are_mappings_or_a_frames_rows(given: object) -> None:
-    assert inputs.entities(given) == [{"key": 7, "name": "a"}, {"key": None, "name": str(SOME)}]
-
-
-def test_what_is_no_entity_stays_for_the_check_to_name_it() -> None:
-    assert inputs.entities({"key": 7}) == {"key": 7}
-    assert inputs.entities([7]) == [7]
