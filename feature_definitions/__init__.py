@@ -1,6 +1,7 @@
 """What features mean: the definition language, and the pure kernel that plans what must be done."""
 
 from feature_definitions.language import (
+    Column,
     Csv,
     DefinitionError,
     DeltaTable,
@@ -38,6 +39,7 @@ from feature_definitions.language import (
 )
 
 __all__ = [
+    "Column",
     "Csv",
     "DefinitionError",
     "DeltaTable",

@@ -35,7 +35,7 @@ class RecordStore:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class KeptColumn:
     """A column: its name in the store, what it holds, whether it may be null, and the field whose value it is (`end` names one of two)."""
 
     name: str
@@ -75,11 +75,11 @@ class RecordRows(Generic[Record]):
                 ends.setdefault(column.field, {})[column.end] = value
         return self._record(**values, **{name: Interval(**both) for name, both in ends.items()})
 
-    def _kept(self, column: Column, value: Any) -> Any:
+    def _kept(self, column: KeptColumn, value: Any) -> Any:
         keep = self._store.keep.get(column.kind)
         return value if value is None or keep is None else keep(value)
 
-    def _as_read(self, column: Column, value: Any) -> Any:
+    def _as_read(self, column: KeptColumn, value: Any) -> Any:
         read = self._store.read.get(column.kind)
         return value if read is None or (value is None and column.kind != "json") else read(value)
 
@@ -94,10 +94,10 @@ def json_mapping(text: str | None) -> dict[str, str]:
     return json.loads(text) if text else {}
 
 
-def _columns(field: "Field[Any]", hint: object, store: RecordStore) -> tuple[Column, ...]:
+def _columns(field: "Field[Any]", hint: object, store: RecordStore) -> tuple[KeptColumn, ...]:
     (held,) = (part for part in get_args(hint) if part is not NoneType) if NoneType in get_args(hint) else (hint,)
     if held is Interval:
         start, end = store.interval
-        return Column(start, "instant", False, field.name, "start"), Column(end, "instant", False, field.name, "end")
+        return KeptColumn(start, "instant", False, field.name, "start"), KeptColumn(end, "instant", False, field.name, "end")
     kind: Kind = field.metadata.get("kind") or _KINDS[get_origin(held) or held]
-    return (Column(store.names.get(field.name, field.name), kind, held is not hint or kind == "json", field.name),)
+    return (KeptColumn(store.names.get(field.name, field.name), kind, held is not hint or kind == "json", field.name),)

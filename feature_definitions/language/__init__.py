@@ -3,6 +3,7 @@
 What needs SQL or the whole catalog (columns inside expressions, cycles, names across files) is checked by `feature_definitions.check`.
 """
 
+from feature_definitions.language.columns import Column, Epoch
 from feature_definitions.language.databases import Jdbc
 from feature_definitions.language.expect import (
     Expectation,
@@ -42,12 +43,14 @@ __all__ = [
     "RESERVED",
     "TYPE",
     "AnyGroup",
+    "Column",
     "Csv",
     "DefinitionError",
     "DefinitionErrors",
     "DeltaTable",
     "Derived",
     "Entity",
+    "Epoch",
     "Expectation",
     "Feature",
     "FeatureGroup",

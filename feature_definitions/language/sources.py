@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from feature_definitions.intervals import duration, parse_instant
+from feature_definitions.language.columns import Column, Columns, columns_of
 from feature_definitions.language.databases import Jdbc
 from feature_definitions.language.expect import Expectation, expectations
 from feature_definitions.language.file_formats import Files
@@ -117,6 +118,9 @@ SourceShape = Literal["events", "snapshots", "static"]
 class Source:
     """Raw data and its time: where it lies, its columns and types, which column says when a row happened.
 
+    `columns` are types by our names, or a `Column` where one has another name in the data or times that are not ISO 8601; `written` has
+    a `Column` for each.
+
     `id` names the columns that make a row unique: the same id again is a correction, and the newest `arrived_at` (else the newest
     ingest) wins. Without `id` every row counts. `timezone` is where times without zone were written down. `at=None` is a source that
     is only fed by `project.write`. An interval is due `ready_after` its end. With `shape="snapshots"` the event timestamp is when the
@@ -132,7 +136,7 @@ class Source:
 
     name: str
     at: Files | DeltaTable | Table | Query | Jdbc | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Columns = field(default_factory=lambda: Columns({}))
     event_timestamp: str | None = None
     timezone: str | None = None
     id: tuple[str, ...] = ()
@@ -150,8 +154,7 @@ class Source:
         """Check names, columns, types, times and what is not supported yet."""
         where = f"source {self.name}"
         check_name("source", self.name)
-        check_columns(where, self.columns)
-        object.__setattr__(self, "columns", typed(self.columns))
+        object.__setattr__(self, "columns", columns_of(where, self.columns))
         object.__setattr__(self, "id", texts(self.id))
         object.__setattr__(self, "lag_over", texts(self.lag_over))
         object.__setattr__(self, "expect", expectations(where, self.expect))
@@ -168,6 +171,11 @@ class Source:
         _check_bounds(where, self)
         object.__setattr__(self, "derive", _derive(where, self))
         _check_lag(where, self)
+
+    @property
+    def written(self) -> Mapping[str, Column]:
+        """How each column lies in the data, by our name: its name there is ours unless the definition says another."""
+        return cast("Columns", self.columns).written
 
     @property
     def lies_in_place(self) -> bool:
@@ -276,11 +284,16 @@ def _check_timezone(where: str, source: Source) -> None:
             ZoneInfo(source.timezone)
         except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
             raise DefinitionError(f"{where} has the timezone {source.timezone!r}; write a name like 'UTC' or 'America/New_York'") from None
-    times = [name for name, data_type in source.columns.items() if "timestamp" in data_type]
+    times = [name for name, column in source.written.items() if column.has_no_zone]
     if times and source.timezone is None and isinstance(source.at, Files) and source.at.format in _AS_TEXT:
         raise DefinitionError(
             f"{where}: {times[0]!r} is a timestamp in a {_AS_TEXT[source.at.format]} file, which may be written without a zone; "
             "say where it was written down, like timezone='UTC' (times that carry a zone keep theirs)"
+        )
+    stated = [name for name in times if source.written[name].format is not None]
+    if stated and source.timezone is None:
+        raise DefinitionError(
+            f"{where}: the format of {stated[0]!r} has no zone; say where its times were written down, like timezone='UTC', or write %z"
         )
 
 

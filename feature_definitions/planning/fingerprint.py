@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from feature_definitions.intervals import duration, spell
 from feature_definitions.language import (
+    Column,
     Derived,
     Expectation,
     Feature,
@@ -120,11 +121,17 @@ def _source(source: Source) -> list[object]:
 
 def _known(source: Source) -> dict[str, object]:
     """The columns of a source, with what makes each what it is: its type, or the expression that derives it and what that reads."""
-    known: dict[str, object] = dict(source.columns)
+    known: dict[str, object] = {name: _lying(name, column) for name, column in source.written.items()}
     for name, sql in source.derive.items():
         lag = [list(source.lag_over), spell(source.lag)] if reads_previous(sql) else []
         known[name] = [sql, _read(sql, known), *lag]
     return known
+
+
+def _lying(name: str, column: Column) -> object:
+    """What makes a column what it is: its type alone, unless it has another name in the data or other times."""
+    more = [column.name, column.format, column.epoch]
+    return column.data_type if more == [name, None, None] else [column.data_type, *more]
 
 
 def _read(sql: str | None, known: Mapping[str, object]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from feature_definitions import (
+    Column,
     Derived,
     Entity,
     Feature,
@@ -324,3 +325,9 @@ def test_what_is_held_back_and_kept_changes_the_gate_at_most() -> None:
     assert changed(GROUP, held) == set()
     assert fingerprint.gate(replace(GROUP, retain="30d")) == fingerprint.gate(GROUP)
     assert len({fingerprint.gate(GROUP), fingerprint.gate(held), fingerprint.gate(replace(GROUP, hold_below=0.2))}) == 3
+
+
+def test_how_a_column_lies_in_the_data_changes_what_reads_it_alone() -> None:
+    plain = replace(SEEN, source=replace(PAYMENTS, columns={**COLUMNS, "amount": Column("double")}))
+    named = replace(SEEN, source=replace(PAYMENTS, columns={**COLUMNS, "amount": Column("double", "Amount")}))
+    assert (changed(SEEN, plain), changed(SEEN, named)) == (set(), {"amount"})
