@@ -41,7 +41,11 @@ class TileRecord:
 
 @dataclass(frozen=True, slots=True)
 class IngestedFile:
-    """A file whose rows are in a source: its path (relative to the project), its SHA-256, and how many rows it brought and lost."""
+    """A file whose rows are in a source: its path (relative to the project), its SHA-256, and how many rows it brought and lost.
+
+    `came_as` is the path that its rows go by, if it was another one when they came. Where a file was renamed, an empty record without
+    SHA-256 stays under its old path.
+    """
 
     source: str
     path: str
@@ -49,6 +53,7 @@ class IngestedFile:
     rows: int
     quarantined: int
     ingest_id: str
+    came_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

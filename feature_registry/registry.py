@@ -71,7 +71,7 @@ class Registry:
 
     def files(self, source: str) -> dict[str, IngestedFile]:
         """The files whose rows are in a source, by path."""
-        return {file.path: file for file in self._records(schema.FILES, source=source)}
+        return {file.path: file for file in self._records(schema.FILES, source=source) if file.sha256}
 
     def revisions(self, source: str) -> tuple[Revision, ...]:
         """Every change of a source, ordered by revision and date."""

@@ -120,6 +120,9 @@ class IngestedSource(Part, frozen=True, kw_only=True):
     dates_changed: int
     revision: int | None
     refused: list[str]
+    renamed: dict[str, str]
+    copies: dict[str, str]
+    waiting: dict[str, str]
 
 
 class IngestDocument(Document, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 # What users write is checked when it runs: a definition may hold anything, whatever its types say.
 """Files as they lie in the world: where they are, their format, and how CSV was written."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,14 +97,18 @@ class Files:
 
     `json` and `jsonl` both mean JSON objects: one a line, one after the other, or in one array. What was compressed by gzip, zstd, bz2
     or xz is read as it is. A folder named `key=value` on a file's way gives all its rows a column, if the source has one of that name.
+
+    What begins with `_` or `.` is no data (a folder like `_day=5` is), nor what ends like `.tmp`. `complete` is a file like `_SUCCESS`
+    that says of a folder that its files are whole: before it is there, they are left for the next time.
     """
 
     path: str | tuple[str, ...]
     format: str = "csv"
     csv: Csv | None = None
+    complete: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the paths, the format, and that CSV is spoken of where there is some."""
+        """Check the paths, the format, the marker, and that CSV is spoken of where there is some."""
         if not self.paths or not all(isinstance(path, str) and path for path in self.paths):
             raise DefinitionError("Files needs a path, like Files('data/payments/*.csv', format='csv')")
         if isinstance(self.path, Sequence) and not isinstance(self.path, str):
@@ -112,6 +117,7 @@ class Files:
             raise DefinitionError(f"Files({self.path!r}) has the format {self.format!r}; write 'csv', 'parquet' or 'jsonl'")
         object.__setattr__(self, "format", FORMATS[self.format])
         _check_csv(self)
+        _check_complete(self)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -131,3 +137,9 @@ def _check_csv(files: Files) -> None:
         raise DefinitionError(f"Files({files.path!r}) has csv={files.csv!r}; write csv=Csv(delimiter=';')")
     if files.format != "csv":
         raise DefinitionError(f"Files({files.path!r}) says how CSV was written, but has the format {files.format!r}; remove csv=")
+
+
+def _check_complete(files: Files) -> None:
+    complete = files.complete
+    if complete is not None and (not isinstance(complete, str) or complete in ("", ".", "..") or re.search(r"[/*?]", complete)):
+        raise DefinitionError(f"Files({files.path!r}) has complete={complete!r}; write the name of one file, like complete='_SUCCESS'")

@@ -36,5 +36,9 @@ def _warn(report: "IngestReport") -> None:
     where = "not read where they lie" if report.in_place else "in quarantine"
     for reason, n in report.reasons.items():
         output.warn(f"{report.source}: {n} rows {where}: {reason}")
+    for name, original in report.copies.items():
+        output.warn(f"{report.source}: {name} is a copy of {original}: rows without an id count twice; delete one if it is a mistake")
+    for name, reason in report.waiting.items():
+        output.warn(f"{report.source}: {name} is left for the next time: {reason}")
     for reason in report.refused:
         output.refuse(f"{report.source}: refused {reason}")

@@ -5,7 +5,7 @@ UTC date of the event. A file that changed replaces the rows it brought, a row t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import reduce
 from io import BytesIO
@@ -27,9 +27,10 @@ from lake import delta, storage
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
-from spark_jobs.ingest import columnar, events, formats, journal, parsing
+from spark_jobs.ingest import columnar, events, formats, journal, landing, parsing
 from spark_jobs.ingest.derived import days_around, lagging, with_derived
 from spark_jobs.ingest.journal import Ingest, IngestReport
+from spark_jobs.ingest.landing import Landed, Look
 from spark_jobs.ingest.parsing import FileRefused, Shape
 
 _WAS, _COMES, _GOES = "_hw_was", "_hw_comes", "_hw_goes"
@@ -37,87 +38,65 @@ _SMALL = 4 * 2**20
 """Files of so many bytes together are read by this process: to start Python beside Spark's workers costs more."""
 _FEW = 1_000_000
 """So many ids are sent to every worker."""
+_LISTED = "name string, came_as string, path string, format string"
 _RANGES = 64
 """Ids are looked for in so many ranges, one per file and date, before they are looked for in one around all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """A file that is there to be ingested: its name in records, where it lies, its format and SHA-256."""
-
-    name: str
-    path: Path
-    format: str
-    sha256: str
-
-
-def landed(source: Source, context: Context) -> tuple[Landed, ...]:
-    """The files of a source that are there now, oldest name first; Files are found below the project's root."""
-    found: list[tuple[str, Path, str]] = []
-    if isinstance(source.at, Files):
-        paths = {path for glob in source.at.paths for path in _matching(glob, context.root)}
-        found += [(_name(path, context.root), path, source.at.format) for path in paths]
-    written = storage.files(layout.landing_folder(context.lake, source.name), suffix=".parquet")
-    found += [(f"written/{file.name}", Path(file.path), "parquet") for file in written]
-    return tuple(Landed(name, path, kind, _sha256(path, parsing.shape(source, kind))) for name, path, kind in sorted(found))
-
-
-def _matching(glob: str, root: Path) -> list[Path]:
-    pattern = Path(glob)
-    base = Path(pattern.anchor) if pattern.is_absolute() else root
-    return [path for path in base.glob(str(pattern.relative_to(pattern.anchor))) if path.is_file()]
-
-
-def _sha256(path: Path, wanted: Shape) -> str:
-    with path.open("rb") as file:
-        return parsing.sha256(file, wanted)
-
-
-def changed(source: Source, context: Context) -> tuple[Landed, ...]:
-    """The landed files that are new or whose content is not the one ingested."""
-    known = context.registry.files(source.name)
-    return tuple(f for f in landed(source, context) if f.name not in known or known[f.name].sha256 != f.sha256)
 
 
 def ingest(job: Ingest) -> IngestReport:
     """Bring the files that are new or changed into the source's table in one commit.
 
-    Files that cannot be read whole are refused and leave what they brought before as it was.
+    Files that cannot be read whole are refused and leave what they brought before as it was. A file that only has another name brings
+    nothing; one that somebody writes meanwhile is left for the next time.
     """
     source, context = job.source, job.context
-    found = changed(source, context)
-    if not found:
-        if isinstance(source.at, Files) and not context.registry.files(source.name):
-            context.say(f"{source.name}: no file is at {source.at.place} in {context.root}")
-        return IngestReport(source.name)
-    context.say(f"ingesting {source.name}: {len(found)} files")
+    look = landing.look(source, context)
+    if look.is_empty and isinstance(source.at, Files) and not context.registry.files(source.name):
+        context.say(f"{source.name}: no file is at {source.at.place} in {context.root}")
+    if not look.read:
+        return _without_rows(job, look)
+    context.say(f"ingesting {source.name}: {len(look.read)} files")
     with staging(context.lake, job.ingest_id):
-        parsed = _parsed(job, found)
+        parsed = _parsed(job, look.read)
         seen = _seen(parsed, source)
-        taken = [f for f in found if f.name not in seen.refused]
-        if not taken:
-            return IngestReport(source.name, refused=tuple(seen.refused.values()))
-        return _taken(job, taken, parsed.where(~F.col(FILE).isin(list(seen.refused))), seen)
+        look = landing.looked_again(look, refused=seen.refused)
+        if not look.read:
+            return _without_rows(job, look)
+        return _taken(job, look, parsed.where(F.col(FILE).isin([f.came_as for f in look.read])), seen)
 
 
-def _taken(job: Ingest, taken: Sequence[Landed], rows: DataFrame, seen: "_Seen") -> IngestReport:
+def _without_rows(job: Ingest, look: Look) -> IngestReport:
+    """Note which files have another name now; nothing else is new."""
+    if look.renamed:
+        journal.record(job, landing.renamings(look, (), ingest_id=job.ingest_id), (), None)
+    return _reported(job.source, look)
+
+
+def _reported(source: Source, look: Look) -> IngestReport:
+    """What is said of files, whatever they bring."""
+    renamed = {name: record.path for name, record in look.renamed}
+    return IngestReport(source.name, refused=tuple(look.refused.values()), renamed=renamed, waiting=look.waiting)
+
+
+def _taken(job: Ingest, look: Look, rows: DataFrame, seen: "_Seen") -> IngestReport:
     """Put the rows of these files into the source's table, or into quarantine."""
-    names, source = [f.name for f in taken], job.source
+    names, source = [f.came_as for f in look.read], job.source
     _quarantine(rows, seen, names, job)
     number = job.context.registry.next_revision(source.name)
     update = _update(rows.withColumn(INGEST, F.lit(number).cast("bigint")), seen, names, job)
     revisions = _revisions(update, number, job)
-    brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in taken)
-    journal.record(job, brought, revisions, (lambda: _commit(update, job)) if update.dates else None)
-    return IngestReport(
-        source.name,
-        files=len(taken),
+    brought = tuple(_brought(file, seen.counts, source.name, job.ingest_id) for file in look.read)
+    renamed = landing.renamings(look, [f.path for f in brought], ingest_id=job.ingest_id)
+    journal.record(job, (*brought, *renamed), revisions, (lambda: _commit(update, job)) if update.dates else None)
+    return replace(
+        _reported(source, look),
+        files=len(brought),
         rows=sum(f.rows for f in brought),
         quarantined=sum(f.quarantined for f in brought),
-        reasons=_kinds([seen.counts.get(f.name, {}) for f in taken]),
+        reasons=_kinds([seen.counts.get(name, {}) for name in names]),
         dates_changed=len(revisions),
         revision=number if revisions else None,
-        refused=tuple(seen.refused.values()),
+        copies={f.path: look.copies[f.path] for f in brought if f.path in look.copies and f.rows + f.quarantined},
     )
 
 
@@ -141,24 +120,24 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     """The files' rows, typed, each with its reason if it is refused, from what was read once, so that every later step sees the same."""
     source, spark, path = job.source, job.context.spark, f"{job.staging}/parsed"
     shapes = {kind: parsing.shape(source, kind) for kind in {f.format for f in found}}
-    listed = [(f.name, str(f.path), f.format) for f in found]
+    listed = [(f.name, f.came_as, str(f.path), f.format) for f in found]
     schema = f"{tables.columns_sql(source.columns)}, {FILE} string, {LINE} bigint, {parsing.REFUSED}"
-    if sum(f.path.stat().st_size for f in found) <= _SMALL:
+    if sum(f.mark[0] for f in found) <= _SMALL:
         _read_here(listed, shapes, job.staging)
         rows = spark.read.schema(schema).parquet(path)
     else:
         parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
-        names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), "name string, path string, format string")
+        names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), _LISTED)
         with workers.as_raised():
             rows = tables.stage(names.mapInArrow(workers.carrying(_reader(shapes)), schema), path)
     return events.judged(rows, source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
 
 
-def _read_here(listed: Sequence[tuple[str, str, str]], shapes: Mapping[str, Shape], folder: str) -> None:
+def _read_here(listed: Sequence[tuple[str, str, str, str]], shapes: Mapping[str, Shape], folder: str) -> None:
     """Read the files in this process, into `parsed` in a folder."""
     with pq.ParquetWriter("parsed", parsing.schema(next(iter(shapes.values()))), filesystem=storage.arrow(folder)) as writer:
-        for name, file, kind in listed:
-            for batch in _read(name, file, shapes[kind]):
+        for name, came_as, file, kind in listed:
+            for batch in _read(name, came_as, file, shapes[kind]):
                 writer.write_batch(batch)
 
 
@@ -166,16 +145,26 @@ def _reader(shapes: Mapping[str, Shape]) -> Callable[[Iterator[pa.RecordBatch]],
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for row in batch.to_pylist():
-                yield from _read(row["name"], row["path"], shapes[row["format"]])
+                yield from _read(row["name"], row["came_as"], row["path"], shapes[row["format"]])
 
     return read
 
 
-def _read(name: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
+def _read(name: str, came_as: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
+    """The rows of a file by the name that its rows go by; what is wrong with it is said of the name that it has."""
+    for batch in _rows_of(name, path, wanted):
+        yield batch if came_as == name else _renamed(batch, came_as)
+
+
+def _rows_of(name: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
     try:
         yield from formats.read(Path(path), wanted, name=name)
     except FileRefused as error:
         yield parsing.refusal(str(error), wanted, name=name)
+
+
+def _renamed(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
+    return batch.set_column(batch.schema.get_field_index(FILE), FILE, pa.array([name] * batch.num_rows, pa.string()))
 
 
 Bounds = tuple[tuple[object, object], ...]
@@ -423,10 +412,7 @@ def _with_next(update: _Update, job: Ingest) -> DataFrame:
 
 
 def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], source: str, ingest_id: str) -> IngestedFile:
-    mine = counts.get(file.name, {})
+    mine = counts.get(file.came_as, {})
     good = mine.get("", 0)
-    return IngestedFile(source, file.name, file.sha256, good, sum(mine.values()) - good, ingest_id)
-
-
-def _name(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    came_as = None if file.came_as == file.name else file.came_as
+    return IngestedFile(source, file.name, file.sha256, good, sum(mine.values()) - good, ingest_id, came_as)

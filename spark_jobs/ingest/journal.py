@@ -39,6 +39,8 @@ class IngestReport:
     """What one ingest of a source did; `refused` files were left out whole, with the reason.
 
     What is read `in_place` was compared with what it was: `quarantined` rows are none of its events and stay where they lie.
+    By name: `renamed` files with their old names, `copies` with the file that each is equal to, and files that are left for the next
+    time (`waiting`) with the reason.
     """
 
     source: str
@@ -50,6 +52,9 @@ class IngestReport:
     revision: int | None = None
     refused: tuple[str, ...] = ()
     in_place: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
 
 def recover(source: Source, context: Context) -> None:

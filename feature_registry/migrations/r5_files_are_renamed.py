@@ -1,0 +1,12 @@
+"""A file that was renamed says by which path its rows go."""
+
+from alembic import op
+from sqlalchemy import Column, Text
+
+revision = "5"
+down_revision = "4"
+
+
+def upgrade() -> None:
+    """Add the column: rows go by the file's own path where it is null."""
+    op.add_column("files", Column("came_as", Text, nullable=True))
