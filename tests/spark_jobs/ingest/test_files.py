@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import headwater as hw
 from feature_definitions import layout
 from feature_definitions.intervals import MICROSECOND
 from lake import delta
@@ -272,3 +274,52 @@ def test_a_column_of_another_type_is_read_anew_and_kept_for_files_that_are_gone(
 def test_a_column_that_the_definition_lost_does_not_stop_the_ingest(sensors: dict[str, Step]) -> None:
     assert [row["x"] for row in sensors["removed"].live] == [1.0, 2.0]
     assert sensors["removed"].report.refused == ()
+
+
+@pytest.fixture(scope="module")
+def rotated(project: Path) -> dict[str, Step]:
+    """The clicks of a source without id, whose file is renamed, followed by another one, and then copied."""
+
+    def put(name: str, *lines: str) -> None:
+        projects.write(project, f"data/views/{name}.csv", rows(*lines, header="x,at"))
+
+    catalog = CATALOG.replace("clicks", "views")
+    projects.write(project, "catalog/views.py", f"from feature_definitions import Files, Source\n{catalog[catalog.index('views = ') :]}")
+    steps, hours = {}, count()
+    with closing(hw.open(project, clock=lambda: projects.NOW + timedelta(hours=next(hours)))) as p:
+        put("log", f"1,{text(5)}", "none,")
+        steps["first"] = ingested(p, "views")
+        (project / "data/views/log.csv").rename(project / "data/views/log-1.csv")
+        steps["renamed"] = ingested(p, "views")
+        put("log", f"2,{text(6)}")
+        steps["followed"] = ingested(p, "views")
+        put("log-1", f"3,{text(5)}", "no,", "number,")
+        put("log-2", f"2,{text(6)}")
+        steps["changed"] = ingested(p, "views")
+        p.rebuild_registry(over="anything")
+        steps["again"] = ingested(p, "views")
+    return steps
+
+
+def test_a_file_that_was_renamed_brings_nothing(rotated: dict[str, Step]) -> None:
+    report = rotated["renamed"].report
+    assert (report.files, report.revision, report.renamed) == (0, None, {"data/views/log-1.csv": "data/views/log.csv"})
+    assert rotated["renamed"].live == rotated["first"].live
+
+
+def test_a_new_file_under_the_old_name_of_a_renamed_one_adds_its_rows(rotated: dict[str, Step]) -> None:
+    assert [row["x"] for row in rotated["followed"].live] == [1, 2]
+
+
+def test_a_renamed_file_that_changes_replaces_its_rows_also_those_in_quarantine(rotated: dict[str, Step]) -> None:
+    assert [row["x"] for row in rotated["changed"].live] == [2, 2, 3]
+    assert sorted(row["x"] for row in rotated["changed"].quarantine) == ["no", "number"]
+
+
+def test_a_copy_counts_and_is_said(rotated: dict[str, Step]) -> None:
+    assert rotated["changed"].report.copies == {"data/views/log-2.csv": "data/views/log.csv"}
+
+
+def test_a_registry_that_is_rebuilt_knows_which_files_were_renamed(rotated: dict[str, Step]) -> None:
+    assert (rotated["again"].report.files, rotated["again"].report.renamed) == (0, {})
+    assert rotated["again"].live == rotated["changed"].live
