@@ -324,6 +324,7 @@ TOUCH_FILES = {
     "spark_jobs/ingest/formats.py": "input files of sources",
     "spark_jobs/ingest/in_place.py": "tables that lie in the project",
     "spark_jobs/ingest/json_lines.py": "input files of sources",
+    "spark_jobs/ingest/landing.py": "input files of sources",
     "spark_jobs/ingest/parsing.py": "input files of sources",
     "spark_jobs/jvm.py": "Java, jars and classes",
     "spark_jobs/session.py": "Spark's scratch folder",
