@@ -1,7 +1,9 @@
 """Where everything lies: the only place that spells a table path, a file name, a Redis key or a column of our own."""
 
+import re
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import NamedTuple
 from urllib.parse import quote
 
 from feature_definitions.intervals import spell
@@ -78,6 +80,11 @@ def records_table(lake: str, record: str) -> str:
     return f"{lake}/records/{record}"
 
 
+def identity_file(lake: str) -> str:
+    """The file that says which lake it is."""
+    return f"{lake}/records/identity"
+
+
 def report_file(lake: str, group: str, name: str) -> str:
     """A file about a group's gate, by its own name: `newest.html`, or of a run in which something did not hold `<publish_id>.html`."""
     return f"{lake}/reports/{group}/{name}"
@@ -108,19 +115,57 @@ def run_folder(table: str, commit_id: str) -> str:
 
 
 def entity_text(values: Iterable[object]) -> str:
-    """Key values as one text that no other values give: escaped and joined by `|`; true and false are small, dates ISO."""
+    """Key values as one text that no other values give: escaped (braces too) and joined by `|`; true and false are small, dates ISO."""
     texts = (str(v).lower() if isinstance(v, bool) else str(v) for v in values)
     return "|".join(quote(text, safe=" :-_.@/+,", errors="surrogatepass") for text in texts)
 
 
-def row_key(project: str, group: str, generation: int, entity: str) -> str:
-    """The Redis key of one entity's packed row; `entity` is an `entity_text`."""
-    return f"hw:{project}:{group}@{generation}:{entity}"
+class KeySpace(NamedTuple):
+    """Whose keys they are in the online store: a project's, brought there from one lake, which is named by its identity."""
+
+    project: str
+    lake: str
 
 
-def epoch_key(project: str, group: str) -> str:
+class OnlineKey(NamedTuple):
+    """What a key of a project stands for: the lake (None: as keys were before they named one), the group, and of rows the generation."""
+
+    lake: str | None
+    group: str
+    generation: int | None
+
+
+def row_key(space: KeySpace, group: str, generation: int, entity: str) -> str:
+    """The Redis key of one entity's packed row; `entity` is an `entity_text`. A cluster chooses its place by the entity alone."""
+    return f"hw:{space.project}:{space.lake}:{group}@{generation}:{{{entity}}}"
+
+
+def epoch_key(space: KeySpace, group: str) -> str:
     """The Redis key of a group's epoch record, written last by each sync."""
-    return f"hw:{project}:{group}:epoch"
+    return f"hw:{space.project}:{space.lake}:{group}:epoch"
+
+
+def owner_key(project: str) -> str:
+    """The Redis key of what says from which lake a project's rows come."""
+    return f"hw:{project}:lake"
+
+
+def online_keys(project: str) -> str:
+    """The pattern of a project's keys in Redis, of whatever lake."""
+    return f"hw:{project}:*"
+
+
+_ROW_OR_RECORD = r"(?s:([a-z2-7]{8}):([^:@]+)(?:@(\d+):\{.*\}|:\w+)|([^:@]+)(?:@(\d+):.*|:epoch))"
+
+
+def online_key(key: str, project: str) -> OnlineKey | None:
+    """What a key of a project stands for; None for a key that is none of its rows or records."""
+    found = re.fullmatch(_ROW_OR_RECORD, key.removeprefix(f"hw:{project}:"))
+    if found is None:
+        return None
+    lake, group, generation, old_group, old_generation = found.groups()
+    number = generation or old_generation
+    return OnlineKey(lake, group or old_group, None if number is None else int(number))
 
 
 def embedded_store(state: str) -> str:

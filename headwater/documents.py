@@ -255,6 +255,8 @@ class SyncedGroup(Part, frozen=True, kw_only=True):
     rows: int
     written: int
     synced_at: datetime
+    compared: int
+    repaired: int
 
 
 class SyncDocument(Document, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from feature_definitions.planning import plan
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.planning.upstream import ordered
-from feature_definitions.records import Epoch, Generation, LeaseHolder, PromotedBy, RegistryFacts, Release
+from feature_definitions.records import Generation, LeaseHolder, PromotedBy, RegistryFacts, Release
 from headwater import inputs, names
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from feature_registry.planner import Planner
     from feature_registry.registry import Registry
     from lake.optimize import Optimized
+    from online_sync.sync import Synced, Target
     from serving.answer import Result
     from serving.request import Entity
     from spark_jobs.context import Context
@@ -276,7 +277,7 @@ class Project:
         from serving import request
 
         found = names.group(self.catalog, group)
-        asked = request.check_entities(request.compile_service(_alone(found), project=self.settings.name), [inputs.entity(entity)])[0]
+        asked = request.check_entities(request.compile_service(_alone(found)), [inputs.entity(entity)])[0]
         planner = self._planner
         number = planner.generation(found)
         types = column_types_of(found).outputs
@@ -306,10 +307,25 @@ class Project:
 
     # ------------------------------------------------------------------------------------------------------------------- online
 
-    def sync(self, *groups: str) -> tuple[Epoch, ...]:
-        """Bring the newest row of every entity to the online store; groups that were never published are left out."""
+    def sync(self, *groups: str, other_lake: Literal["refuse", "take over"] = "refuse") -> "tuple[Synced, ...]":
+        """Bring the newest row of every entity to the online store; groups that were never published are left out.
+
+        Where the store has this project's rows from another lake, that is refused (OtherLake), unless they may be taken over: then the
+        other lake's keys are deleted.
+        """
+        from lake import identity
+        from online_sync import sync
+
         planner = self._planner
-        return tuple(self._sync(group) for group in names.groups(self.catalog, groups) if planner.current(group) is not None)
+        chosen = [group for group in names.groups(self.catalog, groups) if planner.current(group) is not None]
+        if not chosen:
+            return ()
+        space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
+        target = sync.Target(self.store_url(), space, self.settings.lake)
+        sync.claim(target, other_lake=other_lake)
+        done = tuple(self._sync(group, target) for group in chosen)
+        sync.sweep(target, [group.name for group in chosen])
+        return done
 
     def online(self, service: str, entities: object) -> "dict[str, list[Result]]":
         """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group.
@@ -321,10 +337,10 @@ class Project:
         from online_sync.store import Store
         from serving import answer, request
 
-        compiled = request.compile_service(names.service(self.catalog, service), project=self.settings.name)
+        compiled = request.compile_service(names.service(self.catalog, service))
         asked = request.check_entities(compiled, inputs.entities(entities))
         with closing(Store(self.store_url())) as store:
-            return {"results": answer.fetch(compiled, asked, mget=store.mget, now=self.clock())}
+            return {"results": answer.fetch(compiled, asked, space=self._space(), mget=store.mget, now=self.clock())}
 
     def parse_entity(self, texts: Mapping[str, str], *, service: str | None = None, group: str | None = None) -> "Entity":
         """An entity as a service or a group knows it, from texts as a command line has them: `{"customer_id": "42"}`."""
@@ -344,7 +360,7 @@ class Project:
         from online_sync.store import AsyncStore
         from serving import rest
 
-        return rest.app(self.catalog.services, project=self.settings.name, store=AsyncStore(self.store_url()), clock=self.clock)
+        return rest.app(self.catalog.services, space=self._space, store=AsyncStore(self.store_url()), clock=self.clock)
 
     def store_url(self) -> str:
         """The online store's URL: the one set by HEADWATER_REDIS_URL, else the embedded store's, which is started if need be."""
@@ -482,17 +498,24 @@ class Project:
         """The empty values that the last publish of a generation kept."""
         return next((g.empty for g in self._registry.generations(group) if g.number == number), None)
 
-    def _sync(self, group: FeatureGroup) -> Epoch:
+    def _space(self) -> layout.KeySpace | None:
+        """Whose keys the lake's rows have in the online store; None as long as none were ever brought there."""
+        from lake import identity
+
+        lake = identity.of(self.settings.lake)
+        return None if lake is None else layout.KeySpace(self.settings.name, lake)
+
+    def _sync(self, group: FeatureGroup, target: "Target") -> "Synced":
         from online_sync import sync
 
         self.say(f"syncing {group.name}")
-        target = sync.Target(self.store_url(), self.settings.name)
         published = self._published(group)
         epoch, past = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
         if past and sync.unchanged(published, target=target, now=self.clock()):
-            return replace(past[-1], written=0)
-        done = sync.run(published, target=target, epoch=epoch, now=self.clock(), spark=self._spark)
-        self._registry.record_epoch(done)
+            return sync.Synced(**asdict(replace(past[-1], written=0)), compared=0, repaired=0)
+        since = past[-1].synced_at if past and past[-1].generation == published.generation else None
+        done = sync.run(published, target=target, epoch=epoch, now=self.clock(), spark=self._spark, since=since)
+        self._registry.record_epoch(done.record)
         return done
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[Request, Spine]":

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from feature_definitions.layout import KeySpace
 from feature_definitions.reading import GroupKind
 from feature_definitions.sql.data_types import element_of, is_array
 from online_sync import wire
@@ -99,14 +100,16 @@ class Row:
 class EpochRecord:
     """What is known online of a group: its newest finished sync, and which one has begun since.
 
-    `epoch` 0 says that none has finished yet. Rows of epochs before `begun` are refused by the store. Rows may have the
-    schema of `columns` or one of `also`. `coverage`, `ttl` and `synced_at` are microseconds; `empty` are the values of
-    an entity without a live row, one per column, as they are answered (a windowed group has them, no other).
+    `epoch` 0 says that none has finished yet. `by` is a word of the sync that has begun, which no other has. Rows of
+    epochs before `floor` count for nothing. Rows may have the schema of `columns` or one of `also`. `coverage`, `ttl`
+    and `synced_at` are microseconds; `empty` are the values of an entity without a live row, one per column, as they
+    are answered (a windowed group has them, no other).
     `publishes` counts the publishes of intervals that the sync saw: they are never taken back, so the same number means
-    the same rows.
+    the same rows. `unswept` says that rows may lie there that nobody reads any more.
     """
 
     project: str
+    lake: str
     group: str
     generation: int
     epoch: int
@@ -117,6 +120,9 @@ class EpochRecord:
     ttl: int | None = None
     empty: tuple[Value, ...] = ()
     begun: int = 0
+    by: str = ""
+    floor: int = 0
+    unswept: bool = False
     also: tuple[Columns, ...] = ()
     publishes: int = 0
 
@@ -126,6 +132,11 @@ class EpochRecord:
             raise CodecError(
                 f"the epoch record of {self.group}, a {self.kind} group of {len(self.columns)} columns, has {len(self.empty)} empty values"
             )
+
+    @property
+    def space(self) -> KeySpace:
+        """Whose keys its rows have."""
+        return KeySpace(self.project, self.lake)
 
 
 def encode(schema: RowSchema, row: Row) -> bytes:
@@ -158,7 +169,7 @@ def encode(schema: RowSchema, row: Row) -> bytes:
 
 def decode(schema: RowSchema, data: bytes) -> Row:
     """The row that the bytes hold; anything that `encode` would not have written with this schema is a CodecError."""
-    if written_with(data) != schema.number:
+    if written_by(data)[1] != schema.number:
         raise CodecError("the row was written with another schema")
     layout = _layout(schema)
     if len(data) < layout.fixed.size:
@@ -181,14 +192,14 @@ def decode(schema: RowSchema, data: bytes) -> Row:
     )
 
 
-def written_with(data: bytes) -> int:
-    """The number of the schema that a row was written with."""
+def written_by(data: bytes) -> tuple[int, int]:
+    """The epoch that wrote a row, and the number of the schema that it was written with."""
     if len(data) < _HEADER.size:
         raise CodecError(f"{len(data)} bytes are no row")
     fields = _HEADER.unpack_from(data)
     if fields[::2] != _TAGS:
         raise CodecError("the bytes are no row")
-    return int(fields[7])
+    return fields[5], fields[7]
 
 
 def same_content(a: bytes, b: bytes) -> bool:

@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from online_sync.store import Store, StoreUnavailable
+from online_sync.servers import StoreUnavailable
+from online_sync.store import Store
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 30.0

@@ -1,85 +1,122 @@
 """The inner part of a sync, which Spark's executors run through `mapInArrow`: Arrow batches in, counts out.
 
-A batch has the group's newest row per entity: the keys, `event_timestamp`, `empties_at`, `held`, `retracted` and the
-feature columns. Rows with a null key are left out: such an entity is never asked for.
+A batch has the group's newest row per entity: the keys, `event_timestamp`, `empties_at`, `held`, `retracted`,
+`publish_id` and the feature columns. Rows with a null key are left out: such an entity is never asked for.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
 from feature_definitions import layout
 from feature_definitions.sql.data_types import element_of, is_array
-from online_sync.codec import CodecError, Row, RowSchema, encode, same_content
-from online_sync.store import ROWS_PER_WRITE, Store
+from online_sync.codec import CodecError, EpochRecord, Row, RowSchema, decode_epoch, encode, same_content, written_by
+from online_sync.servers import KEYS_PER_CALL
+from online_sync.store import Store, is_under_way
 
 _PATIENCE = 5.0
 
 _Packed: TypeAlias = list[tuple[str, bytes]]
 
+COUNTS = ("rows", "written", "unchanged", "tombstones", "gone", "others", "ahead")
+"""What is counted; `ahead` is no count, but the greatest epoch of a row that was met, if that is greater than the sync's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class PushSpec:
-    """What a partition needs to know to write its rows; it travels to the executors. `url` may hold a password."""
+    """What a partition needs to know to write its rows; it travels to the executors. `url` may hold a password.
+
+    `record` is what the sync publishes at its end. `seen` is the greatest id of a publish that the last sync saw.
+    """
 
     url: str = field(repr=False)
-    project: str
-    group: str
-    generation: int
-    epoch: int
+    record: EpochRecord
     keys: tuple[str, ...]
     schema: RowSchema
+    seen: str = ""
 
 
 def push_batches(batches: Iterable[pa.RecordBatch], spec: PushSpec) -> Iterator[pa.RecordBatch]:
-    """Write the rows that differ from what the store holds; one batch of counts: rows, written, unchanged, tombstones.
+    """Write the rows that differ from what the store holds; one batch of counts (`COUNTS`).
 
-    What is neither written nor unchanged was refused, because a later epoch has begun. Doing it twice does no harm.
+    Of what the last sync saw already, `gone` is no longer there and `others` are not what they should be. It ends early, with what was
+    done until then, once a later sync has begun. Doing it twice does no harm.
     """
-    rows = written = unchanged = tombstones = 0
+    counts = Counter[str]()
     with contextlib.closing(Store(spec.url, patience=_PATIENCE)) as store:
         for part in _parts(batches):
-            packed, retracted = _packed(part, spec)
-            changed = _changed(store, packed)
-            written += store.put_rows(changed, project=spec.project, group=spec.group)
-            rows, unchanged, tombstones = rows + len(packed), unchanged + len(packed) - len(changed), tombstones + retracted
-    yield _counts(rows=rows, written=written, unchanged=unchanged, tombstones=tombstones)
+            found = _pushed(part, store, spec)
+            if found is None:
+                break
+            ahead = max(counts["ahead"], found["ahead"])
+            counts += found
+            counts["ahead"] = ahead
+    yield pa.RecordBatch.from_pydict({name: pa.array([counts[name]], pa.int64()) for name in COUNTS})
+
+
+def _pushed(part: pa.RecordBatch, store: Store, spec: PushSpec) -> Counter[str] | None:
+    """Write some rows; None if a later sync has begun."""
+    packed, seen, tombstones = _packed(part, spec)
+    record, *kept = store.mget([layout.epoch_key(spec.record.space, spec.record.group), *[key for key, _ in packed]])
+    if record is None or not is_under_way(spec.record, decode_epoch(record)):
+        return None
+    states = [_state(old, row, spec.record) for (_, row), old in zip(packed, kept, strict=True)]
+    changed = [row for row, state in zip(packed, states, strict=True) if state != "same"]
+    lost = Counter(state for state, known in zip(states, seen, strict=True) if known)
+    return Counter(
+        rows=len(packed), written=store.put_rows(changed), unchanged=states.count("same"), tombstones=tombstones,
+        gone=lost["gone"], others=lost["other"], ahead=max((each for each in map(_epoch, kept) if each > spec.record.epoch), default=0),
+    )  # fmt: skip
+
+
+def _state(old: bytes | None, new: bytes, record: EpochRecord) -> Literal["gone", "other", "rewritten", "same"]:
+    """How what lies there compares with what should; a row that counts for nothing, though it says the same, is rewritten."""
+    if old is None:
+        return "gone"
+    if not same_content(old, new):
+        return "other"
+    return "same" if _epoch(old) >= record.floor else "rewritten"
+
+
+def _epoch(old: bytes | None) -> int:
+    """The epoch of a row that lies there; -1 of what is none."""
+    try:
+        return -1 if old is None else written_by(old)[0]
+    except CodecError:
+        return -1
 
 
 def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        for start in range(0, batch.num_rows, ROWS_PER_WRITE):
-            yield batch.slice(start, ROWS_PER_WRITE)
+        for start in range(0, batch.num_rows, KEYS_PER_CALL):
+            yield batch.slice(start, KEYS_PER_CALL)
 
 
-def _changed(store: Store, packed: _Packed) -> _Packed:
-    kept = store.mget([key for key, _ in packed])
-    return [row for row, old in zip(packed, kept, strict=True) if old is None or not same_content(old, row[1])]
-
-
-def _packed(part: pa.RecordBatch, spec: PushSpec) -> tuple[_Packed, int]:
-    """The keys and bytes of the rows, and how many of them are tombstones."""
+def _packed(part: pa.RecordBatch, spec: PushSpec) -> tuple[_Packed, list[bool], int]:
+    """The keys and bytes of the rows, which of them the last sync saw, and how many of them are tombstones."""
     keys = list(zip(*[_column(part, key).to_pylist() for key in spec.keys], strict=True))
     times = [_converted(part, name, "timestamp") for name in ("event_timestamp", "empties_at")]
-    marks = [_column(part, name).to_pylist() for name in ("held", "retracted")]
+    marks = [_column(part, name).to_pylist() for name in ("held", "retracted", "publish_id")]
     values = zip(*[_converted(part, name, data_type) for name, data_type in spec.schema.columns], strict=True)
-    packed, tombstones = [], 0
-    for key, at, empties_at, held, retracted, row in zip(keys, *times, *marks, values, strict=True):
+    record, packed, seen, tombstones = spec.record, [], [], 0
+    for key, at, empties_at, held, retracted, publish_id, row in zip(keys, *times, *marks, values, strict=True):
         if None in key:
             continue
         if at is None:
-            raise CodecError(f"a row of {spec.group} has no event_timestamp")
-        entity = layout.row_key(spec.project, spec.group, spec.generation, layout.entity_text(key))
+            raise CodecError(f"a row of {record.group} has no event_timestamp")
+        entity = layout.row_key(record.space, record.group, record.generation, layout.entity_text(key))
         stored = Row(
-            event_timestamp=at, empties_at=empties_at, held=bool(held), tombstone=bool(retracted), epoch=spec.epoch, values=tuple(row)
+            event_timestamp=at, empties_at=empties_at, held=bool(held), tombstone=bool(retracted), epoch=record.epoch, values=tuple(row)
         )
         packed.append((entity, encode(spec.schema, stored)))
+        seen.append(publish_id is not None and publish_id <= spec.seen)
         tombstones += stored.tombstone
-    return packed, tombstones
+    return packed, seen, tombstones
 
 
 def _converted(part: pa.RecordBatch, name: str, data_type: str) -> list[Any]:
@@ -106,7 +143,3 @@ def _column(part: pa.RecordBatch, name: str) -> pa.Array:
     if name not in part.schema.names:
         raise CodecError(f"the rows to sync have no column {name!r}; they have {', '.join(part.schema.names)}")
     return part.column(name)
-
-
-def _counts(**counts: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({name: pa.array([count], pa.int64()) for name, count in counts.items()})

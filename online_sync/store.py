@@ -1,191 +1,201 @@
-"""The online store, the only place that speaks to Redis or Valkey: `Store` for jobs and commands, `AsyncStore` for serving."""
+"""The online store's rules: which sync may write a row, what an epoch record says and when, whose a project's rows are, what is old.
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, TypeAlias, cast
+A sync begins by taking an epoch, greater than all before (`begin_epoch`), and ends by publishing its record (`publish_epoch`); both change
+the record alone, by compare-and-set. A row is fenced by the epoch that it carries: it is written where no row of a later one lies. So no
+step needs two keys at once, and in a cluster a row and its record may lie on two servers.
 
-import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+A sync that was overtaken by a later one cannot spoil it. If the last sync that began had finished, nobody writes any more, and rows that
+are the same stay as they are. Else the later sync writes every row, whatever lies there, and its record says so: readers take rows of an
+epoch before the record's `floor` for absent. What the overtaken one still writes is refused where the later one wrote, and is below the
+floor everywhere else; its record is refused.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, TypeAlias
 
 from feature_definitions import layout
-from feature_definitions.errors import UserError
+from feature_definitions.layout import KeySpace
 from online_sync.codec import EPOCH_END, EPOCH_START, CodecError, EpochRecord, decode_epoch, encode_epoch
+from online_sync.servers import AsyncServers, Script, Servers, StoreUnavailable
 
-ROWS_PER_WRITE = 500
-"""Rows that one call may write: more would keep readers waiting."""
-
-_PATIENCE, _CONNECT = 0.5, 0.3
-_CONNECTIONS = 32
 _ATTEMPTS = 10
 
-# A row is written where none of a later epoch is, unless a later sync of its group has begun. GETRANGE fetches the
-# epoch field alone: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used.
-_PUT_ROWS = f"""
+# GETRANGE fetches the epoch field alone: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used.
+_EPOCH = f"""
 local function epoch(field)
   if #field ~= {EPOCH_END - EPOCH_START} or string.byte(field) ~= 25 then return -1 end
   local low, high = struct.unpack('<I4I4', field, 2)
   return high * 4294967296 + low
 end
-local record, begun = redis.call('GET', KEYS[1]), 0
-if record then
-  local readable, fields = pcall(cjson.decode, record)
-  if readable and type(fields) == 'table' then begun = tonumber(fields.begun) or 0 end
-end
-local written = 0
-for i, value in ipairs(ARGV) do
-  local new = epoch(string.sub(value, {EPOCH_START + 1}, {EPOCH_END}))
-  if new >= begun and new >= epoch(redis.call('GETRANGE', KEYS[i + 1], {EPOCH_START}, {EPOCH_END - 1})) then
-    redis.call('SET', KEYS[i + 1], value)
-    written = written + 1
+local changed = 0
+for i, key in ipairs(KEYS) do
+  local kept = epoch(redis.call('GETRANGE', key, {EPOCH_START}, {EPOCH_END - 1}))
+"""
+_PUT_ROWS = Script(f"""{_EPOCH}
+  if epoch(string.sub(ARGV[i], {EPOCH_START + 1}, {EPOCH_END})) >= kept then
+    redis.call('SET', key, ARGV[i])
+    changed = changed + 1
   end
 end
-return written
-"""
+return changed
+""")
+_DROP_BEFORE = Script(f"""{_EPOCH}
+  if kept < tonumber(ARGV[i]) then changed = changed + redis.call('UNLINK', key) end
+end
+return changed
+""")
 
-_SWAP = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
-"""
-
-
-class StoreUnavailable(RuntimeError):
-    """The online store does not answer, or refuses; the message names its address, never its password."""
+_Change: TypeAlias = Callable[[EpochRecord | None], EpochRecord | None]
 
 
-class StoreAddressError(UserError):
-    """A URL that is not that of a Redis or Valkey."""
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """From which lake a project's rows come, where that lay when it was first synced, and which keys still have to be swept.
+
+    `sweep`: `older` are keys as they were before they named a lake, `others` also those of other lakes.
+    """
+
+    lake: str
+    place: str
+    sweep: Literal["", "older", "others"] = ""
 
 
-_Change: TypeAlias = Callable[[EpochRecord | None], EpochRecord]
-
-
-class Store:
+class Store(Servers):
     """A connection to the online store for jobs and commands; `patience` is how many seconds an answer may take."""
 
-    def __init__(self, url: str, *, patience: float = _PATIENCE) -> None:
-        """Remember the address; the first call connects."""
-        with _address_errors():
-            self._client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(patience))
-        self.address = _address(self._client.get_connection_kwargs())
-        self._put_rows = self._client.register_script(_PUT_ROWS)
-        self._swap = self._client.register_script(_SWAP)
+    def put_rows(self, rows: Sequence[tuple[str, bytes]]) -> int:
+        """Write packed rows under their keys, and say how many were written; one is left out where a row of a later epoch lies."""
+        return self.run(_PUT_ROWS, rows)
 
-    def ping(self) -> None:
-        """Raise StoreUnavailable unless the store answers."""
-        with _errors(self.address):
-            self._client.ping()
+    def read_epoch(self, space: KeySpace, group: str) -> EpochRecord | None:
+        """The group's epoch record; its `epoch` is 0 while its first sync runs. A damaged one counts as none: the next sync repairs it."""
+        return _readable(self.mget([layout.epoch_key(space, group)])[0])
 
-    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of the keys, in their order; None where there is none."""
-        if not keys:
-            return []
-        with _errors(self.address):
-            return cast(list[bytes | None], self._client.mget(keys))
+    def begin_epoch(
+        self, coming: EpochRecord, *, rewrite: Literal["where others differ", "every row"] = "where others differ"
+    ) -> EpochRecord:
+        """Announce a sync and give it its epoch, `coming.epoch` or a greater one: every sync that began before is overtaken by it.
 
-    def put_rows(self, rows: Sequence[tuple[str, bytes]], *, project: str, group: str) -> int:
-        """Write the packed rows of a group under their keys, and say how many were written.
-
-        A row is left out where one of a later epoch lies, and when a sync of a later epoch has begun. Each call to the
-        store writes at most 500 rows at once, atomically.
+        Returns the record that the sync publishes at its end. Rows of epochs before its `floor` count for nothing: the sync must write
+        what has none. Readers know the schema of the rows to come from now on.
         """
-        record, written = layout.epoch_key(project, group), 0
-        for start in range(0, len(rows), ROWS_PER_WRITE):
-            some = rows[start : start + ROWS_PER_WRITE]
-            with _errors(self.address):
-                written += int(self._put_rows([record, *[key for key, _ in some]], [value for _, value in some]))
-        return written
-
-    def read_epoch(self, group: str, *, project: str) -> EpochRecord | None:
-        """The group's epoch record; its `epoch` is 0 while its first sync runs."""
-        data = self.mget([layout.epoch_key(project, group)])[0]
-        return None if data is None else decode_epoch(data)
-
-    def begin_epoch(self, coming: EpochRecord) -> bool:
-        """Announce the sync that will end by `publish_epoch(coming)`; False if a later one has begun: this one must stop.
-
-        From now on rows of earlier epochs are refused, and readers know the schema of the rows to come.
-        """
+        made = coming
 
         def begun(old: EpochRecord | None) -> EpochRecord:
-            if old is None:
-                return replace(coming, epoch=0, begun=coming.epoch)
-            return replace(old, begun=coming.epoch, also=_other_columns(old, coming, keep=old))
+            nonlocal made
+            epoch = coming.epoch if old is None else max(coming.epoch, 1 + old.begun)
+            whole = old is None or old.begun != old.epoch or old.generation != coming.generation or rewrite == "every row"
+            left = whole and coming.epoch > 1 if old is None else whole or old.unswept
+            made = replace(coming, epoch=epoch, begun=epoch, floor=epoch if whole or old is None else old.floor, unswept=left)
+            if old is None or not old.epoch:
+                return replace(made, epoch=0)
+            return replace(old, begun=epoch, by=made.by, also=_other_columns(old, made, keep=old))
 
-        return self._replace(coming, begun)
+        self._change(coming.space, coming.group, begun)
+        return made
 
     def publish_epoch(self, record: EpochRecord) -> bool:
-        """Make a finished sync known to readers; False, and nothing changed, if a later one has begun or was published."""
+        """Make a finished sync known to readers; False, and nothing changed, if a later one has begun, or the record is gone."""
 
-        def published(old: EpochRecord | None) -> EpochRecord:
-            also = () if old is None or old.generation != record.generation else _other_columns(old, record, keep=record)
-            return replace(record, begun=record.epoch, also=also)
+        def published(old: EpochRecord | None) -> EpochRecord | None:
+            if old is None or not is_under_way(record, old):
+                return None
+            return replace(record, also=_other_columns(old, record, keep=record) if old.generation == record.generation else ())
 
-        return self._replace(record, published)
+        return self._change(record.space, record.group, published)
 
-    def stop_server(self) -> None:
-        """Ask the server itself to save and end: only for one that is ours alone."""
-        with _errors(self.address):
-            self._client.shutdown()
+    def owner(self, project: str) -> Owner | None:
+        """From which lake the project's rows come; None if none were brought yet."""
+        return _read_owner(self.mget([layout.owner_key(project)])[0])
 
-    def close(self) -> None:
-        """Give up the connections."""
-        self._client.close()
+    def claim(self, space: KeySpace, *, place: str, instead_of: Owner | None) -> bool:
+        """Say that the project's rows come from this lake, in place of another one or of none; False if somebody else came first."""
+        claimed = Owner(space.lake, place, "older" if instead_of is None else "others")
+        return self.swap(layout.owner_key(space.project), _owner(instead_of), _owner(claimed) or b"")
 
-    def _replace(self, record: EpochRecord, change: _Change) -> bool:
-        key = layout.epoch_key(record.project, record.group)
+    def sweep(self, space: KeySpace, records: Sequence[EpochRecord]) -> int:
+        """Delete what nobody reads any more, and say how many keys that were: of the groups of these records, which have just been
+        published, rows of other generations and those below the floor, unless a later sync wrote them; of the project, what its owner
+        says. Groups that have no record here are left alone.
+        """
+        owner, finished, swept = self.owner(space.project), {record.group: record for record in records}, 0
+        for keys in self.keys(layout.online_keys(space.project)):
+            if owner is None or owner.lake != space.lake:
+                return swept
+            found = [(key, known) for key in keys if (known := layout.online_key(key, space.project)) is not None]
+            swept += self.unlink([key for key, known in found if _is_others(known, owner)])
+            bounds = [(key, _bound(known, finished.get(known.group))) for key, known in found if known.lake == space.lake]
+            swept += self.run(_DROP_BEFORE, [(key, str(bound).encode()) for key, bound in bounds if bound])
+            owner = self.owner(space.project)
+        if owner is not None and owner.sweep:
+            self.swap(layout.owner_key(space.project), _owner(owner), _owner(replace(owner, sweep="")) or b"")
+        for record in records:
+            self._change(space, record.group, partial(_swept, mine=record))
+        return swept
+
+    def _change(self, space: KeySpace, group: str, change: _Change) -> bool:
+        """Change a group's epoch record by what lies there; False if the change says that nothing is to be done."""
+        key = layout.epoch_key(space, group)
         for _ in range(_ATTEMPTS):
             data = self.mget([key])[0]
-            old = _readable(data)
-            if old is not None and max(old.begun, old.epoch) > record.epoch:
+            new = change(_readable(data))
+            if new is None:
                 return False
-            with _errors(self.address):
-                if self._swap([key], [data or b"", encode_epoch(change(old))]):
-                    return True
-        raise StoreUnavailable(f"the epoch record of {record.group} at {self.address} keeps changing; does another sync run?")
+            if self.swap(key, data, encode_epoch(new)):
+                return True
+        raise StoreUnavailable(f"the epoch record of {group} at {self.address} keeps changing; does another sync run?")
 
 
-class AsyncStore:
-    """The online store as serving reads it; every call ends within half a second, connecting included."""
+class AsyncStore(AsyncServers):
+    """The online store as serving reads it."""
 
-    def __init__(self, url: str) -> None:
-        """Remember the address; the first call connects."""
-        with _address_errors():
-            retry = AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,))
-            pool = redis.asyncio.BlockingConnectionPool.from_url(
-                url, max_connections=_CONNECTIONS, timeout=_PATIENCE, retry=retry, **_options(_PATIENCE)
-            )
-        self._client = redis.asyncio.Redis(connection_pool=pool)
-        self.address = _address(pool.connection_kwargs)
-
-    async def ping(self) -> None:
-        """Raise StoreUnavailable unless the store answers."""
-        with _errors(self.address):
-            async with asyncio.timeout(_PATIENCE):
-                await self._client.ping()
-
-    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of the keys, in their order; None where there is none."""
-        with _errors(self.address):
-            async with asyncio.timeout(_PATIENCE):
-                return cast(list[bytes | None], await self._client.mget(keys)) if keys else []
-
-    async def close(self) -> None:
-        """Give up the connections."""
-        await self._client.connection_pool.disconnect()
+    async def owner(self, project: str) -> Owner | None:
+        """From which lake the project's rows come; None if none were brought yet."""
+        return _read_owner((await self.mget([layout.owner_key(project)]))[0])
 
 
-def _options(patience: float) -> dict[str, Any]:
-    return {"protocol": 2, "socket_timeout": patience, "socket_connect_timeout": min(patience, _CONNECT)}
+def is_under_way(record: EpochRecord, kept: EpochRecord) -> bool:
+    """Whether the sync that will publish a record is the last that began, by what the store keeps of the group."""
+    return (kept.begun, kept.by) == (record.epoch, record.by)
+
+
+def _swept(old: EpochRecord | None, *, mine: EpochRecord) -> EpochRecord | None:
+    return replace(old, unswept=False) if old is not None and old.unswept and old.epoch == mine.epoch else None
+
+
+def _is_others(known: layout.OnlineKey, owner: Owner) -> bool:
+    """Whether a key is of another lake, or named none, and its owner said that such keys go."""
+    return bool(owner.sweep) if known.lake is None else owner.sweep == "others" and known.lake != owner.lake
+
+
+def _bound(known: layout.OnlineKey, record: EpochRecord | None) -> int:
+    """Before which epoch a row is nobody's: in the generation that readers see before the floor, in others before the sync."""
+    if record is None or known.generation is None:
+        return 0
+    return record.floor if known.generation == record.generation else record.epoch
+
+
+def _owner(owner: Owner | None) -> bytes | None:
+    said = None if owner is None else {"lake": owner.lake, "place": owner.place, "sweep": owner.sweep}
+    return None if said is None else json.dumps(said, sort_keys=True).encode()
+
+
+def _read_owner(data: bytes | None) -> Owner | None:
+    if data is None:
+        return None
+    try:
+        said: Mapping[str, str] = json.loads(data)
+        return Owner(said["lake"], said["place"], said["sweep"])  # type: ignore[arg-type]  # one of the three
+    except (ValueError, TypeError, KeyError):
+        raise CodecError(
+            "the store's record of the lake that a project's rows come from cannot be read; delete it and sync again"
+        ) from None
 
 
 def _readable(data: bytes | None) -> EpochRecord | None:
-    """A damaged record counts as none, so that the next sync repairs it."""
     try:
         return None if data is None else decode_epoch(data)
     except CodecError:
@@ -195,24 +205,3 @@ def _readable(data: bytes | None) -> EpochRecord | None:
 def _other_columns(old: EpochRecord, new: EpochRecord, *, keep: EpochRecord) -> tuple[tuple[tuple[str, str], ...], ...]:
     """Every schema that rows may have beside that of `keep`, each once."""
     return tuple(columns for columns in dict.fromkeys((new.columns, old.columns, *old.also)) if columns != keep.columns)
-
-
-def _address(options: dict[str, Any]) -> str:
-    return str(options["path"]) if "path" in options else f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-
-
-@contextmanager
-def _address_errors() -> Iterator[None]:
-    try:
-        yield
-    except ValueError:
-        raise StoreAddressError("the online store's URL cannot be read; write one like redis://user:password@host:6379/0") from None
-
-
-@contextmanager
-def _errors(address: str) -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise StoreUnavailable(f"the online store at {address} does not answer: {reason}") from None

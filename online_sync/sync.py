@@ -5,82 +5,203 @@ was published since.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from feature_definitions.errors import UserError
 from feature_definitions.intervals import MICROSECOND, duration, instant, micros
 from feature_definitions.language import FeatureGroup
+from feature_definitions.layout import KeySpace
 from feature_definitions.reading import kind_of, to_json
 from feature_definitions.records import Epoch
 from online_sync.codec import EpochRecord, RowSchema, Value
-from online_sync.push import PushSpec, push_batches
-from online_sync.store import Store
+from online_sync.push import COUNTS, PushSpec, push_batches
+from online_sync.store import Owner, Store, is_under_way
 from spark_jobs import point_in_time, workers
 from spark_jobs.point_in_time import Published
+
+_PATIENCE = 5.0
+_ATTEMPTS = 3
+_READERS_END = 1.0
+"""Seconds within which every answer has ended that began before an epoch record was replaced."""
 
 
 class SyncOvertaken(RuntimeError):
     """A later sync of the group has begun or finished; what it wrote stays."""
 
 
+class OtherLake(UserError):
+    """The online store has this project's rows from another lake."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The store to sync to: its URL (it may hold a password, so `repr` of this is not for logs) and the project's name in its keys."""
+    """The store to sync to: its URL (it may hold a password, so `repr` of this is not for logs), whose keys, and where the lake lies."""
 
-    url: str
-    project: str
+    url: str = field(repr=False)
+    space: KeySpace
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What one sync of a group did: its epoch, how many rows were compared with the store, and how many of them were repaired.
+
+    A row is repaired where the last sync had brought it, and it was gone or was another one.
+    """
+
+    group: str
+    generation: int
+    epoch: int
+    coverage: datetime | None
+    rows: int
+    written: int
+    synced_at: datetime
+    compared: int
+    repaired: int
+
+    @property
+    def record(self) -> Epoch:
+        """What the registry remembers of it."""
+        return Epoch(self.group, self.generation, self.epoch, self.coverage, self.rows, self.written, self.synced_at)
+
+
+def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> None:
+    """Make sure that the project's rows in the store come from this lake; another one's are refused (OtherLake) or taken over."""
+    with contextlib.closing(Store(target.url)) as store:
+        for _ in range(_ATTEMPTS):
+            owner = store.owner(target.space.project)
+            if owner is not None and owner.lake == target.space.lake:
+                return
+            if owner is not None and other_lake == "refuse":
+                raise _other_lake(owner, target, store.address)
+            store.claim(target.space, place=target.place, instead_of=owner)
+        raise SyncOvertaken(f"several lakes are being brought online for {target.space.project} at {store.address} right now; one can be")
 
 
 def unchanged(published: Published, *, target: Target, now: datetime) -> bool:
     """Whether the last sync to this store finished and saw all that is published and defined `now`, so that another would write nothing."""
-    record = _held(target, published.group)
-    if record is None or record.begun != record.epoch:
-        return False
-    wanted = _record(published, target, epoch=record.epoch, now=now, empty=record.empty)
-    return replace(wanted, synced_at=record.synced_at, begun=record.begun, also=record.also) == record
+    return _is_unchanged(_held(target, published.group), published, target, now)
 
 
-def run(published: Published, *, target: Target, epoch: int, now: datetime, spark: SparkSession) -> Epoch:
+def run(
+    published: Published,
+    *,
+    target: Target,
+    epoch: int,
+    now: datetime,
+    spark: SparkSession,
+    since: datetime | None = None,
+) -> Synced:
     """Sync one group as it is known `now`; readers see the new coverage only once every row is there.
 
-    `epoch` is the registry's next one; a store that has seen a later one (of a registry that is gone) is followed.
+    `epoch` is the registry's next one; a store that has seen a later one (of a registry that is gone) is followed. `since` is when the
+    generation was last synced, for a store that has forgotten.
     """
-    group = published.group
-    held = _held(target, group)
-    epoch = max(epoch, 1 + (0 if held is None else max(held.begun, held.epoch)))
-    record = _record(published, target, epoch=epoch, now=now, empty=_empty(published, spark))
+    group, held = published.group, _held(target, published.group)
+    coming = replace(_record(published, target, epoch=epoch, now=now, empty=_empty(published, spark)), by=secrets.token_hex(8))
+    seen = _seen(published, since if held is None else _last(held, published))
     with contextlib.closing(Store(target.url)) as store:
-        if not store.begin_epoch(record):
-            raise SyncOvertaken(f"another sync of {group.name} is under way; its rows stay, run this one again when it is done")
-        spec = PushSpec(
-            url=target.url,
-            project=target.project,
-            group=group.name,
-            generation=published.generation,
-            epoch=epoch,
-            keys=tuple(group.entity.keys),
-            schema=RowSchema(record.columns),
-        )
-        newest = point_in_time.newest(published, spark=spark, now=now)
-        pushed = newest.mapInArrow(workers.carrying(_push(spec)), "rows bigint, written bigint, unchanged bigint, tombstones bigint")
-        with workers.as_raised():
-            counts = pushed.collect()
+        record, counts = _written(published, coming, store=store, seen=seen, target=target, spark=spark)
         if not store.publish_epoch(record):
-            raise SyncOvertaken(f"a later sync of {group.name} finished first; its rows stay")
+            raise _overtaken(group)
+    calm = _is_unchanged(held, published, target, now)
     covered = None if record.coverage is None else instant(record.coverage)
-    rows, written = (sum(row[name] for row in counts) for name in ("rows", "written"))
-    return Epoch(group.name, published.generation, epoch, covered, rows, written, now)
+    return Synced(
+        group.name, published.generation, record.epoch, covered, counts["rows"], counts["written"], now,
+        compared=counts["rows"], repaired=counts["gone"] + (counts["others"] if calm else 0),
+    )  # fmt: skip
+
+
+def sweep(target: Target, groups: Iterable[str]) -> int:
+    """Delete the keys of these groups and of the project that nobody reads any more, if there may be some; returns how many there were."""
+    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+        records = [record for group in groups if (record := store.read_epoch(target.space, group)) is not None]
+        finished = [record for record in records if record.unswept and record.begun == record.epoch]
+        owner = store.owner(target.space.project)
+        if not finished and not (owner and owner.sweep):
+            return 0
+        if finished:
+            time.sleep(_READERS_END)
+        return store.sweep(target.space, finished)
+
+
+def _written(
+    published: Published, coming: EpochRecord, *, store: Store, seen: str, target: Target, spark: SparkSession
+) -> tuple[EpochRecord, Counter[str]]:
+    """Begin the sync and write its rows; returns the record to publish.
+
+    A store that has rows of later epochs than its record knows has lost that record once: then the sync begins again, after them.
+    """
+    for _ in range(_ATTEMPTS):
+        record = store.begin_epoch(coming)
+        spec = PushSpec(target.url, record, tuple(published.group.entity.keys), RowSchema(record.columns), seen)
+        counts = _pushed(published, spec, spark)
+        kept = store.read_epoch(target.space, record.group)
+        if kept is None or not is_under_way(record, kept):
+            break
+        if not counts["ahead"]:
+            return record, counts
+        coming = replace(coming, epoch=counts["ahead"] + 1)
+    raise _overtaken(published.group)
+
+
+def _overtaken(group: FeatureGroup) -> SyncOvertaken:
+    return SyncOvertaken(
+        f"a later sync of {group.name} has begun, or the store was emptied meanwhile; what it wrote stays, so run this one again"
+    )
+
+
+def _pushed(published: Published, spec: PushSpec, spark: SparkSession) -> Counter[str]:
+    """Have Spark's workers write the newest rows, and count what they did."""
+    newest = point_in_time.newest(published, spark=spark, now=instant(spec.record.synced_at))
+    pushed = newest.mapInArrow(workers.carrying(_push(spec)), ", ".join(f"{name} bigint" for name in COUNTS))
+    with workers.as_raised():
+        rows = pushed.collect()
+    ahead = max((row["ahead"] for row in rows), default=0)
+    return Counter({name: sum(row[name] for row in rows) for name in COUNTS} | {"ahead": ahead})
+
+
+def _last(held: EpochRecord, published: Published) -> datetime | None:
+    """When the generation was synced before, by its epoch record."""
+    return instant(held.synced_at) if held.epoch and held.generation == published.generation else None
+
+
+def _seen(published: Published, since: datetime | None) -> str:
+    """The greatest id of a publish that a sync at that time saw."""
+    return max((publish.publish_id for publish in published.publishes if since is not None and publish.known_from <= since), default="")
+
+
+def _is_unchanged(held: EpochRecord | None, published: Published, target: Target, now: datetime) -> bool:
+    if held is None or held.begun != held.epoch:
+        return False
+    wanted = _record(published, target, epoch=held.epoch, now=now, empty=held.empty)
+    of_the_sync = replace(wanted, synced_at=held.synced_at, begun=held.begun, by=held.by, floor=held.floor)
+    return replace(of_the_sync, also=held.also, unswept=held.unswept) == held
+
+
+def _other_lake(owner: Owner, target: Target, address: str) -> OtherLake:
+    project, lake = target.space
+    return OtherLake(
+        f"the online store at {address} has the rows of {project} from lake {owner.lake} ({owner.place}), not from this one, {lake} "
+        f"({target.place}): give one of the projects another name, or put its rows in place of the other's: headwater sync --take-over"
+    )
 
 
 def _record(published: Published, target: Target, *, epoch: int, now: datetime, empty: tuple[Value, ...]) -> EpochRecord:
     group = published.group
     covered = point_in_time.covered(published, now) if group.by_coverage else None
     return EpochRecord(
-        project=target.project,
+        project=target.space.project,
+        lake=target.space.lake,
         group=group.name,
         generation=published.generation,
         epoch=epoch,
@@ -96,7 +217,7 @@ def _record(published: Published, target: Target, *, epoch: int, now: datetime, 
 
 def _held(target: Target, group: FeatureGroup) -> EpochRecord | None:
     with contextlib.closing(Store(target.url)) as store:
-        return store.read_epoch(group.name, project=target.project)
+        return store.read_epoch(target.space, group.name)
 
 
 def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from feature_definitions import layout
 from feature_definitions.intervals import EPOCH, instant, iso, micros
+from feature_definitions.layout import KeySpace
 from feature_definitions.reading import CASES, FOREVER, NEVER, Question, age, conditions
 from feature_definitions.sql.data_types import element_of, is_array
-from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode, decode_epoch, written_with
+from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode, decode_epoch, written_by
 from serving.request import Entity, JoinPlan, ServicePlan
 
 Stored: TypeAlias = Sequence[bytes | None]
@@ -33,11 +34,11 @@ class Result(TypedDict):
     event_timestamp: dict[str, str | None]
 
 
-def read_keys(plan: ServicePlan, entities: Sequence[Entity], *, generations: Mapping[str, int]) -> list[str]:
+def read_keys(plan: ServicePlan, entities: Sequence[Entity], *, space: KeySpace, generations: Mapping[str, int]) -> list[str]:
     """The store's keys of one read: the epoch records of the plan's groups, then one row per entity and join that can have one."""
-    records = [layout.epoch_key(plan.project, group) for group in plan.groups]
+    records = [layout.epoch_key(space, group) for group in plan.groups]
     rows = (
-        layout.row_key(plan.project, join.group, generations[join.group], layout.entity_text([entity[key] for key in join.keys]))
+        layout.row_key(space, join.group, generations[join.group], layout.entity_text([entity[key] for key in join.keys]))
         for entity in entities
         for join in plan.joins
         if _has_row(join, entity, generations)
@@ -79,27 +80,33 @@ def answer(
 
 
 def lookup(
-    plan: ServicePlan, entities: Sequence[Entity], *, generations: Mapping[str, int], now: datetime
+    plan: ServicePlan, entities: Sequence[Entity], *, space: KeySpace | None, generations: Mapping[str, int], now: datetime
 ) -> Generator[list[str], Stored, tuple[list[Result], dict[str, int]]]:
     """Yields the keys to read and is sent their values; returns the results and the generations that hold now.
 
-    With the generations of the last answer it reads once, else twice: rows are only found under their generation.
+    With the generations of the last answer it reads once, else twice: rows are only found under their generation. Without a key space, of
+    a lake from which nothing was ever brought online, there is nothing to read.
     """
+    if space is None:
+        yield []
+        return answer(plan, entities, stored=[None] * len(plan.groups), records={}, now=now), {}
     known = {group: generations[group] for group in plan.groups if group in generations}
-    stored = yield read_keys(plan, entities, generations=known)
+    stored = yield read_keys(plan, entities, space=space, generations=known)
     records = epoch_records(plan, stored)
     held = {group: record.generation for group, record in records.items()}
     if held != known:
-        stored = yield read_keys(plan, entities, generations=held)
+        stored = yield read_keys(plan, entities, space=space, generations=held)
         # Were they replaced once more between the two reads, those that the rows were read by still hold together.
         newer = epoch_records(plan, stored)
         records = {g: newer[g] if g in newer and newer[g].generation == r.generation else r for g, r in records.items()}
     return answer(plan, entities, stored=stored, records=records, now=now), held
 
 
-def fetch(plan: ServicePlan, entities: Sequence[Entity], *, mget: Callable[[list[str]], Stored], now: datetime) -> list[Result]:
+def fetch(
+    plan: ServicePlan, entities: Sequence[Entity], *, space: KeySpace | None, mget: Callable[[list[str]], Stored], now: datetime
+) -> list[Result]:
     """The results by a blocking read, for commands and Python."""
-    asking = lookup(plan, entities, generations={}, now=now)
+    asking = lookup(plan, entities, space=space, generations={}, now=now)
     keys = next(asking)
     while True:
         try:
@@ -219,10 +226,11 @@ def _judged(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | Non
 
 
 def _row(record: EpochRecord, shapes: Mapping[int, _Shape], data: bytes | None) -> tuple[_Shape, Row | None]:
-    """The live row and its shape; a tombstone is no row."""
-    if data is None:
+    """The live row and its shape; a tombstone is no row, nor is what a sync wrote that was overtaken."""
+    epoch, schema = (0, 0) if data is None else written_by(data)
+    if data is None or epoch < record.floor:
         return shapes[_OWN], None
-    shape = shapes.get(written_with(data))
+    shape = shapes.get(schema)
     if shape is None:
         raise CodecError(f"the store holds a row of {record.group} with columns that its epoch record does not name; sync the group again")
     row = decode(shape.schema, data)

@@ -56,17 +56,16 @@ class ServicePlan:
     """Everything about a service that does not depend on the request."""
 
     service: str
-    project: str
     keys: Mapping[str, str]
     groups: tuple[str, ...]
     joins: tuple[JoinPlan, ...]
 
 
-def compile_service(service: FeatureService, *, project: str) -> ServicePlan:
+def compile_service(service: FeatureService) -> ServicePlan:
     """The service as its answers need it."""
     joins = tuple(_join(join, service.defaults) for join in service.joins)
     groups = tuple(dict.fromkeys(join.group for join in joins))
-    return ServicePlan(service.name, project, service.keys, groups, joins)
+    return ServicePlan(service.name, service.keys, groups, joins)
 
 
 def parse_body(data: bytes) -> tuple[object, object]:

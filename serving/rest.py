@@ -1,5 +1,6 @@
 """The HTTP service: `POST /v1/features`, `GET /healthz`, `GET /readyz`; only here HTTP statuses are chosen."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,8 +14,10 @@ from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
 from feature_definitions import FeatureService
+from feature_definitions.layout import KeySpace
 from online_sync.codec import CodecError
-from online_sync.store import AsyncStore, StoreUnavailable
+from online_sync.servers import StoreUnavailable
+from online_sync.store import AsyncStore, Owner
 from serving.answer import Result, lookup
 from serving.request import RequestError, ServicePlan, UnknownService, check_entities, compile_service, parse_body
 
@@ -27,10 +30,15 @@ class TooLong(RequestError):
     """A body that is longer than is allowed; it is not read to its end."""
 
 
-def app(services: Mapping[str, FeatureService], *, project: str, store: AsyncStore, clock: Callable[[], datetime]) -> Starlette:
-    """The application that answers for the services that are online, from one store; `clock` says what time it is."""
-    plans = {name: compile_service(service, project=project) for name, service in services.items() if service.online}
-    answers = _Answers(plans, store=store, clock=clock)
+def app(
+    services: Mapping[str, FeatureService], *, space: Callable[[], KeySpace | None], store: AsyncStore, clock: Callable[[], datetime]
+) -> Starlette:
+    """The application that answers for the services that are online, from one store.
+
+    `space` says whose keys to read (None: the lake has no identity yet, so nothing of it is online), `clock` what time it is.
+    """
+    plans = {name: compile_service(service) for name, service in services.items() if service.online}
+    answers = _Answers(plans, space=space, store=store, clock=clock)
     routes = [
         _route("/v1/features", answers.features, method="POST"),
         _route("/healthz", _alive, method="GET"),
@@ -48,10 +56,13 @@ def app(services: Mapping[str, FeatureService], *, project: str, store: AsyncSto
 
 
 class _Answers:
-    """The endpoints that ask the store, and the generations of the last answer, by which the next one reads once."""
+    """The endpoints that ask the store; whose keys they read; the generations of the last answer, by which the next one reads once."""
 
-    def __init__(self, plans: Mapping[str, ServicePlan], *, store: AsyncStore, clock: Callable[[], datetime]) -> None:
-        self._plans, self._store, self._clock = plans, store, clock
+    def __init__(
+        self, plans: Mapping[str, ServicePlan], *, space: Callable[[], KeySpace | None], store: AsyncStore, clock: Callable[[], datetime]
+    ) -> None:
+        self._plans, self._store, self._clock, self._find = plans, store, clock, space
+        self._space = space()
         self._generations: dict[str, int] = {}
 
     async def features(self, request: Request) -> Response:
@@ -61,12 +72,19 @@ class _Answers:
         if not self._plans:
             return _error("no service is loaded; define a FeatureService in the catalog", status=503, headers=_AGAIN)
         await self._store.ping()
+        self._space = await asyncio.to_thread(self._find)
+        owner = None if self._space is None else await self._store.owner(self._space.project)
+        if self._space is not None and owner is not None and owner.lake != self._space.lake:
+            return _error(_of_another_lake(self._space, owner), status=503, headers=_AGAIN)
         return _json({"status": "ready", "services": sorted(self._plans)})
 
     async def _results(self, body: bytes) -> list[Result]:
         service, entities = parse_body(body)
         plan = self._plan(service)
-        reading = lookup(plan, check_entities(plan, entities), generations=self._generations, now=self._clock())
+        asked = check_entities(plan, entities)
+        if self._space is None:
+            self._space = await asyncio.to_thread(self._find)
+        reading = lookup(plan, asked, space=self._space, generations=self._generations, now=self._clock())
         keys = next(reading)
         while True:
             try:
@@ -83,6 +101,13 @@ class _Answers:
             known = ", ".join(sorted(self._plans)) or "none"
             raise UnknownService(f"there is no service {name!r}; there are {known}", field="service")
         return plan
+
+
+def _of_another_lake(space: KeySpace, owner: Owner) -> str:
+    return (
+        f"the online rows of {space.project} come from lake {owner.lake} ({owner.place}), not from {space.lake}, which is "
+        "served here; serve that lake, or take the project over: headwater sync --take-over"
+    )
 
 
 async def _alive(_: Request) -> Response:

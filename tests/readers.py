@@ -128,18 +128,20 @@ def trained(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[
 def served(asked: Asked, at: datetime, entities: Sequence[Entity]) -> list[Answer]:
     """What serving answers over a store that was synced then; the store is a dict."""
     published, group, spark = asked.published, asked.group, asked.lake.spark
-    record = sync._record(published, sync.Target("", "tests"), epoch=1, now=at, empty=sync._empty(published, spark))
+    record = sync._record(
+        published, sync.Target("", layout.KeySpace("tests", "lakelake"), ""), epoch=1, now=at, empty=sync._empty(published, spark)
+    )
     keys, schema = tuple(group.entity.keys), RowSchema(record.columns)
-    spec = push.PushSpec("", "tests", group.name, published.generation, 1, keys, schema)
+    spec = push.PushSpec("", record, keys, schema)
     newest = point_in_time.newest(published, spark=spark, now=at).toArrow()
     store = dict(row for batch in newest.to_batches() for row in push._packed(batch, spec)[0])
-    store[layout.epoch_key("tests", group.name)] = encode_epoch(replace(record, begun=1))
-    plan, types = compile_service(asked.service, project="tests"), types_as_read(group)
+    store[layout.epoch_key(record.space, group.name)] = encode_epoch(replace(record, begun=1))
+    plan, types = compile_service(asked.service), types_as_read(group)
     [join] = asked.service.joins
     kinds = {output: types[column] for output, column in zip(join.outputs, join.columns, strict=True)}
     return [
         Answer(result["status"][group.name], {name: _listed(from_json(value, kinds[name])) for name, value in result["values"].items()})
-        for result in fetch(plan, entities, mget=lambda keys: [store.get(key) for key in keys], now=at)
+        for result in fetch(plan, entities, space=record.space, mget=lambda keys: [store.get(key) for key in keys], now=at)
     ]
 
 

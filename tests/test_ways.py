@@ -65,7 +65,7 @@ async def asked(project: Project, entity: dict[str, int]) -> Any:
     """What the HTTP service answers for one entity."""
     sent: list[Any] = []
     store = AsyncStore(project.store_url())
-    app = rest.app(project.catalog.services, project=project.settings.name, store=store, clock=project.clock)
+    app = rest.app(project.catalog.services, space=project._space, store=store, clock=project.clock)
     body = json.dumps({"service": "walker_v1", "entities": [entity]}).encode()
     scope = {"type": "http", "method": "POST", "path": "/v1/features", "query_string": b"", "headers": []}
 

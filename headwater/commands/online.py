@@ -13,12 +13,17 @@ ONLINE = "Online"
 
 
 @verb(app, example="headwater sync", panel=ONLINE)
-def sync(call: Call, *, groups: Groups) -> int:
+def sync(
+    call: Call,
+    *,
+    groups: Groups,
+    take_over: Annotated[bool, typer.Option("--take-over", help="put this lake's rows in place of another lake's")] = False,
+) -> int:
     """Bring the newest values to the online store (Feast calls this materialize)."""
     with output.progress() as say, call.project(say) as p:
-        epochs = p.sync(*groups)
-    rows = [(e.group, e.epoch, e.coverage, f"{e.rows:,}", f"{e.written:,}") for e in epochs]
-    shown = output.table("group", "epoch", "coverage", "entities", "written", rows=rows)
+        epochs = p.sync(*groups, other_lake="take over" if take_over else "refuse")
+    rows = [(e.group, e.epoch, e.coverage, f"{e.rows:,}", f"{e.written:,}", f"{e.repaired:,}") for e in epochs]
+    shown = output.table("group", "epoch", "coverage", "entities", "written", "repaired", rows=rows)
     return call.answer(documents.sync(epochs), shown if epochs else "nothing is published yet; run `headwater materialize` first")
 
 

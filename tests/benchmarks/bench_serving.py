@@ -22,6 +22,7 @@ from rich.table import Table
 from starlette.routing import Route
 
 from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
+from feature_definitions.layout import KeySpace
 from online_sync import embedded
 from online_sync.store import AsyncStore
 from serving import rest, server
@@ -59,7 +60,12 @@ class Raw:
 
 def serve(way: str, url: str) -> None:
     """Serve in this process, and print the port."""
-    app = rest.app({"by_customer": service}, project="shop", store=AsyncStore(url), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC))
+    app = rest.app(
+        {"by_customer": service},
+        space=lambda: KeySpace("shop", "lakelake"),
+        store=AsyncStore(url),
+        clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC),
+    )
     if way == "raw":
         hot: Any = app.routes[0]
         app.router.routes[0] = Route(hot.path, Raw(hot.endpoint.__self__), methods=["POST"])

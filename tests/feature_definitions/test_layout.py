@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from feature_definitions import layout
 
+SPACE = layout.KeySpace("shop", "lakelake")
 KEY_KINDS = {
     "string": st.text(max_size=6) | st.text(alphabet="a|%7C \\:1", max_size=6),
     "int64": st.integers(-(2**63), 2**63 - 1),
@@ -71,19 +72,42 @@ def test_half_a_surrogate_pair_is_a_key_that_nobody_has_and_not_an_error() -> No
 
 def test_row_keys_differ_by_project_group_generation_and_entity() -> None:
     keys = {
-        layout.row_key(project, group, n, entity)
+        layout.row_key(layout.KeySpace(project, lake), group, n, entity)
         for project in ("a", "b")
+        for lake in ("lakelake", "abcdefgh")
         for group in ("g", "h")
         for n in (1, 11)
         for entity in ("1", "1|1")
     }
-    assert len(keys) == 16
-    assert layout.row_key("shop", "spend", 2, "42") == "hw:shop:spend@2:42"
+    assert len(keys) == 32
+    assert layout.row_key(SPACE, "spend", 2, "42") == "hw:shop:lakelake:spend@2:{42}"
 
 
 def test_no_entity_can_take_the_key_of_a_groups_epoch_record() -> None:
-    assert layout.epoch_key("shop", "spend") == "hw:shop:spend:epoch"
-    assert layout.epoch_key("shop", "spend") != layout.row_key("shop", "spend", 1, "epoch")
+    assert layout.epoch_key(SPACE, "spend") == "hw:shop:lakelake:spend:epoch"
+    assert layout.epoch_key(SPACE, "spend") != layout.row_key(SPACE, "spend", 1, "epoch")
+
+
+@given(st.text(max_size=8))
+def test_a_cluster_chooses_a_rows_place_by_its_entity_alone_whatever_braces_that_has(entity: str) -> None:
+    text = layout.entity_text((entity,))
+    key = layout.row_key(SPACE, "spend", 1, text)
+    assert key[key.index("{") + 1 : key.index("}")] == text
+    assert (key.count("{"), key.count("}")) == (1, 1)
+
+
+@given(st.text(max_size=8), st.integers(1, 99), st.sampled_from(["spend", "epoch", "lake", "abcdefgh"]))
+def test_a_key_says_what_it_stands_for(entity: str, generation: int, group: str) -> None:
+    key = layout.row_key(SPACE, group, generation, layout.entity_text((entity,)))
+    assert layout.online_key(key, "shop") == layout.OnlineKey("lakelake", group, generation)
+    assert layout.online_key(layout.epoch_key(SPACE, group), "shop") == layout.OnlineKey("lakelake", group, None)
+    assert layout.online_key(f"hw:shop:{group}@{generation}:{entity}", "shop") == layout.OnlineKey(None, group, generation)
+    assert layout.online_key(f"hw:shop:{group}:epoch", "shop") == layout.OnlineKey(None, group, None)
+
+
+@pytest.mark.parametrize("key", [layout.owner_key("shop"), "hw:shop:", "hw:other:spend:epoch", "hw:shop:spend@x:1", "session:1"])
+def test_a_key_that_is_no_row_and_no_record_stands_for_nothing(key: str) -> None:
+    assert layout.online_key(key, "shop") is None
 
 
 def test_every_table_and_folder_of_a_lake_lies_in_a_place_of_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -12,8 +13,12 @@ import pyarrow as pa
 import pytest
 
 import headwater as hw
+from feature_definitions import layout
 from feature_definitions.planning.plan import RangeError
 from feature_definitions.settings import SettingsError
+from lake import storage
+from online_sync.store import Store
+from online_sync.sync import OtherLake
 from serving.request import RequestError
 from spark_jobs import session
 from spark_jobs.ingest.parsing import FileRefused
@@ -166,6 +171,34 @@ def test_sync_tells_each_groups_coverage_and_rows(synced: hw.Project) -> None:
         "spend": (1, 2, 2), "last_page": (1, 2, 2), "account": (1, 3, 3),
     }  # fmt: skip
     assert found["spend"].coverage == datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def test_another_lake_of_the_same_name_is_refused_until_it_is_told_to_take_over(synced: hw.Project) -> None:
+    mine, asked = synced._space(), [{"customer_id": 2}]
+    assert mine is not None
+    before = synced.online("customer_v1", asked)
+    with closing(Store(synced.store_url())) as store:
+        other = layout.KeySpace(mine.project, "otherlak")
+        assert store.claim(other, place="/data/other/lake", instead_of=store.owner(mine.project))
+        with pytest.raises(OtherLake, match=f"from lake otherlak [(]/data/other/lake[)], not from this one, {mine.lake} .*--take-over"):
+            synced.sync()
+        store.put_rows([(layout.row_key(other, "spend", 1, "2"), b"the other lake's")])
+        synced.sync("spend", other_lake="take over")
+        assert store.mget([layout.row_key(other, "spend", 1, "2")]) == [None]
+    assert synced.online("customer_v1", asked) == before
+
+
+def test_a_lake_that_was_begun_anew_knows_nothing_of_the_old_ones_entities(synced: hw.Project) -> None:
+    file = layout.identity_file(synced.settings.lake)
+    kept = storage.read(file)
+    storage.delete(file)
+    try:
+        unsynced = synced.online("customer_v1", [{"customer_id": 2}])["results"][0]
+        storage.write(file, b"anewanew")
+        anew = synced.online("customer_v1", [{"customer_id": 2}])["results"][0]
+    finally:
+        storage.write(file, kept)
+    assert {*unsynced["status"].values(), *anew["status"].values()} == {"NOT_FOUND", "EXPIRED"}
 
 
 def test_online_answers_in_the_order_asked_with_values_status_and_time_of_each_group(synced: hw.Project) -> None:

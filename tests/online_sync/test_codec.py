@@ -24,7 +24,7 @@ from online_sync.codec import (
     encode,
     encode_epoch,
     same_content,
-    written_with,
+    written_by,
 )
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -194,7 +194,7 @@ def test_flags_that_do_not_exist_are_refused() -> None:
 def test_a_row_of_another_schema_is_refused() -> None:
     other = RowSchema((*NUMBERS.columns[:-1], ("active", "int64")))
     packed = encode(NUMBERS, ROW)
-    assert written_with(packed) == NUMBERS.number != other.number
+    assert written_by(packed) == (ROW.epoch, NUMBERS.number) != (ROW.epoch, other.number)
     with pytest.raises(CodecError, match="another schema"):
         decode(other, packed)
 
@@ -249,9 +249,9 @@ def test_another_schema_makes_other_content() -> None:
 
 
 RECORD = EpochRecord(
-    project="shop", group="customer_spend", generation=2, epoch=9, kind="windowed", columns=NUMBERS.columns,
+    project="shop", lake="lakelake", group="customer_spend", generation=2, epoch=9, kind="windowed", columns=NUMBERS.columns,
     synced_at=1_767_571_200_000_001, coverage=1_767_571_200_000_000, ttl=172_800_000_000, empty=(0.0, 0, None, None),
-    begun=9, also=((("spend", "double"),),),
+    begun=9, by="b", floor=4, unswept=True, also=((("spend", "double"),),),
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def write(url: str) -> None:
     with closing(Store(url)) as store:
-        assert store.put_rows([("k", VALUE)], project="shop", group="spend") == 1
+        assert store.put_rows([("k", VALUE)]) == 1
 
 
 def read(url: str) -> bytes | None:

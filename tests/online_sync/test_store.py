@@ -13,14 +13,20 @@ import pytest
 
 from feature_definitions import layout
 from online_sync.codec import EpochRecord, Row, RowSchema, decode, encode
-from online_sync.store import AsyncStore, Store, StoreAddressError, StoreUnavailable
+from online_sync.servers import StoreAddressError, StoreUnavailable
+from online_sync.store import AsyncStore, Owner, Store
+from tests.online_sync.conftest import empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCHEMA = RowSchema((("spend", "double"),))
+OTHER = layout.KeySpace("shop", "otherlak")
 WIDER = RowSchema((("spend", "double"), ("payments", "int64")))
-RECORD = EpochRecord(project="shop", group="spend", generation=1, epoch=5, kind="observation", columns=SCHEMA.columns, synced_at=0)
+SPACE = layout.KeySpace("shop", "lakelake")
+RECORD = EpochRecord(
+    project="shop", lake="lakelake", group="spend", generation=1, epoch=5, kind="observation", columns=SCHEMA.columns, synced_at=0
+)
 
 
 def row(value: float, *, epoch: int) -> bytes:
@@ -28,7 +34,7 @@ def row(value: float, *, epoch: int) -> bytes:
 
 
 def put(store: Store, value: float, *, epoch: int) -> int:
-    return store.put_rows([("k", row(value, epoch=epoch))], project="shop", group="spend")
+    return store.put_rows([("k", row(value, epoch=epoch))])
 
 
 def kept(store: Store) -> float:
@@ -40,7 +46,7 @@ def kept(store: Store) -> float:
 
 
 def test_values_come_back_in_the_order_of_their_keys(store: Store) -> None:
-    store.put_rows([("a", row(1, epoch=1)), ("b", row(2, epoch=1))], project="shop", group="spend")
+    store.put_rows([("a", row(1, epoch=1)), ("b", row(2, epoch=1))])
     assert store.mget(["b", "none", "a"]) == [row(2, epoch=1), None, row(1, epoch=1)]
 
 
@@ -72,65 +78,90 @@ def test_bytes_that_are_no_row_are_replaced(store: Store, url: str) -> None:
 
 def test_more_rows_than_one_call_writes_are_all_written(store: Store) -> None:
     rows = [(f"k{i}", row(i, epoch=1)) for i in range(1201)]
-    assert store.put_rows(rows, project="shop", group="spend") == 1201
+    assert store.put_rows(rows) == 1201
     assert store.mget([key for key, _ in rows]) == [value for _, value in rows]
 
 
 def test_there_is_no_epoch_record_before_the_first_sync(store: Store) -> None:
-    assert store.read_epoch("spend", project="shop") is None
+    assert store.read_epoch(SPACE, "spend") is None
 
 
-def test_a_published_record_is_read_back(store: Store) -> None:
-    assert store.publish_epoch(RECORD)
-    assert store.read_epoch("spend", project="shop") == replace(RECORD, begun=5)
+def test_a_sync_that_has_begun_publishes_its_record(store: Store) -> None:
+    begun = store.begin_epoch(RECORD)
+    assert store.publish_epoch(begun)
+    assert store.read_epoch(SPACE, "spend") == begun == replace(RECORD, begun=5, floor=5, unswept=True)
+    assert store.publish_epoch(begun)
 
 
-def test_a_record_never_goes_back_to_an_earlier_epoch_whatever_its_generation(store: Store) -> None:
-    store.publish_epoch(RECORD)
-    assert not store.publish_epoch(replace(RECORD, epoch=4, generation=2))
-    assert store.publish_epoch(replace(RECORD, epoch=6, generation=1))
-
-
-def test_a_record_is_published_again_by_a_retry_of_the_same_epoch(store: Store) -> None:
-    assert store.publish_epoch(RECORD)
-    assert store.publish_epoch(replace(RECORD, coverage=3))
+def test_each_sync_has_a_later_epoch_than_all_before_even_those_that_never_finished(store: Store) -> None:
+    assert [store.begin_epoch(replace(RECORD, epoch=1)).epoch for _ in range(3)] == [1, 2, 3]
+    assert store.begin_epoch(RECORD).epoch == 5
 
 
 def test_the_first_sync_is_announced_without_a_finished_epoch(store: Store) -> None:
-    assert store.begin_epoch(RECORD)
-    found = store.read_epoch("spend", project="shop")
+    store.begin_epoch(RECORD)
+    found = store.read_epoch(SPACE, "spend")
     assert found is not None
     assert (found.epoch, found.begun) == (0, 5)
 
 
 def test_a_sync_that_begins_leaves_the_finished_one_to_readers(store: Store) -> None:
-    store.publish_epoch(replace(RECORD, coverage=7))
+    synced(store, replace(RECORD, coverage=7))
     store.begin_epoch(replace(RECORD, epoch=6, coverage=8))
-    found = store.read_epoch("spend", project="shop")
+    found = store.read_epoch(SPACE, "spend")
     assert found is not None
-    assert (found.epoch, found.begun, found.coverage) == (5, 6, 7)
+    assert (found.epoch, found.begun, found.coverage, found.floor) == (5, 6, 7, 5)
 
 
-def test_rows_of_a_sync_that_was_overtaken_are_refused_where_nothing_lay(store: Store) -> None:
-    store.begin_epoch(replace(RECORD, epoch=6))
-    assert put(store, 1.0, epoch=5) == 0
-    assert store.mget(["k"]) == [None]
-    assert put(store, 2.0, epoch=6) == 1
+def test_a_sync_that_was_overtaken_cannot_publish(store: Store) -> None:
+    first = store.begin_epoch(RECORD)
+    second = store.begin_epoch(RECORD)
+    assert not store.publish_epoch(first)
+    assert store.publish_epoch(second)
+    assert not store.publish_epoch(first)
+    assert store.read_epoch(SPACE, "spend") == second
 
 
-def test_a_sync_that_was_overtaken_can_neither_begin_nor_publish(store: Store) -> None:
-    store.begin_epoch(replace(RECORD, epoch=6))
-    assert not store.begin_epoch(RECORD)
-    assert not store.publish_epoch(RECORD)
+def test_a_sync_whose_record_went_meanwhile_cannot_publish(store: Store, url: str) -> None:
+    begun = store.begin_epoch(RECORD)
+    empty(url)
+    assert not store.publish_epoch(begun)
+    assert store.read_epoch(SPACE, "spend") is None
+
+
+def test_two_syncs_of_one_number_because_the_record_was_lost_are_told_apart(store: Store, url: str) -> None:
+    first = store.begin_epoch(replace(RECORD, by="a"))
+    empty(url)
+    second = store.begin_epoch(replace(RECORD, by="b"))
+    assert first.epoch == second.epoch
+    assert not store.publish_epoch(first)
+
+
+def test_rows_of_earlier_epochs_stay_where_all_have_finished_and_count_for_nothing_where_one_has_not(store: Store) -> None:
+    first = synced(store, RECORD)
+    second = synced(store, RECORD)
+    store.begin_epoch(RECORD)
+    fourth = synced(store, RECORD)
+    assert [each.floor for each in (first, second, fourth)] == [5, 5, 8]
+
+
+@pytest.mark.parametrize("generation", [1, 3])
+def test_a_sync_of_another_generation_writes_every_row(store: Store, generation: int) -> None:
+    synced(store, replace(RECORD, generation=2))
+    assert store.begin_epoch(replace(RECORD, generation=generation)).floor == 6
+
+
+def test_a_sync_that_rewrites_everything_leaves_nothing_of_before(store: Store) -> None:
+    synced(store, RECORD)
+    assert store.begin_epoch(RECORD, rewrite="every row").floor == 6
 
 
 def test_readers_know_both_schemas_while_rows_with_a_new_column_are_written(store: Store) -> None:
-    store.publish_epoch(RECORD)
-    coming = replace(RECORD, epoch=6, columns=WIDER.columns)
-    store.begin_epoch(coming)
-    during = store.read_epoch("spend", project="shop")
+    synced(store, RECORD)
+    coming = store.begin_epoch(replace(RECORD, epoch=6, columns=WIDER.columns))
+    during = store.read_epoch(SPACE, "spend")
     store.publish_epoch(coming)
-    after = store.read_epoch("spend", project="shop")
+    after = store.read_epoch(SPACE, "spend")
     assert during is not None
     assert after is not None
     assert (during.columns, during.also) == (SCHEMA.columns, (WIDER.columns,))
@@ -138,19 +169,67 @@ def test_readers_know_both_schemas_while_rows_with_a_new_column_are_written(stor
 
 
 def test_a_new_generation_forgets_the_schemas_of_the_old(store: Store) -> None:
-    store.publish_epoch(RECORD)
-    store.publish_epoch(replace(RECORD, epoch=6, generation=2, columns=WIDER.columns))
-    found = store.read_epoch("spend", project="shop")
+    synced(store, RECORD)
+    synced(store, replace(RECORD, generation=2, columns=WIDER.columns))
+    found = store.read_epoch(SPACE, "spend")
     assert found is not None
     assert (found.columns, found.also) == (WIDER.columns, ())
 
 
 def test_a_damaged_epoch_record_is_repaired_by_the_next_sync(store: Store, url: str) -> None:
-    set_raw(url, layout.epoch_key("shop", "spend"), b"no record")
-    assert store.begin_epoch(RECORD)
-    set_raw(url, layout.epoch_key("shop", "spend"), b"no record")
-    assert put(store, 1.0, epoch=5) == 1
-    assert store.publish_epoch(RECORD)
+    set_raw(url, layout.epoch_key(SPACE, "spend"), b"no record")
+    assert store.read_epoch(SPACE, "spend") is None
+    assert synced(store, RECORD).floor == 5
+
+
+def test_a_project_is_claimed_for_one_lake_until_somebody_takes_it_over(store: Store) -> None:
+    assert store.owner("shop") is None
+    assert store.claim(SPACE, place="/here", instead_of=None)
+    mine = store.owner("shop")
+    assert mine == Owner("lakelake", "/here", "older")
+    assert not store.claim(OTHER, place="/there", instead_of=None)
+    assert store.claim(OTHER, place="/there", instead_of=mine)
+    assert store.owner("shop") == Owner("otherlak", "/there", "others")
+
+
+def test_what_nobody_reads_is_swept_and_all_else_stays(store: Store, url: str) -> None:
+    second = synced(store, replace(RECORD, generation=2))
+    rows = [
+        (layout.row_key(SPACE, "spend", 1, "1"), 3, "old generation"),
+        (layout.row_key(SPACE, "spend", 1, "2"), 99, "a later sync's"),
+        (layout.row_key(SPACE, "spend", 2, "1"), 4, "below the floor"),
+        (layout.row_key(SPACE, "spend", 2, "2"), 5, "mine"),
+        (layout.row_key(SPACE, "visits", 1, "1"), 1, "another group's"),
+        (layout.row_key(OTHER, "spend", 1, "1"), 1, "another lake's"),
+        (layout.row_key(layout.KeySpace("shop2", "lakelake"), "spend", 1, "1"), 1, "another project's"),
+        ("hw:shop:spend@1:a:b", 1, "of the layout before"),
+        ("session:1", 1, "a stranger's"),
+    ]
+    store.put_rows([(key, row(1.0, epoch=epoch)) for key, epoch, _ in rows])
+    set_raw(url, "hw:shop:spend:epoch", b"of the layout before")
+
+    def left() -> set[str]:
+        return {name for (_, _, name), value in zip(rows, store.mget([key for key, _, _ in rows]), strict=True) if value is not None}
+
+    store.claim(SPACE, place="", instead_of=None)
+    assert store.sweep(SPACE, [second]) == 4
+    gone = {"old generation", "below the floor", "of the layout before"}
+    assert left() == {name for *_, name in rows} - gone
+    assert store.owner("shop") == Owner("lakelake", "")
+    assert store.read_epoch(SPACE, "spend") == replace(second, unswept=False)
+
+    store.claim(OTHER, place="", instead_of=Owner("lakelake", ""))
+    assert store.sweep(SPACE, [second]) == 0
+    store.sweep(OTHER, [])
+    assert left() == {"another lake's", "another project's", "a stranger's"}
+    assert store.read_epoch(SPACE, "spend") is None
+
+
+def synced(store: Store, record: EpochRecord) -> EpochRecord:
+    """The record of a sync that began and finished."""
+    begun = store.begin_epoch(record)
+    assert store.publish_epoch(begun)
+    return begun
 
 
 def test_a_store_that_is_not_there_is_named_within_a_second_without_its_password(closed_port: int) -> None:

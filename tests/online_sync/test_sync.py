@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from feature_definitions.language import FeatureGroup
 
+SPACE = layout.KeySpace("shop", "lakelake")
 DAY = timedelta(days=1)
 COVERAGE = datetime(2026, 1, 10, tzinfo=UTC)
 NOW = COVERAGE + timedelta(hours=6, microseconds=1)
@@ -121,11 +122,11 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
     built = build.build(given, Request("habits", service), published=both, context=context)
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
-        sync.run(one, target=sync.Target(server, "shop"), epoch=1, now=NOW, spark=spark)
-    plan, online = request.compile_service(service, project="shop"), {}
+        sync.run(one, target=sync.Target(server, SPACE, ""), epoch=1, now=NOW, spark=spark)
+    plan, online = request.compile_service(service), {}
     with closing(Store(server)) as store:
         for at in (NOW, LATER):
-            for result in answer.fetch(plan, [{"customer_id": e} for e in ENTITIES], mget=store.mget, now=at):
+            for result in answer.fetch(plan, [{"customer_id": e} for e in ENTITIES], space=SPACE, mget=store.mget, now=at):
                 online[result["entity"]["customer_id"], at] = result
     yield Read(
         {asked: {name: row[name] for name in service.outputs} for asked, row in rows.items()},

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parent.parent.parent
 COVERAGE = micros(datetime(2026, 1, 5, tzinfo=UTC))
 SCHEMA = RowSchema((("paid_1d", "double"),))
 RECORD = EpochRecord(
-    project="shop", group="spend", generation=1, epoch=1, kind="windowed", columns=SCHEMA.columns, synced_at=0, coverage=COVERAGE,
+    project="shop", lake="lakelake", group="spend", generation=1, epoch=1, kind="windowed", columns=SCHEMA.columns, synced_at=0,
+    coverage=COVERAGE,
     ttl=172_800_000_000, empty=(0.0,),
 )  # fmt: skip
 
@@ -32,6 +33,7 @@ SERVICE = """
 import sys
 from datetime import UTC, datetime
 from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
+from feature_definitions.layout import KeySpace
 from online_sync.store import AsyncStore
 from serving import rest
 from serving.server import run
@@ -41,7 +43,8 @@ payments = Source("payments", columns={"customer_id": "int64", "paid": "double",
 spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(Feature("paid", "sum", "paid", windows=("1d",)),))
 services = (FeatureService("by_customer", joins=(Join(spend),)), FeatureService("offline", joins=(Join(spend),), online=False))
 found = {service.name: service for service in services if "none" not in sys.argv}
-app = rest.app(found, project="shop", store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC))
+space = KeySpace("shop", "lakelake")
+app = rest.app(found, space=lambda: space, store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC))
 run(app, ready=lambda port: print(port, flush=True), port=0)
 """
 
@@ -86,8 +89,9 @@ def serving(url: str, *arguments: str) -> Iterator[Service]:
 
 def fill(url: str) -> None:
     """One customer, 42, who paid 1.5, and the epoch record that makes it known."""
-    key = layout.row_key("shop", "spend", 1, "42")
+    key = layout.row_key(RECORD.space, "spend", 1, "42")
     row = Row(event_timestamp=COVERAGE, empties_at=None, held=False, tombstone=False, epoch=1, values=(1.5,))
     with closing(Store(url)) as store:
-        store.put_rows([(key, encode(SCHEMA, row))], project="shop", group="spend")
-        store.publish_epoch(RECORD)
+        begun = store.begin_epoch(RECORD)
+        store.put_rows([(key, encode(SCHEMA, row))])
+        assert store.publish_epoch(begun)

@@ -68,7 +68,7 @@ VISIT = RowSchema((("seen", "timestamp"), ("day", "date")))
 AIRPORT = RowSchema((("name", "string"),))
 CONTRACT = RowSchema((("plan", "string"),))
 RECORD = EpochRecord(
-    project="shop", group="spend", generation=1, epoch=5, kind="windowed", columns=SPEND.columns, synced_at=0,
+    project="shop", lake="lakelake", group="spend", generation=1, epoch=5, kind="windowed", columns=SPEND.columns, synced_at=0,
     coverage=micros(COVERAGE), ttl=TTL // MICROSECOND, empty=("0.00", "0.00", 0, None), begun=5,
 )  # fmt: skip
 VISIT_RECORD = replace(RECORD, group="visit", kind="observation", columns=VISIT.columns, coverage=None, empty=())
@@ -88,18 +88,18 @@ by_airport = FeatureService("by_airport", joins=(Join(airport),))
 
 
 def records(*found: EpochRecord) -> dict[str, bytes]:
-    return {layout.epoch_key("shop", record.group): encode_epoch(record) for record in found}
+    return {layout.epoch_key(record.space, record.group): encode_epoch(record) for record in found}
 
 
 def stored(record: EpochRecord, entity: Sequence[object], row: Row | None) -> dict[str, bytes]:
     """A store that holds one group's epoch record and one entity's row."""
-    key = layout.row_key("shop", record.group, record.generation, layout.entity_text(entity))
+    key = layout.row_key(record.space, record.group, record.generation, layout.entity_text(entity))
     return records(record) | ({} if row is None else {key: encode(RowSchema(record.columns), row)})
 
 
 def ask(service: FeatureService, entities: Sequence[Mapping[str, object]], *, store: Mapping[str, bytes], now: datetime = NOW) -> list[Any]:
-    plan = compile_service(service, project="shop")
-    return list(fetch(plan, entities, mget=lambda keys: [store.get(key) for key in keys], now=now))
+    plan = compile_service(service)
+    return list(fetch(plan, entities, space=RECORD.space, mget=lambda keys: [store.get(key) for key in keys], now=now))
 
 
 def spend_of_42(row: Row | None, *, now: datetime = NOW, **changes: Any) -> tuple[str, list[object], str | None]:
@@ -394,8 +394,8 @@ def test_an_unknown_entity_does_not_touch_the_others_of_its_batch() -> None:
 
 def reads(plan_of: FeatureService, *, store: Mapping[str, bytes], generations: Mapping[str, int]) -> tuple[list[list[str]], Any]:
     """The keys of each read that a lookup makes, and what it returns."""
-    plan = compile_service(plan_of, project="shop")
-    reading = lookup(plan, [{"customer_id": 42}], generations=generations, now=NOW)
+    plan = compile_service(plan_of)
+    reading = lookup(plan, [{"customer_id": 42}], space=RECORD.space, generations=generations, now=NOW)
     asked = [next(reading)]
     while True:
         try:
@@ -406,7 +406,7 @@ def reads(plan_of: FeatureService, *, store: Mapping[str, bytes], generations: M
 
 def test_one_read_fetches_epochs_and_rows_when_the_generation_is_known() -> None:
     asked, (results, generations) = reads(by_customer, store=stored(RECORD, (42,), ROW), generations={"spend": 1, "other": 9})
-    assert asked == [["hw:shop:spend:epoch", "hw:shop:spend@1:42"]]
+    assert asked == [["hw:shop:lakelake:spend:epoch", "hw:shop:lakelake:spend@1:{42}"]]
     assert results[0]["status"] == {"spend": "PRESENT"}
     assert generations == {"spend": 1}
 
@@ -414,18 +414,18 @@ def test_one_read_fetches_epochs_and_rows_when_the_generation_is_known() -> None
 def test_the_read_is_repeated_once_when_another_generation_is_online() -> None:
     store = stored(replace(RECORD, generation=2), (42,), ROW)
     asked, (results, generations) = reads(by_customer, store=store, generations={"spend": 1})
-    assert asked[1] == ["hw:shop:spend:epoch", "hw:shop:spend@2:42"]
+    assert asked[1] == ["hw:shop:lakelake:spend:epoch", "hw:shop:lakelake:spend@2:{42}"]
     assert len(asked) == 2
     assert results[0]["status"] == {"spend": "PRESENT"}
     assert generations == {"spend": 2}
 
 
 def test_a_generation_replaced_between_two_reads_still_answers_from_one_of_them() -> None:
-    plan = compile_service(by_customer, project="shop")
-    reading = lookup(plan, [{"customer_id": 42}], generations={}, now=NOW)
+    plan = compile_service(by_customer)
+    reading = lookup(plan, [{"customer_id": 42}], space=RECORD.space, generations={}, now=NOW)
     next(reading)
     keys = reading.send([encode_epoch(RECORD)])
-    assert keys[1] == "hw:shop:spend@1:42"
+    assert keys[1] == "hw:shop:lakelake:spend@1:{42}"
     newer = replace(RECORD, generation=2, columns=(("other", "int64"),), empty=(0,))
     with pytest.raises(StopIteration) as end:
         reading.send([encode_epoch(newer), encode(SPEND, ROW)])
@@ -436,8 +436,8 @@ def test_a_generation_replaced_between_two_reads_still_answers_from_one_of_them(
 
 def test_a_group_of_two_joins_has_one_epoch_record() -> None:
     service = FeatureService("twice", joins=(Join(spend), Join(spend, prefix="again")))
-    keys = read_keys(compile_service(service, project="shop"), [{"customer_id": 1}], generations={"spend": 4})
-    assert keys == ["hw:shop:spend:epoch", "hw:shop:spend@4:1", "hw:shop:spend@4:1"]
+    keys = read_keys(compile_service(service), [{"customer_id": 1}], space=RECORD.space, generations={"spend": 4})
+    assert keys == ["hw:shop:lakelake:spend:epoch", "hw:shop:lakelake:spend@4:{1}", "hw:shop:lakelake:spend@4:{1}"]
 
 
 # ----------------------------------------------------------------------------------------------------------------------- schemas
@@ -445,14 +445,14 @@ def test_a_group_of_two_joins_has_one_epoch_record() -> None:
 
 def test_rows_of_the_schema_to_come_are_read_while_a_sync_adds_a_column() -> None:
     before = replace(RECORD, columns=SPEND.columns[:3], empty=RECORD.empty[:3], also=(SPEND.columns,))
-    key = layout.row_key("shop", "spend", 1, "42")
+    key = layout.row_key(RECORD.space, "spend", 1, "42")
     [result] = ask(by_customer, [{"customer_id": 42}], store=records(before) | {key: encode(SPEND, ROW)})
     assert result["values"]["spend__mean"] == 3.0
 
 
 def test_a_column_that_a_row_does_not_have_yet_is_null() -> None:
     older = RowSchema(SPEND.columns[:3])
-    key = layout.row_key("shop", "spend", 1, "42")
+    key = layout.row_key(RECORD.space, "spend", 1, "42")
     after = records(replace(RECORD, also=(older.columns,))) | {key: encode(older, replace(ROW, values=ROW.values[:3]))}
     [result] = ask(by_customer, [{"customer_id": 42}], store=after)
     assert list(result["values"].values()) == ["1.50", "12.00", 4, None]
@@ -464,6 +464,6 @@ def test_an_empty_value_that_was_not_synced_yet_is_null() -> None:
 
 
 def test_a_row_that_no_known_schema_reads_is_an_error_that_names_the_group() -> None:
-    key = layout.row_key("shop", "spend", 1, "42")
+    key = layout.row_key(RECORD.space, "spend", 1, "42")
     with pytest.raises(CodecError, match="spend"):
         ask(by_customer, [{"customer_id": 42}], store=records(RECORD) | {key: encode(AIRPORT, NAMED)})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from feature_definitions import Entity, FeatureService, Join, ObservationGroup, Source
+from feature_definitions.layout import KeySpace
 from serving.answer import read_keys
 from serving.request import RequestError, check_entities, compile_service, parse_entity
 
@@ -18,7 +19,7 @@ GOOD = {"id": 1, "name": "a|b", "day": "2026-01-05", "active": True}
 
 
 def checked(entities: object) -> list[Any]:
-    return list(check_entities(compile_service(by_kinds, project="shop"), entities))
+    return list(check_entities(compile_service(by_kinds), entities))
 
 
 def test_entities_of_every_type_are_taken_as_they_are() -> None:
@@ -27,9 +28,9 @@ def test_entities_of_every_type_are_taken_as_they_are() -> None:
 
 
 def test_a_date_is_the_same_key_as_text_and_as_value() -> None:
-    plan = compile_service(by_kinds, project="shop")
-    keys = read_keys(plan, checked([GOOD, GOOD | {"day": date(2026, 1, 5)}]), generations={"kinds": 1})
-    assert keys[1] == keys[2] == "hw:shop:kinds@1:1|a%7Cb|2026-01-05|true"
+    plan = compile_service(by_kinds)
+    keys = read_keys(plan, checked([GOOD, GOOD | {"day": date(2026, 1, 5)}]), space=KeySpace("shop", "lakelake"), generations={"kinds": 1})
+    assert keys[1] == keys[2] == "hw:shop:lakelake:kinds@1:{1|a%7Cb|2026-01-05|true}"
 
 
 @pytest.mark.parametrize("entities", [None, [], {}, "x", 5])

@@ -105,7 +105,7 @@ def test_there_is_nothing_else(service: Service, path: str) -> None:
 
 
 def test_a_caller_who_hangs_up_is_no_error_of_the_server() -> None:
-    app = rest.app({}, project="shop", store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
+    app = rest.app({}, space=lambda: None, store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
     sent: list[Any] = []
 
     async def gone() -> Any:

@@ -34,7 +34,7 @@ def test_a_signal_that_comes_at_once_is_not_lost(own_store: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_named() -> None:
-    app = rest.app({}, project="shop", store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
+    app = rest.app({}, space=lambda: None, store=AsyncStore("redis://127.0.0.1:1/0"), clock=lambda: datetime(2026, 1, 5, tzinfo=UTC))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen, match=f"127.0.0.1:{port} cannot be served from"):
