@@ -4,16 +4,18 @@ import json
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_definitions.intervals import in_utc, micros
+from feature_definitions import times
+from feature_definitions.language import Column
 from feature_definitions.sql.data_types import element_of, is_array, is_decimal, is_number, may_hold
+from feature_definitions.times import Spelling
 from lake.delta import arrow_type
+from spark_jobs.ingest import time_columns
 
 INT64 = range(-(2**63), 2**63)
 Cell = Callable[[str], object]
@@ -27,8 +29,11 @@ class Unfit(ValueError):
 # -------------------------------------------------------------------------------------------------------------------------- text
 
 
-def of_text(kind: str, timezone: str | None) -> Cell:
-    """What turns the text of a cell into a value of a type; it raises ValueError for text that is none."""
+def of_text(kind: str, timezone: str | None, *, how: Column | None = None) -> Cell:
+    """What turns the text of a cell into a value of a type; it raises ValueError for text that is none.
+
+    `how` says how times are written, by default in ISO 8601.
+    """
     match kind:
         case "string":
             return _text
@@ -39,9 +44,9 @@ def of_text(kind: str, timezone: str | None) -> Cell:
         case "boolean":
             return _boolean
         case "date":
-            return _date
+            return _date(how or Column(kind))
         case "timestamp":
-            return _timestamp(None if timezone is None else ZoneInfo(timezone))
+            return _timestamp(how or Column(kind), None if timezone is None else ZoneInfo(timezone))
     return _decimal(kind)
 
 
@@ -80,23 +85,27 @@ def _boolean(text: str) -> bool:
     raise ValueError("is not a boolean (true or false)")
 
 
-def _date(text: str) -> date:
-    try:
-        return date.fromisoformat(text.strip())
-    except ValueError:
-        raise ValueError("is not a date like 2026-01-05") from None
+def _date(how: Column) -> Cell:
+    spelling = times.spelling(how.format, "date")
+    return _taught(lambda text: times.read_date(text, spelling), how, spelling)
 
 
-def _timestamp(zone: ZoneInfo | None) -> Cell:
-    def convert(text: str) -> datetime:
+def _timestamp(how: Column, zone: ZoneInfo | None) -> Cell:
+    if (unit := how.epoch) is not None:
+        return lambda text: times.read_count(text, unit)
+    spelling = times.spelling(how.format, "timestamp")
+    return _taught(lambda text: times.read_time(text, spelling, zone), how, spelling)
+
+
+def _taught(read: Cell, how: Column, spelling: Spelling) -> Cell:
+    """Where a definition does not say how times are written, a text that is none is told what would be to write."""
+
+    def convert(text: str) -> object:
         try:
-            parsed = datetime.fromisoformat(text.strip())
-        except ValueError:
-            raise ValueError("is not a time like 2026-01-05T06:00:00Z") from None
-        try:
-            return in_utc(parsed, zone)
-        except OverflowError:
-            raise ValueError("is not between the years 1 and 9999 in UTC") from None
+            return read(text)
+        except ValueError as error:
+            missed = how.format is None and str(error) == spelling.otherwise
+            raise ValueError(f"{error}{times.advice(text, how.data_type) if missed else ''}") from None
 
     return convert
 
@@ -129,13 +138,13 @@ class Number(str):
     __slots__ = ()
 
 
-def of_json(kind: str, timezone: str | None) -> Json:
+def of_json(kind: str, timezone: str | None, *, how: Column | None = None) -> Json:
     """Takes a value of a JSON field: a list for an array's type alone, a number for a number's, text for what else JSON writes so."""
     if is_array(kind):
         element = of_json(element_of(kind), timezone)
         return _json_list(element, kind)
-    cell = of_text(kind, timezone)
-    counts = is_number(kind)
+    cell = of_text(kind, timezone, how=how)
+    counts = is_number(kind) or kind in ("date", "timestamp")
 
     def convert(given: object) -> object:
         match given:
@@ -175,8 +184,8 @@ def written(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------------------- Arrow
 
 
-def of_arrow(array: pa.Array, kind: str, timezone: str | None) -> tuple[pa.Array, pa.Array | None]:
-    """A column in a type, and which of its values have no place in it; raises Unfit for a column of another type."""
+def of_arrow(array: pa.Array, kind: str, timezone: str | None, *, how: Column | None = None) -> tuple[pa.Array, pa.Array | None]:
+    """A column in a type, and what is said of its values that have no place in it; raises Unfit for a column of another type."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_null(array.type):
@@ -184,60 +193,84 @@ def of_arrow(array: pa.Array, kind: str, timezone: str | None) -> tuple[pa.Array
     if is_array(kind) and any(is_list(array.type) for is_list in _LISTS):
         return _of_lists(array.cast(pa.list_(array.type.value_type)), element_of(kind), timezone)
     given = _named(array.type)
+    if given == "string" and kind in ("date", "timestamp"):
+        return _of_texts(array, of_text(kind, timezone, how=how), kind)
+    if how is not None and how.epoch is not None and is_number(given):
+        return _of_counts(array, how.epoch)
+    return _of_type(array, kind, timezone)
+
+
+def _of_type(array: pa.Array, kind: str, timezone: str | None) -> tuple[pa.Array, pa.Array | None]:
+    given = _named(array.type)
     if not may_hold(given, kind) and not (is_decimal(given) and is_decimal(kind)):
-        raise Unfit(f"is a {array.type}, the source says {kind}. Write the file or the source's type anew")
+        raise Unfit(f"is a {array.type}, the source says {kind}.{_advice(array, kind)} Write the file or the source's type anew")
     if kind == "timestamp":
-        return _without(_in_utc(array, timezone), _out_of_range)
+        if array.type.tz is None and timezone is None:
+            raise Unfit("has times without zone; say where they were written down by the source's timezone='UTC'")
+        return time_columns.of_times(array, None if timezone is None else ZoneInfo(timezone))
     try:
         result = pc.cast(array, arrow_type(kind), safe=not pa.types.is_floating(array.type))
     except pa.ArrowInvalid as error:
         raise Unfit(f"does not fit {kind}: {first_line(error)}") from None
-    return _without(result, lambda values: pc.invert(pc.is_finite(values))) if kind == "double" else (result, None)
+    return _finite(result) if kind == "double" else (result, None)
 
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def _of_lists(array: pa.ListArray, kind: str, timezone: str | None) -> tuple[pa.Array, pa.Array | None]:
-    """Lists with their elements in the type wanted, and which of them hold an unsound one."""
-    elements, bad = of_arrow(pc.list_flatten(array), kind, timezone)
+    """Lists with their elements in the type wanted, and what is said of those that hold an unsound one."""
+    flat = pc.list_flatten(array)
+    elements, bad = of_arrow(flat, kind, timezone) if pa.types.is_dictionary(flat.type) else _of_type(flat, kind, timezone)
     lengths = pc.fill_null(pc.list_value_length(array), 0)
     ends = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
     lists = pa.ListArray.from_arrays(ends, elements, mask=pc.is_null(array))
     if bad is None:
         return lists, None
-    return lists, pc.is_in(pa.array(range(len(array)), pa.int64()), value_set=pc.list_parent_indices(array).filter(bad).cast(pa.int64()))
-
-
-def unsound(kind: str) -> str:
-    """What is wrong with a value that has no place in a type."""
-    return f"holds what is not {_SOUND[element_of(kind)]}" if is_array(kind) else f"is not {_SOUND[kind]}"
+    at = pc.list_parent_indices(array).filter(pc.is_valid(bad)).cast(pa.int64())
+    return lists, _said(pc.is_in(pa.array(range(len(array)), pa.int64()), value_set=at), f" holds what is not {_SOUND[kind]}")
 
 
 _SOUND = {"double": "a finite number", "timestamp": "between the years 1 and 9999 in UTC"}
 
 
-def _without(values: pa.Array, unsound: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """The values without the unsound ones, and which those are."""
-    bad = pc.fill_null(unsound(values), fill_value=False)
-    return pc.if_else(bad, pa.scalar(None, values.type), values), bad
+def _of_texts(array: pa.Array, cell: Cell, kind: str) -> tuple[pa.Array, pa.Array]:
+    """Values of text, as cells hold them."""
+    found: list[object] = []
+    wrong: list[str | None] = []
+    for text in array.to_pylist():
+        try:
+            found.append(None if text is None else cell(text))
+            wrong.append(None)
+        except ValueError as error:
+            found.append(None)
+            wrong.append(f": {text[:1000]!r} {error}")
+    return pa.array(found, arrow_type(kind)), pa.array(wrong, pa.string())
 
 
-def _out_of_range(times: pa.Array) -> pa.Array:
-    """Which times no `datetime` can hold."""
-    first, last = (pa.scalar(micros(at.replace(tzinfo=UTC)), pa.int64()) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
-    numbers = times.cast(pa.int64())
-    return pc.or_(pc.less(numbers, first), pc.greater(numbers, last))
+def _of_counts(array: pa.Array, unit: str) -> tuple[pa.Array, pa.Array]:
+    if not pa.types.is_decimal(array.type):
+        return time_columns.of_numbers(array, unit)
+    if array.type.scale > 9:
+        raise Unfit(f"is a {array.type}; a count of time has at most 9 digits after the point")
+    texts = [None if value is None else f"{value:f}" for value in array.to_pylist()]
+    return _of_texts(pa.array(texts, pa.string()), lambda text: times.read_count(text, unit), "timestamp")
 
 
-def _in_utc(array: pa.Array, timezone: str | None) -> pa.Array:
-    if array.type.tz is None:
-        if timezone is None:
-            raise Unfit("has times without zone; say where they were written down by the source's timezone='UTC'")
-        zone = ZoneInfo(timezone)
-        naive = pc.cast(array, pa.timestamp("us"), safe=False)
-        return pa.array([None if at is None else in_utc(at, zone) for at in naive.to_pylist()], pa.timestamp("us", tz="UTC"))
-    return pc.cast(pc.cast(array, pa.timestamp("us", tz=array.type.tz), safe=False), pa.timestamp("us", tz="UTC"))
+def _advice(array: pa.Array, kind: str) -> str:
+    """What to write where numbers stand for times."""
+    held = array.drop_null()
+    given = str(held[0].as_py()) if kind == "timestamp" and len(held) and is_number(_named(array.type)) else ""
+    return times.advice(given, kind).replace("; w", " W") + "." if times.plausible_unit(given) else ""
+
+
+def _finite(values: pa.Array) -> tuple[pa.Array, pa.Array]:
+    bad = pc.fill_null(pc.invert(pc.is_finite(values)), fill_value=False)
+    return pc.if_else(bad, pa.scalar(None, values.type), values), _said(bad, f" is not {_SOUND['double']}")
+
+
+def _said(bad: pa.Array, what: str) -> pa.Array:
+    return pc.if_else(bad, what, pa.scalar(None, pa.string()))
 
 
 def _named(given: pa.DataType) -> str:

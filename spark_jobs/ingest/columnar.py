@@ -8,33 +8,45 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_jobs.ingest import cells
-from spark_jobs.ingest.cells import Unfit, unsound
+from spark_jobs.ingest.cells import Unfit
 from spark_jobs.ingest.parsing import RAWS, FileRefused, Shape, refuse_missing, schema
 
 
 def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a Parquet file, good and refused ones."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
         refuse_missing(file.schema_arrow.names, wanted, name=name)
-        line = 1
-        for batch in file.iter_batches(batch_size=65_536, columns=[column for column, _ in wanted.columns]):
-            yield check(batch, wanted, name=name, line=line)
+        line, instants = 1, _instants(file.schema)
+        for batch in file.iter_batches(batch_size=65_536, columns=list(wanted.ours)):
+            yield check(_in_our_names(batch, wanted, instants), wanted, name=name, line=line)
             line += batch.num_rows
+
+
+def _instants(schema: pq.ParquetSchema) -> frozenset[str]:
+    """The columns of 96 bits: times that Spark, Impala and Hive write as instants, and Arrow reads as if they had no zone."""
+    columns = [schema.column(n) for n in range(len(schema.names))]
+    return frozenset(column.path for column in columns if column.physical_type == "INT96")
+
+
+def _in_our_names(batch: pa.RecordBatch, wanted: Shape, instants: frozenset[str]) -> pa.RecordBatch:
+    columns = {ours: batch.column(batch.schema.get_field_index(written)) for written, ours in wanted.ours.items()}
+    in_utc = {ours: pc.assume_timezone(columns[ours], "UTC") for written, ours in wanted.ours.items() if written in instants}
+    return pa.RecordBatch.from_pydict({**columns, **in_utc})
 
 
 def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> pa.RecordBatch:
     """Arrow rows in the source's types, with a reason for each row that cannot be taken; a column of another type is refused whole."""
     columns: dict[str, pa.Array] = {}
     reasons, at_fault = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
-    for column, kind in wanted.columns:
+    for column, how in wanted.lying.items():
         try:
-            array, bad = cells.of_arrow(batch.column(batch.schema.get_field_index(column)), kind, wanted.timezone)
+            array, bad = cells.of_arrow(batch.column(column), how.data_type, wanted.timezone, how=how)
         except Unfit as error:
-            raise FileRefused(f"{name}: column {column!r} {error}") from None
+            raise FileRefused(f"{name}: column {how.name!r} {error}") from None
         columns[column] = array
-        for wrong, reason in _wrong(array, bad, column, kind, wanted):
-            first = pc.and_(wrong, pc.is_null(reasons))
-            reasons, at_fault = pc.if_else(first, reason, reasons), pc.if_else(first, column, at_fault)
+        for wrong in _wrong(array, bad, column, wanted):
+            first = pc.and_(pc.is_valid(wrong), pc.is_null(reasons))
+            reasons, at_fault = pc.if_else(first, wrong, reasons), pc.if_else(first, column, at_fault)
     raws = _raws(batch, reasons, [column for column, _ in wanted.columns])
     values = pa.array([dict(raw or ()).get(column) for raw, column in zip(raws, at_fault.to_pylist(), strict=True)], pa.string())
     lines = pa.array(range(line, line + batch.num_rows), pa.int64())
@@ -44,12 +56,12 @@ def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> 
     )
 
 
-def _wrong(array: pa.Array, bad: pa.Array | None, column: str, kind: str, wanted: Shape) -> Iterator[tuple[pa.Array, str]]:
-    """Which values of a column cannot be taken, and why."""
+def _wrong(array: pa.Array, bad: pa.Array | None, column: str, wanted: Shape) -> Iterator[pa.Array]:
+    """Why values of a column cannot be taken; null where they can."""
     if bad is not None:
-        yield bad, f"{column} {unsound(kind)}"
+        yield pc.binary_join_element_wise(column, bad, "")
     if column in wanted.required:
-        yield pc.is_null(array), f"{column} is null"
+        yield pc.if_else(pc.is_null(array), f"{column} is null", pa.scalar(None, pa.string()))
 
 
 def _raws(batch: pa.RecordBatch, reasons: pa.Array, columns: list[str]) -> list[list[tuple[str, str | None]] | None]:

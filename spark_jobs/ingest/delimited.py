@@ -21,22 +21,22 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
         except csv.Error as error:
             raise FileRefused(f"{name}, line 1: {error}") from None
         places = _places(header, wanted, name)
-        convert = [(column, places[column], cells.of_text(kind, wanted.timezone)) for column, kind in wanted.columns]
+        convert = [
+            (name, places[name], cells.of_text(column.data_type, wanted.timezone, how=column)) for name, column in wanted.lying.items()
+        ]
         yield from batches(_rows(reader, header, convert, wanted, name), wanted, name=name)
 
 
 def _places(header: list[str], wanted: Shape, name: str) -> dict[str, int]:
     if not any(header):
-        raise FileRefused(f"{name} is empty: its first line must name the columns {', '.join(c for c, _ in wanted.columns)}")
+        raise FileRefused(f"{name} is empty: its first line must name the columns {', '.join(wanted.ours)}")
     refuse_missing(header, wanted, name=name)
-    twice = [column for column, _ in wanted.columns if header.count(column) > 1]
-    if twice:
-        raise FileRefused(f"{name} has the column {twice[0]!r} {header.count(twice[0])} times: which one is meant? Rename the others")
-    return {column: header.index(column) for column, _ in wanted.columns}
+    return {ours: header.index(written) for written, ours in wanted.ours.items()}
 
 
 def _rows(reader: Iterator[list[str]], header: list[str], convert: list[tuple[str, int, Cell]], wanted: Shape, name: str) -> Iterator[Row]:
     """Each record, taken or refused, with the line where it begins."""
+    named = [wanted.ours.get(column, column) for column in header]
     while True:
         line = reader.line_num + 1  # type: ignore[attr-defined]  # csv.reader has it
         try:
@@ -51,10 +51,10 @@ def _rows(reader: Iterator[list[str]], header: list[str], convert: list[tuple[st
         if not record:
             continue
         if len(record) != len(header):
-            yield line, None, Refused(f"has {len(record)} fields, the header has {len(header)}", raw=_raw(header, record))
+            yield line, None, Refused(f"has {len(record)} fields, the header has {len(header)}", raw=_raw(named, record))
             continue
         values, refused = _convert(record, convert, wanted.required)
-        yield (line, values, None) if refused is None else (line, None, refused._replace(raw=_raw(header, record)))
+        yield (line, values, None) if refused is None else (line, None, refused._replace(raw=_raw(named, record)))
 
 
 def _convert(record: list[str], convert: list[tuple[str, int, Cell]], required: tuple[str, ...]) -> tuple[list[object], Refused | None]:
@@ -72,5 +72,5 @@ def _convert(record: list[str], convert: list[tuple[str, int, Cell]], required: 
     return values, None
 
 
-def _raw(header: list[str], record: list[str]) -> tuple[tuple[str, str], ...]:
-    return tuple({column: printable(text) for column, text in zip(header, record, strict=False)}.items())
+def _raw(named: list[str], record: list[str]) -> tuple[tuple[str, str], ...]:
+    return tuple({column: printable(text) for column, text in zip(named, record, strict=False)}.items())

@@ -15,7 +15,9 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a file of JSON lines, good and refused ones."""
     refuse_zeros(path, name, what="JSON")
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number)
-    convert = {column: cells.of_json(kind, wanted.timezone) for column, kind in wanted.columns}
+    convert = {
+        name: (str(column.name), cells.of_json(column.data_type, wanted.timezone, how=column)) for name, column in wanted.lying.items()
+    }
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as text:
         lines = ((number, line.strip()) for number, line in enumerate(text, 1))
         yield from batches((_row(number, line, decoder, convert, wanted) for number, line in lines if line), wanted, name=name)
@@ -29,7 +31,7 @@ def _object(fields: list[tuple[str, object]]) -> dict[str, object]:
     return held
 
 
-def _row(number: int, line: str, decoder: json.JSONDecoder, convert: Mapping[str, Json], wanted: Shape) -> Row:
+def _row(number: int, line: str, decoder: json.JSONDecoder, convert: Mapping[str, tuple[str, Json]], wanted: Shape) -> Row:
     try:
         held = decoder.decode(line)
     except (ValueError, RecursionError) as error:
@@ -38,11 +40,11 @@ def _row(number: int, line: str, decoder: json.JSONDecoder, convert: Mapping[str
     if not isinstance(held, dict):
         return number, None, Refused("not a JSON object")
     values: list[object] = []
-    for column, value in convert.items():
+    for column, (field, value) in convert.items():
         try:
-            values.append(None if held.get(column) is None else value(held[column]))
+            values.append(None if held.get(field) is None else value(held[field]))
         except ValueError as error:
-            shown = printable(written(held[column]))
+            shown = printable(written(held[field]))
             return number, None, Refused(f"{column}: {shown!r} {error}", column, shown, _raw(held, wanted))
         if values[-1] is None and column in wanted.required:
             return number, None, Refused(f"{column} is null", column, raw=_raw(held, wanted))
@@ -50,4 +52,4 @@ def _row(number: int, line: str, decoder: json.JSONDecoder, convert: Mapping[str
 
 
 def _raw(held: Mapping[str, object], wanted: Shape) -> tuple[tuple[str, str], ...]:
-    return tuple((column, printable(written(held[column]))) for column, _ in wanted.columns if held.get(column) is not None)
+    return tuple((ours, printable(written(held[field]))) for field, ours in wanted.ours.items() if held.get(field) is not None)

@@ -2,8 +2,8 @@
 
 import hashlib
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from feature_definitions.errors import UserError
-from feature_definitions.language import Source
+from feature_definitions.language import Column, Source
 from feature_definitions.layout import COLUMN, FILE, LINE, RAW, REASON, VALUE
 from lake.delta import arrow_type
 
@@ -27,17 +27,34 @@ class Shape:
     source: str
     format: str
     columns: tuple[tuple[str, str], ...]
+    written: tuple[Column, ...]
     required: tuple[str, ...]
     timezone: str | None
     rules: str
 
+    @property
+    def lying(self) -> dict[str, Column]:
+        """How each column lies in a file, by our name."""
+        return {name: column for (name, _), column in zip(self.columns, self.written, strict=True)}
+
+    @property
+    def ours(self) -> dict[str, str]:
+        """Our name of each column, by its name in a file."""
+        return {str(column.name): name for name, column in self.lying.items()}
+
+
+FRAME = "frame"
+"""The format of rows that came in a frame and are kept as Parquet: their columns have our names."""
+
 
 def shape(source: Source, file_format: str) -> Shape:
     """The shape of a source's files; its id and event timestamp must not be null."""
+    lying = source.written.items()
+    written = tuple(replace(column, name=name) if file_format == FRAME else column for name, column in lying)
     required = dict.fromkeys((*source.id, *([source.event_timestamp] if source.event_timestamp else [])))
     derived = f" {dict(source.derive)}" if source.expect and source.derive else ""
     rules = f"{source.id} {source.arrived_at} {source.expect}{derived}"
-    return Shape(source.name, file_format, tuple(source.columns.items()), tuple(required), source.timezone, rules)
+    return Shape(source.name, file_format, tuple(source.columns.items()), written, tuple(required), source.timezone, rules)
 
 
 REFUSED = f"{REASON} string, {COLUMN} string, {VALUE} string, {RAW} map<string,string>"
@@ -61,11 +78,24 @@ def sha256(file: BufferedIOBase, wanted: Shape) -> str:
 
 
 def refuse_missing(held: Sequence[str], wanted: Shape, *, name: str) -> None:
-    """Refuse a file or a frame that lacks one of the source's columns."""
-    missing = next((column for column, _ in wanted.columns if column not in held), None)
-    if missing is not None:
-        listed = textwrap.shorten(", ".join(held), 500, placeholder=" ...")
-        raise FileRefused(f"{name} has no column {missing!r}. It has: {listed}. Source {wanted.source} needs it")
+    """Refuse a file or a frame that lacks one of the source's columns, or has it twice."""
+    for ours, column in wanted.lying.items():
+        if column.name not in held:
+            listed = textwrap.shorten(", ".join(held), 500, placeholder=" ...")
+            advice = named_otherwise(ours, column, held)
+            raise FileRefused(f"{name} has no column {column.name!r}.{advice} It has: {listed}. Source {wanted.source} needs it")
+        if (times := held.count(column.name)) > 1:
+            raise FileRefused(f"{name} has the column {column.name!r} {times} times: which one is meant? Rename the others")
+
+
+def named_otherwise(ours: str, column: Column, held: Iterable[str]) -> str:
+    """What to write if the data have a column of nearly this name."""
+    near = [each for each in held if _plain(each) in (_plain(ours), _plain(str(column.name)))]
+    return f' If it is {near[0]!r}, write "{ours}": Column("{column.data_type}", "{near[0]}").' if near else ""
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 # ------------------------------------------------------------------------------------------------------------------------- rows

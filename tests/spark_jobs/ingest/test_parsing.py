@@ -362,7 +362,7 @@ def test_no_digit_of_a_json_number_is_lost(tmp_path: Path) -> None:
         ('"ok": true', '"ok": 1', "ok: '1' is not a boolean"),
         ('"2026-01-05"', "20260105", "day: '20260105' is not a date"),
         ("1.25", "1.255", "price: '1.255' does not fit a decimal(6,2)"),
-        ('"2026-01-05T06:00:00Z"', "1767600000", "at: '1767600000' is not a timestamp"),
+        ('"2026-01-05T06:00:00Z"', "1767600000", "at: '1767600000' is not a time like 2026-01-05T06:00:00Z; write Column("),
         ('"2026-01-05T06:00:00Z"', "null", "at is null"),
         ('"more"', '"n"', "not a JSON object: the field 'n' comes twice"),
         ("}}", "}", "not a JSON object: Expecting ',' delimiter"),
