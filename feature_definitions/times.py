@@ -17,7 +17,7 @@ UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 FIRST, LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
 """The first and the last instant that a time may mean, in microseconds since 1970."""
 
-COUNT = r"[ \t\r\n]*([+-]?[0-9]{1,20}(?:\.[0-9]{1,9})?)[ \t\r\n]*"
+COUNT = r"[ \t\r\n]*([+-]?[0-9]{1,24}(?:\.[0-9]{1,9})?)[ \t\r\n]*"
 """How a count since 1970 is written."""
 
 BEYOND = "is not between the years 1 and 9999 in UTC"

@@ -102,7 +102,7 @@ def _taken(job: Ingest, look: Look, rows: DataFrame, seen: "_Seen") -> IngestRep
 
 def write_frame(source: Source, frame: pa.Table, context: Context) -> None:
     """Keep a frame's rows as a Parquet file of the source, named by its content, so that the same frame is the same file."""
-    wanted = parsing.shape(source, "parquet")
+    wanted = parsing.shape(source, parsing.FRAME)
     parsing.refuse_missing(frame.column_names, wanted, name="the frame")
     kept = frame.select(list(source.columns)).combine_chunks()
     for batch in kept.to_batches():

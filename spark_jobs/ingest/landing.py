@@ -202,7 +202,7 @@ def _found(source: Source, context: Context) -> tuple[list[Found], dict[str, str
             else:
                 found[name] = Found(name, path, source.at.format)
     for file in storage.files(layout.landing_folder(context.lake, source.name), suffix=".parquet"):
-        found[f"written/{file.name}"] = Found(f"written/{file.name}", Path(file.path), "parquet")
+        found[f"written/{file.name}"] = Found(f"written/{file.name}", Path(file.path), parsing.FRAME)
     return [found[name] for name in sorted(found)], refused, waiting
 
 
