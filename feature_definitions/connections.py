@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from feature_definitions.errors import UserError
 from feature_definitions.language.databases import FILE, PREFIX
@@ -22,6 +22,7 @@ _LIKE = {
     "bigquery": "bigquery://project/dataset?credentialsFile=/path/key.json",
 }
 _ENCODE = "percent-encode what user and password hold of : / ? # @ %, like %40 for @"
+_SECRET = re.compile(r"(?i)pass|secret|token|key|credential")
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -47,10 +48,16 @@ class Connection:
         """How messages name the database: never with user or secrets."""
         return f"{self.host}{f':{self.port}' if self.port else ''}/{self.database}"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The parameters that are secrets, by their names."""
+        return tuple(name for name in self.parameters if _SECRET.search(name))
+
     def hidden(self, text: str) -> str:
         """A text, as a driver wrote it, without the connection's secrets."""
-        for secret in sorted({self.password, *self.parameters.values()}, key=len, reverse=True):
-            text = text.replace(secret, "***") if len(secret) > 2 and secret != self.database else text
+        secrets = {self.password, *(self.parameters[name] for name in self.secrets)} - {""}
+        for secret in sorted({*secrets, *map(quote, secrets)}, key=len, reverse=True):
+            text = text.replace(secret, "***")
         return text
 
 

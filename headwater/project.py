@@ -428,7 +428,8 @@ class Project:
     def _context(self) -> "Context":
         from spark_jobs.context import Context
 
-        return Context(lambda: self._spark, self.settings.root, self.settings.lake, self._registry, self.clock, self.say)
+        where = (self.settings.root, self.settings.lake, self._registry)
+        return Context(lambda: self._spark, *where, self.clock, self.say, self.settings.connection)
 
     def _alone(self, group: FeatureGroup) -> "AbstractContextManager[Lease]":
         """Work on a group alone, after waiting for whoever does now."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, Interval, in_utc, utc_date
-from feature_definitions.language import DeltaTable, Query, Source, Table
+from feature_definitions.language import DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta, storage
 from lake.delta import Fence
@@ -65,7 +65,7 @@ def pinned(source: Source, lake: str) -> dict[str, PinnedVersion]:
 def place_named(source: Source) -> str:
     """What is read in place, as the definition calls it."""
     match source.at:
-        case DeltaTable(path=text) | Table(name=text):
+        case DeltaTable(path=text) | Table(name=text) | Jdbc(table=str(text)):
             return text
     return "its query"
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 from pyspark.sql import SparkSession
 
+from feature_definitions import connections
+from feature_definitions.connections import Connection
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning.plan import GroupPlan
@@ -17,10 +19,16 @@ from feature_definitions.sql.column_types import ColumnTypes
 from feature_registry.registry import Registry
 
 
+def no_connection(name: str) -> Connection:
+    """No database has a connection."""
+    return connections.read(name, {})
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What every job works with: where the project's files and tables lie, the registry, how time is told, and who hears of progress.
 
+    `connection` gives the connection to a database by its name.
     `start_spark` is called when a job needs Spark for the first time, so that one that finds nothing to do starts none.
     """
 
@@ -30,6 +38,7 @@ class Context:
     registry: Registry
     clock: Callable[[], datetime]
     say: Callable[[str], None]
+    connection: Callable[[str], Connection] = no_connection
 
     @property
     def spark(self) -> SparkSession:

@@ -8,7 +8,7 @@ from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import versions
 from spark_jobs.context import Context
-from spark_jobs.ingest import files, journal, source_diff
+from spark_jobs.ingest import files, jdbc, journal, source_diff
 from spark_jobs.ingest.journal import Ingest, IngestReport
 
 
@@ -21,7 +21,8 @@ def bring(source: Source, context: Context) -> IngestReport:
         journal.recover(source, context)
         job = Ingest(context, source, context.mint("i"), context.clock())
         if source.lies_in_place:
-            return source_diff.ingest(job)
+            with jdbc.told(source, context):
+                return source_diff.ingest(job)
         if versions.pinned(source, context.lake):
             raise InputRefused(f"source {source.name} was read in place until now; files that it reads instead need a name of their own")
         return files.ingest(job)

@@ -5,22 +5,23 @@ versions they see all that it holds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS
-from feature_definitions.language import Expectation, Query, Source
+from feature_definitions.language import Expectation, Jdbc, Query, Source
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, REASON, TIME
 from feature_definitions.sql import expressions
 from lake import delta, versions
-from lake.versions import PinnedVersion
+from lake.versions import UNSEEN, PinnedVersion
 from spark_jobs import tables
 from spark_jobs.context import Context
-from spark_jobs.ingest import in_place
+from spark_jobs.ingest import in_place, jdbc
 from spark_jobs.ingest.derived import days_around, with_derived, with_derived_of_the_row
+from spark_jobs.ingest.selects import Times
 
 State = Mapping[str, PinnedVersion]
 """The pinned version of each table that a source reads, by the source that reads the table itself."""
@@ -32,14 +33,15 @@ def read(source: Source, context: Context, *, dates: Iterable[date] | None = Non
     `dates` are the UTC dates of the rows that are wanted, none: all. Say them here rather than filter: a filter is right too, but where
     rows read the one before, or lie in a table of another owner, Spark reads every date first.
     """
-    return _with_derived(_live(source, context), source, dates)
+    wanted = None if dates is None else tuple(dates)
+    return _with_derived(_live(source, context, dates=wanted), source, wanted)
 
 
-def _live(source: Source, context: Context, state: State | None = None) -> DataFrame:
+def _live(source: Source, context: Context, state: State | None = None, *, dates: Sequence[date] | None = None) -> DataFrame:
     """The rows that hold in a state of what is read, by default in the one that readers see."""
     if source.lies_in_place:
         seen = versions.pinned(source, context.lake) if state is None else state
-        return in_place.holding(lying_in_place(source, context, seen), source)
+        return in_place.holding(lying_in_place(source, context, seen, dates=dates), source)
     return _ingested(source, context, None if state is None else state.get(source.name))
 
 
@@ -54,12 +56,25 @@ def _newest(path: str, context: Context) -> DataFrame | None:
     return tables.read(context.spark, path) if delta.exists(path) else None
 
 
-def lying_in_place(source: Source, context: Context, state: State) -> DataFrame:
-    """All rows of what a source reads in place, in a state of it, with their time and date, and the reason why one is refused."""
-    raw = _queried(source, source.at, context, state) if isinstance(source.at, Query) else in_place.opened(state.get(source.name), context)
+def lying_in_place(source: Source, context: Context, state: State, *, dates: Sequence[date] | None = None) -> DataFrame:
+    """All rows of what a source reads in place, in a state of it, with their time and date, and the reason why one is refused.
+
+    Of another database only those are asked for that are needed to tell which rows of some dates hold; no dates: all.
+    """
+    raw = _raw(source, context, state, dates)
     if raw is None:
         return _nothing(source, context).withColumn(REASON, F.lit(None).cast("string"))
     return judged(in_place.typed(raw, source), source)
+
+
+def _raw(source: Source, context: Context, state: State, dates: Sequence[date] | None) -> DataFrame | None:
+    match source.at:
+        case Query() as query:
+            return _queried(source, query, context, state)
+        case Jdbc() as at:
+            seen = source.name in state and state[source.name].version != UNSEEN
+            return jdbc.opened(source, at, context, times=_span(source, dates)) if seen else None
+    return in_place.opened(state.get(source.name), context)
 
 
 def _queried(source: Source, query: Query, context: Context, state: State) -> DataFrame | None:
@@ -75,24 +90,30 @@ def _nothing(source: Source, context: Context) -> DataFrame:
     return context.spark.createDataFrame([], f"{tables.columns_sql(source.columns)}, {TIME} timestamp, {DATE} date")
 
 
-def _with_derived(rows: DataFrame, source: Source, dates: Iterable[date] | None) -> DataFrame:
+def _with_derived(rows: DataFrame, source: Source, dates: Sequence[date] | None) -> DataFrame:
     if dates is None:
         found = with_derived(rows, source, time=TIME)
     else:
-        wanted = tuple(dates)
-        near = rows.where(days_around(source, wanted, after=False)).where(times_of(source, wanted))
+        near = rows.where(days_around(source, dates, after=False)).where(times_of(source, dates))
         found = with_derived(near, source, time=TIME)
-        found = found.where(tables.in_dates(DATE, wanted)) if source.lag else found
+        found = found.where(tables.in_dates(DATE, dates)) if source.lag else found
     return found.select(*[f"`{name}`" for name in source.names], TIME, DATE)
 
 
 def times_of(source: Source, dates: Sequence[date]) -> str:
     """The times of these dates and of the rows before theirs: by it files of tables that are not partitioned by date are skipped."""
+    start, end = _span(source, dates)
+    bounds = [f"`{TIME}` < {tables.timestamp(end)}"] if end else []
+    return " AND ".join([*bounds, *([f"`{TIME}` >= {tables.timestamp(start)}"] if start else [])]) or "true"
+
+
+def _span(source: Source, dates: Sequence[date] | None) -> Times:
+    """From the first instant of these dates, and of the rows before theirs, to the last; no bound where no datetime lies there."""
     if not dates:
-        return "true"
+        return Times(None, None)
     first, last = (datetime.combine(day, time.min, UTC) for day in (min(dates), max(dates)))
-    start = tables.timestamp(first - source.lag) if first - datetime.min.replace(tzinfo=UTC) > source.lag else None
-    return f"`{TIME}` < {tables.timestamp(last)} + INTERVAL 1 DAY" + (f" AND `{TIME}` >= {start}" if start else "")
+    start = first - source.lag if first - datetime.min.replace(tzinfo=UTC) > source.lag else None
+    return Times(start, last + timedelta(days=1) if last.date() < date.max else None)
 
 
 # ------------------------------------------------------------------------------------------------------- what all sources' rows have

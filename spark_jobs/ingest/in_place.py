@@ -13,10 +13,10 @@ from pyspark.sql import types as T
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import micros
-from feature_definitions.language import DeltaTable, Query, Source, Table
+from feature_definitions.language import DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import REASON
 from feature_definitions.sql import queries
-from feature_definitions.sql.data_types import is_decimal, may_hold
+from feature_definitions.sql.data_types import digits_of, is_decimal, may_hold
 from lake import delta, storage
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
@@ -24,6 +24,8 @@ from spark_jobs.context import Context
 
 _FIRST, _LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
 _NAIVE = T.TimestampNTZType().simpleString()
+DIGITS = {"digits": True}
+"""What a column's metadata says of text that holds numbers, of which any may be too large for the type that the source says."""
 _AGAIN = "run `headwater ingest`, which reads it again"
 
 
@@ -52,6 +54,8 @@ def state(source: Source, context: Context) -> tuple[PinnedVersion, ...]:
             return (PinnedVersion(source.name, place, *delta.state(str(here))),)
         case Table(name=name):
             return (_in_catalog_of_spark(source, name, context.spark),)
+        case Jdbc():
+            return (PinnedVersion(source.name, place_named(source), None, None),)
         case Query(sources=sources):
             return tuple({pin.source: pin for each in sources for pin in _held(each, context.lake)}.values())
     return ()
@@ -92,7 +96,7 @@ def _held(source: Source, lake: str) -> list[PinnedVersion]:
     match source.at:
         case Query(sources=sources):
             return [pin for each in sources for pin in _held(each, lake)]
-        case DeltaTable() | Table():
+        case DeltaTable() | Table() | Jdbc():
             return list(pinned(source, lake).values()) or [PinnedVersion(source.name, "", "", UNSEEN)]
     path = layout.source_table(lake, source.name)
     place = storage.relative(path, to=lake)
@@ -144,14 +148,26 @@ def typed(raw: DataFrame, source: Source) -> DataFrame:
     Raises TableRefused, naming the column, if one is missing or of a type whose values the source's cannot hold.
     """
     of, have = place_named(source), {field.name: field.dataType for field in raw.schema.fields}
+    digits = {field.name for field in raw.schema.fields if field.metadata == DIGITS}
     for name, kind in source.columns.items():
         if name not in have:
             raise TableRefused(f"source {source.name}: {of} has no column {name!r}. It has: {', '.join(have)}")
-        _refuse_type(source, name, have[name], kind, of)
-    rows = raw.select(*[_value(have[name], name, kind, source.timezone).alias(name) for name, kind in source.columns.items()])
+        if name not in digits:
+            _refuse_type(source, name, have[name], kind, of)
+    unfit = [_of_digits(name, kind) for name, kind in source.columns.items() if name in digits]
+    values = [_value(have[name], name, kind, source.timezone).alias(name) for name, kind in source.columns.items()]
+    rows = raw.select(*values, F.coalesce(*unfit, F.lit(None).cast("string")).alias(REASON))
     required = (*source.id, *([source.event_timestamp] if source.event_timestamp else []))
     reasons = [reason for name, kind in source.columns.items() for reason in _reasons(name, kind, required)]
-    return rows.withColumn(REASON, F.coalesce(*reasons, F.lit(None).cast("string")))
+    return rows.withColumn(REASON, F.coalesce(F.col(REASON), *reasons))
+
+
+def _of_digits(name: str, kind: str) -> Column:
+    """Why digits are no value of a type: too many, before the point or after it."""
+    column, scale = F.col(f"`{name}`"), digits_of(kind)[1]
+    beyond = F.lit(False) if kind == "double" else column.rlike(rf"\.\d{{{scale}}}\d*[1-9]")
+    unfit = column.try_cast(tables.spark_type(kind)).isNull() | beyond
+    return F.when(column.isNotNull() & unfit, F.lit(f"{name} is no {kind}: it has more digits than that can hold"))
 
 
 def _refuse_type(source: Source, name: str, given: T.DataType, kind: str, of: str) -> None:
@@ -170,7 +186,8 @@ def _value(given: T.DataType, name: str, kind: str, timezone: str | None) -> Col
         return F.transform(column, lambda each: _in_utc(each, timezone))
     if isinstance(given, T.TimestampNTZType):
         return _in_utc(column, timezone)
-    return column.try_cast(kind) if is_decimal(kind) else column.cast(tables.spark_type(kind))
+    fallible = is_decimal(kind) or isinstance(given, T.StringType)
+    return column.try_cast(tables.spark_type(kind)) if fallible else column.cast(tables.spark_type(kind))
 
 
 def _in_utc(local: Column, timezone: str | None) -> Column:

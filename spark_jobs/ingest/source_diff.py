@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, instant
-from feature_definitions.language import Query, Source
+from feature_definitions.language import Jdbc, Query, Source
 from feature_definitions.layout import CONTENT, DATE, REASON, TIME
 from feature_definitions.records import IngestedFile, Revision
 from lake import delta, versions
@@ -102,7 +102,13 @@ def _seal(source: Source, found: Iterable[PinnedVersion]) -> str:
 
 def _reading(source: Source) -> tuple[object, ...]:
     shape, derived = parsing.shape(source, "in place"), dict(source.derive) if source.lag or isinstance(source.at, Query) else {}
-    inner = (source.at.sql, *map(_reading, source.at.sources)) if isinstance(source.at, Query) else ()
+    match source.at:
+        case Query(sql=sql, sources=sources):
+            inner: tuple[object, ...] = (sql, *map(_reading, sources))
+        case Jdbc(query=sql, connection=connection):
+            inner = (sql, connection)
+        case _:
+            inner = ()
     return (repr(shape), source.event_timestamp, derived, source.lag_over, source.lag_within, inner)
 
 

@@ -1,0 +1,156 @@
+"""Reads tables of other databases: in parts, only the rows of the dates that are wanted; each of their faults is told in one sentence."""
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from feature_definitions.connections import Connection, ConnectionRefused, variable
+from feature_definitions.language import Jdbc, Query, Source
+from feature_definitions.sql.data_types import is_number
+from lake.versions import place_named
+from spark_jobs.context import Context
+from spark_jobs.ingest import connectors, selects
+from spark_jobs.ingest.connectors import Reader
+from spark_jobs.ingest.in_place import DIGITS, TableRefused
+from spark_jobs.ingest.selects import Ordered, Sort, Times
+
+_SORTS: tuple[tuple[Sort, tuple[type[T.DataType], ...]], ...] = (
+    ("number", (T.LongType, T.IntegerType, T.ShortType)),
+    ("date", (T.DateType,)),
+    ("local", (T.TimestampNTZType,)),
+    ("instant", (T.TimestampType,)),
+)
+_ALIKE = ("string", "int64", "date", "boolean", "timestamp")
+"""The types of whose values two are one value here if they are one in the database."""
+
+_SAID = re.compile(r"(?:PSQLException|SQL\w*Exception|BigQueryException): (?:\w*ERROR: |FATAL: )?(.+)")
+_SILENT = re.compile(
+    r"refused|attempt failed|timed out|UnknownHost|I/O error|terminating connection|has been closed|starting up|shutting down"
+)
+_UNKNOWN_USER = re.compile(r"authentication failed|no password was provided|role \".*\" does not exist|is not permitted to log in")
+
+
+def opened(source: Source, at: Jdbc, context: Context, *, times: Times) -> DataFrame:
+    """The rows of these times, and whatever else is needed to tell which of several of one id counts; lazy but for two small queries.
+
+    Each part is read in a transaction of its own, so rows that change meanwhile may be read as they were and as they are.
+    """
+    connection = _connection(source, at, context)
+    with told(source, context):
+        reader = connectors.reader(connection, at)
+        if connection.kind != "postgresql":
+            return context.spark.read.format(reader.format).options(**reader.options).load()
+        return _of_postgresql(source, at, context.spark, reader, times)
+
+
+def _connection(source: Source, at: Jdbc, context: Context) -> Connection:
+    try:
+        return context.connection(at.connection)
+    except ConnectionRefused as problem:
+        raise TableRefused(f"source {source.name}: {problem}") from None
+
+
+def _of_postgresql(source: Source, at: Jdbc, spark: SparkSession, reader: Reader, times: Times) -> DataFrame:
+    whole = _loaded(spark, reader, selects.rows(at, ("*",), where="true"))
+    have, wanted = {field.name: field.dataType for field in whole.schema.fields}, dict(source.columns)
+    if not have.keys() >= wanted.keys():
+        return whole  # what is missing is told by whoever wants it
+    digits = {name for name, kind in wanted.items() if is_number(kind) and isinstance(have[name], T.DecimalType)}
+    where = _where(source, at, have, times)
+    columns = [_column(name, have[name], digits) for name in wanted]
+    rows = _parted(spark, reader, at, _ordered(at.partition_by or source.event_timestamp, have), columns=columns, where=where)
+    return rows.select(*[F.col(f"`{n}`").alias(n, metadata=DIGITS) if n in digits else F.col(f"`{n}`") for n in wanted])
+
+
+def _column(name: str, given: T.DataType, digits: Collection[str]) -> str:
+    if name in digits:
+        return selects.as_text(name)
+    return selects.as_time(name) if isinstance(given, T.DateType | T.TimestampType | T.TimestampNTZType) else selects.quoted(name)
+
+
+def _loaded(spark: SparkSession, reader: Reader, table: str) -> DataFrame:
+    return spark.read.format(reader.format).options(**reader.options, dbtable=table).load()
+
+
+def _where(source: Source, at: Jdbc, have: Mapping[str, T.DataType], times: Times) -> str:
+    """The condition of the rows that are wanted; all, where the database may tell ids or times apart otherwise than we do."""
+    column = _ordered(source.event_timestamp, have)
+    if column is None or column.sort not in ("local", "instant") or any(source.columns[name] not in _ALIKE for name in source.id):
+        return "true"
+    return selects.within(column, times, ids=source.id, at=at)
+
+
+def _ordered(name: str | None, have: Mapping[str, T.DataType]) -> Ordered | None:
+    sort = next((sort for sort, kinds in _SORTS if name is not None and isinstance(have[name], kinds)), None)
+    return None if name is None or sort is None else Ordered(name, sort)
+
+
+def _parted(spark: SparkSession, reader: Reader, at: Jdbc, column: Ordered | None, *, columns: list[str], where: str) -> DataFrame:
+    parted = [] if column is None else [f"{selects.quoted(column.name)} AS {selects.quoted(selects.PART)}"]
+    table = selects.rows(at, [*columns, *parted], where=where)
+    parts: tuple[str, ...] = ("true",)
+    if column is not None and at.partitions > 1:
+        found = _loaded(spark, reader, selects.bounds(at, column, where=where)).first()
+        if found is not None:
+            parts = selects.parts(column, low=found["low"], high=found["high"], number=at.partitions)
+    if len(parts) == 1:
+        return _loaded(spark, reader, table)
+    properties: dict[str, Any] = dict(reader.options)
+    return spark.read.jdbc(properties.pop("url"), table, predicates=list(parts), properties=properties)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ faults
+
+
+@contextlib.contextmanager
+def told(source: Source, context: Context) -> Iterator[None]:
+    """Tell in one sentence what a database answers, or that it does not, when a source is read; never with a secret."""
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        for each in _databases(source):
+            assert isinstance(each.at, Jdbc)
+            sentence = _sentence(each, each.at, context.connection(each.at.connection), _all_said(error))
+            if sentence is not None:
+                raise TableRefused(f"source {each.name}: {sentence}") from None
+        raise
+
+
+def _all_said(error: BaseException) -> str:
+    """What an error and its causes in Java say."""
+    cause = getattr(error, "_cause", None)
+    return f"{error}\n{getattr(error, '_stackTrace', None) or ''}" + (f"\n{_all_said(cause)}" if cause is not None else "")
+
+
+def _databases(source: Source) -> list[Source]:
+    """The sources of other databases that a source reads, itself or by its query."""
+    if isinstance(source.at, Query):
+        return [found for each in source.at.sources for found in _databases(each)]
+    return [source] if isinstance(source.at, Jdbc) else []
+
+
+def _sentence(source: Source, at: Jdbc, connection: Connection, text: str) -> str | None:
+    """What is wrong, of all that Spark and the driver said; None if they said nothing of a database."""
+    shown, where = connection.hidden(text), f"connection {at.connection!r} ({connection.place})"
+    if "DATA_SOURCE_NOT_FOUND" in shown and connection.kind in connectors.ADDED_JARS:
+        jars = connectors.ADDED_JARS[connection.kind]
+        return f"{where} needs Spark's connector for {connection.kind}; name its jars in HEADWATER_SPARK_JARS: {jars}"
+    said = _SAID.search(shown)
+    words = said[1].strip() if said else ""
+    if not words:
+        return None if shown == text else f"{where}: {shown.splitlines()[0][:300]}"
+    if _UNKNOWN_USER.search(words):
+        return f"{where} refuses the user or the password; correct what {variable(at.connection)} says"
+    if _SILENT.search(words):
+        return f"{where} does not answer ({words[:200]}); see that the server runs, and what {variable(at.connection)} says"
+    if re.search(r'relation ".*" does not exist', words) and at.table is not None:
+        return f"{where} has no table {at.table}; write its name as the database keeps it, with its schema and capitals"
+    of = place_named(source)
+    return f"{where}: {of} cannot be read: {words[:300]}"
