@@ -241,6 +241,7 @@ class Project:
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
         and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
         """
+        from spark_jobs.ingest import jdbc
         from spark_jobs.training import build
 
         defined = None if spine is not None else names.training_set(self.catalog, name)
@@ -252,7 +253,8 @@ class Project:
         groups = {j.group.name: j.group for j in request.service.joins}
         published = {group.name: self._published(group) for group in groups.values()}
         self.say(f"joining {len(published)} groups to the spine")
-        return build.build(rows, request, published=published, context=self._context)
+        with jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
+            return build.build(rows, request, published=published, context=self._context)
 
     def read(self, group: str) -> "pd.DataFrame":
         """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time.

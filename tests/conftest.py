@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from tests.offline import World
+    from tests.postgresql import Server
 
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 """On a few rows Spark computes faster than it compiles: a third of a run's CPU. Rows of windows are tested compiled, as in production."""
@@ -57,6 +58,15 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", conf=INTERPRETED)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A real PostgreSQL, on loopback, for all tests of this process."""
+    from tests.postgresql import running
+
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def bring(source: Source, context: Context) -> IngestReport:
         journal.recover(source, context)
         job = Ingest(context, source, context.mint("i"), context.clock())
         if source.lies_in_place:
-            with jdbc.told(source, context):
+            with jdbc.told(context, source):
                 return source_diff.ingest(job)
         if versions.pinned(source, context.lake):
             raise InputRefused(f"source {source.name} was read in place until now; files that it reads instead need a name of their own")

@@ -73,7 +73,7 @@ def _raw(source: Source, context: Context, state: State, dates: Sequence[date] |
             return _queried(source, query, context, state)
         case Jdbc() as at:
             seen = source.name in state and state[source.name].version != UNSEEN
-            return jdbc.opened(source, at, context, times=_span(source, dates)) if seen else None
+            return jdbc.opened(source, at, context, times=_span(source, dates)) if seen and dates != () else None
     return in_place.opened(state.get(source.name), context)
 
 

@@ -43,7 +43,7 @@ def opened(source: Source, at: Jdbc, context: Context, *, times: Times) -> DataF
     Each part is read in a transaction of its own, so rows that change meanwhile may be read as they were and as they are.
     """
     connection = _connection(source, at, context)
-    with told(source, context):
+    with told(context, source):
         reader = connectors.reader(connection, at)
         if connection.kind != "postgresql":
             return context.spark.read.format(reader.format).options(**reader.options).load()
@@ -59,13 +59,14 @@ def _connection(source: Source, at: Jdbc, context: Context) -> Connection:
 
 def _of_postgresql(source: Source, at: Jdbc, spark: SparkSession, reader: Reader, times: Times) -> DataFrame:
     whole = _loaded(spark, reader, selects.rows(at, ("*",), where="true"))
-    have, wanted = {field.name: field.dataType for field in whole.schema.fields}, dict(source.columns)
+    have = {field.name: field.dataType for field in whole.schema.fields}
+    wanted = {str(source.written[name].name): kind for name, kind in source.columns.items()}
     if not have.keys() >= wanted.keys():
         return whole  # what is missing is told by whoever wants it
     digits = {name for name, kind in wanted.items() if is_number(kind) and isinstance(have[name], T.DecimalType)}
     where = _where(source, at, have, times)
     columns = [_column(name, have[name], digits) for name in wanted]
-    rows = _parted(spark, reader, at, _ordered(at.partition_by or source.event_timestamp, have), columns=columns, where=where)
+    rows = _parted(spark, reader, at, _ordered(source, at.partition_by or source.event_timestamp, have), columns=columns, where=where)
     return rows.select(*[F.col(f"`{n}`").alias(n, metadata=DIGITS) if n in digits else F.col(f"`{n}`") for n in wanted])
 
 
@@ -81,15 +82,19 @@ def _loaded(spark: SparkSession, reader: Reader, table: str) -> DataFrame:
 
 def _where(source: Source, at: Jdbc, have: Mapping[str, T.DataType], times: Times) -> str:
     """The condition of the rows that are wanted; all, where the database may tell ids or times apart otherwise than we do."""
-    column = _ordered(source.event_timestamp, have)
+    column = _ordered(source, source.event_timestamp, have)
     if column is None or column.sort not in ("local", "instant") or any(source.columns[name] not in _ALIKE for name in source.id):
         return "true"
-    return selects.within(column, times, ids=source.id, at=at)
+    return selects.within(column, times, ids=[str(source.written[name].name) for name in source.id], at=at)
 
 
-def _ordered(name: str | None, have: Mapping[str, T.DataType]) -> Ordered | None:
-    sort = next((sort for sort, kinds in _SORTS if name is not None and isinstance(have[name], kinds)), None)
-    return None if name is None or sort is None else Ordered(name, sort)
+def _ordered(source: Source, name: str | None, have: Mapping[str, T.DataType]) -> Ordered | None:
+    """A column of a source as it lies in the database, if rows can be parted by it."""
+    if name is None:
+        return None
+    there = str(source.written[name].name)
+    sort = next((sort for sort, kinds in _SORTS if isinstance(have[there], kinds)), None)
+    return None if sort is None else Ordered(there, sort)
 
 
 def _parted(spark: SparkSession, reader: Reader, at: Jdbc, column: Ordered | None, *, columns: list[str], where: str) -> DataFrame:
@@ -110,16 +115,16 @@ def _parted(spark: SparkSession, reader: Reader, at: Jdbc, column: Ordered | Non
 
 
 @contextlib.contextmanager
-def told(source: Source, context: Context) -> Iterator[None]:
-    """Tell in one sentence what a database answers, or that it does not, when a source is read; never with a secret."""
+def told(context: Context, *sources: Source) -> Iterator[None]:
+    """Tell in one sentence what a database answers, or that it does not, when sources are read; never with a secret."""
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
-        for each in _databases(source):
-            assert isinstance(each.at, Jdbc)
-            sentence = _sentence(each, each.at, context.connection(each.at.connection), _all_said(error))
+        said = _all_said(error)
+        for source, at in (found for each in sources for found in _databases(each)):
+            sentence = _sentence(source, at, context.connection(at.connection), said)
             if sentence is not None:
-                raise TableRefused(f"source {each.name}: {sentence}") from None
+                raise TableRefused(f"source {source.name}: {sentence}") from None
         raise
 
 
@@ -129,11 +134,11 @@ def _all_said(error: BaseException) -> str:
     return f"{error}\n{getattr(error, '_stackTrace', None) or ''}" + (f"\n{_all_said(cause)}" if cause is not None else "")
 
 
-def _databases(source: Source) -> list[Source]:
+def _databases(source: Source) -> list[tuple[Source, Jdbc]]:
     """The sources of other databases that a source reads, itself or by its query."""
     if isinstance(source.at, Query):
         return [found for each in source.at.sources for found in _databases(each)]
-    return [source] if isinstance(source.at, Jdbc) else []
+    return [(source, source.at)] if isinstance(source.at, Jdbc) else []
 
 
 def _sentence(source: Source, at: Jdbc, connection: Connection, text: str) -> str | None:

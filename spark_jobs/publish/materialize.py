@@ -22,7 +22,7 @@ from spark_jobs.compute import leaks, tile_store, transform, windows
 from spark_jobs.compute.rows import observed
 from spark_jobs.compute.tile_store import TileSet
 from spark_jobs.context import Context, Run
-from spark_jobs.ingest import events
+from spark_jobs.ingest import events, jdbc
 from spark_jobs.publish import commit, validate
 from spark_jobs.publish.validate import Judge
 
@@ -52,7 +52,8 @@ def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[Wi
     name, job = work.group.name, _begun(work, context)
     with staging(context.lake, job.publish_id):
         context.say(f"{name}: computing {len(work.due)} intervals")
-        staged = _compute(job, sharing)
+        with jdbc.told(context, *work.group.input_sources):
+            staged = _compute(job, sharing)
         context.say(f"{name}: judging")
         judged = validate.validate(job, staged, judge=judge)
         withheld = work.withheld({interval for interval, verdict in judged.verdicts.items() if verdict.failed})
