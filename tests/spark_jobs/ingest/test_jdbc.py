@@ -205,7 +205,7 @@ def test_the_database_is_asked_only_for_the_dates_that_are_wanted_in_parts(shop:
 def test_a_row_moved_out_of_the_dates_that_are_wanted_is_none_of_theirs(shop: Shop) -> None:
     shop.run(
         'INSERT INTO sales."Payments" SELECT * FROM sales."Payments"',
-        """UPDATE sales."Payments" SET paid_at = '2026-01-06'
+        """UPDATE sales."Payments" SET paid_at = '2026-01-06 00:00+00'
              WHERE ctid = (SELECT max(ctid) FROM sales."Payments" WHERE amount = 0)""",
     )
     shop.ingest("payments")
