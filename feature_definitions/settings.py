@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from feature_definitions import connections
 from feature_definitions.connections import Connection
@@ -79,7 +79,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
             "or name yours by --project DIR or HEADWATER_PROJECT"
         )
     project = _project(file)
-    registry = variables.get("HEADWATER_REGISTRY_URL") or project.get("registry_url", f"sqlite:///{root / '.headwater' / 'registry.db'}")
+    registry = variables.get("HEADWATER_REGISTRY_URL") or project.get("registry_url") or _registry_in(root / ".headwater")
     return Settings(
         root=root,
         name=project["name"],
@@ -121,6 +121,11 @@ def check_lake(path: str) -> None:
             f"HEADWATER_LAKE (lake in {FILE}) lies in {path!r}, where deltalake finds no tables because of the {strange[0]!r} in the path; "
             "write a path without [ ] ^ | \\, without % before two hexadecimal digits, and without control characters"
         )
+
+
+def _registry_in(state: Path) -> str:
+    """The URL of the registry that lies in the project: of its signs an URL would read `%`, `?` and `#` otherwise."""
+    return f"sqlite:///{quote(str(state / 'registry.db'))}"
 
 
 def _promote(said: str | None, registry: str) -> Promote:

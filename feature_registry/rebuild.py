@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from deltalake import DeltaTable
 
 from feature_definitions import layout
-from feature_definitions.intervals import instant
 from feature_definitions.record_rows import Row
 from feature_definitions.records import Committed, Generation, IngestedFile, LedgerEntry, Promotion, Publish, RegistryFacts, Revision
 from lake import delta
@@ -80,16 +79,17 @@ def _publishes_that_happened(lake: str, ledger: Iterable[Row]) -> dict[str, _Com
             path = layout.feature_table(lake, group, generation)
             log = logs.setdefault((group, generation), DeltaTable(path) if delta.exists(path) else None)
             if log is not None and log.transaction_version(publish_id) is not None:
-                found[publish_id] = _logged(log, publish_id)
+                found[publish_id] = _logged(path, publish_id)
     return found
 
 
-def _logged(log: DeltaTable, publish_id: str) -> _Commit:
+def _logged(table: str, publish_id: str) -> _Commit:
     """A commit as its table's log tells it; one that was cleaned up is known to have happened, but not when."""
-    for entry in log.history():
-        if entry.get("userMetadata") == publish_id:
-            return _Commit(instant(int(entry["timestamp"]) * 1000), int(entry["version"]))
-    return _Commit(None, None)
+    try:
+        version, at = delta.commit_of(table, publish_id)
+    except LookupError:
+        return _Commit(None, None)
+    return _Commit(at, version)
 
 
 def _entry(row: Row, commit: _Commit) -> LedgerEntry:

@@ -5,8 +5,9 @@ happens once and can be looked up.
 """
 
 import json
+import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ from lake import storage
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+
+_LOGGED = re.compile(r"\d{20}\.json")
 
 
 def rows(path: str, conditions: Sequence[str], *, version: int | None = None) -> list[dict[str, Any]]:
@@ -178,16 +182,23 @@ def committed(path: str, commit_id: str) -> bool:
 
 def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
     """The version and time of a commit; raises LookupError if the log does not tell of it (any more)."""
-    table = DeltaTable(path)
-    for entry in (entry for limit in (1, None) for entry in table.history(limit)):
+    for version, entry in _history(path):
         if entry.get("userMetadata") == commit_id:
-            return int(entry["version"]), instant(int(entry["timestamp"]) * 1000)
+            return version, instant(int(entry["timestamp"]) * 1000)
     raise LookupError(f"{path} has no commit {commit_id} in its log")
+
+
+def _history(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What the log tells of its commits, the newest first, each with its version; deltalake's own finds none below a `#` or `?`."""
+    for file in reversed(storage.files(f"{path}/_delta_log", suffix=".json")):
+        if _LOGGED.fullmatch(file.name):
+            entries = (json.loads(line) for line in storage.read(file.path).splitlines() if line.strip())
+            yield from ((int(file.name.split(".")[0]), entry["commitInfo"]) for entry in entries if "commitInfo" in entry)
 
 
 def oldest_commit(path: str) -> datetime:
     """The time of the oldest commit that the log still tells of: none that it has forgotten was later."""
-    return instant(min(int(entry["timestamp"]) for entry in DeltaTable(path).history()) * 1000)
+    return instant(min(int(entry["timestamp"]) for _, entry in _history(path)) * 1000)
 
 
 def state(path: str) -> tuple[str, int]:

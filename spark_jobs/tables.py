@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
-from pyspark.sql import Column, DataFrame, DataFrameWriter, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.types import StructType
@@ -137,7 +137,8 @@ def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str
     have = {field.name for field in table.schema().fields}
     missing = ", ".join(f"`{name}` {kind}" for name, kind in columns if name not in have)
     if missing and _only_delta_writes(table):
-        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({missing})")
+        named = path.replace("`", "``")
+        spark.sql(f"ALTER TABLE delta.`{named}` ADD COLUMNS ({missing})")
     elif missing:
         delta.add_columns(table, StructType.fromDDL(missing).json())
 
@@ -153,7 +154,17 @@ def query(spark: SparkSession, sql: str, frames: Mapping[str, DataFrame]) -> Dat
 def stage(frame: DataFrame, path: str) -> DataFrame:
     """Write rows to Parquet that nobody else reads, and read them back: what follows sees one and the same result."""
     frame.write.mode("overwrite").parquet(path)
-    return frame.sparkSession.read.schema(frame.schema).parquet(path)
+    return staged(frame.sparkSession, path, schema=frame.schema)
+
+
+def staged(spark: SparkSession, path: str, *, schema: StructType | str) -> DataFrame:
+    """The rows of the Parquet files in a folder of ours, whatever signs its path has: to Spark `*`, `?`, `{` and `[` would be globs."""
+    return _as_said(spark, schema).parquet(path)
+
+
+def _as_said(spark: SparkSession, schema: StructType | str) -> DataFrameReader:
+    """A reader of paths as they are said."""
+    return spark.read.schema(schema).option("__globPaths__", "false")
 
 
 def in_dates(column: str, dates: Iterable[date]) -> str:
@@ -221,7 +232,7 @@ def _parquet(spark: SparkSession, table: DeltaTable, files: Sequence[str]) -> Da
     schema, path = _schema(table), unquote(urlsplit(table.table_uri).path)
     mine = [file for file in files if file.startswith(f"{path.rstrip('/')}/{layout.RUN}")]
     others = sorted({*files} - {*mine})
-    reader = spark.read.schema(schema).options(basePath=path, __globPaths__="false")
+    reader = _as_said(spark, schema).option("basePath", path)
     found = [reader.parquet(*group) for group in (mine, others) if group] or [spark.createDataFrame([], schema)]
     return reduce(DataFrame.union, [rows.select(*[F.col(f"`{name}`") for name in schema.names]) for rows in found])
 

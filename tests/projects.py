@@ -64,6 +64,8 @@ PAYMENTS = (
     "p4,2,-5.0,no,2026-01-05T10:00:00Z,2026-01-05T10:01:00Z",
 )
 """Three days; the last one holds a payment that makes a negative sum, which the group's gate rejects."""
+ODD = "a#1 {x} 100% ü*?;'"
+"""A folder's name with every kind of sign that deltalake finds tables below, and URLs, globs and shells read otherwise."""
 UNREADABLE = "p9,1,much,no,2026-01-05T09:00:00Z,2026-01-05T09:00:00Z"
 
 

@@ -82,7 +82,7 @@ async def asked(project: Project, entity: dict[str, int]) -> Any:
 
 def test_a_row_goes_from_file_to_answer_through_the_files_that_are_named(spark: SparkSession, tmp_path: Path) -> None:
     rows = "walker_id,taken,walked_at\n1,24,2026-01-05T06:00:00Z\n"
-    with closing(projects.opened(projects.make(tmp_path, catalog=CATALOG, files={"data/steps.csv": rows}))) as p:
+    with closing(projects.opened(projects.make(tmp_path / projects.ODD, catalog=CATALOG, files={"data/steps.csv": rows}))) as p:
         with files_at_work() as ran:
             p.ingest()
             p.cost(p.plan())

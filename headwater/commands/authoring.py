@@ -1,5 +1,6 @@
 """The verbs that begin: a demo, a project, a group, a check of what is defined."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,7 +48,8 @@ def init(call: Call, *, folder: Annotated[str, typer.Argument(metavar="DIR", hel
 
     made = starter.make(Path(folder))
     document = documents.InitDocument(project=str(made), next=starter.NEXT)
-    return call.answer(document, f"made a project in [bold]{made}[/]. Next:\n  cd {folder}\n  {starter.NEXT}")
+    shown = f"made a project in [bold]{output.plain(str(made))}[/]. Next:\n  cd {output.plain(shlex.quote(folder))}\n  {starter.NEXT}"
+    return call.answer(document, shown)
 
 
 @verb(app, example="headwater new customer_visits --source visits", panel=BEGIN)

@@ -51,7 +51,7 @@ def compute(work: GroupPlan, group: TransformGroup, context: Context, *, into: s
         rows.write.mode("append").parquet(into)
         schema = rows.schema
     assert schema is not None
-    return context.spark.read.schema(schema).parquet(into)
+    return tables.staged(context.spark, into, schema=schema)
 
 
 @contextlib.contextmanager

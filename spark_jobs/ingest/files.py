@@ -124,7 +124,7 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     schema = f"{tables.columns_sql(source.columns)}, {FILE} string, {LINE} bigint, {parsing.REFUSED}"
     if sum(f.mark[0] for f in found) <= _SMALL:
         _read_here(listed, shapes, job.staging)
-        rows = spark.read.schema(schema).parquet(path)
+        rows = tables.staged(spark, path, schema=schema)
     else:
         parts = max(1, min(len(listed), spark.sparkContext.defaultParallelism * 4))
         names = spark.createDataFrame(spark.sparkContext.parallelize(listed, parts), _LISTED)

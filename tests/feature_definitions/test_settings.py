@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -88,6 +89,15 @@ def test_a_lake_named_by_a_url_of_a_file_is_refused_with_its_path(project: Path,
 def test_a_lake_where_deltalake_finds_no_tables_is_refused_with_the_sign_that_is_to_blame(project: Path, sign: str) -> None:
     with pytest.raises(SettingsError, match=r"where deltalake finds no tables because of the '.{1,4}' in the path"):
         loaded(project, HEADWATER_LAKE=f"a{sign}b")
+
+
+@pytest.mark.parametrize("sign", ["#", "?", "%20", "ü", "[1]"])
+def test_the_registry_lies_in_the_project_whatever_signs_its_folder_has(tmp_path: Path, sign: str) -> None:
+    folder = tmp_path / f"a{sign}b"
+    folder.mkdir()
+    (folder / "headwater.toml").write_text('[project]\nname = "shop"\n')
+    url = loaded(folder, HEADWATER_LAKE="/lake").registry_url
+    assert unquote(urlsplit(url).path) == f"/{folder.resolve()}/.headwater/registry.db"
 
 
 @pytest.mark.parametrize("sign", [" ", "ü", "#", "?", "%", "100%", "{1}", "'", '"', "*", "~", "日本"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, TableFeatures, write_deltalake
+from deltalake import CommitProperties, DeltaTable, TableFeatures, write_deltalake
 
 from feature_definitions.intervals import Interval
 from lake import delta
@@ -141,6 +141,17 @@ def test_the_fence_is_asked_before_each_attempt_to_commit(tmp_path: Path) -> Non
     assert asked == [0, 1, 2]
     assert delta.commit_of(str(tmp_path), "one")[0] == 3
     assert delta.load(str(tmp_path)).column("date").to_pylist() == ["2026-01-06", "2026-01-06"]
+
+
+@pytest.mark.parametrize("sign", ["#", "?", "%", "{x}", "*", "ü "])
+def test_a_commit_is_found_whatever_signs_the_path_has(tmp_path: Path, sign: str) -> None:
+    path = str(tmp_path / f"a{sign}b")
+    for number in (0, 1):
+        write_deltalake(path, pa.table({"x": [number]}), mode="append", commit_properties=CommitProperties({"userMetadata": f"p{number}"}))
+    assert delta.commit_of(path, "p0")[0] == 0
+    assert delta.oldest_commit(path) == delta.commit_of(path, "p0")[1]
+    with pytest.raises(LookupError, match="has no commit p2 in its log"):
+        delta.commit_of(path, "p2")
 
 
 def test_a_writer_that_was_stopped_after_its_last_look_at_the_lease_is_refused_once_its_table_was_fenced(tmp_path: Path) -> None:

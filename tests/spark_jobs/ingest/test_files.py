@@ -92,7 +92,7 @@ def ingested(project: Project, source: str) -> Step:
 
 @pytest.fixture(scope="module")
 def project(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return projects.make(tmp_path_factory.mktemp("sources"), catalog=CATALOG)
+    return projects.make(tmp_path_factory.mktemp("sources") / projects.ODD, catalog=CATALOG)
 
 
 @pytest.fixture(scope="module")
