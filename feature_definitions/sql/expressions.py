@@ -199,9 +199,9 @@ def in_spark(sql: str, tree: exp.Expr) -> str:
                 node.set("expressions", [node.expressions[0], _place(node.expressions[1])])
             case exp.Anonymous():
                 if call_name(node) in ("mod", "pmod"):
-                    node.set("expressions", [node.expressions[0], _null_if_zero(node.expressions[1])])
+                    node.set("expressions", [node.expressions[0], null_if_zero(node.expressions[1])])
             case _:
-                node.set("expression", _null_if_zero(node.expression))
+                node.set("expression", null_if_zero(node.expression))
     try:
         text: str = whole.this.sql(SQL, identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE)
         return text.replace("${", "\\u0024{")  # Spark replaces variables before it reads, in texts too
@@ -216,7 +216,8 @@ def _place(index: exp.Expr) -> exp.Expr:
     return exp.TryCast(this=index, to=exp.DataType(this=exp.DType.INT), safe=True)
 
 
-def _null_if_zero(divisor: exp.Expr) -> exp.Expr:
+def null_if_zero(divisor: exp.Expr) -> exp.Expr:
+    """A divisor, null where it is zero."""
     if isinstance(divisor, exp.Literal) and not divisor.is_string and float(divisor.name) != 0:
         return divisor
     return exp.Anonymous(this="nullif", expressions=[divisor, exp.Literal.number(0)])
