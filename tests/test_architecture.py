@@ -32,7 +32,10 @@ FOLDERS = (
     "serving",
     "spark_jobs",
 )
-BESIDE_SQL = ("column_types", "expressions", "inference", "operands", "queries", "syntax")
+BESIDE_SQL = (
+    *("column_types", "derivations", "expressions", "failing", "failing_calls"),
+    *("inference", "nodes", "operands", "queries", "syntax"),
+)
 BESIDE_THE_KERNEL = ("catalog", "check.py", "record_rows.py", *(f"sql/{name}.py" for name in BESIDE_SQL))
 HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "pandas", "pyarrow", "pyspark", "sklearn"}
 IMPORT_SECONDS = 0.1

@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from feature_definitions.intervals import MICROSECOND
 from feature_definitions.language import Source
-from feature_definitions.sql import column_types, expressions
+from feature_definitions.sql import expressions
+from feature_definitions.sql.derivations import Derivation, derivations
 from spark_jobs.tables import spark_type
 
 _DAY = timedelta(days=1)
@@ -18,30 +19,42 @@ _PREVIOUS, _AT = "prev", "_hw_at"
 
 
 def with_derived(rows: DataFrame, source: Source, *, time: str, beside: Sequence[str] = ()) -> DataFrame:
-    """The rows with all columns that the source derives; `time` is their event timestamp. Rows with other `beside` columns are apart.
+    """The rows with all columns that the source derives, without those of which one fails; `time` is their event timestamp. Rows with
+    other `beside` columns are apart.
 
     `prev` is the row before, among those with equal `lag_over` columns (null equals nothing), by event timestamp, `arrived_at` and `id`
-    (without an id by all columns, so that equal times are always in one order); null if there is none within `lag_within`.
+    (without an id by all columns, so that equal times are always in one order); null if there is none within `lag_within`. It may be a row
+    whose own derivation by `prev` fails.
     """
+    found = derivations(source)
     if source.lag:
         rows = rows.withColumn(_PREVIOUS, _previous(source, time, beside))
-    return _with(rows, source, source.derive).drop(*([_PREVIOUS] if source.lag else []))
+    whole = _with(rows, found)
+    for each in found:
+        if each.fails is not None:
+            whole = whole.where(f"NOT ({each.fails})")
+    return whole.drop(*([_PREVIOUS] if source.lag else []))
 
 
-def with_derived_of_the_row(rows: DataFrame, source: Source) -> DataFrame:
-    """The rows with the columns that are derived from their own row alone."""
-    beyond = lagging(source)
-    return _with(rows, source, [name for name in source.derive if name not in beyond])
+def judged_by_derivation(rows: DataFrame, source: Source) -> tuple[DataFrame, list[Column]]:
+    """The rows with the columns that are derived from their own row alone, and of each of these why a row cannot be taken, or null: the
+    reason, the column and what it was to be derived from."""
+    found = [each for each in derivations(source) if each.of_the_row]
+    return _with(rows, found), [_refused(each) for each in found if each.fails is not None]
+
+
+def _refused(derivation: Derivation) -> Column:
+    reads = [F.coalesce(F.col(f"`{column}`").cast("string"), F.lit("null")) for column in derivation.reads]
+    named = [F.concat(F.lit(f"{column}="), value) for column, value in zip(derivation.reads, reads, strict=True)]
+    value = reads[0] if len(reads) == 1 else F.concat_ws(", ", *named)
+    reason = f"{derivation.name} cannot be derived from {' and '.join(derivation.reads) or 'its expression'}"
+    refused = F.struct(F.lit(reason).alias("reason"), F.lit(derivation.name).alias("column"), value.alias("value"))
+    return F.when(F.expr(str(derivation.fails)), refused)
 
 
 def lagging(source: Source) -> frozenset[str]:
     """The derived columns that rest on the row before, directly or by way of another."""
-    found: set[str] = set()
-    for name, sql in source.derive.items():
-        read = expressions.derive_columns_in(sql)
-        if any(column in found or column.startswith(f"{_PREVIOUS}.") for column in read):
-            found.add(name)
-    return frozenset(found)
+    return frozenset(each.name for each in derivations(source) if not each.of_the_row)
 
 
 def days_around(source: Source, dates: Iterable[date], *, after: bool) -> str:
@@ -65,13 +78,12 @@ def _later(day: date, by: timedelta) -> date:
     return day + by if date.max - day > by else date.max
 
 
-def _with(rows: DataFrame, source: Source, names: Iterable[str]) -> DataFrame:
-    types = column_types.columns_of(source) if source.derive else {}
-    for name in names:
-        value = F.expr(expressions.derive_sql(source.derive[name])).cast(spark_type(types[name]))
-        if types[name] == "double":
+def _with(rows: DataFrame, found: Iterable[Derivation]) -> DataFrame:
+    for each in found:
+        value = F.expr(each.value).cast(spark_type(each.type))
+        if each.type == "double":
             value = F.when(F.abs(value) < float("inf"), value)
-        rows = rows.withColumn(name, value)
+        rows = rows.withColumn(each.name, value)
     return rows
 
 

@@ -13,14 +13,15 @@ from pyspark.sql import functions as F
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS
 from feature_definitions.language import Expectation, Jdbc, Query, Source
-from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, REASON, TIME
-from feature_definitions.sql import expressions
+from feature_definitions.layout import COLUMN, DATE, FILE, INGEST, LINE, LIVE, REASON, TIME, VALUE
+from feature_definitions.sql import column_types, failing
+from feature_definitions.sql.derivations import may_fail
 from lake import delta, versions
 from lake.versions import UNSEEN, PinnedVersion
 from spark_jobs import tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import in_place, jdbc
-from spark_jobs.ingest.derived import days_around, with_derived, with_derived_of_the_row
+from spark_jobs.ingest.derived import days_around, judged_by_derivation, with_derived
 from spark_jobs.ingest.selects import Times
 
 State = Mapping[str, PinnedVersion]
@@ -120,18 +121,28 @@ def _span(source: Source, dates: Sequence[date] | None) -> Times:
 
 
 def judged(rows: DataFrame, source: Source) -> DataFrame:
-    """A source's typed rows with their time and date; those that fail a critical expectation of it have that as their reason."""
-    if source.expect:
-        reasons = [F.col(REASON), *[_failed(expectation) for expectation in source.expect]]
-        rows = with_derived_of_the_row(rows, source).withColumn(REASON, F.coalesce(*reasons)).drop(*source.derive)
+    """A source's typed rows with their time and date; those of which a derived column has no value, or that fail a critical expectation,
+    have that as their reason, beside the column and the value at fault where rows tell them."""
+    if source.expect or may_fail(source):
+        whole, refusals = judged_by_derivation(rows, source)
+        rows = _refused(whole, F.coalesce(*refusals, *[_unexpected(each, source) for each in source.expect])).drop(*source.derive)
     at = F.col(f"`{source.event_timestamp}`") if source.event_timestamp else F.lit(ALWAYS.start)
     return rows.withColumn(TIME, at).withColumn(DATE, F.to_date(TIME))
 
 
-def _failed(expectation: Expectation) -> Column:
-    sql = str(expectation.arguments[0])
-    bad = F.expr(f"NOT ({expressions.spark_sql(sql)})") if expectation.severity == "critical" else F.lit(False)
-    return F.when(bad, F.lit(f"expected {sql}"))
+def _refused(rows: DataFrame, why: Column) -> DataFrame:
+    """The rows, of which those that had no reason yet have this one."""
+    told = {name: why[field] for name, field in ((REASON, "reason"), (COLUMN, "column"), (VALUE, "value")) if name in rows.columns}
+    known = F.col(REASON).isNotNull()
+    return rows.withColumns({name: F.when(known, F.col(name)).otherwise(value) for name, value in told.items()})
+
+
+def _unexpected(expectation: Expectation, source: Source) -> Column:
+    sql, nothing = str(expectation.arguments[0]), F.lit(None).cast("string")
+    value, fails = failing.safely(sql, column_types.columns_of(source))
+    bad = f"NOT ({value})" if fails is None else f"NOT ({value}) OR ({fails})"
+    why = F.struct(F.lit(f"expected {sql}").alias("reason"), nothing.alias("column"), nothing.alias("value"))
+    return F.when(F.expr(bad if expectation.severity == "critical" else "false"), why)
 
 
 def in_columns(kept: DataFrame, source: Source) -> DataFrame:

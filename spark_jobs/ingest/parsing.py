@@ -13,6 +13,7 @@ import pyarrow as pa
 from feature_definitions.errors import UserError
 from feature_definitions.language import Column, Source
 from feature_definitions.layout import COLUMN, FILE, LINE, RAW, REASON, VALUE
+from feature_definitions.sql.derivations import may_fail
 from lake.delta import arrow_type
 
 
@@ -52,7 +53,8 @@ def shape(source: Source, file_format: str) -> Shape:
     lying = source.written.items()
     written = tuple(replace(column, name=name) if file_format == FRAME else column for name, column in lying)
     required = dict.fromkeys((*source.id, *([source.event_timestamp] if source.event_timestamp else [])))
-    derived = f" {dict(source.derive)}" if source.expect and source.derive else ""
+    judging = source.derive and (source.expect or may_fail(source))
+    derived = f" {dict(source.derive)}" if judging else ""
     rules = f"{source.id} {source.arrived_at} {source.expect}{derived}"
     return Shape(source.name, file_format, tuple(source.columns.items()), written, tuple(required), source.timezone, rules)
 
