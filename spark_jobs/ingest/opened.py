@@ -1,0 +1,108 @@
+"""Opens a file as text: decompressed and decoded as its first bytes say, line by line, with a bound on the length of each."""
+
+import bz2
+import codecs
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from io import BufferedIOBase, BufferedReader, TextIOWrapper
+from pathlib import Path
+
+import pyarrow as pa
+
+from feature_definitions.errors import UserError
+
+LONGEST = 8 * 2**20
+"""So many characters a line, a quoted field or a JSON object may have: what is longer is no row, and would fill memory."""
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeError, OverflowError)
+"""What reading a truncated or corrupt file may raise."""
+
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_AS_BYTES = "headwater_bytes"
+
+
+class LineTooLong(UserError):
+    """A line that goes on beyond `LONGEST`."""
+
+
+def compression(begin: bytes) -> str | None:
+    """How a file is compressed that begins with some bytes; a name may lie, its first bytes do not."""
+    return next((how for mark, how in _COMPRESSED.items() if begin.startswith(mark)), None)
+
+
+def marked(begin: bytes) -> str | None:
+    """The encoding that a byte order mark tells."""
+    return next((encoding for mark, encoding in _MARKS.items() if begin.startswith(mark)), None)
+
+
+def content(file: BufferedReader) -> BufferedIOBase:
+    """The bytes of an open file as they were before it was compressed, as a stream."""
+    match compression(file.peek(8)):
+        case "gzip":
+            return gzip.GzipFile(fileobj=file)
+        case "bz2":
+            return bz2.BZ2File(file)
+        case "xz":
+            return lzma.LZMAFile(file)
+        case None:
+            return file
+        case codec:
+            return BufferedReader(pa.CompressedInputStream(file, codec))
+
+
+class Text:
+    """The lines of a file, each with its end, and how many characters were read; a byte that is no text is a lone surrogate."""
+
+    def __init__(self, stream: TextIOWrapper) -> None:
+        """Begin before the first line."""
+        self.encoding = stream.encoding
+        self.characters = 0
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[str]:
+        """Each line; raises LineTooLong."""
+        for number, line in enumerate(iter(partial(self._stream.readline, LONGEST), ""), 1):
+            self.characters += len(line)
+            if len(line) == LONGEST and line[-1] not in "\r\n":
+                raise LineTooLong(f"line {number} goes on for more than {LONGEST:,} characters")
+            yield line
+
+
+@contextmanager
+def text(path: Path, encoding: str, *, newline: str) -> Iterator[Text]:
+    """A file as text; `newline` is that of `open`."""
+    codecs.register_error(_AS_BYTES, _as_bytes)
+    with path.open("rb") as file, closing(content(file)) as stream:
+        begin: bytes = stream.peek(4)  # type: ignore[attr-defined]  # all of them have it
+        yield Text(TextIOWrapper(stream, encoding=_encoding(begin, encoding), errors=_AS_BYTES, newline=newline))
+
+
+def _encoding(begin: bytes, stated: str) -> str:
+    """The encoding that a byte order mark tells, else the one that is stated; where it leaves the order of bytes open, by the first."""
+    found = marked(begin) or codecs.lookup(stated).name
+    if found in ("utf-16", "utf-32") and marked(begin) is None:
+        return f"{found}-be" if begin[:1] == b"\0" else f"{found}-le"
+    return found
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str, int]:
+    """A surrogate for each byte that cannot be decoded, so that the row that holds it is put aside alone."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
