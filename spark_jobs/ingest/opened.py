@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from io import BufferedIOBase, BufferedReader, TextIOWrapper
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
@@ -51,15 +52,15 @@ def marked(begin: bytes) -> str | None:
     return next((encoding for mark, encoding in _MARKS.items() if begin.startswith(mark)), None)
 
 
-def content(file: BufferedReader) -> BufferedIOBase:
+def content(file: BufferedReader) -> BinaryIO:
     """The bytes of an open file as they were before it was compressed, as a stream."""
     match compression(file.peek(8)):
         case "gzip":
-            return gzip.GzipFile(fileobj=file)
+            return cast("BinaryIO", gzip.GzipFile(fileobj=file))
         case "bz2":
-            return bz2.BZ2File(file)
+            return cast("BinaryIO", bz2.BZ2File(file))
         case "xz":
-            return lzma.LZMAFile(file)
+            return cast("BinaryIO", lzma.LZMAFile(file))
         case None:
             return file
         case codec:
@@ -77,11 +78,16 @@ class Text:
 
     def __iter__(self) -> Iterator[str]:
         """Each line; raises LineTooLong."""
-        for number, line in enumerate(iter(partial(self._stream.readline, LONGEST), ""), 1):
-            self.characters += len(line)
+        for number, line in enumerate(self.pieces(), 1):
             if len(line) == LONGEST and line[-1] not in "\r\n":
                 raise LineTooLong(f"line {number} goes on for more than {LONGEST:,} characters")
             yield line
+
+    def pieces(self) -> Iterator[str]:
+        """Each line, one that is too long in several pieces."""
+        for piece in iter(partial(self._stream.readline, LONGEST), ""):
+            self.characters += len(piece)
+            yield piece
 
 
 @contextmanager

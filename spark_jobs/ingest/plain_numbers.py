@@ -1,0 +1,34 @@
+"""Numbers as people write them: with a decimal comma, with groups of digits."""
+
+import re
+
+from feature_definitions.language import Csv
+from spark_jobs.ingest.cells import Cell
+
+_SPACES = " \u00a0\u202f"
+
+
+def of_text(cell: Cell, kind: str, csv: Csv) -> Cell:
+    """What turns a number's text into its value where CSV is written with another decimal sign or with groups; a cell for plain ones."""
+    if csv.decimal == "." and csv.thousands is None:
+        return cell
+    between = f"[{re.escape(_SPACES if csv.thousands == ' ' else csv.thousands)}]" if csv.thousands else None
+    groups = rf"|\d{{1,3}}(?:{between}\d{{2,3}})*{between}\d{{3}}" if between else ""
+    point = re.escape(csv.decimal)
+    written = re.compile(rf"\s*([+-]?)(\d+{groups})?(?:{point}(\d*))?([eE][+-]?\d+)?\s*")
+
+    def convert(text: str) -> object:
+        found = written.fullmatch(text)
+        if found is None or not (found[2] or found[3]):
+            if not re.search(r"\d", text):
+                return cell(text)
+            raise ValueError(f"is not {'an' if kind == 'int64' else 'a'} {kind} as csv={_said(csv)} writes it")
+        whole = re.sub(r"\D", "", found[2] or "0")
+        return cell(f"{found[1]}{whole}{'' if found[3] is None else '.' + (found[3] or '0')}{found[4] or ''}")
+
+    return convert
+
+
+def _said(csv: Csv) -> str:
+    said = [f"{what}={value!r}" for what, value in (("decimal", csv.decimal), ("thousands", csv.thousands)) if value not in (".", None)]
+    return f"Csv({', '.join(said)})"
