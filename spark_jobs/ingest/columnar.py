@@ -1,13 +1,14 @@
 """Reads Parquet: Arrow rows in a source's types."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_jobs.ingest import cells
+from lake.delta import arrow_type
+from spark_jobs.ingest import cells, folders
 from spark_jobs.ingest.cells import Unfit
 from spark_jobs.ingest.parsing import RAWS, FileRefused, Shape, refuse_missing, schema
 
@@ -17,7 +18,7 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
         refuse_missing(file.schema_arrow.names, wanted, name=name)
         line, instants = 1, _instants(file.schema)
-        for batch in file.iter_batches(batch_size=65_536, columns=list(wanted.ours)):
+        for batch in file.iter_batches(batch_size=65_536, columns=[each for each in wanted.ours if each in file.schema_arrow.names]):
             yield check(_in_our_names(batch, wanted, instants), wanted, name=name, line=line)
             line += batch.num_rows
 
@@ -29,14 +30,17 @@ def _instants(schema: pq.ParquetSchema) -> frozenset[str]:
 
 
 def _in_our_names(batch: pa.RecordBatch, wanted: Shape, instants: frozenset[str]) -> pa.RecordBatch:
-    columns = {ours: batch.column(batch.schema.get_field_index(written)) for written, ours in wanted.ours.items()}
-    in_utc = {ours: pc.assume_timezone(columns[ours], "UTC") for written, ours in wanted.ours.items() if written in instants}
+    held = {written: ours for written, ours in wanted.ours.items() if written in batch.schema.names}
+    columns = {ours: batch.column(batch.schema.get_field_index(written)) for written, ours in held.items()}
+    in_utc = {ours: pc.assume_timezone(columns[ours], "UTC") for written, ours in held.items() if written in instants}
     return pa.RecordBatch.from_pydict({**columns, **in_utc})
 
 
 def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> pa.RecordBatch:
     """Arrow rows in the source's types, with a reason for each row that cannot be taken; a column of another type is refused whole."""
     columns: dict[str, pa.Array] = {}
+    told = folders.told(wanted, name=name)
+    batch = _with_told(batch, told, wanted)
     reasons, at_fault = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
     for column, how in wanted.lying.items():
         try:
@@ -44,7 +48,7 @@ def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> 
         except Unfit as error:
             raise FileRefused(f"{name}: column {how.name!r} {error}") from None
         columns[column] = array
-        for wrong in _wrong(array, bad, column, wanted):
+        for wrong in _wrong(array, bad, column, told, wanted):
             first = pc.and_(pc.is_valid(wrong), pc.is_null(reasons))
             reasons, at_fault = pc.if_else(first, wrong, reasons), pc.if_else(first, column, at_fault)
     raws = _raws(batch, reasons, [column for column, _ in wanted.columns])
@@ -56,12 +60,25 @@ def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> 
     )
 
 
-def _wrong(array: pa.Array, bad: pa.Array | None, column: str, wanted: Shape) -> Iterator[pa.Array]:
+def _with_told(batch: pa.RecordBatch, told: Mapping[str, object], wanted: Shape) -> pa.RecordBatch:
+    """The rows with the columns that folders alone tell."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    alone = {
+        name: pa.array([told[name]] * batch.num_rows, arrow_type(wanted.lying[name].data_type)) for name in told if name not in columns
+    }
+    return pa.RecordBatch.from_pydict({**columns, **alone}) if alone else batch
+
+
+def _wrong(array: pa.Array, bad: pa.Array | None, column: str, told: Mapping[str, object], wanted: Shape) -> Iterator[pa.Array]:
     """Why values of a column cannot be taken; null where they can."""
     if bad is not None:
         yield pc.binary_join_element_wise(column, bad, "")
     if column in wanted.required:
         yield pc.if_else(pc.is_null(array), f"{column} is null", pa.scalar(None, pa.string()))
+    if column in told:
+        same = pc.equal(array, pa.scalar(told[column], array.type)) if told[column] is not None else pc.is_null(array)
+        other = pc.invert(pc.fill_null(same, fill_value=False))
+        yield pc.if_else(other, f"{column} is not what its folder says: {told[column]}", pa.scalar(None, pa.string()))
 
 
 def _raws(batch: pa.RecordBatch, reasons: pa.Array, columns: list[str]) -> list[list[tuple[str, str | None]] | None]:

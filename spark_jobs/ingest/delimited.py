@@ -9,17 +9,17 @@ import pyarrow as pa
 
 from feature_definitions.language import Csv
 from feature_definitions.sql.data_types import is_number
-from spark_jobs.ingest import cells, dialects, opened, plain_numbers
+from spark_jobs.ingest import cells, dialects, folders, opened, plain_numbers
 from spark_jobs.ingest.cells import Cell
 from spark_jobs.ingest.dialects import NeverClosed, Record
 from spark_jobs.ingest.opened import LineTooLong
-from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, in_folders, printable, refuse_missing
+from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, printable, refuse_missing
 
 _FIRST = 20
 """By so many records it is decided whether each line ends with a delimiter that begins no field."""
 
 
-class Place(NamedTuple):
+class _Place(NamedTuple):
     """Where a column lies in a record, what makes a value of its text, and the texts that are null."""
 
     column: str
@@ -69,10 +69,10 @@ def _with_ends(header: list[str], first: Sequence[Record]) -> list[str]:
     return header
 
 
-def _places(header: list[str], wanted: Shape, dialect: Csv, name: str) -> list[Place]:
-    told, words = in_folders(wanted, name=name), frozenset(dialect.nulls)
+def _places(header: list[str], wanted: Shape, dialect: Csv, name: str) -> list[_Place]:
+    told, words = folders.told(wanted, name=name), frozenset(dialect.nulls)
     beside = list(told)
-    places: list[Place] = []
+    places: list[_Place] = []
     for written, ours in wanted.ours.items():
         column = wanted.lying[ours]
         cell = cells.of_text(column.data_type, wanted.timezone, how=column)
@@ -80,31 +80,20 @@ def _places(header: list[str], wanted: Shape, dialect: Csv, name: str) -> list[P
             cell = plain_numbers.of_text(cell, column.data_type, dialect)
         nulls = words if column.data_type == "string" else words | {""}
         if ours not in told:
-            places.append(Place(ours, header.index(written), cell, nulls))
+            places.append(_Place(ours, header.index(written), cell, nulls))
         elif written in header:
-            places.append(Place(ours, header.index(written), _as_told(cell, nulls, told[ours]), frozenset()))
+            places.append(_Place(ours, header.index(written), _as_told(cell, nulls, told[ours]), frozenset()))
         else:
-            places.append(Place(ours, len(header) + beside.index(ours), _always(told[ours]), frozenset()))
+            places.append(_Place(ours, len(header) + beside.index(ours), folders.always(told[ours]), frozenset()))
     return places
-
-
-def _always(value: object) -> Cell:
-    return lambda _: value
 
 
 def _as_told(cell: Cell, nulls: frozenset[str], told: object) -> Cell:
     """A cell whose value must be that which the file's folder tells."""
-
-    def convert(text: str) -> object:
-        value = None if text in nulls else cell(text)
-        if value != told:
-            raise ValueError(f"is not what the file's folder says: {told}")
-        return value
-
-    return convert
+    return lambda text: folders.as_told(None if text in nulls else cell(text), told)
 
 
-def _rows(records: Iterator[Record], header: list[str], places: list[Place], wanted: Shape) -> Iterator[Row]:
+def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wanted: Shape) -> Iterator[Row]:
     """Each record, taken or refused, with the line where it begins."""
     named = [wanted.ours.get(column, column) for column in header]
     beside = ["" if text is None else text for _, text in wanted.folders]
@@ -120,14 +109,14 @@ def _rows(records: Iterator[Record], header: list[str], places: list[Place], wan
             yield (line, values, None) if refused is None else (line, None, refused._replace(raw=_raw(named, record)))
 
 
-def _convert(record: list[str], places: list[Place], required: tuple[str, ...]) -> tuple[list[object], Refused | None]:
+def _convert(record: list[str], places: list[_Place], required: tuple[str, ...]) -> tuple[list[object], Refused | None]:
     values: list[object] = []
     for column, at, cell, nulls in places:
         text = record[at]
         try:
             value = None if text in nulls else cell(text)
         except ValueError as error:
-            if text.strip() not in nulls:
+            if not nulls or text.strip() not in nulls:
                 shown = printable(text)
                 return values, Refused(f"{column}: {shown!r} {error}", column, shown)
             value = None

@@ -1,4 +1,4 @@
-"""Reads JSON lines: one object a line."""
+"""Reads JSON: objects in lines, in an array or over several lines."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,21 +6,26 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from spark_jobs.ingest import cells
-from spark_jobs.ingest.cells import Json, Number, first_line, written
-from spark_jobs.ingest.parsing import Refused, Row, Shape, batches, printable, refuse_zeros
+from spark_jobs.ingest import cells, folders, json_objects, opened
+from spark_jobs.ingest.cells import Json, Number, written
+from spark_jobs.ingest.json_objects import NotJson
+from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, printable
 
 
 def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
-    """The rows of a file of JSON lines, good and refused ones."""
-    refuse_zeros(path, name, what="JSON")
+    """The rows of a JSON file, good and refused ones."""
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number)
-    convert = {
-        name: (str(column.name), cells.of_json(column.data_type, wanted.timezone, how=column)) for name, column in wanted.lying.items()
+    told = folders.told(wanted, name=name)
+    fields = {
+        ours: (str(column.name), cells.of_json(column.data_type, wanted.timezone, how=column)) for ours, column in wanted.lying.items()
     }
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as text:
-        lines = ((number, line.strip()) for number, line in enumerate(text, 1))
-        yield from batches((_row(number, line, decoder, convert, wanted) for number, line in lines if line), wanted, name=name)
+    with opened.text(path, "utf-8", newline="") as text:
+        try:
+            found = json_objects.objects(text.pieces(), decoder)
+            rows = (_row(line, held, fields, told, wanted) for line, held in found)
+            yield from batches(rows, wanted, name=name, text=text)
+        except NotJson as error:
+            raise FileRefused(f"{name}, {error}") from None
 
 
 def _object(fields: list[tuple[str, object]]) -> dict[str, object]:
@@ -31,24 +36,21 @@ def _object(fields: list[tuple[str, object]]) -> dict[str, object]:
     return held
 
 
-def _row(number: int, line: str, decoder: json.JSONDecoder, convert: Mapping[str, tuple[str, Json]], wanted: Shape) -> Row:
-    try:
-        held = decoder.decode(line)
-    except (ValueError, RecursionError) as error:
-        said = error.msg if isinstance(error, json.JSONDecodeError) else first_line(error)
-        return number, None, Refused(f"not a JSON object: {said}")
+def _row(line: int, held: object, fields: Mapping[str, tuple[str, Json]], told: Mapping[str, object], wanted: Shape) -> Row:
     if not isinstance(held, dict):
-        return number, None, Refused("not a JSON object")
+        return line, None, Refused(f"not a JSON object: {held}" if isinstance(held, ValueError) else "not a JSON object")
     values: list[object] = []
-    for column, (field, value) in convert.items():
+    for column, (field, value) in fields.items():
+        given = held.get(field)
         try:
-            values.append(None if held.get(field) is None else value(held[field]))
+            found = told[column] if column in told and field not in held else None if given is None else value(given)
+            values.append(folders.as_told(found, told[column]) if column in told else found)
         except ValueError as error:
-            shown = printable(written(held[field]))
-            return number, None, Refused(f"{column}: {shown!r} {error}", column, shown, _raw(held, wanted))
+            shown = printable(written(given))
+            return line, None, Refused(f"{column}: {shown!r} {error}", column, shown, _raw(held, wanted))
         if values[-1] is None and column in wanted.required:
-            return number, None, Refused(f"{column} is null", column, raw=_raw(held, wanted))
-    return number, values, None
+            return line, None, Refused(f"{column} is null", column, raw=_raw(held, wanted))
+    return line, values, None
 
 
 def _raw(held: Mapping[str, object], wanted: Shape) -> tuple[tuple[str, str], ...]:

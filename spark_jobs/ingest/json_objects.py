@@ -30,7 +30,7 @@ def objects(lines: Iterable[str], decoder: json.JSONDecoder) -> Iterator[Found]:
     first: list[tuple[int, str]] = []
     for number, line in numbered:
         first.append((number, line))
-        if sum(1 for _, each in first if each.strip()) == 2:  # noqa: PLR2004  # the first two lines tell
+        if sum(1 for _, each in first if each.strip()) == 2:  # the first two lines tell
             break
     if _spans_lines([line for _, line in first if line.strip()], decoder):
         yield from _by_braces((line for _, line in chain(first, numbered)), decoder)

@@ -16,7 +16,7 @@ from feature_definitions.language import Files, Source
 from feature_definitions.records import IngestedFile
 from lake import storage
 from spark_jobs.context import Context
-from spark_jobs.ingest import parsing
+from spark_jobs.ingest import folders, parsing
 
 UNFINISHED = (".crc", ".crdownload", ".download", ".filepart", ".part", ".partial", ".swp", ".temp", ".tmp", "~")
 """How names of files end that are no data: checksums, downloads that go on, what editors keep beside a file."""
@@ -105,7 +105,7 @@ def _mark(found: os.stat_result) -> tuple[int, int]:
 def _hashed(found: Found, source: Source) -> Landed:
     with found.path.open("rb") as file:
         mark = _mark(os.fstat(file.fileno()))
-        sha256 = parsing.sha256(file, parsing.shape(source, found.format))
+        sha256 = parsing.sha256(file, folders.at(parsing.shape(source, found.format), found.path))
     return Landed(found.name, found.path, found.format, sha256, mark)
 
 

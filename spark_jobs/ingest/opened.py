@@ -78,7 +78,8 @@ class Text:
 
     def __iter__(self) -> Iterator[str]:
         """Each line; raises LineTooLong."""
-        for number, line in enumerate(self.pieces(), 1):
+        for number, line in enumerate(iter(partial(self._stream.readline, LONGEST), ""), 1):
+            self.characters += len(line)
             if len(line) == LONGEST and line[-1] not in "\r\n":
                 raise LineTooLong(f"line {number} goes on for more than {LONGEST:,} characters")
             yield line

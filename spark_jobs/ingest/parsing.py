@@ -5,16 +5,16 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from feature_definitions.errors import UserError
-from feature_definitions.language import Column, Source
+from feature_definitions.language import Column, Csv, Files, Source
 from feature_definitions.layout import COLUMN, FILE, LINE, RAW, REASON, VALUE
 from feature_definitions.sql.derivations import may_fail
 from lake.delta import arrow_type
+from spark_jobs.ingest.opened import Text
 
 
 class FileRefused(UserError):
@@ -32,6 +32,8 @@ class Shape:
     required: tuple[str, ...]
     timezone: str | None
     rules: str
+    csv: Csv | None = None
+    folders: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def lying(self) -> dict[str, Column]:
@@ -56,7 +58,20 @@ def shape(source: Source, file_format: str) -> Shape:
     judging = source.derive and (source.expect or may_fail(source))
     derived = f" {dict(source.derive)}" if judging else ""
     rules = f"{source.id} {source.arrived_at} {source.expect}{derived}"
-    return Shape(source.name, file_format, tuple(source.columns.items()), written, tuple(required), source.timezone, rules)
+    return Shape(
+        source.name,
+        file_format,
+        tuple(source.columns.items()),
+        written,
+        tuple(required),
+        source.timezone,
+        rules,
+        _dialect(source, file_format),
+    )
+
+
+def _dialect(source: Source, file_format: str) -> Csv | None:
+    return source.at.csv if isinstance(source.at, Files) and file_format == "csv" else None
 
 
 REFUSED = f"{REASON} string, {COLUMN} string, {VALUE} string, {RAW} map<string,string>"
@@ -82,7 +97,7 @@ def sha256(file: BufferedIOBase, wanted: Shape) -> str:
 def refuse_missing(held: Sequence[str], wanted: Shape, *, name: str) -> None:
     """Refuse a file or a frame that lacks one of the source's columns, or has it twice."""
     for ours, column in wanted.lying.items():
-        if column.name not in held:
+        if column.name not in held and ours not in dict(wanted.folders):
             listed = textwrap.shorten(", ".join(held), 500, placeholder=" ...")
             advice = named_otherwise(ours, column, held)
             raise FileRefused(f"{name} has no column {column.name!r}.{advice} It has: {listed}. Source {wanted.source} needs it")
@@ -112,6 +127,8 @@ class Refused(NamedTuple):
     raw: tuple[tuple[str, str | None], ...] = ()
 
 
+_ROWS, _CHARACTERS = 20_000, 64 * 2**20
+"""A batch has at most so many rows, of so many characters and one row's more."""
 _TAKEN = (None, None, None, None)
 Row = tuple[int, list[object] | None, Refused | None]
 """A line, and the values of the row there or why it is refused."""
@@ -122,15 +139,14 @@ def refusal(message: str, wanted: Shape, *, name: str) -> pa.RecordBatch:
     return _batch([(0, None, Refused(message))], schema(wanted), len(wanted.columns), name)
 
 
-def batches(rows: Iterator[Row], wanted: Shape, *, name: str, size: int = 20_000) -> Iterator[pa.RecordBatch]:
-    """Rows in Arrow batches."""
-    result = schema(wanted)
-    held: list[Row] = []
+def batches(rows: Iterator[Row], wanted: Shape, *, name: str, text: Text) -> Iterator[pa.RecordBatch]:
+    """Rows in Arrow batches, bounded in the characters of the text from which they come."""
+    result, held, before = schema(wanted), list[Row](), 0
     for row in rows:
         held.append(row)
-        if len(held) == size:
+        if len(held) == _ROWS or text.characters - before > _CHARACTERS:
             yield _batch(held, result, len(wanted.columns), name)
-            held = []
+            held, before = [], text.characters
     if held:
         yield _batch(held, result, len(wanted.columns), name)
 
@@ -146,10 +162,3 @@ def _batch(rows: list[Row], result: pa.Schema, width: int, name: str) -> pa.Reco
 def printable(text: str) -> str:
     """Text as it can be shown and kept: its first 1000 characters, with a mark for what is no text."""
     return text[:1000].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def refuse_zeros(path: Path, name: str, *, what: str) -> None:
-    """Refuse a file that holds zero bytes where text begins."""
-    with path.open("rb") as raw:
-        if b"\0" in raw.read(65536):
-            raise FileRefused(f"{name} holds zero bytes: it is no {what}. Is it corrupt or compressed?")

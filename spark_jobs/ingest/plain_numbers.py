@@ -30,5 +30,5 @@ def of_text(cell: Cell, kind: str, csv: Csv) -> Cell:
 
 
 def _said(csv: Csv) -> str:
-    said = [f"{what}={value!r}" for what, value in (("decimal", csv.decimal), ("thousands", csv.thousands)) if value not in (".", None)]
-    return f"Csv({', '.join(said)})"
+    decimal = [] if csv.decimal == "." else [f"decimal={csv.decimal!r}"]
+    return f"Csv({', '.join([*decimal, *([] if csv.thousands is None else [f'thousands={csv.thousands!r}'])])})"
