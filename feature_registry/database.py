@@ -197,7 +197,9 @@ def _begin_in_sqlite(connection: Connection) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
+    """By psycopg, unless the URL names another driver."""
+    driven = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    engine = create_engine(driven, pool_pre_ping=True)
     event.listen(engine, "begin", _begin_in_postgresql)
     return engine
 
