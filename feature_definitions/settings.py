@@ -22,11 +22,12 @@ VARIABLES = {
     "HEADWATER_REGISTRY_URL": "the registry's database",
     "HEADWATER_REDIS_URL": "a Redis or Valkey instead of the embedded one",
     "HEADWATER_SPARK_MASTER": "a Spark master instead of local[*]",
+    "HEADWATER_SPARK_JARS": "jars that Spark is to have beside its own, with commas between them",
     "HEADWATER_DRIVER_MEMORY": "the Spark driver's memory, like 3g",
     "HEADWATER_CACHE": "where downloaded jars are kept",
     "HEADWATER_PROMOTE": "auto or manual: whether a new generation is shown to readers as soon as it covers what the old one does",
 }
-_KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "driver_memory", "promote"}
+_KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "spark_jars", "driver_memory", "promote"}
 
 _UNREADABLE = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 """What deltalake 1.6 does not read in a path: of each of these signs it was seen that it fails or looks elsewhere."""
@@ -51,6 +52,7 @@ class Settings:
     lake: str
     cache: Path
     spark_master: str = "local[*]"
+    spark_jars: tuple[Path, ...] = ()
     driver_memory: str = "3g"
     registry_url: str = field(default="", repr=False)
     redis_url: str | None = field(default=None, repr=False)
@@ -87,6 +89,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         lake=_lake(variables.get("HEADWATER_LAKE") or project.get("lake", "lake"), root),
         cache=Path(variables.get("HEADWATER_CACHE") or _cache_home(environment)),
         spark_master=variables.get("HEADWATER_SPARK_MASTER") or project.get("spark_master", "local[*]"),
+        spark_jars=_jars(variables.get("HEADWATER_SPARK_JARS") or project.get("spark_jars", ""), root),
         driver_memory=variables.get("HEADWATER_DRIVER_MEMORY") or project.get("driver_memory", "3g"),
         registry_url=registry,
         redis_url=variables.get("HEADWATER_REDIS_URL") or None,
@@ -126,6 +129,17 @@ def check_lake(path: str) -> None:
 def _registry_in(state: Path) -> str:
     """The URL of the registry that lies in the project: of its signs an URL would read `%`, `?` and `#` otherwise."""
     return f"sqlite:///{quote(str(state / 'registry.db'))}"
+
+
+def _jars(said: str, root: Path) -> tuple[Path, ...]:
+    """Paths of jars, each of which is there."""
+    found = tuple((root / Path(part.strip()).expanduser()).resolve() for part in said.split(",") if part.strip())
+    missing = next((jar for jar in found if not jar.is_file()), None)
+    if missing is not None:
+        raise SettingsError(
+            f"HEADWATER_SPARK_JARS (spark_jars in {FILE}) names {missing}, which is no file; write paths of jars, with commas"
+        )
+    return found
 
 
 def _promote(said: str | None, registry: str) -> Promote:

@@ -399,9 +399,9 @@ class Project:
         if not shared:
             self.say("starting Spark")
         jars = jvm.delta_jars(self.settings.cache / "jars")
-        spark = session.session(
-            jars=jars, scratch=self.settings.state / "spark", master=self.settings.spark_master, driver_memory=self.settings.driver_memory
-        )
+        found = self.settings
+        master, memory, more_jars = found.spark_master, found.driver_memory, found.spark_jars
+        spark = session.session(jars=jars, scratch=found.state / "spark", master=master, driver_memory=memory, more_jars=more_jars)
         self._started_spark = not shared
         return spark
 

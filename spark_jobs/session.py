@@ -29,20 +29,21 @@ def session(
     scratch: Path,
     master: str = "local[*]",
     driver_memory: str = "3g",
+    more_jars: Sequence[Path] = (),
     conf: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
     """Return this process's Spark session, starting Spark where it does not run yet.
 
-    `jars` are `delta_jars(...)`; `scratch` takes Spark's temporary files and `driver.log`, where all that the JVM prints goes. What
-    `conf` names wins over every default here. Sets `JAVA_HOME`, `SPARK_HOME` and, with a local master, `PYSPARK_PYTHON` and
-    `SPARK_LOCAL_IP` in this process's environment, because Spark reads them nowhere else.
+    `jars` are `delta_jars(...)`, `more_jars` what a project adds; `scratch` takes Spark's temporary files and `driver.log`, where all
+    that the JVM prints goes. What `conf` names wins over every default here. Sets `JAVA_HOME`, `SPARK_HOME` and, with a local master,
+    `PYSPARK_PYTHON` and `SPARK_LOCAL_IP` in this process's environment, because Spark reads them nowhere else.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
     scratch.mkdir(parents=True, exist_ok=True)
     settings = SparkConf(loadDefaults=False)
-    for name, value in (_common(scratch, driver_memory) | _by_master(master, jars) | dict(conf)).items():
+    for name, value in (_common(scratch, driver_memory) | _by_master(master, jars, more_jars) | dict(conf)).items():
         settings.set(name, value)
     settings.setMaster(master).setIfMissing("spark.app.name", "headwater")
     for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
@@ -87,10 +88,10 @@ def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
     }
 
 
-def _by_master(master: str, jars: Sequence[Path]) -> dict[str, str]:
+def _by_master(master: str, jars: Sequence[Path], more_jars: Sequence[Path]) -> dict[str, str]:
     threads = re.fullmatch(r"local(?:\[(\*|\d+)(?:,.*)?\])?", master)
     if threads is None:
-        return {"spark.jars": ",".join(map(str, jars))}
+        return {"spark.jars": ",".join(map(str, (*jars, *more_jars)))}
     cores = {None: 1, "*": os.cpu_count() or 1}.get(threads[1]) or int(threads[1])
     kept = classes(jars)
     return {
@@ -100,6 +101,8 @@ def _by_master(master: str, jars: Sequence[Path]) -> dict[str, str]:
         "spark.driver.host": "127.0.0.1",
         # Hadoop's own starts a process, chmod, for every file and folder: a write to 400 dates took four times the CPU (measured).
         "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
+        # Not on the class path, with which the kept classes must agree.
+        "spark.jars": ",".join(map(str, more_jars)),
         "spark.sql.shuffle.partitions": str(cores),
     }
 

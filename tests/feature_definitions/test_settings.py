@@ -223,3 +223,12 @@ def test_connections_to_databases_are_variables_by_name_and_are_not_shown(projec
 def test_a_variable_that_names_no_connection_is_not_known(project: Path, name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is not known; there are .*, and HEADWATER_CONNECTION_<NAME> for databases"):
         loaded(project, **{name: "postgresql://db/shop"})
+
+
+def test_jars_of_ones_own_are_files_that_are_there(project: Path) -> None:
+    (project / "a.jar").touch()
+    (project / "b.jar").touch()
+    root = project.resolve()
+    assert loaded(project, HEADWATER_SPARK_JARS=f"a.jar, {root}/b.jar").spark_jars == (root / "a.jar", root / "b.jar")
+    with pytest.raises(SettingsError, match=r"HEADWATER_SPARK_JARS \(spark_jars in headwater.toml\) names .*/c.jar, which is no file"):
+        loaded(project, HEADWATER_SPARK_JARS="c.jar")
