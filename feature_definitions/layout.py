@@ -145,6 +145,11 @@ def epoch_key(space: KeySpace, group: str) -> str:
     return f"hw:{space.project}:{space.lake}:{group}:epoch"
 
 
+def looked_key(space: KeySpace, group: str) -> str:
+    """The Redis key of what the last sync of a group saw, by which the next one decides what to compare."""
+    return f"hw:{space.project}:{space.lake}:{group}:looked"
+
+
 def owner_key(project: str) -> str:
     """The Redis key of what says from which lake a project's rows come."""
     return f"hw:{project}:lake"

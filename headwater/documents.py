@@ -257,12 +257,14 @@ class SyncedGroup(Part, frozen=True, kw_only=True):
     synced_at: datetime
     compared: int
     repaired: int
+    reason: str | None
 
 
 class SyncDocument(Document, frozen=True, kw_only=True):
     """What `sync` brought to the online store."""
 
     epochs: list[SyncedGroup]
+    warnings: list[str]
 
 
 class AnsweredEntity(Part, frozen=True, kw_only=True):
@@ -447,9 +449,9 @@ def training_set(built: Any) -> TrainingSetDocument:
     return TrainingSetDocument(name=built.name, path=built.path, rows=built.rows, unchanged=built.unchanged, manifest=built.manifest)
 
 
-def sync(epochs: Iterable[Any]) -> SyncDocument:
-    """The syncs of groups."""
-    return SyncDocument(epochs=[_part(SyncedGroup, epoch) for epoch in epochs])
+def sync(epochs: Iterable[Any], warnings: list[str]) -> SyncDocument:
+    """The syncs of groups, and what is wrong with the store's settings."""
+    return SyncDocument(epochs=[_part(SyncedGroup, epoch) for epoch in epochs], warnings=warnings)
 
 
 def get(results: Iterable[Mapping[str, Any]]) -> GetDocument:

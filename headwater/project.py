@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from feature_registry.planner import Planner
     from feature_registry.registry import Registry
     from lake.optimize import Optimized
-    from online_sync.sync import Synced, Target
+    from online_sync.sync import Depth, Synced, Target
     from serving.answer import Result
     from serving.request import Entity
     from spark_jobs.context import Context
@@ -309,9 +309,13 @@ class Project:
 
     # ------------------------------------------------------------------------------------------------------------------- online
 
-    def sync(self, *groups: str, other_lake: Literal["refuse", "take over"] = "refuse") -> "tuple[Synced, ...]":
+    def sync(
+        self, *groups: str, depth: "Depth" = "as needed", other_lake: Literal["refuse", "take over"] = "refuse"
+    ) -> "tuple[Synced, ...]":
         """Bring the newest row of every entity to the online store; groups that were never published are left out.
 
+        Where nothing was published since the last sync, a sample of the rows is compared with the store; all of them, if the sample or the
+        servers give reason for doubt, or if `depth` is `verify`; `full` also writes them all, and leaves no other rows of these groups.
         Where the store has this project's rows from another lake, that is refused (OtherLake), unless they may be taken over: then the
         other lake's keys are deleted.
         """
@@ -325,9 +329,19 @@ class Project:
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
         target = sync.Target(self.store_url(), space, self.settings.lake)
         sync.claim(target, other_lake=other_lake)
-        done = tuple(self._sync(group, target) for group in chosen)
+        done = tuple(self._sync(group, target, depth) for group in chosen)
         sync.sweep(target, [group.name for group in chosen])
         return done
+
+    def store_warnings(self) -> list[str]:
+        """What is wrong with the online store's settings, though it works: a policy by which it evicts rows."""
+        from contextlib import closing
+
+        from online_sync.servers import warnings
+        from online_sync.store import Store
+
+        with closing(Store(self.store_url())) as store:
+            return warnings(store.says())
 
     def online(self, service: str, entities: object) -> "dict[str, list[Result]]":
         """What the serving layer answers for these entities, in the order asked: values, status and event timestamp per group.
@@ -508,16 +522,20 @@ class Project:
         lake = identity.of(self.settings.lake)
         return None if lake is None else layout.KeySpace(self.settings.name, lake)
 
-    def _sync(self, group: FeatureGroup, target: "Target") -> "Synced":
+    def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth") -> "Synced":
         from online_sync import sync
 
         self.say(f"syncing {group.name}")
         published = self._published(group)
         epoch, past = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
-        if past and sync.unchanged(published, target=target, now=self.clock()):
-            return sync.Synced(**asdict(replace(past[-1], written=0)), compared=0, repaired=0)
+        look = sync.look(published, target=target, now=self.clock())
+        if past and look.state == "as it was" and depth == "as needed":
+            return sync.Synced(**asdict(replace(past[-1], written=0)), compared=look.compared, repaired=0)
+        if look.doubt is not None:
+            self.say(f"comparing all rows of {group.name}: {look.doubt}")
         since = past[-1].synced_at if past and past[-1].generation == published.generation else None
-        done = sync.run(published, target=target, epoch=epoch, now=self.clock(), spark=self._spark, since=since)
+        work = sync.Work(epoch, self.clock(), since, depth)
+        done = sync.run(published, look, target=target, work=work, spark=self._spark)
         self._registry.record_epoch(done.record)
         return done
 

@@ -5,8 +5,9 @@ A batch has the group's newest row per entity: the keys, `event_timestamp`, `emp
 """
 
 import contextlib
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, TypeAlias
@@ -15,6 +16,8 @@ import pyarrow as pa
 
 from feature_definitions import layout
 from feature_definitions.sql.data_types import element_of, is_array
+from online_sync import checks
+from online_sync.checks import Sampled
 from online_sync.codec import CodecError, EpochRecord, Row, RowSchema, decode_epoch, encode, same_content, written_by
 from online_sync.servers import KEYS_PER_CALL
 from online_sync.store import Store, is_under_way
@@ -42,26 +45,29 @@ class PushSpec:
 
 
 def push_batches(batches: Iterable[pa.RecordBatch], spec: PushSpec) -> Iterator[pa.RecordBatch]:
-    """Write the rows that differ from what the store holds; one batch of counts (`COUNTS`).
+    """Write the rows that differ from what the store holds; one batch of counts (`COUNTS`), and a sample of the rows as JSON.
 
     Of what the last sync saw already, `gone` is no longer there and `others` are not what they should be. It ends early, with what was
     done until then, once a later sync has begun. Doing it twice does no harm.
     """
-    counts = Counter[str]()
+    counts, sampled = Counter[str](), list[Sampled]()
     with contextlib.closing(Store(spec.url, patience=_PATIENCE)) as store:
         for part in _parts(batches):
-            found = _pushed(part, store, spec)
+            packed, seen, tombstones = _packed(part, spec)
+            found = _pushed(packed, seen, store, spec)
             if found is None:
                 break
+            sampled = checks.sample(sampled, packed, epoch=spec.record.epoch)
+            found["tombstones"] = tombstones
             ahead = max(counts["ahead"], found["ahead"])
             counts += found
             counts["ahead"] = ahead
-    yield pa.RecordBatch.from_pydict({name: pa.array([counts[name]], pa.int64()) for name in COUNTS})
+    columns = {name: pa.array([counts[name]], pa.int64()) for name in COUNTS}
+    yield pa.RecordBatch.from_pydict({**columns, "sample": pa.array([json.dumps(sampled)])})
 
 
-def _pushed(part: pa.RecordBatch, store: Store, spec: PushSpec) -> Counter[str] | None:
+def _pushed(packed: _Packed, seen: Sequence[bool], store: Store, spec: PushSpec) -> Counter[str] | None:
     """Write some rows; None if a later sync has begun."""
-    packed, seen, tombstones = _packed(part, spec)
     record, *kept = store.mget([layout.epoch_key(spec.record.space, spec.record.group), *[key for key, _ in packed]])
     if record is None or not is_under_way(spec.record, decode_epoch(record)):
         return None
@@ -69,7 +75,7 @@ def _pushed(part: pa.RecordBatch, store: Store, spec: PushSpec) -> Counter[str] 
     changed = [row for row, state in zip(packed, states, strict=True) if state != "same"]
     lost = Counter(state for state, known in zip(states, seen, strict=True) if known)
     return Counter(
-        rows=len(packed), written=store.put_rows(changed), unchanged=states.count("same"), tombstones=tombstones,
+        rows=len(packed), written=store.put_rows(changed), unchanged=states.count("same"),
         gone=lost["gone"], others=lost["other"], ahead=max((each for each in map(_epoch, kept) if each > spec.record.epoch), default=0),
     )  # fmt: skip
 

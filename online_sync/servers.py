@@ -4,6 +4,7 @@ Which of the two a URL leads to is asked at the first call. In a cluster every c
 """
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -40,6 +41,27 @@ class StoreAddressError(UserError):
     """A URL that is not that of a Redis or Valkey."""
 
 
+class Saying(NamedTuple):
+    """What a server says of itself: which run it is, how many keys it evicted in it, how many it has that never expire, and by which
+    policy it may evict those (None if it does not).
+    """
+
+    run_id: str
+    evicted: int
+    keys: int
+    evicts: str | None
+
+
+def warnings(says: Mapping[str, Saying]) -> list[str]:
+    """What is wrong with the settings of servers, though they work."""
+    return [
+        f"the online store at {address} evicts rows once its memory is full (maxmemory-policy {saying.evicts}); such rows are answered as "
+        "NOT_FOUND until a sync repairs them: set maxmemory-policy to noeviction"
+        for address, saying in says.items()
+        if saying.evicts is not None
+    ]
+
+
 class Script(NamedTuple):
     """A program that runs inside the store, for each of its keys by itself, with one value each; it returns how many it changed."""
 
@@ -54,7 +76,7 @@ class Servers:
         self._url = url
         self._options = {"retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(patience)}
         with _address_errors():
-            self._single = redis.Redis.from_url(url, **self._options)
+            self._single = redis.Redis.from_url(_checked(url), **self._options)
         self.address = _address(self._single.get_connection_kwargs())
         self._known: dict[Script, str] = {}
 
@@ -107,12 +129,17 @@ class Servers:
                     pipeline.unlink(key)
                 return sum(pipeline.execute())
 
-    def info(self, section: str) -> Mapping[str, Mapping[str, Any]]:
-        """What each server that holds keys says of itself, by its address."""
+    def put(self, key: str, value: bytes) -> None:
+        """Put a value under a key, whatever lay there."""
         with errors(self.address):
-            if not self._is_cluster:
-                return {self.address: self._client.info(section)}
-            return {node.name: self._client.info(section, target_nodes=node) for node in self._client.get_primaries()}
+            self._client.set(key, value)
+
+    def says(self) -> dict[str, Saying]:
+        """What each server that holds keys says of itself, by its address; nothing where the user may not ask."""
+        with errors(self.address), suppress(redis.exceptions.NoPermissionError):
+            found = self._client.info(target_nodes=redis.RedisCluster.PRIMARIES) if self._is_cluster else self._client.info()
+            return _sayings(found, self.address, self._single.get_connection_kwargs())
+        return {}
 
     def stop_server(self) -> None:
         """Ask the server itself to save and end: only for one that is ours alone."""
@@ -175,7 +202,9 @@ class AsyncServers:
         self._url = url
         self._options = {"retry": AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(_PATIENCE)}
         with _address_errors():
-            pool = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=_PATIENCE, **self._options)
+            pool = redis.asyncio.BlockingConnectionPool.from_url(
+                _checked(url), max_connections=_CONNECTIONS, timeout=_PATIENCE, **self._options
+            )
         self._single = redis.asyncio.Redis(connection_pool=pool)
         self._client: _Client = None
         self.address = _address(pool.connection_kwargs)
@@ -195,6 +224,15 @@ class AsyncServers:
                 client = self._client or await self._connected()
                 found = client.mget(keys) if client is self._single else client.mget_nonatomic(keys)
                 return cast(list[bytes | None], await found)
+
+    async def says(self) -> dict[str, Saying]:
+        """What each server that holds keys says of itself, by its address; nothing where the user may not ask."""
+        with errors(self.address), suppress(redis.exceptions.NoPermissionError):
+            async with asyncio.timeout(_PATIENCE):
+                client = self._client or await self._connected()
+                found = await (client.info() if client is self._single else client.info(target_nodes=redis.RedisCluster.PRIMARIES))
+                return _sayings(found, self.address, self._single.connection_pool.connection_kwargs)
+        return {}
 
     async def close(self) -> None:
         """Give up the connections."""
@@ -223,9 +261,33 @@ def errors(address: str) -> Iterator[None]:
     """What went wrong with a store, as one sentence without its password."""
     try:
         yield
-    except (redis.RedisError, OSError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise StoreUnavailable(f"the online store at {address} does not answer: {reason}") from None
+    except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
+        raise StoreUnavailable(f"the online store at {address} {_fault(error)}") from None
+
+
+def _fault(error: Exception) -> str:
+    """What a store does that fails, and what to do."""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    match error:
+        case redis.exceptions.AuthenticationError() if "required" in reason:
+            return "wants a password: write it into HEADWATER_REDIS_URL, like redis://:password@host:6379/0"
+        case redis.exceptions.AuthenticationError():
+            return "refuses the user or the password in HEADWATER_REDIS_URL"
+        case redis.exceptions.NoPermissionError():
+            return f"does not let this user do what is needed: {reason}"
+        case redis.exceptions.BusyLoadingError():
+            return "is still loading its data; try again in a moment"
+        case redis.exceptions.ReadOnlyError():
+            return "is a replica that takes no writes; name its primary in HEADWATER_REDIS_URL"
+        case redis.ResponseError() if "used memory > 'maxmemory'" in reason:
+            return (
+                "is full: it has used the memory that its maxmemory allows. Allow more; what was written stays, and the next sync goes on"
+            )
+        case redis.ResponseError() if "MISCONF" in reason:
+            return "takes no writes because it cannot save to its disk; look into its log"
+        case redis.exceptions.ClusterError() | redis.exceptions.RedisClusterException():
+            return f"belongs to a cluster that is not whole: {reason}"
+    return f"does not answer: {reason}"
 
 
 @contextmanager
@@ -233,7 +295,31 @@ def _address_errors() -> Iterator[None]:
     try:
         yield
     except ValueError:
-        raise StoreAddressError("the online store's URL cannot be read; write one like redis://user:password@host:6379/0") from None
+        raise StoreAddressError(
+            "the online store's URL cannot be read; write one like redis://user:password@host:6379/0, and percent-encode what is no letter "
+            "or digit in the password: %40 for @, %2F for /, %23 for #, %3A for :, %3F for ?"
+        ) from None
+
+
+def _checked(url: str) -> str:
+    """The URL, unless a sign in its password cuts it short, so that another server would be asked."""
+    head, _, rest = url.partition("://")
+    if head in ("redis", "rediss") and "@" in rest[len(re.split("[/?#]", rest, maxsplit=1)[0]) :]:
+        raise ValueError(head)
+    return url
+
+
+def _sayings(found: Mapping[str, Any], address: str, options: Mapping[str, Any]) -> dict[str, Saying]:
+    if "run_id" in found:
+        return {address: _saying(found, int(options.get("db") or 0))}
+    return {name: _saying(each, 0) for name, each in found.items()}
+
+
+def _saying(info: Mapping[str, Any], db: int) -> Saying:
+    """Keys with an expiry are left out: none of ours has one, and caches beside us come and go."""
+    space, policy = info.get(f"db{db}", {}), str(info.get("maxmemory_policy", ""))
+    evicts = policy if int(info.get("maxmemory", 0)) and policy.startswith("allkeys") else None
+    return Saying(str(info["run_id"]), int(info.get("evicted_keys", 0)), int(space.get("keys", 0)) - int(space.get("expires", 0)), evicts)
 
 
 def _options(patience: float) -> dict[str, Any]:

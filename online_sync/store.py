@@ -18,6 +18,8 @@ from typing import Literal, TypeAlias
 
 from feature_definitions import layout
 from feature_definitions.layout import KeySpace
+from online_sync import checks
+from online_sync.checks import Looked
 from online_sync.codec import EPOCH_END, EPOCH_START, CodecError, EpochRecord, decode_epoch, encode_epoch
 from online_sync.servers import AsyncServers, Script, Servers, StoreUnavailable
 
@@ -106,6 +108,14 @@ class Store(Servers):
             return replace(record, also=_other_columns(old, record, keep=record) if old.generation == record.generation else ())
 
         return self._change(record.space, record.group, published)
+
+    def looked(self, space: KeySpace, group: str) -> Looked | None:
+        """What the last sync of a group saw; None if that is not known any more."""
+        return checks.decode(self.mget([layout.looked_key(space, group)])[0])
+
+    def put_looked(self, space: KeySpace, group: str, looked: Looked) -> None:
+        """Remember what a sync saw."""
+        self.put(layout.looked_key(space, group), checks.encode(looked))
 
     def owner(self, project: str) -> Owner | None:
         """From which lake the project's rows come; None if none were brought yet."""

@@ -5,10 +5,12 @@ was published since.
 """
 
 import contextlib
+import heapq
+import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -22,6 +24,8 @@ from feature_definitions.language import FeatureGroup
 from feature_definitions.layout import KeySpace
 from feature_definitions.reading import kind_of, to_json
 from feature_definitions.records import Epoch
+from online_sync import checks
+from online_sync.checks import Looked, Sampled
 from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import COUNTS, PushSpec, push_batches
 from online_sync.store import Owner, Store, is_under_way
@@ -29,6 +33,9 @@ from spark_jobs import point_in_time, workers
 from spark_jobs.point_in_time import Published
 
 _PATIENCE = 5.0
+Depth = Literal["as needed", "verify", "full"]
+"""Which rows a sync compares and writes: those that it must, compare all, or write all."""
+
 _ATTEMPTS = 3
 _READERS_END = 1.0
 """Seconds within which every answer has ended that began before an epoch record was replaced."""
@@ -55,7 +62,8 @@ class Target:
 class Synced:
     """What one sync of a group did: its epoch, how many rows were compared with the store, and how many of them were repaired.
 
-    A row is repaired where the last sync had brought it, and it was gone or was another one.
+    A row is repaired where the last sync had brought it, and it was gone or was another one. `reason` says why all rows were compared,
+    though nothing was published since.
     """
 
     group: str
@@ -67,11 +75,38 @@ class Synced:
     synced_at: datetime
     compared: int
     repaired: int
+    reason: str | None = None
 
     @property
     def record(self) -> Epoch:
         """What the registry remembers of it."""
         return Epoch(self.group, self.generation, self.epoch, self.coverage, self.rows, self.written, self.synced_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found before a sync: the epoch record, whether the lake changed since or the store is doubted, and why.
+
+    `compared` counts the rows that were looked at.
+    """
+
+    held: EpochRecord | None
+    state: Literal["changed", "doubted", "as it was"]
+    compared: int = 0
+    doubt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a sync is told: its epoch by the registry, the time, when the generation was last synced by the registry, and how deep to go.
+
+    A store that has seen a later epoch (of a registry that is gone) is followed.
+    """
+
+    epoch: int
+    now: datetime
+    since: datetime | None = None
+    depth: Depth = "as needed"
 
 
 def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> None:
@@ -87,41 +122,52 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
         raise SyncOvertaken(f"several lakes are being brought online for {target.space.project} at {store.address} right now; one can be")
 
 
-def unchanged(published: Published, *, target: Target, now: datetime) -> bool:
-    """Whether the last sync to this store finished and saw all that is published and defined `now`, so that another would write nothing."""
-    return _is_unchanged(_held(target, published.group), published, target, now)
+def look(published: Published, *, target: Target, now: datetime) -> Look:
+    """What the store has of a group, and whether it may be believed that nothing is to be done.
 
-
-def run(
-    published: Published,
-    *,
-    target: Target,
-    epoch: int,
-    now: datetime,
-    spark: SparkSession,
-    since: datetime | None = None,
-) -> Synced:
-    """Sync one group as it is known `now`; readers see the new coverage only once every row is there.
-
-    `epoch` is the registry's next one; a store that has seen a later one (of a registry that is gone) is followed. `since` is when the
-    generation was last synced, for a store that has forgotten.
+    Nothing is where the last sync finished and saw all that is published and defined `now`, no server was restarted, evicted keys or has
+    fewer than then, and a sample of the rows is as it was left.
     """
-    group, held = published.group, _held(target, published.group)
-    coming = replace(_record(published, target, epoch=epoch, now=now, empty=_empty(published, spark)), by=secrets.token_hex(8))
-    seen = _seen(published, since if held is None else _last(held, published))
+    group = published.group
     with contextlib.closing(Store(target.url)) as store:
-        record, counts = _written(published, coming, store=store, seen=seen, target=target, spark=spark)
+        held = store.read_epoch(target.space, group.name)
+        if held is None or not _is_unchanged(held, published, target, now):
+            return Look(held, "changed")
+        looked, servers = store.looked(target.space, group.name), store.says()
+        rows = store.mget([] if looked is None else [each.key for each in looked.sample])
+        doubt = checks.doubt(looked, epoch=held.epoch, servers=servers, rows=rows)
+        if looked is None or doubt is not None:
+            return Look(held, "doubted", 0, doubt)
+        store.put_looked(target.space, group.name, replace(looked, servers=servers))
+        return Look(held, "as it was", len(rows))
+
+
+def run(published: Published, look: Look, *, target: Target, work: Work, spark: SparkSession) -> Synced:
+    """Sync one group as it is known now; readers see the new coverage only once every row is there.
+
+    Every row of the group is compared with the store's; written are those that are others, or all.
+    """
+    group, held = published.group, look.held
+    empty = _empty(published, spark)
+    coming = replace(_record(published, target, epoch=work.epoch, now=work.now, empty=empty), by=secrets.token_hex(8))
+    seen = _seen(published, work.since if held is None else _last(held, published))
+    spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen)
+    with contextlib.closing(Store(target.url)) as store:
+        before = store.says()
+        record, counts, sampled = _written(published, spec, store=store, depth=work.depth, spark=spark)
         if not store.publish_epoch(record):
             raise _overtaken(group)
-    calm = _is_unchanged(held, published, target, now)
+        # Evictions count from before the rows were compared, keys from after they were written.
+        servers = {address: said._replace(keys=now.keys) for address, now in store.says().items() if (said := before.get(address))}
+        store.put_looked(target.space, group.name, Looked(record.epoch, servers, tuple(sampled)))
     covered = None if record.coverage is None else instant(record.coverage)
     return Synced(
-        group.name, published.generation, record.epoch, covered, counts["rows"], counts["written"], now,
-        compared=counts["rows"], repaired=counts["gone"] + (counts["others"] if calm else 0),
+        group.name, published.generation, record.epoch, covered, counts["rows"], counts["written"], work.now, compared=counts["rows"],
+        repaired=counts["gone"] + (0 if look.state == "changed" else counts["others"]), reason=look.doubt,
     )  # fmt: skip
 
 
-def sweep(target: Target, groups: Iterable[str]) -> int:
+def sweep(target: Target, groups: Sequence[str]) -> int:
     """Delete the keys of these groups and of the project that nobody reads any more, if there may be some; returns how many there were."""
     with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
         records = [record for group in groups if (record := store.read_epoch(target.space, group)) is not None]
@@ -131,25 +177,32 @@ def sweep(target: Target, groups: Iterable[str]) -> int:
             return 0
         if finished:
             time.sleep(_READERS_END)
-        return store.sweep(target.space, finished)
+        swept = store.sweep(target.space, finished)
+        servers = store.says()
+        for group in groups:
+            looked = store.looked(target.space, group)
+            if looked is not None and looked.servers.keys() == servers.keys():
+                fewer = {address: each._replace(keys=servers[address].keys) for address, each in looked.servers.items()}
+                store.put_looked(target.space, group, replace(looked, servers=fewer))
+        return swept
 
 
 def _written(
-    published: Published, coming: EpochRecord, *, store: Store, seen: str, target: Target, spark: SparkSession
-) -> tuple[EpochRecord, Counter[str]]:
+    published: Published, spec: PushSpec, *, store: Store, depth: Depth, spark: SparkSession
+) -> tuple[EpochRecord, Counter[str], list[Sampled]]:
     """Begin the sync and write its rows; returns the record to publish.
 
     A store that has rows of later epochs than its record knows has lost that record once: then the sync begins again, after them.
     """
+    coming = spec.record
     for _ in range(_ATTEMPTS):
-        record = store.begin_epoch(coming)
-        spec = PushSpec(target.url, record, tuple(published.group.entity.keys), RowSchema(record.columns), seen)
-        counts = _pushed(published, spec, spark)
-        kept = store.read_epoch(target.space, record.group)
+        record = store.begin_epoch(coming, rewrite="every row" if depth == "full" else "where others differ")
+        counts, sampled = _pushed(published, replace(spec, record=record), spark)
+        kept = store.read_epoch(record.space, record.group)
         if kept is None or not is_under_way(record, kept):
             break
         if not counts["ahead"]:
-            return record, counts
+            return record, counts, sampled
         coming = replace(coming, epoch=counts["ahead"] + 1)
     raise _overtaken(published.group)
 
@@ -160,14 +213,15 @@ def _overtaken(group: FeatureGroup) -> SyncOvertaken:
     )
 
 
-def _pushed(published: Published, spec: PushSpec, spark: SparkSession) -> Counter[str]:
-    """Have Spark's workers write the newest rows, and count what they did."""
+def _pushed(published: Published, spec: PushSpec, spark: SparkSession) -> tuple[Counter[str], list[Sampled]]:
+    """Have Spark's workers write the newest rows; returns the counts of what they did, and a sample of the rows."""
     newest = point_in_time.newest(published, spark=spark, now=instant(spec.record.synced_at))
-    pushed = newest.mapInArrow(workers.carrying(_push(spec)), ", ".join(f"{name} bigint" for name in COUNTS))
+    pushed = newest.mapInArrow(workers.carrying(_push(spec)), ", ".join([*[f"{name} bigint" for name in COUNTS], "sample string"]))
     with workers.as_raised():
         rows = pushed.collect()
     ahead = max((row["ahead"] for row in rows), default=0)
-    return Counter({name: sum(row[name] for row in rows) for name in COUNTS} | {"ahead": ahead})
+    counts = Counter({name: sum(row[name] for row in rows) for name in COUNTS} | {"ahead": ahead})
+    return counts, heapq.nsmallest(checks.SAMPLE, (Sampled(*each) for row in rows for each in json.loads(row["sample"])))
 
 
 def _last(held: EpochRecord, published: Published) -> datetime | None:
@@ -180,8 +234,8 @@ def _seen(published: Published, since: datetime | None) -> str:
     return max((publish.publish_id for publish in published.publishes if since is not None and publish.known_from <= since), default="")
 
 
-def _is_unchanged(held: EpochRecord | None, published: Published, target: Target, now: datetime) -> bool:
-    if held is None or held.begun != held.epoch:
+def _is_unchanged(held: EpochRecord, published: Published, target: Target, now: datetime) -> bool:
+    if held.begun != held.epoch:
         return False
     wanted = _record(published, target, epoch=held.epoch, now=now, empty=held.empty)
     of_the_sync = replace(wanted, synced_at=held.synced_at, begun=held.begun, by=held.by, floor=held.floor)
@@ -213,11 +267,6 @@ def _record(published: Published, target: Target, *, epoch: int, now: datetime, 
         empty=empty,
         publishes=sum(publish.known_from <= now for publish in published.publishes),
     )
-
-
-def _held(target: Target, group: FeatureGroup) -> EpochRecord | None:
-    with contextlib.closing(Store(target.url)) as store:
-        return store.read_epoch(target.space, group.name)
 
 
 def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

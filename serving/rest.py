@@ -16,7 +16,7 @@ from starlette.types import ExceptionHandler
 from feature_definitions import FeatureService
 from feature_definitions.layout import KeySpace
 from online_sync.codec import CodecError
-from online_sync.servers import StoreUnavailable
+from online_sync.servers import StoreUnavailable, warnings
 from online_sync.store import AsyncStore, Owner
 from serving.answer import Result, lookup
 from serving.request import RequestError, ServicePlan, UnknownService, check_entities, compile_service, parse_body
@@ -76,7 +76,9 @@ class _Answers:
         owner = None if self._space is None else await self._store.owner(self._space.project)
         if self._space is not None and owner is not None and owner.lake != self._space.lake:
             return _error(_of_another_lake(self._space, owner), status=503, headers=_AGAIN)
-        return _json({"status": "ready", "services": sorted(self._plans)})
+        ready = {"status": "ready", "services": sorted(self._plans)}
+        warned = warnings(await self._store.says())
+        return _json(ready | ({"warnings": warned} if warned else {}))
 
     async def _results(self, body: bytes) -> list[Result]:
         service, entities = parse_body(body)

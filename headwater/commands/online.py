@@ -1,12 +1,15 @@
 """The verbs of the online store: bring values to it, ask it, stop it."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headwater import documents, output
 from headwater.commands.verb import Call, Groups, Keys, pairs, verb
+
+if TYPE_CHECKING:
+    from online_sync.sync import Depth
 
 app = typer.Typer()
 ONLINE = "Online"
@@ -17,14 +20,21 @@ def sync(
     call: Call,
     *,
     groups: Groups,
+    verify: Annotated[bool, typer.Option("--verify", help="compare all rows with the store, not a sample")] = False,
+    full: Annotated[bool, typer.Option("--full", help="write all rows anew")] = False,
     take_over: Annotated[bool, typer.Option("--take-over", help="put this lake's rows in place of another lake's")] = False,
 ) -> int:
     """Bring the newest values to the online store (Feast calls this materialize)."""
     with output.progress() as say, call.project(say) as p:
-        epochs = p.sync(*groups, other_lake="take over" if take_over else "refuse")
-    rows = [(e.group, e.epoch, e.coverage, f"{e.rows:,}", f"{e.written:,}", f"{e.repaired:,}") for e in epochs]
-    shown = output.table("group", "epoch", "coverage", "entities", "written", "repaired", rows=rows)
-    return call.answer(documents.sync(epochs), shown if epochs else "nothing is published yet; run `headwater materialize` first")
+        depth: Depth = "full" if full else "verify" if verify else "as needed"
+        epochs = p.sync(*groups, depth=depth, other_lake="take over" if take_over else "refuse")
+        warnings = p.store_warnings() if epochs else []
+    for warning in warnings:
+        output.warn(warning)
+    rows = [(e.group, e.epoch, e.coverage, f"{e.rows:,}", f"{e.written:,}", f"{e.compared:,}", f"{e.repaired:,}") for e in epochs]
+    shown = output.table("group", "epoch", "coverage", "entities", "written", "compared", "repaired", rows=rows)
+    said = shown if epochs else "nothing is published yet; run `headwater materialize` first"
+    return call.answer(documents.sync(epochs, warnings), said)
 
 
 @verb(app, example="headwater get customer_v1 customer_id=42", panel=ONLINE)

@@ -173,6 +173,43 @@ def test_sync_tells_each_groups_coverage_and_rows(synced: hw.Project) -> None:
     assert found["spend"].coverage == datetime(2026, 1, 5, tzinfo=UTC)
 
 
+def deleted(project: hw.Project, entity: str) -> str:
+    """Delete an entity's row of spend from the store; returns its key."""
+    space = project._space()
+    assert space is not None
+    key = layout.row_key(space, "spend", 1, entity)
+    with closing(Store(project.store_url())) as store:
+        assert store.unlink([key]) == 1
+    return key
+
+
+def test_a_row_that_was_lost_online_is_noticed_and_repaired_by_the_next_sync(synced: hw.Project) -> None:
+    asked = [{"customer_id": 2}]
+    before = synced.online("customer_v1", asked)
+    [calm] = synced.sync("spend")
+    assert (calm.written, calm.compared, calm.repaired, calm.reason) == (0, 2, 0, None)
+    deleted(synced, "2")
+    assert synced.online("customer_v1", asked) != before
+    [done] = synced.sync("spend")
+    assert (done.rows, done.written, done.compared, done.repaired) == (2, 1, 2, 1)
+    assert done.reason is not None
+    assert done.reason.endswith("has 1 keys less than before")
+    assert synced.online("customer_v1", asked) == before
+    assert synced.sync("spend")[0].compared == 2
+
+
+def test_a_row_that_is_another_online_is_found_by_the_sample_and_all_are_verified_or_written_on_demand(synced: hw.Project) -> None:
+    key = deleted(synced, "1")
+    with closing(Store(synced.store_url())) as store:
+        store.put_rows([(key, b"damaged")])
+    [sampled] = synced.sync("spend")
+    assert (sampled.written, sampled.repaired, sampled.reason) == (1, 1, "1 of 2 rows that were looked at are gone or are others")
+    [verified] = synced.sync("spend", depth="verify")
+    [full] = synced.sync("spend", depth="full")
+    assert (verified.written, verified.compared, verified.repaired, verified.reason) == (0, 2, 0, None)
+    assert (full.written, full.compared, full.repaired) == (2, 2, 0)
+
+
 def test_another_lake_of_the_same_name_is_refused_until_it_is_told_to_take_over(synced: hw.Project) -> None:
     mine, asked = synced._space(), [{"customer_id": 2}]
     assert mine is not None

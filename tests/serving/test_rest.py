@@ -13,15 +13,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
+from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
+from feature_definitions.layout import KeySpace
 from online_sync import embedded
-from online_sync.store import AsyncStore
+from online_sync.store import AsyncStore, Store
 from serving import rest
-from tests.serving.processes import Answer, Service, serving
+from tests.serving.processes import RECORD, Answer, Service, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+PAYMENTS = Source("payments", columns={"customer_id": "int64", "paid": "double", "at": "timestamp"}, event_timestamp="at")
+SPEND = WindowedGroup(
+    "spend", Entity("customer", {"customer_id": "int64"}), PAYMENTS, ttl="2d", features=(Feature("paid", "sum", "paid", windows=("1d",)),)
+)
+SERVICES = {"by_customer": FeatureService("by_customer", joins=(Join(SPEND),))}
 ASKED = {"service": "by_customer", "entities": [{"customer_id": 42}, {"customer_id": 7}, {"customer_id": None}]}
 
 
@@ -56,6 +64,52 @@ def test_features_are_answered_in_the_order_asked(service: Service) -> None:
 def test_it_says_that_it_lives_and_is_ready(service: Service) -> None:
     assert service.get("/healthz").body == {"status": "ok"}
     assert service.get("/readyz").body == {"status": "ready", "services": ["by_customer"]}
+
+
+def test_it_is_not_ready_while_the_store_has_another_lakes_rows_and_says_where_the_store_evicts(own_store: Path) -> None:
+    url = embedded.ensure(own_store)
+    other = KeySpace("shop", "otherlak")
+    with serving(url) as service, closing(Store(url)) as store, closing(redis.Redis.from_url(url)) as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lfu")
+        [warning] = service.get("/readyz").body["warnings"]
+        assert "maxmemory-policy allkeys-lfu" in warning
+        assert store.claim(other, place="/data/other", instead_of=None)
+        assert_error(service.get("/readyz"), 503, field=None, message="come from lake otherlak (/data/other), not from lakelake")
+
+
+def test_a_lake_that_gets_its_identity_while_it_is_served_is_answered_for_from_then_on(own_store: Path) -> None:
+    url = embedded.ensure(own_store)
+    spaces: list[KeySpace] = []
+
+    async def asked() -> list[str]:
+        store = AsyncStore(url)
+        app = rest.app(
+            SERVICES, space=lambda: spaces[0] if spaces else None, store=store, clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC)
+        )
+        found = [await status(app)]
+        spaces.append(RECORD.space)
+        found.append(await status(app))
+        await store.close()
+        return found
+
+    assert asyncio.run(asked()) == ["EXPIRED", "PRESENT"]
+
+
+async def status(app: Any) -> str:
+    """The status of customer 42, asked of the application itself."""
+    sent: list[Any] = []
+    body = json.dumps({"service": "by_customer", "entities": [{"customer_id": 42}]}).encode()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "POST", "path": "/v1/features", "query_string": b"", "headers": []}, receive, send)
+    found: str = json.loads(sent[1]["body"])["results"][0]["status"]["spend"]
+    return found
 
 
 @pytest.mark.parametrize("name", ["nobody", "offline", 5, None])

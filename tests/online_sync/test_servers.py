@@ -1,0 +1,194 @@
+"""Real servers: a cluster of three, and faults that are told in one sentence each."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from feature_definitions import layout
+from online_sync import push, servers
+from online_sync.codec import Row, RowSchema, encode
+from online_sync.servers import StoreAddressError, StoreUnavailable
+from online_sync.store import AsyncStore, Owner, Store
+from tests.online_sync import test_races as races
+from tests.online_sync.conftest import alone, empty
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = RowSchema((("spend", "double"),))
+SPACE = layout.KeySpace("shop", "lakelake")
+
+
+def row(value: float, *, epoch: int = 1) -> bytes:
+    return encode(SCHEMA, Row(event_timestamp=0, empties_at=None, held=False, tombstone=False, epoch=epoch, values=(value,)))
+
+
+def key(entity: int, *, generation: int = 1) -> str:
+    return layout.row_key(SPACE, "spend", generation, str(entity))
+
+
+@pytest.fixture
+def spread(cluster: list[int]) -> str:
+    """The URL of an empty cluster."""
+    for port in cluster:
+        empty(f"redis://127.0.0.1:{port}")
+    return f"redis://127.0.0.1:{cluster[1]}/0"
+
+
+def test_a_cluster_takes_rows_wherever_they_belong_and_answers_in_the_order_asked(spread: str, cluster: list[int]) -> None:
+    rows = [(key(n), row(n)) for n in range(1200)]
+    with closing(Store(spread)) as store:
+        assert store.put_rows(rows) == 1200
+        assert store.put_rows([(key(1), row(9.0, epoch=0))]) == 0
+        assert store.mget([key(7), key(5000), key(3)]) == [row(7), None, row(3)]
+        held = [said.keys for said in store.says().values()]
+    assert (len(held), sum(held)) == (3, 1200)
+    assert min(held) > 300
+
+
+def test_serving_reads_from_all_servers_of_a_cluster(spread: str) -> None:
+    with closing(Store(spread)) as store:
+        store.put_rows([(key(n), row(n)) for n in range(50)])
+
+    async def read() -> list[bytes | None]:
+        serving = AsyncStore(spread)
+        try:
+            assert await serving.owner("shop") is None
+            assert len(await serving.says()) == 3
+            return await serving.mget([key(n) for n in range(51)])
+        finally:
+            await serving.close()
+
+    assert asyncio.run(read()) == [*[row(n) for n in range(50)], None]
+
+
+def test_scripts_are_loaded_again_where_a_server_forgot_them(spread: str, cluster: list[int]) -> None:
+    with closing(Store(spread)) as store:
+        store.put_rows([(key(n), row(n)) for n in range(10)])
+        for port in cluster:
+            with closing(redis.Redis(port=port)) as client:
+                client.script_flush()
+        assert store.put_rows([(key(n), row(n)) for n in range(10)]) == 10
+
+
+def test_a_slot_that_moved_to_another_server_is_followed(spread: str, cluster: list[int]) -> None:
+    clients = [redis.Redis(port=port) for port in cluster]
+    slot = int(clients[0].cluster("KEYSLOT", key(1)))
+    names = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
+    home, other = min(slot // 5461, 2), (min(slot // 5461, 2) + 1) % 3
+    with closing(Store(spread)) as store:
+        store.put_rows([(key(1), row(1))])
+        empty(f"redis://127.0.0.1:{cluster[home]}")
+        try:
+            for client in (clients[other], clients[home]):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[other])
+            assert store.put_rows([(key(1), row(2))]) == 1
+            assert store.mget([key(1)]) == [row(2)]
+        finally:
+            empty(f"redis://127.0.0.1:{cluster[other]}")
+            for client in (clients[home], clients[other]):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[home])
+            for client in clients:
+                client.close()
+
+
+def test_a_cluster_is_swept_on_all_its_servers(spread: str) -> None:
+    with closing(Store(spread)) as store:
+        begun = store.begin_epoch(races.RECORD)
+        assert store.publish_epoch(begun)
+        second = store.begin_epoch(races.RECORD, rewrite="every row")
+        store.put_rows([(key(n), row(n, epoch=1 + n % 2)) for n in range(200)] + [(key(n, generation=2), row(n)) for n in range(100)])
+        assert store.publish_epoch(second)
+        assert store.claim(SPACE, place="/here", instead_of=None)
+        assert store.sweep(SPACE, [second]) == 200
+        assert store.owner("shop") == Owner("lakelake", "/here")
+        assert sum(len(keys) for keys in store.keys(layout.online_keys("shop"))) == 102
+
+
+def test_syncs_that_race_in_a_cluster_are_fenced_too(spread: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (dict.fromkeys(range(4), value) for value in (1, 2, 3))
+    with closing(Store(spread)) as store:
+        begun = [store.begin_epoch(races.RECORD) for _ in range(3)]
+        batches = [races.rows(values) for values in (first, second, third)]
+        assert list(push.push_batches([batches[0]], races.spec(spread, begun[0])))
+        monkeypatch.setattr(push, "is_under_way", lambda *_: True)  # the first looked just before the second began
+        for n in (2, 0, 1):
+            list(push.push_batches([batches[n]], races.spec(spread, begun[n])))
+        assert [store.publish_epoch(record) for record in begun] == [False, False, True]
+    assert races.shown(spread) == third
+
+
+# ------------------------------------------------------------------------------------------------------------------------ faults
+
+
+def test_a_store_that_is_full_says_so_and_rows_of_a_sync_end_as_that_sentence(tmp_path: Path) -> None:
+    with alone(tmp_path, "--maxmemory-policy", "noeviction") as (port, _), closing(redis.Redis(port=port)) as client:
+        url = f"redis://127.0.0.1:{port}/0"
+        with closing(Store(url)) as store:
+            begun = store.begin_epoch(races.RECORD)
+            client.config_set("maxmemory", "1")
+            with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port} is full: it has used the memory that its maxmemory allows"):
+                list(push.push_batches([races.rows({1: 1})], races.spec(url, begun)))
+            with pytest.raises(StoreUnavailable, match="is full"):
+                store.publish_epoch(begun)
+
+
+def test_a_password_that_lacks_or_is_wrong_is_told_without_showing_it(tmp_path: Path) -> None:
+    with alone(tmp_path, "--requirepass", "right") as (port, _):
+        for given, said in (("", "wants a password: write it into HEADWATER_REDIS_URL"), (":wr0ng@", "refuses the user or the password")):
+            with closing(Store(f"redis://{given}127.0.0.1:{port}/0")) as store, pytest.raises(StoreUnavailable, match=said) as raised:
+                store.mget(["k"])
+            assert "wr0ng" not in str(raised.value)
+
+
+def test_a_replica_is_told_apart(tmp_path: Path) -> None:
+    told = pytest.raises(StoreUnavailable, match="is a replica that takes no writes; name its primary")
+    with alone(tmp_path, "--replicaof", "127.0.0.1", "1") as (port, _), closing(Store(f"redis://127.0.0.1:{port}/0")) as store, told:
+        store.put_rows([("k", row(1))])
+
+
+def test_a_cluster_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    told = pytest.raises(StoreUnavailable, match=r"at 127.0.0.1:\d+ belongs to a cluster that is not whole")
+    with alone(tmp_path, "--cluster-enabled", "yes") as (port, _), closing(Store(f"redis://127.0.0.1:{port}/0")) as store, told:
+        store.put_rows([("k", row(1))])
+
+
+def test_a_store_that_evicts_is_seen_and_its_evictions_too(tmp_path: Path) -> None:
+    with alone(tmp_path, "--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru") as (port, _):
+        with closing(Store(f"redis://127.0.0.1:{port}/0")) as store, closing(redis.Redis(port=port)) as client:
+            before = store.says()
+            client.set("cache", b"1", ex=100)
+            for n in range(40):
+                client.set(f"big{n}", b"x" * 200_000)
+            after = store.says()
+        (said,), (now,) = before.values(), after.values()
+        assert (said.evicted, said.keys, said.run_id) == (0, 0, now.run_id)
+        assert now.evicted > 0
+        assert "maxmemory-policy allkeys-lru" in servers.warnings(after)[0]
+
+
+def test_a_store_where_keys_expire_or_nothing_is_evicted_is_not_warned_of(tmp_path: Path) -> None:
+    for words in (("--maxmemory-policy", "allkeys-lru"), ("--maxmemory", "3mb", "--maxmemory-policy", "volatile-lru")):
+        with alone(tmp_path, *words) as (port, _), closing(Store(f"redis://127.0.0.1:{port}/0")) as store:
+            assert servers.warnings(store.says()) == []
+
+
+@pytest.mark.parametrize("password", ["a/b", "a#b", "12#b", "12/b", "12?b"])
+def test_a_password_that_cuts_the_url_short_is_refused_and_percent_encoding_helps(password: str) -> None:
+    for kind in (Store, AsyncStore):
+        with pytest.raises(StoreAddressError, match="percent-encode") as raised:
+            kind(f"redis://:{password}@localhost:6379/0")
+        assert password not in str(raised.value)
+    with closing(Store("redis://:a%2Fb%23c%40d@localhost:1/0")) as store:
+        assert store._single.get_connection_kwargs()["password"] == "a/b#c@d"
+        assert store.address == "localhost:1"
+
+
+def test_a_password_with_an_at_sign_is_understood() -> None:
+    with closing(Store("redis://:a@b@localhost:1/0")) as store:
+        assert store._single.get_connection_kwargs()["password"] == "a@b"
