@@ -84,7 +84,7 @@ class Synced:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Finding:
     """What was found before a sync: the epoch record, whether the lake changed since or the store is doubted, and why.
 
     `compared` counts the rows that were looked at.
@@ -122,7 +122,7 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
         raise SyncOvertaken(f"several lakes are being brought online for {target.space.project} at {store.address} right now; one can be")
 
 
-def look(published: Published, *, target: Target, now: datetime) -> Look:
+def look(published: Published, *, target: Target, now: datetime) -> Finding:
     """What the store has of a group, and whether it may be believed that nothing is to be done.
 
     Nothing is where the last sync finished and saw all that is published and defined `now`, no server was restarted, evicted keys or has
@@ -132,17 +132,17 @@ def look(published: Published, *, target: Target, now: datetime) -> Look:
     with contextlib.closing(Store(target.url)) as store:
         held = store.read_epoch(target.space, group.name)
         if held is None or not _is_unchanged(held, published, target, now):
-            return Look(held, "changed")
+            return Finding(held, "changed")
         looked, servers = store.looked(target.space, group.name), store.says()
         rows = store.mget([] if looked is None else [each.key for each in looked.sample])
         doubt = checks.doubt(looked, epoch=held.epoch, servers=servers, rows=rows)
         if looked is None or doubt is not None:
-            return Look(held, "doubted", 0, doubt)
+            return Finding(held, "doubted", 0, doubt)
         store.put_looked(target.space, group.name, replace(looked, servers=servers))
-        return Look(held, "as it was", len(rows))
+        return Finding(held, "as it was", len(rows))
 
 
-def run(published: Published, look: Look, *, target: Target, work: Work, spark: SparkSession) -> Synced:
+def run(published: Published, look: Finding, *, target: Target, work: Work, spark: SparkSession) -> Synced:
     """Sync one group as it is known now; readers see the new coverage only once every row is there.
 
     Every row of the group is compared with the store's; written are those that are others, or all.
