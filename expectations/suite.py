@@ -17,11 +17,12 @@ amounts are never, so that nobody's backfill is kept back by a number that nobod
 |                             |          | left alone); not beside a `row_count(change=...)` of the group's own                         |
 | `<column>:some_values`      | warning  | of 100 rows or more, one has a value: columns that are shown as they were observed, and      |
 |                             |          | mean, min, max, first and last over the group's longest window, unless under a `where`       |
+| `<column>:computed`         | critical | the column could be computed for every row; checked where it could not be for one            |
 | `rows:recent`               | info     | windowed groups: some row rests on an event of the interval itself (it may be a holiday)     |
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -149,6 +150,14 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None) -> tu
         if check.id not in made or GRAVITY.index(check.severity) < GRAVITY.index(made[check.id].severity):
             made[check.id] = check
     return tuple(made.values())
+
+
+def computed(columns: Iterable[str]) -> tuple[Check, ...]:
+    """A check for each column that could not be computed for some row, which names it in `not_computed`; the rest may be published."""
+    return tuple(
+        Check(f"{column}:computed", column, "critical", f"array_contains(not_computed, {conditions.text(column)})", holdable=True)
+        for column in columns
+    )
 
 
 def subject(group: FeatureGroup, column: str) -> str:

@@ -49,6 +49,7 @@ _OF_TILES = (
     Accumulator("last", "max", ("event",), is_ordered=True),
     Accumulator("latest", "max", ("at",)),
     Accumulator("newest", "max", ("at",)),
+    Accumulator("failures", "sum", ("n",)),
     Accumulator("moments"),
     Accumulator("distinct"),
     Accumulator("sketch"),
@@ -58,7 +59,8 @@ _OF_TILES = (
     Accumulator("rows", is_ordered=True, is_sized=True),
 )
 ACCUMULATORS: Mapping[str, Accumulator] = {each.name: each for each in _OF_TILES}
-"""Every accumulator by its name. `newest` tells which tiles have events at all, `rows` is what windows of rows are computed from."""
+"""Every accumulator by its name. `newest` tells which tiles have events at all, `failures` how many events
+have no value of what is aggregated, where an expression may fail, and `rows` is what windows of rows are computed from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,22 +46,32 @@ def newest_event(group: WindowedGroup) -> PartialAggregate:
     return _state(group, "newest", where=(group.where,))
 
 
-def states_of(feature: Feature, window: Window, group: WindowedGroup, *, type: str) -> dict[str, PartialAggregate]:  # noqa: A002
-    """The states that a feature's value over a window is computed from, by their kind; `type` is that of what it aggregates."""
+def states_of(
+    feature: Feature,
+    window: Window,
+    group: WindowedGroup,
+    *,
+    type: str,  # noqa: A002  # the language's word
+    failing: frozenset[str] = frozenset(),
+) -> dict[str, PartialAggregate]:
+    """The states that a feature's value over a window is computed from, by their kind; `type` is that of what it aggregates, and `failing`
+    are the names of features whose expressions may fail for an event."""
     where = (group.where, feature.where)
+    failures = {"failures": _state(group, "failures", of=feature.of, where=where, type=type)} if feature.name in failing else {}
     if isinstance(window, Rows):
-        return {"rows": _state(group, "rows", of=feature.of, where=where, type=type, size=window.count)}
+        return {"rows": _state(group, "rows", of=feature.of, where=where, type=type, size=window.count)} | failures
     sizes = {kind: feature.k or 0 if ACCUMULATORS[kind].is_sized else 0 for kind in feature.meaning.needs(type)}
-    return {kind: _state(group, kind, of=feature.of, where=where, type=type, size=size) for kind, size in sizes.items()}
+    return {kind: _state(group, kind, of=feature.of, where=where, type=type, size=size) for kind, size in sizes.items()} | failures
 
 
-def states(group: WindowedGroup, *, types: Mapping[str, str]) -> tuple[PartialAggregate, ...]:
-    """All states of a group, each once; `types` are those of what its features aggregate, by the feature's name."""
+def states(group: WindowedGroup, *, types: Mapping[str, str], failing: frozenset[str] = frozenset()) -> tuple[PartialAggregate, ...]:
+    """All states of a group, each once; `types` are those of what its features aggregate, by the feature's name, and `failing` are the
+    names of features whose expressions may fail for an event."""
     found = {
         state.name: state
         for f in group.aggregated
         for window in f.windows
-        for state in states_of(f, window, group, type=types[f.name]).values()
+        for state in states_of(f, window, group, type=types[f.name], failing=failing).values()
     }
     first = newest_event(group)
     return tuple({first.name: first, **found}.values())

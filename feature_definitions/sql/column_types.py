@@ -14,14 +14,19 @@ from feature_definitions.language import (
     WindowedGroup,
 )
 from feature_definitions.sql.expressions import PREVIOUS, parse, type_in, type_of
+from feature_definitions.sql.failing import safely
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnTypes:
-    """The types of a group's output columns, and of what each of its features aggregates (`of`, by the feature's name)."""
+    """The types of a group's output columns, and of what each of its features aggregates (`of`, by the feature's name).
+
+    `failing` are the features of which an event may have no value, because what they aggregate or which events they take may fail for it.
+    """
 
     outputs: Mapping[str, str]
     inputs: Mapping[str, str]
+    failing: frozenset[str] = frozenset()
 
 
 def column_types_of(group: FeatureGroup) -> ColumnTypes:
@@ -30,7 +35,12 @@ def column_types_of(group: FeatureGroup) -> ColumnTypes:
         return ColumnTypes(output_types(group), {})
     declared = columns_of(group.source)
     inputs = {f.name: input_type(f, declared) for f in group.aggregated}
-    return ColumnTypes(output_types(group), inputs)
+    return ColumnTypes(output_types(group), inputs, frozenset(f.name for f in group.aggregated if _may_fail(group, f, declared)))
+
+
+def _may_fail(group: WindowedGroup, feature: Feature, declared: Mapping[str, str]) -> bool:
+    expressions = {sql for sql in (group.where, feature.where, feature.of) if sql is not None and sql not in declared}
+    return any(safely(sql, declared).fails is not None for sql in expressions)
 
 
 def columns_of(source: Source) -> dict[str, str]:

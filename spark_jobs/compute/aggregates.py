@@ -7,10 +7,12 @@ from decimal import Decimal
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from feature_definitions.aggregations import AGGREGATIONS
 from feature_definitions.language import Feature, Rows
 from feature_definitions.language.features import Window
 from feature_definitions.layout import TIME
 from feature_definitions.planning.tiling import PartialAggregate
+from spark_jobs import tables
 from spark_jobs.compute import array_sql, tiles
 
 Part = Callable[[str, str], Column]
@@ -19,12 +21,28 @@ Part = Callable[[str, str], Column]
 
 def value(feature: Feature, window: Window, *, of: str, part: Part) -> Column:
     """The value of a feature over a window; `of` is the type of what it aggregates."""
-    how, empty = VALUES[feature.aggregation], feature.meaning.empty
-    if isinstance(window, Rows):
-        found = how.of_rows(_newest(feature, of, part("rows", "list")))
-    else:
-        found = how.of_tiles(_Merged(feature, of, part))
+    found, empty = _found(feature, window, of, part), feature.meaning.empty
     return found if empty is None else F.coalesce(found, F.lit(empty))
+
+
+def beyond_its_type(feature: Feature, window: Window, *, of: str, part: Part) -> Column | None:
+    """Whether there are values over a window, but their sum is beyond the type that it has; None where that cannot be."""
+    if not _may_leave_its_type(feature, window, of):
+        return None
+    number = _newest(feature, of, part("rows", "list")).number if isinstance(window, Rows) else part("count", "n")
+    return (number > 0) & _found(feature, window, of, part).isNull()
+
+
+def _may_leave_its_type(feature: Feature, window: Window, of: str) -> bool:
+    return of != "double" and (feature.aggregation == "sum" or (feature.aggregation == "mean" and isinstance(window, Rows)))
+
+
+def _found(feature: Feature, window: Window, of: str, part: Part) -> Column:
+    """The value of a feature over a window, null where nothing happened or where it is beyond its type."""
+    how = VALUES[feature.aggregation]
+    if isinstance(window, Rows):
+        return how.of_rows(_newest(feature, of, part("rows", "list")))
+    return how.of_tiles(_Merged(feature, of, part))
 
 
 def part_of(states: Mapping[str, PartialAggregate], *, window: str) -> Part:
@@ -85,6 +103,10 @@ def _mean(window: _Merged) -> Column:
     return F.when(number > 0, _total(window.part, window.of, "double") / number)
 
 
+def _typed_sum_of_rows(rows: _Newest) -> Column:
+    return _sum_of(rows.ordered, rows.of).try_cast(tables.spark_type(rows.feature.meaning.result(rows.of)))
+
+
 def _frequencies(rows: _Newest) -> Column:
     return array_sql.added_up(array_sql.once_each(rows.ordered))
 
@@ -117,7 +139,7 @@ class Value:
 
 VALUES: Mapping[str, Value] = {
     "count": Value(lambda window: window.part("count", "n"), lambda rows: rows.number),
-    "sum": Value(lambda window: _total(window.part, window.of, "bigint"), lambda rows: _sum_of(rows.ordered, rows.of)),
+    "sum": Value(lambda window: _total(window.part, window.of, "bigint"), _typed_sum_of_rows),
     "mean": Value(_mean, lambda rows: F.when(rows.number > 0, _sum_of(rows.ordered, rows.of).cast("double") / rows.number)),
     "min": Value(lambda window: window.part("min", "value"), lambda rows: F.array_min(rows.values)),
     "max": Value(lambda window: window.part("max", "value"), lambda rows: F.array_max(rows.values)),
@@ -149,7 +171,7 @@ VALUES: Mapping[str, Value] = {
 def _sum_of(values: Column, of: str) -> Column:
     """The sum of sorted values, so that it is the same in every run; integers and decimals exactly, null without any."""
     data_type = "double" if of == "double" else f"decimal(38,{of.rpartition(',')[2].rstrip(')') if ',' in of else 0})"
-    total = F.aggregate(values, F.lit(0).cast(data_type), lambda so_far, x: (so_far + x.cast(data_type)).cast(data_type))
+    total = F.aggregate(values, F.lit(0).cast(data_type), lambda so_far, x: F.try_add(so_far, x.cast(data_type)).try_cast(data_type))
     return F.when(F.size(values) > 0, total)
 
 
@@ -165,9 +187,9 @@ def _total(part: Part, of: str, spark_type: str) -> Column:
         case "int64":
             high, low = part("sum", "high"), part("sum", "low")
             small = high.between(-_HIGH, _HIGH) & low.between(0, _LOW)
-            return F.when(small, (high * 2**32 + low).cast(spark_type)).otherwise(_total_of_integers(part).cast(spark_type))
+            return F.when(small, (high * 2**32 + low).cast(spark_type)).otherwise(_total_of_integers(part).try_cast(spark_type))
     total = part("sum", "exact")
-    return total.cast("double") if spark_type == "double" else total
+    return total.cast("double") if spark_type == "double" else total.try_cast(tables.spark_type(AGGREGATIONS["sum"].result(of)))
 
 
 _HIGH, _LOW = 2**29, 2**61

@@ -1,6 +1,6 @@
 """The rows of groups that show a source's columns as they were observed, and what the rows of all groups have in common. All is lazy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from pyspark.sql import Column, DataFrame, Window
@@ -9,19 +9,24 @@ from pyspark.sql import functions as F
 from feature_definitions.intervals import MICROSECOND, Interval, instant, micros
 from feature_definitions.language import FeatureGroup, ObservationGroup, SnapshotGroup
 from feature_definitions.layout import DATE, TIME
-from feature_definitions.sql import expressions
+from feature_definitions.sql import column_types, failing
 
-START, NEWEST = "interval_start", "newest_tile"
+START, NEWEST, FAILED = "interval_start", "newest_tile", "not_computed"
 
 
 def observed(group: ObservationGroup | SnapshotGroup, events: DataFrame, *, spans: Sequence[Interval]) -> DataFrame:
     """The group's rows of all intervals in `spans` (disjoint, on the grid, oldest first).
 
     Columns: the entity's keys, `event_timestamp`, `empties_at`, the outputs, `interval_start` and `newest_tile`. Only rows of windows have
-    an `empties_at` and a `newest_tile`; here both are null.
+    an `empties_at` and a `newest_tile`; here both are null. Where the group's `where` may fail, `not_computed` says of which rows it did.
     """
     live = _of_entities(group, events)
     return _static(group, live) if group.is_static else _dated(group, live, spans)
+
+
+def failed_columns(fails: Mapping[str, Column]) -> Column:
+    """The names of the columns that could not be computed, by the conditions under which each could not."""
+    return F.array_compact(F.array(*[F.when(condition, F.lit(name)) for name, condition in fails.items()]))
 
 
 def start_of(group: FeatureGroup) -> Column:
@@ -49,10 +54,19 @@ def dated(events: DataFrame, first: int, last: int) -> DataFrame:
 
 
 def _of_entities(group: ObservationGroup | SnapshotGroup, events: DataFrame) -> DataFrame:
-    """The events that count for the group: with all keys of the entity, and fulfilling the group's `where`."""
+    """The events that count for the group: with all keys of the entity, and fulfilling the group's `where`, or of which that fails."""
     for key in group.entity.keys:
         events = events.where(F.col(f"`{key}`").isNotNull())
-    return events if group.where is None else events.where(F.expr(expressions.spark_sql(group.where)))
+    if group.where is None:
+        return events
+    safe = failing.safely(group.where, column_types.columns_of(group.source))
+    if safe.fails is None:
+        return events.where(safe.value)
+    return events.where(f"({safe.value}) OR ({safe.fails})").withColumn(FAILED, failed_columns({"where": F.expr(safe.fails)}))
+
+
+def _failed(rows: DataFrame) -> list[str]:
+    return [FAILED] if FAILED in rows.columns else []
 
 
 def _dated(group: ObservationGroup | SnapshotGroup, events: DataFrame, spans: Sequence[Interval]) -> DataFrame:
@@ -72,6 +86,7 @@ def _dated(group: ObservationGroup | SnapshotGroup, events: DataFrame, spans: Se
         *columns,
         F.timestamp_micros(at - F.pmod(at, F.lit(_us(group.cadence)))).alias(START),
         F.lit(None).cast("bigint").alias(NEWEST),
+        *_failed(ranked),
     )
 
 
@@ -88,6 +103,7 @@ def _static(group: ObservationGroup | SnapshotGroup, events: DataFrame) -> DataF
         *[f"`{c}`" for c in group.columns],
         F.col(TIME).alias(START),
         F.lit(None).cast("bigint").alias(NEWEST),
+        *_failed(ranked),
     )
 
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
 
 from pyspark.sql import Column, DataFrame, WindowSpec
 from pyspark.sql import functions as F
@@ -17,9 +16,9 @@ from feature_definitions.aggregations import ACCUMULATORS, Merge
 from feature_definitions.intervals import MICROSECOND
 from feature_definitions.layout import TIME
 from feature_definitions.planning.tiling import PartialAggregate
-from feature_definitions.sql import expressions
+from feature_definitions.sql import failing
 from spark_jobs.compute import array_sql
-from spark_jobs.tables import spark_type
+from spark_jobs.tables import spark_type, type_named
 
 TILE = "_hw_tile"
 SKETCH = 1024
@@ -47,8 +46,11 @@ def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, state
     for key in keys:
         events = events.where(F.col(f"`{key}`").isNotNull())
     tile = (at - F.pmod(at, F.lit(_us(grain)))).alias(TILE)
-    added = {f"{state.name}_{part}": column for state in states for part, column in _addends(state).items()}
-    gathered = events.withColumns(added).groupBy(*_names(keys), tile).agg(*[column for state in states for column in _gathered(state)])
+    types = {field.name: type_named(field.dataType) for field in events.schema}
+    seen = [(state, _seen(state, types)) for state in states]
+    added = {f"{state.name}_{part}": column for state, read in seen for part, column in _addends(state, read).items()}
+    columns = [column for state, read in seen for column in _gathered(state, read)]
+    gathered = events.withColumns(added).groupBy(*_names(keys), tile).agg(*columns)
     kept = [EXPRESSIONS[state.kind].kept(state, F.col(part)).alias(part) for state in states for part in parts(state)]
     return gathered.select(*_names(keys), TILE, *kept)
 
@@ -88,26 +90,43 @@ def tidied(state: PartialAggregate, values: Column) -> Column:
     return EXPRESSIONS[state.kind].tidied(state, values)
 
 
-def _addends(state: PartialAggregate) -> dict[str, Column]:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a state sees of an event: its value, or null; whether it takes it; and whether an expression fails for it, never null."""
+
+    value: Column
+    taken: Column
+    fails: Column
+
+
+def _addends(state: PartialAggregate, seen: Seen) -> dict[str, Column]:
     added = EXPRESSIONS[state.kind].added
-    return {} if added is None else added(_value(state), state.type)
+    return {} if added is None else added(seen.value, state.type)
 
 
-def _gathered(state: PartialAggregate) -> list[Column]:
+def _gathered(state: PartialAggregate, seen: Seen) -> list[Column]:
     """The aggregates over a tile's events."""
     gathered = EXPRESSIONS[state.kind].gathered
-    return [(merged("sum", part) if gathered is None else gathered(state, _value(state))).alias(part) for part in parts(state)]
+    return [(merged("sum", part) if gathered is None else gathered(state, seen)).alias(part) for part in parts(state)]
 
 
-def _value(state: PartialAggregate) -> Column:
-    value = F.lit(1) if state.of is None else F.expr(expressions.spark_sql(state.of)).cast(spark_type(state.type))
+def _seen(state: PartialAggregate, types: Mapping[str, str]) -> Seen:
+    """What a state sees of events with columns of these types; of several conditions a later one fails only where those before hold."""
+    taken, fails = F.lit(True), F.lit(False)
+    for sql in state.where:
+        safe = failing.safely(sql, types)
+        if safe.fails is not None:
+            fails = fails | (F.coalesce(taken, F.lit(True)) & F.expr(safe.fails))
+        taken = taken & F.expr(safe.value)
+    value = F.lit(1)
+    if state.of is not None:
+        safe = failing.safely(state.of, types)
+        value = F.expr(safe.value).cast(spark_type(state.type))
+        if safe.fails is not None:
+            fails = fails | (F.coalesce(taken, F.lit(False)) & F.expr(safe.fails))
     if state.type == "double":
         value = F.when(F.abs(value) < float("inf"), value)
-    return F.when(_condition(state), value) if state.where else value
-
-
-def _condition(state: PartialAggregate) -> Column:
-    return reduce(lambda all_of, sql: all_of & F.expr(expressions.spark_sql(sql)), state.where, F.lit(True))
+    return Seen(F.when(taken, value) if state.where else value, taken, fails)
 
 
 def _names(columns: Iterable[str]) -> list[Column]:
@@ -204,12 +223,12 @@ def _newest(state: PartialAggregate, events: Column) -> Column:
 class Expression:
     """How Spark computes an accumulator.
 
-    `gathered` is the aggregate over a tile's events, of the value that each has or null, and `kept` what is stored of it; where there is
+    `gathered` is the aggregate over a tile's events, of what is seen of each, and `kept` what is stored of it; where there is
     none, the parts are sums of what `added` makes of a value. `tidied` makes the one list of the lists of several tiles. `moment` says when
     that happened which is merged, where the greatest is the newest.
     """
 
-    gathered: Callable[[PartialAggregate, Column], Column] | None = None
+    gathered: Callable[[PartialAggregate, Seen], Column] | None = None
     added: Callable[[Column, str], dict[str, Column]] | None = None
     kept: Callable[[PartialAggregate, Column], Column] = lambda _, gathered: gathered
     tidied: Callable[[PartialAggregate, Column], Column] = lambda _, values: F.array_sort(values)
@@ -217,25 +236,28 @@ class Expression:
 
 
 EXPRESSIONS: Mapping[str, Expression] = {
-    "count": Expression(lambda _, value: F.count(value)),
+    "count": Expression(lambda _, seen: F.count(seen.value)),
     "sum": Expression(added=_sum),
     "squares": Expression(added=_squares),
-    "min": Expression(lambda _, value: F.min(value)),
-    "max": Expression(lambda _, value: F.max(value)),
-    "first": Expression(lambda state, value: F.min(_of_event(state, value))),
-    "last": Expression(lambda state, value: F.max(_of_event(state, value)), moment=lambda event: F.unix_micros(event[TIME])),
-    "latest": Expression(lambda _, value: F.max(F.when(value.isNotNull(), F.col(TIME))), moment=F.unix_micros),
+    "min": Expression(lambda _, seen: F.min(seen.value)),
+    "max": Expression(lambda _, seen: F.max(seen.value)),
+    "first": Expression(lambda state, seen: F.min(_of_event(state, seen.value))),
+    "last": Expression(lambda state, seen: F.max(_of_event(state, seen.value)), moment=lambda event: F.unix_micros(event[TIME])),
+    "latest": Expression(lambda _, seen: F.max(F.when(seen.value.isNotNull(), F.col(TIME))), moment=F.unix_micros),
+    "failures": Expression(lambda _, seen: F.count_if(seen.fails)),
     "newest": Expression(
-        lambda _, value: F.max(F.when(value.isNotNull(), F.unix_micros(TIME))),
+        lambda _, seen: F.max(F.when(seen.value.isNotNull() | seen.fails, F.unix_micros(TIME))),
         kept=lambda _, at: F.when(at.isNotNull(), F.col(TILE)),
         moment=lambda at: at,
     ),
-    "moments": Expression(lambda _, value: F.collect_list(value.cast("double")), kept=_moments),
-    "distinct": Expression(lambda _, value: F.collect_set(value), tidied=lambda _, values: F.array_distinct(values)),
-    "sketch": Expression(lambda _, value: F.collect_set(F.when(value.isNotNull(), F.xxhash64(value))), kept=_smallest, tidied=_smallest),
-    "buckets": Expression(lambda _, value: F.collect_list(bucket(value.cast("double"))), kept=_counted, tidied=_added_up),
-    "counts": Expression(lambda _, value: F.collect_list(value), kept=_counted, tidied=_added_up),
-    "newest_values": Expression(lambda state, value: F.collect_list(_of_event(state, value)), kept=_newest, tidied=_newest),
-    "rows": Expression(lambda state, value: F.collect_list(F.when(_condition(state), _event(state, value))), kept=_newest, tidied=_newest),
+    "moments": Expression(lambda _, seen: F.collect_list(seen.value.cast("double")), kept=_moments),
+    "distinct": Expression(lambda _, seen: F.collect_set(seen.value), tidied=lambda _, values: F.array_distinct(values)),
+    "sketch": Expression(
+        lambda _, seen: F.collect_set(F.when(seen.value.isNotNull(), F.xxhash64(seen.value))), kept=_smallest, tidied=_smallest
+    ),
+    "buckets": Expression(lambda _, seen: F.collect_list(bucket(seen.value.cast("double"))), kept=_counted, tidied=_added_up),
+    "counts": Expression(lambda _, seen: F.collect_list(seen.value), kept=_counted, tidied=_added_up),
+    "newest_values": Expression(lambda state, seen: F.collect_list(_of_event(state, seen.value)), kept=_newest, tidied=_newest),
+    "rows": Expression(lambda state, seen: F.collect_list(F.when(seen.taken, _event(state, seen.value))), kept=_newest, tidied=_newest),
 }
 """The Spark of every accumulator, by its name in `feature_definitions.aggregations`."""

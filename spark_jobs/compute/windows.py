@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import pairwise
+from operator import or_
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -19,11 +20,11 @@ from feature_definitions.language import Derived, FeatureGroup, WindowedGroup
 from feature_definitions.language.features import reach as spanned
 from feature_definitions.planning import tiling
 from feature_definitions.planning.tiling import PartialAggregate
-from feature_definitions.sql import expressions
+from feature_definitions.sql import failing
 from feature_definitions.sql.column_types import ColumnTypes
 from feature_definitions.sql.data_types import decimal, digits_of
 from spark_jobs.compute import aggregates, tiles
-from spark_jobs.compute.rows import NEWEST, START, dated, in_spans
+from spark_jobs.compute.rows import FAILED, NEWEST, START, dated, failed_columns, in_spans
 from spark_jobs.compute.tiles import TILE
 from spark_jobs.tables import spark_type
 
@@ -41,7 +42,7 @@ def rows(group: WindowedGroup, events: DataFrame, *, spans: Sequence[Interval], 
     has a row at every time, so that a row stands only until the next one: who has none there had all events taken back. `newest_tile` is
     the start of the newest tile in reach that has an event, in microseconds.
     """
-    keys, states = list(group.entity.keys), tiling.states(group, types=types.inputs)
+    keys, states = list(group.entity.keys), tiling.states(group, types=types.inputs, failing=types.failing)
     # Nobody said when the first event was, and coarse tiles from the beginning of time on would be many.
     ever = {group.cadence: (Interval(BEGINNING, spans[-1].end),)}
     needs = ever if group.lifetime else needed(group, spans, first=spans[0].start)
@@ -59,7 +60,7 @@ def empty_row(group: FeatureGroup, one: DataFrame, *, types: ColumnTypes) -> Dat
     if not group.aggregated:
         return one.select("*", *[F.lit(None).cast(spark_type(types.outputs[column])).alias(column) for column in group.outputs])
     empty = [F.lit(f.meaning.empty).cast(spark_type(types.outputs[column])).alias(column) for f in group.aggregated for column in f.columns]
-    return _with_derived(group, one.select("*", *empty), types)
+    return _with_derived(group, one.select("*", *empty), types).drop(FAILED)
 
 
 # --------------------------------------------------------------------------------------------------------------------- windowed
@@ -97,6 +98,7 @@ def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, span
         *[F.col(f"`{column}`").cast(spark_type(types.outputs[column])).alias(column) for column in group.outputs],
         F.timestamp_micros(F.col(_AT) - _us(group.cadence)).alias(START),
         _newest(group).alias(NEWEST),
+        *([FAILED] if FAILED in result.columns else []),
     )
 
 
@@ -228,7 +230,7 @@ def _merges(group: WindowedGroup, types: ColumnTypes) -> Iterator[tuple[PartialA
     wanted = {(newest.name, _REACH): (newest, _REACH, reach)}
     for feature in group.aggregated:
         for window in feature.windows:
-            for state in tiling.states_of(feature, window, group, type=types.inputs[feature.name]).values():
+            for state in tiling.states_of(feature, window, group, type=types.inputs[feature.name], failing=types.failing).values():
                 wanted[state.name, str(window)] = (state, str(window), spanned(window))
     for state, window_name, span in wanted.values():
         yield from ((state, part, operation, window_name, span) for part, operation in tiles.parts(state).items())
@@ -251,21 +253,34 @@ def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes) -> Da
         for state, part, operation, window, _ in _merges(group, types)
         if operation == "concat" and (name := aggregates.merged_name(part, window))
     }
-    columns = {}
+    columns: dict[str, Column] = {}
+    fails: dict[str, Column] = {}
     for feature in group.aggregated:
         of = types.inputs[feature.name]
         for window, column in zip(feature.windows, feature.columns, strict=True):
-            states = tiling.states_of(feature, window, group, type=of)
-            columns[column] = aggregates.value(feature, window, of=of, part=aggregates.part_of(states, window=str(window)))
+            states = tiling.states_of(feature, window, group, type=of, failing=types.failing)
+            part = aggregates.part_of(states, window=str(window))
+            columns[column] = aggregates.value(feature, window, of=of, part=part)
+            beyond = aggregates.beyond_its_type(feature, window, of=of, part=part)
+            if found := [*([part("failures", "n") > 0] if "failures" in states else []), *([] if beyond is None else [beyond])]:
+                fails[column] = reduce(or_, found)
     # In steps, so that what is used twice is computed once.
-    valued = merged.withColumns(lists).withColumns(columns) if lists else merged.withColumns(columns)
+    tidied = merged.withColumns(lists) if lists else merged
+    valued = tidied.withColumns(columns | ({FAILED: failed_columns(fails)} if fails else {}))
     return valued.withColumns({column: _finite(F.col(f"`{column}`"), types.outputs[column]) for column in columns})
 
 
 def _with_derived(group: FeatureGroup, frame: DataFrame, types: ColumnTypes) -> DataFrame:
+    """The rows with the columns that the group derives from its features, those that fail named in `FAILED`."""
+    known: dict[str, str] = {}
     for feature in group.features:
         if isinstance(feature, Derived):
-            frame = frame.withColumn(feature.name, _finite(F.expr(expressions.spark_sql(feature.expression)), types.outputs[feature.name]))
+            safe = failing.safely(feature.expression, known)
+            frame = frame.withColumn(feature.name, _finite(F.expr(safe.value), types.outputs[feature.name]))
+            if safe.fails is not None:
+                failed = failed_columns({feature.name: F.expr(safe.fails)})
+                frame = frame.withColumn(FAILED, F.concat(FAILED, failed) if FAILED in frame.columns else failed)
+        known |= {column: types.outputs[column] for column in feature.columns}
     return frame
 
 

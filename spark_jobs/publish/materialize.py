@@ -96,7 +96,7 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
             _tile_set(group, sharing, context.lake, grains=tuple(needs)),
             needs,
             tile_store.Build(context, revisions, job.publish_id),
-            states=tiling.states(group, types=job.types.inputs),
+            states=tiling.states(group, types=job.types.inputs, failing=job.types.failing),
         )
         rows = windows.of_tiles(group, found, spans=spans, types=job.types)
     else:
@@ -108,7 +108,8 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
 def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str, *, grains: tuple[timedelta, ...]) -> TileSet:
     """The tiles that the group shares with others of its source, entity and cadence, with the states of all of them."""
     same = [g for g in sharing if (g.source, tuple(g.entity.keys), g.cadence) == (group.source, tuple(group.entity.keys), group.cadence)]
-    states = {state.name: state for g in (group, *same) for state in tiling.states(g, types=column_types_of(g).inputs)}
+    typed = [(each, column_types_of(each)) for each in (group, *same)]
+    states = {state.name: state for each, types in typed for state in tiling.states(each, types=types.inputs, failing=types.failing)}
     return TileSet(lake, group.source, tuple(group.entity.keys), grains, tuple(states.values()))
 
 

@@ -19,7 +19,7 @@ from feature_definitions.intervals import Interval, iso, micros
 from feature_definitions.language import FeatureGroup
 from lake import delta, storage
 from spark_jobs import tables, workers
-from spark_jobs.compute.rows import START
+from spark_jobs.compute.rows import FAILED, START
 from spark_jobs.context import Run
 
 Judge = Callable[[pd.DataFrame, Sequence[Check]], Mapping[str, Verdict]]
@@ -42,7 +42,7 @@ class Judged:
 
 def validate(job: Run, staged: DataFrame, *, judge: Judge) -> Judged:
     """Judge each interval that is due, put bad rows into quarantine, and keep what was measured, what came of it, and a report."""
-    checks = suite.checks(job.group, types=job.types.outputs)
+    checks = (*suite.checks(job.group, types=job.types.outputs), *suite.computed(_not_computed(staged)))
     measured = profile(job, staged, checks)
     said = judge(measured, checks)
     decided = profiles.with_held(said, measured, checks, hold_below=job.group.hold_below)
@@ -58,6 +58,13 @@ def validate(job: Run, staged: DataFrame, *, judge: Judge) -> Judged:
     _report(report.JudgedRun(job.group, origin, checks, measured, decided, examples), account, job.context.lake)
     rows = dict(zip(_due(job), map(int, measured["rows"]), strict=True))
     return Judged(verdicts, rows, _marked(job.group, staged, checks, [interval for interval, verdict in verdicts.items() if verdict.held]))
+
+
+def _not_computed(staged: DataFrame) -> list[str]:
+    """The columns that could not be computed for some row."""
+    if FAILED not in staged.columns:
+        return []
+    return sorted(row["name"] for row in staged.select(F.explode(FAILED).alias("name")).distinct().collect())
 
 
 def _due(job: Run) -> tuple[Interval, ...]:

@@ -57,7 +57,7 @@ def test_an_aggregation_is_computed_from_accumulators_that_there_are(each: Aggre
 
 def test_every_accumulator_is_needed() -> None:
     needed = {kind for each in AGGREGATIONS.values() for data_type in TYPES for kind in each.needs(data_type)}
-    assert needed | {"newest", "rows"} == ACCUMULATORS.keys()
+    assert needed | {"failures", "newest", "rows"} == ACCUMULATORS.keys()
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
