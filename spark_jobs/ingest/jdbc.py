@@ -14,7 +14,6 @@ from pyspark.sql import types as T
 from feature_definitions.connections import Connection, ConnectionRefused, variable
 from feature_definitions.language import Jdbc, Query, Source
 from feature_definitions.sql.data_types import is_number
-from lake.versions import place_named
 from spark_jobs.context import Context
 from spark_jobs.ingest import connectors, selects
 from spark_jobs.ingest.connectors import Reader
@@ -30,7 +29,7 @@ _SORTS: tuple[tuple[Sort, tuple[type[T.DataType], ...]], ...] = (
 _ALIKE = ("string", "int64", "date", "boolean", "timestamp")
 """The types of whose values two are one value here if they are one in the database."""
 
-_SAID = re.compile(r"(?:PSQLException|SQL\w*Exception|BigQueryException): (?:\w*ERROR: |FATAL: )?(.+)")
+_SAID = re.compile(r"(?:java\.sql\.SQL\w*Exception|\b(?:PSQL|Redshift|SnowflakeSQL|BigQuery)Exception): (?:\w*ERROR: |FATAL: )?(.+)")
 _SILENT = re.compile(
     r"refused|attempt failed|timed out|UnknownHost|I/O error|terminating connection|has been closed|starting up|shutting down"
 )
@@ -42,23 +41,27 @@ def opened(source: Source, at: Jdbc, context: Context, *, times: Times) -> DataF
 
     Each part is read in a transaction of its own, so rows that change meanwhile may be read as they were and as they are.
     """
-    connection = _connection(source, at, context)
     with told(context, source):
-        reader = connectors.reader(connection, at)
-        if connection.kind != "postgresql":
-            return context.spark.read.format(reader.format).options(**reader.options).load()
-        return _of_postgresql(source, at, context.spark, reader, times)
+        connection = context.connection(at.connection)
+        whole = _whole(at, connection, context.spark)
+        return whole if connection.kind != "postgresql" else _needed(source, at, context.spark, whole, connection, times)
 
 
-def _connection(source: Source, at: Jdbc, context: Context) -> Connection:
-    try:
-        return context.connection(at.connection)
-    except ConnectionRefused as problem:
-        raise TableRefused(f"source {source.name}: {problem}") from None
+def selected(at: Jdbc, context: Context) -> DataFrame:
+    """All that a table or a query gives, in Spark's types; lazy but for the question which columns there are."""
+    with told(context, at):
+        return _whole(at, context.connection(at.connection), context.spark)
 
 
-def _of_postgresql(source: Source, at: Jdbc, spark: SparkSession, reader: Reader, times: Times) -> DataFrame:
-    whole = _loaded(spark, reader, selects.rows(at, ("*",), where="true"))
+def _whole(at: Jdbc, connection: Connection, spark: SparkSession) -> DataFrame:
+    reader = connectors.reader(connection, at)
+    if connection.kind == "postgresql":
+        return _loaded(spark, reader, selects.rows(at, ("*",), where="true"))
+    return spark.read.format(reader.format).options(**reader.options).load()
+
+
+def _needed(source: Source, at: Jdbc, spark: SparkSession, whole: DataFrame, connection: Connection, times: Times) -> DataFrame:
+    """What a source needs of all that a table in PostgreSQL holds; the rest stays there."""
     have = {field.name: field.dataType for field in whole.schema.fields}
     wanted = {str(source.written[name].name): kind for name, kind in source.columns.items()}
     if not have.keys() >= wanted.keys():
@@ -66,6 +69,7 @@ def _of_postgresql(source: Source, at: Jdbc, spark: SparkSession, reader: Reader
     digits = {name for name, kind in wanted.items() if is_number(kind) and isinstance(have[name], T.DecimalType)}
     where = _where(source, at, have, times)
     columns = [_column(name, have[name], digits) for name in wanted]
+    reader = connectors.reader(connection, at)
     rows = _parted(spark, reader, at, _ordered(source, at.partition_by or source.event_timestamp, have), columns=columns, where=where)
     return rows.select(*[F.col(f"`{n}`").alias(n, metadata=DIGITS) if n in digits else F.col(f"`{n}`") for n in wanted])
 
@@ -115,16 +119,19 @@ def _parted(spark: SparkSession, reader: Reader, at: Jdbc, column: Ordered | Non
 
 
 @contextlib.contextmanager
-def told(context: Context, *sources: Source) -> Iterator[None]:
-    """Tell in one sentence what a database answers, or that it does not, when sources are read; never with a secret."""
+def told(context: Context, *read: Source | Jdbc) -> Iterator[None]:
+    """Tell in one sentence what a database answers, or that it does not, when something is read; never with a secret."""
+    databases = [found for each in read for found in _databases(each)]
     try:
         yield
+    except ConnectionRefused as problem:
+        raise TableRefused(f"{databases[0][0]}{problem}" if databases else str(problem)) from None
     except (Py4JJavaError, PySparkException) as error:
         said = _all_said(error)
-        for source, at in (found for each in sources for found in _databases(each)):
-            sentence = _sentence(source, at, context.connection(at.connection), said)
+        for named, at in databases:
+            sentence = _sentence(at, context.connection(at.connection), said)
             if sentence is not None:
-                raise TableRefused(f"source {source.name}: {sentence}") from None
+                raise TableRefused(f"{named}{sentence}") from None
         raise
 
 
@@ -134,14 +141,19 @@ def _all_said(error: BaseException) -> str:
     return f"{error}\n{getattr(error, '_stackTrace', None) or ''}" + (f"\n{_all_said(cause)}" if cause is not None else "")
 
 
-def _databases(source: Source) -> list[tuple[Source, Jdbc]]:
-    """The sources of other databases that a source reads, itself or by its query."""
-    if isinstance(source.at, Query):
-        return [found for each in source.at.sources for found in _databases(each)]
-    return [(source, source.at)] if isinstance(source.at, Jdbc) else []
+def _databases(read: Source | Jdbc) -> list[tuple[str, Jdbc]]:
+    """What is read of other databases, itself or by a query, and how a sentence begins that tells of it."""
+    match read:
+        case Jdbc():
+            return [("", read)]
+        case Source(at=Jdbc() as at):
+            return [(f"source {read.name}: ", at)]
+        case Source(at=Query(sources=sources)):
+            return [found for each in sources for found in _databases(each)]
+    return []
 
 
-def _sentence(source: Source, at: Jdbc, connection: Connection, text: str) -> str | None:
+def _sentence(at: Jdbc, connection: Connection, text: str) -> str | None:
     """What is wrong, of all that Spark and the driver said; None if they said nothing of a database."""
     shown, where = connection.hidden(text), f"connection {at.connection!r} ({connection.place})"
     if "DATA_SOURCE_NOT_FOUND" in shown and connection.kind in connectors.ADDED_JARS:
@@ -157,5 +169,4 @@ def _sentence(source: Source, at: Jdbc, connection: Connection, text: str) -> st
         return f"{where} does not answer ({words[:200]}); see that the server runs, and what {variable(at.connection)} says"
     if re.search(r'relation ".*" does not exist', words) and at.table is not None:
         return f"{where} has no table {at.table}; write its name as the database keeps it, with its schema and capitals"
-    of = place_named(source)
-    return f"{where}: {of} cannot be read: {words[:300]}"
+    return f"{where}: {at.table or 'its query'} cannot be read: {words[:300]}"

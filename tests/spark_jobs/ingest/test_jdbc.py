@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spark_jobs.ingest import events
+from feature_definitions import Jdbc
+from spark_jobs.ingest import events, jdbc
 from spark_jobs.ingest.in_place import TableRefused
 from tests import projects
 from tests.postgresql import PASSWORD
@@ -241,6 +242,15 @@ def test_a_table_that_changed_its_columns_or_is_gone_is_refused_until_it_is_back
 def test_a_query_of_ours_reads_a_table_of_a_database_beside_others(shop: Shop) -> None:
     assert [report.source for report in shop.project.ingest("summed")] == ["by_number", "summed"]
     assert [row["m"] for row in shop.rows("summed")] == [3, 4]
+
+
+def test_what_no_source_reads_is_selected_in_the_databases_own_types(shop: Shop) -> None:
+    at = Jdbc(query="SELECT n, at, n * 1.5 AS more FROM sales.local WHERE n < 3 ORDER BY n;", connection="warehouse")
+    found = jdbc.selected(at, shop.project._context).toArrow()
+    assert found.column("n").to_pylist() == [1, 2]
+    assert found.column("more").to_pylist() == [Decimal("1.5"), Decimal(3)]
+    with pytest.raises(TableRefused, match=r"^connection 'warehouse' \(.*\) has no table nothing"):
+        jdbc.selected(Jdbc("nothing", connection="warehouse"), shop.project._context)
 
 
 @pytest.mark.parametrize("shop", [FAULTS], indirect=True, ids=["faults"])
