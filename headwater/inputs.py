@@ -4,15 +4,12 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 from uuid import UUID
 
 from feature_definitions.errors import InputRefused
 from feature_definitions.intervals import duration, parse_instant, spell
 from feature_definitions.planning import plan
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @overload
@@ -79,20 +76,9 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, UUID) else value
 
 
-def loaded(path: "str | os.PathLike[str]", root: Path) -> "pa.Table":
-    """The rows of a CSV, Parquet or Delta path, as given or relative to the project."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    found = Path(path) if Path(path).exists() else root / path
+def path(given: "str | os.PathLike[str]", root: Path) -> Path:
+    """A path as given, or relative to the project; raises InputRefused where nothing is."""
+    found = Path(given) if Path(given).exists() else root / given
     if not found.exists():
-        raise InputRefused(f"there is no spine at {path}; give a CSV, Parquet or Delta path")
-    try:
-        if (found / "_delta_log").is_dir():
-            from lake import delta
-
-            return delta.load(str(found))
-        return pa.csv.read_csv(found) if found.suffix == ".csv" else pa.parquet.read_table(found)
-    except (pa.ArrowException, OSError) as error:
-        raise InputRefused(f"the spine {path} cannot be read: {error}") from None
+        raise InputRefused(f"there is no spine at {given}; give a file of CSV, TSV, JSON lines or Parquet, or a Delta table")
+    return found

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from feature_definitions import layout, settings
 from feature_definitions.connections import ConnectionRefused
-from feature_definitions.errors import Unknown, UserError
+from feature_definitions.errors import InputRefused, Unknown, UserError
 from feature_definitions.language import (
     NAME,
+    Column,
     FeatureGroup,
     FeatureService,
     Jdbc,
@@ -233,23 +234,31 @@ class Project:
         return tuple(done)
 
     def training_set(
-        self, name: str | None = None, *, spine: object = None, service: str | None = None, mode: Mode | None = None
+        self,
+        name: str | None = None,
+        *,
+        spine: object = None,
+        service: str | None = None,
+        mode: Mode | None = None,
+        spine_columns: Mapping[str, str | Column] | None = None,
+        spine_timezone: str | None = None,
     ) -> "Built":
         """Build a training set: one that the catalog defines, by name, or a spine (frame or path) joined with a service.
 
-        A spine is a frame (as in `write`), or a CSV, Parquet or Delta path, with the service's keys and `event_timestamp` (with zone).
+        A spine is a frame (as in `write`), or the path of a Delta table, a Parquet file or folder, or a file of CSV, TSV or JSON lines,
+        with the service's keys and `event_timestamp`. In a file keys are of the service's types; all other columns are text as written,
+        or of the types in `spine_columns`; times without a zone were written down in `spine_timezone`.
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
         and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
         """
         from spark_jobs.ingest import jdbc
         from spark_jobs.training import build
 
-        defined = None if spine is not None else names.training_set(self.catalog, name)
-        request, rows = (
-            self._defined(defined, mode)
-            if defined is not None
-            else self._from_spine(name, spine, names.service(self.catalog, service), mode or "as_known")
-        )
+        if spine is None:
+            request, rows = self._defined(names.training_set(self.catalog, name), mode)
+        else:
+            request = self._asked(name, names.service(self.catalog, service), mode or "as_known")
+            rows = self._spine(spine, request.service, spine_columns, spine_timezone)
         groups = {j.group.name: j.group for j in request.service.joins}
         published = {group.name: self._published(group) for group in groups.values()}
         self.say(f"joining {len(published)} groups to the spine")
@@ -546,15 +555,23 @@ class Project:
         request = spine.Request(defined.name, defined.service, mode or defined.mode, defined.label)
         return request, spine.of_source(defined.spine, self._context)
 
-    def _from_spine(self, name: str | None, spine: object, service: FeatureService, mode: Mode) -> "tuple[Request, Spine]":
-        from spark_jobs.training.spine import Request, of_given
+    def _asked(self, name: str | None, service: FeatureService, mode: Mode) -> "Request":
+        from spark_jobs.training.spine import Request
 
         check_mode("the training set", mode)
         if name is not None and not NAME.fullmatch(name):
             raise Unknown(f"{name!r} cannot name a training set; write small letters, digits and _, starting with a letter")
-        request = Request(name or service.name, service, mode)
-        given = inputs.loaded(spine, self.settings.root) if isinstance(spine, str | os.PathLike) else spine
-        return request, of_given(given, self._spark, keys=service.keys)
+        return Request(name or service.name, service, mode)
+
+    def _spine(self, given: object, service: FeatureService, columns: Mapping[str, str | Column] | None, timezone: str | None) -> "Spine":
+        from spark_jobs.training import spine, spine_files
+
+        if isinstance(given, str | os.PathLike):
+            said = spine_files.declared(service.keys, columns, timezone)
+            given = spine_files.read(inputs.path(given, self.settings.root), said, name=str(given))
+        elif columns or timezone:
+            raise InputRefused("spine_columns and spine_timezone are for a spine in a file; a frame's columns have types already")
+        return spine.of_given(given, self._spark, keys=service.keys)
 
 
 def open(

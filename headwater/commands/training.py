@@ -6,7 +6,7 @@ import typer
 
 from feature_definitions.errors import Unknown
 from headwater import documents, output
-from headwater.commands.verb import Call, verb
+from headwater.commands.verb import Call, pairs, verb
 
 app = typer.Typer()
 
@@ -18,17 +18,29 @@ def training_set(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="a training set of the catalog, or the name of the one to make")
     ] = None,
-    spine: Annotated[str | None, typer.Option(metavar="PATH", help="CSV, Parquet or Delta with the keys and event_timestamp")] = None,
+    spine: Annotated[
+        str | None, typer.Option(metavar="PATH", help="a file or a Delta table with the service's keys and event_timestamp")
+    ] = None,
     service: Annotated[str | None, typer.Option(metavar="SERVICE", help="the feature service to join to the spine")] = None,
+    column: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=TYPE", default_factory=list, show_default=False, help="the type of a spine's column that is no text"),
+    ],
+    timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="where the spine's times without a zone were written down, like Europe/Berlin")
+    ] = None,
     mode: Annotated[
         Literal["as_known", "event_time"] | None,
         typer.Option(help="what was known at the spine's times, or the newest corrections (default: the training set's, else as_known)"),
     ] = None,
 ) -> int:
     """Join a spine with features as they were known at its times."""
+    if spine is None and (column or timezone):
+        raise Unknown("--column and --timezone tell of the columns in a file; name it: --spine labels.csv")
     if spine is not None and service is None:
         raise Unknown("--spine needs --service: which features shall be joined to it?")
+    columns = pairs(column, example="amount=double", what="NAME=TYPE")
     with output.progress() as say, call.project(say) as p:
-        built = p.training_set(name, spine=spine, service=service, mode=mode)
+        built = p.training_set(name, spine=spine, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone)
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
     return call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {built.rows:,} rows in {built.path}{unchanged}")

@@ -82,16 +82,13 @@ def epilog(example: str) -> str:
     return f"example:\n  {example}\n\n{EXIT_CODES}"
 
 
-def pairs(texts: Sequence[str]) -> dict[str, str]:
-    """An entity's keys as they are written: `key=value` each."""
-    return dict(_pair(text) for text in texts)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise Unknown(f"{text!r} is not key=value; write for example customer_id=42")
-    return key, value
+def pairs(texts: Sequence[str], *, what: str = "key=value", example: str = "customer_id=42") -> dict[str, str]:
+    """What is written as `key=value` each, like an entity's keys."""
+    found = [text.partition("=") for text in texts]
+    for text, (key, sign, _) in zip(texts, found, strict=True):
+        if not sign or not key:
+            raise Unknown(f"{text!r} is not {what}; write for example {example}")
+    return {key: value for key, _, value in found}
 
 
 def _ended(carry_out: Callable[[], int], call: Call) -> int:

@@ -4,12 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from feature_definitions import layout
+from feature_definitions import layout, times
 from feature_definitions.intervals import instant, iso, micros
 from feature_definitions.language import FeatureService, Mode
 from feature_definitions.records import Publish
@@ -19,9 +18,6 @@ from spark_jobs.point_in_time import MODELLED, Published
 from spark_jobs.training.spine import Request, Spine, SpineRefused
 
 Manifest = dict[str, object]
-
-FIRST, LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
-"""The microseconds between which a time has a name: the years 1 to 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ def _summary(spine: Spine) -> dict[str, int]:
     assert row is not None
     if row["timeless"]:
         raise SpineRefused(f"{row['timeless']} rows of the spine have no {spine.at}; a row without a time cannot be joined, remove it")
-    if row["rows"] and not (row["first"] >= FIRST and row["last"] <= LAST):
+    if row["rows"] and not (row["first"] >= times.FIRST and row["last"] <= times.LAST):
         raise SpineRefused(f"the spine has a {spine.at} outside of the years 1 to 9999, which nothing can be joined at")
     return {name: int(row[name] or 0) for name in ("rows", "first", "last", "xor", "sum")}
 

@@ -1,0 +1,240 @@
+"""Spines that lie in files: keys are of the service's types, and all other columns are text as written, unless their types are declared."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_definitions.language import Column, Csv, DefinitionError, Files, Source
+from feature_definitions.layout import COLUMN, LINE, REASON
+from lake import delta
+from spark_jobs.ingest import cells, formats, opened, parsing
+from spark_jobs.ingest.cells import Number, Unfit, first_line
+from spark_jobs.ingest.parsing import FileRefused
+from spark_jobs.training.spine import TIME, SpineRefused
+
+_ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4")
+_DELIMITERS = (",", ";", "\t", "|")
+_READ = "a Delta table, a Parquet file or folder, or a file of CSV, TSV or JSON lines, compressed or not"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """How a spine's file is read: the keys of its service and other columns, by type, and where times without a zone were written down."""
+
+    keys: Mapping[str, str]
+    columns: Mapping[str, Column]
+    timezone: str | None = None
+
+    @property
+    def typed(self) -> dict[str, Column]:
+        """Each column that is not just text."""
+        return {TIME: Column("timestamp")} | {key: Column(kind) for key, kind in self.keys.items()} | dict(self.columns)
+
+
+def declared(keys: Mapping[str, str], columns: Mapping[str, "Column | str"] | None, timezone: str | None) -> Declared:
+    """What is said of a spine's columns; raises SpineRefused for a type or a time zone that there is not."""
+    try:
+        said = {name: kind if isinstance(kind, Column) else Column(kind) for name, kind in (columns or {}).items()}
+        Source("spine", columns={"at": "timestamp"}, event_timestamp="at", timezone=timezone)
+    except DefinitionError as error:
+        raise SpineRefused(f"the spine's columns: {error}") from None
+    return Declared(keys, {name: replace(column, name=None) for name, column in said.items()}, timezone)
+
+
+def read(path: Path, said: Declared, *, name: str) -> pa.Table:
+    """The rows of a spine's file; `name` is what it is called. Raises SpineRefused, with the line, for what cannot be taken."""
+    try:
+        if (path / "_delta_log").is_dir():
+            return _typed(delta.load(str(path)), said, name)
+        match _format(path, name):
+            case "csv":
+                return _delimited(path, said, name)
+            case "jsonl":
+                return _json(path, said, name)
+        return _typed(_parquet(path, said, name), said, name)
+    except (FileRefused, *opened.UNREADABLE) as error:
+        raise SpineRefused(f"the spine {name} cannot be read: {first_line(error)}") from None
+
+
+def _format(path: Path, name: str) -> str:
+    if path.is_dir():
+        return "parquet"
+    ending = next((end for end in reversed(path.suffixes) if end.lower() not in _COMPRESSED), "").lower()
+    if ending not in _ENDINGS:
+        raise SpineRefused(f"the spine {name} is of no format that is read, by its name; a spine is {_READ}")
+    return _ENDINGS[ending]
+
+
+# -------------------------------------------------------------------------------------------------------------------------- CSV
+
+
+def _delimited(path: Path, said: Declared, name: str) -> pa.Table:
+    """A file of CSV: the character between its columns is that which parts its first line into the keys and event_timestamp."""
+    dialect, header = _header(path, said, name)
+    columns = [replace(said.typed.get(column, Column("string")), name=column) for column in header]
+    ours = {f"c{place}": column for place, column in enumerate(columns)}
+    at = f"c{header.index(TIME)}"
+    source = Source("spine", Files(str(path), csv=dialect), columns=ours, event_timestamp=at, timezone=said.timezone or "UTC")
+    shape = replace(parsing.shape(source, "csv"), timezone=said.timezone)
+    table = pa.Table.from_batches(formats.read(path, shape, name=name), parsing.schema(shape))
+    _refuse_rows(table, dict(zip(ours, header, strict=True)), name)
+    return table.select(list(ours)).rename_columns(header)
+
+
+def _header(path: Path, said: Declared, name: str) -> tuple[Csv, list[str]]:
+    needed, found = [TIME, *said.keys], list(_headers(path))
+    fitting = [(delimiter, header) for delimiter, header in found if set(needed) <= set(header)]
+    if not fitting:
+        header = max((header for _, header in found), key=len, default=[])
+        missing = next(column for column in needed if column not in header)
+        raise SpineRefused(f"the spine {name} has no column {missing!r}. Its first line names: {', '.join(header)}")
+    delimiter, header = fitting[0]
+    for column in header:
+        if header.count(column) > 1:
+            raise SpineRefused(f"the spine {name} has the column {column!r} {header.count(column)} times; rename one of them")
+    _check_declared(header, said, name)
+    return Csv(delimiter=delimiter), header
+
+
+def _headers(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The names in the first line, by what may part them."""
+    for delimiter in _DELIMITERS:
+        with opened.text(path, "utf-8", newline="") as text:
+            lines = iter(text)
+            first = next(lines, "")
+            begin = [] if re.fullmatch(r'"?sep=.\W*', first, re.IGNORECASE) else [first]
+            with suppress(csv.Error):
+                yield delimiter, [column.strip() for column in next(csv.reader(chain(begin, lines), delimiter=delimiter, strict=True), [])]
+
+
+def _check_declared(header: Sequence[str], said: Declared, name: str) -> None:
+    for column in said.columns:
+        if column not in header:
+            raise SpineRefused(f"the spine {name} has no column {column!r}, whose type is declared. It has: {', '.join(header)}")
+
+
+def _refuse_rows(table: pa.Table, names: Mapping[str, str], name: str) -> None:
+    """Refuse a spine of which a row cannot be taken: each of its rows is a row of the training set."""
+    refused = table.filter(pc.is_valid(table.column(REASON)))
+    if refused.num_rows:
+        reason, column, line = (refused.column(of)[0].as_py() for of in (REASON, COLUMN, LINE))
+        said = reason if column is None else f"{names[column]}{reason.removeprefix(column)}"
+        raise SpineRefused(f"the spine {name}, line {line}: {said}{_and_more(refused.num_rows - 1)}")
+
+
+def _and_more(rows: int) -> str:
+    return f"; {rows:,} more rows cannot be taken" if rows else ""
+
+
+# ------------------------------------------------------------------------------------------------------------------------- JSON
+
+
+def _json(path: Path, said: Declared, name: str) -> pa.Table:
+    """A file of JSON lines: its columns are all fields that any of its objects has; what is not text is written as JSON writes it."""
+    objects = list(_objects(path, name))
+    names = list(dict.fromkeys(field for _, held in objects for field in held))
+    if objects:
+        _check_declared(names, said, name)
+    names = names or list(said.typed)
+    arrays = {column: _field(objects, column, said, name) for column in names}
+    return pa.table(arrays)
+
+
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number)
+
+
+def _objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, object]]]:
+    with opened.text(path, "utf-8", newline="\n") as text:
+        for line, written in enumerate(text, 1):
+            if written.strip():
+                try:
+                    held = _DECODER.decode(written)
+                except (ValueError, RecursionError) as error:
+                    raise SpineRefused(f"the spine {name}, line {line}: not a JSON object: {first_line(error)}") from None
+                if not isinstance(held, dict):
+                    raise SpineRefused(f"the spine {name}, line {line}: not a JSON object")
+                yield line, held
+
+
+def _field(objects: Sequence[tuple[int, Mapping[str, object]]], column: str, said: Declared, name: str) -> pa.Array:
+    how = said.typed.get(column)
+    take = cells.written if how is None else cells.of_json(how.data_type, said.timezone, how=how)
+    values: list[object] = []
+    for line, held in objects:
+        value = held.get(column)
+        try:
+            values.append(None if value is None else take(value))
+        except ValueError as error:
+            raise SpineRefused(f"the spine {name}, line {line}: {column}: {parsing.printable(cells.written(value))!r} {error}") from None
+    return pa.array(values, delta.arrow_type("string" if how is None else how.data_type))
+
+
+# ---------------------------------------------------------------------------------------------------------------------- Parquet
+
+
+def _parquet(path: Path, said: Declared, name: str) -> pa.Table:
+    """A Parquet file, or all of a folder, whose `key=value` folders are columns, of text like those of CSV."""
+    files = sorted(_files(path)) if path.is_dir() else [path]
+    if not files:
+        raise SpineRefused(f"the spine {name} is a folder without a Parquet file or a Delta log; a spine is {_READ}")
+    return pa.concat_tables([_with_folders(file, path, said) for file in files], promote_options="default")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The data below a folder: names that begin with _ or . are of whoever writes it, those of `key=value` folders aside."""
+    for each in folder.iterdir():
+        if not each.name.startswith(".") and (not each.name.startswith("_") or (each.is_dir() and "=" in each.name)):
+            yield from _files(each) if each.is_dir() else [each] if each.suffix.lower() == ".parquet" else []
+
+
+def _with_folders(file: Path, root: Path, said: Declared) -> pa.Table:
+    with pq.ParquetFile(file, coerce_int96_timestamp_unit="us") as held:
+        table = held.read()
+    for part in file.relative_to(root).parts[:-1]:
+        column, sign, value = part.partition("=")
+        if sign and unquote(column) not in table.column_names:
+            table = table.append_column(unquote(column), _told(unquote(column), value, len(table), said))
+    return table
+
+
+def _told(column: str, value: str, rows: int, said: Declared) -> pa.Array:
+    """What a folder's name tells of each row below it."""
+    how = said.typed.get(column, Column("string"))
+    try:
+        told = None if value == "__HIVE_DEFAULT_PARTITION__" else cells.of_text(how.data_type, said.timezone, how=how)(unquote(value))
+    except ValueError as error:
+        raise SpineRefused(f"the spine's folder {column}={value}: {unquote(value)!r} {error}") from None
+    return pa.array([told] * rows, delta.arrow_type(how.data_type))
+
+
+def _typed(table: pa.Table, said: Declared, name: str) -> pa.Table:
+    """A table with its times in UTC, and with the columns that are declared in their types."""
+    _check_declared(table.column_names, said, name)
+    for column in (TIME, *said.columns):
+        if column not in table.column_names or not _is_read(table.schema.field(column).type, column, said):
+            continue
+        how = said.typed[column]
+        try:
+            values, wrong = cells.of_arrow(table.column(column).combine_chunks(), how.data_type, said.timezone, how=how)
+        except Unfit as error:
+            raise SpineRefused(f"the spine {name}: column {column!r} {error}") from None
+        if wrong is not None and wrong.null_count < len(wrong):
+            raise SpineRefused(f"the spine {name}: {column}{next(reason for reason in wrong.to_pylist() if reason)}")
+        table = table.set_column(table.column_names.index(column), column, values)
+    return table
+
+
+def _is_read(given: pa.DataType, column: str, said: Declared) -> bool:
+    """Whether a column is not what it must be already: it is declared, or it is the time, and not an instant."""
+    return column in said.columns or not pa.types.is_timestamp(given) or given.tz is None
