@@ -12,7 +12,7 @@ app = typer.Typer()
 
 
 @verb(app, example="headwater training-set --spine labels.parquet --service churn_v1 --mode as_known", panel="Training")
-def training_set(
+def training_set(  # noqa: PLR0913  # each is an option of the command
     call: Call,
     *,
     name: Annotated[
