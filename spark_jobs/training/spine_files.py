@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from feature_definitions.language import Column, Csv, DefinitionError, Files, Source
 from feature_definitions.layout import COLUMN, LINE, REASON
+from feature_definitions.sql.data_types import is_array
 from lake import delta
 from spark_jobs.ingest import cells, formats, opened, parsing
 from spark_jobs.ingest.cells import Number, Unfit, first_line
@@ -83,6 +84,11 @@ def _delimited(path: Path, said: Declared, name: str) -> pa.Table:
     """A file of CSV: the character between its columns is that which parts its first line into the keys and event_timestamp."""
     dialect, header = _header(path, said, name)
     columns = [replace(said.typed.get(column, Column("string")), name=column) for column in header]
+    for column in columns:
+        if is_array(column.data_type):
+            raise SpineRefused(
+                f"the spine {name} is CSV, and {column.name!r} is an array, which no text holds; write it as Parquet or JSON"
+            )
     ours = {f"c{place}": column for place, column in enumerate(columns)}
     at = f"c{header.index(TIME)}"
     source = Source("spine", Files(str(path), csv=dialect), columns=ours, event_timestamp=at, timezone=said.timezone or "UTC")
