@@ -269,13 +269,19 @@ def ways_to_say(text: str, data_type: str) -> Iterator[str]:
     if data_type == "timestamp" and (unit := plausible_unit(text)):
         yield f'Column("timestamp", epoch="{unit}")'
         return
+    for found in formats(text, data_type):
+        yield f'Column("{data_type}", format="{found}")'
+
+
+def formats(text: str, data_type: str) -> Iterator[str]:
+    """The formats by which a text stands for a time (or a date); several if it is ambiguous, none for ISO 8601."""
     for found in _formats(text.strip()):
         try:
             refuse_format(found, data_type)
             _day(_parts(text, _formatted(found)), _formatted(found))
         except ValueError:
             continue
-        yield f'Column("{data_type}", format="{found}")'
+        yield found
 
 
 _PLAUSIBLE = (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))

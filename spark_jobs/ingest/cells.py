@@ -192,7 +192,7 @@ def of_arrow(array: pa.Array, kind: str, timezone: str | None, *, how: Column | 
         return pa.nulls(len(array), arrow_type(kind)), None
     if is_array(kind) and any(is_list(array.type) for is_list in _LISTS):
         return _of_lists(array.cast(pa.list_(array.type.value_type)), element_of(kind), timezone)
-    given = _named(array.type)
+    given = named(array.type)
     if given == "string" and kind in ("date", "timestamp"):
         return _of_texts(array, of_text(kind, timezone, how=how), kind)
     if how is not None and how.epoch is not None and is_number(given):
@@ -201,7 +201,7 @@ def of_arrow(array: pa.Array, kind: str, timezone: str | None, *, how: Column | 
 
 
 def _of_type(array: pa.Array, kind: str, timezone: str | None) -> tuple[pa.Array, pa.Array | None]:
-    given = _named(array.type)
+    given = named(array.type)
     if not may_hold(given, kind) and not (is_decimal(given) and is_decimal(kind)):
         raise Unfit(f"is a {array.type}, the source says {kind}.{_advice(array, kind)} Write the file or the source's type anew")
     if kind == "timestamp":
@@ -260,7 +260,7 @@ def _of_counts(array: pa.Array, unit: str) -> tuple[pa.Array, pa.Array]:
 def _advice(array: pa.Array, kind: str) -> str:
     """What to write where numbers stand for times."""
     held = array.drop_null()
-    given = str(held[0].as_py()) if kind == "timestamp" and len(held) and is_number(_named(array.type)) else ""
+    given = str(held[0].as_py()) if kind == "timestamp" and len(held) and is_number(named(array.type)) else ""
     return times.advice(given, kind).replace("; w", " W") + "." if times.plausible_unit(given) else ""
 
 
@@ -273,7 +273,7 @@ def _said(bad: pa.Array, what: str) -> pa.Array:
     return pc.if_else(bad, what, pa.scalar(None, pa.string()))
 
 
-def _named(given: pa.DataType) -> str:
+def named(given: pa.DataType) -> str:
     """An Arrow type by our name, of whatever width it is."""
     if pa.types.is_integer(given):
         return "int64"

@@ -1,0 +1,277 @@
+"""Looks at the first rows of what may become a source: where it lies, its format and dialect, and what each of its columns looks like."""
+
+import codecs
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable as Table
+from deltalake.exceptions import DeltaError
+
+from feature_definitions.errors import UserError
+from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
+from lake import storage
+from spark_jobs.ingest import cells, dialects, guesses, json_objects, landing, opened
+from spark_jobs.ingest.cells import Number, first_line
+from spark_jobs.ingest.guesses import Guess
+
+ROWS = 10_000
+"""So many rows are looked at, of at most so many files."""
+FILES = 5
+_SCANNED = 64 * 2**20
+"""So many bytes of the first file tell its encoding."""
+_TRIED = 200
+"""So many records tell the dialect."""
+_ALIKE = 0.9
+"""What part of them must have equally many fields, so that a few bad rows hide no dialect."""
+_ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+
+
+class NothingToSee(UserError):
+    """Data that cannot be looked at: not there, of no format that is read, or without columns."""
+
+
+class Seen(NamedTuple):
+    """What was seen: where it lies, each column by its name there, how many rows were looked at, and what else a person must know."""
+
+    at: Files | DeltaTable | Jdbc
+    columns: Mapping[str, Guess]
+    rows: int
+    remarks: tuple[str, ...] = ()
+
+
+def look(path: str, *, root: Path) -> Seen:
+    """What lies at a path or a glob, as given or relative to the project: files, or a Delta table. Raises NothingToSee."""
+    found = root / path
+    if (found / "_delta_log").is_dir():
+        return _delta(found, path)
+    globs, files = _files(path, root=root)
+    try:
+        match _format(files[0]):
+            case "csv":
+                return _csv(globs, files, root)
+            case "jsonl":
+                return _json(globs, files, root)
+        return _parquet(globs, files, root)
+    except (*opened.UNREADABLE, opened.LineTooLong, dialects.NeverClosed, json_objects.NotJson) as error:
+        raise NothingToSee(f"{path} cannot be read: {first_line(error)}") from None
+
+
+def _files(path: str, *, root: Path) -> tuple[str, list[Path]]:
+    """The glob that a definition would have, and its files, oldest name first."""
+    folder = (root / path).is_dir()
+    files = sorted(file for file in landing.matches(f"{path}/**/*" if folder else path, root=root) if file.is_file())
+    if not files:
+        raise NothingToSee(f"there is no data at {path}; give a file, a glob in quotes, a folder, or a Delta table")
+    endings = Counter("".join(_ending(file)) for file in files)
+    formats = {_format(file) for file in files}
+    if len(formats) > 1:
+        raise NothingToSee(f"{path} holds files of several kinds: {', '.join(endings)}; give a glob in quotes that means one kind")
+    if not folder:
+        return path, files
+    ending = next(iter(endings)) if len(endings) == 1 else ""
+    deep = "**/" if any(file.parent != root / path for file in files) else ""
+    return f"{path.rstrip('/')}/{deep}*{ending}", files
+
+
+def _ending(file: Path) -> tuple[str, str]:
+    """The ending that tells a file's format, and that of its compression."""
+    packed = file.suffix if file.suffix.lower() in _COMPRESSED else ""
+    return Path(file.name.removesuffix(packed)).suffix, packed
+
+
+def _format(file: Path) -> str:
+    ending = _ending(file)[0].lower()
+    if ending not in _ENDINGS:
+        raise NothingToSee(f"{file.name} is of no format that is read, by its name: .csv, .tsv, .txt, .jsonl, .json or .parquet")
+    return _ENDINGS[ending]
+
+
+def _told(files: Sequence[Path], root: Path) -> dict[str, Guess]:
+    """The columns that `key=value` folders tell."""
+    values: dict[str, list[str | None]] = {}
+    for file in files:
+        for part in (file.relative_to(root) if file.is_relative_to(root) else file).parts[:-1]:
+            column, sign, value = part.partition("=")
+            if sign:
+                values.setdefault(unquote(column), []).append(None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value))
+    told = {column: guesses.of_texts(column, texts) for column, texts in values.items()}
+    return {column: guess._replace(unique=False, doubts=(*guess.doubts, "the folders tell it")) for column, guess in told.items()}
+
+
+# -------------------------------------------------------------------------------------------------------------------------- CSV
+
+
+def _csv(globs: str, files: Sequence[Path], root: Path) -> Seen:
+    dialect = replace(_dialect(files[0]), encoding=_encoding(files[0]))
+    header = _header(files[0], dialect)
+    dialect = dialect if header else replace(dialect, header=False)
+    texts: dict[str, list[str | None]] = {}
+    for file in files[:FILES]:
+        for record in islice(_records(file, dialect), 1 if header else 0, ROWS // min(FILES, len(files))):
+            names = header or [f"column_{place}" for place in range(1, len(record) + 1)]
+            for name, text in zip(names, record, strict=False):
+                texts.setdefault(name, []).append(text)
+    seen = {name: guesses.of_texts(name, texts.get(name, [])) for name in header or texts}
+    dialect, columns = _of_one_dialect(dialect, seen)
+    rows = max(map(len, texts.values()), default=0)
+    return Seen(Files(globs, csv=None if dialect == Csv() else dialect), columns | _told(files, root), rows)
+
+
+def _of_one_dialect(dialect: Csv, seen: Mapping[str, Guess]) -> tuple[Csv, dict[str, Guess]]:
+    """The dialect by which the columns of numbers are read; those that it does not fit are text."""
+    commas = [guess for guess in seen.values() if guess.decimal == ","]
+    decimal = "," if commas else "."
+    groups = dict.fromkeys(guess.thousands for guess in seen.values() if guess.thousands and guess.decimal == decimal)
+    nulls = dict.fromkeys(("", *(word for guess in seen.values() for word in guess.nulls)))
+    columns = {
+        name: guess._replace(column=Column("string"), doubts=(*guess.doubts, "its numbers are written otherwise than in other columns"))
+        if guess.column.data_type == "double" and guess.decimal != decimal
+        else guess
+        for name, guess in seen.items()
+    }
+    return replace(dialect, decimal=decimal, thousands=next(iter(groups), None), nulls=tuple(nulls)), columns
+
+
+def _dialect(file: Path) -> Csv:
+    """The dialect in which nearly all of the first records have equally many fields, and most of them."""
+    best, most = Csv(), 1
+    for dialect in (Csv(delimiter=delimiter, escape=escape) for escape in (None, "\\") for delimiter in (",", ";", "\t", "|")):
+        with suppress(dialects.NeverClosed):
+            widths = Counter(len(record) for record in islice(_records(file, dialect), _TRIED))
+            width, times = next(iter(widths.most_common(1)), (1, 0))
+            if width > most and times >= widths.total() * _ALIKE:
+                best, most = dialect, width
+    return best
+
+
+def _records(file: Path, dialect: Csv) -> Iterator[list[str]]:
+    with opened.text(file, dialect.encoding, newline="") as text:
+        yield from (record for _, record in dialects.records(text, dialect) if isinstance(record, list))
+
+
+def _header(file: Path, dialect: Csv) -> list[str]:
+    """The names in a first record that looks like one of names; empty, if it does not."""
+    first = [text.strip() for text in next(_records(file, dialect), [])]
+    names = first[:-1] if first[-1:] == [""] else first
+    like = all(name and guesses.of_texts("", [name]).column.data_type == "string" and not name[0].isdigit() for name in names)
+    return names if names and like and len(set(names)) == len(names) else []
+
+
+def _encoding(file: Path) -> str:
+    """UTF-8 if all that is looked at is; else what Western Windows writes, or latin-1."""
+    with opened.text(file, "latin-1", newline="") as text:
+        if text.encoding != codecs.lookup("latin-1").name:
+            return "utf-8"  # the file's first bytes say what it is
+        decoder, read, high = codecs.getincrementaldecoder("utf-8")(), 0, False
+        for line in text:
+            data = line.encode("latin-1")
+            high = high or any(0x80 <= byte <= 0x9F for byte in data)
+            with suppress(UnicodeDecodeError):
+                decoder.decode(data)
+                read += len(data)
+                if read > _SCANNED:
+                    return "utf-8"
+                continue
+            return "cp1252" if high else "latin-1"
+    return "utf-8"
+
+
+# ------------------------------------------------------------------------------------------------------------------------- JSON
+
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number)
+
+
+def _json(globs: str, files: Sequence[Path], root: Path) -> Seen:
+    rows: list[dict[str, object]] = []
+    for file in files[:FILES]:
+        with opened.text(file, "utf-8", newline="\n") as text:
+            found = islice(json_objects.objects(text, _DECODER), ROWS // min(FILES, len(files)))
+            rows += [value for _, value in found if isinstance(value, dict)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    nested = [name for name in names if any(isinstance(row.get(name), dict) for row in rows)]
+    columns = {name: _of_json(name, [row.get(name) for row in rows]) for name in names if name not in nested}
+    remarks = (f"left out, since they hold objects: {', '.join(nested)}",) if nested else ()
+    return Seen(Files(globs, format="jsonl"), columns | _told(files, root), len(rows), remarks)
+
+
+def _of_json(name: str, values: Sequence[object]) -> Guess:
+    """The guess for a field; a text stays one, a number is none."""
+    given = [value for value in values if value is not None]
+    if any(isinstance(value, list) for value in given):
+        element = _of_json(name, [each for value in given if isinstance(value, list) for each in value])
+        return Guess(Column(f"array<{element.column.data_type}>"), element.doubts)
+    if given and all(isinstance(value, bool) for value in given):
+        return Guess(Column("boolean"), filled=len(given) == len(values))
+    guess = guesses.of_texts(name, [None if value is None else cells.written(value) for value in values])
+    if len({isinstance(value, Number) for value in given}) > 1:
+        return Guess(Column("string"), ("it holds numbers and texts; a row with a number is put aside",))
+    plain = guess.decimal == "." and guess.thousands is None and not guess.nulls
+    return guess if plain else Guess(Column("string"), unique=guess.unique, filled=guess.filled)
+
+
+# ------------------------------------------------------------------------------------------------------- Parquet, Delta, Arrow
+
+
+def _parquet(globs: str, files: Sequence[Path], root: Path) -> Seen:
+    with pq.ParquetFile(files[0], coerce_int96_timestamp_unit="us") as file:
+        leaves = [file.schema.column(place) for place in range(len(file.schema.names))]
+        instants = {leaf.name for leaf in leaves if leaf.physical_type == "INT96"}
+        batch = next(file.iter_batches(batch_size=ROWS), None)
+        table = file.schema_arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
+    columns, remarks = _of_table(table, instants)
+    return Seen(Files(globs, format="parquet"), columns | _told(files, root), len(table), remarks)
+
+
+def _delta(path: Path, said: str) -> Seen:
+    try:
+        held = Table(str(path))
+        table = pa.schema(held.schema().to_arrow()).empty_table()
+        with suppress(DeltaError, pa.ArrowException):
+            table = held.to_pyarrow_dataset(filesystem=storage.arrow(str(path))).head(ROWS)
+    except DeltaError as error:
+        raise NothingToSee(f"the Delta table {said} cannot be read: {first_line(error)}") from None
+    columns, remarks = _of_table(table)
+    return Seen(DeltaTable(said), columns, len(table), remarks)
+
+
+def _of_table(table: pa.Table, instants: Collection[str] = ()) -> tuple[dict[str, Guess], tuple[str, ...]]:
+    found = {name: of_arrow(name, table.column(name), is_instant=name in instants) for name in table.column_names}
+    left = [name for name, guess in found.items() if guess is None]
+    remarks = (f"left out, since no source has a column of their types: {', '.join(left)}",) if left else ()
+    return {name: guess for name, guess in found.items() if guess is not None}, remarks
+
+
+def of_arrow(name: str, column: pa.ChunkedArray, *, is_instant: bool = False) -> Guess | None:
+    """The guess for a column that has a type; texts and whole numbers that look like times are taken for times."""
+    kind = _type(column.type)
+    if kind is None:
+        return None
+    filled = column.null_count == 0 and len(column) > 0
+    if column.type.num_fields:
+        return Guess(Column(kind), filled=filled)
+    unique = filled and len(column) > 1 and len(column.unique()) == len(column)
+    if kind in ("string", "int64"):
+        like = guesses.of_texts(name, [None if value is None else str(value) for value in column.to_pylist()])
+        if like.column.data_type in ("date", "timestamp"):
+            return like._replace(doubts=(*like.doubts, f"it is {'text' if kind == 'string' else 'a number'} in the data"))
+    zoneless = kind == "timestamp" and column.type.tz is None and not is_instant
+    return Guess(Column(kind), zoneless=zoneless, unique=unique, filled=filled)
+
+
+def _type(given: pa.DataType) -> str | None:
+    """Our name of a type of Arrow; None for one that no source has."""
+    if isinstance(given, pa.ListType | pa.LargeListType | pa.ListViewType):
+        element = _type(given.value_type)
+        return None if element is None or element.startswith("array") else f"array<{element}>"
+    kind = cells.named(given.value_type if isinstance(given, pa.DictionaryType) else given)
+    return kind if kind in ("int64", "double", "date", "timestamp", "boolean", "string") or kind.startswith("decimal(") else None

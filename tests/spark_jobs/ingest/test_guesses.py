@@ -1,0 +1,61 @@
+"""What the texts of a column look like."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_definitions import Column
+from spark_jobs.ingest import cells, guesses
+from spark_jobs.ingest.guesses import Guess
+
+CASES: dict[str, tuple[str, list[str], Guess]] = {
+    "whole numbers": ("n", ["1", "-2", "3"], Guess(Column("int64"), unique=True, filled=True)),
+    "fractions": ("amount", ["1.50", "2", "-3e4"], Guess(Column("double"), unique=True, filled=True)),
+    "with a comma": ("amount", ["1.234,50", "2,5"], Guess(Column("double"), decimal=",", thousands=".", unique=True, filled=True)),
+    "with groups": ("amount", ["1,234.50", "2"], Guess(Column("double"), thousands=",", unique=True, filled=True)),
+    "a comma that may be either": (
+        "amount",
+        ["1,234", "2,345"],
+        Guess(Column("double"), ("a comma before three digits may part thousands",), decimal=",", unique=True, filled=True),
+    ),
+    "digits that are text": ("zip", ["00501", "10115"], Guess(Column("string"), ("its digits begin with 0, so they are no number",), unique=True, filled=True)),
+    "digits beyond int64": ("n", ["9" * 20, "1"], Guess(Column("string"), ("its digits are beyond int64",), unique=True, filled=True)),
+    "truth": ("paid", ["true", "FALSE", "true"], Guess(Column("boolean"), filled=True)),
+    "noughts and ones": ("paid", ["1", "0", "0"], Guess(Column("int64"), filled=True)),
+    "dates": ("day", ["2026-01-05", "2026-01-06"], Guess(Column("date"), unique=True, filled=True)),
+    "times with zones": ("at", ["2026-01-05T06:00:00Z", "2026-01-05 06:00:00+0100"], Guess(Column("timestamp"), unique=True, filled=True)),
+    "times without": ("at", ["2026-01-05T06:00:00Z", "2026-01-05 06:00:00"], Guess(Column("timestamp"), zoneless=True, unique=True, filled=True)),
+    "German times": ("am", ["15.01.2026 06:00", "05.01.2026 06:00"], Guess(Column("timestamp", format="%d.%m.%Y %H:%M"), zoneless=True, unique=True, filled=True)),
+    "a day that may be a month": (
+        "am",
+        ["05/01/2026"],
+        Guess(Column("date", format="%d/%m/%Y"), ("it may as well be written as %m/%d/%Y: day or month first?",), filled=True),
+    ),
+    "counts since 1970": ("paid_at", ["1767592800000"], Guess(Column("timestamp", epoch="ms"), ("its digits look like times counted since 1970 in ms",), filled=True)),
+    "large numbers": ("customer_id", ["1767592800000"], Guess(Column("int64"), filled=True)),
+    "words for null": ("n", ["1", "NULL", "\\N", ""], Guess(Column("int64"), nulls=("NULL", "\\N"))),
+    "words in text": ("name", ["a", "NULL"], Guess(Column("string"), unique=True, filled=True)),
+    "nothing": ("n", ["", ""], Guess(Column("string"), ("it holds no value",))),
+    "nothing but words": ("n", ["NULL"], Guess(Column("string"), ("it holds nothing but words for null",))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_guess_fits_all_values_and_says_what_is_not_sure(kind: str) -> None:
+    name, texts, expected = CASES[kind]
+    assert guesses.of_texts(name, texts) == expected
+
+
+@given(
+    name=st.sampled_from(["at", "n"]),
+    texts=st.lists(st.one_of(st.integers().map(str), st.floats().map(str), st.text(max_size=9), st.datetimes().map(str)), min_size=1),
+)
+def test_whatever_is_guessed_reads_every_value(name: str, texts: list[str]) -> None:
+    guess = guesses.of_texts(name, texts)
+    if guess.decimal == "." and guess.thousands is None:
+        convert = cells.of_text(guess.column.data_type, "UTC", how=guess.column)
+        for text in texts:
+            if text != "" and text not in guess.nulls:
+                convert(text)
