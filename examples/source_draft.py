@@ -50,7 +50,7 @@ def draft(name: str, seen: Seen, catalog: Catalog, *, folder: Path, timezone: st
     columns = {mine: _as_time(guess) if mine == time else guess for mine, (_, guess) in ours.items()}
     zone, decide = _zone(columns, seen, timezone)
     ids, others = _ids(columns, time)
-    lines = [*_columns(ours, columns), *_when(columns, time, ids), *zone, *_id(ids, others, seen.rows)]
+    lines = [*_columns(ours, columns), *_when(columns, time), *zone, *_id(ids, others, seen.rows)]
     check = [f"{line.code.strip().rstrip(',')}: {said}" for line in lines for said in line.said if not said.startswith("DECIDE")]
     decide = [*decide, *([] if time or ids else ["say which column is the time (event_timestamp), or what makes a row unique (id)"])]
     return SourceDraft(folder / f"{name}.py", _text(name, seen, lines), tuple(decide), (*seen.remarks, *check))
@@ -63,7 +63,9 @@ def write(made: SourceDraft) -> None:
         with made.file.open("x", encoding="utf-8") as new:
             new.write(made.text)
     except FileExistsError:
-        raise DraftRefused(f"{made.file} is there already; nothing was written. Name the source differently, or move the file away") from None
+        raise DraftRefused(
+            f"{made.file} is there already; nothing was written. Name the source differently, or move the file away"
+        ) from None
 
 
 # ------------------------------------------------------------------------------------------------------------------------ names
@@ -102,7 +104,9 @@ def _as_time(guess: Guess) -> Guess:
     """A column as an event timestamp: a date is the midnight with which it begins."""
     if guess.column.data_type == "timestamp":
         return guess
-    return guess._replace(column=replace(guess.column, data_type="timestamp"), zoneless=True, doubts=(*guess.doubts, "a date: its midnight"))
+    return guess._replace(
+        column=replace(guess.column, data_type="timestamp"), zoneless=True, doubts=(*guess.doubts, "a date: its midnight")
+    )
 
 
 def _ids(columns: Mapping[str, Guess], time: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -128,9 +132,11 @@ def _column(column: Column, mine: str, name: str) -> str:
     return parts[0] if len(parts) == 1 else f"Column({', '.join(parts)})"
 
 
-def _when(columns: Mapping[str, Guess], time: str | None, ids: tuple[str, ...]) -> list[_Line]:
+def _when(columns: Mapping[str, Guess], time: str | None) -> list[_Line]:
     if time is None:
-        return [_Line('shape="static",', ("no column looks like a time; if there is one, name it as event_timestamp and remove this line",))]
+        return [
+            _Line('shape="static",', ("no column looks like a time; if there is one, name it as event_timestamp and remove this line",))
+        ]
     others = [name for name, guess in columns.items() if guess.column.data_type == "timestamp" and name != time]
     said = (f"or is it {' or '.join(others)}? It says when a row happened",) if others else ()
     missing = () if columns[time].filled else ("rows without it are put aside",)
@@ -148,13 +154,19 @@ def _zone(columns: Mapping[str, Guess], seen: Seen, timezone: str | None) -> tup
         question = f"where were the times of {', '.join(zoneless)} written down? They carry no zone"
         line = _Line("timezone=None,", (f'DECIDE: {question}. Write "UTC" or a name like "Europe/Berlin"',))
         return [line], [f"timezone: {question}"]
-    return ([_Line('timezone="UTC",', ("all times that were seen carry a zone; one that does not would be read as UTC",))] if times and as_text else []), []
+    return (
+        [_Line('timezone="UTC",', ("all times that were seen carry a zone; one that does not would be read as UTC",))]
+        if times and as_text
+        else []
+    ), []
 
 
 def _id(ids: tuple[str, ...], others: tuple[str, ...], rows: int) -> list[_Line]:
     if ids:
         also = f"; so is {', '.join(others)}" if others else ""
-        return [_Line(f"id=({_quoted(ids[0])},),", (f"unique in the {rows:,} rows that were seen{also}. The same id again is a correction",))]
+        return [
+            _Line(f"id=({_quoted(ids[0])},),", (f"unique in the {rows:,} rows that were seen{also}. The same id again is a correction",))
+        ]
     said = f"{', '.join(others)} is unique" if others else "no column is unique"
     return [_Line("id=(),", (f"{said} in the {rows:,} rows that were seen. Without an id every row counts",))]
 

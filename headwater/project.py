@@ -254,8 +254,9 @@ class Project:
         from spark_jobs.ingest import jdbc
         from spark_jobs.training import build
 
-        if spine is None:
-            request, rows = self._defined(names.training_set(self.catalog, name), mode)
+        defined = None if spine is not None else names.training_set(self.catalog, name)
+        if defined is not None:
+            request, rows = self._defined(defined, mode)
         else:
             request = self._asked(name, names.service(self.catalog, service), mode or "as_known")
             rows = self._spine(spine, request.service, spine_columns, spine_timezone)

@@ -11,11 +11,16 @@ from spark_jobs.ingest.parsing import FileRefused, Shape, printable
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def at(wanted: Shape, path: Path) -> Shape:
-    """The shape of a file at a path, with what its folders tell of the source's columns; of two folders of one key the inner one counts."""
+def texts(path: Path) -> dict[str, str | None]:
+    """What the folders on a file's way tell, by the names of columns there; of two folders of one key the inner one counts."""
     parts = [part.partition("=") for part in path.parent.parts if "=" in part]
-    texts = {unquote(key): None if value == _NULL else unquote(value, errors="surrogateescape") for key, _, value in parts}
-    return replace(wanted, folders=tuple((ours, texts[written]) for written, ours in wanted.ours.items() if written in texts))
+    return {unquote(key): None if value == _NULL else unquote(value, errors="surrogateescape") for key, _, value in parts}
+
+
+def at(wanted: Shape, path: Path) -> Shape:
+    """The shape of a file at a path, with what its folders tell of the source's columns."""
+    said = texts(path)
+    return replace(wanted, folders=tuple((ours, said[written]) for written, ours in wanted.ours.items() if written in said))
 
 
 def told(wanted: Shape, *, name: str) -> dict[str, object]:

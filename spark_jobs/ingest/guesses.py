@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from feature_definitions import times
 from feature_definitions.language import Column
 from spark_jobs.ingest import cells
+
+if TYPE_CHECKING:
+    from feature_definitions.language.columns import Epoch
 
 NULLS = ("NULL", "null", "NA", "N/A", "n/a", "None", "none", "nan", "NaN", "\\N", "-", "?")
 """Words that mean null where they stand among values of another type."""
@@ -80,7 +83,7 @@ def _digits(name: str, values: Sequence[str]) -> Guess | None:
         return Guess(Column("string"), ("its digits are beyond int64",))
     units = {times.plausible_unit(value) for value in values}
     if _NAMED_LIKE_A_TIME.search(name.lower()) and len(units) == 1 and (unit := units.pop()) is not None:
-        return Guess(Column("timestamp", epoch=unit), (f"its digits look like times counted since 1970 in {unit}",))
+        return Guess(Column("timestamp", epoch=cast("Epoch", unit)), (f"its digits look like times counted since 1970 in {unit}",))
     if _NAMED_LIKE_A_TIME.search(name.lower()) and _all_fit(values, Column("date", format="%Y%m%d")):
         return Guess(Column("date", format="%Y%m%d"), ("its digits look like dates",))
     return Guess(Column("int64"))

@@ -14,18 +14,23 @@ from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches,
 
 def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a JSON file, good and refused ones."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number)
     told = folders.told(wanted, name=name)
     fields = {
         ours: (str(column.name), cells.of_json(column.data_type, wanted.timezone, how=column)) for ours, column in wanted.lying.items()
     }
     with opened.text(path, "utf-8", newline="") as text:
         try:
-            found = json_objects.objects(text.pieces(), decoder)
-            rows = (_row(line, held, fields, told, wanted) for line, held in found)
+            rows = (_row(line, held, fields, told, wanted) for line, held in objects(text))
             yield from batches(rows, wanted, name=name, text=text)
         except NotJson as error:
             raise FileRefused(f"{name}, {error}") from None
+
+
+def objects(text: opened.Text) -> Iterator[json_objects.Found]:
+    """Each object of an open text with its line, numbers as they are written; raises NotJson."""
+    return json_objects.objects(
+        text.pieces(), json.JSONDecoder(object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number)
+    )
 
 
 def _object(fields: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """Looks at the first rows of what may become a source: where it lies, its format and dialect, and what each of its columns looks like."""
 
 import codecs
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +8,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +17,7 @@ from deltalake.exceptions import DeltaError
 from feature_definitions.errors import UserError
 from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
 from lake import storage
-from spark_jobs.ingest import cells, dialects, guesses, json_objects, landing, opened
+from spark_jobs.ingest import cells, dialects, folders, guesses, json_lines, json_objects, landing, opened
 from spark_jobs.ingest.cells import Number, first_line
 from spark_jobs.ingest.guesses import Guess
 
@@ -100,10 +98,8 @@ def _told(files: Sequence[Path], root: Path) -> dict[str, Guess]:
     """The columns that `key=value` folders tell."""
     values: dict[str, list[str | None]] = {}
     for file in files:
-        for part in (file.relative_to(root) if file.is_relative_to(root) else file).parts[:-1]:
-            column, sign, value = part.partition("=")
-            if sign:
-                values.setdefault(unquote(column), []).append(None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value))
+        for column, text in folders.texts(file.relative_to(root) if file.is_relative_to(root) else file).items():
+            values.setdefault(column, []).append(text)
     told = {column: guesses.of_texts(column, texts) for column, texts in values.items()}
     return {column: guess._replace(unique=False, doubts=(*guess.doubts, "the folders tell it")) for column, guess in told.items()}
 
@@ -188,14 +184,12 @@ def _encoding(file: Path) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------------- JSON
 
-_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number)
-
 
 def _json(globs: str, files: Sequence[Path], root: Path) -> Seen:
     rows: list[dict[str, object]] = []
     for file in files[:FILES]:
-        with opened.text(file, "utf-8", newline="\n") as text:
-            found = islice(json_objects.objects(text, _DECODER), ROWS // min(FILES, len(files)))
+        with opened.text(file, "utf-8", newline="") as text:
+            found = islice(json_lines.objects(text), ROWS // min(FILES, len(files)))
             rows += [value for _, value in found if isinstance(value, dict)]
     names = dict.fromkeys(name for row in rows for name in row)
     nested = [name for name in names if any(isinstance(row.get(name), dict) for row in rows)]

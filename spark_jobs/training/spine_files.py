@@ -1,14 +1,12 @@
 """Spines that lie in files: keys are of the service's types, and all other columns are text as written, unless their types are declared."""
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,8 +16,9 @@ from feature_definitions.language import Column, Csv, DefinitionError, Files, So
 from feature_definitions.layout import COLUMN, LINE, REASON
 from feature_definitions.sql.data_types import is_array
 from lake import delta
-from spark_jobs.ingest import cells, formats, opened, parsing
-from spark_jobs.ingest.cells import Number, Unfit, first_line
+from spark_jobs.ingest import cells, folders, formats, json_lines, landing, opened, parsing
+from spark_jobs.ingest.cells import Unfit, first_line
+from spark_jobs.ingest.json_objects import NotJson
 from spark_jobs.ingest.parsing import FileRefused
 from spark_jobs.training.spine import TIME, SpineRefused
 
@@ -64,7 +63,7 @@ def read(path: Path, said: Declared, *, name: str) -> pa.Table:
             case "jsonl":
                 return _json(path, said, name)
         return _typed(_parquet(path, said, name), said, name)
-    except (FileRefused, *opened.UNREADABLE) as error:
+    except (FileRefused, NotJson, opened.LineTooLong, *opened.UNREADABLE) as error:
         raise SpineRefused(f"the spine {name} cannot be read: {first_line(error)}") from None
 
 
@@ -147,7 +146,7 @@ def _and_more(rows: int) -> str:
 
 
 def _json(path: Path, said: Declared, name: str) -> pa.Table:
-    """A file of JSON lines: its columns are all fields that any of its objects has; what is not text is written as JSON writes it."""
+    """A file of JSON objects: its columns are all fields that any of its objects has; what is not text is written as JSON writes it."""
     objects = list(_objects(path, name))
     names = list(dict.fromkeys(field for _, held in objects for field in held))
     if objects:
@@ -157,20 +156,13 @@ def _json(path: Path, said: Declared, name: str) -> pa.Table:
     return pa.table(arrays)
 
 
-_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number)
-
-
 def _objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, object]]]:
-    with opened.text(path, "utf-8", newline="\n") as text:
-        for line, written in enumerate(text, 1):
-            if written.strip():
-                try:
-                    held = _DECODER.decode(written)
-                except (ValueError, RecursionError) as error:
-                    raise SpineRefused(f"the spine {name}, line {line}: not a JSON object: {first_line(error)}") from None
-                if not isinstance(held, dict):
-                    raise SpineRefused(f"the spine {name}, line {line}: not a JSON object")
-                yield line, held
+    with opened.text(path, "utf-8", newline="") as text:
+        for line, held in json_lines.objects(text):
+            if not isinstance(held, dict):
+                said = f": {held}" if isinstance(held, ValueError) else ""
+                raise SpineRefused(f"the spine {name}, line {line}: not a JSON object{said}")
+            yield line, held
 
 
 def _field(objects: Sequence[tuple[int, Mapping[str, object]]], column: str, said: Declared, name: str) -> pa.Array:
@@ -191,37 +183,29 @@ def _field(objects: Sequence[tuple[int, Mapping[str, object]]], column: str, sai
 
 def _parquet(path: Path, said: Declared, name: str) -> pa.Table:
     """A Parquet file, or all of a folder, whose `key=value` folders are columns, of text like those of CSV."""
-    files = sorted(_files(path)) if path.is_dir() else [path]
+    files = sorted(landing.matches("**/*.parquet", root=path)) if path.is_dir() else [path]
     if not files:
         raise SpineRefused(f"the spine {name} is a folder without a Parquet file or a Delta log; a spine is {_READ}")
     return pa.concat_tables([_with_folders(file, path, said) for file in files], promote_options="default")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """The data below a folder: names that begin with _ or . are of whoever writes it, those of `key=value` folders aside."""
-    for each in folder.iterdir():
-        if not each.name.startswith(".") and (not each.name.startswith("_") or (each.is_dir() and "=" in each.name)):
-            yield from _files(each) if each.is_dir() else [each] if each.suffix.lower() == ".parquet" else []
-
-
 def _with_folders(file: Path, root: Path, said: Declared) -> pa.Table:
     with pq.ParquetFile(file, coerce_int96_timestamp_unit="us") as held:
         table = held.read()
-    for part in file.relative_to(root).parts[:-1]:
-        column, sign, value = part.partition("=")
-        if sign and unquote(column) not in table.column_names:
-            table = table.append_column(unquote(column), _told(unquote(column), value, len(table), said))
+    for column, text in folders.texts(file.relative_to(root)).items() if file != root else ():
+        if column not in table.column_names:
+            table = table.append_column(column, _told(column, text, len(table), said))
     return table
 
 
-def _told(column: str, value: str, rows: int, said: Declared) -> pa.Array:
+def _told(column: str, text: str | None, rows: int, said: Declared) -> pa.Array:
     """What a folder's name tells of each row below it."""
     how = said.typed.get(column, Column("string"))
     try:
-        told = None if value == "__HIVE_DEFAULT_PARTITION__" else cells.of_text(how.data_type, said.timezone, how=how)(unquote(value))
+        value = None if text is None else cells.of_text(how.data_type, said.timezone, how=how)(text)
     except ValueError as error:
-        raise SpineRefused(f"the spine's folder {column}={value}: {unquote(value)!r} {error}") from None
-    return pa.array([told] * rows, delta.arrow_type(how.data_type))
+        raise SpineRefused(f"the spine's folder {column}={text}: {text!r} {error}") from None
+    return pa.array([value] * rows, delta.arrow_type(how.data_type))
 
 
 def _typed(table: pa.Table, said: Declared, name: str) -> pa.Table:

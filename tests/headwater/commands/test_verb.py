@@ -158,6 +158,8 @@ MISTAKES = {
     "no date": (("plan", "--from", "05.01.2026"), "'05.01.2026' is not a date; write it like 2026-01-05"),
     "spine without service": (("training-set", "--spine", "spine.csv"), "--spine needs --service"),
     "no such spine": (("training-set", "--spine", "no.csv", "--service", "customer_v1"), "there is no spine at no.csv"),
+    "types of no spine": (("training-set", "churn", "--column", "x=double"), "--column and --timezone tell of the columns in a file"),
+    "a type that is none": (("training-set", "--spine", "x", "--service", "customer_v1", "--column", "x"), "'x' is not NAME=TYPE"),
     "unknown training set": (("training-set", "churn"), "there is no training set 'churn'"),
     "no training set": (("training-set",), "name a training set, or give a spine and a service"),
     "mode of later": (("training-set", "--spine", "x", "--service", "customer_v1", "--mode", "as_served"), "as_served"),

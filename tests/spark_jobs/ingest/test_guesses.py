@@ -10,35 +10,36 @@ from feature_definitions import Column
 from spark_jobs.ingest import cells, guesses
 from spark_jobs.ingest.guesses import Guess
 
+ALL = {"unique": True, "filled": True}
+EITHER, COUNTED = "it may as well be written as %m/%d/%Y: day or month first?", "its digits look like times counted since 1970 in ms"
+GERMAN = Column("timestamp", format="%d.%m.%Y %H:%M")
 CASES: dict[str, tuple[str, list[str], Guess]] = {
-    "whole numbers": ("n", ["1", "-2", "3"], Guess(Column("int64"), unique=True, filled=True)),
-    "fractions": ("amount", ["1.50", "2", "-3e4"], Guess(Column("double"), unique=True, filled=True)),
-    "with a comma": ("amount", ["1.234,50", "2,5"], Guess(Column("double"), decimal=",", thousands=".", unique=True, filled=True)),
-    "with groups": ("amount", ["1,234.50", "2"], Guess(Column("double"), thousands=",", unique=True, filled=True)),
+    "whole numbers": ("n", ["1", "-2", "3"], Guess(Column("int64"), **ALL)),
+    "fractions": ("amount", ["1.50", "2", "-3e4"], Guess(Column("double"), **ALL)),
+    "with a comma": ("amount", ["1.234,50", "2,5"], Guess(Column("double"), decimal=",", thousands=".", **ALL)),
+    "with groups": ("amount", ["1,234.50", "2"], Guess(Column("double"), thousands=",", **ALL)),
     "a comma that may be either": (
-        "amount",
-        ["1,234", "2,345"],
-        Guess(Column("double"), ("a comma before three digits may part thousands",), decimal=",", unique=True, filled=True),
+        "amount", ["1,234", "2,345"], Guess(Column("double"), ("a comma before three digits may part thousands",), decimal=",", **ALL),
     ),
-    "digits that are text": ("zip", ["00501", "10115"], Guess(Column("string"), ("its digits begin with 0, so they are no number",), unique=True, filled=True)),
-    "digits beyond int64": ("n", ["9" * 20, "1"], Guess(Column("string"), ("its digits are beyond int64",), unique=True, filled=True)),
+    "digits that are text": ("zip", ["00501", "9"], Guess(Column("string"), ("its digits begin with 0, so they are no number",), **ALL)),
+    "digits beyond int64": ("n", ["9" * 20, "1"], Guess(Column("string"), ("its digits are beyond int64",), **ALL)),
     "truth": ("paid", ["true", "FALSE", "true"], Guess(Column("boolean"), filled=True)),
     "noughts and ones": ("paid", ["1", "0", "0"], Guess(Column("int64"), filled=True)),
-    "dates": ("day", ["2026-01-05", "2026-01-06"], Guess(Column("date"), unique=True, filled=True)),
-    "times with zones": ("at", ["2026-01-05T06:00:00Z", "2026-01-05 06:00:00+0100"], Guess(Column("timestamp"), unique=True, filled=True)),
-    "times without": ("at", ["2026-01-05T06:00:00Z", "2026-01-05 06:00:00"], Guess(Column("timestamp"), zoneless=True, unique=True, filled=True)),
-    "German times": ("am", ["15.01.2026 06:00", "05.01.2026 06:00"], Guess(Column("timestamp", format="%d.%m.%Y %H:%M"), zoneless=True, unique=True, filled=True)),
+    "dates": ("day", ["2026-01-05", "2026-01-06"], Guess(Column("date"), **ALL)),
+    "times with zones": ("at", ["2026-01-05T06:00:00Z", "2026-01-05 06:00:00+0100"], Guess(Column("timestamp"), **ALL)),
+    "times without": ("at", ["2026-01-05T06:00:00Z", "2026-01-05 06:00:00"], Guess(Column("timestamp"), zoneless=True, **ALL)),
+    "German times": ("am", ["15.01.2026 06:00", "05.01.2026 06:00"], Guess(GERMAN, zoneless=True, **ALL)),
     "a day that may be a month": (
-        "am",
-        ["05/01/2026"],
-        Guess(Column("date", format="%d/%m/%Y"), ("it may as well be written as %m/%d/%Y: day or month first?",), filled=True),
+        "am", ["05/01/2026"], Guess(Column("date", format="%d/%m/%Y"), (EITHER,), filled=True),
     ),
-    "counts since 1970": ("paid_at", ["1767592800000"], Guess(Column("timestamp", epoch="ms"), ("its digits look like times counted since 1970 in ms",), filled=True)),
+    "counts since 1970": (
+        "paid_at", ["1767592800000"], Guess(Column("timestamp", epoch="ms"), (COUNTED,), filled=True),
+    ),
     "large numbers": ("customer_id", ["1767592800000"], Guess(Column("int64"), filled=True)),
     "words for null": ("n", ["1", "NULL", "\\N", ""], Guess(Column("int64"), nulls=("NULL", "\\N"))),
-    "words in text": ("name", ["a", "NULL"], Guess(Column("string"), unique=True, filled=True)),
+    "words in text": ("name", ["a", "NULL"], Guess(Column("string"), **ALL)),
     "nothing": ("n", ["", ""], Guess(Column("string"), ("it holds no value",))),
-    "nothing but words": ("n", ["NULL"], Guess(Column("string"), ("it holds nothing but words for null",))),
+    "nothing but words": ("n", ["NULL"], Guess(Column("string"), ("it holds nothing but words for null",), filled=True)),
 }  # fmt: skip
 
 

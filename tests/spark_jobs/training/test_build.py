@@ -126,6 +126,20 @@ def test_a_spine_may_be_a_csv_a_parquet_file_or_a_delta_table(shop: Project, tmp
     assert [one.unchanged for one in found] == [False, True, True]
 
 
+def test_a_spine_of_the_command_has_its_columns_as_written_or_declared_and_times_of_the_zone_that_is_said(shop: Project) -> None:
+    projects.write(shop.settings.root, "labels.csv", "customer_id;zip;amount;event_timestamp\n1;00501;1.50;2026-01-06 13:00\n")
+    words = ("--spine", "labels.csv", "--service", "customer_v1", "--column", "amount=double", "--timezone", "Europe/Berlin")
+    done = projects.within("training-set", "labels", *words, "--project", str(shop.settings.root), "--json")
+    assert done.code == 0, done.err
+    (row,) = projects.table(done.json["path"]).to_dict("records")
+    assert {name: row[name] for name in ("customer_id", "zip", "amount", "event_timestamp")} == {
+        "customer_id": 1,
+        "zip": "00501",
+        "amount": 1.5,
+        "event_timestamp": NOW,
+    }
+
+
 def test_a_spine_of_spark_is_joined_as_one_of_pandas(shop: Project, spark: SparkSession, built: build.Built) -> None:
     rows = spark.createDataFrame(pa.Table.from_pandas(spine()).cast(pa.schema([(f.name, f.type) for f in built.to_arrow().schema][:4])))
     again = shop.training_set("cases", spine=rows, service="customer_v1")
