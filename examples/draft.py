@@ -22,7 +22,7 @@ _VALUES = {
 
 
 class DraftRefused(DefinitionError):
-    """A group that cannot be drafted: the message says what to name instead."""
+    """A group or a source that cannot be drafted: the message says what to name instead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from feature_definitions.language import Column, Csv, DefinitionError, DeltaTable, Files, Jdbc
+from examples.draft import DraftRefused
+from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
 from feature_definitions.language.rules import COLUMN, check_name
 from feature_definitions.loader import Catalog
 from spark_jobs.ingest.guesses import Guess
@@ -14,10 +15,6 @@ from spark_jobs.ingest.samples import Seen
 
 _TIME = re.compile(r"(^|_)(event_timestamp|event_time|timestamp|time|ts|at|occurred|happened|created|date|datum|day)($|_)")
 _ID = re.compile(r"(^|_)(id|uuid|guid|key|nr|no|number|nummer)$")
-
-
-class DraftRefused(DefinitionError):
-    """A source that cannot be drafted: the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
