@@ -11,7 +11,7 @@ from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
 from feature_definitions.language.rules import COLUMN, check_name
 from feature_definitions.loader import Catalog
 from spark_jobs.ingest.guesses import Guess
-from spark_jobs.ingest.samples import Seen
+from spark_jobs.ingest.samples import Sample
 
 _TIME = re.compile(r"(^|_)(event_timestamp|event_time|timestamp|time|ts|at|occurred|happened|created|date|datum|day)($|_)")
 _ID = re.compile(r"(^|_)(id|uuid|guid|key|nr|no|number|nummer)$")
@@ -35,7 +35,7 @@ class _Line:
     said: tuple[str, ...] = ()
 
 
-def draft(name: str, seen: Seen, catalog: Catalog, *, folder: Path, timezone: str | None = None) -> SourceDraft:
+def draft(name: str, seen: Sample, catalog: Catalog, *, folder: Path, timezone: str | None = None) -> SourceDraft:
     """The definition of a source as its data look, for a file of its own in the catalog's folder."""
     check_name("source", name)
     if name in catalog.sources:
@@ -140,7 +140,7 @@ def _when(columns: Mapping[str, Guess], time: str | None) -> list[_Line]:
     return [_Line(f"event_timestamp={_quoted(time)},", (*said, *missing))]
 
 
-def _zone(columns: Mapping[str, Guess], seen: Seen, timezone: str | None) -> tuple[list[_Line], list[str]]:
+def _zone(columns: Mapping[str, Guess], seen: Sample, timezone: str | None) -> tuple[list[_Line], list[str]]:
     """The line that says where times were written down, or asks for it."""
     times = [name for name, guess in columns.items() if guess.column.data_type == "timestamp" and guess.column.epoch is None]
     zoneless = [name for name in times if columns[name].zoneless]
@@ -168,7 +168,7 @@ def _id(ids: tuple[str, ...], others: tuple[str, ...], rows: int) -> list[_Line]
     return [_Line("id=(),", (f"{said} in the {rows:,} rows that were seen. Without an id every row counts",))]
 
 
-def _text(name: str, seen: Seen, lines: Iterable[_Line]) -> str:
+def _text(name: str, seen: Sample, lines: Iterable[_Line]) -> str:
     body = "\n".join(_written(line) for line in (_Line(f"{_place(seen.at)},"), *lines))
     words = sorted({"Source", type(seen.at).__name__, *(word for word in ("Column", "Csv") if f"{word}(" in body)})
     remarks = "".join(f"# {remark[0].upper()}{remark[1:]}.\n" for remark in seen.remarks)

@@ -38,8 +38,8 @@ class NothingToSee(UserError):
     """Data that cannot be looked at: not there, of no format that is read, or without columns."""
 
 
-class Seen(NamedTuple):
-    """What was seen: where it lies, each column by its name there, how many rows were looked at, and what else a person must know."""
+class Sample(NamedTuple):
+    """What was seen of data: where it lies, each column by its name there, how many rows were looked at, and what else a person must know."""
 
     at: Files | DeltaTable | Jdbc
     columns: Mapping[str, Guess]
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def look(path: str, *, root: Path) -> Seen:
+def look(path: str, *, root: Path) -> Sample:
     """What lies at a path or a glob, as given or relative to the project: files, or a Delta table. Raises NothingToSee."""
     found = root / path
     if (found / "_delta_log").is_dir():
@@ -107,7 +107,7 @@ def _told(files: Sequence[Path], root: Path) -> dict[str, Guess]:
 # -------------------------------------------------------------------------------------------------------------------------- CSV
 
 
-def _csv(globs: str, files: Sequence[Path], root: Path) -> Seen:
+def _csv(globs: str, files: Sequence[Path], root: Path) -> Sample:
     dialect = replace(_dialect(files[0]), encoding=_encoding(files[0]))
     header = _header(files[0], dialect)
     dialect = dialect if header else replace(dialect, header=False)
@@ -120,7 +120,7 @@ def _csv(globs: str, files: Sequence[Path], root: Path) -> Seen:
     seen = {name: guesses.of_texts(name, texts.get(name, [])) for name in header or texts}
     dialect, columns = _of_one_dialect(dialect, seen)
     rows = max(map(len, texts.values()), default=0)
-    return Seen(Files(globs, csv=None if dialect == Csv() else dialect), columns | _told(files, root), rows)
+    return Sample(Files(globs, csv=None if dialect == Csv() else dialect), columns | _told(files, root), rows)
 
 
 def _of_one_dialect(dialect: Csv, seen: Mapping[str, Guess]) -> tuple[Csv, dict[str, Guess]]:
@@ -185,7 +185,7 @@ def _encoding(file: Path) -> str:
 # ------------------------------------------------------------------------------------------------------------------------- JSON
 
 
-def _json(globs: str, files: Sequence[Path], root: Path) -> Seen:
+def _json(globs: str, files: Sequence[Path], root: Path) -> Sample:
     rows: list[dict[str, object]] = []
     for file in files[:FILES]:
         with opened.text(file, "utf-8", newline="") as text:
@@ -195,7 +195,7 @@ def _json(globs: str, files: Sequence[Path], root: Path) -> Seen:
     nested = [name for name in names if any(isinstance(row.get(name), dict) for row in rows)]
     columns = {name: _of_json(name, [row.get(name) for row in rows]) for name in names if name not in nested}
     remarks = (f"left out, since they hold objects: {', '.join(nested)}",) if nested else ()
-    return Seen(Files(globs, format="jsonl"), columns | _told(files, root), len(rows), remarks)
+    return Sample(Files(globs, format="jsonl"), columns | _told(files, root), len(rows), remarks)
 
 
 def _of_json(name: str, values: Sequence[object]) -> Guess:
@@ -216,17 +216,17 @@ def _of_json(name: str, values: Sequence[object]) -> Guess:
 # ------------------------------------------------------------------------------------------------------- Parquet, Delta, Arrow
 
 
-def _parquet(globs: str, files: Sequence[Path], root: Path) -> Seen:
+def _parquet(globs: str, files: Sequence[Path], root: Path) -> Sample:
     with pq.ParquetFile(files[0], coerce_int96_timestamp_unit="us") as file:
         leaves = [file.schema.column(place) for place in range(len(file.schema.names))]
         instants = {leaf.name for leaf in leaves if leaf.physical_type == "INT96"}
         batch = next(file.iter_batches(batch_size=ROWS), None)
         table = file.schema_arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
     columns, remarks = _of_table(table, instants)
-    return Seen(Files(globs, format="parquet"), columns | _told(files, root), len(table), remarks)
+    return Sample(Files(globs, format="parquet"), columns | _told(files, root), len(table), remarks)
 
 
-def _delta(path: Path, said: str) -> Seen:
+def _delta(path: Path, said: str) -> Sample:
     try:
         held = Table(str(path))
         table = pa.schema(held.schema().to_arrow()).empty_table()
@@ -235,7 +235,7 @@ def _delta(path: Path, said: str) -> Seen:
     except DeltaError as error:
         raise NothingToSee(f"the Delta table {said} cannot be read: {first_line(error)}") from None
     columns, remarks = _of_table(table)
-    return Seen(DeltaTable(said), columns, len(table), remarks)
+    return Sample(DeltaTable(said), columns, len(table), remarks)
 
 
 def _of_table(table: pa.Table, instants: Collection[str] = ()) -> tuple[dict[str, Guess], tuple[str, ...]]:
