@@ -39,7 +39,7 @@ class NothingToSee(UserError):
 
 
 class Sample(NamedTuple):
-    """What was seen of data: where it lies, each column by its name there, how many rows were looked at, and what else a person must know."""
+    """What was seen of data: where they lie, each column by its name there, how many rows were looked at, and what else is to know."""
 
     at: Files | DeltaTable | Jdbc
     columns: Mapping[str, Guess]
