@@ -331,8 +331,10 @@ TOUCH_FILES = {
     "spark_jobs/ingest/landing.py": "input files of sources",
     "spark_jobs/ingest/opened.py": "input files of sources",
     "spark_jobs/ingest/parsing.py": "input files of sources",
+    "spark_jobs/ingest/samples.py": "data that may become a source",
     "spark_jobs/jvm.py": "Java, jars and classes",
     "spark_jobs/session.py": "Spark's scratch folder",
+    "spark_jobs/training/spine_files.py": "spines in files",
 }
 """Who uses pathlib, os, shutil or the like, and for which files: none of the lake but `lake/storage`."""
 FILE_MODULES = {"fcntl", "fileinput", "glob", "io", "os", "pathlib", "shutil", "tempfile"}

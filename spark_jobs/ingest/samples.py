@@ -64,6 +64,11 @@ def look(path: str, *, root: Path) -> Sample:
         raise NothingToSee(f"{path} cannot be read: {first_line(error)}") from None
 
 
+def of_csv(file: Path) -> Sample:
+    """What one file looks like, taken for CSV whatever its name is."""
+    return _csv(file.name, [file], file.parent)
+
+
 def _files(path: str, *, root: Path) -> tuple[str, list[Path]]:
     """The glob that a definition would have, and its files, oldest name first."""
     folder = (root / path).is_dir()
