@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -10,6 +10,8 @@ from feature_definitions.intervals import spell
 
 DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
 """Of a source's rows: UTC date and instant of the event, the ingest that brought the row, whether it holds, a hash of its content."""
+ASIDE, ASIDE_DATE = "_hw_aside", date.max
+"""Of a source's rows: whether it holds but lies outside of what is read; the partition of all rows outside, whatever their date."""
 FILE, LINE = "_hw_file", "_hw_line"
 """Of a source's rows: where they came from."""
 REASON, COLUMN, VALUE, RAW = "_hw_reason", "_hw_column", "_hw_value", "_hw_raw"

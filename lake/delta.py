@@ -47,6 +47,17 @@ def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> li
     return list(zip(*[found.column(name).to_pylist() for name in found.column_names], strict=True))
 
 
+def instants(path: str, column: str, conditions: Sequence[str]) -> list[int]:
+    """The times in a column of a Delta table's rows for which all SQL conditions hold, in microseconds; none without a table."""
+    import pyarrow as pa
+
+    if not exists(path):
+        return []
+    sql = f"SELECT {column} FROM t WHERE {' AND '.join(conditions)}"
+    found = pa.table(QueryBuilder().register("t", DeltaTable(path)).execute(sql).read_all())
+    return [at for at in found.column(column).cast(pa.int64()).to_pylist() if at is not None]
+
+
 def holds(path: str, condition: str) -> bool:
     """Whether a Delta table has a row for which an SQL condition holds; a table that is not there has none."""
     found = QueryBuilder().register("t", DeltaTable(path)).execute(f"SELECT 1 FROM t WHERE {condition} LIMIT 1") if exists(path) else None

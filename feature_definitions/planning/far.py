@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
-from feature_definitions.intervals import BEGINNING, DAY, utc_date
+from feature_definitions.intervals import BEGINNING, DAY, MICROSECOND, utc_date
 from feature_definitions.language import Source
 
 GAP = timedelta(days=366)
@@ -44,7 +44,7 @@ def midnight(day: date) -> datetime:
 
 def outer(source: Source, *, now: datetime) -> Bound:
     """What bounds a source's rows whatever rows there are: its `since`, and its `until` or a day after now."""
-    return Bound(source.starts or BEGINNING, source.ends or now + DAY)
+    return Bound(source.starts or BEGINNING, source.ends or now + DAY + MICROSECOND)
 
 
 def bound(source: Source, *, rows: Mapping[date, int], now: datetime) -> Bound:

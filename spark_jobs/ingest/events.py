@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS
 from feature_definitions.language import Expectation, Jdbc, Query, Source
-from feature_definitions.layout import COLUMN, DATE, FILE, INGEST, LINE, LIVE, REASON, TIME, VALUE
+from feature_definitions.layout import ASIDE, COLUMN, DATE, FILE, INGEST, LINE, LIVE, REASON, TIME, VALUE
 from feature_definitions.sql import column_types, failing
 from feature_definitions.sql.derivations import may_fail
 from lake import delta, versions
@@ -152,4 +152,5 @@ def in_columns(kept: DataFrame, source: Source) -> DataFrame:
         (F.col(f"`{name}`") if name in have else F.lit(None)).try_cast(tables.spark_type(kind)).alias(name)
         for name, kind in source.columns.items()
     ]
-    return kept.select(*columns, TIME, DATE, FILE, LINE, INGEST, LIVE)
+    aside = F.coalesce(F.col(ASIDE), F.lit(False)) if ASIDE in have else F.lit(False)
+    return kept.select(*columns, TIME, DATE, FILE, LINE, INGEST, LIVE, aside.alias(ASIDE))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_definitions.intervals import BEGINNING, DAY
+from feature_definitions.intervals import BEGINNING, DAY, MICROSECOND
 from feature_definitions.language import Source
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside, Bound
@@ -62,7 +62,7 @@ def test_since_takes_the_place_of_the_rule() -> None:
 
 
 def test_rows_end_a_day_after_now_or_at_until() -> None:
-    assert far.bound(PAYMENTS, rows={}, now=NOW) == Bound(BEGINNING, NOW + DAY)
+    assert far.bound(PAYMENTS, rows={}, now=NOW) == Bound(BEGINNING, NOW + DAY + MICROSECOND)
     assert far.bound(source(until="2027-01-01"), rows={}, now=NOW).last == datetime(2027, 1, 1, tzinfo=UTC)
 
 

@@ -1,0 +1,285 @@
+"""What files make of a source's table: which rows hold, which of these are read, and what changed by it.
+
+The table keeps every row that some file brought. Of each id one row holds. A row that holds is `_hw_live`, unless its date lies far from
+all others: then it is `_hw_aside`. Rows lie in the partition of their UTC date, those outside the bounds of what is read in one together.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import reduce
+from operator import and_, or_
+from typing import Any, Literal
+
+from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import functions as F
+
+from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
+from feature_definitions.language import Source
+from feature_definitions.layout import ASIDE, ASIDE_DATE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.planning import far
+from feature_definitions.planning.far import Aside
+from feature_definitions.records import Revision
+from lake import delta
+from spark_jobs import tables
+from spark_jobs.ingest import events, far_dates
+from spark_jobs.ingest.derived import days_around, lagging, with_derived
+from spark_jobs.ingest.journal import Ingest
+
+_HELD, _WAS, _COMES, _GOES, _READ = "_hw_held", "_hw_was", "_hw_comes", "_hw_goes", "_hw_read"
+_FEW = 1_000_000
+"""So many ids are sent to every worker."""
+_RANGES = 64
+"""Ids are looked for in so many ranges, one per file and date, before they are looked for in one around all."""
+
+Bounds = tuple[tuple[object, object], ...]
+"""The least and the greatest value of each id column."""
+Into = Literal["no table", "table", "table of other types"]
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """The good rows of some files: how many, of which files, on which dates, and within which bounds their ids lie on each date."""
+
+    rows: DataFrame
+    files: Sequence[str]
+    count: int
+    dates: frozenset[date]
+    ids: Sequence[Bounds]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """All rows of the dates that an ingest touches, those that it takes away too; a row `_WAS` live before and is `LIVE` after it.
+
+    `dates` are the partitions that it replaces, `aside` all rows that lie aside after it, `put_aside` how many of each date do so by it,
+    and `by_file` how many that a file brought.
+    """
+
+    rows: DataFrame
+    dates: tuple[date, ...]
+    into: Into
+    aside: Aside | None = None
+    put_aside: Mapping[date, int] = field(default_factory=dict)
+    by_file: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """How many rows are put aside by it for which reason."""
+        return {} if self.aside is None else self.aside._replace(rows=self.put_aside).summary
+
+
+def of_files(coming: Coming, job: Ingest) -> Update:
+    """What becomes of the source's table by these rows, and by the time that passed."""
+    source, path = job.source, f"{job.staging}/rows"
+    incoming = coming.rows.withColumns({_HELD: F.lit(False), _WAS: F.lit(False), _COMES: F.lit(True), _GOES: F.lit(False)})
+    if not delta.exists(job.table):
+        rows = tables.stage(_by_date(_judged(incoming, source)), path)
+        return _bounded(Update(rows, tuple(coming.dates), "no table"), None, job)
+    kept = tables.read(job.context.spark, job.table)
+    whole, mine, into = events.in_columns(kept, source), F.col(FILE).isin(list(coming.files)), _into(kept, source)
+    if into == "table of other types":
+        dates = set(_dates(whole.select(DATE).union(coming.rows.select(DATE))))
+    else:
+        dates = _touched(coming, whole, source, mine)
+    dates |= far_dates.to_look_at(job, far_dates.live_rows(job)) if source.event_timestamp else set()
+    if not dates and not far_dates.moves(job):
+        return Update(incoming, (), into)
+    old = _kept(whole, dates, source).withColumn(_GOES, F.coalesce(mine, F.lit(False)))
+    rows = tables.stage(_by_date(_judged(_aged(incoming.unionByName(old), source), source)), path)
+    return _bounded(Update(rows, tuple(dates), into), whole, job)
+
+
+def _kept(whole: DataFrame, dates: Iterable[date], source: Source) -> DataFrame:
+    """The rows of some partitions as they were, each with its own date; those that lie aside hold too."""
+    held = F.col(LIVE) | F.col(ASIDE)
+    there = whole.where(tables.in_dates(DATE, dates)).withColumns({_HELD: held, _WAS: F.col(LIVE), DATE: F.to_date(TIME)}).drop(LIVE, ASIDE)
+    flags = {CONTENT: tables.fingerprint_of(list(source.columns)), _COMES: F.lit(False), _GOES: F.lit(False)}
+    return there.withColumns(flags)
+
+
+def _bounded(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
+    """The update whose rows, of which `LIVE` says which hold, are live only where they are read; with the dates that this touches too."""
+    source, holds = job.source, F.col(LIVE)
+    if source.event_timestamp is None:
+        return replace(update, rows=update.rows.withColumn(ASIDE, F.lit(False)))
+    around = far.outer(source, now=job.now)
+    live = {day: n for day, n in far_dates.live_rows(job).items() if day not in update.dates} if whole is not None else {}
+    within, outside = far_dates.by_date(live, around)
+    stay = update.rows.where(~F.col(_GOES)).groupBy(DATE, far_dates.is_inside(around).alias("inside"))
+    found = stay.agg(F.sum(holds.cast("bigint")).alias("n")).collect()
+    for row in found:
+        part = within if row["inside"] else outside
+        part[row[DATE]] = part.get(row[DATE], 0) + row["n"]
+    split = far_dates.split(job, within, outside)
+    aside = split.of(job)
+    coming_in = {row[DATE] for row in found if row["inside"] and split.read.last > far.midnight(row[DATE]) >= split.read.first}
+    more = ((aside.rows.keys() & live.keys()) | coming_in) - set(update.dates) if whole is not None else set()
+    rows = update.rows
+    if more and whole is not None:
+        rows = rows.unionByName(_kept(whole, more, source).withColumn(LIVE, F.col(_HELD)))
+    inside = far_dates.is_inside(split.read)
+    rows = rows.withColumns({ASIDE: holds & ~inside, LIVE: holds & inside, _READ: inside})
+    dates = tuple({*update.dates, *more, ASIDE_DATE})
+    return _counted(replace(update, rows=rows, dates=dates, aside=aside))
+
+
+def _counted(update: Update) -> Update:
+    """The update with how many rows it puts aside."""
+    if update.aside is None or not update.aside.rows:
+        return update
+    new = update.rows.where(F.col(ASIDE) & (F.col(_COMES) | F.col(_WAS))).groupBy(DATE, FILE, _COMES).count().collect()
+    put_aside, by_file = Counter[date](), Counter[str]()
+    for row in new:
+        put_aside[row[DATE]] += row["count"]
+        by_file[row[FILE]] += row["count"] if row[_COMES] else 0
+    return replace(update, put_aside=put_aside, by_file=by_file)
+
+
+def _into(kept: DataFrame, source: Source) -> Into:
+    same = all(kind == tables.spark_type(source.columns.get(name, kind)) for name, kind in kept.dtypes)
+    return "table" if same else "table of other types"
+
+
+def _touched(coming: Coming, whole: DataFrame, source: Source, mine: Column) -> set[date]:
+    """The dates on which rows come, go, or may gain or lose their right: those of the files' rows and of all rows with their ids."""
+    theirs = whole.where(mine).groupBy(DATE).agg(F.count(F.lit(1)).alias("n"), *bounds_of_ids(source)).collect() if coming.files else []
+    dates = set(coming.dates) | {row[DATE] for row in theirs}
+    if source.id and dates:
+        bounds = (*coming.ids, *(bounds_in(row, source) for row in theirs))
+        ids = _ids(coming.rows, source).union(_ids(whole.where(mine), source)).distinct()
+        if coming.count + sum(row["n"] for row in theirs) <= _FEW:
+            ids = F.broadcast(ids)
+        rivals = whole.where(~F.coalesce(mine, F.lit(False)) & ~F.expr(tables.in_dates(DATE, dates)) & _within(bounds, source))
+        dates |= set(_dates(rivals.join(ids, on=list(source.id), how="left_semi")))
+    return dates
+
+
+def bounds_of_ids(source: Source) -> list[Column]:
+    """The columns, over a group of rows, of the least and the greatest value of each id column."""
+    values = [(n, F.col(f"`{name}`"), source.columns[name]) for n, name in enumerate(source.id)]
+    plain = [(n, F.unix_micros(value) if kind == "timestamp" else value) for n, value, kind in values]
+    return [bound(value).alias(f"{name}{n}") for n, value in plain for name, bound in (("least", F.min), ("greatest", F.max))]
+
+
+def bounds_in(row: Row, source: Source) -> Bounds:
+    """These bounds of a row that has those columns."""
+    return tuple((row[f"least{n}"], row[f"greatest{n}"]) for n in range(len(source.id)))
+
+
+def _within(bounds: Sequence[Bounds], source: Source) -> Column:
+    """Where ids can be that lie within one of the bounds: files are skipped by it."""
+    known = {one for one in bounds if all(low is not None for low, _ in one)}
+    apart = known if len(known) <= _RANGES else {_around(known)}
+    kinds = [source.columns[name] for name in source.id]
+    return reduce(or_, [reduce(and_, map(_between, source.id, one, kinds)) for one in apart], F.lit(False))
+
+
+def _around(bounds: Iterable[Any]) -> Bounds:
+    by_column = [zip(*of_column, strict=True) for of_column in zip(*bounds, strict=True)]
+    return tuple((min(lows), max(highs)) for lows, highs in by_column)
+
+
+def _between(name: str, bounds: tuple[object, object], kind: str) -> Column:
+    low, high = (F.timestamp_micros(F.lit(b)) if kind == "timestamp" else F.lit(b) for b in bounds)
+    return F.col(f"`{name}`").between(low, high)
+
+
+def _ids(rows: DataFrame, source: Source) -> DataFrame:
+    return rows.select(*[f"`{name}`" for name in source.id])
+
+
+def _judged(rows: DataFrame, source: Source) -> DataFrame:
+    """The rows with `_hw_live`: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
+    if not source.id:
+        return rows.withColumn(LIVE, ~F.col(_GOES))
+    ids = [F.col(f"`{name}`") for name in source.id]
+    newest = [F.col(f"`{source.arrived_at}`").desc_nulls_last()] if source.arrived_at else []
+    same = Window.partitionBy(*ids)
+    place = F.row_number().over(same.orderBy(F.col(_GOES), *newest, F.col(INGEST).desc(), F.col(FILE).desc(), F.col(LINE).desc()))
+    touched = F.max((F.col(_COMES) | F.col(_GOES)) & reduce(and_, [name.isNotNull() for name in ids])).over(same)
+    return rows.withColumn(LIVE, F.when(F.col(_GOES), F.lit(False)).when(touched, place == 1).otherwise(F.col(_HELD)))
+
+
+def _aged(rows: DataFrame, source: Source) -> DataFrame:
+    """A row that the file held before keeps the number of the ingest that brought it."""
+    same = Window.partitionBy(*[f"`{name}`" for name in source.id], FILE, CONTENT)
+    age = F.min(F.when(F.col(_GOES), F.col(INGEST))).over(same)
+    return rows.withColumn(INGEST, F.when(F.col(_COMES), F.coalesce(age, INGEST)).otherwise(F.col(INGEST)))
+
+
+def _by_date(rows: DataFrame) -> DataFrame:
+    return rows.repartition(DATE)
+
+
+def _dates(rows: DataFrame) -> tuple[date, ...]:
+    return tuple(row[0] for row in rows.select(DATE).distinct().collect())
+
+
+def commit(update: Update, job: Ingest) -> None:
+    """Put the rows in the place of those that the dates have now, in one commit."""
+    path, types, fence = job.table, job.source.columns, job.context.registry.fence
+    columns = [*[f"`{name}`" for name in types], TIME, DATE, FILE, LINE, INGEST, LIVE, ASIDE]
+    rows = update.rows.where(~F.col(_GOES))
+    if job.source.event_timestamp is not None:
+        rows = rows.withColumn(DATE, F.when(F.col(_READ), F.col(DATE)).otherwise(F.lit(ASIDE_DATE)))
+    if update.into != "table":
+        tables.overwrite(rows.select(*columns), path, commit_id=job.ingest_id, partition=(DATE,), fence=fence)
+        return
+    lacking = [*((n, tables.spark_type(k)) for n, k in types.items()), (ASIDE, "boolean")]
+    tables.add_columns(rows.sparkSession, path, lacking)
+    tables.replace(rows.select(*columns), path, dates=update.dates, commit_id=job.ingest_id, fence=fence)
+
+
+def revisions(update: Update, number: int, job: Ingest) -> tuple[Revision, ...]:
+    """One revision per date on which live rows were added, removed or altered; a row also by the row before, where it derives from that."""
+    if not update.dates:
+        return ()
+    source, live, was = job.source, F.col(LIVE).cast("bigint"), F.col(_WAS).cast("bigint")
+    rows = _with_next(update, job) if source.lag else update.rows
+    altered = rows.where(F.col(LIVE) | F.col(_WAS)).groupBy(DATE, TIME, CONTENT).agg(F.sum(live - was).alias("net"), F.sum(live).alias("n"))
+    changed_at = F.when(F.col("net") != 0, F.unix_micros(TIME))
+    by_date = altered.groupBy(DATE).agg(
+        F.min(changed_at).alias("first"),
+        F.max(changed_at).alias("last"),
+        F.sum("n").alias("rows"),
+        F.min(F.when(F.col("n") > 0, F.unix_micros(TIME))).alias("earliest"),
+        F.hex(F.coalesce(F.bit_xor(F.when(F.col("n") > 0, F.xxhash64(CONTENT, "n"))), F.lit(0).cast("bigint"))).alias("hash"),
+    )
+    changed_dates = sorted((row for row in by_date.collect() if row["first"] is not None), key=lambda row: row[DATE])
+    static = source.shape == "static"
+    return tuple(
+        Revision(
+            source=source.name,
+            revision=number,
+            date=row[DATE],
+            first=ALWAYS.start if static else instant(row["first"]),
+            end=ALWAYS.end if static else instant(row["last"]) + MICROSECOND,
+            content_hash=row["hash"],
+            rows=row["rows"],
+            recorded_at=job.now,
+            earliest=None if row["earliest"] is None else instant(row["earliest"]),
+        )
+        for row in changed_dates
+    )
+
+
+def _with_next(update: Update, job: Ingest) -> DataFrame:
+    """The rows as they were and as they are, apart, each with what it derives from the row before in its content.
+
+    So a row whose neighbour changed is altered if what it derives is another value, and nothing else is; the rows of the dates around
+    are read too.
+    """
+    source = job.source
+    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, CONTENT, LIVE, _WAS]
+    rows = update.rows.select(*columns)
+    if update.into == "table":
+        whole = events.in_columns(tables.read(rows.sparkSession, job.table), source).where(LIVE)
+        near = whole.where(days_around(source, update.dates, after=True)).where(~F.expr(tables.in_dates(DATE, update.dates)))
+        near = near.withColumns({CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True)})
+        rows = rows.union(near.select(*columns))
+    now = rows.where(LIVE).withColumn(_WAS, F.lit(False))
+    apart = now.union(rows.where(_WAS).withColumn(LIVE, F.lit(False)))
+    derived = with_derived(apart, source, time=TIME, beside=(LIVE,))
+    return derived.withColumn(CONTENT, tables.fingerprint_of([CONTENT, *sorted(lagging(source))]))
