@@ -1,7 +1,6 @@
-"""Ingest: files become rows of a source's Delta table, bad rows go to quarantine, and what changed is recorded as a revision.
+"""Ingest: files become rows of a source's Delta table (`update`), bad rows go to quarantine, and what changed is recorded as a revision.
 
-The table keeps every row that some file brought, `_hw_live` marking the one of each id that holds; it is partitioned by `_hw_date`, the
-UTC date of the event. A file that changed replaces the rows it brought, a row that stayed the same in it keeps its age.
+Rows whose dates lie far from all others go to quarantine too, as long as they do.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
