@@ -123,6 +123,7 @@ class IngestedSource(Part, frozen=True, kw_only=True):
     renamed: dict[str, str]
     copies: dict[str, str]
     waiting: dict[str, str]
+    failed: str | None
 
 
 class IngestDocument(Document, frozen=True, kw_only=True):

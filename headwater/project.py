@@ -4,7 +4,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -95,11 +95,16 @@ class Project:
         """Bring new and changed files into the sources' tables, and find what changed where they are read in place; what is named is a
         source or a group, nothing means all. A query comes after the sources that it reads, which are ingested with it.
 
-        What cannot be taken goes to `<lake>/quarantine/<source>` with its reason.
+        What cannot be taken goes to `<lake>/quarantine/<source>` with its reason. A source that cannot be read says why in its report
+        (`failed`), and the others go on.
         """
+        return tuple(self.ingesting(*named))
+
+    def ingesting(self, *named: str) -> "Iterator[IngestReport]":
+        """What `ingest` does, source by source: each report comes when its source is done."""
         from spark_jobs.ingest import bring
 
-        return tuple(bring.bring(source, self._context) for source in names.sources(self.catalog, named))
+        return bring.each(names.sources(self.catalog, named), self._context)
 
     def write(self, source: str, frame: object) -> "IngestReport":
         """Add a frame's rows to a source, as if they had come in a file; the same frame twice counts once.

@@ -21,15 +21,25 @@ Names = Annotated[
 @verb(app, example="headwater ingest", panel=OFFLINE)
 def ingest(call: Call, *, names: Names) -> int:
     """Bring new and changed files into the sources' tables; find what changed in those that are read in place."""
-    with output.progress() as say, call.project(say) as p:
-        reports = p.ingest(*names)
-    rows = [(r.source, r.files, f"{r.rows:,}", f"{r.quarantined:,}", r.dates_changed, r.revision) for r in reports]
-    call.answer(documents.ingest(reports), output.table("source", "files", "rows", "quarantined", "dates changed", "revision", rows=rows))
-    for report in reports:
-        _warn(report)
-    if any(r.refused for r in reports):
+    reports: list[IngestReport] = []
+    try:
+        with output.progress() as say, call.project(say) as p:
+            reports.extend(p.ingesting(*names))
+    finally:  # what some sources brought is said before what went wrong with others
+        if reports:
+            _answer(call, reports)
+    if any(r.refused or r.failed for r in reports):
         return MISTAKE
     return REJECTED if any(r.quarantined for r in reports) else DONE
+
+
+def _answer(call: Call, reports: "list[IngestReport]") -> None:
+    rows = [(r.source, r.files, f"{r.rows:,}", f"{r.quarantined:,}", r.dates_changed, r.revision) for r in reports if r.failed is None]
+    columns = ("source", "files", "rows", "quarantined", "dates changed", "revision")
+    if rows or call.as_json:
+        call.answer(documents.ingest(reports), output.table(*columns, rows=rows))
+    for report in reports:
+        _warn(report)
 
 
 def _warn(report: "IngestReport") -> None:
@@ -42,3 +52,5 @@ def _warn(report: "IngestReport") -> None:
         output.warn(f"{report.source}: {name} is left for the next time: {reason}")
     for reason in report.refused:
         output.refuse(f"{report.source}: refused {reason}")
+    if report.failed is not None:
+        output.mistake(report.failed)

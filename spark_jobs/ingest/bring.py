@@ -1,15 +1,61 @@
 """Brings what is new in a source: the one way in, whether its rows come in files or frames or are read in place."""
 
-import pyarrow as pa
+from collections.abc import Iterable, Iterator
 
-from feature_definitions.errors import InputRefused
-from feature_definitions.language import Source
-from feature_registry import subjects
+import pyarrow as pa
+from pyspark.errors import PySparkException
+
+from feature_definitions.errors import InputRefused, UserError
+from feature_definitions.language import Query, Source
+from feature_registry import RegistryError, subjects
+from feature_registry.leases import LeaseHeld, LeaseLost
 from feature_registry.registry import PATIENCE
 from lake import versions
 from spark_jobs.context import Context
 from spark_jobs.ingest import files, jdbc, journal, source_diff
 from spark_jobs.ingest.journal import Ingest, IngestReport
+
+_UNREADABLE = ("DELTA_", "FAILED_READ_FILE", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
+"""How the conditions of Spark's errors begin that say that a source cannot be read where it lies."""
+
+
+def each(sources: Iterable[Source], context: Context) -> Iterator[IngestReport]:
+    """Bring what is new in each source, in turn. A source that cannot be read costs itself, and the queries that read it.
+
+    What nobody foresaw stops the others neither: the first such error is raised at the end. A registry that fails ends it at once.
+    """
+    failed: set[str] = set()
+    unforeseen: Exception | None = None
+    for source in sources:
+        try:
+            report = _unless_behind(source, failed) or bring(source, context)
+        except Exception as error:
+            if isinstance(error, RegistryError) and not isinstance(error, LeaseHeld | LeaseLost):
+                raise
+            report = IngestReport(source.name, failed=_sentence(error))
+            unforeseen = unforeseen or (None if _is_of_the_source(error) else error)
+        if report.failed is not None:
+            failed.add(source.name)
+        yield report
+    if unforeseen is not None:
+        raise unforeseen
+
+
+def _unless_behind(source: Source, failed: set[str]) -> IngestReport | None:
+    """What is said of a query that reads a source which failed."""
+    behind = [read.name for read in source.at.sources if read.name in failed] if isinstance(source.at, Query) else []
+    return IngestReport(source.name, failed=f"source {source.name} waits: it reads {behind[0]}, which failed") if behind else None
+
+
+def _is_of_the_source(error: Exception) -> bool:
+    """Whether an error says that the source cannot be read; any other is ours, or of what we run on."""
+    if isinstance(error, PySparkException):
+        return (error.getCondition() or "").startswith(_UNREADABLE)
+    return isinstance(error, UserError)
+
+
+def _sentence(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:500] or type(error).__name__
 
 
 def bring(source: Source, context: Context) -> IngestReport:

@@ -40,7 +40,7 @@ class IngestReport:
 
     What is read `in_place` was compared with what it was: `quarantined` rows are none of its events and stay where they lie.
     By name: `renamed` files with their old names, `copies` with the file that each is equal to, and files that are left for the next
-    time (`waiting`) with the reason.
+    time (`waiting`) with the reason. `failed` says why a source could not be read at all; what it had before stays as it was.
     """
 
     source: str
@@ -55,6 +55,7 @@ class IngestReport:
     renamed: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
+    failed: str | None = None
 
 
 def recover(source: Source, context: Context) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+from spark_jobs.ingest import files
+from spark_jobs.ingest.journal import Ingest
 from tests import projects
 from tests.projects import Shop, within
 
@@ -13,7 +17,7 @@ def test_ingest_ends_with_3_when_rows_went_to_quarantine(shop: Shop) -> None:
     payments, visits, accounts = shop.ingest.json["sources"]
     assert payments == {
         "source": "payments", "files": 2, "rows": 4, "quarantined": 1, "reasons": {"amount: is not a double": 1}, "dates_changed": 3,
-        "revision": 1, "refused": [],
+        "revision": 1, "refused": [], "renamed": {}, "copies": {}, "waiting": {}, "failed": None,
     }  # fmt: skip
     assert (visits["files"], visits["revision"]) == (0, None)
     assert (accounts["rows"], accounts["dates_changed"]) == (3, 1)
@@ -38,3 +42,49 @@ def test_a_file_that_can_not_be_taken_ends_ingest_with_2_and_leaves_what_was_the
     assert (report["files"], report["revision"]) == (0, None)
     assert "data/payments/third.csv has no column 'amount'" in report["refused"][0]
     assert "refused data/payments/third.csv" in done.err
+
+
+SOURCES = """
+from feature_definitions import DeltaTable, Files, Query, Source
+
+columns = {"x": "int64", "at": "timestamp"}
+gone = Source("a_gone", DeltaTable("data/none"), columns=columns, event_timestamp="at")
+over = Source("b_over", Query("SELECT x, at FROM a_gone", sources=(gone,)), columns=columns, event_timestamp="at")
+here = Source("c_here", Files("data/here.csv"), columns=columns, event_timestamp="at", timezone="UTC")
+"""
+BROKEN = """
+from feature_definitions import Files, Source
+
+columns = {"x": "int64", "at": "timestamp"}
+broken = Source("a_broken", Files("data/here.csv"), columns=columns, event_timestamp="at", timezone="UTC")
+here = Source("c_here", Files("data/here.csv"), columns=columns, event_timestamp="at", timezone="UTC")
+"""
+HERE = "x,at\n1,2026-01-05T09:00:00Z\nmany,2026-01-05T09:00:00Z\n"
+
+
+def test_a_source_that_can_not_be_read_costs_itself_and_the_queries_over_it_alone(tmp_path: Path) -> None:
+    folder = projects.make(tmp_path / "shop", catalog=SOURCES, files={"data/here.csv": HERE})
+    done = within("ingest", "--json", project=folder)
+    gone, over, here = done.json["sources"]
+    assert done.code == 2
+    assert "there is no table at data/none" in gone["failed"]
+    assert over["failed"] == "source b_over waits: it reads a_gone, which failed"
+    assert (here["rows"], here["quarantined"], here["failed"]) == (1, 1, None)
+    assert "error: source a_gone: there is no table at data/none" in done.err
+
+
+def test_what_nobody_foresaw_of_one_source_is_told_when_the_others_are_done(tmp_path: Path) -> None:
+    folder = projects.make(tmp_path / "shop", catalog=BROKEN, files={"data/here.csv": HERE})
+    real = files.ingest
+
+    def ingest(job: Ingest) -> Any:
+        return 1 // 0 if job.source.name == "a_broken" else real(job)
+
+    with patch.object(files, "ingest", ingest):
+        done = within("ingest", "--json", project=folder)
+    assert done.code == 1
+    assert [(s["source"], s["rows"], s["failed"]) for s in done.json["sources"]] == [
+        ("a_broken", 0, "integer division or modulo by zero"),
+        ("c_here", 1, None),
+    ]
+    assert "failed: integer division or modulo by zero" in done.err
