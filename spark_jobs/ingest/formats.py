@@ -5,15 +5,26 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from spark_jobs.ingest import columnar, delimited, folders, json_lines
+from spark_jobs.ingest import columnar, delimited, folders, hints, json_lines
 from spark_jobs.ingest.cells import first_line
 from spark_jobs.ingest.opened import UNREADABLE
 from spark_jobs.ingest.parsing import FileRefused, Shape
 
 
 def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, good and refused ones; `name` is how the file is called in records. Raises `FileRefused`."""
+    """The rows of a file, good and refused ones; `name` is how the file is called in records.
+
+    Raises `FileRefused`, which says what to write if the file would fit then.
+    """
     wanted = folders.at(wanted, path)
+    try:
+        yield from _read(path, wanted, name)
+    except FileRefused as error:
+        hint = hints.of_file(path, wanted)
+        raise error if hint is None else FileRefused(f"{str(error).rstrip('.')}{'' if str(error).endswith('?') else '.'} {hint}") from None
+
+
+def _read(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
     try:
         match wanted.format:
             case "csv":
