@@ -61,6 +61,14 @@ class MistakeAt(Part, frozen=True, kw_only=True):
     message: str
 
 
+class DataMisfit(Part, frozen=True, kw_only=True):
+    """What of a source's data does not fit its definition."""
+
+    source: str
+    file: str
+    message: str
+
+
 class CheckDocument(Document, frozen=True, kw_only=True):
     """What `check` found: mistakes, or, where there are none, how many definitions there are."""
 
@@ -71,6 +79,7 @@ class CheckDocument(Document, frozen=True, kw_only=True):
     services: int | UnsetType = UNSET
     training_sets: int | UnsetType = UNSET
     connections: list[str] | UnsetType = UNSET
+    data: list[DataMisfit] | UnsetType = UNSET
 
 
 class PlannedStep(Part, frozen=True, kw_only=True):
@@ -390,8 +399,8 @@ class RegistryLeasesDocument(Document, frozen=True, kw_only=True):
 # ------------------------------------------------------------------------------------------------------------ from the records
 
 
-def check(catalog: Catalog, *, connections: Sequence[str]) -> CheckDocument:
-    """How many definitions a catalog without mistakes has, and what is wrong with the connections that it reads."""
+def check(catalog: Catalog, *, connections: Sequence[str], data: Iterable[Any] | None = None) -> CheckDocument:
+    """How many definitions a catalog without mistakes has, and what is wrong with the connections and, if it was looked at, the data."""
     return CheckDocument(
         mistakes=[],
         entities=len(catalog.entities),
@@ -400,6 +409,7 @@ def check(catalog: Catalog, *, connections: Sequence[str]) -> CheckDocument:
         services=len(catalog.services),
         training_sets=len(catalog.training_sets),
         connections=list(connections),
+        data=UNSET if data is None else [_part(DataMisfit, each) for each in data],
     )
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from serving.request import Entity
     from spark_jobs.context import Context
     from spark_jobs.ingest.journal import IngestReport
+    from spark_jobs.ingest.trial import Misfit
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
     from spark_jobs.training.build import Built
@@ -177,6 +178,12 @@ class Project:
                 except ConnectionRefused as problem:
                     found.append(f"source {source.name}: {problem}")
         return tuple(found)
+
+    def misfits(self) -> "tuple[Misfit, ...]":
+        """What of the sources' files cannot be taken as their definitions say: a first part of each is read, and nothing is kept."""
+        from spark_jobs.ingest import trial
+
+        return tuple(each for source in self.catalog.sources.values() for each in trial.misfits(source, root=self.settings.root))
 
     def tables(self, *groups: str) -> dict[str, str]:
         """Where each group's rows lie: the absolute path of the Delta table of the generation that readers see."""

@@ -11,7 +11,7 @@ import headwater.project
 from feature_definitions import settings
 from feature_definitions.loader import CatalogError
 from headwater import documents, output
-from headwater.commands.verb import Call, Group, verb
+from headwater.commands.verb import MISTAKE, Call, Group, verb
 
 app = typer.Typer()
 BEGIN = "Begin"
@@ -78,16 +78,27 @@ def new(
 
 
 @verb(app, example="headwater check", panel=BEGIN)
-def check(call: Call) -> int:
+def check(
+    call: Call,
+    *,
+    data: Annotated[
+        bool, typer.Option("--data", help="read a first part of each source's files too; the exit code is 2 if one does not fit")
+    ] = False,
+) -> int:
     """Check every definition, in seconds, without Java or data."""
     try:
         with call.project() as p:
             unusable = p.unusable_connections()
-            found = documents.check(p.catalog, connections=unusable)
+            misfits = p.misfits() if data else ()
+            found = documents.check(p.catalog, connections=unusable, data=misfits if data else None)
     except CatalogError as error:
         if call.as_json:
             output.print_json(documents.mistaken(error.mistakes))
         raise
     for problem in unusable:
         output.warn(problem)
-    return call.answer(found, "fine: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in documents.counts(found).items()))
+    for misfit in misfits:
+        output.refuse(f"{misfit.source}: {misfit.message}")
+    fine = "fine: " if not misfits else "the definitions are fine, the data are not: "
+    done = call.answer(found, fine + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in documents.counts(found).items()))
+    return MISTAKE if misfits else done

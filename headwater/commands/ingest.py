@@ -50,6 +50,8 @@ def _warn(report: "IngestReport") -> None:
         output.warn(f"{report.source}: {name} is a copy of {original}: rows without an id count twice; delete one if it is a mistake")
     for name, reason in report.waiting.items():
         output.warn(f"{report.source}: {name} is left for the next time: {reason}")
+    for hint in report.hints:
+        output.warn(f"{report.source}: {hint}")
     for reason in report.refused:
         output.refuse(f"{report.source}: refused {reason}")
     if report.failed is not None:

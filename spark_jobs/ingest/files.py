@@ -23,7 +23,7 @@ from lake import delta, storage
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
-from spark_jobs.ingest import columnar, events, far_dates, formats, journal, landing, parsing, update
+from spark_jobs.ingest import columnar, events, far_dates, folders, formats, hints, journal, landing, parsing, update
 from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.landing import Landed, Look
 from spark_jobs.ingest.parsing import FileRefused, Shape
@@ -34,6 +34,8 @@ _SMALL = 4 * 2**20
 _BESIDE = f"{FILE} string, {LINE} bigint, {parsing.REFUSED}"
 """What stands beside the source's columns, as a Spark schema."""
 _LISTED = "name string, came_as string, path string, format string"
+_MOST, _HINTS = 0.9, 3
+"""A file of which fewer rows are good is looked at for what its source may have to say of it; so many of them."""
 
 
 def ingest(job: Ingest) -> IngestReport:
@@ -46,6 +48,7 @@ def ingest(job: Ingest) -> IngestReport:
     look = landing.look(source, context)
     if look.is_empty and isinstance(source.at, Files) and not context.registry.files(source.name):
         context.say(f"{source.name}: no file is at {source.at.place} in {context.root}")
+        return replace(_without_rows(job, look), hints=tuple(hints.of_globs(source.at.paths, root=context.root)))
     if not look.read:
         return _without_rows(job, look)
     context.say(f"ingesting {source.name}: {len(look.read)} files")
@@ -53,9 +56,22 @@ def ingest(job: Ingest) -> IngestReport:
         parsed = _parsed(job, look.read)
         seen = _seen(parsed, source)
         look = landing.looked_again(look, refused=seen.refused)
+        hinted = _hints(job, look, seen)
         if look.read:
-            return _taken(job, look, parsed.where(F.col(FILE).isin([f.came_as for f in look.read])), seen)
-    return _without_rows(job, look)
+            return replace(_taken(job, look, parsed.where(F.col(FILE).isin([f.came_as for f in look.read])), seen), hints=hinted)
+    return replace(_without_rows(job, look), hints=hinted)
+
+
+def _hints(job: Ingest, look: Look, seen: "_Seen") -> tuple[str, ...]:
+    """What the source may have to say of files of which many rows are put aside; at its first ingest, of those that its globs miss."""
+    source, found = job.source, list[str]()
+    if isinstance(source.at, Files) and not job.context.registry.files(source.name):
+        found += hints.of_globs(source.at.paths, root=job.context.root)
+    poor = [f for f in look.read if seen.counts.get(f.came_as, {}).get("", 0) < sum(seen.counts.get(f.came_as, {}).values()) * _MOST]
+    for file in poor[:_HINTS]:
+        hint = hints.of_file(file.path, folders.at(parsing.shape(source, file.format), file.path))
+        found += [] if hint is None else [f"{file.name}: {hint}"]
+    return tuple(found)
 
 
 def _without_rows(job: Ingest, look: Look) -> IngestReport:

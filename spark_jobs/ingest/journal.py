@@ -41,6 +41,7 @@ class IngestReport:
     What is read `in_place` was compared with what it was: `quarantined` rows are none of its events and stay where they lie.
     By name: `renamed` files with their old names, `copies` with the file that each is equal to, and files that are left for the next
     time (`waiting`) with the reason. `failed` says why a source could not be read at all; what it had before stays as it was.
+    `hints` say what the source may have to say of its files.
     """
 
     source: str
@@ -56,6 +57,7 @@ class IngestReport:
     copies: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
     failed: str | None = None
+    hints: tuple[str, ...] = ()
 
 
 def recover(source: Source, context: Context) -> None:

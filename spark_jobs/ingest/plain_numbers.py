@@ -22,13 +22,8 @@ def of_text(cell: Cell, kind: str, csv: Csv) -> Cell:
         if found is None or not (found[2] or found[3]):
             if not re.search(r"\d", text):
                 return cell(text)
-            raise ValueError(f"is not {'an' if kind == 'int64' else 'a'} {kind} as csv={_said(csv)} writes it")
+            raise ValueError(f"is not {'an' if kind == 'int64' else 'a'} {kind} as the source's Csv writes numbers")
         whole = re.sub(r"\D", "", found[2] or "0")
         return cell(f"{found[1]}{whole}{'' if found[3] is None else '.' + (found[3] or '0')}{found[4] or ''}")
 
     return convert
-
-
-def _said(csv: Csv) -> str:
-    decimal = [] if csv.decimal == "." else [f"decimal={csv.decimal!r}"]
-    return f"Csv({', '.join([*decimal, *([] if csv.thousands is None else [f'thousands={csv.thousands!r}'])])})"

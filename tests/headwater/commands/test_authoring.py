@@ -22,6 +22,19 @@ def test_check_counts_what_is_defined(fresh: Path) -> None:
     assert within("check", "--json", project=fresh).json == expected
 
 
+def test_check_with_data_names_the_files_that_do_not_fit_and_what_to_write(tmp_path: Path) -> None:
+    columns = "{'id': 'string', 'n': 'int64'}"
+    text = f"from feature_definitions import *\nx = Source('x', Files('x.csv'), columns={columns}, shape='static', id='id')\n"
+    projects.make(tmp_path, files={"catalog/x.py": text, "x.csv": "id;n\na;1\n"})
+    done = within("check", "--data", project=tmp_path)
+    said = "x.csv has no column 'id'. It has: id;n. Source x needs it. `;` separates the columns: write csv=Csv(delimiter=\";\")"
+    assert (done.code, f"x: {said}" in done.err) == (2, True)
+    found = within("check", "--data", "--json", project=tmp_path).json["data"]
+    assert {"source": "x", "file": "x.csv", "message": said} in found
+    (tmp_path / "x.csv").write_text("id,n\na,1\n")
+    assert "x" not in {each["source"] for each in within("check", "--data", "--json", project=tmp_path).json["data"]}
+
+
 def test_init_refuses_a_folder_that_holds_something_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     done = within("init", tmp_path)

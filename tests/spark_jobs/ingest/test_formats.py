@@ -97,9 +97,9 @@ def test_null_words_are_null_quoted_or_not_and_an_empty_number_is_always(tmp_pat
 def test_a_number_with_another_decimal_sign_than_stated_is_put_aside(tmp_path: Path) -> None:
     text = "id;n;x;price\na;1;1.5;1\nb;1;1,5;1\nc;1.5;1;1\n"
     assert values(given(tmp_path, text, Csv(delimiter=";", decimal=",", thousands="."))) == [
-        (2, "x: '1.5' is not a double as csv=Csv(decimal=',', thousands='.') writes it"),
+        (2, "x: '1.5' is not a double as the source's Csv writes numbers"),
         (3, "b", 1, 1.5, Decimal(1)),
-        (4, "n: '1.5' is not an int64 as csv=Csv(decimal=',', thousands='.') writes it"),
+        (4, "n: '1.5' is not an int64 as the source's Csv writes numbers"),
     ]
 
 
