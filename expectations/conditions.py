@@ -1,19 +1,22 @@
 """Spark SQL that is true for a bad row, by expectation; and cheap aggregates that say whether there is any."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 
 from feature_definitions.language import DefinitionError, Expectation
 from feature_definitions.sql.expressions import spark_sql
+from feature_definitions.sql.failing import Safe, safely
 
 _MOST_DIGITS = 38
 
 
-def violation(expectation: Expectation, subject: str) -> str:
+def violation(expectation: Expectation, subject: str, *, columns: Mapping[str, str] = MappingProxyType({})) -> str:
     """The condition that holds for a row which breaks the expectation; it is false or null for a good one.
 
-    `subject` is the SQL of the value that is expected to be so.
+    `subject` is the SQL of the value that is expected to be so, `columns` are the types of the row's columns. A row for which an
+    expression fails breaks it.
     """
     match expectation.kind, expectation.arguments:
         case "at_least", (least,):
@@ -26,7 +29,8 @@ def violation(expectation: Expectation, subject: str) -> str:
         case "one_of", values:
             return f"{subject} NOT IN ({_literals(expectation, values)})"
         case "expression", (sql,):
-            return f"NOT ({spark_sql(str(sql))})"
+            safe = safely(str(sql), columns) if columns else Safe(spark_sql(str(sql)), None)
+            return f"NOT ({safe.value})" if safe.fails is None else f"NOT ({safe.value}) OR ({safe.fails})"
     raise DefinitionError(f"{expectation} is no expectation that can be measured")
 
 

@@ -143,7 +143,8 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None) -> tu
     types = column_types.output_types(group) if types is None else types
     seen_types = dict(types) | dict.fromkeys(group.ages, "double")
     expected = ((about, column, each, subject(group, column or "")) for about, column, each in _expected(group))
-    stated = [_with_statistic(_stated(about, column, each, of), each, seen_types.get(column or "")) for about, column, each, of in expected]
+    row = {**group.entity.keys, **types}
+    stated = [_with_statistic(_stated(*one, row=row), one[2], seen_types.get(one[1] or "")) for one in expected]
     derived = _derived(group, types)
     made: dict[str, Check] = {check.id: check for check in derived if not _is_stated(check, stated)}
     for check in stated:
@@ -256,7 +257,7 @@ def _parts(expectation: Expectation) -> Iterator[Expectation]:
         yield replace(expectation, arguments=(None, None, change))
 
 
-def _stated(about: str, column: str | None, expectation: Expectation, of: str) -> Check:
+def _stated(about: str, column: str | None, expectation: Expectation, of: str, *, row: Mapping[str, str]) -> Check:
     identity, severity = f"{about}:{expectation}", expectation.severity
     match expectation.kind, expectation.arguments:
         case "row_count", (least, most, None):
@@ -275,7 +276,7 @@ def _stated(about: str, column: str | None, expectation: Expectation, of: str) -
             partial = None if share == 1 else float(str(share))
             missing = Check(identity, column, severity, f"{of} IS NULL", measure=f"count(*) - count({of})")
             return replace(missing, at_least_share=partial, holdable=partial is None, statistic="nulls")
-    violation, screen = conditions.violation(expectation, of), conditions.screen(expectation, of)
+    violation, screen = conditions.violation(expectation, of, columns=row), conditions.screen(expectation, of)
     return Check(identity, column, severity, violation, screen, holdable=True)
 
 
