@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
-from feature_definitions.intervals import iso
+from feature_definitions.intervals import Interval, iso
 from feature_definitions.language import TransformGroup
 from spark_jobs import tables
 from spark_jobs.compute import transform
@@ -25,13 +25,13 @@ _CLOSE = 1e-9
 """Up to which share doubles may differ: the order in which Spark adds them is not fixed."""
 
 
-def check(job: Run, group: TransformGroup) -> None:
-    """Compute one interval of a run twice: from its inputs cut at T, apart and in another order, and where later events are.
+def check(job: Run, group: TransformGroup, *, among: Sequence[Interval]) -> None:
+    """Compute one of some intervals twice: from its inputs cut at T, apart and in another order, and where later events are.
 
-    It is the middle one of those that are due, so that most often there are rows before and after. Raises TransformError if what Spark
-    understood of a function reads anything but its inputs, or if the rows differ.
+    It is the middle one, so that most often there are rows before and after. Raises TransformError if what Spark understood of a function
+    reads anything but its inputs, or if the rows differ.
     """
-    interval = job.work.due[len(job.work.due) // 2].interval
+    interval = among[len(among) // 2]
     folder = f"{layout.staging_folder(job.context.lake, job.publish_id)}/alone"
     given = transform.inputs_at(job.work, group, interval, job.context)
     apart = [tables.stage(_shuffled(frame), f"{folder}/{number}") for number, frame in enumerate(given)]

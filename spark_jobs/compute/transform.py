@@ -5,7 +5,7 @@ a time become one Spark job, and their rows are written before the next ones are
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 
 from py4j.protocol import Py4JError
@@ -25,6 +25,7 @@ from feature_definitions.sql import column_types, queries
 from feature_definitions.sql.data_types import articled, fits
 from lake import delta
 from spark_jobs import tables, workers
+from spark_jobs.compute.failures import OF_VALUES, sentence
 from spark_jobs.compute.rows import NEWEST, START, start_of
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
@@ -38,20 +39,34 @@ class TransformError(UserError):
     """What a transform's SQL or function gives is not what its group declares."""
 
 
-def compute(work: GroupPlan, group: TransformGroup, context: Context, *, into: str) -> DataFrame:
-    """The group's rows of all intervals of a plan, written below `into` and read back.
+def compute(work: GroupPlan, group: TransformGroup, context: Context, *, into: str) -> tuple[DataFrame, Mapping[Interval, str]]:
+    """The group's rows of all intervals of a plan, written below `into` and read back; and the intervals that cannot be computed because
+    some expression has no value for what it is given, each with what Spark says.
 
     Columns: the entity's keys, `event_timestamp`, `empties_at` (the next interval's end: a row holds until then), the outputs,
     `interval_start` and `newest_tile` (null). Raises TransformError for a result that lacks a declared column, or has one of another type.
     """
-    intervals, schema = [status.interval for status in work.due], None
+    intervals, schema, failed = [status.interval for status in work.due], None, dict[Interval, str]()
     for first in range(0, len(intervals), AT_ONCE):
         some = intervals[first : first + AT_ONCE]
-        rows = reduce(DataFrame.unionByName, computed(work, group, some, context))
-        rows.write.mode("append").parquet(into)
-        schema = rows.schema
+        each = computed(work, group, some, context)
+        schema = each[0].schema
+        failed |= _written(dict(zip(some, each, strict=True)), into)
     assert schema is not None
-    return tables.staged(context.spark, into, schema=schema)
+    if len(failed) == len(intervals):
+        return context.spark.createDataFrame([], schema), failed
+    return tables.staged(context.spark, into, schema=schema), failed
+
+
+def _written(rows: Mapping[Interval, DataFrame], into: str) -> dict[Interval, str]:
+    """Write the rows of some intervals in one job; if that fails, each in its own. Gives those that fail, with what Spark says."""
+    try:
+        reduce(DataFrame.unionByName, rows.values()).write.mode("append").parquet(into)
+    except OF_VALUES as error:
+        if len(rows) == 1:
+            return dict.fromkeys(rows, sentence(error))
+        return {failed: said for one, frame in rows.items() for failed, said in _written({one: frame}, into).items()}
+    return {}
 
 
 @contextlib.contextmanager

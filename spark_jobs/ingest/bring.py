@@ -11,6 +11,7 @@ from feature_registry import RegistryError, subjects
 from feature_registry.leases import LeaseHeld, LeaseLost
 from feature_registry.registry import PATIENCE
 from lake import versions
+from spark_jobs.compute.failures import failing_alone
 from spark_jobs.context import Context
 from spark_jobs.ingest import files, jdbc, journal, source_diff
 from spark_jobs.ingest.journal import Ingest, IngestReport
@@ -67,11 +68,12 @@ def bring(source: Source, context: Context) -> IngestReport:
         journal.recover(source, context)
         job = Ingest(context, source, context.mint("i"), context.clock())
         if source.lies_in_place:
-            with jdbc.told(context, source):
+            with jdbc.told(context, source), failing_alone(f"source {source.name}"):
                 return source_diff.ingest(job)
         if versions.pinned(source, context.lake):
             raise InputRefused(f"source {source.name} was read in place until now; files that it reads instead need a name of their own")
-        return files.ingest(job)
+        with failing_alone(f"source {source.name}"):
+            return files.ingest(job)
 
 
 def write(source: Source, frame: pa.Table, context: Context) -> IngestReport:

@@ -19,6 +19,7 @@ from feature_definitions.sql.column_types import column_types_of
 from lake.staging import staging
 from spark_jobs import tables
 from spark_jobs.compute import leaks, tile_store, transform, windows
+from spark_jobs.compute.failures import failing_alone
 from spark_jobs.compute.rows import observed
 from spark_jobs.compute.tile_store import TileSet
 from spark_jobs.context import Context, Run
@@ -52,12 +53,13 @@ def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[Wi
     name, job = work.group.name, _begun(work, context)
     with staging(context.lake, job.publish_id):
         context.say(f"{name}: computing {len(work.due)} intervals")
-        with jdbc.told(context, *work.group.input_sources):
-            staged = _compute(job, sharing)
+        with jdbc.told(context, *work.group.input_sources), failing_alone(f"group {name}"):
+            staged, failed = _compute(job, sharing)
         context.say(f"{name}: judging")
         judged = validate.validate(job, staged, judge=judge)
-        withheld = work.withheld({interval for interval, verdict in judged.verdicts.items() if verdict.failed})
-        verdicts = {interval: verdict for interval, verdict in judged.verdicts.items() if interval not in withheld}
+        found = {**judged.verdicts, **{each: Verdict(failed=(f"rows:computed ({said})",)) for each, said in failed.items()}}
+        withheld = work.withheld({interval for interval, verdict in found.items() if verdict.failed})
+        verdicts = {interval: verdict for interval, verdict in found.items() if interval not in withheld}
         context.say(f"{name}: publishing")
         entries = _entries(job, verdicts, judged.rows, time.monotonic() - started)
         commit.publish(job, judged.staged, entries)
@@ -80,14 +82,13 @@ def _newest(revisions: Iterable[Revision]) -> int:
 # ---------------------------------------------------------------------------------------------------------------------- compute
 
 
-def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
+def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> tuple[DataFrame, Mapping[Interval, str]]:
+    """The rows of all intervals that are due, and those intervals that cannot be computed, each with the reason."""
     group, context = job.group, job.context
     into = f"{layout.staging_folder(context.lake, job.publish_id)}/rows"
     if isinstance(group, TransformGroup):
         with transform.failing_as(group):
-            if not job.before:
-                leaks.check(job, group)
-            return transform.compute(job.work, group, context, into=into)
+            return _transformed(job, group, into)
     spans = merge(s.interval for s in job.work.due)
     if isinstance(group, WindowedGroup):
         revisions = [r for r in context.registry.revisions(group.source.name) if r.revision <= job.revision]
@@ -102,7 +103,15 @@ def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> DataFrame:
     else:
         read = None if group.source.shape == "static" else {day for span in spans for day in dates(span)}
         rows = observed(group, events.read(group.source, context, dates=read), spans=spans)
-    return tables.stage(rows, into)
+    return tables.stage(rows, into), {}
+
+
+def _transformed(job: Run, group: TransformGroup, into: str) -> tuple[DataFrame, Mapping[Interval, str]]:
+    rows, failed = transform.compute(job.work, group, job.context, into=into)
+    among = [status.interval for status in job.work.due if status.interval not in failed]
+    if among and not job.before:
+        leaks.check(job, group, among=among)
+    return rows, failed
 
 
 def _tile_set(group: WindowedGroup, sharing: Sequence[WindowedGroup], lake: str, *, grains: tuple[timedelta, ...]) -> TileSet:
