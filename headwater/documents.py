@@ -159,6 +159,7 @@ class MaterializedGroup(Part, frozen=True, kw_only=True):
     rows: int
     publish_id: str | None
     seconds: float
+    refused: str | None
 
 
 class MaterializeDocument(Document, frozen=True, kw_only=True):

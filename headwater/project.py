@@ -150,7 +150,8 @@ class Project:
         """Compute, judge and publish the intervals in `[start, end)` that are missing or stale; `only` and `within` as in `plan`.
 
         An interval that fails a critical expectation stays invisible; its bad rows are in `<lake>/quarantine/<group>`. Later ones whose
-        windows read its events wait until it is repaired or released. A group comes after those of the chosen ones that it reads.
+        windows read its events wait until it is repaired or released. A group comes after those of the chosen ones that it reads. Of
+        several groups one that cannot be computed is refused alone, and the others go on; a single one raises.
         """
         chosen, first, last = names.groups(self.catalog, groups), inputs.moment(start), inputs.moment(end)
         plan.check_range(chosen, start=first, end=last, now=self.clock())
@@ -159,7 +160,7 @@ class Project:
         planner, results = self._planner, []
         for group in ordered(chosen):
             (work,) = planner.plan([group], start=first, end=last, choice=Choice(only, within))
-            results.append(self._materialize(work))
+            results.append(self._materialize(work) if len(chosen) == 1 else self._materialize_or_refuse(work))
             planner = self._planner if work.due else planner
         return tuple(results)
 
@@ -506,6 +507,14 @@ class Project:
         result = materialize.run(work, self._context, judge=adapter.judge, sharing=sharing)
         self._promote(work.group, work.generation)
         return result
+
+    def _materialize_or_refuse(self, work: GroupPlan) -> "GroupResult":
+        from spark_jobs.publish.materialize import GroupResult
+
+        try:
+            return self._materialize(work)
+        except UserError as error:
+            return GroupResult(work.group.name, work.generation, refused=str(error))
 
     def _promote(self, group: FeatureGroup, number: int) -> None:
         """Let readers see a generation, if its run decides that."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from headwater import documents, output
-from headwater.commands.verb import DONE, REJECTED, Call, Group, Groups, verb
+from headwater.commands.verb import DONE, MISTAKE, REJECTED, Call, Group, Groups, verb
 
 app = typer.Typer()
 OFFLINE = "Offline"
@@ -57,7 +57,11 @@ def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = N
             output.warn(f"{r.group} {interval} rejected: {', '.join(failed)}")
         if len(r.rejected) > 5:
             output.warn(f"{r.group}: and {len(r.rejected) - 5} more; `headwater status {r.group}` lists them")
+        if r.refused is not None:
+            output.refuse(r.refused if r.group in r.refused else f"group {r.group}: {r.refused}")
     output.warn_waiting(found, left)
+    if any(r.refused is not None for r in results):
+        return MISTAKE
     return REJECTED if any(r.rejected for r in results) else DONE
 
 

@@ -30,7 +30,10 @@ from spark_jobs.publish.validate import Judge
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """What a run did to a group; `rejected` are the intervals that stay invisible, with the checks that failed."""
+    """What a run did to a group; `rejected` are the intervals that stay invisible, with the checks that failed.
+
+    `refused` says why nothing was done, where the group's run failed as a whole and others went on.
+    """
 
     group: str
     generation: int
@@ -39,6 +42,7 @@ class GroupResult:
     rows: int = 0
     publish_id: str | None = None
     seconds: float = 0.0
+    refused: str | None = None
 
 
 def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[WindowedGroup] = ()) -> GroupResult:
