@@ -23,7 +23,7 @@ COUNT = r"[ \t\r\n]*([+-]?[0-9]{1,24}(?:\.[0-9]{1,9})?)[ \t\r\n]*"
 BEYOND = "is not between the years 1 and 9999 in UTC"
 
 _ZONE = r"[Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9](?::?[0-5][0-9])?)?"
-_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _BLANK = r"[ \t\r\n]*"
 
@@ -66,8 +66,8 @@ _DIRECTIVES = {
     "Y": "[0-9]{4}",
     "y": "[0-9]{2}",
     "f": "[0-9]+",
-    "b": _names(_MONTHS, 3),
-    "B": _names(_MONTHS, None),
+    "b": _names(MONTHS, 3),
+    "B": _names(MONTHS, None),
     "a": _names(_DAYS, 3),
     "A": _names(_DAYS, None),
     "p": "(?i:am|pm)",
@@ -213,7 +213,7 @@ def _year(parts: dict[str, str]) -> int:
 
 def _month(parts: dict[str, str]) -> int:
     name = (parts.get("b") or parts.get("B") or "")[:3].lower()
-    return [month[:3] for month in _MONTHS].index(name) + 1 if name else int(parts["m"])
+    return [month[:3] for month in MONTHS].index(name) + 1 if name else int(parts["m"])
 
 
 def _local(parts: dict[str, str], how: Spelling) -> datetime:

@@ -251,9 +251,7 @@ def _of_texts(array: pa.Array, cell: Cell, kind: str) -> tuple[pa.Array, pa.Arra
 def _of_counts(array: pa.Array, unit: str) -> tuple[pa.Array, pa.Array]:
     if not pa.types.is_decimal(array.type):
         return time_columns.of_numbers(array, unit)
-    if array.type.scale > 9:
-        raise Unfit(f"is a {array.type}; a count of time has at most 9 digits after the point")
-    texts = [None if value is None else f"{value:f}" for value in array.to_pylist()]
+    texts = [None if value is None else f"{value:.9f}" for value in array.to_pylist()]
     return _of_texts(pa.array(texts, pa.string()), lambda text: times.read_count(text, unit), "timestamp")
 
 

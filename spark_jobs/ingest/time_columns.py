@@ -1,5 +1,6 @@
 """Columns of Arrow that hold times: instants, local times and counts since 1970, as instants in UTC, and why a value means none."""
 
+import math
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ def of_numbers(numbers: pa.Array, unit: str) -> Found:
     """Counts since 1970: of whole ones what is finer than a microsecond is cut off, of doubles the nearest microsecond is taken."""
     if pa.types.is_floating(numbers.type):
         counted = pc.round(pc.multiply(numbers.cast(pa.float64()), UNITS[unit] / 1000), round_mode="half_to_even")
-        values, inside = _within(counted, float(FIRST), float(LAST))
+        values, inside = _within(counted, float(FIRST), math.nextafter(float(LAST + 1), 0))
     else:
         counted, inside = _within(numbers.cast(pa.int64()), -(-FIRST * 1000 // UNITS[unit]), LAST * 1000 // UNITS[unit])
         values = _in_micros(counted, unit)
