@@ -84,7 +84,10 @@ def _source(source: Source) -> Iterator[_Finding]:
     derived = list(_derive(source))
     yield from ((None, message) for message in derived)
     if isinstance(source.at, Query):
-        yield from ((None, message) for message in _query(source.at.sql, source.at.sources, source.columns))
+        yield from (
+            (None, message)
+            for message in _query(source.at.sql, source.at.sources, [str(column.name) for column in source.written.values()])
+        )
     if not derived:
         yield from ((None, message) for message in _of_rows(source.expect, columns_of(source), source.name))
         yield from ((None, message) for message in _beyond_the_row(source))

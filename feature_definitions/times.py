@@ -255,6 +255,14 @@ def read_count(text: str, unit: str) -> datetime:
     return EPOCH + found * MICROSECOND
 
 
+def nearest(count: float, unit: str) -> datetime:
+    """The instant of a count that is a double, to the nearest microsecond."""
+    found = count * (UNITS[unit] / 1000)
+    if not FIRST <= found < LAST + 1:
+        raise ValueError(BEYOND)
+    return EPOCH + round(found) * MICROSECOND
+
+
 # ------------------------------------------------------------------------------------------------------------------------- advice
 
 

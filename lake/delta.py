@@ -90,8 +90,13 @@ def files_of(path: str, *, version: int | None, time: str | None, dates: Collect
     none = [None] * len(sizes)
     lows, highs = (actions.column(n).to_pylist() if n in actions.schema.names else none for n in (f"min.{time}", f"max.{time}"))
     spans = zip(sizes, lows, highs, strict=True)
-    read = [size for size, low, high in spans if low is None or high is None or any(low.date() <= day <= high.date() for day in dates)]
+    read = [size for size, low, high in spans if not _are_times(low, high) or any(low.date() <= day <= high.date() for day in dates)]
     return len(read), sum(read)
+
+
+def _are_times(low: object, high: object) -> bool:
+    """Whether a file says of its times from when to when they are."""
+    return isinstance(low, datetime) and isinstance(high, datetime)
 
 
 def times_changed(path: str, *, since: int | None, version: int | None, time: str) -> tuple[Interval, ...] | None:

@@ -6,15 +6,16 @@ kept in the lake, so that no value is made of rows of which the registry knows n
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from feature_definitions import layout
+from feature_definitions import layout, times
 from feature_definitions.intervals import ALWAYS, Interval, in_utc, utc_date
-from feature_definitions.language import DeltaTable, Jdbc, Query, Source, Table
+from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta, storage
 from lake.delta import Fence
@@ -79,7 +80,7 @@ def footprint(source: Source, lake: str, *, dates: Collection[date]) -> tuple[in
         return delta.footprint(layout.source_table(lake, source.name), partition=DATE, dates=dates)
     whole = bool(source.id) or isinstance(source.at, Query)
     known = [pin for pin in pinned(source, lake).values() if not pin.is_remote and pin.version != UNSEEN]
-    time = None if whole or not dates else source.event_timestamp
+    time = None if whole or not dates or source.event_timestamp is None else source.written[source.event_timestamp].name
     found = [delta.files_of(pin.path(lake), version=pin.version, time=time, dates=dates) for pin in known if dates]
     return sum(files for files, _ in found), sum(size for _, size in found)
 
@@ -104,28 +105,47 @@ def _ingested(source: Source, lake: str, entity: Mapping[str, object], window: I
 def _in_place(source: Source, lake: str, entity: Mapping[str, object]) -> list[Row] | None:
     """The entity's rows in the pinned state of a table, each id once."""
     pin = pinned(source, lake).get(source.name)
-    if isinstance(source.at, Query) or pin is None or pin.is_remote:
+    if isinstance(source.at, Query) or pin is None or pin.is_remote or any(source.written[key].format for key in entity):
         return None
-    mine = _of_table(source, pin, lake, _is(entity))
+    mine = _of_table(source, pin, lake, _is(entity, source))
     if not (mine and source.id):
         return mine
-    plain = [name for name in source.id if source.columns[name] in _COMPARABLE]
-    same = [" AND ".join(["true", *_is({name: row[name] for name in plain})]) for row in mine]
+    plain = [name for name in source.id if source.columns[name] in _COMPARABLE and source.written[name].format is None]
+    same = [" AND ".join(["true", *_is({name: row[name] for name in plain}, source)]) for row in mine]
     rivals = _of_table(source, pin, lake, [" OR ".join(f"({one})" for one in dict.fromkeys(same))])
     return [row for row in _newest(rivals, source) if all(row[key] == value for key, value in entity.items())]
 
 
 def _of_table(source: Source, pin: PinnedVersion, lake: str, conditions: Sequence[str]) -> list[Row]:
-    """The rows with an id and a time."""
+    """The rows with an id and a time, by our names."""
     zone = ZoneInfo(source.timezone) if source.timezone else None
     at, needed = source.event_timestamp, [name for name in (source.event_timestamp, *source.id) if name]
-    rows = delta.rows(pin.path(lake), conditions, version=pin.version)
     more = {FILE: pin.place, LINE: None, INGEST: None}
-    return [
-        {**row, **more, TIME: ALWAYS.start if at is None else in_utc(row[at], zone)}
-        for row in rows
-        if all(row[name] is not None for name in needed)
-    ]
+    found: list[Row] = []
+    for row in delta.rows(pin.path(lake), conditions, version=pin.version):
+        try:
+            values = {name: _value(row[str(column.name)], column, zone) for name, column in source.written.items()}
+        except ValueError:  # it is put aside
+            continue
+        if all(values[name] is not None for name in needed):
+            found.append({**values, **more, TIME: ALWAYS.start if at is None else values[at]})
+    return found
+
+
+def _value(given: Any, column: Column, zone: ZoneInfo | None) -> Any:
+    """A value of a table as its source means it; raises ValueError for a time that means none."""
+    match given:
+        case datetime():
+            return in_utc(given, zone)
+        case str() if column.data_type == "date":
+            return times.read_date(given, times.spelling(column.format, "date"))
+        case str() if column.data_type == "timestamp" and column.epoch is None:
+            return times.read_time(given, times.spelling(column.format, "timestamp"), zone)
+        case float() if column.epoch is not None:
+            return times.nearest(given, column.epoch)
+        case str() | int() | Decimal() if column.epoch is not None:
+            return times.read_count(f"{given:.9f}" if isinstance(given, Decimal) else str(given), column.epoch)
+    return given
 
 
 def newest_first(source: Source) -> tuple[str, ...]:
@@ -139,5 +159,11 @@ def _newest(rows: Sequence[Row], source: Source) -> list[Row]:
     return list({tuple(row[name] for name in source.id): row for row in ranked}.values())
 
 
-def _is(entity: Mapping[str, object]) -> list[str]:
-    return [f'"{key}" = {delta.literal(value)}' for key, value in entity.items()]
+def _is(entity: Mapping[str, object], source: Source | None = None) -> list[str]:
+    return [f"{_quoted(key, source)} = {delta.literal(value)}" for key, value in entity.items()]
+
+
+def _quoted(key: str, source: Source | None) -> str:
+    """A column in SQL: of a table that is read in place by its name there."""
+    name = key if source is None else str(source.written[key].name)
+    return '"' + name.replace('"', '""') + '"'

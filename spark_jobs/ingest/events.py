@@ -64,7 +64,7 @@ def lying_in_place(source: Source, context: Context, state: State, *, dates: Seq
     """
     raw = _raw(source, context, state, dates)
     if raw is None:
-        return _nothing(source, context).withColumn(REASON, F.lit(None).cast("string"))
+        return _nothing(source, context).withColumns({name: F.lit(None).cast("string") for name in (REASON, COLUMN, VALUE)})
     return judged(in_place.typed(raw, source), source)
 
 

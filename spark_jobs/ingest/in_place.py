@@ -1,8 +1,8 @@
 """Reads tables where they lie: the state that they are in, their rows in a source's types, and why a row cannot be taken."""
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlparse
 
 from pyspark.errors import AnalysisException
@@ -12,18 +12,18 @@ from pyspark.sql import types as T
 
 from feature_definitions import layout
 from feature_definitions.errors import UserError
-from feature_definitions.intervals import micros
+from feature_definitions.language import Column as Lying
 from feature_definitions.language import DeltaTable, Jdbc, Query, Source, Table
-from feature_definitions.layout import REASON
+from feature_definitions.layout import COLUMN, REASON, VALUE
 from feature_definitions.sql import queries
-from feature_definitions.sql.data_types import digits_of, is_decimal, may_hold
 from lake import delta, storage
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
 from spark_jobs.context import Context
+from spark_jobs.ingest import parsing, table_cells
+from spark_jobs.ingest.cells import Unfit
+from spark_jobs.ingest.table_times import Read
 
-_FIRST, _LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
-_NAIVE = T.TimestampNTZType().simpleString()
 DIGITS = {"digits": True}
 """What a column's metadata says of text that holds numbers, of which any may be too large for the type that the source says."""
 _AGAIN = "run `headwater ingest`, which reads it again"
@@ -147,69 +147,68 @@ def typed(raw: DataFrame, source: Source) -> DataFrame:
 
     Raises TableRefused, naming the column, if one is missing or of a type whose values the source's cannot hold.
     """
-    of, have = place_named(source), {field.name: field.dataType for field in raw.schema.fields}
-    digits = {field.name for field in raw.schema.fields if field.metadata == DIGITS}
-    for name, kind in source.columns.items():
-        if name not in have:
-            raise TableRefused(f"source {source.name}: {of} has no column {name!r}. It has: {', '.join(have)}")
-        if name not in digits:
-            _refuse_type(source, name, have[name], kind, of)
-    unfit = [_of_digits(name, kind) for name, kind in source.columns.items() if name in digits]
-    values = [_value(have[name], name, kind, source.timezone).alias(name) for name, kind in source.columns.items()]
-    rows = raw.select(*values, F.coalesce(*unfit, F.lit(None).cast("string")).alias(REASON))
-    required = (*source.id, *([source.event_timestamp] if source.event_timestamp else []))
-    reasons = [reason for name, kind in source.columns.items() for reason in _reasons(name, kind, required)]
-    return rows.withColumn(REASON, F.coalesce(F.col(REASON), *reasons))
+    of, have = place_named(source), [field.name for field in raw.schema.fields]
+    fields = dict(zip(have, raw.schema.fields, strict=True))
+    plain = raw.toDF(*[f"_hw_{n}" for n in range(len(have))])  # names of any letters, also two that Spark takes for one
+    values, refusals = [], []
+    for name, how in source.written.items():
+        if how.name not in have:
+            near = parsing.named_otherwise(name, how, have)
+            raise TableRefused(f"source {source.name}: {of} has no column {how.name!r}.{near} It has: {', '.join(have)}")
+        given = F.col(f"_hw_{have.index(str(how.name))}")
+        read = _read(given, fields[str(how.name)], how, source)
+        values.append(read.values.alias(name))
+        refusals += _refusals(name, given, read, required=_required(source))
+    told = {
+        REASON: [each.reason for each in refusals],
+        COLUMN: [each.column for each in refusals],
+        VALUE: [each.value for each in refusals],
+    }
+    first = [_first([each.where for each in refusals], texts).alias(name) for name, texts in told.items()]
+    return plain.select(*values, *first)
 
 
-def _of_digits(name: str, kind: str) -> Column:
-    """Why digits are no value of a type: too many, before the point or after it."""
-    column, scale = F.col(f"`{name}`"), digits_of(kind)[1]
-    beyond = F.lit(False) if kind == "double" else column.rlike(rf"\.\d{{{scale}}}\d*[1-9]")
-    unfit = column.try_cast(tables.spark_type(kind)).isNull() | beyond
-    return F.when(column.isNotNull() & unfit, F.lit(f"{name} is no {kind}: it has more digits than that can hold"))
+def _required(source: Source) -> frozenset[str]:
+    return frozenset((*source.id, *([source.event_timestamp] if source.event_timestamp else [])))
 
 
-def _refuse_type(source: Source, name: str, given: T.DataType, kind: str, of: str) -> None:
-    named = tables.type_named(given)
-    if _NAIVE in named and "timestamp" in kind and source.timezone is None:
-        raise TableRefused(
-            f"source {source.name}: column {name!r} of {of} has times without zone; say where they were written down by timezone='UTC'"
+def _read(given: Column, field: T.StructField, how: Lying, source: Source) -> Read:
+    try:
+        return (
+            table_cells.of_digits(given, how.data_type)
+            if field.metadata == DIGITS
+            else table_cells.read(given, field.dataType, how, source.timezone)
         )
-    if not may_hold(named.replace(_NAIVE, "timestamp"), kind):
-        raise TableRefused(f"source {source.name}: column {name!r} of {of} is a {given.simpleString()}, the source says {kind}")
+    except Unfit as error:
+        raise TableRefused(f"source {source.name}: column {how.name!r} of {place_named(source)} {error}") from None
 
 
-def _value(given: T.DataType, name: str, kind: str, timezone: str | None) -> Column:
-    column = F.col(f"`{name}`")
-    if isinstance(given, T.ArrayType) and isinstance(given.elementType, T.TimestampNTZType):
-        return F.transform(column, lambda each: _in_utc(each, timezone))
-    if isinstance(given, T.TimestampNTZType):
-        return _in_utc(column, timezone)
-    fallible = is_decimal(kind) or isinstance(given, T.StringType)
-    return column.try_cast(tables.spark_type(kind)) if fallible else column.cast(tables.spark_type(kind))
+class _Refusal(NamedTuple):
+    """Which rows are refused for a value of a column: the reason, the column and the value."""
+
+    where: Column
+    reason: Column
+    column: Column
+    value: Column
 
 
-def _in_utc(local: Column, timezone: str | None) -> Column:
-    """The instant of a local time, by the rule of `intervals.in_utc`: skipped times move forward, of two the first is meant."""
-    return F.to_utc_timestamp(local.cast("timestamp"), timezone or "UTC")
+def _refusals(name: str, given: Column, read: Read, *, required: Collection[str]) -> list[_Refusal]:
+    value, nothing = F.substring(given.cast("string"), 1, 1000), F.lit(None).cast("string")
+    found = [] if read.wrong is None else [_Refusal(read.wrong.isNotNull(), F.concat(F.lit(name), read.wrong), F.lit(name), value)]
+    return [*found, *([_Refusal(read.values.isNull(), F.lit(f"{name} is null"), F.lit(name), nothing)] if name in required else [])]
 
 
-def _reasons(name: str, kind: str, required: Iterable[str]) -> list[Column]:
-    column, found = F.col(f"`{name}`"), []
-    if kind == "double":
-        found.append(F.when(~(F.abs(column) < float("inf")), F.lit(f"{name} is not a finite number")))
-    if kind == "timestamp":
-        unsound = ~F.unix_micros(column).between(_FIRST, _LAST)
-        found.append(F.when(unsound, F.lit(f"{name} is not between the years 1 and 9999 in UTC")))
-    if name in required:
-        found.append(F.when(column.isNull(), F.lit(f"{name} is null")))
+def _first(conditions: Sequence[Column], texts: Sequence[Column]) -> Column:
+    """The text beside the first condition that holds."""
+    found = F.lit(None).cast("string")
+    for condition, text in reversed(list(zip(conditions, texts, strict=True))):
+        found = F.when(condition, text).otherwise(found)
     return found
 
 
 def holding(rows: DataFrame, source: Source) -> DataFrame:
     """The rows that are not refused, and of several of one id the newest; lazy."""
-    good = rows.where(F.col(REASON).isNull()).drop(REASON)
+    good = rows.where(F.col(REASON).isNull()).drop(REASON, COLUMN, VALUE)
     if not source.id:
         return good
     order = [F.col(f"`{name}`").desc_nulls_last() for name in newest_first(source)]

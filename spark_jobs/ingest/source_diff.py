@@ -122,7 +122,9 @@ def _may_differ(source: Source, diff: _Diff, lake: str) -> tuple[Interval, ...] 
     if not alone or now is None or was is None or now.is_remote or was.is_remote or now.table_id != was.table_id:
         return None
     try:
-        return delta.times_changed(now.path(lake), since=was.version, version=now.version, time=str(source.event_timestamp))
+        return delta.times_changed(
+            now.path(lake), since=was.version, version=now.version, time=str(source.written[str(source.event_timestamp)].name)
+        )
     except (DeltaError, ValueError, OverflowError):  # a log that was cleaned up, a time that no datetime can hold
         return None
 
@@ -138,8 +140,9 @@ def _holds(times: Iterable[Interval], day: date) -> bool:
 
 
 def _refused(rows: DataFrame) -> dict[str, int]:
-    """How many rows are not read, by the reason."""
-    found = rows.where(F.col(REASON).isNotNull()).groupBy(REASON).count().collect()
+    """How many rows are not read, by the reason without the value that it quotes."""
+    kind = F.regexp_replace(REASON, "(?s)^([^:']*:) '.*' ", "$1 ").alias(REASON)
+    found = rows.where(F.col(REASON).isNotNull()).groupBy(kind).count().collect()
     return {row[REASON]: row["count"] for row in sorted(found, key=lambda row: (-row["count"], row[REASON]))}
 
 

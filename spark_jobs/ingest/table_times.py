@@ -21,10 +21,10 @@ _NO_ZONE = "has no zone, and the source names no timezone"
 
 
 class Read(NamedTuple):
-    """What a column's values mean, and what is said of each that means nothing (null for the others)."""
+    """What a column's values mean, and what is said of each that means nothing (null for the others, None: all do)."""
 
     values: Column
-    wrong: Column
+    wrong: Column | None
 
 
 def in_utc(local: Column, timezone: str | None) -> Column:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from pyspark.sql import Column as Values
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -51,13 +52,18 @@ def read_of(column: Column) -> Read:
     return table_times.of_text(F.col("given"), how, "Europe/Berlin")
 
 
+def wrong_of(read: Read) -> Values:
+    assert read.wrong is not None
+    return read.wrong.alias("wrong")
+
+
 def test_texts_mean_in_spark_what_they_mean_in_python(spark: SparkSession) -> None:
     expected = {(text, column): at for text, column, at in [*TIMES, *DATES]}
     columns = list(dict.fromkeys(column for _, column in expected))
     reads = [read_of(column) for column in columns]
     parts = [
         spark.createDataFrame([(text,) for text, each in expected if each == column], "given string").select(
-            F.lit(n).alias("column"), "given", reads[n].values.alias("at"), reads[n].wrong.alias("wrong")
+            F.lit(n).alias("column"), "given", reads[n].values.alias("at"), wrong_of(reads[n])
         )
         for n, column in enumerate(columns)
     ]
@@ -75,7 +81,7 @@ def test_counts_mean_in_spark_what_they_mean_in_arrow(spark: SparkSession, data_
     given = spark.createDataFrame(rows)
     reads = {unit: table_times.of_counts(F.col("given"), unit, given=data_type) for unit in UNITS}
     found = given.coalesce(1).select(*[read.values.alias(unit) for unit, read in reads.items()]).toArrow()
-    wrong = given.coalesce(1).select(*[read.wrong.isNull().alias(unit) for unit, read in reads.items()]).toArrow()
+    wrong = given.coalesce(1).select(*[wrong_of(read).isNull().alias(unit) for unit, read in reads.items()]).toArrow()
     for unit in UNITS:
         how = Column("timestamp", epoch=unit)  # type: ignore[arg-type]  # one of them
         expected, bad = cells.of_arrow(rows["given"].combine_chunks(), "timestamp", None, how=how)
