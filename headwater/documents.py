@@ -53,6 +53,16 @@ class NewDocument(Document, frozen=True, kw_only=True):
     test: str
 
 
+class SourceDocument(Document, frozen=True, kw_only=True):
+    """The file that `source` wrote, and what is not sure in it."""
+
+    source: str
+    file: str
+    rows: int
+    decide: list[str]
+    check: list[str]
+
+
 class MistakeAt(Part, frozen=True, kw_only=True):
     """A mistake in a definition."""
 

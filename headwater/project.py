@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from serving.request import Entity
     from spark_jobs.context import Context
     from spark_jobs.ingest.journal import IngestReport
+    from spark_jobs.ingest.samples import Sample
     from spark_jobs.ingest.trial import Misfit
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
@@ -117,6 +118,15 @@ class Project:
 
         found = names.source(self.catalog, source)
         return bring.write(found, frames.arrow(frame, wanted=found.columns), self._context)
+
+    def sample(self, place: "str | Jdbc") -> "Sample":
+        """What the first rows of files, of a Delta table or of a table of another database look like; a path is relative to the project."""
+        from spark_jobs.ingest import jdbc, samples
+
+        if isinstance(place, str):
+            return samples.look(place, root=self.settings.root)
+        with jdbc.told(self._context, place):
+            return samples.of_arrow(place, jdbc.selected(place, self._context).limit(samples.ROWS).toArrow())
 
     def plan(
         self,

@@ -9,6 +9,8 @@ import typer
 
 import headwater.project
 from feature_definitions import settings
+from feature_definitions.errors import Unknown
+from feature_definitions.language import Jdbc
 from feature_definitions.loader import CatalogError
 from headwater import documents, output
 from headwater.commands.verb import MISTAKE, Call, Group, verb
@@ -75,6 +77,36 @@ def new(
         documents.NewDocument(group=str(made.group_file), test=str(made.test_file)),
         f"wrote {made.group_file}\nand   {made.test_file}\nNext: say in them what the group means, then `headwater check`, then pytest",
     )
+
+
+@verb(app, example="headwater source payments --from 'data/payments/*.csv'", panel=BEGIN)
+def source(
+    call: Call,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the new source")],
+    place: Annotated[
+        str | None, typer.Option("--from", metavar="PATH", help="a file, a glob in quotes, a folder, or a Delta table")
+    ] = None,
+    connection: Annotated[str | None, typer.Option(metavar="NAME", help="the database that holds the table")] = None,
+    table: Annotated[str | None, typer.Option(metavar="TABLE", help="a table of that database, like sales.payments")] = None,
+    timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="where times without a zone were written down, like Europe/Berlin")
+    ] = None,
+) -> int:
+    """Look at data and write the definition of a source, to be read and corrected; never over a file that is there."""
+    from examples import source_draft
+
+    if (place is None) == (table is None) or (table is None) != (connection is None):
+        raise Unknown("say where the data are: --from 'data/payments/*.csv', or --connection warehouse --table sales.payments")
+    with output.progress() as say, call.project(say) as p:
+        seen = p.sample(place if place is not None else Jdbc(table, connection=str(connection)))
+        made = source_draft.draft(name, seen, p.catalog, folder=p.settings.catalog, timezone=timezone)
+    source_draft.write(made)
+    for question in made.decide:
+        output.warn(f"decide before it can be used: {question}")
+    shown = [f"wrote {output.plain(str(made.file))} by {seen.rows:,} rows", *(f"  check {output.plain(each)}" for each in made.check)]
+    document = documents.SourceDocument(source=name, file=str(made.file), rows=seen.rows, decide=list(made.decide), check=list(made.check))
+    return call.answer(document, *shown, f"Next: read it and correct it, then `headwater check` and `headwater ingest {name}`")
 
 
 @verb(app, example="headwater check", panel=BEGIN)

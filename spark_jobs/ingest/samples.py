@@ -64,6 +64,12 @@ def look(path: str, *, root: Path) -> Sample:
         raise NothingToSee(f"{path} cannot be read: {first_line(error)}") from None
 
 
+def of_arrow(at: Jdbc, table: pa.Table) -> Sample:
+    """What the first rows of a database's table look like."""
+    columns, remarks = _of_table(table)
+    return Sample(at, columns, len(table), remarks)
+
+
 def of_csv(file: Path) -> Sample:
     """What one file looks like, taken for CSV whatever its name is."""
     return _csv(file.name, [file], file.parent)
@@ -164,8 +170,12 @@ def _header(file: Path, dialect: Csv) -> list[str]:
     """The names in a first record that looks like one of names; empty, if it does not."""
     first = [text.strip() for text in next(_records(file, dialect), [])]
     names = first[:-1] if first[-1:] == [""] else first
-    like = all(name and guesses.of_texts("", [name]).column.data_type == "string" and not name[0].isdigit() for name in names)
+    like = all(name and guesses.of_texts("", [name]) == _A_NAME for name in names)
     return names if names and like and len(set(names)) == len(names) else []
+
+
+_A_NAME = guesses.of_texts("", ["name"])
+"""What a name looks like: text, and no digits that only are none because they begin with 0."""
 
 
 def _encoding(file: Path) -> str:
@@ -222,13 +232,19 @@ def _of_json(name: str, values: Sequence[object]) -> Guess:
 
 
 def _parquet(globs: str, files: Sequence[Path], root: Path) -> Sample:
-    with pq.ParquetFile(files[0], coerce_int96_timestamp_unit="us") as file:
-        leaves = [file.schema.column(place) for place in range(len(file.schema.names))]
-        instants = {leaf.name for leaf in leaves if leaf.physical_type == "INT96"}
-        batch = next(file.iter_batches(batch_size=ROWS), None)
-        table = file.schema_arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
-    columns, remarks = _of_table(table, instants)
+    held = [_head(file, ROWS // min(FILES, len(files))) for file in files[:FILES]]
+    table = pa.concat_tables([table for table, _ in held], promote_options="permissive")
+    columns, remarks = _of_table(table, held[0][1])
     return Sample(Files(globs, format="parquet"), columns | _told(files, root), len(table), remarks)
+
+
+def _head(path: Path, rows: int) -> tuple[pa.Table, frozenset[str]]:
+    """The first rows of a Parquet file, and its times of 96 bits, which are instants."""
+    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+        leaves = [file.schema.column(place) for place in range(len(file.schema.names))]
+        batch = next(file.iter_batches(batch_size=rows), None)
+        table = file.schema_arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
+    return table, frozenset(leaf.name for leaf in leaves if leaf.physical_type == "INT96")
 
 
 def _delta(path: Path, said: str) -> Sample:
@@ -244,13 +260,13 @@ def _delta(path: Path, said: str) -> Sample:
 
 
 def _of_table(table: pa.Table, instants: Collection[str] = ()) -> tuple[dict[str, Guess], tuple[str, ...]]:
-    found = {name: of_arrow(name, table.column(name), is_instant=name in instants) for name in table.column_names}
+    found = {name: _of_column(name, table.column(name), is_instant=name in instants) for name in table.column_names}
     left = [name for name, guess in found.items() if guess is None]
     remarks = (f"left out, since no source has a column of their types: {', '.join(left)}",) if left else ()
     return {name: guess for name, guess in found.items() if guess is not None}, remarks
 
 
-def of_arrow(name: str, column: pa.ChunkedArray, *, is_instant: bool = False) -> Guess | None:
+def _of_column(name: str, column: pa.ChunkedArray, *, is_instant: bool = False) -> Guess | None:
     """The guess for a column that has a type; texts and whole numbers that look like times are taken for times."""
     kind = _type(column.type)
     if kind is None:
