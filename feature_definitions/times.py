@@ -160,8 +160,8 @@ def read_time(text: str, how: Spelling, zone: tzinfo | None) -> datetime:
     `24:00` is the next day's midnight. Times without zone were written down in `zone`, by the rule of `intervals.in_utc`.
     """
     try:
-        if how is ISO_TIME and _PLAIN.fullmatch(text):
-            return in_utc(datetime.fromisoformat(text), zone)
+        if how is ISO_TIME and (plain := _plain(text)) is not None:
+            return in_utc(plain, zone)
         return in_utc(_local(_parts(text, how), how), zone)
     except OverflowError:
         raise ValueError(BEYOND) from None
@@ -172,11 +172,14 @@ def read_date(text: str, how: Spelling) -> date:
     return _day(_parts(text, how), how)
 
 
-_PLAIN = re.compile(
-    r"(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?"
-    r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?"
-)
-"""Times in ISO 8601 that Python reads alone, in a fifth of the time."""
+def _plain(text: str) -> datetime | None:
+    """A time of the usual shape, which Python itself reads in a fifth of the time; None for any other text."""
+    if text[4:5] != "-" or text[7:8] != "-" or text[13:14] != ":" or text[10:11] not in ("T", " "):
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 @cache

@@ -59,9 +59,12 @@ def _text(text: str) -> str:
 
 
 def _int64(text: str) -> int:
-    if not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", text) or int(text) not in INT64:
+    if _WHOLE.fullmatch(text) is None or (value := int(text)) not in INT64:
         raise ValueError("is not an int64")
-    return int(text)
+    return value
+
+
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,30}\s*")
 
 
 def _double(text: str) -> float:

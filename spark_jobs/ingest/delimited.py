@@ -96,6 +96,7 @@ def _as_told(cell: Cell, nulls: frozenset[str], told: object) -> Cell:
 def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wanted: Shape) -> Iterator[Row]:
     """Each record, taken or refused, with the line where it begins."""
     named = [wanted.ours.get(column, column) for column in header]
+    alone = tuple((ours, text) for ours, text in wanted.folders if ours not in named)
     beside = ["" if text is None else text for _, text in wanted.folders]
     owner = "the header" if wanted.csv is None or wanted.csv.header else "the source"
     for line, record in records:
@@ -106,7 +107,7 @@ def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wa
                 yield line, None, Refused(f"has {len(record)} fields, {owner} has {len(header)}", raw=_raw(named, record))
         else:
             values, refused = _convert(record + beside if beside else record, places, wanted.required)
-            yield (line, values, None) if refused is None else (line, None, refused._replace(raw=_raw(named, record)))
+            yield (line, values, None) if refused is None else (line, None, refused._replace(raw=(*_raw(named, record), *alone)))
 
 
 def _convert(record: list[str], places: list[_Place], required: tuple[str, ...]) -> tuple[list[object], Refused | None]:

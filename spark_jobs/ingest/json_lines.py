@@ -58,5 +58,6 @@ def _row(line: int, held: object, fields: Mapping[str, tuple[str, Json]], told: 
     return line, values, None
 
 
-def _raw(held: Mapping[str, object], wanted: Shape) -> tuple[tuple[str, str], ...]:
-    return tuple((ours, printable(written(held[field]))) for field, ours in wanted.ours.items() if held.get(field) is not None)
+def _raw(held: Mapping[str, object], wanted: Shape) -> tuple[tuple[str, str | None], ...]:
+    shown = {ours: printable(written(held[field])) for field, ours in wanted.ours.items() if held.get(field) is not None}
+    return tuple({**dict(wanted.folders), **shown}.items())

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from io import BufferedReader, TextIOWrapper
+from io import BufferedReader, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -18,6 +18,7 @@ from feature_definitions.errors import UserError
 
 LONGEST = 8 * 2**20
 """So many characters a line, a quoted field or a JSON object may have: what is longer is no row, and would fill memory."""
+_BLOCK = 2**18
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeError, OverflowError)
 """What reading a truncated or corrupt file may raise."""
 
@@ -77,12 +78,18 @@ class Text:
         self._stream = stream
 
     def __iter__(self) -> Iterator[str]:
-        """Each line; raises LineTooLong."""
-        for number, line in enumerate(iter(partial(self._stream.readline, LONGEST), ""), 1):
-            self.characters += len(line)
-            if len(line) == LONGEST and line[-1] not in "\r\n":
-                raise LineTooLong(f"line {number} goes on for more than {LONGEST:,} characters")
-            yield line
+        """Each line; raises LineTooLong. Lines are parted in blocks, which takes half the time of asking for each."""
+        rest, before = "", 0
+        while block := self._stream.read(_BLOCK):
+            self.characters += len(block)
+            held = rest + block
+            end = max(held.rfind("\n"), held.rfind("\r", 0, -1)) + 1  # a CR at the end may be half of a line's end
+            yield from StringIO(held[:end], newline="")
+            before += held.count("\n", 0, end) or held.count("\r", 0, end)
+            rest = held[end:]
+            if len(rest) > LONGEST:
+                raise LineTooLong(f"line {before + 1} goes on for more than {LONGEST:,} characters")
+        yield from StringIO(rest, newline="")
 
     def pieces(self) -> Iterator[str]:
         """Each line, one that is too long in several pieces."""

@@ -155,8 +155,11 @@ def _batch(rows: list[Row], result: pa.Schema, width: int, name: str) -> pa.Reco
     nothing: list[object] = [None] * width
     columns = [list(column) for column in zip(*(nothing if row[1] is None else row[1] for row in rows), strict=True)]
     columns += [[name] * len(rows), [row[0] for row in rows]]
-    columns += [list(column) for column in zip(*(_TAKEN if row[2] is None else row[2] for row in rows), strict=True)]
-    return pa.RecordBatch.from_arrays([pa.array(c, type=f.type) for c, f in zip(columns, result, strict=True)], schema=result)
+    if any(row[2] is not None for row in rows):
+        columns += [list(column) for column in zip(*(_TAKEN if row[2] is None else row[2] for row in rows), strict=True)]
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, result, strict=False)]
+    nulls = [pa.nulls(len(rows), field.type) for field in list(result)[len(arrays) :]]
+    return pa.RecordBatch.from_arrays([*arrays, *nulls], schema=result)
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_check_counts_what_is_defined(fresh: Path) -> None:
-    expected = {"mistakes": [], "entities": 1, "sources": 1, "groups": 1, "services": 1, "training_sets": 0}
+    expected = {"mistakes": [], "entities": 1, "sources": 1, "groups": 1, "services": 1, "training_sets": 0, "connections": []}
     assert within("check", "--json", project=fresh).json == expected
 
 

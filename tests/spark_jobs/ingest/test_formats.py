@@ -229,6 +229,17 @@ def test_a_folder_tells_a_column_that_its_files_lack(tmp_path: Path, kind: str, 
 
 
 @pytest.mark.parametrize(
+    ("kind", "content"), [("csv", b"id,n\n,1\n"), ("jsonl", b'{"id": null, "n": 1}'), ("parquet", parquet(id=[None], n=[1]))]
+)
+def test_a_row_that_is_put_aside_keeps_what_its_folder_tells(tmp_path: Path, kind: str, content: bytes) -> None:
+    path = tmp_path / "day=2026-01-05" / "the place=x" / "part"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    (row,) = read(path, source(kind=kind, columns=DATED))
+    assert {name: text for name, text in row["_hw_raw"] if text} == {"n": "1", "day": "2026-01-05", "place": "x"}
+
+
+@pytest.mark.parametrize(
     ("kind", "content"),
     [
         ("csv", b"id,n,the place\na,1,here\nb,2,there\nc,3,\n"),
