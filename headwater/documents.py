@@ -151,6 +151,47 @@ class IngestDocument(Document, frozen=True, kw_only=True):
     sources: list[IngestedSource]
 
 
+class ExampleAside(Part, frozen=True, kw_only=True):
+    """A row that is put aside: where it lay, or of which interval it is, and what it holds."""
+
+    file: str | None
+    line: int | None
+    column: str | None
+    value: str | None
+    interval_start: datetime | None
+    row: dict[str, Any]
+
+
+class RowsAside(Part, frozen=True, kw_only=True):
+    """What of a source or a group is put aside for one reason."""
+
+    name: str
+    of: str
+    reason: str
+    rows: int
+    intervals: int | None
+    examples: list[ExampleAside]
+
+
+class RetriedAside(Part, frozen=True, kw_only=True):
+    """How much of a source or a group was put aside before and after it was judged again."""
+
+    name: str
+    rows_before: int
+    rows_after: int
+    intervals_before: int
+    intervals_after: int
+
+
+class QuarantineDocument(Document, frozen=True, kw_only=True):
+    """What is put aside, and what became of what was judged again or written to a file."""
+
+    aside: list[RowsAside]
+    retried: list[RetriedAside]
+    exported: str | UnsetType = UNSET
+    exported_rows: int | UnsetType = UNSET
+
+
 class RejectedInterval(Part, frozen=True, kw_only=True):
     """An interval that failed critical expectations."""
 
@@ -207,6 +248,7 @@ class StatusDocument(Document, frozen=True, kw_only=True):
 
     intervals: list[KnownInterval]
     tables: dict[str, str]
+    quarantined: dict[str, int]
 
 
 class KnownGeneration(Part, frozen=True, kw_only=True):
@@ -440,14 +482,36 @@ def ingest(reports: Iterable[Any]) -> IngestDocument:
     return IngestDocument(sources=[_part(IngestedSource, report) for report in reports])
 
 
+def quarantine(found: Iterable[Any], *, retried: Iterable[Any] = (), exported: tuple[str, int] | None = None) -> QuarantineDocument:
+    """What is put aside, and what was done about it."""
+    aside = [_part(RowsAside, each, examples=[_part(ExampleAside, one, row=dict(one.row)) for one in each.examples]) for each in found]
+    return QuarantineDocument(
+        aside=aside,
+        retried=[_retried(each) for each in retried],
+        exported=UNSET if exported is None else exported[0],
+        exported_rows=UNSET if exported is None else exported[1],
+    )
+
+
+def _retried(each: Any) -> RetriedAside:
+    before, after = each.before, each.after
+    return RetriedAside(
+        name=each.name,
+        rows_before=before.rows,
+        rows_after=after.rows,
+        intervals_before=before.intervals,
+        intervals_after=after.intervals,
+    )
+
+
 def materialize(results: Iterable[Any]) -> MaterializeDocument:
     """What was materialized."""
     return MaterializeDocument(groups=[_materialized(result) for result in results])
 
 
-def status(found: Iterable[IntervalStatus], tables: Mapping[str, str]) -> StatusDocument:
-    """The states of intervals, and the tables of their groups."""
-    return StatusDocument(intervals=[_interval(each) for each in found], tables=dict(tables))
+def status(found: Iterable[IntervalStatus], tables: Mapping[str, str], *, quarantined: Mapping[str, int]) -> StatusDocument:
+    """The states of intervals, the tables of their groups, and how many rows are put aside."""
+    return StatusDocument(intervals=[_interval(each) for each in found], tables=dict(tables), quarantined=dict(quarantined))
 
 
 def promote(group: str, generations: Iterable[Generation]) -> PromoteDocument:

@@ -38,6 +38,15 @@ def sources(catalog: Catalog, names: Iterable[str]) -> tuple[Source, ...]:
     return tuple({each.name: each for each in _with_inputs(chosen)}.values())
 
 
+def either(catalog: Catalog, names: Iterable[str]) -> tuple[tuple[Source, ...], tuple[FeatureGroup, ...]]:
+    """The sources and the groups that have these names; none means all."""
+    sources, groups = catalog.sources, catalog.tables
+    wanted = tuple(names) or (*sources, *groups)
+    for name in wanted:
+        _named({**sources, **groups}, name, "source or group")
+    return tuple(sources[name] for name in wanted if name in sources), tuple(groups[name] for name in wanted if name in groups)
+
+
 def service(catalog: Catalog, name: str | None) -> FeatureService:
     """The service of this name, which has to be given."""
     if name is None:

@@ -122,6 +122,29 @@ def _stale(c: CostEstimate) -> str:
     return ", ".join(names) or "nothing"
 
 
+def aside_table(found: Iterable[Any]) -> Table:
+    """What is put aside, by source or group and reason, with one example each."""
+    rows = [(a.name, f"{a.rows:,}", a.intervals, a.reason, _example(a.examples[0]) if a.examples else None) for a in found]
+    return table("source or group", "rows", "intervals", "reason", "for example", rows=rows)
+
+
+def _example(one: Any) -> str:
+    """One row that is put aside, on a line."""
+    if one.interval_start is not None:
+        return f"{iso(one.interval_start)}: " + " ".join(f"{name}={as_text(value)}" for name, value in one.row.items())[:120]
+    place = f"{one.file}:{one.line}" if one.line is not None else str(one.file)
+    return place if one.column is None else f"{place}: {one.column}={one.value!r}"
+
+
+def retried_lines(retried: Iterable[Any]) -> Iterator[str]:
+    """What became of what was judged again."""
+    for each in retried:
+        before, after = each.before, each.after
+        gone = f"{before.rows - after.rows:,} of {before.rows:,} rows"
+        intervals = f", {before.intervals - after.intervals} of {before.intervals} intervals" if before.intervals else ""
+        yield f"{each.name}: {gone}{intervals} are put aside no more"
+
+
 def status_table(found: Sequence[IntervalStatus], tables: Mapping[str, str]) -> Table:
     """The states of intervals: neighbours of one status and reason together."""
     rows: list[Sequence[object]] = []

@@ -23,6 +23,7 @@ from feature_definitions.language import (
     Jdbc,
     Join,
     Mode,
+    Source,
     TrainingSet,
     WindowedGroup,
     check_mode,
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from feature_registry.leases import Lease
     from feature_registry.planner import Planner
     from feature_registry.registry import Registry
+    from headwater.aside import Retried
     from lake.optimize import Optimized
+    from lake.quarantine import PutAside
     from online_sync.sync import Depth, Synced, Target
     from serving.answer import Result
     from serving.request import Entity
@@ -107,6 +110,46 @@ class Project:
         from spark_jobs.ingest import bring
 
         return bring.each(names.sources(self.catalog, named), self._context)
+
+    def quarantine(self, *named: str) -> "tuple[PutAside, ...]":
+        """What is put aside, by source or group and reason, with examples; what is named is a source or a group, nothing means all."""
+        from headwater import aside
+
+        sources, groups = names.either(self.catalog, named)
+        lake, registry = self.settings.lake, self._registry
+        of_sources = [each for source in sources for each in aside.of_source(source, lake=lake, registry=registry)]
+        return (*of_sources, *(each for group in groups for each in aside.of_group(group, lake=lake, registry=registry)))
+
+    def quarantined(self, *groups: str) -> dict[str, int]:
+        """How many rows are put aside of each group, and of each source that they read; those of which none are have no entry."""
+        chosen = tuple(group.name for group in names.groups(self.catalog, groups))
+        found = self.quarantine(*(source.name for source in names.sources(self.catalog, groups)), *chosen)
+        counted: dict[str, int] = {}
+        for each in found:
+            counted[each.name] = counted.get(each.name, 0) + each.rows
+        return counted
+
+    def export_quarantine(self, name: str, path: str | os.PathLike[str]) -> int:
+        """Write all rows of a source or a group that are put aside to a CSV, Parquet or JSON lines file, by its ending; how many."""
+        from headwater import aside
+
+        sources, groups = names.either(self.catalog, [name])
+        file = aside.named(path)
+        return aside.export(aside.rows_of((*sources, *groups)[0], lake=self.settings.lake, registry=self._registry), file)
+
+    def retry_quarantine(self, *named: str) -> "tuple[Retried, ...]":
+        """Judge again what is put aside, after a fix of a definition: the files are read again that brought such rows, and the intervals
+        are computed again that were rejected or published without some. Sources come before groups; nothing named means all."""
+        from headwater.aside import Retried, count
+
+        before, (sources, groups) = self.quarantine(*named), names.either(self.catalog, named)
+        waiting = {each.name for each in before}
+        for source in (each for each in names.sources(self.catalog, [s.name for s in sources]) if sources and each.name in waiting):
+            self._bring_again(source)
+        for group in (each for each in ordered(groups) if each.name in waiting):
+            self._materialize_again(group)
+        after = self.quarantine(*named)
+        return tuple(Retried(name, count(before, name), count(after, name)) for name in dict.fromkeys(each.name for each in before))
 
     def write(self, source: str, frame: object) -> "IngestReport":
         """Add a frame's rows to a source, as if they had come in a file; the same frame twice counts once.
@@ -525,6 +568,20 @@ class Project:
             return self._materialize(work)
         except UserError as error:
             return GroupResult(work.group.name, work.generation, refused=str(error))
+
+    def _bring_again(self, source: Source) -> None:
+        from lake import quarantine
+        from spark_jobs.ingest import bring
+
+        bring.bring(source, self._context, again=quarantine.files_of(source.name, lake=self.settings.lake))
+
+    def _materialize_again(self, group: FeatureGroup) -> None:
+        from headwater import aside
+
+        self._recover(group)
+        (work,) = self._planner.plan([group], choice=Choice("all", "range"))
+        again = aside.intervals_of(group, lake=self.settings.lake, registry=self._registry)
+        self._materialize_or_refuse(replace(work, due=tuple(status for status in work.due if status.interval.start in again)))
 
     def _promote(self, group: FeatureGroup, number: int) -> None:
         """Let readers see a generation, if its run decides that."""

@@ -38,6 +38,20 @@ def rows(path: str, conditions: Sequence[str], *, version: int | None = None) ->
     return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
+def query(path: str, sql: str) -> list[dict[str, Any]]:
+    """The rows that a query gives of a Delta table, which is called `t` there; none of a table that is not there."""
+    if not exists(path):
+        return []
+    found = QueryBuilder().register("t", DeltaTable(path)).execute(sql).read_all()
+    columns = [found.column(name).to_pylist() for name in found.column_names]
+    return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def columns(path: str) -> tuple[str, ...]:
+    """The columns of a Delta table; none of one that is not there."""
+    return tuple(each.name for each in DeltaTable(path).schema().fields) if exists(path) else ()
+
+
 def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> list[tuple[Any, ...]]:
     """What a Delta table's rows, where all SQL conditions hold, have in these columns, each once; nothing without a table."""
     if not exists(path):
@@ -65,10 +79,12 @@ def holds(path: str, condition: str) -> bool:
 
 
 def literal(value: object) -> str:
-    """A text, number, truth value or date in SQL."""
+    """A text, number, truth value, date or instant in SQL."""
     if isinstance(value, bool | int):
         return str(value)
     text = str(value).replace("'", "''")
+    if isinstance(value, datetime):
+        return f"TIMESTAMP '{value.isoformat()}'"
     return f"DATE '{text}'" if isinstance(value, date) else f"'{text}'"
 
 
@@ -242,8 +258,8 @@ def append_records(path: str, rows: "pa.Table", *, fence: Fence | None = None) -
 
 
 def replace_records(path: str, rows: "pa.Table", *, commit_id: str, fence: Fence) -> None:
-    """Replace the rows of a small table without Spark, in one commit; `fence` as in `commit`."""
-    _write_fenced(path, rows, fence, _properties(commit_id), mode="overwrite")
+    """Replace the rows of a small table without Spark, and its columns, in one commit; `fence` as in `commit`."""
+    _write_fenced(path, rows, fence, _properties(commit_id), mode="overwrite", schema_mode="overwrite")
 
 
 def _write_fenced(path: str, rows: "pa.Table", fence: Fence, done: CommitProperties, **how: Any) -> None:

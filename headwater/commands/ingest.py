@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from feature_definitions.errors import Unknown
 from headwater import documents, output
 from headwater.commands.offline import OFFLINE
 from headwater.commands.verb import DONE, MISTAKE, REJECTED, Call, verb
@@ -40,6 +41,34 @@ def _answer(call: Call, reports: "list[IngestReport]") -> None:
         call.answer(documents.ingest(reports), output.table(*columns, rows=rows))
     for report in reports:
         _warn(report)
+
+
+@verb(app, example="headwater quarantine payments --export aside.csv", panel=OFFLINE)
+def quarantine(
+    call: Call,
+    *,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", default_factory=list, show_default=False, help="sources or groups (none: all)")
+    ],
+    export: Annotated[
+        str | None, typer.Option(metavar="FILE", help="write all rows of one source or group to a .csv, .jsonl or .parquet file")
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="judge them again, after a fix: read their files again, compute rejected intervals again")
+    ] = False,
+) -> int:
+    """Show what was put aside, by reason, with examples. Its exit code is 0; with --retry it is 3 if something stays."""
+    if export is not None and len(names) != 1:
+        raise Unknown("--export writes the rows of one source or group: name it, like headwater quarantine payments --export aside.csv")
+    with output.progress() as say, call.project(say) as p:
+        retried = p.retry_quarantine(*names) if retry else ()
+        found = p.quarantine(*names)
+        exported = None if export is None else (export, p.export_quarantine(names[0], export))
+    document = documents.quarantine(found, retried=retried, exported=exported)
+    call.answer(document, output.aside_table(found) if found else "nothing is put aside", *output.retried_lines(retried))
+    if exported is not None:
+        output.warn(f"wrote {exported[1]:,} rows to {exported[0]}")
+    return REJECTED if any(each.after.any for each in retried) else DONE
 
 
 def _warn(report: "IngestReport") -> None:

@@ -69,9 +69,11 @@ def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = N
 def status(call: Call, *, groups: Groups) -> int:
     """Show the state of every interval, and why."""
     with call.project() as p:
-        found, tables = p.status(*groups), p.tables(*groups)
+        found, tables, aside = p.status(*groups), p.tables(*groups), p.quarantined(*groups)
     output.warn_waiting(found)
-    return call.answer(documents.status(found, tables), output.status_table(found, tables))
+    for name, rows in aside.items():
+        output.warn(f"{name}: {rows:,} rows are put aside; `headwater quarantine {name}` shows them")
+    return call.answer(documents.status(found, tables, quarantined=aside), output.status_table(found, tables))
 
 
 @verb(

@@ -59,14 +59,15 @@ def _sentence(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:500] or type(error).__name__
 
 
-def bring(source: Source, context: Context) -> IngestReport:
+def bring(source: Source, context: Context, *, again: frozenset[str] = frozenset()) -> IngestReport:
     """Bring new and changed files into a source's table, or record what changed in the tables that it reads in place; one at a time.
 
+    Files whose rows go by the names of `again` are read again, changed or not.
     Starts Spark only if there may be something new. A crash leaves readers with what they had, and the next ingest sets it right.
     """
     with context.registry.lease(subjects.source(source.name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         journal.recover(source, context)
-        job = Ingest(context, source, context.mint("i"), context.clock())
+        job = Ingest(context, source, context.mint("i"), context.clock(), again)
         if source.lies_in_place:
             with jdbc.told(context, source), failing_alone(f"source {source.name}"):
                 return source_diff.ingest(job)

@@ -19,7 +19,7 @@ from feature_definitions.language import Files, Source
 from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGEST, LINE, RAW, REASON, VALUE
 from feature_definitions.planning import far
 from feature_definitions.records import IngestedFile
-from lake import delta, storage
+from lake import delta, quarantine, storage
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
@@ -45,7 +45,7 @@ def ingest(job: Ingest) -> IngestReport:
     nothing; one that somebody writes meanwhile is left for the next time.
     """
     source, context = job.source, job.context
-    look = landing.look(source, context)
+    look = landing.look(source, context, again=job.again)
     if look.is_empty and isinstance(source.at, Files) and not context.registry.files(source.name):
         context.say(f"{source.name}: no file is at {source.at.place} in {context.root}")
         return replace(_without_rows(job, look), hints=tuple(hints.of_globs(source.at.paths, root=context.root)))
@@ -225,7 +225,7 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     for file_reasons in counts:
         for reason, n in file_reasons.items():
             if reason:
-                kind = f"{reason.split(':')[0]}:{reason.rsplit(chr(39), 1)[-1]}" if "'" in reason else reason
+                kind = quarantine.kind(reason)
                 kinds[kind] = kinds.get(kind, 0) + n
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
@@ -237,11 +237,12 @@ def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest)
     if not any(reason for name in names for reason in seen.counts.get(name, {})) and not delta.holds(path, f"file IN ({listed})"):
         return
     bad = rows.where(F.col(REASON).isNotNull())
-    columns = [F.element_at(RAW, name).alias(_beside(name)) for name in source.columns]
-    typed = [F.coalesce(c, F.col(f"`{n}`").cast("string")).alias(_beside(n)) for c, n in zip(columns, source.columns, strict=True)]
-    frame = bad.select(
-        F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"), *typed, F.lit(job.now).alias("quarantined_at")
-    )
+    columns = [F.element_at(RAW, name).alias(quarantine.beside(name)) for name in source.columns]
+    both = zip(columns, source.columns, strict=True)
+    typed = [F.coalesce(raw, F.col(f"`{name}`").cast("string")).alias(quarantine.beside(name)) for raw, name in both]
+    own = {FILE: "file", LINE: "line", REASON: "reason", COLUMN: "column", VALUE: "value"}
+    told = [F.col(name).alias(shown) for name, shown in own.items()]
+    frame = bad.select(*told, *typed, F.lit(job.now).alias("quarantined_at"))
     if delta.holds(path, f"file IN ({listed})"):
         escaped = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
         tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
@@ -264,7 +265,7 @@ def _quarantine_aside(made: Update, job: Ingest) -> None:
         F.col(REASON).alias("reason"),
         F.lit(source.event_timestamp).alias("column"),
         F.col(f"`{source.event_timestamp}`").cast("string").alias("value"),
-        *[F.col(f"`{name}`").cast("string").alias(_beside(name)) for name in source.columns],
+        *[F.col(f"`{name}`").cast("string").alias(quarantine.beside(name)) for name in source.columns],
         F.lit(job.now).alias("quarantined_at"),
     )
     if not before:
@@ -272,11 +273,6 @@ def _quarantine_aside(made: Update, job: Ingest) -> None:
         return
     tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
     tables.replace(frame, path, where=f"reason RLIKE '{far.REASONS}'", commit_id=f"{job.ingest_id}-aside", fence=fence)
-
-
-def _beside(name: str) -> str:
-    """A source's column in its quarantine, out of the way of the quarantine's own columns."""
-    return f"{name}_" if name in ("file", "line", "reason", "column", "value", "quarantined_at") else name
 
 
 def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], made: Update, job: Ingest) -> IngestedFile:

@@ -16,12 +16,16 @@ from spark_jobs.context import Context
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """One ingest of a source: what every job works with, the source, the ingest's id, and when it began."""
+    """One ingest of a source: what every job works with, the source, the ingest's id, and when it began.
+
+    Files whose rows go by the names of `again` are read again; if there are any, what lies in place is compared again.
+    """
 
     context: Context
     source: Source
     ingest_id: str
     now: datetime
+    again: frozenset[str] = frozenset()
 
     @property
     def table(self) -> str:

@@ -6,7 +6,7 @@ The rows of a file go by the name under which it came. A file that was renamed o
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -63,8 +63,11 @@ class Look:
     is_empty: bool = False
 
 
-def look(source: Source, context: Context) -> Look:
-    """What is new, changed or renamed among the files of a source that are there now; Files are found below the project's root."""
+def look(source: Source, context: Context, *, again: Collection[str] = ()) -> Look:
+    """What is new, changed or renamed among the files of a source that are there now; Files are found below the project's root.
+
+    Those whose rows go by the names of `again` count as changed.
+    """
     found, refused, waiting = _found(source, context)
     unknown, landed = {*refused, *waiting}, list[Landed]()
     for each in found:
@@ -78,7 +81,7 @@ def look(source: Source, context: Context) -> Look:
     still = {file.name for file in landed if has_moved(file)}
     waiting |= dict.fromkeys(still, _MOVING)
     there = tuple(file for file in landed if file.name not in still)
-    plan = planned(context.registry.files(source.name), there, elsewhere=unknown)
+    plan = planned(context.registry.files(source.name), there, elsewhere=unknown, again=again)
     return replace(plan, refused=refused, waiting=waiting, is_empty=not found and not refused)
 
 
@@ -112,24 +115,28 @@ def _hashed(found: Found, source: Source) -> Landed:
 # ----------------------------------------------------------------------------------------------------- which is which: pure
 
 
-def planned(known: Mapping[str, IngestedFile], landed: Sequence[Landed], *, elsewhere: Iterable[str] = ()) -> Look:
+def planned(
+    known: Mapping[str, IngestedFile], landed: Sequence[Landed], *, elsewhere: Iterable[str] = (), again: Collection[str] = ()
+) -> Look:
     """What to do about the files that are there, given those whose rows are in the source.
 
     A file that is known no more by its name, but whose content comes under a name that is new to this content, was renamed. `elsewhere`
-    are names that are there too, but say nothing of their content now.
+    are names that are there too, but say nothing of their content now. Files whose rows go by the names of `again` are read again.
     """
     same = {f.name for f in landed if f.name in known and known[f.name].sha256 == f.sha256}
+    repeated = {name for name in same if (known[name].came_as or name) in again}
     others = sorted((f for f in landed if f.name not in same), key=lambda f: f.name)
     renamed = _renamed([known[name] for name in sorted(known) if name not in {*same, *elsewhere}], others)
     moved = {new for new, _ in renamed}
     left = {record.path for _, record in renamed}
     taken = {record.came_as or record.path for record in known.values()}
     read = list[Landed]()
-    for file in others:
+    for file in [*others, *(f for f in landed if f.name in repeated)]:
         if file.name not in moved:
             read.append(replace(file, came_as=_came_as(file.name, known if file.name not in left else {}, taken)))
             taken.add(read[-1].came_as)
-    return Look(tuple(read), renamed, _copies(read, [f for f in landed if f.name in same or f.name in moved]))
+    there = [f for f in landed if f.name in same or f.name in moved]
+    return Look(tuple(read), renamed, _copies([f for f in read if f.name not in same], there))
 
 
 def _renamed(free: Sequence[IngestedFile], others: Sequence[Landed]) -> tuple[tuple[str, IngestedFile], ...]:

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
+import pyarrow as pa
 from deltalake.exceptions import DeltaError
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
+from feature_definitions import layout
 from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, instant
 from feature_definitions.language import Jdbc, Query, Source
-from feature_definitions.layout import CONTENT, DATE, REASON, TIME
+from feature_definitions.layout import COLUMN, CONTENT, DATE, REASON, TIME, VALUE
 from feature_definitions.records import IngestedFile, Revision
-from lake import delta, versions
+from feature_definitions.sql.data_types import is_array
+from lake import delta, quarantine, versions
 from lake.versions import PinnedVersion
 from spark_jobs import tables
 from spark_jobs.ingest import events, in_place, journal, parsing
@@ -23,6 +26,8 @@ from spark_jobs.ingest.in_place import TableRefused
 from spark_jobs.ingest.journal import Ingest, IngestReport
 
 _ONE = "_hw_one"
+_REASONS = 100
+"""So many reasons have examples in quarantine."""
 _BITS = 2**64
 
 
@@ -65,10 +70,11 @@ def ingest(job: Ingest) -> IngestReport:
     A crash leaves readers with the state before, or with this one and its revisions; the next ingest compares again.
     """
     diff = _diff(job)
-    if diff.is_unchanged:
+    if diff.is_unchanged and not job.again:
         return IngestReport(job.source.name)
     job.context.say(f"comparing {job.source.name} with its last ingest")
-    times = _may_differ(job.source, diff, job.context.lake)
+    before = quarantine.rows_of_source(job.source.name, lake=job.context.lake)
+    times = None if before else _may_differ(job.source, diff, job.context.lake)
     rows = events.lying_in_place(job.source, job.context, diff.now).where(_at(times))
     content, refused = _content(in_place.holding(rows, job.source), job.source), _refused(rows)
     known = [revision for revision in diff.revisions if times is None or _holds(times, revision.date)]
@@ -76,7 +82,9 @@ def ingest(job: Ingest) -> IngestReport:
     unseen = {revision.date: revision.rows for revision in diff.revisions if revision not in known}
     total = sum(of.rows for of in content.values()) + sum(unseen.values())
     found = IngestedFile(job.source.name, versions.place_named(job.source), diff.seal, total, sum(refused.values()), job.ingest_id)
-    if revisions or not diff.is_recorded:
+    if refused or before:
+        _put_aside(rows, refused, job)
+    if revisions or job.again or not diff.is_recorded:
         journal.record(job, [found], revisions, lambda: _keep(job, diff))
     number = revisions[0].revision if revisions else None
     return IngestReport(job.source.name, 1, total, found.quarantined, refused, len(revisions), number, in_place=True)
@@ -144,6 +152,22 @@ def _refused(rows: DataFrame) -> dict[str, int]:
     kind = F.regexp_replace(REASON, "(?s)^([^:']*:) '.*' ", "$1 ").alias(REASON)
     found = rows.where(F.col(REASON).isNotNull()).groupBy(kind).count().collect()
     return {row[REASON]: row["count"] for row in sorted(found, key=lambda row: (-row["count"], row[REASON]))}
+
+
+def _put_aside(rows: DataFrame, refused: Mapping[str, int], job: Ingest) -> None:
+    """Keep a few examples of the rows that are not read, in the place of those of the last ingest, each with how many there are."""
+    order = [f"`{name}`" for name, kind in job.source.columns.items() if not is_array(kind)]
+    place = F.row_number().over(Window.partitionBy(REASON).orderBy(*order))
+    mine = rows.where(F.col(REASON).isin(list(refused)[:_REASONS])).withColumn("_hw_place", place)
+    some = mine.where(f"_hw_place <= {quarantine.EXAMPLES}")
+    own = {"file": F.lit(versions.place_named(job.source)), "line": F.lit(None).cast("bigint"), "reason": F.col(REASON)}
+    at_fault = {"column": COLUMN, "value": VALUE}
+    own |= {name: F.col(of) if of in rows.columns else F.lit(None).cast("string") for name, of in at_fault.items()}
+    texts = {quarantine.beside(name): F.col(f"`{name}`").cast("string") for name in job.source.columns}
+    found = some.select(*[value.alias(name) for name, value in (own | texts).items()], F.lit(job.now).alias("quarantined_at")).toArrow()
+    counted = found.append_column("rows", pa.array([refused[reason] for reason in found.column("reason").to_pylist()], pa.int64()))
+    path, fence = layout.quarantine_table(job.context.lake, job.source.name), job.context.registry.fence
+    delta.replace_records(path, counted, commit_id=job.ingest_id, fence=fence)
 
 
 def _content(rows: DataFrame, source: Source) -> dict[date, Content]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+import pandas as pd
+import pytest
 
 from spark_jobs.ingest import files
 from spark_jobs.ingest.journal import Ingest
@@ -28,8 +32,9 @@ def test_a_refused_row_lies_in_quarantine_with_file_line_reason_and_its_columns(
     (row,) = projects.table(shop.folder / "lake/quarantine/payments").to_dict("records")
     assert row.pop("quarantined_at") == projects.NOW
     assert row == {
-        "file": "data/payments/second.csv", "line": 2, "reason": "amount: 'much' is not a double", "payment_id": "p9",
-        "customer_id": "1", "amount": "much", "refunded": "no", "paid_at": "2026-01-05T09:00:00Z", "arrived": "2026-01-05T09:00:00Z",
+        "file": "data/payments/second.csv", "line": 2, "reason": "amount: 'much' is not a double", "column": "amount", "value": "much",
+        "payment_id": "p9", "customer_id": "1", "amount": "much", "refunded": "no", "paid_at": "2026-01-05T09:00:00Z",
+        "arrived": "2026-01-05T09:00:00Z",
     }  # fmt: skip
 
 
@@ -88,3 +93,53 @@ def test_what_nobody_foresaw_of_one_source_is_told_when_the_others_are_done(tmp_
         ("c_here", 1, None),
     ]
     assert "failed: integer division or modulo by zero" in done.err
+
+
+def test_quarantine_shows_what_was_put_aside_by_reason_with_an_example(shop: Shop) -> None:
+    done = within("quarantine", "--json", project=shop.folder)
+    assert done.code == 0
+    payments, spend = done.json["aside"]
+    assert (payments["name"], payments["of"], payments["reason"], payments["rows"]) == ("payments", "source", "amount: is not a double", 1)
+    (example,) = payments["examples"]
+    assert (example["file"], example["line"], example["column"], example["value"]) == ("data/payments/second.csv", 2, "amount", "much")
+    assert (spend["name"], spend["of"], spend["rows"], spend["intervals"]) == ("spend", "group", 1, 1)
+    (example,) = spend["examples"]
+    assert (example["interval_start"], example["row"]["customer_id"], example["row"]["paid_1d"]) == ("2026-01-05T00:00:00Z", 2, -5.0)
+    shown = within("quarantine", "payments", project=shop.folder).out
+    assert "amount: is not a double" in shown
+    assert "data/payments/second.csv:2: amount='much'" in shown
+
+
+def test_status_counts_the_rows_that_are_put_aside(shop: Shop) -> None:
+    assert within("status", "--json", project=shop.folder).json["quarantined"] == {"payments": 1, "spend": 1}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_all_rows_that_are_put_aside_are_written_to_a_file(shop: Shop, tmp_path: Path, ending: str) -> None:
+    file = tmp_path / "new" / f"aside.{ending}"
+    done = within("quarantine", "payments", "--export", str(file), "--json", project=shop.folder)
+    assert (done.code, done.json["exported"], done.json["exported_rows"]) == (0, str(file), 1)
+    read = {"csv": pd.read_csv, "jsonl": functools.partial(pd.read_json, lines=True), "parquet": pd.read_parquet}[ending]
+    (row,) = read(file).to_dict("records")
+    assert (row["file"], row["line"], row["value"]) == ("data/payments/second.csv", 2, "much")
+
+
+def test_an_export_names_one_source_or_group_and_a_format(shop: Shop, tmp_path: Path) -> None:
+    done = within("quarantine", "--export", "x.csv", project=shop.folder)
+    assert (done.code, "--export writes the rows of one source or group" in done.err) == (2, True)
+    done = within("quarantine", "payments", "--export", str(tmp_path / "x.xlsx"), project=shop.folder)
+    assert (done.code, "write a name that ends in .csv, .jsonl or .parquet" in done.err) == (2, True)
+
+
+def test_after_a_fix_of_the_definitions_what_was_put_aside_is_judged_again(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    catalog = (folder / "catalog/shop.py").read_text(encoding="utf-8")
+    projects.write(folder, "catalog/shop.py", catalog.replace(", expect=(at_least(0),)", ""))
+    projects.write(folder, "data/payments/third.csv", projects.rows("p5,1,1,no,2026-01-03T10:00:00Z,2026-01-03T10:00:00Z"))
+    done = within("quarantine", "--retry", "--json", project=folder)
+    assert done.code == 3
+    assert done.json["retried"] == [
+        {"name": "payments", "rows_before": 1, "rows_after": 1, "intervals_before": 0, "intervals_after": 0},
+        {"name": "spend", "rows_before": 1, "rows_after": 0, "intervals_before": 1, "intervals_after": 0},
+    ]
+    assert [each["name"] for each in done.json["aside"]] == ["payments"]

@@ -138,6 +138,17 @@ def test_rows_that_ingest_would_quarantine_are_counted_by_reason_and_correct_not
     assert bad.live == orders["corrected"].live
 
 
+@pytest.mark.usefixtures("orders")
+def test_rows_that_are_not_read_where_they_lie_are_shown_with_an_example_of_each_reason(project: Path) -> None:
+    with closing(projects.opened(project)) as p:
+        found = {each.reason: each for each in p.quarantine("orders")}
+        assert {reason: each.rows for reason, each in found.items()} == {
+            "at is null": 1, "expected x < 1000": 1, "id is null": 1, "w is not a finite number": 1,
+        }  # fmt: skip
+        (example,) = found["expected x < 1000"].examples
+        assert (example.file, example.line, example.row["id"], example.row["x"]) == ("data/orders", None, "o3", "5000")
+
+
 @pytest.mark.usefixtures("orders", "clicks")
 @pytest.mark.parametrize("name", ["orders", "clicks"])
 def test_the_rows_of_some_dates_are_those_of_all_dates_that_lie_on_them(project: Path, name: str) -> None:
