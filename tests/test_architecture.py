@@ -315,6 +315,7 @@ TOUCH_FILES = {
     "feature_registry/database.py": "the file of an SQLite registry",
     "feature_registry/leases.py": "/proc, which tells whether a process still runs",
     "feature_registry/migrations/__init__.py": "the migrations beside the module",
+    "headwater/aside.py": "the file that rows put aside are written to",
     "headwater/commands/authoring.py": "the folders of projects and catalogs that are made and checked",
     "headwater/inputs.py": "spines that a person names",
     "headwater/project.py": "the project's folder and its state",
