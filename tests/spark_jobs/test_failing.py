@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from feature_definitions import layout
 from lake import delta
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
     from spark_jobs.publish.materialize import GroupResult
 
 CATALOG = """
-from feature_definitions import Derived, Entity, Feature, Files, ObservationGroup, Rows, Source, WindowedGroup, expression
+from feature_definitions import (
+    DeltaTable, Derived, Entity, Feature, Files, ObservationGroup, Rows, Source, TransformGroup, WindowedGroup, expression,
+)
 
 shop = Entity("shop", {"shop_id": "int64"})
 orders = Source(
@@ -42,6 +47,14 @@ ratios = WindowedGroup("ratios", shop, loose, ttl="9d", features=(
     Feature("most", "max", "n", windows=("1d",)),
     Derived("double_of_most", "most_1d * 2"),
 ))
+scores = TransformGroup("scores", shop, (loose,), lookback="1d", ttl="9d", schema={"score": "int64"},
+    sql="SELECT shop_id, sum(CAST(note AS BIGINT)) AS score FROM loose GROUP BY shop_id")
+def nothing(rows):
+    return {}["nothing"]
+broken = TransformGroup("broken", shop, (loose,), lookback="1d", ttl="9d", schema={"score": "int64"}, function=nothing)
+lying = Source("lying", DeltaTable("tables/lying"), {"shop_id": "int64", "note": "string", "at": "timestamp"}, event_timestamp="at",
+    derive={"code": "CAST(note AS BIGINT)", "before": "CAST(prev.note AS BIGINT)"}, lag_over=("shop_id",), lag_within="3d")
+codes = ObservationGroup("codes", shop, lying, columns=("code", "before"), ttl="9d")
 seen = ObservationGroup("seen", shop, loose, columns=("n",), ttl="9d", where="CAST(note AS BIGINT) >= 0")
 """
 MOST = 2**63 - 1
@@ -53,6 +66,8 @@ class Week:
     """What an ingest and a run of all groups left."""
 
     report: IngestReport
+    lying: IngestReport
+    codes: list[tuple[int, int | None]]
     aside: list[dict[str, Any]]
     kept: int
     results: dict[str, GroupResult]
@@ -69,8 +84,11 @@ def week(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Week:
     loose = ("1,1,7,2026-01-03T10:00Z", "2,2,3,2026-01-03T10:00Z", f"1,{MOST},6,2026-01-04T10:00Z", f"1,{MOST},6,2026-01-04T11:00Z",
              "2,2,3,2026-01-04T10:00Z", "1,1,abc,2026-01-05T10:00Z", "2,2,3,2026-01-05T10:00Z")  # fmt: skip
     projects.write(folder, "data/loose/a.csv", projects.rows(*loose, header=HEADER))
+    times = [datetime(2026, 1, 3, hour, tzinfo=UTC) for hour in range(4)]
+    table = pa.table({"shop_id": [1] * 4, "note": ["1", "abc", "3", "4"], "at": pa.array(times, pa.timestamp("us", "UTC"))})
+    write_deltalake(folder / "tables/lying", table)
     with closing(projects.opened(folder)) as p:
-        report, _ = p.ingest("orders", "loose")
+        report, _, lying = p.ingest("orders", "loose", "lying")
         results = {r.group: r for r in p.materialize(end="2026-01-06")}
         lake = p.settings.lake
         bad = {
@@ -78,8 +96,9 @@ def week(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Week:
             for name in ("orders", *results)
         }
         rows = {name: len(p.read(name)) for name in results}
+        codes = [(row["code"], row["before"]) for row in delta.load(p.tables("codes")["codes"]).sort_by("event_timestamp").to_pylist()]
         kept = delta.load(layout.source_table(lake, "orders")).num_rows
-    return Week(report, sorted(bad.pop("orders"), key=lambda row: row["line"]), kept, results, bad, rows)
+    return Week(report, lying, codes, sorted(bad.pop("orders"), key=lambda row: row["line"]), kept, results, bad, rows)
 
 
 def _failed(week: Week, group: str) -> dict[str, tuple[str, ...]]:
@@ -95,6 +114,23 @@ def test_a_row_whose_derivation_fails_is_put_aside_and_the_others_go_on(week: We
         (5, "expected 100 / CAST(n AS INT) > 0"),
         (6, "most cannot be derived from code and twice"),
     ]
+
+
+def test_a_row_in_place_whose_derivation_fails_is_not_read_and_is_no_row_before(week: Week) -> None:
+    assert (week.lying.rows, week.lying.quarantined, week.lying.reasons) == (3, 1, {"code cannot be derived from note": 1})
+    assert week.codes == [(1, None), (3, 1), (4, 3)]
+
+
+def test_the_sql_of_a_transform_that_fails_rejects_its_interval_and_the_others_go_on(week: Week) -> None:
+    ((day, (reason,)),) = _failed(week, "scores").items()
+    assert day == "2026-01-05"
+    assert reason.startswith("rows:computed ([CAST_INVALID_INPUT] The value 'abc'")
+    assert week.results["scores"].published == 2
+
+
+def test_a_group_that_cannot_be_computed_at_all_is_refused_alone(week: Week) -> None:
+    assert week.results["broken"].refused == "group broken: its function raised KeyError: 'nothing'"
+    assert [name for name, result in week.results.items() if result.refused is not None] == ["broken"]
 
 
 def test_a_group_whose_rows_can_all_be_computed_is_published(week: Week) -> None:
