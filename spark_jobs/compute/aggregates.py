@@ -34,7 +34,8 @@ def beyond_its_type(feature: Feature, window: Window, *, of: str, part: Part) ->
 
 
 def _may_leave_its_type(feature: Feature, window: Window, of: str) -> bool:
-    return of != "double" and (feature.aggregation == "sum" or (feature.aggregation == "mean" and isinstance(window, Rows)))
+    how = VALUES[feature.aggregation]
+    return of != "double" and (how.rows_may_overflow if isinstance(window, Rows) else how.tiles_may_overflow)
 
 
 def _found(feature: Feature, window: Window, of: str, part: Part) -> Column:
@@ -103,6 +104,10 @@ def _mean(window: _Merged) -> Column:
     return F.when(number > 0, _total(window.part, window.of, "double") / number)
 
 
+def _mean_of_rows(rows: _Newest) -> Column:
+    return F.when(rows.number > 0, _sum_of(rows.ordered, rows.of).cast("double") / rows.number)
+
+
 def _typed_sum_of_rows(rows: _Newest) -> Column:
     return _sum_of(rows.ordered, rows.of).try_cast(tables.spark_type(rows.feature.meaning.result(rows.of)))
 
@@ -131,16 +136,23 @@ def _estimate(hashes: Column) -> Column:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """How Spark makes an aggregation's value of the tiles in a window of time, and of the events of a window of rows."""
+    """How Spark makes an aggregation's value of the tiles in a window of time, and of the events of a window of rows.
+
+    Either may be a sum that is beyond its type, and null then.
+    """
 
     of_tiles: Callable[[_Merged], Column]
     of_rows: Callable[[_Newest], Column]
+    tiles_may_overflow: bool = False
+    rows_may_overflow: bool = False
 
 
 VALUES: Mapping[str, Value] = {
     "count": Value(lambda window: window.part("count", "n"), lambda rows: rows.number),
-    "sum": Value(lambda window: _total(window.part, window.of, "bigint"), _typed_sum_of_rows),
-    "mean": Value(_mean, lambda rows: F.when(rows.number > 0, _sum_of(rows.ordered, rows.of).cast("double") / rows.number)),
+    "sum": Value(
+        lambda window: _total(window.part, window.of, "bigint"), _typed_sum_of_rows, tiles_may_overflow=True, rows_may_overflow=True
+    ),
+    "mean": Value(_mean, _mean_of_rows, rows_may_overflow=True),
     "min": Value(lambda window: window.part("min", "value"), lambda rows: F.array_min(rows.values)),
     "max": Value(lambda window: window.part("max", "value"), lambda rows: F.array_max(rows.values)),
     "stddev": Value(lambda window: F.sqrt(_variance(window)), lambda rows: F.sqrt(_variance_of_rows(rows))),
