@@ -311,9 +311,9 @@ class Project:
     ) -> "Built":
         """Build a training set: one that the catalog defines, by name, or a spine (frame or path) joined with a service.
 
-        A spine is a frame (as in `write`), or the path of a Delta table, a Parquet file or folder, or a file of CSV, TSV or JSON lines,
-        with the service's keys and `event_timestamp`. In a file keys are of the service's types; all other columns are text as written,
-        or of the types in `spine_columns`; times without a zone were written down in `spine_timezone`.
+        A spine is a frame (as in `write`), the path of a Delta table, a Parquet file or folder, or a file of CSV, TSV or JSON, or
+        `Jdbc(query=..., connection=...)`, with the service's keys and `event_timestamp`. In a file keys are of the service's types;
+        all other columns are text as written, or of the types in `spine_columns`; times without a zone are of `spine_timezone`.
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
         and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
         """
@@ -653,13 +653,17 @@ class Project:
         return Request(name or service.name, service, mode)
 
     def _spine(self, given: object, service: FeatureService, columns: Mapping[str, str | Column] | None, timezone: str | None) -> "Spine":
+        from spark_jobs.ingest import jdbc
         from spark_jobs.training import spine, spine_files
 
+        if not isinstance(given, str | os.PathLike) and (columns or timezone):
+            raise InputRefused("spine_columns and spine_timezone are for a spine in a file; the columns of others have types already")
+        if isinstance(given, Jdbc):
+            with jdbc.told(self._context, given):
+                return spine.of_rows(jdbc.selected(given, self._context), keys=service.keys)
         if isinstance(given, str | os.PathLike):
             said = spine_files.declared(service.keys, columns, timezone)
             given = spine_files.read(inputs.path(given, self.settings.root), said, name=str(given))
-        elif columns or timezone:
-            raise InputRefused("spine_columns and spine_timezone are for a spine in a file; a frame's columns have types already")
         return spine.of_given(given, self._spark, keys=service.keys)
 
 

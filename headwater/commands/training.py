@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from feature_definitions.errors import Unknown
+from feature_definitions.language import Jdbc
 from headwater import documents, output
 from headwater.commands.verb import Call, pairs, verb
 
@@ -21,6 +22,8 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
     spine: Annotated[
         str | None, typer.Option(metavar="PATH", help="a file or a Delta table with the service's keys and event_timestamp")
     ] = None,
+    spine_sql: Annotated[str | None, typer.Option(metavar="SELECT", help="the spine as a query of a database")] = None,
+    connection: Annotated[str | None, typer.Option(metavar="NAME", help="the database that is asked for the spine")] = None,
     service: Annotated[str | None, typer.Option(metavar="SERVICE", help="the feature service to join to the spine")] = None,
     column: Annotated[
         list[str],
@@ -37,10 +40,13 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
     """Join a spine with features as they were known at its times."""
     if spine is None and (column or timezone):
         raise Unknown("--column and --timezone tell of the columns in a file; name it: --spine labels.csv")
-    if spine is not None and service is None:
+    if (spine_sql is None) != (connection is None) or (spine_sql is not None and spine is not None):
+        raise Unknown("a spine is either a file, --spine labels.csv, or a query, --spine-sql 'SELECT ...' --connection warehouse")
+    given = spine if spine_sql is None else Jdbc(query=spine_sql, connection=str(connection))
+    if given is not None and service is None:
         raise Unknown("--spine needs --service: which features shall be joined to it?")
     columns = pairs(column, example="amount=double", what="NAME=TYPE")
     with output.progress() as say, call.project(say) as p:
-        built = p.training_set(name, spine=spine, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone)
+        built = p.training_set(name, spine=given, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone)
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
     return call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {built.rows:,} rows in {built.path}{unchanged}")

@@ -17,6 +17,8 @@ from tests.projects import NOW, within
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.postgresql import Server
+
 AT = [NOW - timedelta(days=1, minutes=n) for n in range(3)]
 GERMAN = "Kunde Nr.;Land;Betrag;Storno;Zeit\n" + "".join(
     f"{number:03};{land};1.{number}00,50;NULL;{day}.01.2026 06:00\n"
@@ -102,6 +104,22 @@ def test_what_was_drafted_is_ingested_with_nothing_put_aside(shop: Path) -> None
     rows = projects.table(shop / "lake/sources/orders")
     assert sorted(rows["Betrag"]) == [1700.5, 1800.5, 1900.5]
     assert sorted(rows["Zeit"])[0] == datetime(2026, 1, 5, 5, tzinfo=UTC)
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_table_of_a_database_is_drafted_and_can_be_checked(tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_CONNECTION_WAREHOUSE", postgresql.create("drafts"))
+    postgresql.run(
+        "CREATE TABLE paid (id bigint, amount numeric(12,2), at timestamptz)",
+        "INSERT INTO paid SELECT i, i * 1.25, '2026-01-05 06:00+00'::timestamptz + i * interval '1 hour' FROM generate_series(1, 3) i",
+        database="drafts",
+    )
+    done = within("source", "paid", "--connection", "warehouse", "--table", "paid", "--json", project=projects.make(tmp_path))
+    assert (done.code, done.json["decide"], done.json["rows"]) == (0, [], 3), done.err
+    text = (tmp_path / "catalog/paid.py").read_text()
+    for line in ('Jdbc("paid", connection="warehouse"),', '"amount": "decimal(12,2)",', 'event_timestamp="at",', 'id=("id",),'):
+        assert line in text
+    assert within("check", project=tmp_path).code == 0
 
 
 def drafted(folder: Path, text: str, *words: str, name: str = "a.csv") -> Any:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from headwater import Project
+    from tests.postgresql import Server
 
 OUTPUTS = ["spend__paid_1d", "spend__paid_3d", "spend__payments_1d", "spend__mean_paid_1d", "last_page__page", "home__country"]
 PUBLISHED = datetime(2026, 1, 5, tzinfo=UTC)
@@ -138,6 +139,16 @@ def test_a_spine_of_the_command_has_its_columns_as_written_or_declared_and_times
         "amount": 1.5,
         "event_timestamp": NOW,
     }
+
+
+def test_a_query_of_a_database_is_a_spine(shop: Project, postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_CONNECTION_WAREHOUSE", postgresql.create("spines"))
+    query = "SELECT 1::bigint AS customer_id, '2026-01-06 12:00+00'::timestamptz AS event_timestamp, 9007199254740993 AS number"
+    words = ("--spine-sql", query, "--connection", "warehouse", "--service", "customer_v1")
+    done = projects.within("training-set", "asked", *words, "--json", project=shop.settings.root)
+    assert done.code == 0, done.err
+    (row,) = projects.table(done.json["path"]).to_dict("records")
+    assert (row["customer_id"], row["event_timestamp"], row["number"]) == (1, NOW, 9007199254740993)
 
 
 def test_a_spine_of_spark_is_joined_as_one_of_pandas(shop: Project, spark: SparkSession, built: build.Built) -> None:
