@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from headwater import inputs
@@ -19,9 +19,9 @@ SOME = UUID("1e0534a7-c37b-491d-bde5-6ada8e04981c")
     [
         [{"key": np.int64(7), "name": np.str_("a")}, {"key": pd.NA, "name": SOME}],
         pd.DataFrame({"key": pd.array([7, None], dtype="Int64"), "name": ["a", str(SOME)]}),
-        duckdb.sql(f"SELECT * FROM (VALUES (7, 'a'), (NULL, '{SOME}')) rows(key, name)"),
+        pa.table({"key": [7, None], "name": ["a", str(SOME)]}),
     ],
-    ids=["mappings of numpy", "pandas", "DuckDB"],
+    ids=["mappings of numpy", "pandas", "Arrow"],
 )
 def test_entities_are_mappings_or_a_frames_rows(given: object) -> None:
     assert inputs.entities(given) == [{"key": 7, "name": "a"}, {"key": None, "name": str(SOME)}]
