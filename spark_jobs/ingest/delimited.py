@@ -95,7 +95,7 @@ def _as_told(cell: Cell, nulls: frozenset[str], told: object) -> Cell:
 
 def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wanted: Shape) -> Iterator[Row]:
     """Each record, taken or refused, with the line where it begins."""
-    named = [wanted.ours.get(column, column) for column in header]
+    named = [wanted.ours.get(column, None if column in wanted.lying else column) for column in header]
     alone = tuple((ours, text) for ours, text in wanted.folders if ours not in named)
     beside = ["" if text is None else text for _, text in wanted.folders]
     owner = "the header" if wanted.csv is None or wanted.csv.header else "the source"
@@ -127,5 +127,6 @@ def _convert(record: list[str], places: list[_Place], required: tuple[str, ...])
     return values, None
 
 
-def _raw(named: list[str], record: list[str]) -> tuple[tuple[str, str], ...]:
-    return tuple({column: printable(text) for column, text in zip(named, record, strict=False)}.items())
+def _raw(named: list[str | None], record: list[str]) -> tuple[tuple[str, str], ...]:
+    """The text of a record by column; another column that has a name of ours is left out."""
+    return tuple({column: printable(text) for column, text in zip(named, record, strict=False) if column is not None}.items())
