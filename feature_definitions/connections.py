@@ -32,7 +32,10 @@ class ConnectionRefused(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A database and who reads it. `host` is Snowflake's account and BigQuery's project; `repr` shows neither user nor secrets."""
+    """A database and who reads it. `host` is Snowflake's account and BigQuery's project; `repr` shows neither user nor secrets.
+
+    `snapshot` names the state of the database that all who read by it see, while somebody holds that.
+    """
 
     name: str
     kind: Kind
@@ -42,6 +45,7 @@ class Connection:
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    snapshot: str = ""
 
     @property
     def place(self) -> str:

@@ -1,6 +1,7 @@
 """Brings what is new in a source: the one way in, whether its rows come in files or frames or are read in place."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
@@ -69,8 +70,8 @@ def bring(source: Source, context: Context, *, again: frozenset[str] = frozenset
         journal.recover(source, context)
         job = Ingest(context, source, context.mint("i"), context.clock(), again)
         if source.lies_in_place:
-            with jdbc.told(context, source), failing_alone(f"source {source.name}"):
-                return source_diff.ingest(job)
+            with failing_alone(f"source {source.name}"), jdbc.told(context, source), jdbc.one_state(context, source) as seen:
+                return source_diff.ingest(replace(job, context=seen))
         if versions.pinned(source, context.lake):
             raise InputRefused(f"source {source.name} was read in place until now; files that it reads instead need a name of their own")
         with failing_alone(f"source {source.name}"):

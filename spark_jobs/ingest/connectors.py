@@ -61,8 +61,14 @@ def _postgresql(connection: Connection, at: Jdbc) -> dict[str, str]:
         "password": connection.password,
         "fetchsize": str(at.fetch_size),
         "preferTimestampNTZ": "true",
-        "sessionInitStatement": "SET TIME ZONE 'UTC'",
+        "sessionInitStatement": "; ".join([*_state(connection), "SET TIME ZONE 'UTC'"]),
     }
+
+
+def _state(connection: Connection) -> list[str]:
+    """What has a transaction see the state of the database that somebody holds."""
+    held = f"SET TRANSACTION SNAPSHOT '{connection.snapshot}'"
+    return ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", held] if connection.snapshot else []
 
 
 def _bracketed(host: str) -> str:

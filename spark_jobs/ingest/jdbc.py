@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -26,6 +27,9 @@ _SORTS: tuple[tuple[Sort, tuple[type[T.DataType], ...]], ...] = (
     ("local", (T.TimestampNTZType,)),
     ("instant", (T.TimestampType,)),
 )
+_REPEATABLE_READ = 4
+"""What java.sql.Connection calls the isolation of a transaction that sees one state."""
+
 _ALIKE = ("string", "int64", "date", "boolean", "timestamp")
 """The types of whose values two are one value here if they are one in the database."""
 
@@ -39,7 +43,7 @@ _UNKNOWN_USER = re.compile(r"authentication failed|no password was provided|role
 def opened(source: Source, at: Jdbc, context: Context, *, times: Times) -> DataFrame:
     """The rows of these times, and whatever else is needed to tell which of several of one id counts; lazy but for two small queries.
 
-    Each part is read in a transaction of its own, so rows that change meanwhile may be read as they were and as they are.
+    Each part is read in a transaction of its own: within `one_state` all of them see the same.
     """
     with told(context, source):
         connection = context.connection(at.connection)
@@ -58,6 +62,51 @@ def _whole(at: Jdbc, connection: Connection, spark: SparkSession) -> DataFrame:
     if connection.kind == "postgresql":
         return _loaded(spark, reader, selects.rows(at, ("*",), where="true"))
     return spark.read.format(reader.format).options(**reader.options).load()
+
+
+@contextlib.contextmanager
+def one_state(context: Context, *read: Source) -> Iterator[Context]:
+    """A context in which all that is read of a PostgreSQL is of the state that it is in now, for as long as the block lasts.
+
+    A server that cannot hold its state, as those that only speak PostgreSQL's language, is read as it is at each moment.
+    """
+    names = dict.fromkeys(at.connection for each in read for _, at in _databases(each))
+    with contextlib.ExitStack() as held:
+        found = {name: _held(context.connection(name), context, held) for name in names}
+        yield replace(context, connection=lambda name: found.get(name) or context.connection(name)) if found else context
+
+
+def _held(connection: Connection, context: Context, held: contextlib.ExitStack) -> Connection:
+    """The connection with a snapshot of now, which a transaction holds that stays open until `held` is left."""
+    if connection.kind != "postgresql":
+        return connection
+    try:
+        return replace(connection, snapshot=_exported(connection, context, held))
+    except Py4JJavaError:
+        return connection  # what is wrong with it, is wrong for whoever reads by it, and is told then
+
+
+def _exported(connection: Connection, context: Context, held: contextlib.ExitStack) -> str:
+    options = connectors.reader(connection, Jdbc(query="SELECT 1", connection=connection.name)).options
+    java: Any = context.spark._jvm  # Spark's readers cannot be asked to keep a transaction open
+    java.org.apache.spark.sql.execution.datasources.jdbc.DriverRegistry.register(options["driver"])
+    properties = java.java.util.Properties()
+    for name in ("user", "password", *connection.secrets):
+        properties.setProperty(name, options[name])
+    transaction = java.java.sql.DriverManager.getConnection(options["url"], properties)
+    held.callback(_closed, transaction)
+    transaction.setTransactionIsolation(_REPEATABLE_READ)
+    transaction.setAutoCommit(False)
+    statement = transaction.createStatement()
+    statement.execute("SET idle_in_transaction_session_timeout = 0")
+    found = statement.executeQuery("SELECT pg_export_snapshot()")
+    found.next()
+    return str(found.getString(1))
+
+
+def _closed(transaction: Any) -> None:
+    with contextlib.suppress(Py4JJavaError):  # the server may be gone
+        transaction.close()
 
 
 def _needed(source: Source, at: Jdbc, spark: SparkSession, whole: DataFrame, connection: Connection, times: Times) -> DataFrame:

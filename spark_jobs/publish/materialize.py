@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pyspark.sql import DataFrame
@@ -57,8 +57,9 @@ def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[Wi
     name, job = work.group.name, _begun(work, context)
     with staging(context.lake, job.publish_id):
         context.say(f"{name}: computing {len(work.due)} intervals")
-        with jdbc.told(context, *work.group.input_sources), failing_alone(f"group {name}"):
-            staged, failed = _compute(job, sharing)
+        read = work.group.input_sources
+        with failing_alone(f"group {name}"), jdbc.told(context, *read), jdbc.one_state(context, *read) as seen:
+            staged, failed = _compute(replace(job, context=seen), sharing)
         context.say(f"{name}: judging")
         judged = validate.validate(job, staged, judge=judge)
         found = {**judged.verdicts, **{each: Verdict(failed=(f"rows:computed ({said})",)) for each, said in failed.items()}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from feature_definitions import Jdbc
 from feature_definitions.connections import read
 from spark_jobs.ingest.connectors import Reader, reader
@@ -24,6 +26,13 @@ def test_postgresql_is_read_by_sparks_own_reader_with_secrets_outside_of_the_url
     assert (found.options["user"], found.options["password"], found.options["sslpassword"]) == ("ada", "s3cr3t", "k3y")
     assert (found.options["fetchsize"], found.options["preferTimestampNTZ"]) == ("500", "true")
     assert "s3cr3t" not in repr(found)
+
+
+def test_a_state_that_somebody_holds_is_what_a_transaction_sees() -> None:
+    held = replace(read("warehouse", {"HEADWATER_CONNECTION_WAREHOUSE": "postgresql://h/d"}), snapshot="00000003-1")
+    assert reader(held, TABLE).options["sessionInitStatement"] == (
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '00000003-1'; SET TIME ZONE 'UTC'"
+    )
 
 
 def test_nobody_turns_off_that_only_is_read() -> None:

@@ -224,6 +224,17 @@ def test_an_ingest_notices_the_dates_of_rows_that_were_changed_or_deleted(shop: 
     assert shop.changed("payments") == (date(2026, 1, 2), date(2026, 1, 5))
 
 
+def test_an_ingest_reads_one_state_of_a_table_that_changes_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows are moved from part to part once it has begun to read."""
+    move = "UPDATE sales.local SET at = at + interval '1 day' * (CASE WHEN n = 1 THEN 3 WHEN n = 4 THEN -3 ELSE 0 END)"
+    monkeypatch.setattr(shop.project, "say", lambda said: shop.run(move) if said.startswith("comparing") else None)
+    report = shop.ingest("by_number")
+    assert (report.rows, report.dates_changed) == (4, 4)
+    monkeypatch.undo()
+    assert [row["at"].day for row in shop.rows("by_number")] == [5, 3, 4, 2]
+    assert shop.ingest("by_number").dates_changed == 2
+
+
 def test_a_table_that_changed_its_columns_or_is_gone_is_refused_until_it_is_back(shop: Shop) -> None:
     shop.ingest("by_number")
     shop.run("ALTER TABLE sales.local RENAME n TO m")
