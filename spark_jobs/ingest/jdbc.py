@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ def opened(source: Source, at: Jdbc, context: Context, *, times: Times) -> DataF
     """
     with told(context, source):
         connection = context.connection(at.connection)
-        whole = _whole(at, connection, context.spark)
+        whole = _having(source, at, connection, context.spark)
         return whole if connection.kind != "postgresql" else _needed(source, at, context.spark, whole, connection, times)
 
 
@@ -57,10 +57,18 @@ def selected(at: Jdbc, context: Context) -> DataFrame:
         return _whole(at, context.connection(at.connection), context.spark)
 
 
-def _whole(at: Jdbc, connection: Connection, spark: SparkSession) -> DataFrame:
+def _having(source: Source, at: Jdbc, connection: Connection, spark: SparkSession) -> DataFrame:
+    """What a source reads, with its columns alone, since others may differ in capitals only; with all, if one of them is missing."""
+    try:
+        return _whole(at, connection, spark, columns=[selects.quoted(str(each.name)) for each in source.written.values()])
+    except (Py4JJavaError, PySparkException):
+        return _whole(at, connection, spark)
+
+
+def _whole(at: Jdbc, connection: Connection, spark: SparkSession, *, columns: Sequence[str] = ("*",)) -> DataFrame:
     reader = connectors.reader(connection, at)
     if connection.kind == "postgresql":
-        return _loaded(spark, reader, selects.rows(at, ("*",), where="true"))
+        return _loaded(spark, reader, selects.rows(at, columns, where="true"))
     return spark.read.format(reader.format).options(**reader.options).load()
 
 

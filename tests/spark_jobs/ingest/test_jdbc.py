@@ -41,6 +41,9 @@ naive = Source("naive", Jdbc("sales.local", connection="warehouse"), columns={"n
 by_number = Source("by_number", Jdbc("sales.local", connection="warehouse", partitions=4, partition_by="n"),
                    columns={"n": "int64", "at": "timestamp"}, event_timestamp="at", timezone="UTC")
 shops = Source("shops", Jdbc("shops", connection="warehouse"), columns={"id": "int64", "city": "string"}, id=("id",), shape="static")
+named = Source("named", Jdbc("Named", connection="warehouse", partitions=2),
+               columns={"customer_id": Column("int64", "Customer ID"), "seen_at": Column("timestamp", "a.b ü"),
+                        "sent_at": Column("timestamp", "sent", epoch="ms")}, event_timestamp="seen_at", id=("customer_id",))
 summed = Source("summed", Query("SELECT n AS m, at FROM by_number WHERE n > 2", (by_number,)),
                 columns={"m": "int64", "at": "timestamp"}, event_timestamp="at")
 """
@@ -75,6 +78,8 @@ TABLES = (
     "INSERT INTO sales.local SELECT i, '2026-01-01 00:30'::timestamp + i * interval '1 day' FROM generate_series(1, 4) i",
     "CREATE TABLE shops (id smallint PRIMARY KEY, city varchar(20))",
     "INSERT INTO shops VALUES (1, 'Köln'), (2, NULL), (3, '')",
+    'CREATE TABLE "Named" ("Customer ID" int, "a.b ü" timestamptz, sent bigint, "SENT" text)',
+    """INSERT INTO "Named" VALUES (7, '2026-01-02 00:00+00', 1767600000000, 'x'), (8, '2026-01-03 00:00+00', NULL, 'x')""",
     "CREATE FUNCTION sales.eat() RETURNS SETOF sales.local LANGUAGE sql AS 'DELETE FROM sales.local RETURNING *'",
 )
 PAYMENT = """INSERT INTO sales."Payments" (payment_id, amount, points, rate, paid_at) VALUES"""
@@ -93,6 +98,12 @@ class Shop:
 
     def ingest(self, name: str) -> IngestReport:
         return self.project.ingest(name)[-1]
+
+    def refusal(self, name: str) -> str:
+        """Why a source cannot be ingested."""
+        failed = self.ingest(name).failed
+        assert failed is not None
+        return failed
 
     def rows(self, name: str, *days: int) -> list[dict[str, Any]]:
         """The live rows of a source, of some days of January."""
@@ -155,6 +166,15 @@ def test_every_type_keeps_its_values(shop: Shop) -> None:
     assert [(row["id"], row["city"]) for row in shop.rows("shops")] == [(1, "Köln"), (2, None), (3, "")]
 
 
+def test_columns_have_the_names_that_the_database_keeps(shop: Shop) -> None:
+    assert shop.ingest("named").rows == 2
+    at = datetime(2026, 1, 5, 8, tzinfo=UTC)
+    assert [(row["customer_id"], row["seen_at"].day, row["sent_at"]) for row in shop.rows("named")] == [(7, 2, at), (8, 3, None)]
+    with shop.asked() as statements:
+        assert [row["customer_id"] for row in shop.rows("named", 3)] == [8]
+    assert all('("Customer ID") IN (SELECT "Customer ID" FROM "Named" WHERE "a.b ü" >= ' in each for each in statements)
+
+
 def test_a_row_that_cannot_be_taken_stops_no_other(shop: Shop) -> None:
     shop.run(
         f"{PAYMENT} (gen_random_uuid(), 'NaN', 1, 1, '2026-01-02'), (gen_random_uuid(), 1e30, 1, 1, '2026-01-02')",
@@ -183,8 +203,7 @@ def test_a_row_that_cannot_be_taken_stops_no_other(shop: Shop) -> None:
 def test_times_without_zone_are_those_of_the_sources_zone_and_refused_without_one(shop: Shop) -> None:
     shop.ingest("local")
     assert [row["at"] for row in shop.rows("local")] == [datetime(2026, 1, day, 23, 30, tzinfo=UTC) for day in (1, 2, 3, 4)]
-    with pytest.raises(TableRefused, match=r"column 'at' of sales.local has times without zone; say where .* timezone='UTC'"):
-        shop.ingest("naive")
+    assert re.search(r"column 'at' of sales.local has times without zone; say where .* timezone='UTC'", shop.refusal("naive"))
 
 
 def test_the_database_is_asked_only_for_the_dates_that_are_wanted_in_parts(shop: Shop) -> None:
@@ -238,14 +257,11 @@ def test_an_ingest_reads_one_state_of_a_table_that_changes_meanwhile(shop: Shop,
 def test_a_table_that_changed_its_columns_or_is_gone_is_refused_until_it_is_back(shop: Shop) -> None:
     shop.ingest("by_number")
     shop.run("ALTER TABLE sales.local RENAME n TO m")
-    with pytest.raises(TableRefused, match=r"source by_number: sales.local has no column 'n'. It has: m, at"):
-        shop.ingest("by_number")
+    assert re.search(r"source by_number: sales.local has no column 'n'. It has: m, at", shop.refusal("by_number"))
     shop.run("ALTER TABLE sales.local RENAME m TO n", "ALTER TABLE sales.local ALTER n TYPE text")
-    with pytest.raises(TableRefused, match=r"column 'n' of sales.local is a string, the source says int64"):
-        shop.ingest("by_number")
+    assert re.search(r"column 'n' of sales.local is a string, the source says int64", shop.refusal("by_number"))
     shop.run("ALTER TABLE sales.local RENAME TO gone")
-    with pytest.raises(TableRefused, match=r"has no table sales.local"):
-        shop.ingest("by_number")
+    assert re.search(r"has no table sales.local", shop.refusal("by_number"))
     shop.run("ALTER TABLE sales.gone RENAME TO local", "ALTER TABLE sales.local ALTER n TYPE int8 USING n::int8")
     assert shop.ingest("by_number").dates_changed == 0
 
@@ -268,9 +284,7 @@ def test_what_no_source_reads_is_selected_in_the_databases_own_types(shop: Shop)
 def test_each_fault_is_told_in_one_sentence_without_the_password(shop: Shop) -> None:
     told = {}
     for name in shop.project.catalog.sources:
-        with pytest.raises(TableRefused) as refused:
-            shop.ingest(name)
-        told[name] = str(refused.value)
+        told[name] = shop.refusal(name)
         assert told[name].startswith(f"source {name}: ")
         assert "\n" not in told[name]
         assert "s3cr3t" not in told[name]
