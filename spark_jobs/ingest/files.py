@@ -69,7 +69,7 @@ def _hints(job: Ingest, look: Look, seen: "_Seen") -> tuple[str, ...]:
         found += hints.of_globs(source.at.paths, root=job.context.root)
     poor = [f for f in look.read if seen.counts.get(f.came_as, {}).get("", 0) < sum(seen.counts.get(f.came_as, {}).values()) * _MOST]
     for file in poor[:_HINTS]:
-        hint = hints.of_file(file.path, folders.at(parsing.shape(source, file.format), file.path))
+        hint = hints.of_file(file.path, folders.at(parsing.shape(source, file.format), file.name))
         found += [] if hint is None else [f"{file.name}: {hint}"]
     return tuple(found)
 

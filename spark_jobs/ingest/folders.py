@@ -17,9 +17,9 @@ def texts(path: Path) -> dict[str, str | None]:
     return {unquote(key): None if value == _NULL else unquote(value, errors="surrogateescape") for key, _, value in parts}
 
 
-def at(wanted: Shape, path: Path) -> Shape:
-    """The shape of a file at a path, with what its folders tell of the source's columns."""
-    said = texts(path)
+def at(wanted: Shape, name: str) -> Shape:
+    """The shape of a file by its name in records, with what its folders tell of the source's columns: none above the project's root."""
+    said = texts(Path(name))
     return replace(wanted, folders=tuple((ours, said[written]) for written, ours in wanted.ours.items() if written in said))
 
 

@@ -16,7 +16,7 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
 
     Raises `FileRefused`, which says what to write if the file would fit then.
     """
-    wanted = folders.at(wanted, path)
+    wanted = folders.at(wanted, name)
     try:
         yield from _read(path, wanted, name)
     except FileRefused as error:

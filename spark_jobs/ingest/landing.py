@@ -108,7 +108,7 @@ def _mark(found: os.stat_result) -> tuple[int, int]:
 def _hashed(found: Found, source: Source) -> Landed:
     with found.path.open("rb") as file:
         mark = _mark(os.fstat(file.fileno()))
-        sha256 = parsing.sha256(file, folders.at(parsing.shape(source, found.format), found.path))
+        sha256 = parsing.sha256(file, folders.at(parsing.shape(source, found.format), found.name))
     return Landed(found.name, found.path, found.format, sha256, mark)
 
 

@@ -54,5 +54,5 @@ def _misfit(path: Path, wanted: Shape, name: str) -> str | None:
         return str(error)
     if not bad:
         return None
-    hint = hints.of_file(path, folders.at(wanted, path))
+    hint = hints.of_file(path, folders.at(wanted, name))
     return f"{name}: {bad} of the first {rows} rows are put aside; {first}{'' if hint is None else f'. {hint}'}"

@@ -32,7 +32,7 @@ def source(csv: Csv | None = None, *, kind: str = "csv", columns: Mapping[str, s
 def read(path: Path, of: Source) -> list[dict[str, Any]]:
     assert isinstance(of.at, Files)
     wanted = parsing.shape(of, of.at.format)
-    return [row for batch in formats.read(path, wanted, name=path.name) for row in batch.to_pylist()]
+    return [row for batch in formats.read(path, wanted, name=str(path)) for row in batch.to_pylist()]
 
 
 def given(folder: Path, content: str | bytes, csv: Csv | None = None, **more: Any) -> list[dict[str, Any]]:
@@ -263,8 +263,17 @@ def test_without_a_header_a_column_that_a_folder_tells_is_no_field(tmp_path: Pat
     assert (row["id"], row["day"], row["n"]) == ("a", date(2026, 1, 5), 1)
 
 
-def test_a_file_in_another_folder_is_another_one_if_that_tells_a_column(tmp_path: Path) -> None:
+def test_a_file_in_another_folder_is_another_one_if_that_tells_a_column() -> None:
     wanted = parsing.shape(source(columns=DATED), "csv")
-    here, there = (folders.at(wanted, tmp_path / f"day={day}" / "x") for day in ("2026-01-05", "2026-01-06"))
+    here, there = (folders.at(wanted, f"data/day={day}/x") for day in ("2026-01-05", "2026-01-06"))
     assert here != there
-    assert folders.at(wanted, tmp_path / "other=1" / "x") == wanted
+    assert folders.at(wanted, "data/other=1/x") == wanted
+
+
+def test_a_folder_above_the_project_tells_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "day=2026-01-05" / "project" / "things"
+    path.parent.mkdir(parents=True)
+    path.write_text("id,day,n\na,2026-01-06,1\n")
+    wanted = parsing.shape(source(columns={"id": "string", "day": "date", "n": "int64"}), "csv")
+    (row,) = [row for batch in formats.read(path, wanted, name="things") for row in batch.to_pylist()]
+    assert (row["day"], row["_hw_reason"]) == (date(2026, 1, 6), None)
