@@ -403,3 +403,11 @@ def test_nobody_but_storage_opens_a_path_of_the_lake(path: str) -> None:
 )
 def test_what_would_open_a_path_of_the_lake_is_noticed(text: str) -> None:
     assert opened_in_the_lake(ast.parse(f"def f(self, lake, context, name, where):\n {text}"))
+
+
+def test_no_text_has_the_marks_of_a_merge_that_was_not_finished() -> None:
+    texts = [
+        path for ending in ("md", "py", "toml") for path in ROOT.rglob(f"*.{ending}") if not path.relative_to(ROOT).parts[0].startswith(".")
+    ]
+    marks = re.compile(r"^(?:<{7} |>{7} |={7}$)", re.MULTILINE)
+    assert [relative(path) for path in texts if marks.search(path.read_text(encoding="utf-8"))] == []
