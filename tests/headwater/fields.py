@@ -59,9 +59,9 @@ def _fields(kind: type, path: str) -> Iterator[tuple[str, str]]:
 
 def _below(annotation: Any, path: str) -> Iterator[tuple[str, str]]:
     """The fields of what lies in a field."""
-    if typing.get_origin(annotation) is list:
-        yield from _below(typing.get_args(annotation)[0], f"{path}[]")
     for each in _either(annotation):
+        if typing.get_origin(each) is list:
+            yield from _below(typing.get_args(each)[0], f"{path}[]")
         if isinstance(each, type) and issubclass(each, msgspec.Struct):
             yield from _fields(each, f"{path}.")
 
