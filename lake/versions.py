@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from feature_definitions import layout, times
-from feature_definitions.intervals import ALWAYS, Interval, in_utc, utc_date
+from feature_definitions.intervals import ALWAYS, Interval, in_utc, micros, utc_date
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta, storage
@@ -31,13 +31,25 @@ class PinnedVersion:
     """The state of a table that a source reads: its version, None if it has none (then its newest state is read), `UNSEEN` without table.
 
     `place` is where it lies: a path (relative to the lake, if the definition's is relative to the project), a URL, or a name in Spark's
-    catalog. `source` is the source that reads it itself; a query has a pin for each.
+    catalog. `source` is the source that reads it itself; a query has a pin for each. Of the source's rows those are read that happened from
+    `first` on and before `last`, in microseconds; None where no others are there. A query has a pin of its own that says only this.
     """
 
     source: str
     place: str
     table_id: str | None
     version: int | None
+    first: int | None = None
+    last: int | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are rows of the source that are not read."""
+        return self.first is not None or self.last is not None
+
+    def reads(self, at: datetime) -> bool:
+        """Whether rows of this time are read."""
+        return (self.first is None or micros(at) >= self.first) and (self.last is None or micros(at) < self.last)
 
     def path(self, lake: str) -> str:
         """Where a table that has versions lies."""
@@ -49,7 +61,16 @@ class PinnedVersion:
         return "://" in self.place or self.version is None
 
 
-_PINS = pa.schema([("source", pa.string()), ("place", pa.string()), ("table_id", pa.string()), ("version", pa.int64())])
+_PINS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("place", pa.string()),
+        ("table_id", pa.string()),
+        ("version", pa.int64()),
+        ("first", pa.int64()),
+        ("last", pa.int64()),
+    ]
+)
 
 
 def keep(source: Source, found: Iterable[PinnedVersion], lake: str, *, commit_id: str, fence: Fence) -> None:
@@ -109,11 +130,12 @@ def _in_place(source: Source, lake: str, entity: Mapping[str, object]) -> list[R
         return None
     mine = _of_table(source, pin, lake, _is(entity, source))
     if not (mine and source.id):
-        return mine
+        return [row for row in mine if pin.reads(row[TIME])]
     plain = [name for name in source.id if source.columns[name] in _COMPARABLE and source.written[name].format is None]
     same = [" AND ".join(["true", *_is({name: row[name] for name in plain}, source)]) for row in mine]
     rivals = _of_table(source, pin, lake, [" OR ".join(f"({one})" for one in dict.fromkeys(same))])
-    return [row for row in _newest(rivals, source) if all(row[key] == value for key, value in entity.items())]
+    newest = [row for row in _newest(rivals, source) if pin.reads(row[TIME])]
+    return [row for row in newest if all(row[key] == value for key, value in entity.items())]
 
 
 def _of_table(source: Source, pin: PinnedVersion, lake: str, conditions: Sequence[str]) -> list[Row]:

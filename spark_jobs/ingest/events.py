@@ -42,8 +42,16 @@ def _live(source: Source, context: Context, state: State | None = None, *, dates
     """The rows that hold in a state of what is read, by default in the one that readers see."""
     if source.lies_in_place:
         seen = versions.pinned(source, context.lake) if state is None else state
-        return in_place.holding(lying_in_place(source, context, seen, dates=dates), source)
+        return read_of(in_place.holding(lying_in_place(source, context, seen, dates=dates), source), seen.get(source.name))
     return _ingested(source, context, None if state is None else state.get(source.name))
+
+
+def read_of(rows: DataFrame, pin: PinnedVersion | None) -> DataFrame:
+    """Of rows that hold those that are read: the others lie far from all others."""
+    at = F.unix_micros(TIME)
+    if pin is not None and pin.first is not None:
+        rows = rows.where(at >= pin.first)
+    return rows.where(at < pin.last) if pin is not None and pin.last is not None else rows
 
 
 def _ingested(source: Source, context: Context, pin: PinnedVersion | None) -> DataFrame:

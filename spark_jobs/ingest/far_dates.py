@@ -28,9 +28,14 @@ class Split:
     read: Bound
 
     @property
+    def before(self) -> dict[date, int]:
+        """How many rows there are of each date that lies whole before what is read."""
+        return {day: n for day, n in self.within.items() if n and self.read.first - far.midnight(day) >= DAY}
+
+    @property
     def aside(self) -> dict[date, int]:
         """How many rows of each date lie aside."""
-        before = {day: n for day, n in self.within.items() if n and self.read.first - far.midnight(day) >= DAY}
+        before = self.before
         days = before.keys() | {day for day, n in self.outside.items() if n}
         return {day: before.get(day, 0) + self.outside.get(day, 0) for day in sorted(days)}
 

@@ -95,7 +95,8 @@ def _held(source: Source, lake: str) -> list[PinnedVersion]:
     """What a query sees of a source."""
     match source.at:
         case Query(sources=sources):
-            return [pin for each in sources for pin in _held(each, lake)]
+            own = pinned(source, lake).get(source.name)
+            return [*(pin for each in sources for pin in _held(each, lake)), *([own] if own else [])]
         case DeltaTable() | Table() | Jdbc():
             return list(pinned(source, lake).values()) or [PinnedVersion(source.name, "", "", UNSEEN)]
     path = layout.source_table(lake, source.name)

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
@@ -12,15 +13,18 @@ from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
-from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, instant
+from feature_definitions.intervals import ALWAYS, MICROSECOND, Interval, instant, micros, utc_date
 from feature_definitions.language import Jdbc, Query, Source
 from feature_definitions.layout import COLUMN, CONTENT, DATE, REASON, TIME, VALUE
+from feature_definitions.planning import far
+from feature_definitions.planning.far import Aside, Bound
+from feature_definitions.planning.revisions import rows_by_date
 from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql.data_types import is_array
 from lake import delta, quarantine, versions
-from lake.versions import PinnedVersion
+from lake.versions import UNSEEN, PinnedVersion
 from spark_jobs import tables
-from spark_jobs.ingest import events, in_place, journal, parsing
+from spark_jobs.ingest import events, far_dates, in_place, journal, parsing
 from spark_jobs.ingest.derived import lagging, with_derived
 from spark_jobs.ingest.in_place import TableRefused
 from spark_jobs.ingest.journal import Ingest, IngestReport
@@ -38,6 +42,13 @@ class Content:
     rows: int
     hash: str
     span: Interval
+
+
+class _Outside(NamedTuple):
+    """Rows of a date that are not read: how many, and when the first is, in microseconds."""
+
+    rows: int
+    first: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +75,74 @@ class _Diff:
         return self.record is not None and self.record.sha256 == self.seal
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The content of each date that is read, what lies aside because of its date, and the time of the first row beyond what is read."""
+
+    content: Mapping[date, Content]
+    aside: Aside
+    beyond: int | None
+
+    def pin(self, source: Source, now: Mapping[str, PinnedVersion]) -> dict[str, PinnedVersion]:
+        """The source's own pin, with what is read of its rows."""
+        read, name = self.aside.read, source.name
+        pin = now.get(name, PinnedVersion(name, "", None, UNSEEN))
+        before = any(day < utc_date(read.first) or read.cuts(day) for day in self.aside.rows)
+        own = replace(pin, first=micros(read.first) if before else None, last=self.beyond)
+        return {name: own} if name in now or own.first is not None or own.last is not None else {}
+
+
 def ingest(job: Ingest) -> IngestReport:
     """Compare what a source reads with what the last ingest saw, record the dates that changed, and let readers read what is seen now.
 
     A crash leaves readers with the state before, or with this one and its revisions; the next ingest compares again.
     """
     diff = _diff(job)
-    if diff.is_unchanged and not job.again:
+    if diff.is_unchanged and not job.again and not _are_due(job, diff):
         return IngestReport(job.source.name)
     job.context.say(f"comparing {job.source.name} with its last ingest")
     before = quarantine.rows_of_source(job.source.name, lake=job.context.lake)
     times = None if before else _may_differ(job.source, diff, job.context.lake)
     rows = events.lying_in_place(job.source, job.context, diff.now).where(_at(times))
-    content, refused = _content(in_place.holding(rows, job.source), job.source), _refused(rows)
     known = [revision for revision in diff.revisions if times is None or _holds(times, revision.date)]
-    revisions = _revisions(job, diff, content, known)
-    unseen = {revision.date: revision.rows for revision in diff.revisions if revision not in known}
-    total = sum(of.rows for of in content.values()) + sum(unseen.values())
+    unseen = rows_by_date(revision for revision in diff.revisions if revision not in known)
+    seen = _seen(job, in_place.holding(rows, job.source), unseen)
+    diff, content, aside = replace(diff, now={**diff.now, **seen.pin(job.source, diff.now)}), seen.content, seen.aside.rows
+    wrong = _refused(rows)
+    refused, told = wrong | seen.aside.summary, wrong | {reason: aside[day] for day, reason in seen.aside.reasons.items()}
+    revisions = _revisions(job, diff, content, [r for r in diff.revisions if r in known or r.date in aside])
+    total = sum(of.rows for of in content.values()) + sum(n for day, n in unseen.items() if day not in aside)
     found = IngestedFile(job.source.name, versions.place_named(job.source), diff.seal, total, sum(refused.values()), job.ingest_id)
     if refused or before:
-        _put_aside(rows, refused, job)
-    if revisions or job.again or not diff.is_recorded:
+        _put_aside(_told(rows, seen.aside), told, job)
+    moved = _times_read(job.source, diff.now) != _times_read(job.source, diff.was)
+    if revisions or job.again or moved or not diff.is_recorded:
         journal.record(job, [found], revisions, lambda: _keep(job, diff))
     number = revisions[0].revision if revisions else None
     return IngestReport(job.source.name, 1, total, found.quarantined, refused, len(revisions), number, in_place=True)
+
+
+def _times_read(source: Source, pins: Mapping[str, PinnedVersion]) -> tuple[int | None, int | None]:
+    pin = pins.get(source.name)
+    return (None, None) if pin is None else (pin.first, pin.last)
+
+
+def _are_due(job: Ingest, diff: _Diff) -> bool:
+    """Whether the time has come of rows that were put aside because it had not."""
+    beyond = _times_read(job.source, diff.was)[1]
+    return job.source.until is None and beyond is not None and beyond < micros(far.outer(job.source, now=job.now).last)
+
+
+def _seen(job: Ingest, rows: DataFrame, unseen: Mapping[date, int]) -> _Seen:
+    """What a source holds, beside the rows of dates that are not looked at."""
+    around = far.outer(job.source, now=job.now)
+    content, outside = _content(rows, job.source, around)
+    split = far_dates.split(job, {**{day: of.rows for day, of in content.items()}, **unseen}, {day: of.rows for day, of in outside.items()})
+    aside = split.of(job)
+    if job.source.lag and aside.rows:
+        content, _ = _content(rows.where(far_dates.is_inside(split.read)), job.source, split.read)
+    beyond = [of.first for day, of in outside.items() if day >= utc_date(around.last)]
+    return _Seen({day: of for day, of in content.items() if day not in split.before}, aside, min(beyond, default=None))
 
 
 def _keep(job: Ingest, diff: _Diff) -> None:
@@ -104,7 +159,7 @@ def _diff(job: Ingest) -> _Diff:
 
 def _seal(source: Source, found: Iterable[PinnedVersion]) -> str:
     """What is seen, and how it is read: hashes of the tables' ids and versions, and of what the source says of them."""
-    states = sorted((pin.source, pin.place, pin.table_id, pin.version) for pin in found)
+    states = sorted((pin.source, pin.place, pin.table_id, pin.version, *([pin.first, pin.last] if pin.is_cut else [])) for pin in found)
     return ":".join(hashlib.sha256(repr(part).encode()).hexdigest()[:32] for part in (states, _reading(source)))
 
 
@@ -117,7 +172,8 @@ def _reading(source: Source) -> tuple[object, ...]:
             inner = (sql, connection)
         case _:
             inner = ()
-    return (repr(shape), source.event_timestamp, derived, source.lag_over, source.lag_within, inner)
+    bounds = (source.since, source.until) if source.since or source.until else ()
+    return (repr(shape), source.event_timestamp, derived, source.lag_over, source.lag_within, inner, *bounds)
 
 
 def _may_differ(source: Source, diff: _Diff, lake: str) -> tuple[Interval, ...] | None:
@@ -127,6 +183,7 @@ def _may_differ(source: Source, diff: _Diff, lake: str) -> tuple[Interval, ...] 
     """
     now, was = diff.now.get(source.name), diff.was.get(source.name)
     alone = not (source.id or source.lag or isinstance(source.at, Query)) and source.event_timestamp is not None
+    alone = alone and not (was is not None and was.is_cut)
     if not alone or now is None or was is None or now.is_remote or was.is_remote or now.table_id != was.table_id:
         return None
     try:
@@ -154,6 +211,18 @@ def _refused(rows: DataFrame) -> dict[str, int]:
     return {row[REASON]: row["count"] for row in sorted(found, key=lambda row: (-row["count"], row[REASON]))}
 
 
+def _told(rows: DataFrame, aside: Aside) -> DataFrame:
+    """The rows with the reasons of those that lie aside because of their dates."""
+    if not aside.rows:
+        return rows
+    reasons = rows.sparkSession.createDataFrame(list(aside.reasons.items()), f"{DATE} date, _hw_far string")
+    far_away = F.col(REASON).isNull() & ~far_dates.is_inside(aside.read)
+    beside = {REASON: F.col("_hw_far"), COLUMN: F.lit(aside.source.event_timestamp), VALUE: F.col(TIME).cast("string")}
+    lacking = rows.withColumns({name: F.lit(None).cast("string") for name in beside if name not in rows.columns})
+    joined = lacking.join(F.broadcast(reasons), on=DATE, how="left")
+    return joined.withColumns({name: F.when(far_away, value).otherwise(F.col(name)) for name, value in beside.items()})
+
+
 def _put_aside(rows: DataFrame, refused: Mapping[str, int], job: Ingest) -> None:
     """Keep a few examples of the rows that are not read, in the place of those of the last ingest, each with how many there are."""
     order = [f"`{name}`" for name, kind in job.source.columns.items() if not is_array(kind)]
@@ -170,14 +239,21 @@ def _put_aside(rows: DataFrame, refused: Mapping[str, int], job: Ingest) -> None
     delta.replace_records(path, counted, commit_id=job.ingest_id, fence=fence)
 
 
-def _content(rows: DataFrame, source: Source) -> dict[date, Content]:
-    """What a source holds, by date: one pass, nothing is sorted unless rows have ids or read the one before."""
+def _content(rows: DataFrame, source: Source, around: Bound) -> tuple[dict[date, Content], dict[date, _Outside]]:
+    """What a source holds within and outside of a bound, by date.
+
+    One pass; nothing is sorted unless rows have ids or read the one before.
+    """
+    at, timeless = F.col(TIME), source.event_timestamp is None
+    within = F.lit(timeless) | ((at >= micros(around.first)) & (at < micros(around.last)))
     found = (
         _hashed(rows, source)
-        .groupBy(DATE)
+        .groupBy(DATE, within.alias("within"))
         .agg(F.count(F.lit(1)).alias("n"), F.sum(CONTENT).alias("sum"), F.min(TIME).alias("first"), F.max(TIME).alias("last"))
+        .collect()
     )
-    return {row[DATE]: Content(row["n"], _hash(row["sum"]), _span(source, row)) for row in found.collect()}
+    inside = {row[DATE]: Content(row["n"], _hash(row["sum"]), _span(source, row)) for row in found if row["within"]}
+    return inside, {row[DATE]: _Outside(row["n"], row["first"]) for row in found if not row["within"]}
 
 
 def _hashed(rows: DataFrame, source: Source) -> DataFrame:
@@ -222,7 +298,7 @@ def _hashed_of(days: Sequence[date], state: Mapping[str, PinnedVersion], job: In
     if source.id and not source.lag:
         on_days = rows.where(tables.in_dates(DATE, days)).where(events.times_of(source, days))
         rows = rows.join(on_days.select(*[f"`{name}`" for name in source.id]).distinct(), on=list(source.id), how="left_semi")
-    live = in_place.holding(rows, source)
+    live = events.read_of(in_place.holding(rows, source), state.get(source.name))
     near = live if source.lag else live.where(events.times_of(source, days))
     return _hashed(near, source).where(tables.in_dates(DATE, days))
 

@@ -7,7 +7,7 @@ import re
 import shutil
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -306,3 +306,28 @@ def test_a_delta_table_may_lie_at_a_url(catalogued: Project) -> None:
     assert events.read(catalogued.catalog.sources["far"], catalogued._context).count() == 1
     assert sorted(ingested(catalogued, "far").extents) == [4]
     assert catalogued.ingest("far")[0].files == 0
+
+
+def test_rows_far_from_all_others_are_not_read_in_place_until_they_lie_far_no_more(fresh: Fresh) -> None:
+    over = "over = Source('over', Query('SELECT x, at FROM clicks', sources=(clicks,)), columns={'x': 'int64', 'at': 'timestamp'}, "
+    projects.write(fresh.folder, "catalog/shop.py", CATALOG + over + "event_timestamp='at')\n")
+    with closing(projects.opened(fresh.folder)) as project:
+        source, context = project.catalog.sources, project._context
+        old, end = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+        fresh.append((7, on(8)), (8, old), (9, end))
+
+        def read(name: str) -> list[int]:
+            return sorted(row["x"] for row in events.read(source[name], context).collect())
+
+        clicks, query = project.ingest("over")
+        assert (clicks.rows, clicks.quarantined, query.rows, query.quarantined) == (2, 3, 2, 0)
+        assert clicks.reasons == {
+            '1 row of 1970-01-01 lies 20,456 days before all others; write since="1970-01-01" if they are meant': 1,
+            "rows of 2 dates from 2026-01-08 to 9999-12-31 lie more than a day after now": 2,
+        }
+        assert (read("clicks"), read("over")) == ([1, 2], [1, 2])
+        assert [r.date.year for r in project._registry.revisions("clicks")] == [2026, 2026]
+        project.clock = lambda: projects.NOW + timedelta(days=2)
+        clicks, query = project.ingest("over")
+        assert (clicks.dates_changed, query.dates_changed, read("clicks"), read("over")) == (1, 1, [1, 2, 7], [1, 2, 7])
+        assert [r.dates_changed for r in project.ingest("over")] == [0, 0]
