@@ -27,7 +27,7 @@ copied = Source("copied", DeltaTable("data/clicks"), columns={"x": "int64", "at"
 steps = Source("steps", DeltaTable("data/steps"), columns={"of": "string", "x": "int64", "at": "timestamp"}, event_timestamp="at",
                derive={"more": "x - prev.x"}, lag_over=("of",), lag_within="2d", until="2026-02-01")
 local = Source("local", DeltaTable("data/local"), columns={"x": "int64", "at": "timestamp"}, event_timestamp="at",
-               timezone="Europe/Berlin")
+               timezone="Europe/Berlin", until="2027-01-01")
 people = Source("people", DeltaTable("data/people"), columns={"id": "string", "city": "string"}, id=("id",), shape="static")
 """
 TIME = pa.timestamp("us", "UTC")
