@@ -324,6 +324,7 @@ TOUCH_FILES = {
     "spark_jobs/context.py": "the project's root",
     "spark_jobs/ingest/columnar.py": "input files of sources",
     "spark_jobs/ingest/delimited.py": "input files of sources",
+    "spark_jobs/ingest/dialect_seen.py": "data that may become a source",
     "spark_jobs/ingest/files.py": "input files of sources",
     "spark_jobs/ingest/folders.py": "input files of sources",
     "spark_jobs/ingest/formats.py": "input files of sources",

@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 NULLS = ("NULL", "null", "NA", "N/A", "n/a", "None", "none", "nan", "NaN", "\\N", "-", "?")
 """Words that mean null where they stand among values of another type."""
 
+_OF_DATABASES = "\\N"
+"""What databases write for null, among texts too: nobody means it otherwise."""
+
 _NAMED_LIKE_A_TIME = re.compile(r"(^|_| )(time|timestamp|ts|date|datum|day|at|on|when|since|until|created|updated|epoch)($|_| |ms$|s$)")
 _TRUTHS = ({"true", "false"}, {"yes", "no"}, {"t", "f"})
-_COMMA = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})*(,[0-9]+)?|[+-]?[0-9]+(,[0-9]+)?")
-_POINT = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
+_POINT = r"[+-]?[0-9]{{1,3}}(({0})[0-9]{{3}})*(\.[0-9]+)?|[+-]?[0-9]+(\.[0-9]+)?"
+_COMMA = r"[+-]?[0-9]{{1,3}}(({0})[0-9]{{3}})*(,[0-9]+)?|[+-]?[0-9]+(,[0-9]+)?"
+_BLANKS = " \u00a0\u202f"
+_WRITTEN = {
+    (decimal, sign): re.compile(how.format(re.escape(sign) if sign != " " else f"[{_BLANKS}]"))
+    for decimal, how, signs in ((",", _COMMA, (".", " ", "'")), (".", _POINT, (",", " ", "'", "\u2019")))
+    for sign in signs
+}
+"""Numbers by what stands before their fractions, and what parts groups of digits. A blank stands for those that do not break, too."""
 
 
 class Guess(NamedTuple):
@@ -47,7 +57,8 @@ def of_texts(name: str, texts: Sequence[str | None]) -> Guess:
     values = [text for text in given if text not in nulls]
     found = _of_values(name, list(dict.fromkeys(text.strip() for text in values))) if values else _nothing(given)
     if found.column.data_type == "string":
-        values, nulls = given, ()
+        nulls = tuple(word for word in nulls if word == _OF_DATABASES)
+        values = [text for text in given if text not in nulls]
     filled = len(values) == len(texts)
     return found._replace(nulls=nulls, filled=filled, unique=filled and len(texts) > 1 and len(set(values)) == len(values))
 
@@ -93,12 +104,12 @@ def _number(values: Sequence[str]) -> Guess | None:
     """Fractions, with a point or a comma before the digits that are no whole."""
     if all(re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value, re.ASCII) for value in values):
         return Guess(Column("double"))
-    if all(_COMMA.fullmatch(value) for value in values):
-        grouped = "." if any("." in value for value in values) else None
-        sure = grouped or not all(re.fullmatch(r"[+-]?[0-9]{1,3},[0-9]{3}", value) for value in values)
-        return Guess(Column("double"), () if sure else ("a comma before three digits may part thousands",), decimal=",", thousands=grouped)
-    if all(_POINT.fullmatch(value) or re.fullmatch(r"[+-]?[0-9]{1,3}(\.[0-9]+)?", value) for value in values):
-        return Guess(Column("double"), thousands=",")
+    for (decimal, sign), how in _WRITTEN.items():
+        if all(how.fullmatch(value) for value in values):
+            parted = any(c in value for value in values for c in (_BLANKS if sign == " " else sign))
+            doubt = decimal == "," and not parted and all(re.fullmatch(r"[+-]?[0-9]{1,3},[0-9]{3}", value) for value in values)
+            doubts = ("a comma before three digits may part thousands",) if doubt else ()
+            return Guess(Column("double"), doubts, decimal=decimal, thousands=sign if parted else None)
     return None
 
 

@@ -5,30 +5,24 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 
 from feature_definitions.errors import UserError
 from feature_definitions.language import Csv
-from spark_jobs.ingest import landing, opened, samples
+from spark_jobs.ingest import dialect_seen, dialects, first_bytes, json_lines, json_objects, landing, opened, samples
 from spark_jobs.ingest.opened import UNREADABLE
-from spark_jobs.ingest.parsing import Shape
+from spark_jobs.ingest.parsing import Shape, named_otherwise
 from spark_jobs.ingest.samples import Sample
 
-_OTHERS = {
-    b"PK\x03\x04": "is a zip archive, or a workbook of Excel: unpack it, or save it as CSV",
-    b"\xd0\xcf\x11\xe0": "is a workbook of Excel: save it as CSV",
-    b"7z\xbc\xaf": "is a 7z archive: unpack it",
-    b"Obj\x01": "is an Avro file, which is not read: write it as Parquet",
-    b"ORC": "is an ORC file, which is not read: write it as Parquet",
-    b"SQLite format 3": "is a database of SQLite: export its table as CSV",
-}
 _WHY = {
     "delimiter": "`{0}` separates the columns",
     "encoding": "its text is {0}",
     "decimal": "`{0}` stands before the fraction of its numbers",
     "thousands": "`{0}` parts groups of digits",
     "nulls": "it has words that mean null",
-    "escape": "`{0}` stands before a quote within quotes",
+    "escape": "`{0}` is the sign of its escapes",
+    "quote": "{0} stands around its fields",
     "header": "its first line does not name the columns",
 }
 _PACKED = (".gz", ".zst", ".bz2", ".xz")
@@ -46,36 +40,54 @@ def of_file(path: Path, wanted: Shape) -> str | None:
 
 
 def _of_content(begin: bytes, path: Path, wanted: Shape) -> str | None:
-    other = next((said for mark, said in _OTHERS.items() if begin.startswith(mark)), None)
+    other = first_bytes.unreadable(begin)
     if other is not None:
         return f"It {other}"
-    found = _format(begin)
+    found = first_bytes.kind(begin)
     if found != wanted.format:
         return None if found is None else f'It {_FORMATS[found]}: write format="{found}"'
-    if found == "csv" and opened.marked(begin) is None and b"\0" in begin:
-        return _sixteen_bits(begin)
-    return _of_dialect(path, wanted) if found == "csv" else None
+    match found:
+        case "csv" if opened.marked(begin) is None and (wide := first_bytes.sixteen_bits(begin)) is not None:
+            return f'Every other byte is zero, as in UTF-16: write csv=Csv(encoding="{wide}")'
+        case "csv":
+            return _of_first_lines(path, wanted) or _of_dialect(path, wanted)
+        case "jsonl":
+            return _of_fields(path, wanted)
+    with path.open("rb") as file:
+        packed = opened.compression(file.peek(8)) is not None
+    return "It was compressed as a whole, as no Parquet file need be: unpack it" if packed else None
 
 
 _FORMATS = {"csv": "is text in columns", "jsonl": "holds JSON", "parquet": "is a Parquet file"}
+_FIRST = 20
+"""Among so many records the names of the columns are looked for."""
 
 
-def _format(begin: bytes) -> str | None:
-    """The format that a file's first bytes tell; None if they are none that is read."""
-    if begin.startswith(b"PAR1"):
-        return "parquet"
-    text = begin.lstrip(b"\xef\xbb\xbf \t\r\n\0")
-    if text.startswith((b'{"', b'[{"', b"{\n", b"[\n", b"{\r", b"[\r", b"{ ", b"[ ", b"{}", b"[]")):
-        return "jsonl"
-    return "csv" if text else None
+def _of_first_lines(path: Path, wanted: Shape) -> str | None:
+    """Where the columns are named, if it is not in the first line."""
+    csv = wanted.csv or Csv()
+    if not csv.header:
+        return None
+    names = {name for name, ours in wanted.ours.items() if ours not in dict(wanted.folders)}
+    with opened.text(path, csv.encoding, newline="") as text, suppress(dialects.NeverClosed, opened.LineTooLong):
+        first = list(islice(dialects.records(text, csv), _FIRST))
+        lines = [line for line, record in first if isinstance(record, list) and names <= {field.strip() for field in record}]
+        if lines and first[0][0] < lines[0]:
+            return f"Line {lines[0]} names the columns: delete the lines before it"
+    return None
 
 
-def _sixteen_bits(begin: bytes) -> str | None:
-    """A text of which every other byte is zero; where the first one is, the high bytes come first."""
-    halves = begin[0::2], begin[1::2]
-    for half, encoding in zip(halves, ("utf-16-be", "utf-16-le"), strict=True):
-        if half.count(0) > len(half) * 0.8:
-            return f'Every other byte is zero, as in UTF-16: write csv=Csv(encoding="{encoding}")'
+def _of_fields(path: Path, wanted: Shape) -> str | None:
+    """How fields of JSON are called that the source calls otherwise; or the list of one object that holds the rows."""
+    with opened.text(path, "utf-8", newline="") as text, suppress(json_objects.NotJson):
+        rows = [held for _, held in islice(json_lines.objects(text), _FIRST) if isinstance(held, dict)]
+        held = list(dict.fromkeys(field for row in rows for field in row))
+        lists = [field for field in held if isinstance(rows[0].get(field), list) and field not in wanted.ours]
+        if lists and not set(held) & set(wanted.ours):
+            return f"Its rows lie in the list {lists[0]!r} of an object: write that list alone, or one object a line"
+        missing = {ours: column for ours, column in wanted.lying.items() if column.name not in held and ours not in dict(wanted.folders)}
+        advice = [named_otherwise(ours, column, held) for ours, column in missing.items()]
+        return "".join(advice).strip().rstrip(".") or None
     return None
 
 
@@ -85,6 +97,8 @@ def _of_dialect(path: Path, wanted: Shape) -> str | None:
         return None
     given, found = wanted.csv or Csv(), getattr(seen.at, "csv", None) or Csv()
     other = {name: getattr(found, name) for name in _WHY if _differs(name, given, found, seen, wanted)}
+    if "header" in other and _names_any(path, found, wanted):
+        del other["header"]
     if not other:
         return None
     why = ", ".join(_WHY[name].format(_shown(value)) for name, value in other.items())
@@ -106,11 +120,18 @@ def _differs(name: str, given: Csv, found: Csv, seen: Sample, wanted: Shape) -> 
             return given.header and not found.header and len(seen.columns) >= len(wanted.columns)
         case "thousands" | "escape":
             return getattr(found, name) is not None and getattr(found, name) != getattr(given, name)
+        case "quote":
+            return found.quote not in (given.quote, '"')
         case "decimal":
             return found.decimal != given.decimal and found.decimal == ","
         case "encoding":
             return found.encoding != "utf-8" and codecs.lookup(given.encoding).name == "utf-8"
     return found.delimiter != given.delimiter and len(seen.columns) > 1
+
+
+def _names_any(path: Path, found: Csv, wanted: Shape) -> bool:
+    """Whether a file's first record holds a name of the source's columns."""
+    return not wanted.ours.keys().isdisjoint(text.strip() for text in next(dialect_seen.records(path, found), []))
 
 
 def _with(given: Csv, other: dict[str, object]) -> Csv:
@@ -133,7 +154,7 @@ def _word(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return "\\t" if value == "\t" else str(value)
+    return "nothing" if value is None else json.dumps(value)[1:-1] if isinstance(value, str) and not value.isprintable() else str(value)
 
 
 # ------------------------------------------------------------------------------------------------------------------------- globs
@@ -143,11 +164,11 @@ def of_globs(globs: Iterable[str], *, root: Path) -> Iterator[str]:
     """Which files lie beside those of a source and are left out only because their names end otherwise."""
     said = tuple(globs)
     taken = {path for glob in said for path in landing.matches(glob, root=root)}
-    for glob in said:
+    for glob in (each for each in said if "*" in each or "?" in each):
         for other in _near(glob):
             missed = sorted(path for path in landing.matches(other, root=root) if path not in taken and path.is_file())
             if missed:
-                yield f"{missed[0].name} lies beside {glob}, which does not match it: write Files(({_word(glob)}, {_word(other)}))"
+                yield f"{missed[0].name} lies beside {glob}, which does not match it: write Files({_word((*said, other))})"
 
 
 def _near(glob: str) -> Iterator[str]:

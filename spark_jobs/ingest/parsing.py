@@ -2,6 +2,7 @@
 
 import hashlib
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
@@ -96,11 +97,13 @@ def sha256(file: BufferedIOBase, wanted: Shape) -> str:
 
 def refuse_missing(held: Sequence[str], wanted: Shape, *, name: str) -> None:
     """Refuse a file or a frame that lacks one of the source's columns, or has it twice."""
-    for ours, column in wanted.lying.items():
-        if column.name not in held and ours not in dict(wanted.folders):
-            listed = textwrap.shorten(", ".join(held), 500, placeholder=" ...")
-            advice = named_otherwise(ours, column, held)
-            raise FileRefused(f"{name} has no column {column.name!r}.{advice} It has: {listed}. Source {wanted.source} needs it")
+    missing = {o: column for o, column in wanted.lying.items() if column.name not in held and o not in dict(wanted.folders)}
+    if missing:
+        listed = textwrap.shorten(", ".join(held), 500, placeholder=" ...")
+        advice = "".join(named_otherwise(ours, column, held) for ours, column in missing.items())
+        first = next(iter(missing.values())).name
+        raise FileRefused(f"{name} has no column {first!r}.{advice} It has: {listed}. Source {wanted.source} needs it")
+    for column in wanted.lying.values():
         if (times := held.count(column.name)) > 1:
             raise FileRefused(f"{name} has the column {column.name!r} {times} times: which one is meant? Rename the others")
 
@@ -112,7 +115,7 @@ def named_otherwise(ours: str, column: Column, held: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    return "".join(letter for letter in unicodedata.normalize("NFKC", name).casefold() if letter.isalnum())
 
 
 # ------------------------------------------------------------------------------------------------------------------------- rows

@@ -1,9 +1,8 @@
 """Looks at the first rows of what may become a source: where it lies, its format and dialect, and what each of its columns looks like."""
 
-import codecs
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,19 +16,13 @@ from deltalake.exceptions import DeltaError
 from feature_definitions.errors import UserError
 from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
 from lake import storage
-from spark_jobs.ingest import cells, dialects, folders, guesses, json_lines, json_objects, landing, opened
+from spark_jobs.ingest import cells, dialect_seen, dialects, first_bytes, folders, guesses, json_lines, json_objects, landing, opened
 from spark_jobs.ingest.cells import Number, first_line
 from spark_jobs.ingest.guesses import Guess
 
 ROWS = 10_000
 """So many rows are looked at, of at most so many files."""
 FILES = 5
-_SCANNED = 64 * 2**20
-"""So many bytes of the first file tell its encoding."""
-_TRIED = 200
-"""So many records tell the dialect."""
-_ALIKE = 0.9
-"""What part of them must have equally many fields, so that a few bad rows hide no dialect."""
 _ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
@@ -54,7 +47,7 @@ def look(path: str, *, root: Path) -> Sample:
         return _delta(found, path)
     globs, files = _files(path, root=root)
     try:
-        match _format(files[0]):
+        match _kind(files[0]):
             case "csv":
                 return _csv(globs, files, root)
             case "jsonl":
@@ -105,6 +98,17 @@ def _format(file: Path) -> str:
     return _ENDINGS[ending]
 
 
+def _kind(file: Path) -> str:
+    """The format of a file by its first bytes, by its name if it is empty; raises NothingToSee for one that is not read."""
+    with file.open("rb") as raw, closing(opened.content(raw)) as stream:
+        begin = stream.read(4096)
+        if opened.compression(raw.peek(8)) is not None and begin.startswith(b"PAR1"):
+            raise NothingToSee(f"{file.name} is a Parquet file that was compressed as a whole: unpack it")
+    if (other := first_bytes.unreadable(begin)) is not None:
+        raise NothingToSee(f"{file.name} {other}")
+    return first_bytes.kind(begin) or _format(file)
+
+
 def _told(files: Sequence[Path], root: Path) -> dict[str, Guess]:
     """The columns that `key=value` folders tell."""
     values: dict[str, list[str | None]] = {}
@@ -119,19 +123,21 @@ def _told(files: Sequence[Path], root: Path) -> dict[str, Guess]:
 
 
 def _csv(globs: str, files: Sequence[Path], root: Path) -> Sample:
-    dialect = replace(_dialect(files[0]), encoding=_encoding(files[0]))
-    header = _header(files[0], dialect)
+    dialect = dialect_seen.dialect(files[0])
+    header = dialect_seen.header(files[0], dialect)
     dialect = dialect if header else replace(dialect, header=False)
-    texts: dict[str, list[str | None]] = {}
+    twice = [name for name, times in Counter(header).items() if name and times > 1]
+    texts: dict[str, list[str | None]] = {name: [] for name in header if name and name not in twice}
     for file in files[:FILES]:
-        for record in islice(_records(file, dialect), 1 if header else 0, ROWS // min(FILES, len(files))):
+        for record in islice(dialect_seen.records(file, dialect), 1 if header else 0, ROWS // min(FILES, len(files))):
             names = header or [f"column_{place}" for place in range(1, len(record) + 1)]
             for name, text in zip(names, record, strict=False):
-                texts.setdefault(name, []).append(text)
-    seen = {name: guesses.of_texts(name, texts.get(name, [])) for name in header or texts}
-    dialect, columns = _of_one_dialect(dialect, seen)
+                if not header or name in texts:
+                    texts.setdefault(name, []).append(text)
+    dialect, columns = _of_one_dialect(dialect, {name: guesses.of_texts(name, held) for name, held in texts.items()})
     rows = max(map(len, texts.values()), default=0)
-    return Sample(Files(globs, csv=None if dialect == Csv() else dialect), columns | _told(files, root), rows)
+    remarks = (f"left out, since the header has them more than once: {', '.join(twice)}",) if twice else ()
+    return Sample(Files(globs, csv=None if dialect == Csv() else dialect), columns | _told(files, root), rows, remarks)
 
 
 def _of_one_dialect(dialect: Csv, seen: Mapping[str, Guess]) -> tuple[Csv, dict[str, Guess]]:
@@ -147,54 +153,6 @@ def _of_one_dialect(dialect: Csv, seen: Mapping[str, Guess]) -> tuple[Csv, dict[
         for name, guess in seen.items()
     }
     return replace(dialect, decimal=decimal, thousands=next(iter(groups), None), nulls=tuple(nulls)), columns
-
-
-def _dialect(file: Path) -> Csv:
-    """The dialect in which nearly all of the first records have equally many fields, and most of them."""
-    best, most = Csv(), 1
-    for dialect in (Csv(delimiter=delimiter, escape=escape) for escape in (None, "\\") for delimiter in (",", ";", "\t", "|")):
-        with suppress(dialects.NeverClosed):
-            widths = Counter(len(record) for record in islice(_records(file, dialect), _TRIED))
-            width, times = next(iter(widths.most_common(1)), (1, 0))
-            if width > most and times >= widths.total() * _ALIKE:
-                best, most = dialect, width
-    return best
-
-
-def _records(file: Path, dialect: Csv) -> Iterator[list[str]]:
-    with opened.text(file, dialect.encoding, newline="") as text:
-        yield from (record for _, record in dialects.records(text, dialect) if isinstance(record, list))
-
-
-def _header(file: Path, dialect: Csv) -> list[str]:
-    """The names in a first record that looks like one of names; empty, if it does not."""
-    first = [text.strip() for text in next(_records(file, dialect), [])]
-    names = first[:-1] if first[-1:] == [""] else first
-    like = all(name and guesses.of_texts("", [name]) == _A_NAME for name in names)
-    return names if names and like and len(set(names)) == len(names) else []
-
-
-_A_NAME = guesses.of_texts("", ["name"])
-"""What a name looks like: text, and no digits that only are none because they begin with 0."""
-
-
-def _encoding(file: Path) -> str:
-    """UTF-8 if all that is looked at is; else what Western Windows writes, or latin-1."""
-    with opened.text(file, "latin-1", newline="") as text:
-        if text.encoding != codecs.lookup("latin-1").name:
-            return "utf-8"  # the file's first bytes say what it is
-        decoder, read, high = codecs.getincrementaldecoder("utf-8")(), 0, False
-        for line in text:
-            data = line.encode("latin-1")
-            high = high or any(0x80 <= byte <= 0x9F for byte in data)
-            with suppress(UnicodeDecodeError):
-                decoder.decode(data)
-                read += len(data)
-                if read > _SCANNED:
-                    return "utf-8"
-                continue
-            return "cp1252" if high else "latin-1"
-    return "utf-8"
 
 
 # ------------------------------------------------------------------------------------------------------------------------- JSON

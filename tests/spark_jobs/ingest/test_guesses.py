@@ -18,6 +18,9 @@ CASES: dict[str, tuple[str, list[str], Guess]] = {
     "fractions": ("amount", ["1.50", "2", "-3e4"], Guess(Column("double"), **ALL)),
     "with a comma": ("amount", ["1.234,50", "2,5"], Guess(Column("double"), decimal=",", thousands=".", **ALL)),
     "with groups": ("amount", ["1,234.50", "2"], Guess(Column("double"), thousands=",", **ALL)),
+    "Swiss groups": ("amount", ["1'234.50", "2"], Guess(Column("double"), thousands="'", **ALL)),
+    "groups with blanks": ("amount", ["1\u202f234,50", "2 000", "3"], Guess(Column("double"), decimal=",", thousands=" ", **ALL)),
+    "nulls of databases in text": ("name", ["a", "\\N"], Guess(Column("string"), nulls=("\\N",))),
     "a comma that may be either": (
         "amount", ["1,234", "2,345"], Guess(Column("double"), ("a comma before three digits may part thousands",), decimal=",", **ALL),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -33,6 +34,15 @@ def hint(folder: Path, content: str | bytes, wanted: Shape | None = None) -> str
 
 ROWS = "id;town;amount\n" + "".join(f"k{n};Köln;{n},5\n" for n in range(30))
 ENGLISH = ROWS.replace(",", ".").replace(";", ",")
+FRENCH = (
+    "`;` separates the columns, `,` stands before the fraction of its numbers, ` ` parts groups of digits: "
+    'write csv=Csv(delimiter=";", decimal=",", thousands=" ")'
+)
+DUMPED = (
+    "`\\t` separates the columns, it has words that mean null, `\\` is the sign of its escapes, nothing stands around its fields: "
+    'write csv=Csv(delimiter="\\t", nulls=("", "\\\\N"), escape="\\\\", quote=None)'
+)
+DUMP = "id\ttown\tamount\n" + "".join(f"k{n}\t" + (r"\N" if n % 2 else "a\\\nb") + f"\t{n}\n" for n in range(30))
 
 
 @pytest.mark.parametrize(
@@ -49,14 +59,68 @@ ENGLISH = ROWS.replace(",", ".").replace(";", ",")
         (ENGLISH.encode("utf-16-be"), None, 'Every other byte is zero, as in UTF-16: write csv=Csv(encoding="utf-16-be")'),
         (ENGLISH.replace(",7.5", ",NULL"), None, 'It has words that mean null: write csv=Csv(nulls=("", "NULL"))'),
         (ENGLISH.partition("\n")[2], None, "Its first line does not name the columns: write csv=Csv(header=False)"),
+        (
+            ENGLISH.replace(",7.5", ',"7.5"').replace("Köln", '"say \\"hi\\", you"'),
+            None,
+            '`\\` is the sign of its escapes: write csv=Csv(escape="\\\\")',
+        ),
+        (ENGLISH.replace("Köln", "'Köln, Rhein'"), None, "' stands around its fields: write csv=Csv(quote=\"'\")"),
+        (ENGLISH.replace(",", "\x01"), None, '`\\u0001` separates the columns: write csv=Csv(delimiter="\\u0001")'),
+        (ENGLISH.replace(",", "||"), None, '`|` separates the columns: write csv=Csv(delimiter="|")'),
+        (ENGLISH.replace(".5", "'000.5"), None, "`'` parts groups of digits: write csv=Csv(thousands=\"'\")"),
+        (
+            ROWS.replace(",5", "\u202f000,5"),
+            None,
+            FRENCH,
+        ),
+        (
+            DUMP,
+            None,
+            DUMPED,
+        ),
+        ("town of:,2026\n\n" + ENGLISH, None, "Line 3 names the columns: delete the lines before it"),
+        (ENGLISH.replace("town", "id", 1), None, None),
         (ENGLISH, None, None),
         ('[\n{"id": "a"}\n]', None, 'It holds JSON: write format="jsonl"'),
         (b"PK\x03\x04" + b"\0" * 99, None, "It is a zip archive, or a workbook of Excel: unpack it, or save it as CSV"),
+        ("<!DOCTYPE html>\n<html>", None, "It is HTML or XML, which is not read: write it as CSV or JSON"),
         (b"", None, None),
     ],
 )
 def test_what_would_make_a_csv_file_fit_is_found_by_looking(tmp_path: Path, content: str | bytes, csv: Csv | None, expected: str) -> None:
     assert hint(tmp_path, content, shape(csv=csv)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"id": "a", "Town": "Köln", "amount": 1}', 'If it is \'Town\', write "town": Column("string", "Town")'),
+        ('{"next": 2, "data": [{"id": "a"}]}', "Its rows lie in the list 'data' of an object: write that list alone, or one object a line"),
+        ('{"id": "a"}', None),
+    ],
+)
+def test_what_would_make_json_fit_is_found_by_looking(tmp_path: Path, content: str, expected: str) -> None:
+    assert hint(tmp_path, content, shape("jsonl")) == expected
+
+
+def test_parquet_that_was_compressed_as_a_whole_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "table")
+    packed = gzip.compress((tmp_path / "table").read_bytes())
+    assert hint(tmp_path, packed, shape("parquet")) == "It was compressed as a whole, as no Parquet file need be: unpack it"
+
+
+def test_all_columns_that_are_spelt_otherwise_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "things").write_text("ID,Town,Amount\nx,y,1\n")
+    with pytest.raises(FileRefused) as refused:
+        list(formats.read(tmp_path / "things", shape(), name="things"))
+    for ours, kind in COLUMNS.items():
+        assert f'"{ours}": Column("{kind}", "{ours.upper() if ours == "id" else ours.title()}")' in str(refused.value)
+
+
+def test_a_letter_of_two_signs_is_that_of_one_when_names_are_alike(tmp_path: Path) -> None:
+    (tmp_path / "things").write_text("id,u\u0308\nx,1\n")
+    with pytest.raises(FileRefused, match='write "u": Column\\("string", "u\u0308"\\)'):
+        list(formats.read(tmp_path / "things", shape(id="string", u=Column("string", "\u00fc")), name="things"))
 
 
 def test_a_file_of_another_format_than_the_source_says_is_named(tmp_path: Path) -> None:
@@ -92,6 +156,10 @@ def test_files_that_a_glob_misses_by_their_ending_are_named(tmp_path: Path) -> N
         'c.CSV lies beside *.csv, which does not match it: write Files(("*.csv", "*.CSV"))',
     ]
     assert list(hints.of_globs(["*.csv", "*.csv.gz", "*.CSV"], root=tmp_path)) == []
+    assert list(hints.of_globs(["*.csv", "*.csv.gz"], root=tmp_path)) == [
+        'c.CSV lies beside *.csv, which does not match it: write Files(("*.csv", "*.csv.gz", "*.CSV"))'
+    ]
+    assert list(hints.of_globs(["a.csv"], root=tmp_path)) == []
     assert list(hints.of_globs(["*.csv.gz"], root=tmp_path)) == [
         'a.csv lies beside *.csv.gz, which does not match it: write Files(("*.csv.gz", "*.csv"))'
     ]
