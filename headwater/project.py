@@ -127,7 +127,7 @@ class Project:
         counted: dict[str, int] = {}
         for each in found:
             counted[each.name] = counted.get(each.name, 0) + each.rows
-        return counted
+        return {name: rows for name, rows in counted.items() if rows}
 
     def export_quarantine(self, name: str, path: str | os.PathLike[str]) -> int:
         """Write all rows of a source or a group that are put aside to a CSV, Parquet or JSON lines file, by its ending; how many."""

@@ -27,7 +27,7 @@ ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?Z")
 
 def test_a_project_without_any_table_has_no_intervals_and_nothing_to_do(fresh: Path) -> None:
     path = str(fresh / "lake" / "features" / "customer_spend" / "g1")
-    assert within("status", "--json", project=fresh).json == {"intervals": [], "tables": {"customer_spend": path}}
+    assert within("status", "--json", project=fresh).json == {"intervals": [], "tables": {"customer_spend": path}, "quarantined": {}}
     assert within("plan", "--json", project=fresh).json == {"steps": [], "bill": []}
     assert "nothing is due" in within("plan", project=fresh).out
     assert "nothing ingested yet" in within("status", project=fresh).out
@@ -170,7 +170,7 @@ def test_materialize_again_has_nothing_due_and_ends_with_0(shop: Shop) -> None:
 
 def test_status_has_exactly_the_promised_fields_spellings_and_times(shop: Shop) -> None:
     document = shop.status.json
-    assert set(document) == {"intervals", "tables"}
+    assert set(document) == {"intervals", "tables", "quarantined"}
     fields = {"group", "interval_start", "interval_end", "status", "reasons", "rows", "publish_id", "delta_version", "waits_for"}
     assert all(set(interval) == fields for interval in document["intervals"])
     spend = [i for i in document["intervals"] if i["group"] == "spend"]

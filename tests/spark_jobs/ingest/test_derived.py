@@ -30,6 +30,7 @@ bars = Source(
     columns={"symbol": "string", "at": "timestamp", "close": "double", "volume": "int64", "nr": "int64"},
     event_timestamp="at",
     timezone="UTC",
+    until="2027-01-01",
     id=("nr",),
     derive={"worth": "close * volume", "change": "close / prev.close - 1", "jump": "abs(change) > 0.1"},
     lag_over=("symbol",),
