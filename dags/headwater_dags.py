@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable
 
-from dags.operators import DONE, REJECTED, CommandOperator, ConfirmPublished, MaterializeOperator, WaitOperator
+from dags.operators import CommandOperator, ConfirmPublished, IngestOperator, MaterializeOperator, WaitOperator
 from dags.page import page
 from dags.schedule import schedule_of
 from feature_definitions import layout, settings
@@ -52,8 +52,8 @@ def group_dag(group: FeatureGroup, *, project: Path, domain: str) -> DAG:
     ) as dag:
         (
             WaitOperator(task_id=wait, schedule=schedule)
-            # Rows in quarantine do not stop the day: what is left of it is judged as a whole.
-            >> CommandOperator(task_id=ingest, arguments=("ingest", group.name), accepted=(DONE, REJECTED), **alone)
+            # Rows in quarantine and files that cannot be read do not stop the day: what is left of it is judged as a whole.
+            >> IngestOperator(task_id=ingest, group=group.name, **alone)
             >> MaterializeOperator(task_id=materialize, schedule=schedule, reads=[read.name for read in group.input_groups], **alone)
             >> ConfirmPublished(task_id=publish, project=project, schedule=schedule)
         )

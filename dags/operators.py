@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +51,29 @@ class CommandOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
     def on_kill(self) -> None:
         """End the command with its task."""
         self.process.send_sigterm()
+
+
+class IngestOperator(CommandOperator):
+    """Ingest what a group reads. A row or a file that cannot be taken costs itself alone; a source that cannot be read stops its group."""
+
+    def __init__(self, *, group: str, **options: Any) -> None:
+        """Ingest the group's sources."""
+        super().__init__(arguments=("ingest", group, "--json"), accepted=(DONE, REJECTED), **options)
+
+    def call(self, *arguments: str) -> None:
+        """Run `headwater`, and look into its answer for what it could not read."""
+        command = [str(COMMAND), *arguments, "--project", self.project]
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
+            running = subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True, start_new_session=True)
+            self.process.sub_process = running
+            for line in running.stderr or ():
+                self.log.info("%s", line.rstrip())
+            code = running.wait()
+            answer.seek(0)
+            said = answer.read()
+        self.log.info("%s", said)
+        if code not in self.accepted and not (code == MISTAKE and _only_files_were_refused(said)):
+            raise failure(f"headwater {' '.join(arguments)}", code)
 
 
 class MaterializeOperator(CommandOperator):
@@ -151,6 +175,12 @@ def failure(command: str, code: int) -> AirflowException:
     if code == REJECTED:
         return AirflowFailException(f"the gate rejected something in `{command}`; the log says what. It is in quarantine, not published")
     return AirflowException(f"`{command}` failed with exit code {code}; the log says why, and it is tried again")
+
+
+def _only_files_were_refused(said: str) -> bool:
+    """Whether an ingest could read all sources, though not all of their files."""
+    sources = json.loads(said)["sources"] if said else []
+    return bool(sources) and all(source["failed"] is None for source in sources)
 
 
 def _lies_in(interval: Mapping[str, str], span: Interval) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from airflow.sdk.exceptions import TaskDeferred
 from dags import operators
-from dags.operators import CommandOperator, MaterializeOperator, ConfirmPublished, WaitOperator
+from dags.operators import IngestOperator, MaterializeOperator, ConfirmPublished, WaitOperator
 from dags.schedule import Schedule
 
 folder = Path({folder!r})
@@ -33,9 +33,9 @@ project = Path("/a project; with $(signs)")
 then = datetime(2013, 1, 6, tzinfo=UTC)
 
 
-def end(operator, at=then, *, kind="manual", code=0, answer=()):
+def end(operator, at=then, *, kind="manual", code=0, answer=(), failed=None):
     (folder / "code").write_text(str(code))
-    (folder / "answer").write_text(json.dumps({{"intervals": list(answer)}}))
+    (folder / "answer").write_text(json.dumps({{"intervals": list(answer), "sources": [{{"failed": None}}, {{"failed": failed}}]}}))
     (folder / "arguments").unlink(missing_ok=True)
     context = {{"dag_run": SimpleNamespace(logical_date=at, run_after=at, run_type=kind)}}
     said = ""
@@ -59,7 +59,7 @@ def interval(day, status="OK", publish_id="p1", reasons=(), rows=8, waits_for=()
 materialize = MaterializeOperator(task_id="materialize", project=project, schedule=daily)
 materialize_reading = MaterializeOperator(task_id="materialize", project=project, schedule=daily, reads=("best",))
 materialize_static = MaterializeOperator(task_id="materialize", project=project, schedule=static)
-ingest = CommandOperator(task_id="ingest", project=project, arguments=("ingest", "spend"), accepted=(0, 3))
+ingest = IngestOperator(task_id="ingest", project=project, group="spend")
 publish = ConfirmPublished(task_id="publish", project=project, schedule=daily)
 publish_static = ConfirmPublished(task_id="publish", project=project, schedule=static)
 wait = WaitOperator(task_id="wait", schedule=daily)
@@ -76,6 +76,7 @@ answer = {{
     "waiting for its own": end(materialize_reading, answer=[interval(6, "WAITING", None, ["so it is"], None, ["spend"])]),
     "quarantine": end(ingest, code=3),
     "refused": end(ingest, code=2),
+    "failed": end(ingest, code=2, failed="there is no table"),
     "published": end(publish, answer=[interval(5, "REJECTED", None), interval(6), interval(7, "MISSING", None, rows=None)]),
     "rejected": end(publish, answer=[interval(5), rejected]),
     "missing": end(publish, answer=[interval(6, "MISSING", None, ["never computed"], rows=None)]),
@@ -111,7 +112,7 @@ def test_the_command_gets_its_arguments_as_they_are(ended: dict[str, Any]) -> No
         ("exit 2", "AirflowFailException", "found a mistake in a definition or an input"),
         ("exit 3", "AirflowFailException", "the gate rejected something in `headwater materialize spend"),
         ("exit 137", "AirflowException", "failed with exit code 137"),
-        ("refused", "AirflowFailException", "`headwater ingest spend` found a mistake"),
+        ("failed", "AirflowFailException", "`headwater ingest spend --json` found a mistake"),
     ],
 )
 def test_only_what_may_pass_by_itself_is_tried_again(ended: dict[str, Any], case: str, kind: str, sentence: str) -> None:
@@ -126,8 +127,9 @@ def test_what_waits_for_a_group_that_it_reads_is_tried_again(ended: dict[str, An
     assert "spend is tried again: 2013-01-06T00:00:00Z WAITING (so it is; no rows)" in said
 
 
-def test_rows_in_quarantine_do_not_stop_a_days_ingest(ended: dict[str, Any]) -> None:
-    assert ended["quarantine"] == ["done", "", ["ingest", "spend", *PROJECT]]
+@pytest.mark.parametrize("case", ["quarantine", "refused"])
+def test_rows_in_quarantine_and_files_that_cannot_be_read_do_not_stop_a_days_ingest(ended: dict[str, Any], case: str) -> None:
+    assert ended[case] == ["done", "", ["ingest", "spend", "--json", *PROJECT]]
 
 
 def test_a_scheduled_run_makes_good_what_late_events_changed(ended: dict[str, Any]) -> None:
