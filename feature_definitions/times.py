@@ -6,6 +6,7 @@ A `Spelling` uses only what the regular expressions of Python and of Java share,
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from functools import cache
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 FIRST, LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.max))  # noqa: DTZ901  # made aware
 """The first and the last instant that a time may mean, in microseconds since 1970."""
 
-COUNT = r"[ \t\r\n]*([+-]?[0-9]{1,24}(?:\.[0-9]{1,9})?)[ \t\r\n]*"
-"""How a count since 1970 is written."""
+COUNT = r"[ \t\r\n]*([+-]?(?:[0-9](?:\.[0-9]{1,17})?[eE]\+?[0-9]{1,2}|[0-9]{1,24}(?:\.[0-9]{1,9})?))[ \t\r\n]*"
+"""How a count since 1970 is written: as a number, also as Java and Python write large doubles (`1.7675928E12`)."""
 
 BEYOND = "is not between the years 1 and 9999 in UTC"
 
@@ -251,11 +252,19 @@ def read_count(text: str, unit: str) -> datetime:
     match = _compiled(COUNT).fullmatch(text)
     if match is None:
         raise ValueError(f'is not a number, as epoch="{unit}" has it')
-    whole, _, fraction = match[1].partition(".")
+    whole, _, fraction = _plainly(match[1]).partition(".")
     found = int(whole + fraction.ljust(9, "0")) * UNITS[unit] // 10**12
     if not FIRST <= found <= LAST:
         raise ValueError(BEYOND)
     return EPOCH + found * MICROSECOND
+
+
+def _plainly(count: str) -> str:
+    """A count without an exponent, with at most nine digits after the point."""
+    if "e" not in count.lower():
+        return count
+    with localcontext(prec=200, rounding=ROUND_HALF_UP):
+        return f"{Decimal(count).quantize(Decimal('1e-9')):f}"
 
 
 def nearest(count: float, unit: str) -> datetime:
@@ -289,7 +298,7 @@ def formats(text: str, data_type: str) -> Iterator[str]:
     for found in _formats(text.strip()):
         try:
             refuse_format(found, data_type)
-            _day(_parts(text, _formatted(found)), _formatted(found))
+            _local(_parts(text, _formatted(found)), _formatted(found))
         except ValueError:
             continue
         yield found
@@ -300,9 +309,9 @@ _PLAUSIBLE = (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 def plausible_unit(text: str) -> str | None:
     """The unit in which digits count to a time from 1990 to 2099; there is at most one."""
-    if not re.fullmatch(r"\s*[0-9]{9,20}(\.[0-9]*)?\s*", text, re.ASCII):
+    if not re.fullmatch(r"\s*([0-9]{9,20}(\.[0-9]*)?|[0-9](\.[0-9]{1,17})?[eE]\+?[0-9]{1,2})\s*", text, re.ASCII):
         return None
-    number = int(text.strip().partition(".")[0])
+    number = int(_plainly(text.strip()).partition(".")[0])
     first, last = (micros(at) * 1_000 for at in _PLAUSIBLE)
     return next((unit for unit, size in UNITS.items() if first <= number * size < last), None)
 
@@ -323,8 +332,21 @@ _TIME = re.compile(
 )
 
 
+_OF_PROGRAMS = (
+    "%a, %d %b %Y %H:%M:%S %z",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%Y-%m-%d-%H.%M.%S.%f",
+    "%d-%b-%y %I.%M.%S.%f %p",
+    "%d-%b-%y",
+    "%Y%m%d%H%M",
+)
+"""How mails, `date`, servers' logs, DB2, Oracle and names of files write times."""
+
+
 def _formats(text: str) -> Iterator[str]:
     """The formats by which a text may be written: of day and month both orders."""
+    yield from _OF_PROGRAMS
     for regex, formats in _DATES:
         found = re.match(regex, text, re.ASCII)
         rest = found and _TIME.fullmatch(text[found.end() :])

@@ -6,7 +6,7 @@ kept in the lake, so that no value is made of rows of which the registry knows n
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -159,6 +159,8 @@ def _value(given: Any, column: Column, zone: ZoneInfo | None) -> Any:
     match given:
         case datetime():
             return in_utc(given, zone)
+        case date() if column.data_type == "timestamp":
+            return in_utc(datetime.combine(given, time.min), zone)
         case str() if column.data_type == "date":
             return times.read_date(given, times.spelling(column.format, "date"))
         case str() if column.data_type == "timestamp" and column.epoch is None:

@@ -205,17 +205,40 @@ def of_arrow(array: pa.Array, kind: str, timezone: str | None, *, how: Column | 
 
 def _of_type(array: pa.Array, kind: str, timezone: str | None) -> tuple[pa.Array, pa.Array | None]:
     given = named(array.type)
-    if not may_hold(given, kind) and not (is_decimal(given) and is_decimal(kind)):
-        raise Unfit(f"is a {array.type}, the source says {kind}.{_advice(array, kind)} Write the file or the source's type anew")
+    if given == "date" and kind == "timestamp":
+        array = _midnights(array, timezone)
+    elif not may_hold(given, kind) and not (is_decimal(given) and is_decimal(kind)):
+        raise Unfit(f"is a {array.type}, the source says {kind}.{_advice(array, kind)}")
     if kind == "timestamp":
         if array.type.tz is None and timezone is None:
             raise Unfit("has times without zone; say where they were written down by the source's timezone='UTC'")
         return time_columns.of_times(array, None if timezone is None else ZoneInfo(timezone))
     try:
         result = pc.cast(array, arrow_type(kind), safe=not pa.types.is_floating(array.type))
-    except pa.ArrowInvalid as error:
-        raise Unfit(f"does not fit {kind}: {first_line(error)}") from None
+    except pa.ArrowInvalid:
+        texts = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+        return _of_texts(texts, _exactly(kind), kind)
     return _finite(result) if kind == "double" else (result, None)
+
+
+def _midnights(array: pa.Array, timezone: str | None) -> pa.Array:
+    """Dates as the times without zone with which they begin."""
+    if timezone is None:
+        raise Unfit("has dates, the source says timestamp; say where their days begin by the source's timezone='UTC'")
+    return array.cast(pa.date32()).cast(pa.timestamp("s"))
+
+
+def _exactly(kind: str) -> Cell:
+    """What makes a value of a number's text, if that loses nothing."""
+    cell = of_text(kind, None)
+
+    def convert(text: str) -> object:
+        value = cell(text)
+        if isinstance(value, float) and value != Decimal(text):
+            raise ValueError(f"is not exactly a {kind}")
+        return value
+
+    return convert
 
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -259,10 +282,13 @@ def _of_counts(array: pa.Array, unit: str) -> tuple[pa.Array, pa.Array]:
 
 
 def _advice(array: pa.Array, kind: str) -> str:
-    """What to write where numbers stand for times."""
-    held = array.drop_null()
-    given = str(held[0].as_py()) if kind == "timestamp" and len(held) and is_number(named(array.type)) else ""
-    return times.advice(given, kind).replace("; w", " W") + "." if times.plausible_unit(given) else ""
+    """What to write where the data are of a type that a source may have, or count times."""
+    held, given = array.drop_null(), named(array.type)
+    first = str(held[0].as_py()) if kind == "timestamp" and len(held) and is_number(given) else ""
+    if times.plausible_unit(first):
+        return times.advice(first, kind).replace("; w", " W")
+    known = is_number(given) or given in ("string", "boolean", "date", "timestamp")
+    return f' Write "{given}" for it, or write the file anew' if known else " Write the file anew"
 
 
 def _finite(values: pa.Array) -> tuple[pa.Array, pa.Array]:

@@ -70,6 +70,7 @@ def _nothing(given: Sequence[str]) -> Guess:
 def _of_values(name: str, values: Sequence[str]) -> Guess:
     kinds: Iterable[Callable[[], Guess | None]] = (
         partial(_truth, values),
+        partial(_counts, name, values),
         partial(_digits, name, values),
         partial(_number, values),
         partial(_iso, values),
@@ -84,17 +85,23 @@ def _truth(values: Sequence[str]) -> Guess | None:
     return Guess(Column("boolean")) if len(values) <= 8 and any(words <= truth for truth in _TRUTHS) else None
 
 
+def _counts(name: str, values: Sequence[str]) -> Guess | None:
+    """Numbers that count time since 1970, if the column is called so."""
+    units = {times.plausible_unit(value) for value in values}
+    if not _NAMED_LIKE_A_TIME.search(name.lower()) or len(units) != 1 or (unit := units.pop()) is None:
+        return None
+    how = Column("timestamp", epoch=cast("Epoch", unit))
+    return Guess(how, (f"its digits look like times counted since 1970 in {unit}",)) if _all_fit(values, how) else None
+
+
 def _digits(name: str, values: Sequence[str]) -> Guess | None:
-    """Whole numbers; digits that are no number are text, and those that count time are epochs, if the column is called so."""
+    """Whole numbers; digits that are no number are text, and those that look like dates are dates, if the column is called so."""
     if not all(re.fullmatch(r"[+-]?[0-9]+", value, re.ASCII) for value in values):
         return None
     if any(re.match(r"[+-]?0[0-9]", value) for value in values):
         return Guess(Column("string"), ("its digits begin with 0, so they are no number",))
     if any(int(value) not in cells.INT64 for value in values):
         return Guess(Column("string"), ("its digits are beyond int64",))
-    units = {times.plausible_unit(value) for value in values}
-    if _NAMED_LIKE_A_TIME.search(name.lower()) and len(units) == 1 and (unit := units.pop()) is not None:
-        return Guess(Column("timestamp", epoch=cast("Epoch", unit)), (f"its digits look like times counted since 1970 in {unit}",))
     if _NAMED_LIKE_A_TIME.search(name.lower()) and _all_fit(values, Column("date", format="%Y%m%d")):
         return Guess(Column("date", format="%Y%m%d"), ("its digits look like dates",))
     return Guess(Column("int64"))

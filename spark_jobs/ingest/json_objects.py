@@ -24,7 +24,7 @@ def objects(lines: Iterable[str], decoder: json.JSONDecoder) -> Iterator[Found]:
     """Each value of a text that comes in pieces that end with lines, bounded in length; raises NotJson.
 
     One value a line is read line by line, so that what is wrong with one costs that line alone. A text that begins with an array of
-    objects, or with an object whose first line does not end it, is read by its braces.
+    objects, with an object whose first line does not end it, or has all its objects in one line, is read by its braces.
     """
     numbered = enumerate(lines, 1)
     first: list[tuple[int, str]] = []
@@ -48,9 +48,19 @@ def _spans_lines(first: list[str], decoder: json.JSONDecoder) -> bool:
     begin, then = (*(line.strip() for line in first), "", "")[:2]
     if begin.startswith("["):
         return begin[1:].lstrip()[:1] in ("{", "]", "") and (then[:1] in ("{", "]", "") or len(begin) > 1)
-    if not begin.startswith("{") or not then or then.startswith("{"):
+    if not begin.startswith("{") or then.startswith("{"):
         return False
+    if not then:
+        return _are_several(begin, decoder)
     return isinstance(_value(begin, decoder), ValueError)
+
+
+def _are_several(line: str, decoder: json.JSONDecoder) -> bool:
+    """Whether the only line holds one object after the other, as streams are often written to files."""
+    try:
+        return line[decoder.raw_decode(line)[1] :].lstrip().startswith("{")
+    except (ValueError, RecursionError):
+        return False
 
 
 def _value(text: str, decoder: json.JSONDecoder) -> object:

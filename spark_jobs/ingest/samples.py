@@ -233,7 +233,7 @@ def _of_column(name: str, column: pa.ChunkedArray, *, is_instant: bool = False) 
     if column.type.num_fields:
         return Guess(Column(kind), filled=filled)
     unique = filled and len(column) > 1 and len(column.unique()) == len(column)
-    if kind in ("string", "int64"):
+    if kind in ("string", "int64", "double"):
         like = guesses.of_texts(name, [None if value is None else str(value) for value in column.to_pylist()])
         if like.column.data_type in ("date", "timestamp"):
             return like._replace(doubts=(*like.doubts, f"it is {'text' if kind == 'string' else 'a number'} in the data"))

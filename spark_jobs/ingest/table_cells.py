@@ -26,7 +26,7 @@ def read(values: Values, given: T.DataType, how: Column, timezone: str | None) -
         return table_times.of_counts(values, how.epoch, given=named)
     _refuse_type(given, named, kind, timezone)
     if kind == "timestamp":
-        return table_times.instants(_in_utc(values, given, timezone))
+        return table_times.instants(table_times.in_utc(values, timezone) if named == "date" else _in_utc(values, given, timezone))
     found = values.try_cast(kind) if is_decimal(kind) else _in_utc(values, given, timezone).cast(tables.spark_type(kind))
     return Read(found, F.when(~(F.abs(found) < float("inf")), F.lit(" is not a finite number")) if kind == "double" else None)
 
@@ -44,6 +44,10 @@ def of_digits(digits: Values, kind: str) -> Read:
 def _refuse_type(given: T.DataType, named: str, kind: str, timezone: str | None) -> None:
     if _NAIVE in named and "timestamp" in kind and timezone is None:
         raise Unfit("has times without zone; say where they were written down by timezone='UTC'")
+    if named == "date" and kind == "timestamp":
+        if timezone is None:
+            raise Unfit("has dates, the source says timestamp; say where their days begin by timezone='UTC'")
+        return
     if not may_hold(named.replace(_NAIVE, "timestamp"), kind):
         units = ', write Column("timestamp", epoch="s"), or "ms", "us" or "ns"' if kind == "timestamp" and is_number(named) else ""
         raise Unfit(f"is a {given.simpleString()}, the source says {kind}" + (f"; if it counts from 1970{units}" if units else ""))

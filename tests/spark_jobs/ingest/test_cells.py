@@ -51,6 +51,33 @@ def test_a_value_is_the_same_from_text_from_json_and_from_arrow(data_type: str, 
     assert (column.to_pylist(), bad is None or not any(bad.to_pylist())) == ([value, None], True)
 
 
+@pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
+def test_a_date_is_the_midnight_with_which_it_begins_where_the_source_says(kind: pa.DataType) -> None:
+    days = pa.array([date(2026, 7, 1), None, date(2026, 1, 1)], kind)
+    found, _ = cells.of_arrow(days, "timestamp", "Europe/Berlin")
+    assert found.to_pylist() == [datetime(2026, 6, 30, 22, tzinfo=UTC), None, datetime(2025, 12, 31, 23, tzinfo=UTC)]
+    with pytest.raises(Unfit, match="say where their days begin by the source's timezone='UTC'"):
+        cells.of_arrow(days, "timestamp", None)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "said"),
+    [
+        (pa.array([2**64 - 1, 7, None], pa.uint64()), "int64", ": '18446744073709551615' is not an int64"),
+        (pa.array([2**53 + 1, 7, None]), "double", ": '9007199254740993' is not exactly a double"),
+        (pa.array([Decimal("1.25"), Decimal(7), None]), "decimal(6,1)", ": '1.25' does not fit a decimal(6,1)"),
+    ],
+)
+def test_a_number_that_has_no_place_in_a_type_costs_itself_alone(values: pa.Array, wanted: str, said: str) -> None:
+    found, bad = cells.of_arrow(values, wanted, None)
+    assert (found.to_pylist(), bad.to_pylist()) == ([None, 7, None], [said, None, None])
+
+
+def test_a_type_that_a_source_may_have_is_told_to_be_written() -> None:
+    with pytest.raises(Unfit, match=r'is a decimal128\(12, 2\), the source says double. Write "decimal\(12,2\)" for it'):
+        cells.of_arrow(pa.array([Decimal("1.25")], pa.decimal128(12, 2)), "double", None)
+
+
 @pytest.mark.parametrize(("given_type", "wanted"), [(pa.string(), "int64"), (pa.float64(), "decimal(6,2)"), (pa.int64(), "array<int64>")])
 def test_a_column_of_another_type_has_no_place(given_type: pa.DataType, wanted: str) -> None:
     with pytest.raises(Unfit, match=f"is a {given_type}, the source says {wanted}".replace("(", r"\(").replace(")", r"\)")):

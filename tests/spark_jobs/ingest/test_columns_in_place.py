@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,19 +25,20 @@ from feature_definitions import Column, DeltaTable, Query, Source
 odd = Source("odd", DeltaTable("data/odd"), timezone="Europe/Berlin", event_timestamp="at", id=("customer_id",), columns={
     "customer_id": Column("int64", "Customer ID"), "dotted": Column("string", "a.b"), "umlaut": Column("double", "\u00fc"),
     "ticked": Column("boolean", "x`y"), "at": Column("timestamp", "At", format="%d.%m.%Y %H:%M"), "sent": Column("timestamp", epoch="ms"),
-    "seen": Column("timestamp", epoch="s"), "iso": "timestamp", "day": Column("date", format="%Y%m%d"),
+    "seen": Column("timestamp", epoch="s"), "iso": "timestamp", "opened": "timestamp", "day": Column("date", format="%Y%m%d"),
 })
 asked = Source("asked", Query("SELECT customer_id AS who, at AS time FROM odd", sources=(odd,)), event_timestamp="at",
                columns={"who": "int64", "at": Column("timestamp", "time")})
 """
 ROW = {
     "Customer ID": 1, "a.b": "x", "\u00fc": 1.5, "x`y": True, "At": "05.01.2026 06:00", "sent": 1767592800000,
-    "seen": 1767592800.5, "iso": "2026-01-05 06:00:00 UTC", "day": "20260105",
+    "seen": 1767592800.5, "iso": "2026-01-05 06:00:00 UTC", "day": "20260105", "opened": date(2026, 1, 5),
 }  # fmt: skip
 MEANT = {
     "customer_id": 1, "dotted": "x", "umlaut": 1.5, "ticked": True, "at": datetime(2026, 1, 5, 5, tzinfo=UTC),
     "sent": datetime(2026, 1, 5, 6, tzinfo=UTC), "seen": datetime(2026, 1, 5, 6, 0, 0, 500_000, tzinfo=UTC),
-    "iso": datetime(2026, 1, 5, 6, tzinfo=UTC), "day": datetime(2026, 1, 5, tzinfo=UTC).date(),
+    "iso": datetime(2026, 1, 5, 6, tzinfo=UTC), "opened": datetime(2026, 1, 4, 23, tzinfo=UTC),
+    "day": datetime(2026, 1, 5, tzinfo=UTC).date(),
 }  # fmt: skip
 WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"At": "2026-01-05"}, "at", "2026-01-05", "at: '2026-01-05' is not written as \"%d.%m.%Y %H:%M\""),

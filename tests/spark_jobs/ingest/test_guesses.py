@@ -38,6 +38,9 @@ CASES: dict[str, tuple[str, list[str], Guess]] = {
     "counts since 1970": (
         "paid_at", ["1767592800000"], Guess(Column("timestamp", epoch="ms"), (COUNTED,), filled=True),
     ),
+    "counts with fractions": (
+        "paid_at", ["1767592800000.0", "1.7675928E12"], Guess(Column("timestamp", epoch="ms"), (COUNTED,), **ALL),
+    ),
     "large numbers": ("customer_id", ["1767592800000"], Guess(Column("int64"), filled=True)),
     "words for null": ("n", ["1", "NULL", "\\N", ""], Guess(Column("int64"), nulls=("NULL", "\\N"))),
     "words in text": ("name", ["a", "NULL"], Guess(Column("string"), **ALL)),

@@ -395,5 +395,9 @@ def test_a_json_lines_local_time_follows_the_rule_of_a_csv(tmp_path: Path) -> No
     assert row["at"] == datetime(2026, 3, 8, 7, 30, tzinfo=UTC)
 
 
+def test_objects_one_after_the_other_in_one_line_are_rows(tmp_path: Path) -> None:
+    assert [row["_hw_reason"] for row in read_json(tmp_path, LINE * 3)] == [None] * 3
+
+
 def test_a_compressed_file_of_json_lines_is_read(tmp_path: Path) -> None:
     assert reason(read_json(tmp_path, gzip.compress(LINE.encode()))) is None
