@@ -249,8 +249,11 @@ class AsyncServers:
         return self._client
 
 
+# GET of a key that is no text is an error, which is a table: nothing of ours lies there, as MGET says of such a key too.
 _SWAP = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+local kept = redis.pcall('GET', KEYS[1])
+if type(kept) ~= 'string' then kept = '' end
+if kept ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """

@@ -25,16 +25,17 @@ from online_sync.servers import AsyncServers, Script, Servers, StoreUnavailable
 
 _ATTEMPTS = 10
 
-# GETRANGE fetches the epoch field alone: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used.
+# GETRANGE fetches the epoch field alone: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used. Of a key that is no
+# text it is an error, which is a table: no row lies there, and SET puts one in its place.
 _EPOCH = f"""
 local function epoch(field)
-  if #field ~= {EPOCH_END - EPOCH_START} or string.byte(field) ~= 25 then return -1 end
+  if type(field) ~= 'string' or #field ~= {EPOCH_END - EPOCH_START} or string.byte(field) ~= 25 then return -1 end
   local low, high = struct.unpack('<I4I4', field, 2)
   return high * 4294967296 + low
 end
 local changed = 0
 for i, key in ipairs(KEYS) do
-  local kept = epoch(redis.call('GETRANGE', key, {EPOCH_START}, {EPOCH_END - 1}))
+  local kept = epoch(redis.pcall('GETRANGE', key, {EPOCH_START}, {EPOCH_END - 1}))
 """
 _PUT_ROWS = Script(f"""{_EPOCH}
   if epoch(string.sub(ARGV[i], {EPOCH_START + 1}, {EPOCH_END})) >= kept then

@@ -76,6 +76,19 @@ def test_bytes_that_are_no_row_are_replaced(store: Store, url: str) -> None:
     assert put(store, 1.0, epoch=1) == 1
 
 
+def test_keys_that_somebody_made_lists_are_written_over(store: Store, url: str) -> None:
+    import redis
+
+    with closing(redis.Redis.from_url(url)) as client:
+        for key in ("k", layout.epoch_key(SPACE, "spend"), layout.owner_key("shop")):
+            client.rpush(key, "a")
+    assert (put(store, 2.0, epoch=1), kept(store)) == (1, 2.0)
+    assert store.read_epoch(SPACE, "spend") is None
+    assert store.begin_epoch(RECORD).epoch == 5
+    assert store.owner("shop") is None
+    assert store.claim(SPACE, place="/lake", instead_of=None)
+
+
 def test_more_rows_than_one_call_writes_are_all_written(store: Store) -> None:
     rows = [(f"k{i}", row(i, epoch=1)) for i in range(1201)]
     assert store.put_rows(rows) == 1201
