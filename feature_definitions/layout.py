@@ -11,7 +11,7 @@ from feature_definitions.intervals import spell
 DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
 """Of a source's rows: UTC date and instant of the event, the ingest that brought the row, whether it holds, a hash of its content."""
 ASIDE, ASIDE_DATE = "_hw_aside", date.max
-"""Of a source's rows: whether it holds but lies outside of what is read; the partition of all rows outside, whatever their date."""
+"""Of a source's rows: whether it holds but is not read; the partition of all rows outside the dates that are read, whatever theirs."""
 FILE, LINE = "_hw_file", "_hw_line"
 """Of a source's rows: where they came from."""
 REASON, COLUMN, VALUE, RAW = "_hw_reason", "_hw_column", "_hw_value", "_hw_raw"

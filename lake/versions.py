@@ -16,7 +16,7 @@ import pyarrow as pa
 from feature_definitions import layout, times
 from feature_definitions.intervals import ALWAYS, Interval, in_utc, micros, utc_date
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
-from feature_definitions.layout import DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.layout import ASIDE, DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta, storage
 from lake.delta import Fence
 
@@ -120,7 +120,8 @@ def events(source: Source, lake: str, *, entity: Mapping[str, object], window: I
 
 def _ingested(source: Source, lake: str, entity: Mapping[str, object], window: Interval) -> list[Row]:
     dates = [f"{DATE} >= {delta.literal(utc_date(window.start))}", f"{DATE} <= {delta.literal(utc_date(window.end))}"]
-    return list(delta.rows(layout.source_table(lake, source.name), [*_is(entity), *dates, LIVE]))
+    found = delta.rows(layout.source_table(lake, source.name), [*_is(entity), *dates, LIVE])
+    return [row for row in found if not row.get(ASIDE)]
 
 
 def _in_place(source: Source, lake: str, entity: Mapping[str, object]) -> list[Row] | None:

@@ -33,6 +33,11 @@ def may_fail(source: Source) -> bool:
     return any(each.of_the_row and each.fails is not None for each in derivations(source))
 
 
+def may_fail_beside(source: Source) -> bool:
+    """Whether a row of the source may have no value of a column that rests on the row before."""
+    return any(not each.of_the_row and each.fails is not None for each in derivations(source))
+
+
 def _derivations(source: Source) -> Iterator[Derivation]:
     known = dict(source.columns) | {f"prev.{name}": data_type for name, data_type in source.columns.items()}
     beyond: set[str] = set()

@@ -16,14 +16,16 @@ from pyspark.sql import functions as F
 
 from feature_definitions import layout
 from feature_definitions.language import Files, Source
-from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGEST, LINE, RAW, REASON, VALUE
+from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, VALUE
 from feature_definitions.planning import far
 from feature_definitions.records import IngestedFile
+from feature_definitions.sql.derivations import may_fail_beside
 from lake import delta, quarantine, storage
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.ingest import columnar, events, far_dates, folders, formats, hints, journal, landing, parsing, update
+from spark_jobs.ingest.derived import BESIDE
 from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.landing import Landed, Look
 from spark_jobs.ingest.parsing import FileRefused, Shape
@@ -101,6 +103,7 @@ def _taken(job: Ingest, look: Look, rows: DataFrame, seen: "_Seen") -> IngestRep
     good = rows.where(F.col(REASON).isNull()).drop(REASON, COLUMN, VALUE, RAW).withColumn(INGEST, F.lit(number).cast("bigint"))
     made = update.of_files(Coming(good, names, seen.good, seen.dates, seen.ids), job)
     _quarantine_aside(made, job)
+    _quarantine_failing(made, job)
     revisions = update.revisions(made, number, job)
     brought = tuple(_brought(file, seen.counts, made, job) for file in look.read)
     renamed = landing.renamings(look, [f.path for f in brought], ingest_id=job.ingest_id)
@@ -109,7 +112,7 @@ def _taken(job: Ingest, look: Look, rows: DataFrame, seen: "_Seen") -> IngestRep
         _reported(source, look),
         files=len(brought),
         rows=sum(f.rows for f in brought),
-        quarantined=sum(_refused(seen.counts.get(name, {})) for name in names) + sum(made.put_aside.values()),
+        quarantined=sum(_refused(seen.counts.get(name, {})) for name in names) + sum(made.summary.values()),
         reasons=_kinds([seen.counts.get(name, {}) for name in names]) | made.summary,
         dates_changed=len(revisions),
         revision=number if revisions else None,
@@ -253,26 +256,45 @@ def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest)
 
 def _quarantine_aside(made: Update, job: Ingest) -> None:
     """Put beside the refused rows all those that lie aside because of their dates, in the place of those that did so before."""
-    source, path, fence = job.source, layout.quarantine_table(job.context.lake, job.source.name), job.context.registry.fence
+    source, path = job.source, layout.quarantine_table(job.context.lake, job.source.name)
     before = delta.holds(path, f"reason ~ '{far.REASONS}'")
     if made.aside is None or not (made.aside.rows or before):
         return
     told = made.rows.sparkSession.createDataFrame(list(made.aside.reasons.items()), f"{DATE} date, {REASON} string")
-    rows = made.rows.where(F.col(ASIDE)).join(F.broadcast(told), on=DATE)
-    frame = rows.select(
-        F.col(FILE).alias("file"),
-        F.col(LINE).alias("line"),
-        F.col(REASON).alias("reason"),
-        F.lit(source.event_timestamp).alias("column"),
-        F.col(f"`{source.event_timestamp}`").cast("string").alias("value"),
-        *[F.col(f"`{name}`").cast("string").alias(quarantine.beside(name)) for name in source.columns],
-        F.lit(job.now).alias("quarantined_at"),
-    )
-    if not before:
-        tables.append(frame, path, commit_id=f"{job.ingest_id}-aside", fence=fence)
+    rows = made.rows.where(F.col(ASIDE) & ~F.col(LIVE)).drop(REASON).join(F.broadcast(told), on=DATE)
+    told_of = {COLUMN: F.lit(source.event_timestamp), VALUE: F.col(f"`{source.event_timestamp}`").cast("string")}
+    _replace(_told(rows.withColumns(told_of), job), far.REASONS if before else "", job, commit="aside")
+
+
+def _quarantine_failing(made: Update, job: Ingest) -> None:
+    """Put beside them all live rows that fail because of the row before; those that did so before stay where nothing was touched."""
+    path = layout.quarantine_table(job.context.lake, job.source.name)
+    if not may_fail_beside(job.source) or not made.dates:
         return
-    tables.add_columns(rows.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
-    tables.replace(frame, path, where=f"reason RLIKE '{far.REASONS}'", commit_id=f"{job.ingest_id}-aside", fence=fence)
+    frame, before = _told(made.rows.where(F.col(ASIDE) & F.col(LIVE)), job), delta.holds(path, f"reason ~ '{BESIDE}'")
+    if before:
+        others = tables.read(job.context.spark, path).where(f"reason RLIKE '{BESIDE}'")
+        touched = made.rows.select(F.col(FILE).alias("file"), F.col(LINE).alias("line"))
+        frame = others.join(touched, on=["file", "line"], how="left_anti").unionByName(frame, allowMissingColumns=True)
+    if before or made.failing:
+        _replace(frame, BESIDE if before else "", job, commit="failing")
+
+
+def _told(rows: DataFrame, job: Ingest) -> DataFrame:
+    """Rows of a source's table as they stand in quarantine."""
+    own = {FILE: "file", LINE: "line", REASON: "reason", COLUMN: "column", VALUE: "value"}
+    texts = [F.col(f"`{name}`").cast("string").alias(quarantine.beside(name)) for name in job.source.columns]
+    return rows.select(*[F.col(name).alias(shown) for name, shown in own.items()], *texts, F.lit(job.now).alias("quarantined_at"))
+
+
+def _replace(frame: DataFrame, reasons: str, job: Ingest, *, commit: str) -> None:
+    """Put rows into quarantine, in the place of those with such a reason, if there are any."""
+    path, fence = layout.quarantine_table(job.context.lake, job.source.name), job.context.registry.fence
+    if not reasons:
+        tables.append(frame, path, commit_id=f"{job.ingest_id}-{commit}", fence=fence)
+        return
+    tables.add_columns(frame.sparkSession, path, [(c, "string") for c in frame.columns if c not in ("line", "quarantined_at")])
+    tables.replace(frame, path, where=f"reason RLIKE '{reasons}'", commit_id=f"{job.ingest_id}-{commit}", fence=fence)
 
 
 def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], made: Update, job: Ingest) -> IngestedFile:

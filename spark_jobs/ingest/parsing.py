@@ -13,7 +13,7 @@ import pyarrow as pa
 from feature_definitions.errors import UserError
 from feature_definitions.language import Column, Csv, Files, Source
 from feature_definitions.layout import COLUMN, FILE, LINE, RAW, REASON, VALUE
-from feature_definitions.sql.derivations import may_fail
+from feature_definitions.sql.derivations import may_fail, may_fail_beside
 from lake.delta import arrow_type
 from spark_jobs.ingest.opened import Text
 
@@ -56,9 +56,7 @@ def shape(source: Source, file_format: str) -> Shape:
     lying = source.written.items()
     written = tuple(replace(column, name=name) if file_format == FRAME else column for name, column in lying)
     required = dict.fromkeys((*source.id, *([source.event_timestamp] if source.event_timestamp else [])))
-    judging = source.derive and (source.expect or may_fail(source))
-    derived = f" {dict(source.derive)}" if judging else ""
-    rules = f"{source.id} {source.arrived_at} {source.expect}{derived}"
+    rules = f"{source.id} {source.arrived_at} {source.expect}{_judging(source)}"
     return Shape(
         source.name,
         file_format,
@@ -69,6 +67,13 @@ def shape(source: Source, file_format: str) -> Shape:
         rules,
         _dialect(source, file_format),
     )
+
+
+def _judging(source: Source) -> str:
+    """What of a source's derivations says which rows are put aside; nothing where no row can be."""
+    beside = f" {source.lag_over} {source.lag}" if may_fail_beside(source) else ""
+    judging = source.derive and (beside or source.expect or may_fail(source))
+    return f" {dict(source.derive)}{beside}" if judging else ""
 
 
 def _dialect(source: Source, file_format: str) -> Csv | None:

@@ -21,11 +21,12 @@ from feature_definitions.planning.far import Aside, Bound
 from feature_definitions.planning.revisions import rows_by_date
 from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql.data_types import is_array
+from feature_definitions.sql.derivations import may_fail_beside
 from lake import delta, quarantine, versions
 from lake.versions import UNSEEN, PinnedVersion
 from spark_jobs import tables
 from spark_jobs.ingest import events, far_dates, in_place, journal, parsing
-from spark_jobs.ingest.derived import lagging, with_derived
+from spark_jobs.ingest.derived import lagging, refused_by_previous, with_derived
 from spark_jobs.ingest.in_place import TableRefused
 from spark_jobs.ingest.journal import Ingest, IngestReport
 
@@ -108,13 +109,14 @@ def ingest(job: Ingest) -> IngestReport:
     unseen = rows_by_date(revision for revision in diff.revisions if revision not in known)
     seen = _seen(job, in_place.holding(rows, job.source), unseen)
     diff, content, aside = replace(diff, now={**diff.now, **seen.pin(job.source, diff.now)}), seen.content, seen.aside.rows
-    wrong = _refused(rows)
+    judged = _judged(rows, job.source, seen.aside.read)
+    wrong = _refused(judged)
     refused, told = wrong | seen.aside.summary, wrong | {reason: aside[day] for day, reason in seen.aside.reasons.items()}
     revisions = _revisions(job, diff, content, [r for r in diff.revisions if r in known or r.date in aside])
     total = sum(of.rows for of in content.values()) + sum(n for day, n in unseen.items() if day not in aside)
     found = IngestedFile(job.source.name, versions.place_named(job.source), diff.seal, total, sum(refused.values()), job.ingest_id)
     if refused or before:
-        _put_aside(_told(rows, seen.aside), told, job)
+        _put_aside(_told(judged, seen.aside), told, job)
     moved = _times_read(job.source, diff.now) != _times_read(job.source, diff.was)
     if revisions or job.again or moved or not diff.is_recorded:
         journal.record(job, [found], revisions, lambda: _keep(job, diff))
@@ -202,6 +204,14 @@ def _at(times: tuple[Interval, ...] | None) -> Column:
 
 def _holds(times: Iterable[Interval], day: date) -> bool:
     return any(span.start.date() <= day < span.end.date() for span in times)
+
+
+def _judged(rows: DataFrame, source: Source, read: Bound) -> DataFrame:
+    """The rows, and once more those that are not read because they fail with the row before, with that as their reason."""
+    if not may_fail_beside(source):
+        return rows
+    live = in_place.holding(rows, source).where(far_dates.is_inside(read))
+    return rows.unionByName(refused_by_previous(live, source, time=TIME))
 
 
 def _refused(rows: DataFrame) -> dict[str, int]:

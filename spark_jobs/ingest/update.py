@@ -2,6 +2,7 @@
 
 The table keeps every row that some file brought. Of each id one row holds. A row that holds is `_hw_live`, unless its date lies far from
 all others: then it is `_hw_aside`. Rows lie in the partition of their UTC date, those outside the bounds of what is read in one together.
+A row of which a derivation by the row before fails is both: the row after it reads it, nobody else does.
 """
 
 from collections import Counter
@@ -17,17 +18,19 @@ from pyspark.sql import functions as F
 
 from feature_definitions.intervals import ALWAYS, MICROSECOND, instant
 from feature_definitions.language import Source
-from feature_definitions.layout import ASIDE, ASIDE_DATE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.layout import ASIDE, ASIDE_DATE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, REASON, TIME
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside
 from feature_definitions.records import Revision
+from feature_definitions.sql.derivations import may_fail_beside
 from lake import delta
 from spark_jobs import tables
 from spark_jobs.ingest import events, far_dates
-from spark_jobs.ingest.derived import days_around, lagging, with_derived
+from spark_jobs.ingest.derived import days_around, days_from, judged_by_previous, lagging
 from spark_jobs.ingest.journal import Ingest
 
 _HELD, _WAS, _COMES, _GOES, _READ = "_hw_held", "_hw_was", "_hw_comes", "_hw_goes", "_hw_read"
+_FAILED, _NEAR = "_hw_failed", "_hw_near"
 _FEW = 1_000_000
 """So many ids are sent to every worker."""
 _RANGES = 64
@@ -54,7 +57,7 @@ class Update:
     """All rows of the dates that an ingest touches, those that it takes away too; a row `_WAS` live before and is `LIVE` after it.
 
     `dates` are the partitions that it replaces, `aside` all rows that lie aside after it, `put_aside` how many of each date do so by it,
-    and `by_file` how many that a file brought.
+    `failing` how many do so by it because of the row before, by reason, and `by_file` how many that a file brought.
     """
 
     rows: DataFrame
@@ -62,21 +65,23 @@ class Update:
     into: Into
     aside: Aside | None = None
     put_aside: Mapping[date, int] = field(default_factory=dict)
+    failing: Mapping[str, int] = field(default_factory=dict)
     by_file: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def summary(self) -> dict[str, int]:
         """How many rows are put aside by it for which reason."""
-        return {} if self.aside is None else self.aside._replace(rows=self.put_aside).summary
+        return ({} if self.aside is None else self.aside._replace(rows=self.put_aside).summary) | dict(self.failing)
 
 
 def of_files(coming: Coming, job: Ingest) -> Update:
     """What becomes of the source's table by these rows, and by the time that passed."""
     source, path = job.source, f"{job.staging}/rows"
-    incoming = coming.rows.withColumns({_HELD: F.lit(False), _WAS: F.lit(False), _COMES: F.lit(True), _GOES: F.lit(False)})
+    flags = {_HELD: False, _WAS: False, _FAILED: False, _COMES: True, _GOES: False}
+    incoming = coming.rows.withColumns({name: F.lit(value) for name, value in flags.items()})
     if not delta.exists(job.table):
         rows = tables.stage(_by_date(_judged(incoming, source)), path)
-        return _bounded(Update(rows, tuple(coming.dates), "no table"), None, job)
+        return _read(Update(rows, tuple(coming.dates), "no table"), None, job)
     kept = tables.read(job.context.spark, job.table)
     whole, mine, into = events.in_columns(kept, source), F.col(FILE).isin(list(coming.files)), _into(kept, source)
     if into == "table of other types":
@@ -86,15 +91,20 @@ def of_files(coming: Coming, job: Ingest) -> Update:
     dates |= far_dates.to_look_at(job, far_dates.live_rows(job)) if source.event_timestamp else set()
     if not dates and not far_dates.moves(job):
         return Update(incoming, (), into)
-    old = _kept(whole, dates, source).withColumn(_GOES, F.coalesce(mine, F.lit(False)))
+    old = _kept(whole, tables.in_dates(DATE, dates), source).withColumn(_GOES, F.coalesce(mine, F.lit(False)))
     rows = tables.stage(_by_date(_judged(_aged(incoming.unionByName(old), source), source)), path)
-    return _bounded(Update(rows, tuple(dates), into), whole, job)
+    return _read(Update(rows, tuple(dates), into), whole, job)
 
 
-def _kept(whole: DataFrame, dates: Iterable[date], source: Source) -> DataFrame:
-    """The rows of some partitions as they were, each with its own date; those that lie aside hold too."""
-    held = F.col(LIVE) | F.col(ASIDE)
-    there = whole.where(tables.in_dates(DATE, dates)).withColumns({_HELD: held, _WAS: F.col(LIVE), DATE: F.to_date(TIME)}).drop(LIVE, ASIDE)
+def _read(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
+    """The update whose rows, of which `LIVE` says which hold, say which of them are read."""
+    return _beside(_bounded(update, whole, job), whole, job)
+
+
+def _kept(whole: DataFrame, of: str, source: Source) -> DataFrame:
+    """The rows of the partitions for which an SQL condition holds as they were, each with its own date; those that lie aside hold too."""
+    held, failed = F.col(LIVE) | F.col(ASIDE), F.col(LIVE) & F.col(ASIDE)
+    there = whole.where(of).withColumns({_HELD: held, _WAS: F.col(LIVE), _FAILED: failed, DATE: F.to_date(TIME)}).drop(LIVE, ASIDE)
     flags = {CONTENT: tables.fingerprint_of(list(source.columns)), _COMES: F.lit(False), _GOES: F.lit(False)}
     return there.withColumns(flags)
 
@@ -118,7 +128,7 @@ def _bounded(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
     more = ((aside.rows.keys() & live.keys()) | coming_in) - set(update.dates) if whole is not None else set()
     rows = update.rows
     if more and whole is not None:
-        rows = rows.unionByName(_kept(whole, more, source).withColumn(LIVE, F.col(_HELD)))
+        rows = rows.unionByName(_kept(whole, tables.in_dates(DATE, more), source).withColumn(LIVE, F.col(_HELD)))
     inside = far_dates.is_inside(split.read)
     rows = rows.withColumns({ASIDE: holds & ~inside, LIVE: holds & inside, _READ: inside})
     dates = tuple({*update.dates, *more, ASIDE_DATE})
@@ -129,12 +139,41 @@ def _counted(update: Update) -> Update:
     """The update with how many rows it puts aside."""
     if update.aside is None or not update.aside.rows:
         return update
-    new = update.rows.where(F.col(ASIDE) & (F.col(_COMES) | F.col(_WAS))).groupBy(DATE, FILE, _COMES).count().collect()
+    new = update.rows.where(F.col(ASIDE) & ~F.col(LIVE) & (F.col(_COMES) | F.col(_WAS))).groupBy(DATE, FILE, _COMES).count().collect()
     put_aside, by_file = Counter[date](), Counter[str]()
     for row in new:
         put_aside[row[DATE]] += row["count"]
         by_file[row[FILE]] += row["count"] if row[_COMES] else 0
     return replace(update, put_aside=put_aside, by_file=by_file)
+
+
+def _beside(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
+    """The update whose live rows of which a derivation by the row before fails lie aside too, with the dates on which this changed."""
+    source = job.source
+    if not may_fail_beside(source):
+        return update
+    rows = update.rows.withColumn(_NEAR, F.lit(False))
+    if whole is not None and update.into == "table":
+        near = f"({days_around(source, update.dates, after=True)}) AND NOT {tables.in_dates(DATE, update.dates)}"
+        more = {LIVE: F.col(_WAS), ASIDE: F.lit(False), _READ: F.lit(True), _NEAR: F.lit(True)}
+        rows = rows.unionByName(_kept(whole, near, source).withColumns(more))
+    judged = judged_by_previous(rows, source, time=TIME, apart=(LIVE,)).drop(*source.derive)
+    fails = F.col(LIVE) & F.col(REASON).isNotNull()
+    found = tables.stage(judged.withColumn(ASIDE, F.col(ASIDE) | fails), f"{job.staging}/beside")
+    following = found.where(_NEAR).where(days_from(source, update.dates))
+    moved = _dates(following.where(F.col(LIVE) & (F.col(ASIDE) != F.col(_FAILED))))
+    kept = found.where(~F.col(_NEAR) | F.expr(tables.in_dates(DATE, moved)))
+    return _failing(replace(update, rows=kept, dates=(*update.dates, *moved)))
+
+
+def _failing(update: Update) -> Update:
+    """The update with how many rows lie aside by it because of the row before."""
+    new = update.rows.where(F.col(LIVE) & F.col(ASIDE) & (F.col(_COMES) | ~F.col(_FAILED))).groupBy(REASON, FILE, _COMES).count().collect()
+    reasons, by_file = Counter[str](), Counter[str](update.by_file)
+    for row in new:
+        reasons[row[REASON]] += row["count"]
+        by_file[row[FILE]] += row["count"] if row[_COMES] else 0
+    return replace(update, failing=reasons, by_file=by_file)
 
 
 def _into(kept: DataFrame, source: Source) -> Into:
@@ -233,18 +272,22 @@ def commit(update: Update, job: Ingest) -> None:
 
 
 def revisions(update: Update, number: int, job: Ingest) -> tuple[Revision, ...]:
-    """One revision per date on which live rows were added, removed or altered; a row also by the row before, where it derives from that."""
+    """One revision per date on which rows that are read were added, removed or altered; a row also by the row before, where it derives
+    from that. It counts all rows that are live, as the rule for far dates does."""
     if not update.dates:
         return ()
-    source, live, was = job.source, F.col(LIVE).cast("bigint"), F.col(_WAS).cast("bigint")
+    source, live = job.source, F.col(LIVE).cast("bigint")
+    read, was = ((F.col(name) & ~F.col(but)).cast("bigint") for name, but in ((LIVE, ASIDE), (_WAS, _FAILED)))
     rows = _with_next(update, job) if source.lag else update.rows
-    altered = rows.where(F.col(LIVE) | F.col(_WAS)).groupBy(DATE, TIME, CONTENT).agg(F.sum(live - was).alias("net"), F.sum(live).alias("n"))
+    sums = {"net": read - was, "n": read, "live": live}
+    counted = [F.sum(each).alias(name) for name, each in sums.items()]
+    altered = rows.where(F.col(LIVE) | F.col(_WAS)).groupBy(DATE, TIME, CONTENT).agg(*counted)
     changed_at = F.when(F.col("net") != 0, F.unix_micros(TIME))
     by_date = altered.groupBy(DATE).agg(
         F.min(changed_at).alias("first"),
         F.max(changed_at).alias("last"),
-        F.sum("n").alias("rows"),
-        F.min(F.when(F.col("n") > 0, F.unix_micros(TIME))).alias("earliest"),
+        F.sum("live").alias("rows"),
+        F.min(F.when(F.col("live") > 0, F.unix_micros(TIME))).alias("earliest"),
         F.hex(F.coalesce(F.bit_xor(F.when(F.col("n") > 0, F.xxhash64(CONTENT, "n"))), F.lit(0).cast("bigint"))).alias("hash"),
     )
     changed_dates = sorted((row for row in by_date.collect() if row["first"] is not None), key=lambda row: row[DATE])
@@ -268,18 +311,18 @@ def revisions(update: Update, number: int, job: Ingest) -> tuple[Revision, ...]:
 def _with_next(update: Update, job: Ingest) -> DataFrame:
     """The rows as they were and as they are, apart, each with what it derives from the row before in its content.
 
-    So a row whose neighbour changed is altered if what it derives is another value, and nothing else is; the rows of the dates around
-    are read too.
+    So a row whose neighbour changed is altered if what it derives is another value, or fails now or no more, and nothing else is; the rows
+    of the dates around are read too.
     """
-    source = job.source
-    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, CONTENT, LIVE, _WAS]
+    source, nothing = job.source, F.lit(False)
+    columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, CONTENT, LIVE, ASIDE, _WAS, _FAILED]
     rows = update.rows.select(*columns)
     if update.into == "table":
         whole = events.in_columns(tables.read(rows.sparkSession, job.table), source).where(LIVE)
         near = whole.where(days_around(source, update.dates, after=True)).where(~F.expr(tables.in_dates(DATE, update.dates)))
-        near = near.withColumns({CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True)})
+        near = near.withColumns({CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True), _FAILED: F.col(ASIDE)})
         rows = rows.union(near.select(*columns))
-    now = rows.where(LIVE).withColumn(_WAS, F.lit(False))
-    apart = now.union(rows.where(_WAS).withColumn(LIVE, F.lit(False)))
-    derived = with_derived(apart, source, time=TIME, beside=(LIVE,))
+    now = rows.where(LIVE).withColumns({_WAS: nothing, _FAILED: nothing})
+    apart = now.union(rows.where(_WAS).withColumns({LIVE: nothing, ASIDE: nothing}))
+    derived = judged_by_previous(apart, source, time=TIME, apart=(LIVE,))
     return derived.withColumn(CONTENT, tables.fingerprint_of([CONTENT, *sorted(lagging(source))]))

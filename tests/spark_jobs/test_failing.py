@@ -16,6 +16,8 @@ from lake import delta
 from tests import projects
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.publish.materialize import GroupResult
 
@@ -54,8 +56,19 @@ def nothing(rows):
 broken = TransformGroup("broken", shop, (loose,), lookback="1d", ttl="9d", schema={"score": "int64"}, function=nothing)
 lying = Source("lying", DeltaTable("tables/lying"), {"shop_id": "int64", "note": "string", "at": "timestamp"}, event_timestamp="at",
     derive={"code": "CAST(note AS BIGINT)", "before": "CAST(prev.note AS BIGINT)"}, lag_over=("shop_id",), lag_within="3d")
+paced = Source("paced", DeltaTable("tables/paced"), {"shop_id": "int64", "n": "int64", "at": "timestamp"}, event_timestamp="at",
+    derive={"pace": "n - prev.n"}, lag_over=("shop_id",), lag_within="3d")
 codes = ObservationGroup("codes", shop, lying, columns=("code", "before"), ttl="9d")
 seen = ObservationGroup("seen", shop, loose, columns=("n",), ttl="9d", where="CAST(note AS BIGINT) >= 0")
+"""
+STEPS = """
+from feature_definitions import Files, Source
+
+steps = Source(
+    "steps", Files("data/*.csv"), {"shop_id": "int64", "n": "int64", "note": "string", "at": "timestamp"},
+    event_timestamp="at", timezone="UTC", derive={"code": "CAST(note AS BIGINT)", "rise": "n - prev.n"},
+    lag_over=("shop_id",), lag_within="3d",
+)
 """
 MOST = 2**63 - 1
 HEADER = "shop_id,n,note,at"
@@ -67,6 +80,7 @@ class Week:
 
     report: IngestReport
     lying: IngestReport
+    paced: IngestReport
     codes: list[tuple[int, int | None]]
     aside: list[dict[str, Any]]
     kept: int
@@ -87,18 +101,19 @@ def week(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Week:
     times = [datetime(2026, 1, 3, hour, tzinfo=UTC) for hour in range(4)]
     table = pa.table({"shop_id": [1] * 4, "note": ["1", "abc", "3", "4"], "at": pa.array(times, pa.timestamp("us", "UTC"))})
     write_deltalake(folder / "tables/lying", table)
+    write_deltalake(folder / "tables/paced", table.drop_columns("note").append_column("n", pa.array([-5, MOST, 3, 4])))
     with closing(projects.opened(folder)) as p:
-        report, _, lying = p.ingest("orders", "loose", "lying")
+        report, _, lying, pace = p.ingest("orders", "loose", "lying", "paced")
         results = {r.group: r for r in p.materialize(end="2026-01-06")}
         lake = p.settings.lake
         bad = {
             name: delta.load(path).to_pylist() if delta.exists(path := layout.quarantine_table(lake, name)) else []
-            for name in ("orders", *results)
+            for name in ("orders", "paced", *results)
         }
         rows = {name: len(p.read(name)) for name in results}
         codes = [(row["code"], row["before"]) for row in delta.load(p.tables("codes")["codes"]).sort_by("event_timestamp").to_pylist()]
         kept = delta.load(layout.source_table(lake, "orders")).num_rows
-    return Week(report, lying, codes, sorted(bad.pop("orders"), key=lambda row: row["line"]), kept, results, bad, rows)
+    return Week(report, lying, pace, codes, sorted(bad.pop("orders"), key=lambda row: row["line"]), kept, results, bad, rows)
 
 
 def _failed(week: Week, group: str) -> dict[str, tuple[str, ...]]:
@@ -119,6 +134,35 @@ def test_a_row_whose_derivation_fails_is_put_aside_and_the_others_go_on(week: We
 def test_a_row_in_place_whose_derivation_fails_is_not_read_and_is_no_row_before(week: Week) -> None:
     assert (week.lying.rows, week.lying.quarantined, week.lying.reasons) == (3, 1, {"code cannot be derived from note": 1})
     assert week.codes == [(1, None), (3, 1), (4, 3)]
+
+
+def test_a_row_in_place_that_fails_because_of_the_row_before_is_told(week: Week) -> None:
+    reason = "pace cannot be derived from n and prev.n, given the row before"
+    assert (week.paced.rows, week.paced.quarantined, week.paced.reasons) == (3, 1, {reason: 1})
+    ((reason_kept, column, value, n),) = [tuple(row[name] for name in ("reason", "column", "value", "n")) for row in week.bad["paced"]]
+    assert (reason_kept, column, value, n) == (reason, "pace", f"n={MOST}, prev.n=-5", str(MOST))
+
+
+def test_after_a_fix_of_what_is_derived_rows_come_back_though_no_file_changed(spark: object, tmp_path: Path) -> None:
+    lines = ("1,-5,1,2026-01-03T10:00Z", f"1,{MOST},2,2026-01-03T11:00Z", "1,3,3,2026-01-04T10:00Z", "1,4,abc,2026-01-04T11:00Z")
+    folder = projects.make(tmp_path / "p", catalog=STEPS, files={"data/steps.csv": projects.rows(*lines, header=HEADER)})
+    with closing(projects.opened(folder)) as p:
+        (report,) = p.ingest()
+        told = {each.reason: (each.examples[0].line, each.examples[0].column, each.examples[0].value) for each in p.quarantine("steps")}
+        assert (report.rows, report.quarantined) == (2, 2)
+        assert told == {
+            "code cannot be derived from note": (5, "code", "abc"),
+            "rise cannot be derived from n and prev.n, given the row before": (3, "rise", f"n={MOST}, prev.n=-5"),
+        }
+    tried = STEPS.replace("CAST(note", "try_cast(note")
+    projects.write(folder, "catalog/shop.py", tried)
+    with closing(projects.opened(folder)) as p:
+        (report,) = p.ingest()
+        assert (report.rows, report.quarantined, report.dates_changed) == (3, 1, 1)
+    projects.write(folder, "catalog/shop.py", tried.replace("n - prev.n", "CAST(n AS DOUBLE) - prev.n"))
+    with closing(projects.opened(folder)) as p:
+        (retried,) = p.retry_quarantine("steps")
+        assert (retried.rows_before, retried.rows_after, p.quarantine("steps")) == (1, 0, ())
 
 
 def test_the_sql_of_a_transform_that_fails_rejects_its_interval_and_the_others_go_on(week: Week) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import strategies as st
 
-from feature_definitions import Entity, Feature, ObservationGroup, Source, WindowedGroup
+from feature_definitions import Entity, Feature, ObservationGroup, Source, WindowedGroup, layout
 from feature_definitions.intervals import DAY, MICROSECOND, Interval
 from feature_definitions.language import services
 from feature_registry import open_registry
+from lake import delta
 from spark_jobs.ingest import events as ingested
 from tests import oracle
 from tests.histories import MIDNIGHT
@@ -53,6 +54,7 @@ def _change(row: Mapping[str, Any]) -> float | None:
     return None if close is None or not before else close / before - 1
 
 
+MOST = 2**63 - 1
 FUNCTIONS: oracle.Functions = {
     "close * volume": lambda row: None if None in (row["close"], row["volume"]) else row["close"] * row["volume"],
     "close / prev.close - 1": _change,
@@ -86,7 +88,7 @@ def some_bars(draw: st.DrawFn) -> list[Event]:
 
 
 def test_rows_derive_what_the_oracle_finds_whatever_dates_are_asked(lake: Lake) -> None:
-    events = drawn(some_bars(), 2)[-1]
+    events, lake.now = drawn(some_bars(), 2)[-1], MIDNIGHT + 30 * DAY
     lake.ingest(bars, events)
     expected = {row["nr"]: row for row in oracle.derived(bars, events, FUNCTIONS)}
     whole = {row["nr"]: row for row in records(ingested.read(bars, lake.context))}
@@ -118,6 +120,60 @@ def test_a_row_further_back_than_lag_within_changes_nothing(lake: Lake) -> None:
     lake.materialize(seen)
     assert lake.ingest(bars, [bar(2, 1.0, 2.5)]).dates_changed == 1
     assert stale(lake, seen) == []
+
+
+steps = Source(
+    "steps",
+    columns={"symbol": "string", "at": "timestamp", "n": "int64", "note": "string", "nr": "int64"},
+    event_timestamp="at",
+    timezone="UTC",
+    id=("nr",),
+    derive={"code": "CAST(note AS BIGINT)", "rise": "n - prev.n"},
+    lag_over=("symbol",),
+    lag_within="3d",
+)
+BEYOND = "rise cannot be derived from n and prev.n, given the row before"
+
+
+def step(nr: int, day: float, n: int, *, note: str = "1") -> Event:
+    return {"symbol": "A", "at": MIDNIGHT + day * DAY, "n": n, "note": note, "nr": nr}
+
+
+def aside(lake: Lake) -> list[tuple[str, str, str]]:
+    """What quarantine says of each row in it: the id, the reason, the value at fault."""
+    table = delta.load(layout.quarantine_table(lake.path, "steps")).to_pylist()
+    return sorted((row["nr"], row["reason"], row["value"]) for row in table)
+
+
+def rises(lake: Lake) -> dict[int, int | None]:
+    return {row["nr"]: row["rise"] for row in records(ingested.read(steps, lake.context))}
+
+
+def test_a_row_that_fails_because_of_the_row_before_lies_aside_as_long_as_it_does(lake: Lake) -> None:
+    report = lake.ingest(steps, [step(1, 0.5, -5), step(2, 1.5, MOST), step(3, 2.5, 3)])
+    assert (report.rows, report.quarantined, report.reasons) == (2, 1, {BEYOND: 1})
+    assert aside(lake) == [("2", BEYOND, f"n={MOST}, prev.n=-5")]
+    assert rises(lake) == {1: None, 3: 3 - MOST}, "the row after it reads it"
+
+    report = lake.ingest(steps, [step(1, 0.5, 5)])
+    assert (report.quarantined, report.dates_changed) == (0, 2), "it is taken on its own date, of which no row came"
+    assert (aside(lake), rises(lake)) == ([], {1: None, 2: MOST - 5, 3: 3 - MOST})
+
+    report = lake.ingest(steps, [step(4, 0.75, -9)])
+    assert (report.rows, report.quarantined, report.dates_changed, report.reasons) == (1, 1, 2, {BEYOND: 1})
+    assert (aside(lake), rises(lake)) == ([("2", BEYOND, f"n={MOST}, prev.n=-9")], {1: None, 3: 3 - MOST, 4: -14})
+
+    assert lake.ingest(steps, [step(2, 1.5, 4)]).quarantined == 0
+    assert (aside(lake), rises(lake)) == ([], {1: None, 2: 13, 3: -1, 4: -14}), "the corrected row is as if it had never been there"
+
+    lake.ingest(steps, [step(2, 1.5, MOST)])
+    assert rises(lake) == {1: None, 3: 3 - MOST, 4: -14}, "of an id the newest row holds, though it is not read"
+
+
+def test_a_row_that_cannot_be_derived_leaves_the_older_one_of_its_id(lake: Lake) -> None:
+    lake.ingest(steps, [step(1, 0.5, 1), step(2, 1.5, 2)])
+    report = lake.ingest(steps, [step(1, 0.5, 7, note="abc")])
+    assert (report.quarantined, report.dates_changed, rises(lake)) == (1, 0, {1: None, 2: 1})
 
 
 def assert_rows_are_the_oracles(lake: Lake, events: Sequence[Event]) -> None:
