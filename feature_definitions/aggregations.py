@@ -12,37 +12,56 @@ from feature_definitions.sql.data_types import decimal, digits_of, is_decimal
 
 Takes = Literal["events", "values", "scalars", "numbers"]
 """What is aggregated: events as such, or those with a value if a column is named; values of any type; all but arrays; numbers."""
-Merge = Literal["sum", "min", "max", "concat"]
+Merge = Literal["sum", "sum or null", "sum at most", "min", "max", "concat"]
+"""How a part is merged over tiles; a sum of decimals may be null, or the greatest there is, where it is beyond their 38 digits."""
+WIDE = "wide decimal"
+"""What a decimal is called of which sums may have more than 38 digits, as they need ten more than its values have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accumulator:
     """What a tile keeps of its events, in one or several parts, which are merged over tiles.
 
-    `parts` are those for most types of values, `parts_of` those for some. `is_ordered` says that it matters which of two events of one time
-    is newer, `is_sized` that only so many of a list are kept. A sliding window takes the difference of two running sums
-    if it is exact: sums that are decimals with 38 digits leave no digit free for it, save of the types in `leaves_digit`.
+    `parts` are those for most types of values, `parts_of` those for some, and `merges` says which are merged in a way of their own.
+    `is_ordered` says that it matters which of two events of one time is newer, `is_sized` that only so many of a list are kept. A sliding
+    window takes the difference of two running sums if it is exact: sums that are decimals with 38 digits leave no digit free for it, save
+    of the types in `leaves_digit`.
     """
 
     name: str
     merge: Merge = "concat"
     parts: tuple[str, ...] = ("list",)
     parts_of: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    merges: tuple[tuple[str, Merge], ...] = ()
     is_ordered: bool = False
     is_sized: bool = False
     leaves_digit: tuple[str, ...] = ()
 
     def parts_for(self, data_type: str) -> tuple[str, ...]:
         """The parts that are kept of values of a type."""
-        return dict(self.parts_of).get(data_type, self.parts)
+        return dict(self.parts_of).get(WIDE if is_wide(data_type) else data_type, self.parts)
+
+    def merge_of(self, part: str) -> Merge:
+        """How a part is merged over tiles."""
+        return dict(self.merges).get(part, self.merge)
+
+
+def is_wide(data_type: str) -> bool:
+    """Whether it is a decimal of which sums may have more than 38 digits."""
+    return is_decimal(data_type) and digits_of(data_type)[0] > 28
 
 
 _OF_TILES = (
     Accumulator("count", "sum", ("n",)),
     Accumulator(
-        "sum", "sum", ("exact",), (("double", ("short", "exact", "wide", "large")), ("int64", ("high", "low"))), leaves_digit=("double",)
+        "sum",
+        "sum",
+        ("exact",),
+        (("double", ("short", "exact", "wide", "large")), ("int64", ("high", "low")), (WIDE, ("bounded", "rough"))),
+        merges=(("bounded", "sum or null"),),
+        leaves_digit=("double",),
     ),
-    Accumulator("squares", "sum", ("exact", "large")),
+    Accumulator("squares", "sum", ("exact", "large"), merges=(("exact", "sum at most"),)),
     Accumulator("min", "min", ("value",)),
     Accumulator("max", "max", ("value",)),
     Accumulator("first", "min", ("event",), is_ordered=True),

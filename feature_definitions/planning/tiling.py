@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from feature_definitions.aggregations import ACCUMULATORS
+from feature_definitions.aggregations import ACCUMULATORS, is_wide
 from feature_definitions.intervals import DAY, Interval, ceil, floor, merge, utc_date
 from feature_definitions.language import Feature, Rows, WindowedGroup
 from feature_definitions.language.features import Window
@@ -94,6 +94,9 @@ def _state(
     order = _order(group) if ACCUMULATORS[kind].is_ordered else ()
     conditions = tuple(dict.fromkeys(condition for condition in where if condition is not None))
     meant = [LAYOUT, fingerprint.ENGINE, fingerprint.of_source(group.source, of, *conditions), kind, of, conditions, type, order, size]
+    kept = ACCUMULATORS[kind]
+    if is_wide(type) and kept.parts_for(type) != kept.parts:
+        meant.append(kept.parts_for(type))  # other ones than before, so that tiles of these types alone are built anew
     digest = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:12]
     return PartialAggregate(kind, f"{kind}_{digest}", of, conditions, type, order, size)
 

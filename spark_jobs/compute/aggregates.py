@@ -7,11 +7,12 @@ from decimal import Decimal
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from feature_definitions.aggregations import AGGREGATIONS
+from feature_definitions.aggregations import AGGREGATIONS, is_wide
 from feature_definitions.language import Feature, Rows
 from feature_definitions.language.features import Window
 from feature_definitions.layout import TIME
 from feature_definitions.planning.tiling import PartialAggregate
+from feature_definitions.sql.data_types import digits_of
 from spark_jobs import tables
 from spark_jobs.compute import array_sql, tiles
 
@@ -27,15 +28,11 @@ def value(feature: Feature, window: Window, *, of: str, part: Part) -> Column:
 
 def beyond_its_type(feature: Feature, window: Window, *, of: str, part: Part) -> Column | None:
     """Whether there are values over a window, but their sum is beyond the type that it has; None where that cannot be."""
-    if not _may_leave_its_type(feature, window, of):
+    how = VALUES[feature.aggregation]
+    if not (how.rows_may_overflow if isinstance(window, Rows) else how.tiles_may_overflow)(of):
         return None
     number = _newest(feature, of, part("rows", "list")).number if isinstance(window, Rows) else part("count", "n")
-    return (number > 0) & _found(feature, window, of, part).isNull()
-
-
-def _may_leave_its_type(feature: Feature, window: Window, of: str) -> bool:
-    how = VALUES[feature.aggregation]
-    return of != "double" and (how.rows_may_overflow if isinstance(window, Rows) else how.tiles_may_overflow)
+    return (number >= how.fewest) & _found(feature, window, of, part).isNull()
 
 
 def _found(feature: Feature, window: Window, of: str, part: Part) -> Column:
@@ -138,28 +135,45 @@ def _estimate(hashes: Column) -> Column:
 class Value:
     """How Spark makes an aggregation's value of the tiles in a window of time, and of the events of a window of rows.
 
-    Either may be a sum that is beyond its type, and null then.
+    Of some types either may need a sum that is beyond its type, and be null then, though there are the `fewest` values that it takes.
     """
 
     of_tiles: Callable[[_Merged], Column]
     of_rows: Callable[[_Newest], Column]
-    tiles_may_overflow: bool = False
-    rows_may_overflow: bool = False
+    tiles_may_overflow: Callable[[str], bool] = lambda _: False
+    rows_may_overflow: Callable[[str], bool] = lambda _: False
+    fewest: int = 1
+
+
+def _is_exact(of: str) -> bool:
+    return of != "double"
+
+
+def _is_whole(of: str) -> bool:
+    return of == "int64"
 
 
 VALUES: Mapping[str, Value] = {
     "count": Value(lambda window: window.part("count", "n"), lambda rows: rows.number),
     "sum": Value(
-        lambda window: _total(window.part, window.of, "bigint"), _typed_sum_of_rows, tiles_may_overflow=True, rows_may_overflow=True
+        lambda window: _total(window.part, window.of, "bigint"),
+        _typed_sum_of_rows,
+        tiles_may_overflow=_is_exact,
+        rows_may_overflow=_is_exact,
     ),
-    "mean": Value(_mean, _mean_of_rows, rows_may_overflow=True),
+    "mean": Value(_mean, _mean_of_rows, tiles_may_overflow=is_wide, rows_may_overflow=_is_exact),
     "min": Value(lambda window: window.part("min", "value"), lambda rows: F.array_min(rows.values)),
     "max": Value(lambda window: window.part("max", "value"), lambda rows: F.array_max(rows.values)),
-    "stddev": Value(lambda window: F.sqrt(_variance(window)), lambda rows: F.sqrt(_variance_of_rows(rows))),
+    "stddev": Value(
+        lambda window: F.sqrt(_variance(window)),
+        lambda rows: F.sqrt(_variance_of_rows(rows)),
+        tiles_may_overflow=_is_whole,
+        fewest=2,
+    ),
     "first": Value(lambda window: window.part("first", "event")["value"], lambda rows: F.get(rows.values, rows.number - 1)),
     "last": Value(lambda window: window.part("last", "event")["value"], lambda rows: F.get(rows.values, F.lit(0))),
     "count_distinct": Value(lambda window: F.size(window.list("distinct")), lambda rows: F.size(F.array_distinct(rows.values))),
-    "variance": Value(_variance, _variance_of_rows),
+    "variance": Value(_variance, _variance_of_rows, tiles_may_overflow=_is_whole, fewest=2),
     "approx_count_distinct": Value(lambda window: _estimate(window.list("sketch")), lambda rows: F.size(F.array_distinct(rows.values))),
     "quantile": Value(
         lambda window: tiles.middle_of(array_sql.of_rank(window.list("buckets"), float(window.feature.q or 0))), _quantile_of_rows
@@ -182,9 +196,15 @@ VALUES: Mapping[str, Value] = {
 
 def _sum_of(values: Column, of: str) -> Column:
     """The sum of sorted values, so that it is the same in every run; integers and decimals exactly, null without any."""
-    data_type = "double" if of == "double" else f"decimal(38,{of.rpartition(',')[2].rstrip(')') if ',' in of else 0})"
-    total = F.aggregate(values, F.lit(0).cast(data_type), lambda so_far, x: F.try_add(so_far, x.cast(data_type)).try_cast(data_type))
-    return F.when(F.size(values) > 0, total)
+    if of == "double":
+        return F.when(F.size(values) > 0, _added(values, "double"))
+    exact, wider = (_added(values, f"decimal({digits},{digits_of(of)[1]})") for digits in (37, 38))
+    return F.when(F.size(values) > 0, F.coalesce(exact, wider) if is_wide(of) else exact)
+
+
+def _added(values: Column, data_type: str) -> Column:
+    """Values added in a type, null beyond it; of two decimals of 38 digits Spark keeps fewer after the point, of 37 it keeps all."""
+    return F.aggregate(values, F.lit(0).cast(data_type), lambda so_far, x: F.try_add(so_far, x.try_cast(data_type)).try_cast(data_type))
 
 
 def _total(part: Part, of: str, spark_type: str) -> Column:
@@ -200,8 +220,18 @@ def _total(part: Part, of: str, spark_type: str) -> Column:
             high, low = part("sum", "high"), part("sum", "low")
             small = high.between(-_HIGH, _HIGH) & low.between(0, _LOW)
             return F.when(small, (high * 2**32 + low).cast(spark_type)).otherwise(_total_of_integers(part).try_cast(spark_type))
-    total = part("sum", "exact")
+    total = _bounded(part, of) if is_wide(of) else part("sum", "exact")
     return total.cast("double") if spark_type == "double" else total.try_cast(tables.spark_type(AGGREGATIONS["sum"].result(of)))
+
+
+def _bounded(part: Part, of: str) -> Column:
+    """A sum of decimals that has at most 38 digits, else null.
+
+    Of the sums that it is merged of, one that has more is left out of it: then it is far from what all values add up to roughly. So where
+    values of both signs cancel, a sum on the way may be refused that another way would have.
+    """
+    total, rough = part("sum", "bounded"), part("sum", "rough")
+    return F.when(F.abs(total.cast("double") - rough) < 10.0 ** (38 - digits_of(of)[1]) / 2, total)
 
 
 _HIGH, _LOW = 2**29, 2**61
@@ -243,7 +273,7 @@ def _total_of_decimals(exact: Column, wide: Column) -> Column:
 def _variance_of_integers(part: Part) -> Column:
     """The sample variance of integers from their exact sums, (n * sum(x^2) - sum(x)^2) / (n * (n - 1)); null below two.
 
-    Where that does not fit a decimal it is computed in doubles.
+    Where that does not fit a decimal it is computed in doubles; it is null where the squares of small ones have more than 38 digits.
     """
     n, total, squares, large = part("count", "n"), _total_of_integers(part), part("squares", "exact"), part("squares", "large")
     rough = F.coalesce(squares.cast("double"), F.lit(0.0)) + F.coalesce(large, F.lit(0.0))
@@ -251,4 +281,5 @@ def _variance_of_integers(part: Part) -> Column:
     spread = F.when(large.isNull() & (n * rough < 9e37), exact).otherwise(
         n * F.greatest(F.lit(0.0), rough - total.cast("double") * total.cast("double") / n)
     )
-    return F.when(n >= 2, spread / (n * (n - 1)).cast("double"))
+    known = F.coalesce(squares < F.lit(tiles.MOST), F.lit(True))
+    return F.when((n >= 2) & known, spread / (n * (n - 1)).cast("double"))

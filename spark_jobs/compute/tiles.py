@@ -8,11 +8,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
 from pyspark.sql import Column, DataFrame, WindowSpec
 from pyspark.sql import functions as F
 
-from feature_definitions.aggregations import ACCUMULATORS, Merge
+from feature_definitions.aggregations import ACCUMULATORS, Merge, is_wide
 from feature_definitions.intervals import MICROSECOND
 from feature_definitions.layout import TIME
 from feature_definitions.planning.tiling import PartialAggregate
@@ -32,12 +33,14 @@ UNITS, _SHORT = 10_000, 2**31
 """Doubles with up to four digits after the point, like prices, are added as whole numbers of such parts, if they are no more than these."""
 _SQUARED = 10**16
 """Squares of integers up to this magnitude are added exactly."""
+MOST = Decimal(10**38 - 1)
+"""The greatest sum of squares: it stands for all that are beyond it too, so that it is the same in whatever order they were added."""
 
 
 def parts(state: PartialAggregate) -> dict[str, Merge]:
     """The columns that a state is kept in, each with how it is merged."""
     kept = ACCUMULATORS[state.kind]
-    return {f"{state.name}_{part}": kept.merge for part in kept.parts_for(state.type)}
+    return {f"{state.name}_{part}": kept.merge_of(part) for part in kept.parts_for(state.type)}
 
 
 def of_events(events: DataFrame, *, keys: Sequence[str], grain: timedelta, states: Sequence[PartialAggregate]) -> DataFrame:
@@ -77,6 +80,10 @@ def merged(operation: Merge, part: str, *, over: WindowSpec | None = None) -> Co
     match operation:
         case "sum":
             return F.expr(f"sum(`{part}`) FILTER (WHERE `{part}` IS NOT NULL)") if over is None else F.sum(column).over(over)
+        case "sum or null":
+            return framed(F.try_sum(column))
+        case "sum at most":
+            return F.when(framed(F.count(column)) > 0, F.coalesce(framed(F.try_sum(column)), F.lit(MOST)))
         case "min":
             return framed(F.min(column))
         case "max":
@@ -107,7 +114,7 @@ def _addends(state: PartialAggregate, seen: Seen) -> dict[str, Column]:
 def _gathered(state: PartialAggregate, seen: Seen) -> list[Column]:
     """The aggregates over a tile's events."""
     gathered = EXPRESSIONS[state.kind].gathered
-    return [(merged("sum", part) if gathered is None else gathered(state, seen)).alias(part) for part in parts(state)]
+    return [(merged(how, part) if gathered is None else gathered(state, seen)).alias(part) for part, how in parts(state).items()]
 
 
 def _seen(state: PartialAggregate, types: Mapping[str, str]) -> Seen:
@@ -154,7 +161,7 @@ def _sum(value: Column, data_type: str) -> dict[str, Column]:
 
     Doubles are added as decimals with 18 digits after the point (wide ones with 7, which is all they have; very large ones as doubles),
     but short ones as whole numbers: no two decimals of up to 15 digits have the same nearest double, so that either gives the same sum.
-    Integers are added as two halves.
+    Integers are added as two halves. Decimals of more than 28 digits may add up to more than 38: what they add up to roughly tells.
     """
     match data_type:
         case "double":
@@ -169,7 +176,7 @@ def _sum(value: Column, data_type: str) -> dict[str, Column]:
         case "int64":
             high = F.shiftright(value, 32)
             return {"high": high, "low": value - F.shiftleft(high, 32)}
-    return {"exact": value}
+    return {"bounded": value, "rough": value.cast("double")} if is_wide(data_type) else {"exact": value}
 
 
 def _squares(value: Column, _: str) -> dict[str, Column]:

@@ -162,7 +162,7 @@ def test_after_a_fix_of_what_is_derived_rows_come_back_though_no_file_changed(sp
     projects.write(folder, "catalog/shop.py", tried.replace("n - prev.n", "CAST(n AS DOUBLE) - prev.n"))
     with closing(projects.opened(folder)) as p:
         (retried,) = p.retry_quarantine("steps")
-        assert (retried.rows_before, retried.rows_after, p.quarantine("steps")) == (1, 0, ())
+        assert (retried.before.rows, retried.after.rows, p.quarantine("steps")) == (1, 0, ())
 
 
 def test_the_sql_of_a_transform_that_fails_rejects_its_interval_and_the_others_go_on(week: Week) -> None:

@@ -58,6 +58,22 @@ def test_the_sum_of_integers_is_exact_and_their_mean_that_of_the_nearest_double(
     assert computed(spark, MEAN, "int64", "high bigint, low bigint", HALVES) == [float(total) / 3 for total in totals]
 
 
+def test_sums_over_the_last_rows_keep_all_digits_after_the_point(spark: SparkSession) -> None:
+    number = Decimal("0.123456789012345678")
+    totals = [_summed(spark, data_type, [number, number]) for data_type in ("decimal(20,18)", "decimal(38,18)")]
+    assert totals == [2 * number, 2 * number]
+    assert _summed(spark, "decimal(38,0)", [Decimal(9 * 10**37), Decimal(10**37 - 1)]) == 10**38 - 1
+
+
+def _summed(spark: SparkSession, data_type: str, numbers: Sequence[Decimal]) -> Decimal:
+    """The sum of the last rows, which hold these numbers."""
+    frame = spark.createDataFrame([(list(numbers),)], f"numbers array<{data_type}>")
+    rows = F.transform("numbers", lambda number: F.struct(number.alias("value")))
+    feature = Feature("x", "sum", "x", windows=(Rows(2, within="1d"),))
+    total = aggregates.value(feature, feature.windows[0], of=data_type, part=lambda *_: rows)
+    return frame.select(total).collect()[0][0]  # type: ignore[no-any-return]
+
+
 def test_every_aggregation_has_its_value_in_spark_and_every_accumulator_its_expression() -> None:
     assert aggregates.VALUES.keys() == AGGREGATIONS.keys()
     assert tiles.EXPRESSIONS.keys() == ACCUMULATORS.keys()

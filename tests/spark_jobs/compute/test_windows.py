@@ -15,8 +15,10 @@ from feature_definitions.aggregations import AGGREGATIONS
 from feature_definitions.intervals import MICROSECOND, Interval, duration, merge, split
 from feature_definitions.language import Rows
 from feature_definitions.language.features import LIFETIME
+from feature_definitions.layout import DATE, TIME
 from feature_definitions.sql.column_types import column_types_of
 from spark_jobs.compute import windows
+from spark_jobs.compute.rows import FAILED
 from tests import histories, oracle
 from tests.histories import ANYTHING, CADENCES, MIDNIGHT, NUMBERS, OF, WHERE, ColumnTypes
 from tests.offline import drawn, feature_rows, live_frame, many_events, records
@@ -211,6 +213,43 @@ def test_what_no_double_can_hold_is_null(spark: SparkSession) -> None:
     events: list[Event] = [{"meter": "a", "at": MIDNIGHT, "x": 1.5e308, "n": None, "m": None, "seen": None, "nr": nr} for nr in range(3)]
     [found] = computed(spark, by_hand, events, [Interval(MIDNIGHT, MIDNIGHT + DAY)])
     assert (found[0]["x_sum_1d"], found[0]["x_mean_1d"], found[0]["x_max_1d"]) == (None, None, 1.5e308)
+
+
+ledger = Source("ledger", columns={"meter": "string", "at": "timestamp", "n": "int64", "m": "decimal(38,2)"}, event_timestamp="at")
+heavy = WindowedGroup(
+    "heavy", meter, ledger, every="1d", ttl="9d",
+    features=(
+        *(Feature(f"m_{each}", each, "m", windows=("1d", "3d")) for each in ("sum", "mean")),
+        *(Feature(f"n_{each}", each, "n", windows=("1d", "3d")) for each in ("stddev", "variance")),
+    ),
+)  # fmt: skip
+
+
+MOST = "900000000000000000000000000000000000.00"
+
+
+@pytest.mark.parametrize("days", [4, 6], ids=["few times", "sliding"])
+def test_a_sum_that_no_decimal_holds_is_told_wherever_it_is_part_of_a_window(spark: SparkSession, days: int) -> None:
+    one, number = MIDNIGHT + DAY / 2, 1_100_000
+    small = [
+        {"meter": who, "at": MIDNIGHT + day * DAY, "n": n, "m": Decimal(m)}
+        for who, day, n, m in (("a", 0, 1, "1.25"), ("a", 1, 3, "2.50"), ("b", 0, 1, MOST), ("b", 1, 2, MOST), ("b", 3, 4, f"-{MOST}"))
+    ]
+    columns = {"meter": F.lit("c"), "at": F.lit(one), "n": F.lit(10**16), "m": F.lit(MOST).cast("decimal(38,2)")}
+    many = spark.range(number).select(*[each.alias(name) for name, each in columns.items()])
+    many = many.withColumns({TIME: F.col("at"), DATE: F.to_date("at")})
+    events = live_frame(spark, ledger, small).unionByName(many)
+    spans = [Interval(MIDNIGHT, MIDNIGHT + days * DAY)]
+    rows = records(windows.rows(heavy, events, spans=spans, types=column_types_of(heavy)))
+    found = {(row["meter"], (row["event_timestamp"] - MIDNIGHT) // DAY): row for row in rows}
+    assert {key: sorted(row[FAILED]) for key, row in found.items() if row[FAILED]} == {
+        ("b", 2): ["m_mean_3d", "m_sum_3d"],
+        ("b", 3): ["m_mean_3d", "m_sum_3d"],
+        **{("c", day): sorted(c for c in heavy.outputs if c.endswith("3d") or day == 1) for day in (1, 2, 3)},
+    }
+    assert found["a", 2]["m_sum_3d"] == Decimal("3.75")
+    assert (found["a", 2]["m_mean_3d"], found["a", 2]["n_variance_3d"]) == (1.875, 2.0)
+    assert found["b", 4]["m_sum_3d"] == Decimal("0.00")
 
 
 def test_a_window_begins_with_its_first_instant_and_ends_before_its_last(values: Mapping[str, Mapping[str, Any]]) -> None:
