@@ -680,6 +680,13 @@ def open(
     return Project(found, checked(found.catalog), say, clock)
 
 
+def empty(path: str | os.PathLike[str], *, say: Say) -> "Project":
+    """The project in a folder whose catalog defines nothing yet."""
+    from feature_definitions.loader import Catalog
+
+    return Project(settings.load(Path(path)), Catalog({}, {}, {}, {}, {}, {}), say, lambda: datetime.now(UTC))
+
+
 def _alone(group: FeatureGroup) -> FeatureService:
     """A service of one group, so that its entities are asked for as those of any service."""
     return FeatureService(group.name, joins=(Join(group),))

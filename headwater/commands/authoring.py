@@ -11,7 +11,7 @@ import headwater.project
 from feature_definitions import settings
 from feature_definitions.errors import Unknown
 from feature_definitions.language import Jdbc
-from feature_definitions.loader import CatalogError
+from feature_definitions.loader import CatalogError, NothingDefined
 from headwater import documents, output
 from headwater.commands.verb import MISTAKE, Call, Group, verb
 
@@ -98,7 +98,7 @@ def source(
 
     if (place is None) == (table is None) or (table is None) != (connection is None):
         raise Unknown("say where the data are: --from 'data/payments/*.csv', or --connection warehouse --table sales.payments")
-    with output.progress() as say, call.project(say) as p:
+    with output.progress() as say, _project(call, say) as p:
         seen = p.sample(place if place is not None else Jdbc(table, connection=str(connection)))
         made = source_draft.draft(name, seen, p.catalog, folder=p.settings.catalog, timezone=timezone)
     source_draft.write(made)
@@ -107,6 +107,14 @@ def source(
     shown = [f"wrote {output.plain(str(made.file))} by {seen.rows:,} rows", *(f"  check {output.plain(each)}" for each in made.check)]
     document = documents.SourceDocument(source=name, file=str(made.file), rows=seen.rows, decide=list(made.decide), check=list(made.check))
     return call.answer(document, *shown, f"Next: read it and correct it, then `headwater check` and `headwater ingest {name}`")
+
+
+def _project(call: Call, say: headwater.project.Say) -> headwater.project.Project:
+    """The project, in which nothing need be defined yet."""
+    try:
+        return call.project(say)
+    except NothingDefined:
+        return headwater.project.empty(settings.project_folder(call.folder), say=say)
 
 
 @verb(app, example="headwater check", panel=BEGIN)

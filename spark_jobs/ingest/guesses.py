@@ -14,7 +14,7 @@ from spark_jobs.ingest import cells
 if TYPE_CHECKING:
     from feature_definitions.language.columns import Epoch
 
-NULLS = ("NULL", "null", "NA", "N/A", "n/a", "None", "none", "nan", "NaN", "\\N", "-", "?")
+NULLS = ("NULL", "null", "NA", "N/A", "n/a", "None", "none", "nan", "NaN", "\\N", "-", "?", "NaT", "0000-00-00", "0000-00-00 00:00:00")
 """Words that mean null where they stand among values of another type."""
 
 _OF_DATABASES = "\\N"

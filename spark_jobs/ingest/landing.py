@@ -247,7 +247,7 @@ def is_data(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     asked = {part[0] for part in pattern if part[0] in "._"}
     folders, last = parts[:-1], parts[-1]
     hidden = any(name[0] in "._" and name[0] not in asked and not (name[0] == "_" and "=" in name) for name in folders)
-    return not (hidden or (last[0] in "._" and last[0] not in asked) or last.lower().endswith(UNFINISHED))
+    return not (hidden or (last[0] in "._" and last[0] not in asked) or last.startswith("~$") or last.lower().endswith(UNFINISHED))
 
 
 def _refusal(path: Path, name: str) -> str | None:

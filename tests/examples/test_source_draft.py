@@ -150,6 +150,28 @@ def test_data_without_times_or_ids_say_what_must_be_decided(tmp_path: Path) -> N
     assert done.json["decide"] == ["say which column is the time (event_timestamp), or what makes a row unique (id)"]
 
 
+def test_a_column_of_numbers_without_a_name_and_names_that_come_twice_are_left_out(tmp_path: Path) -> None:
+    done = drafted(tmp_path, ",id,note,note,at\n0,a,x,y,2026-01-05T06:00Z\n1,b,x,y,2026-01-05T07:00Z\n")
+    assert done.json["check"][0] == "left out, since the header has them more than once: note"
+    text = (tmp_path / "catalog/mine.py").read_text()
+    assert 'Files("a.csv", format="csv"),' in text
+    assert '    columns={\n        "id": "string",\n        "at": "timestamp",\n    },' in text
+
+
+def test_what_a_file_holds_counts_and_not_its_name(tmp_path: Path) -> None:
+    done = drafted(tmp_path, '{"id": "a", "at": "2026-01-05T06:00Z"}\n')
+    assert (done.code, 'Files("a.csv", format="jsonl"),' in (tmp_path / "catalog/mine.py").read_text()) == (0, True)
+
+
+def test_the_first_source_of_a_project_is_drafted_before_anything_is_defined(tmp_path: Path) -> None:
+    projects.make(tmp_path)
+    for file in (tmp_path / "catalog").rglob("*.py"):
+        file.unlink()
+    projects.write(tmp_path, "a.csv", "id,at\n1,2026-01-05T06:00Z\n")
+    assert within("source", "mine", "--from", "a.csv", project=tmp_path).code == 0
+    assert within("check", project=tmp_path).code == 0
+
+
 def test_names_that_no_column_can_have_become_ones_that_can(tmp_path: Path) -> None:
     assert drafted(tmp_path, "ü,a.b,A.B,1st,_hw_x,at\nx,1,2,3,4,2026-01-05T06:00Z\n").code == 0
     text = (tmp_path / "catalog/mine.py").read_text()

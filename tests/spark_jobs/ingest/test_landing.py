@@ -145,7 +145,7 @@ def test_what_begins_with_a_dot_or_an_underscore_is_no_data(tmp_path: Path) -> N
 
 
 def test_what_is_unfinished_by_its_name_is_no_data(tmp_path: Path) -> None:
-    put(tmp_path, "d/a.csv", "d/a.csv~", "d/b.csv.part", "d/c.csv.TMP", "d/e.csv.crdownload", "d/a.csv.crc", "d/_SUCCESS")
+    put(tmp_path, "d/a.csv", "d/a.csv~", "d/b.csv.part", "d/c.csv.TMP", "d/e.csv.crdownload", "d/a.csv.crc", "d/_SUCCESS", "d/~$a.csv")
     assert matched(tmp_path, "d/*") == ["d/a.csv"]
 
 
