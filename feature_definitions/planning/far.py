@@ -106,8 +106,8 @@ class Aside(NamedTuple):
         if self._is_beyond(day) and self.source.until is not None:
             return f'{dated} at or after until="{self.source.until}"; write a later one if such dates are meant'
         if self._is_beyond(day):
-            after = day + DAY if day < date.max else day
-            return f'{dated} more than a day after now: taken when their time has come, or write until="{after}" if they are meant'
+            remedy = f', or write until="{day + DAY}" if they are meant' if day < date.max else ""
+            return f"{dated} more than a day after now: taken when their time has come{remedy}"
         if self.source.since is not None:
             return f'{dated} before since="{self.source.since}"; write an earlier one if such dates are meant'
         how_far = "" if self.others is None else f"{(self.others - day).days:,} days "

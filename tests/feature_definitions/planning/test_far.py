@@ -88,6 +88,11 @@ def test_reasons_say_what_to_write() -> None:
     }
 
 
+def test_no_until_is_named_by_which_the_last_date_of_all_would_be_read() -> None:
+    aside = Aside(PAYMENTS, {date.max: 1}, Bound(BEGINNING, NOW + DAY), None)
+    assert aside.reasons == {date.max: "1 row of 9999-12-31 lies more than a day after now: taken when their time has come"}
+
+
 def test_many_dates_beyond_are_said_at_once() -> None:
     rows = {date(2027, 1, 1) + n * DAY: 2 for n in range(30)} | {date.max: 1}
     aside = Aside(PAYMENTS, rows, Bound(BEGINNING, NOW + DAY), None)
