@@ -1,6 +1,7 @@
 """Spines that lie in files: keys are of the service's types, and all other columns are text as written, unless their types are declared."""
 
 import csv
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -104,8 +105,10 @@ def _header(path: Path, said: Declared, name: str) -> tuple[Csv, list[str]]:
         header = max((header for _, header in found), key=len, default=[])
         missing = next(column for column in needed if column not in header)
         raise SpineRefused(f"the spine {name} has no column {missing!r}. Its first line names: {', '.join(header)}")
-    delimiter, header = fitting[0]
+    delimiter, header = fitting[0][0], [column for column in fitting[0][1] if column]  # numbers of rows have no name
     for column in header:
+        if "\ufffd" in parsing.printable(column):
+            raise SpineRefused(f"the spine {name} names the column {parsing.printable(column)!r}: it is not UTF-8 text; write it anew")
         if header.count(column) > 1:
             raise SpineRefused(f"the spine {name} has the column {column!r} {header.count(column)} times; rename one of them")
     _check_declared(header, said, name)
@@ -135,7 +138,14 @@ def _refuse_rows(table: pa.Table, names: Mapping[str, str], name: str) -> None:
     if refused.num_rows:
         reason, column, line = (refused.column(of)[0].as_py() for of in (REASON, COLUMN, LINE))
         said = reason if column is None else f"{names[column]}{reason.removeprefix(column)}"
-        raise SpineRefused(f"the spine {name}, line {line}: {said}{_and_more(refused.num_rows - 1)}")
+        raise SpineRefused(f"the spine {name}, line {line}: {_in_words_of_spines(said)}{_and_more(refused.num_rows - 1)}")
+
+
+def _in_words_of_spines(said: str) -> str:
+    """What is said of a cell, with what a person says of a spine in place of what a source's definition says."""
+    said = said.replace("the source names no timezone", 'no timezone is named: --timezone Europe/Berlin, spine_timezone="Europe/Berlin"')
+    column = json.dumps(said.partition(":")[0])
+    return re.sub(r"write (Column\([^)]*\))", rf"write spine_columns={{{column}: \1}} in Python", said)
 
 
 def _and_more(rows: int) -> str:
@@ -174,7 +184,8 @@ def _field(objects: Sequence[tuple[int, Mapping[str, object]]], column: str, sai
         try:
             values.append(None if value is None else take(value))
         except ValueError as error:
-            raise SpineRefused(f"the spine {name}, line {line}: {column}: {parsing.printable(cells.written(value))!r} {error}") from None
+            shown = _in_words_of_spines(f"{column}: {parsing.printable(cells.written(value))!r} {error}")
+            raise SpineRefused(f"the spine {name}, line {line}: {shown}") from None
     return pa.array(values, delta.arrow_type("string" if how is None else how.data_type))
 
 

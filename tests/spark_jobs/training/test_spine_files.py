@@ -56,6 +56,18 @@ def test_a_key_is_of_the_services_type_whatever_it_looks_like(tmp_path: Path, ki
     assert read(path, {"customer_id": kind}).to_pylist() == [{"customer_id": expected, "event_timestamp": AT}]
 
 
+def test_numbers_of_rows_that_have_no_name_are_left_out(tmp_path: Path) -> None:
+    path = csv(tmp_path, ",customer_id,event_timestamp", "0,a,2026-01-05T06:00:00Z")
+    assert read(path).to_pylist() == [{"customer_id": "a", "event_timestamp": AT}]
+
+
+def test_what_the_refusal_of_a_count_says_to_write_reads_it(tmp_path: Path) -> None:
+    path = csv(tmp_path, "customer_id,event_timestamp", "a,1767592800000")
+    assert read(path, columns={"event_timestamp": Column("timestamp", epoch="ms")}).to_pylist() == [
+        {"customer_id": "a", "event_timestamp": AT}
+    ]
+
+
 def test_other_columns_are_text_as_written_unless_declared(tmp_path: Path) -> None:
     path = csv(tmp_path, "event_timestamp,zip,customer_id,amount,when", "2026-01-05T06:00:00Z,00501,a,1.50,1767592800000")
     (row,) = read(path, columns={"amount": "decimal(5, 2)", "when": Column("timestamp", epoch="ms")}).to_pylist()
@@ -118,6 +130,14 @@ HEAD, INT64 = "customer_id,event_timestamp", {"keys": {"customer_id": "int64"}}
 REFUSED: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
     "a key of another type": ("a.csv", f"{HEAD}\n1,2026-01-05T06:00Z\nx,", INT64, "a.csv, line 3: customer_id: 'x' is not an int64"),
     "a time without a zone": ("a.csv", f"{HEAD}\na,2026-01-05T06:00", {}, "line 2: event_timestamp: '2026-01-05T06:00' has no zone"),
+    "no zone is named": ("a.csv", f"{HEAD}\na,2026-01-05T06:00", {}, "and no timezone is named: --timezone Europe/Berlin, spine_timezone="),
+    "a count since 1970": (
+        "a.csv",
+        f"{HEAD}\na,1767592800000",
+        {},
+        'write spine_columns={"event_timestamp": Column("timestamp", epoch="ms")} in Python',
+    ),
+    "a name that is no UTF-8": ("a.csv", f"{HEAD},gr\u00f6".encode("latin-1"), {}, "it is not UTF-8 text; write it anew"),
     "no time": ("a.csv", f"{HEAD}\na,", {}, "line 2: event_timestamp is null"),
     "a field too many": ("a.csv", f"{HEAD}\na,b,c", {}, "line 2: has 3 fields, the header has 2"),
     "no key": ("a.csv", "customer,event_timestamp", {}, "has no column 'customer_id'. Its first line names: customer, event_timestamp"),
