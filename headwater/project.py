@@ -680,8 +680,8 @@ def open(
     return Project(found, checked(found.catalog), say, clock)
 
 
-def empty(path: str | os.PathLike[str], *, say: Say) -> "Project":
-    """The project in a folder whose catalog defines nothing yet."""
+def undefined(path: str | os.PathLike[str], *, say: Say) -> "Project":
+    """The project in a folder, without its definitions: to look at data before they hold."""
     from feature_definitions.loader import Catalog
 
     return Project(settings.load(Path(path)), Catalog({}, {}, {}, {}, {}, {}), say, lambda: datetime.now(UTC))

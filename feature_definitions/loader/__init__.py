@@ -8,10 +8,10 @@ from pathlib import Path
 
 from feature_definitions.loader.definitions import Catalog, collected
 from feature_definitions.loader.finder import CatalogModules
-from feature_definitions.loader.mistakes import CatalogError, Mistake, NothingDefined
+from feature_definitions.loader.mistakes import CatalogError, Mistake
 from feature_definitions.loader.places import Place
 
-__all__ = ["Catalog", "CatalogError", "Mistake", "NothingDefined", "Place", "load"]
+__all__ = ["Catalog", "CatalogError", "Mistake", "Place", "load"]
 
 
 def load(folder: Path) -> Catalog:

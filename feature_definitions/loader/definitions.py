@@ -20,7 +20,7 @@ from feature_definitions.language import (
     TransformGroup,
     WindowedGroup,
 )
-from feature_definitions.loader.mistakes import CatalogError, Mistake, NothingDefined
+from feature_definitions.loader.mistakes import CatalogError, Mistake
 from feature_definitions.loader.places import Place, feature_lines
 
 _KINDS: Mapping[type, str] = {
@@ -69,7 +69,7 @@ def collected(folder: Path, modules: Iterable[tuple[ModuleType, Path]]) -> Catal
     """The catalog of a folder from its modules; raises CatalogError where names clash or nothing is defined."""
     found = [definition for module, file in modules for definition in _found(module, file)]
     if not found:
-        raise NothingDefined(
+        raise CatalogError(
             [Mistake(folder, 0, "nothing is defined here; write a source, an entity and a group in a file like payments.py")]
         )
     distinct = _distinct(found)

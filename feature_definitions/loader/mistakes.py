@@ -31,10 +31,6 @@ class CatalogError(DefinitionError):
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 
-class NothingDefined(CatalogError):
-    """A catalog whose files define nothing yet."""
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about a name that is not known: the known one that is nearest, if any is near."""
     near = difflib.get_close_matches(name, sorted(known), n=1)

@@ -11,7 +11,7 @@ import headwater.project
 from feature_definitions import settings
 from feature_definitions.errors import Unknown
 from feature_definitions.language import Jdbc
-from feature_definitions.loader import CatalogError, NothingDefined
+from feature_definitions.loader import CatalogError
 from headwater import documents, output
 from headwater.commands.verb import MISTAKE, Call, Group, verb
 
@@ -110,11 +110,11 @@ def source(
 
 
 def _project(call: Call, say: headwater.project.Say) -> headwater.project.Project:
-    """The project, in which nothing need be defined yet."""
+    """The project, in which nothing need be defined yet, and drafts may wait to be decided."""
     try:
         return call.project(say)
-    except NothingDefined:
-        return headwater.project.empty(settings.project_folder(call.folder), say=say)
+    except CatalogError:
+        return headwater.project.undefined(settings.project_folder(call.folder), say=say)
 
 
 @verb(app, example="headwater check", panel=BEGIN)

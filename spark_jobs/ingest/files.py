@@ -65,12 +65,17 @@ def ingest(job: Ingest) -> IngestReport:
 
 
 def _hints(job: Ingest, look: Look, seen: "_Seen") -> tuple[str, ...]:
-    """What the source may have to say of files of which many rows are put aside; at its first ingest, of those that its globs miss."""
-    source, found = job.source, list[str]()
-    if isinstance(source.at, Files) and not job.context.registry.files(source.name):
+    """What the source may have to say of files of which many rows are put aside.
+
+    At its first ingest also of those that its globs miss, and of JSON, in which a field that is called otherwise is null without a word.
+    """
+    source, found, read = job.source, list[str](), look.read
+    is_first = not job.context.registry.files(source.name)
+    if isinstance(source.at, Files) and is_first:
         found += hints.of_globs(source.at.paths, root=job.context.root)
-    poor = [f for f in look.read if seen.counts.get(f.came_as, {}).get("", 0) < sum(seen.counts.get(f.came_as, {}).values()) * _MOST]
-    for file in poor[:_HINTS]:
+    if not (is_first and isinstance(source.at, Files) and source.at.format == "jsonl"):
+        read = tuple(f for f in read if seen.counts.get(f.came_as, {}).get("", 0) < sum(seen.counts.get(f.came_as, {}).values()) * _MOST)
+    for file in read[:_HINTS]:
         hint = hints.of_file(file.path, folders.at(parsing.shape(source, file.format), file.name))
         found += [] if hint is None else [f"{file.name}: {hint}"]
     return tuple(found)

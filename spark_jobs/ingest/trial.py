@@ -52,7 +52,7 @@ def _misfit(path: Path, wanted: Shape, name: str) -> str | None:
                 first = f"line {wrong.column(LINE)[0]}: {wrong.column(REASON)[0]}"
     except FileRefused as error:
         return str(error)
+    hint = hints.of_file(path, folders.at(wanted, name)) if bad or wanted.format == "jsonl" else None
     if not bad:
-        return None
-    hint = hints.of_file(path, folders.at(wanted, name))
+        return None if hint is None else f"{name}: {hint}"
     return f"{name}: {bad} of the first {rows} rows are put aside; {first}{'' if hint is None else f'. {hint}'}"

@@ -172,6 +172,11 @@ def test_the_first_source_of_a_project_is_drafted_before_anything_is_defined(tmp
     assert within("check", project=tmp_path).code == 0
 
 
+def test_a_source_is_drafted_while_another_waits_to_be_decided(tmp_path: Path) -> None:
+    assert drafted(tmp_path, "id,at\n1,2026-01-05 06:00\n").json["decide"]
+    assert within("source", "other", "--from", "a.csv", project=tmp_path).code == 0
+
+
 def test_names_that_no_column_can_have_become_ones_that_can(tmp_path: Path) -> None:
     assert drafted(tmp_path, "ü,a.b,A.B,1st,_hw_x,at\nx,1,2,3,4,2026-01-05T06:00Z\n").code == 0
     text = (tmp_path / "catalog/mine.py").read_text()

@@ -38,6 +38,13 @@ def test_rows_that_would_be_put_aside_are_counted_and_the_first_is_told(tmp_path
     )
 
 
+def test_a_field_of_json_that_is_called_otherwise_is_told_though_no_row_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "a", "Amount": 1.5}\n')
+    assert said(tmp_path, Files("*.jsonl", format="jsonl")) == [
+        ("a.jsonl", 'a.jsonl: If it is \'Amount\', write "amount": Column("double", "Amount")')
+    ]
+
+
 def test_files_that_are_not_there_and_those_beside_them_are_named(tmp_path: Path) -> None:
     assert said(tmp_path, Files("*.csv")) == [("*.csv", f"no file is at *.csv in {tmp_path}")]
     (tmp_path / "a.csv.gz").touch()
