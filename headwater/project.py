@@ -122,10 +122,12 @@ class Project:
 
     def quarantined(self, *groups: str) -> dict[str, int]:
         """How many rows are put aside of each group, and of each source that they read; those of which none are have no entry."""
-        chosen = tuple(group.name for group in names.groups(self.catalog, groups))
-        found = self.quarantine(*(source.name for source in names.sources(self.catalog, groups)), *chosen)
+        from lake import storage
+
+        chosen = [each.name for each in (*names.sources(self.catalog, groups), *names.groups(self.catalog, groups))]
+        there = [name for name in chosen if storage.exists(layout.quarantine_table(self.settings.lake, name))]
         counted: dict[str, int] = {}
-        for each in found:
+        for each in self.quarantine(*there) if there else ():
             counted[each.name] = counted.get(each.name, 0) + each.rows
         return {name: rows for name, rows in counted.items() if rows}
 
@@ -432,7 +434,10 @@ class Project:
         compiled = request.compile_service(names.service(self.catalog, service))
         asked = request.check_entities(compiled, inputs.entities(entities))
         with closing(Store(self.store_url())) as store:
-            return {"results": answer.fetch(compiled, asked, space=self._space(), mget=store.mget, now=self.clock())}
+            space = self._space()
+            if space is None:  # then the answer needs nothing of the store, which may be away all the same
+                store.ping()
+            return {"results": answer.fetch(compiled, asked, space=space, mget=store.mget, now=self.clock())}
 
     def parse_entity(self, texts: Mapping[str, str], *, service: str | None = None, group: str | None = None) -> "Entity":
         """An entity as a service or a group knows it, from texts as a command line has them: `{"customer_id": "42"}`."""

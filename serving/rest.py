@@ -86,6 +86,8 @@ class _Answers:
         asked = check_entities(plan, entities)
         if self._space is None:
             self._space = await asyncio.to_thread(self._find)
+        if self._space is None:  # then the answer needs nothing of the store, which may be away all the same
+            await self._store.ping()
         reading = lookup(plan, asked, space=self._space, generations=self._generations, now=self._clock())
         keys = next(reading)
         while True:
