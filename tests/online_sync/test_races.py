@@ -138,6 +138,20 @@ def brought(finished: Sequence[tuple[EpochRecord, Mapping[int, int]]]) -> dict[i
     return found
 
 
+def started(
+    server: str, syncs: Sequence[Any], steps: Sequence[int], finished: list[tuple[EpochRecord, Mapping[int, int]]]
+) -> tuple[list[Sync], list[threading.Thread]]:
+    """Syncs at once, each in a thread of its own, that have gone as many steps as were said of each."""
+    racing = [Sync(server, values, generation, f"sync {n}", finished) for n, (values, generation) in enumerate(syncs)]
+    threads = [threading.Thread(target=each.run) for each in racing]
+    for each, thread in zip(racing, threads, strict=True):
+        thread.start()
+        each.gate.arrive()
+    for n in steps:
+        racing[n % len(racing)].gate.step()
+    return racing, threads
+
+
 @settings(max_examples=60, deadline=None)
 @given(before=st.none() | CONTENTS, syncs=SYNCS, steps=st.lists(st.integers(0, 2), max_size=60), cut=st.sets(st.integers(0, 2), max_size=2))
 def test_readers_see_what_the_last_finished_sync_brought_wherever_others_were_stopped(
@@ -150,13 +164,7 @@ def test_readers_see_what_the_last_finished_sync_brought_wherever_others_were_st
         finished: list[tuple[EpochRecord, Mapping[int, int]]] = []
         if before is not None:
             alone(Sync(server, before, 1, "before", finished))
-        racing = [Sync(server, values, generation, f"sync {n}", finished) for n, (values, generation) in enumerate(syncs)]
-        threads = [threading.Thread(target=each.run) for each in racing]
-        for each, thread in zip(racing, threads, strict=True):
-            thread.start()
-            each.gate.arrive()
-        for n in steps:
-            racing[n % len(racing)].gate.step()
+        racing, threads = started(server, syncs, steps, finished)
         go_on = [each for n, each in enumerate(racing) if n not in cut]
         while not all(each.gate.done for each in go_on):
             for each in go_on:
@@ -180,13 +188,7 @@ def test_of_syncs_that_race_to_their_end_the_last_to_begin_is_the_one_that_reade
     with pytest_patch() as patch:
         patch.setattr(push, "Store", GatedStore)
         finished: list[tuple[EpochRecord, Mapping[int, int]]] = []
-        racing = [Sync(server, values, generation, f"sync {n}", finished) for n, (values, generation) in enumerate(syncs)]
-        threads = [threading.Thread(target=each.run) for each in racing]
-        for each, thread in zip(racing, threads, strict=True):
-            thread.start()
-            each.gate.arrive()
-        for n in steps:
-            racing[n % len(racing)].gate.step()
+        racing, threads = started(server, syncs, steps, finished)
         while not all(each.gate.done for each in racing):
             for each in racing:
                 each.gate.step()
