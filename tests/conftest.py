@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from tests import s3
     from tests.offline import World
     from tests.postgresql import Server
 
@@ -66,6 +67,24 @@ def postgresql() -> Iterator[Server]:
     from tests.postgresql import running
 
     with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[s3.Server]:
+    """An S3 server that keeps everything in memory, for all tests of this process: make a bucket of your own."""
+    from tests import s3
+
+    with s3.moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def versitygw() -> Iterator[s3.Server]:
+    """An S3 server that keeps everything through any kill; Go builds it, which takes minutes the first time."""
+    from tests import s3
+
+    with s3.versitygw() as server:
         yield server
 
 
