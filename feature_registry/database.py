@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, Executable, RootTransaction, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 
 from feature_definitions.record_rows import Row
-from feature_registry import schema
+from feature_registry import postgresql, schema
 
 PATIENCE_SECONDS = 5.0
 """How long a locked database is waited for."""
 
-_WRITERS = 4848_7733
-"""The PostgreSQL advisory lock that lets one writer in at a time, as SQLite does."""
+RESTART_SECONDS = 30.0
+"""How long a server that answered before is waited for: it restarts, or another one takes its place."""
 
-
+_PAUSE_SECONDS = 0.2
 CLOCK = {
     "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
     "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
@@ -32,37 +32,85 @@ class RegistryError(RuntimeError):
     """The registry cannot be used or was asked for what it does not hold; one sentence says what to do."""
 
 
+class RegistryMoved(RegistryError):
+    """The registry was moved to another database, and is written to there."""
+
+
 class Database:
     """A pool of connections to the registry's database; one transaction at a time writes."""
 
     def __init__(self, url: str) -> None:
         """Connect and create the tables when they are missing."""
         parsed = _parse(url)
-        self._place = _place(parsed)
+        self.place = _place(parsed)
+        """How messages name it: without user and password."""
         self._password = str(parsed.password or parsed.query.get("password", ""))
+        self._opened = False
         with self._telling():
-            self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+            self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else postgresql.engine(parsed)
+            server = self.dialect == "postgresql"
+            self._readers = self._engine.execution_options(**postgresql.READING if server else {})
+            self._writers = self._engine.execution_options(**postgresql.writing(PATIENCE_SECONDS) if server else {"writes": True})
             try:
                 self._prepare()
             except BaseException:
                 self._engine.dispose()
                 raise
+        self._opened = True
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
+    @property
+    def dialect(self) -> str:
+        """Which database it is: sqlite or postgresql."""
+        return self._engine.dialect.name
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with self._telling(), self._engine.begin() as connection:
+        """A transaction that only reads, and sees one state of all tables whoever writes meanwhile."""
+        with self._telling(), self._begun(self._readers) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that is the only one to write; an error inside it leaves nothing behind."""
-        with self._telling(), self._engine.execution_options(writes=True).begin() as connection:
+        """A transaction that is the only one to write; an error inside it leaves nothing behind. Refused where the registry was moved."""
+        with self.replacing() as connection:
+            if place := moved_to(connection):
+                raise RegistryMoved(
+                    f"{self.place} was moved to {place}, and is written to there: set HEADWATER_REGISTRY_URL, or registry_url in "
+                    "headwater.toml, to that one"
+                )
             yield connection
+
+    @contextmanager
+    def replacing(self) -> Iterator[Connection]:
+        """A transaction that is the only one to write, also where the registry was moved: it puts others in the place of all rows."""
+        with self._telling(), self._begun(self._writers) as connection:
+            yield connection
+
+    @contextmanager
+    def _begun(self, engine: Engine) -> Iterator[Connection]:
+        connection, transaction = self._begin(engine)
+        with connection, transaction:
+            yield connection
+
+    def _begin(self, engine: Engine) -> tuple[Connection, RootTransaction]:
+        """A connection whose transaction has begun; a server that starts, or was there before and went away, is waited for."""
+        deadline = time.monotonic() + RESTART_SECONDS
+        while True:
+            connection = None
+            try:
+                connection = engine.connect()
+                return connection, connection.begin()
+            except DBAPIError as error:
+                if connection is not None:
+                    connection.close()
+                waits = postgresql.is_starting(error) or (self._opened and postgresql.is_away(error))
+                if not waits or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     def upsert(self, connection: Connection, table: Any, rows: list[Row]) -> None:
         """Insert rows, replacing those with the same primary key."""
@@ -70,7 +118,7 @@ class Database:
             connection.execute(self._upsert(table), rows)
 
     def _upsert(self, table: Any) -> Executable:
-        if self._engine.dialect.name == "sqlite":
+        if self.dialect == "sqlite":
             from sqlalchemy.dialects.sqlite import insert as insert_or_update
         else:
             from sqlalchemy.dialects.postgresql import insert as insert_or_update  # type: ignore[assignment]  # same methods, no common type
@@ -80,10 +128,10 @@ class Database:
 
     def _prepare(self) -> None:
         """Bring the tables to the newest schema in one transaction, so that of two processes the second finds them so."""
-        with self._engine.begin() as connection:
+        with self._begun(self._readers) as connection:
             found = _revision(connection)
         if found != schema.REVISION:
-            with self._engine.execution_options(writes=True).begin() as connection:
+            with self._begun(self._writers) as connection:
                 found = _revision(connection)
                 if found is None:
                     _create(connection)
@@ -95,7 +143,7 @@ class Database:
 
         if found not in migrations.known():
             raise RegistryError(
-                f"{self._place} was made by another version of Headwater (tables {found}, this one has {schema.REVISION} and can bring "
+                f"{self.place} was made by another version of Headwater (tables {found}, this one has {schema.REVISION} and can bring "
                 f"those from {migrations.OLDEST} on up to date); use that version, or point HEADWATER_REGISTRY_URL at a new database"
             )
         migrations.upgrade(connection)
@@ -105,9 +153,9 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            raise RegistryError(f"{self._place} {_reason(error, password=self._password)}") from None
+            raise RegistryError(f"{self.place} {_reason(error, password=self._password)}") from None
         except ModuleNotFoundError as error:
-            raise RegistryError(f"{self._place} needs the package {error.name!r}, which is not installed; install it") from None
+            raise RegistryError(f"{self.place} needs the package {error.name!r}, which is not installed; install it") from None
 
 
 def _revision(connection: Connection) -> str | None:
@@ -126,6 +174,12 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(schema.versions), {"version": 4})
 
 
+def moved_to(connection: Connection) -> str | None:
+    """Where the registry was moved to, if it was; without user and password."""
+    found = schema.moves.c.moved_to
+    return connection.execute(select(found).where(found.is_not(None))).scalar()
+
+
 def clock(connection: Connection) -> int:
     """What time it is by the database's own clock, in microseconds."""
     return int(connection.execute(text(f"SELECT {CLOCK[connection.dialect.name]}")).scalar_one())
@@ -136,7 +190,7 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    if parsed is None or parsed.get_backend_name() not in ("sqlite", "postgresql"):
+    if parsed is None or parsed.drivername not in ("sqlite", *postgresql.DRIVERS):
         raise RegistryError(
             "the registry's URL (HEADWATER_REGISTRY_URL, or registry_url in headwater.toml) names no database that can be used; "
             "write it like sqlite:////folder/registry.db or postgresql://user:password@host:5432/database"
@@ -150,7 +204,7 @@ def _place(url: URL) -> str:
     """How messages name the database: never with user or password."""
     if url.get_backend_name() == "sqlite":
         return f"the registry {url.database}"
-    return f"the registry in PostgreSQL at {url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+    return postgresql.place(url)
 
 
 def _sqlite(url: URL) -> Engine:
@@ -196,21 +250,10 @@ def _begin_in_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
 
-def _postgresql(url: URL) -> Engine:
-    """By psycopg, unless the URL names another driver."""
-    driven = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-    engine = create_engine(driven, pool_pre_ping=True)
-    event.listen(engine, "begin", _begin_in_postgresql)
-    return engine
-
-
-def _begin_in_postgresql(connection: Connection) -> None:
-    if connection.get_execution_options().get("writes"):
-        connection.execute(text(f"SET LOCAL lock_timeout = {int(PATIENCE_SECONDS * 1000)}"))
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS})"))
-
-
 _LOCKED = "has been locked by another process for {patience:g} s; wait until that one is done, or end it, and try again"
+_READ_ONLY = "can only be read there: the server is a replica, or the role may write nothing by default; name the server that is written to"
+_NO_RIGHTS = "refuses its role ({said}); grant it what docs/postgresql.md says"
+_LOST = "was lost in the middle; what was being changed happened as a whole or not at all: run the same command again"
 _FULL = "cannot be written to because the disk is full; make room"
 _REASONS = {
     "SQLITE_BUSY": _LOCKED,
@@ -222,6 +265,11 @@ _REASONS = {
     "SQLITE_CANTOPEN": "cannot be opened; check the rights of the file and its folder",
     "SQLITE_FULL": _FULL,
     "53100": _FULL,
+    "25006": _READ_ONLY,
+    "42501": _NO_RIGHTS,
+    "3F000": _NO_RIGHTS,
+    "57P01": _LOST,
+    "25P03": _LOST,
 }
 """What is wrong, by SQLite's name or PostgreSQL's code of the error."""
 
@@ -230,7 +278,11 @@ def _reason(error: SQLAlchemyError, *, password: str) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     # SQLite's longer names begin with the name of the error, like SQLITE_READONLY_DBMOVED.
     name = "_".join(str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", "")).split("_")[:2])
+    said = (str(cause).replace(password, "***") if password else str(cause)).strip().partition("\n")[0] or type(error).__name__
     if name in _REASONS:
-        return _REASONS[name].format(patience=PATIENCE_SECONDS)
-    said = str(cause).replace(password, "***") if password else str(cause)
-    return f"does not answer: {said.strip().splitlines()[0] if said.strip() else type(error).__name__}"
+        return _REASONS[name].format(patience=PATIENCE_SECONDS, said=said)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return _LOST
+    if isinstance(error, DataError):
+        return f"cannot hold a value: {said}"
+    return f"does not answer: {said}"

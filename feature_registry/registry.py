@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, Table, delete, exists, func, literal, or_, select, update
 
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.record_rows import Record, Row
@@ -215,12 +215,14 @@ class Registry:
     def blank(self) -> bool:
         """Whether nothing was ever remembered here, nor is about to be."""
         held = (*(kind.table for kind in schema.FACTS.values()), schema.pending)
+        query = select(or_(*(exists(select(literal(1)).select_from(table)) for table in held)))
         with self._database.reading() as connection:
-            return not any(connection.execute(select(table).limit(1)).first() for table in held)
+            return not connection.execute(query).scalar_one()
 
     def facts(self) -> RegistryFacts:
         """Everything that is remembered but what goes on now and what was synced: what a lake can restore."""
-        return RegistryFacts(**{name: self._records(kind) for name, kind in schema.FACTS.items()})
+        with self._database.reading() as connection:
+            return RegistryFacts(**{name: _records(connection, kind) for name, kind in schema.FACTS.items()})
 
     def restore(self, facts: RegistryFacts) -> None:
         """Put these facts in the place of all that the registry holds but syncs; refused (LeaseHeld) while a process works on something."""
@@ -238,7 +240,10 @@ class Registry:
 
     def tiles(self, path: str, *, table_id: str | None) -> dict[date, TileRecord]:
         """What the tiles of a table were built from, by the date on which they start; nothing that is said of another table there."""
-        rows = self._rows(schema.tiles, path=path) if table_id else []
+        if not table_id:
+            return {}
+        with self._database.reading() as connection:
+            rows = _rows(connection, schema.tiles, path=path)
         return {
             date.fromisoformat(row["date"]): TileRecord(row["revision"], frozenset(json.loads(row["states"])))
             for row in rows
@@ -375,27 +380,13 @@ class Registry:
 
     def _records(self, kind: Remembered[Record], **key: object) -> tuple[Record, ...]:
         """The records of one key prefix, in the order of the primary key."""
-        rows = self._rows(kind.table, **key)
-        maps = self._feature_maps(rows) if kind.with_features else {}
-        return tuple(kind.record(row, maps=maps) for row in rows)
-
-    def _rows(self, table: Table, **key: object) -> list[Row]:
-        """The rows of one key prefix, in the order of the primary key."""
-        query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
         with self._database.reading() as connection:
-            return [row._asdict() for row in connection.execute(query)]
+            return _records(connection, kind, **key)
 
     def _greatest(self, table: Table, column: str, **key: object) -> int:
         query = select(func.max(table.c[column])).where(*(table.c[name] == value for name, value in key.items()))
         with self._database.reading() as connection:
             return connection.execute(query).scalar() or 0
-
-    def _feature_maps(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
-        """The feature maps that rows name, each built once; a stored map never changes."""
-        names = {row["features_id"] for row in rows}
-        query = select(schema.feature_maps).where(schema.feature_maps.c.features_id.in_(names))
-        with self._database.reading() as connection:
-            return {name: json.loads(features) for name, features in connection.execute(query)}
 
     def _begin(self, kind: str, pending_id: str, *, subject: str, change: Mapping[str, Any]) -> None:
         row = {"pending_id": pending_id, "kind": kind, "subject": subject, "change": json.dumps(change, ensure_ascii=False)}
@@ -407,6 +398,27 @@ class Registry:
         query = select(table.c.pending_id, table.c.change).where(table.c.kind == kind, table.c.subject == subject)
         with self._database.reading() as connection:
             return [(name, json.loads(change)) for name, change in connection.execute(query.order_by(table.c.pending_id))]
+
+
+def _records(connection: Connection, kind: Remembered[Record], **key: object) -> tuple[Record, ...]:
+    rows = _rows(connection, kind.table, **key)
+    maps = _feature_maps(connection, rows) if kind.with_features else {}
+    return tuple(kind.record(row, maps=maps) for row in rows)
+
+
+def _rows(connection: Connection, table: Table, **key: object) -> list[Row]:
+    """The rows of one key prefix, in the order of the primary key."""
+    query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
+    return [row._asdict() for row in connection.execute(query)]
+
+
+def _feature_maps(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
+    """The feature maps that rows name, each built once; a stored map never changes."""
+    names = {row["features_id"] for row in rows}
+    if not names:
+        return {}
+    query = select(schema.feature_maps).where(schema.feature_maps.c.features_id.in_(names))
+    return {name: json.loads(features) for name, features in connection.execute(query)}
 
 
 def _take_pending(connection: Connection, kind: str, pending_id: str) -> dict[str, Any] | None:

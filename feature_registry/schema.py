@@ -14,20 +14,22 @@ from feature_definitions.intervals import instant, micros
 from feature_definitions.record_rows import Kind, Record, RecordRows, RecordStore, Row, json_mapping, json_text
 from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
 
-REVISION = "6"
+REVISION = "7"
 """The name of the newest step in `migrations`: these tables are what it leaves."""
 
 metadata = MetaData()
 
-_TYPES: dict[Kind, type[TypeEngine[Any]]] = {
-    "text": Text,
-    "integer": BigInteger,
-    "number": Double,
-    "truth": Boolean,
-    "instant": BigInteger,
-    "date": Text,
-    "texts": Text,
-    "json": Text,
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that is ordered by its signs, as SQLite orders it, and not by a language."""
+_TYPES: dict[Kind, TypeEngine[Any]] = {
+    "text": _TEXT,
+    "integer": BigInteger(),
+    "number": Double(),
+    "truth": Boolean(),
+    "instant": BigInteger(),
+    "date": _TEXT,
+    "texts": _TEXT,
+    "json": _TEXT,
 }
 _REGISTRY = RecordStore(
     interval=("start_at", "end_at"),
@@ -69,7 +71,7 @@ def _remembered(name: str, record: type[Record], *key: str) -> Remembered[Record
     with_features = "features" in record.__dataclass_fields__  # type: ignore[attr-defined]  # every record is a dataclass
     rows = RecordRows(record, _REGISTRY, without=("features",))
     found = {column.name: (_TYPES[column.kind], column.optional) for column in rows.columns}
-    beside = {"features_id": Text} if with_features else {}
+    beside = {"features_id": _TEXT} if with_features else {}
     columns = {name: (kind,) if optional else kind for name, (kind, optional) in found.items() if name not in key}
     return Remembered(_table(name, {name: found[name][0] for name in key}, **columns, **beside), rows, with_features)
 
@@ -111,14 +113,16 @@ revision = _table("alembic_version", {"version_num": String(32)})
 """Which step of `migrations` made the tables, in Alembic's own table."""
 versions = _table("registry_version", {"version": BigInteger})
 """What versions of Headwater without `migrations` read: since then 4, which they refuse."""
-feature_maps = _table("feature_maps", {"features_id": Text}, features=Text)
-tiles = _table("tiles", {"path": Text, "date": Text}, table_id=Text, revision=BigInteger, states=Text)
-pending = _table("pending", {"pending_id": Text}, kind=Text, subject=Text, change=Text)
+feature_maps = _table("feature_maps", {"features_id": _TEXT}, features=_TEXT)
+tiles = _table("tiles", {"path": _TEXT, "date": _TEXT}, table_id=_TEXT, revision=BigInteger, states=_TEXT)
+moves = _table("moves", {"move_id": _TEXT}, moved_to=(_TEXT,), moved_at=BigInteger)
+"""The moves of this registry from one database to another: where it was moved to, or null where it came here."""
+pending = _table("pending", {"pending_id": _TEXT}, kind=_TEXT, subject=_TEXT, change=_TEXT)
 leases = _table(
     "leases",
-    {"name": Text},
-    host=Text,
-    boot=Text,
+    {"name": _TEXT},
+    host=_TEXT,
+    boot=_TEXT,
     pid=BigInteger,
     process_started=BigInteger,
     taken_at=BigInteger,

@@ -1,4 +1,4 @@
-"""A new registry in a file for each test, and other processes that use it."""
+"""A new registry for each test, in a file and on a real PostgreSQL, and other processes that use it."""
 
 import os
 import subprocess
@@ -9,14 +9,28 @@ from pathlib import Path
 import pytest
 
 from feature_registry import Registry, open_registry
+from tests.postgresql import Server
 
 Program = subprocess.Popen[bytes]
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of a registry that does not exist yet, in SQLite and in PostgreSQL."""
+    found: str = request.getfixturevalue(f"url_of_{request.param}")
+    return found
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """The URL of a registry that does not exist yet."""
+def url_of_sqlite(tmp_path: Path) -> str:
+    """The URL of a file that does not exist yet."""
     return f"sqlite:///{tmp_path / 'state' / 'registry.db'}"
+
+
+@pytest.fixture
+def url_of_postgresql(postgresql: Server) -> str:
+    """The URL of an empty database."""
+    return postgresql.emptied("registry")
 
 
 @pytest.fixture

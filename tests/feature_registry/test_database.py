@@ -8,14 +8,16 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import create_mock_engine
+from sqlalchemy import create_mock_engine, select
 
 from feature_definitions.records import Epoch
-from feature_registry import Registry, RegistryError, database, open_registry, schema
+from feature_registry import Registry, RegistryError, database, open_registry, postgresql, schema
 
 T = datetime(2026, 1, 5, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -33,11 +35,21 @@ def file_of(url: str) -> Path:
 
 
 @contextmanager
-def writer(url: str) -> Iterator[sqlite3.Connection]:
-    """Another program that holds the write lock of a SQLite file."""
-    with closing(sqlite3.connect(file_of(url), isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield connection
+def writer(url: str) -> Iterator[sqlite3.Connection | psycopg.Connection]:
+    """Another program that holds the write lock."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(file_of(url), isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            yield file
+    else:
+        with psycopg.connect(url) as connection:
+            connection.execute(f"SELECT pg_advisory_xact_lock({postgresql._WRITERS})".encode())
+            yield connection
+
+
+def place_of(url: str) -> str:
+    """How a registry is called in messages."""
+    return f"the registry {file_of(url)}" if url.startswith("sqlite") else f"the registry in PostgreSQL at {url.rpartition('@')[2]}"
 
 
 def refusal(url: str) -> str:
@@ -53,9 +65,10 @@ def assert_teaches(error: RegistryError) -> None:
     assert "site-packages" not in "".join(traceback.format_exception(error))
 
 
-def test_the_file_is_made_with_its_folders_for_its_owner_only(registry: Registry, url: str) -> None:
-    assert stat.S_IMODE(file_of(url).stat().st_mode) == 0o600
-    assert registry.epochs("spend") == ()
+def test_the_file_is_made_with_its_folders_for_its_owner_only(url_of_sqlite: str) -> None:
+    with open_registry(url_of_sqlite) as registry:
+        assert stat.S_IMODE(file_of(url_of_sqlite).stat().st_mode) == 0o600
+        assert registry.epochs("spend") == ()
 
 
 def test_readers_do_not_wait_for_a_writer(registry: Registry, url: str, impatient: None) -> None:
@@ -68,7 +81,7 @@ def test_a_locked_database_says_so(url: str, impatient: None) -> None:
     with open_registry(url) as registry, writer(url), pytest.raises(RegistryError) as caught:
         registry.record_epoch(EPOCH)
     assert str(caught.value) == (
-        f"the registry {file_of(url)} has been locked by another process for 0.2 s; wait until that one is done, or end it, and try again"
+        f"{place_of(url)} has been locked by another process for 0.2 s; wait until that one is done, or end it, and try again"
     )
     assert_teaches(caught.value)
 
@@ -85,11 +98,25 @@ def test_a_writer_waits_for_the_other_to_finish(url: str) -> None:
         assert registry.epochs("spend") == (EPOCH,)
 
 
-def test_a_new_database_that_another_program_locks_is_given_up_in_time(url: str, impatient: None) -> None:
-    file_of(url).parent.mkdir()
-    with closing(sqlite3.connect(file_of(url), isolation_level=None)) as other:
+def test_a_new_file_that_another_program_locks_is_given_up_in_time(url_of_sqlite: str, impatient: None) -> None:
+    file_of(url_of_sqlite).parent.mkdir()
+    with closing(sqlite3.connect(file_of(url_of_sqlite), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert "has been locked by another process" in refusal(url)
+        assert "has been locked by another process" in refusal(url_of_sqlite)
+
+
+def test_a_new_database_that_another_program_writes_to_is_given_up_in_time(url_of_postgresql: str, impatient: None) -> None:
+    with writer(url_of_postgresql):
+        assert "has been locked by another process" in refusal(url_of_postgresql)
+
+
+def test_who_reads_sees_one_state_of_all_tables(registry: Registry, url: str) -> None:
+    registry.record_epoch(EPOCH)
+    with registry._database.reading() as connection, open_registry(url) as other:
+        before = connection.execute(select(schema.EPOCHS.table)).all()
+        other.record_epoch(replace(EPOCH, epoch=2))
+        assert connection.execute(select(schema.EPOCHS.table)).all() == before
+        assert len(other.epochs("spend")) == len(before) + 1
 
 
 def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
@@ -148,11 +175,11 @@ open_registry(sys.argv[1]).next_epoch("g")
     assert let_go([start(opening) for _ in range(3)]) == [0, 0, 0]
 
 
-def test_threads_that_open_a_new_registry_at_once_all_find_its_tables(tmp_path: Path) -> None:
+def test_threads_that_open_a_new_registry_at_once_all_find_its_tables(tmp_path: Path, url_of_postgresql: str) -> None:
     failures: list[BaseException] = []
-    for attempt in range(20):
+    for url in (*(f"sqlite:///{tmp_path}/{attempt}.db" for attempt in range(20)), url_of_postgresql):
         gate = threading.Barrier(6)
-        working = [threading.Thread(target=open_at, args=(f"sqlite:///{tmp_path}/{attempt}.db", gate, failures)) for _ in range(6)]
+        working = [threading.Thread(target=open_at, args=(url, gate, failures)) for _ in range(6)]
         for thread in working:
             thread.start()
         for thread in working:

@@ -357,13 +357,13 @@ def test_of_threads_that_race_for_a_lease_one_gets_it(registry: Registry) -> Non
 
 
 def test_processes_that_race_for_a_lease_never_hold_it_together(
-    start: Callable[[str], Program], let_go: Callable[[list[Program]], list[int]]
+    start: Callable[[str], Program], let_go: Callable[[list[Program]], list[int]], tmp_path: Path
 ) -> None:
-    racing = """
+    racing = f"""
 import os, sys
 from datetime import datetime, UTC
 from feature_registry import LeaseHeld, Subject, open_registry
-registry, mark, held = open_registry(sys.argv[1]), sys.argv[1].removeprefix("sqlite:///") + ".mark", 0
+registry, mark, held = open_registry(sys.argv[1]), {str(tmp_path / "mark")!r}, 0
 print("ready", flush=True)
 sys.stdin.read()
 while held < 15:

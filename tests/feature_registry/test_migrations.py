@@ -7,9 +7,11 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import NullPool, create_engine, inspect, text
 
 from feature_definitions.intervals import Interval
 from feature_definitions.records import (
@@ -52,16 +54,34 @@ def entry(number: int, **changes: object) -> LedgerEntry:
 @pytest.fixture
 def old(url: str) -> str:
     """The URL of a registry that 6f5afdf made, by what its code wrote into it."""
-    file = Path(url.removeprefix("sqlite:///"))
-    file.parent.mkdir()
-    with closing(sqlite3.connect(file)) as made:
-        made.executescript((Path(__file__).parent / "registry_of_6f5afdf.sql").read_text(encoding="utf-8"))
+    if url.startswith("sqlite"):
+        file_of(url).parent.mkdir()
+    change(url, (Path(__file__).parent / "registry_of_6f5afdf.sql").read_text(encoding="utf-8"))
     return url
 
 
+def file_of(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def change(url: str, statements: str) -> None:
+    """Carry out statements of SQLite, in PostgreSQL as its dialect says the same."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(file_of(url))) as file:
+            file.executescript(statements)
+    else:
+        with psycopg.connect(url) as database:
+            database.execute(_in_postgresql(statements).encode())
+
+
+def _in_postgresql(statements: str) -> str:
+    said = statements.replace("BEGIN TRANSACTION;", "").replace("COMMIT;", "").replace(" DOUBLE ", " DOUBLE PRECISION ")
+    return said.replace("'27123a530a85c70e5284e6874382ecfe',1,", "'27123a530a85c70e5284e6874382ecfe',true,")
+
+
 def columns(url: str) -> set[str]:
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
-        return {row[1] for row in other.execute("PRAGMA table_info(leases)")}
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    return {column["name"] for column in inspect(engine).get_columns("leases")}
 
 
 def test_every_record_of_the_oldest_registry_is_there_unchanged(old: str) -> None:
@@ -103,6 +123,19 @@ def test_the_steps_lead_to_the_tables_that_a_new_registry_gets(old: str) -> None
     database.close()
 
 
+@pytest.mark.parametrize("made", ["by the steps", "new"])
+def test_in_postgresql_every_text_is_ordered_by_its_signs(url_of_postgresql: str, made: str) -> None:
+    if made == "by the steps":
+        change(url_of_postgresql, (Path(__file__).parent / "registry_of_6f5afdf.sql").read_text(encoding="utf-8"))
+    database = Database(url_of_postgresql)
+    query = (
+        "SELECT collation_name, count(*) FROM information_schema.columns WHERE table_schema = 'public' AND data_type = 'text' GROUP BY 1"
+    )
+    with database.reading() as connection:
+        assert [name for name, _ in connection.execute(text(query))] == ["C"]
+    database.close()
+
+
 def test_the_newest_step_is_the_schema_that_the_code_names() -> None:
     assert max(migrations.known(), key=int) == schema.REVISION
 
@@ -110,9 +143,7 @@ def test_the_newest_step_is_the_schema_that_the_code_names() -> None:
 @pytest.mark.parametrize("made", ["UPDATE alembic_version SET version_num = '99'", "DROP TABLE alembic_version"])
 def test_a_registry_of_another_version_is_refused(url: str, made: str) -> None:
     open_registry(url).close()
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other, other:
-        other.execute(made)
-        other.execute("UPDATE registry_version SET version = 99")
+    change(url, f"{made}; UPDATE registry_version SET version = 99;")
     with pytest.raises(RegistryError, match=r"was made by another version of Headwater \(tables 99, this one has \d+ and can bring"):
         open_registry(url)
 
