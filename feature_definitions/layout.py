@@ -8,6 +8,9 @@ from urllib.parse import quote
 
 from feature_definitions.intervals import spell
 
+S3 = "s3a://"
+"""How a path on S3 begins."""
+
 DATE, TIME, INGEST, LIVE, CONTENT = "_hw_date", "_hw_time", "_hw_ingest", "_hw_live", "_hw_content"
 """Of a source's rows: UTC date and instant of the event, the ingest that brought the row, whether it holds, a hash of its content."""
 ASIDE, ASIDE_DATE = "_hw_aside", date.max

@@ -14,6 +14,7 @@ from feature_definitions import connections
 from feature_definitions.connections import Connection
 from feature_definitions.errors import UserError
 from feature_definitions.language.databases import PREFIX
+from feature_definitions.layout import S3
 
 FILE = "headwater.toml"
 VARIABLES = {
@@ -31,6 +32,10 @@ _KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "spark_jars"
 
 _UNREADABLE = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 """What deltalake 1.6 does not read in a path: of each of these signs it was seen that it fails or looks elsewhere."""
+
+_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
+_PART = re.compile(r"[A-Za-z0-9._-]+")
+"""What deltalake, obstore, pyarrow and Hadoop's s3a all read the same way; of `#`, `?`, `[`, `^`, `|`, `%20` it was seen that one fails."""
 
 Promote = Literal["auto", "manual"]
 
@@ -105,15 +110,40 @@ def project_folder(given: str | None, *, environment: Mapping[str, str] | None =
 
 
 def _lake(said: str, root: Path) -> str:
-    """The lake's folder; what lies elsewhere, or where deltalake finds no table, is refused."""
+    """The lake's folder, or its place on S3 without a slash at its end; what none of the two is, or cannot be read, is refused."""
+    where = f"HEADWATER_LAKE (lake in {FILE}) is {said!r}"
     if said.startswith("file:"):
-        raise SettingsError(f"HEADWATER_LAKE (lake in {FILE}) is {said!r}; write the path alone, like {unquote(urlsplit(said).path)!r}")
+        raise SettingsError(f"{where}; write the path alone, like {unquote(urlsplit(said).path)!r}")
+    if said.startswith(("s3:", "s3n:")):
+        raise SettingsError(f"{where}; write s3a:, which all programs understand, like {_on_s3(said)!r}")
+    if said.startswith("s3a:"):
+        return _s3_lake(said, where)
     if "://" in said:
         raise SettingsError(
-            f"HEADWATER_LAKE (lake in {FILE}) is {said!r}; only local folders work so far: write a path, like lake or /data/lake"
+            f"{where}; a lake lies in a local folder or on S3: write a path, like lake or /data/lake, or s3a://bucket/prefix"
         )
     lake = str((root / said).resolve())
     check_lake(lake)
+    return lake
+
+
+def _on_s3(said: str) -> str:
+    return f"{S3}{said.partition(':')[2].strip('/')}"
+
+
+def _s3_lake(said: str, where: str) -> str:
+    """A lake on S3, if every program that reads it understands how it is called."""
+    lake = _on_s3(said)
+    bucket, *prefix = lake.removeprefix(S3).split("/")
+    if not said.startswith(S3) or not _BUCKET.fullmatch(bucket):
+        raise SettingsError(
+            f"{where}; write s3a://bucket/prefix, the bucket in 3 to 63 small letters, digits, - and ., a letter or digit first and last"
+        )
+    wrong = next((part for part in prefix if not _PART.fullmatch(part) or set(part) == {"."}), None)
+    if wrong is not None:
+        raise SettingsError(
+            f"{where}; its part {wrong!r} is not read by all programs: write letters without accents, digits, _, - and . only"
+        )
     return lake
 
 

@@ -77,7 +77,7 @@ def _publishes_that_happened(lake: str, ledger: Iterable[Row]) -> dict[str, _Com
             found[publish_id] = _Commit(None, None)
         else:
             path = layout.feature_table(lake, group, generation)
-            log = logs.setdefault((group, generation), DeltaTable(path) if delta.exists(path) else None)
+            log = logs.setdefault((group, generation), delta.opened(path) if delta.exists(path) else None)
             if log is not None and log.transaction_version(publish_id) is not None:
                 found[publish_id] = _logged(path, publish_id)
     return found
@@ -145,6 +145,6 @@ def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:
     for source, listed in ids.items():
         for path in layout.ingest_logs(lake, source):
             if delta.exists(path):
-                log = DeltaTable(path)
+                log = delta.opened(path)
                 found |= {ingest_id for ingest_id in listed if log.transaction_version(ingest_id) is not None}
     return found

@@ -28,11 +28,17 @@ if TYPE_CHECKING:
 _LOGGED = re.compile(r"\d{20}\.json")
 
 
+def opened(path: str, *, version: int | None = None) -> DeltaTable:
+    """A Delta table as its log says it is, in its newest version or another; the only place that opens one."""
+    with storage.told(path):
+        return DeltaTable(path, version=version, storage_options=storage.options(path))
+
+
 def rows(path: str, conditions: Sequence[str], *, version: int | None = None) -> list[dict[str, Any]]:
     """The rows of a Delta table (in its newest version) for which all SQL conditions hold; none of a table that is not there."""
     if not exists(path):
         return []
-    table = DeltaTable(path, version=version)
+    table = opened(path, version=version)
     found = QueryBuilder().register("t", table).execute(f"SELECT * FROM t WHERE {' AND '.join(conditions)}").read_all()
     columns = [found.column(name).to_pylist() for name in found.column_names]
     return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
@@ -42,14 +48,14 @@ def query(path: str, sql: str) -> list[dict[str, Any]]:
     """The rows that a query gives of a Delta table, which is called `t` there; none of a table that is not there."""
     if not exists(path):
         return []
-    found = QueryBuilder().register("t", DeltaTable(path)).execute(sql).read_all()
+    found = QueryBuilder().register("t", opened(path)).execute(sql).read_all()
     columns = [found.column(name).to_pylist() for name in found.column_names]
     return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def columns(path: str) -> tuple[str, ...]:
     """The columns of a Delta table; none of one that is not there."""
-    return tuple(each.name for each in DeltaTable(path).schema().fields) if exists(path) else ()
+    return tuple(each.name for each in opened(path).schema().fields) if exists(path) else ()
 
 
 def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -57,7 +63,7 @@ def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> li
     if not exists(path):
         return []
     sql = f"SELECT DISTINCT {', '.join(columns)} FROM t WHERE {' AND '.join(conditions)}"
-    found = QueryBuilder().register("t", DeltaTable(path)).execute(sql).read_all()
+    found = QueryBuilder().register("t", opened(path)).execute(sql).read_all()
     return list(zip(*[found.column(name).to_pylist() for name in found.column_names], strict=True))
 
 
@@ -68,13 +74,13 @@ def instants(path: str, column: str, conditions: Sequence[str]) -> list[int]:
     if not exists(path):
         return []
     sql = f"SELECT {column} FROM t WHERE {' AND '.join(conditions)}"
-    found = pa.table(QueryBuilder().register("t", DeltaTable(path)).execute(sql).read_all())
+    found = pa.table(QueryBuilder().register("t", opened(path)).execute(sql).read_all())
     return [at for at in found.column(column).cast(pa.int64()).to_pylist() if at is not None]
 
 
 def holds(path: str, condition: str) -> bool:
     """Whether a Delta table has a row for which an SQL condition holds; a table that is not there has none."""
-    found = QueryBuilder().register("t", DeltaTable(path)).execute(f"SELECT 1 FROM t WHERE {condition} LIMIT 1") if exists(path) else None
+    found = QueryBuilder().register("t", opened(path)).execute(f"SELECT 1 FROM t WHERE {condition} LIMIT 1") if exists(path) else None
     return found is not None and found.read_all().num_rows > 0
 
 
@@ -92,7 +98,7 @@ def footprint(path: str, *, partition: str, dates: Collection[date]) -> tuple[in
     """The number and the bytes of the files in these dates' partitions, by the log alone; nothing for a table that is not there."""
     if not exists(path):
         return 0, 0
-    actions = DeltaTable(path).get_add_actions(flatten=True)
+    actions = opened(path).get_add_actions(flatten=True)
     sizes, name = actions.column("size_bytes").to_pylist(), f"partition.{partition}"
     days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(sizes)
     read = [size for day, size in zip(days, sizes, strict=True) if day in dates or day is None]
@@ -101,7 +107,7 @@ def footprint(path: str, *, partition: str, dates: Collection[date]) -> tuple[in
 
 def files_of(path: str, *, version: int | None, time: str | None, dates: Collection[date]) -> tuple[int, int]:
     """The number and the bytes of a version's files, where a time column is named of those that may hold times of these dates."""
-    actions = DeltaTable(path, version=version).get_add_actions(flatten=True)
+    actions = opened(path, version=version).get_add_actions(flatten=True)
     sizes = actions.column("size_bytes").to_pylist()
     none = [None] * len(sizes)
     lows, highs = (actions.column(n).to_pylist() if n in actions.schema.names else none for n in (f"min.{time}", f"max.{time}"))
@@ -120,7 +126,7 @@ def times_changed(path: str, *, since: int | None, version: int | None, time: st
 
     None if it does not tell: where rows are deleted without writing files anew, or a file says nothing of its times.
     """
-    both = [DeltaTable(path, version=each) for each in (since, version)]
+    both = [opened(path, version=each) for each in (since, version)]
     if any("deletionVectors" in (table.protocol().reader_features or ()) for table in both):
         return None
     then, now = (_spans(table, time) for table in both)
@@ -146,12 +152,12 @@ def _days(low: Any, high: Any) -> Interval | None:
 
 def table_id(path: str) -> str | None:
     """The id that a Delta table was given when it was made; None if there is no table."""
-    return str(DeltaTable(path).metadata().id) if exists(path) else None
+    return str(opened(path).metadata().id) if exists(path) else None
 
 
 def exists(path: str) -> bool:
     """Whether there is a Delta table at `path`."""
-    return storage.exists(f"{path}/_delta_log") and DeltaTable.is_deltatable(path)
+    return storage.exists(f"{path}/_delta_log") and DeltaTable.is_deltatable(path, storage.options(path))
 
 
 _TRIES, _TRIES_OF_RECORDS = 5, 50
@@ -190,7 +196,7 @@ def arrow_type(kind: str) -> "pa.DataType":
 
 def load(path: str) -> "pa.Table":
     """The newest state of a small Delta table, without Spark."""
-    return DeltaTable(path).to_pyarrow_table(filesystem=storage.arrow(path))
+    return opened(path).to_pyarrow_table(filesystem=storage.arrow(path))
 
 
 def pandas(table: "pa.Table") -> "pd.DataFrame":
@@ -209,7 +215,7 @@ def pandas(table: "pa.Table") -> "pd.DataFrame":
 
 def committed(path: str, commit_id: str) -> bool:
     """Whether the commit with this id happened: the table's log keeps the ids, through checkpoints too."""
-    return exists(path) and DeltaTable(path).transaction_version(commit_id) is not None
+    return exists(path) and opened(path).transaction_version(commit_id) is not None
 
 
 def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
@@ -235,14 +241,14 @@ def oldest_commit(path: str) -> datetime:
 
 def state(path: str) -> tuple[str, int]:
     """The id and the newest version of a Delta table."""
-    table = DeltaTable(path)
+    table = opened(path)
     return str(table.metadata().id), table.version()
 
 
 def readable(path: str, version: int) -> bool:
     """Whether a version of a local Delta table can still be read: its log and the files that the newest version lacks are there."""
     try:
-        newest, then = DeltaTable(path), DeltaTable(path, version=version)
+        newest, then = opened(path), opened(path, version=version)
     except DeltaError:
         return False
     gone = set() if newest.version() == version else set(files(then)) - set(files(newest))
@@ -252,7 +258,7 @@ def readable(path: str, version: int) -> bool:
 def append_records(path: str, rows: "pa.Table", *, fence: Fence | None = None) -> None:
     """Append rows to a small table without Spark; columns that it lacks are added, null in the rows before. `fence` as in `commit`."""
     if fence is None:
-        write_deltalake(path, rows, mode="append", schema_mode="merge")
+        write_deltalake(path, rows, mode="append", schema_mode="merge", storage_options=storage.options(path))
     else:
         _write_fenced(path, rows, fence, CommitProperties(max_commit_retries=0), mode="append", schema_mode="merge")
 
@@ -279,11 +285,11 @@ def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
     Making it is a commit of its own: what comes next is fenced by a version, as in any other table.
     """
     if exists(path):
-        return DeltaTable(path)
+        return opened(path)
     columns = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
     with suppress(CommitFailedError):  # somebody else makes it at the same time
-        DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition))
-    return DeltaTable(path)
+        DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), storage_options=storage.options(path))
+    return opened(path)
 
 
 def _nullable(kind: Any) -> Any:
@@ -304,7 +310,7 @@ def add_columns(table: DeltaTable, schema: str) -> DeltaTable:
             return table
         with suppress(CommitFailedError):  # somebody else changed the columns: what is missing now is seen anew
             table.alter.add_columns(missing)
-        table = DeltaTable(table.table_uri)
+        table = opened(table.table_uri)
     raise CommitConflict(f"the columns of {table.table_uri} were changed again and again; nothing was changed: run the same command again")
 
 
@@ -349,7 +355,7 @@ def _attempt(
         try:
             write(table, _properties(commit_id))
         except CommitFailedError:
-            table = DeltaTable(table.table_uri)
+            table = opened(table.table_uri)
             if table.transaction_version(commit_id) is not None:
                 return
             if not as_seen(table):
@@ -378,7 +384,7 @@ def fence(path: str, commit_id: str) -> None:
     if not exists(path):
         return
     with suppress(CommitFailedError):  # another commit took that version: it is not the stopped writer's any more
-        _write(DeltaTable(path), [], _properties(commit_id))
+        _write(opened(path), [], _properties(commit_id))
 
 
 def in_partitions(table: DeltaTable, values: Collection[str] | None) -> list[RemoveAction]:

@@ -77,7 +77,7 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
     Files that no commit names, because their run was cut off before it, are deleted when they are as old.
     The caller holds the lease of what writes the table.
     """
-    table = DeltaTable(path)
+    table = delta.opened(path)
     files = len(table.file_uris())
     expired = _expired(table, before)
     if expired:

@@ -1,27 +1,37 @@
-"""Where the lake's files and folders lie: the only module that knows. On a local folder so far; no other module touches a lake path.
+"""Where the lake's files and folders lie: the only module that knows, on a local folder or on S3. No other module touches a lake path.
 
-A path is a whole one, as `layout` spells it. A folder is there as long as something lies in it.
+A path is a whole one, as `layout` spells it: `/data/lake/...` or `s3a://bucket/prefix/...`. A folder is there as long as something lies
+in it. On S3 an empty file is none: other programs mark folders by them.
 """
 
 import fcntl
 import os
+import posixpath
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
-from obstore.store import LocalStore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, S3Store
+
+from feature_definitions import layout
+from lake import s3
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import S3Config
     from pyarrow import fs
 
-_STORE = LocalStore()
+_LOCAL = LocalStore()
+_RUST = "Error performing"
+"""How obstore and delta-rs, which are made of the same piece, begin to say which request failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,69 +50,113 @@ class File:
 
 def exists(path: str) -> bool:
     """Whether there is a file at `path`, or anything in a folder of that name."""
-    try:
-        obstore.head(_STORE, _key(path))
-    except FileNotFoundError:
-        return any(obstore.list(_STORE, prefix=_key(path), chunk_size=1))
+    with told(path):
+        store, key = _at(path)
+        try:
+            obstore.head(store, key)
+        except FileNotFoundError:
+            return any(True for _ in _listed(path))
     return True
 
 
 def files(folder: str, *, suffix: str = "") -> list[File]:
     """The files of a folder and of those below it, by path; none of a folder that is not there."""
-    found = (each for chunk in obstore.list(_STORE, prefix=_key(folder)) for each in chunk)
-    mine = (File(f"/{each['path']}", each["size"], each["last_modified"]) for each in found if each["path"].endswith(suffix))
-    return sorted(mine, key=attrgetter("path"))
+    with told(folder):
+        root = _root(folder)
+        found = (each for each in _listed(folder) if each["path"].endswith(suffix))
+        mine = (File(f"{root}/{each['path']}", each["size"], each["last_modified"]) for each in found)
+        return sorted(mine, key=attrgetter("path"))
 
 
 def folders(folder: str) -> list[str]:
     """The folders that lie right in a folder, by name."""
-    return sorted(f"/{path}" for path in obstore.list_with_delimiter(_STORE, _key(folder))["common_prefixes"])
+    with told(folder):
+        return sorted(f"{_root(folder)}/{path}" for path in obstore.list_with_delimiter(*_at(folder))["common_prefixes"])
 
 
 def read(path: str) -> bytes:
     """What a file holds; raises FileNotFoundError."""
-    return bytes(obstore.get(_STORE, _key(path)).bytes())
+    with told(path):
+        return bytes(obstore.get(*_at(path)).bytes())
 
 
 def write(path: str, content: bytes | memoryview) -> None:
     """Put a file in its place as a whole: readers find what was there before, or all of it."""
-    obstore.put(_STORE, _key(path), content)
+    with told(path):
+        obstore.put(*_at(path), content)
 
 
 def create(path: str, content: bytes | memoryview) -> None:
-    """Put a file where there is none; raises FileExistsError, of all who try at once in all but one."""
-    try:
-        obstore.put(_STORE, _key(path), content, mode="create")
-    except AlreadyExistsError:
-        raise FileExistsError(f"{path} is there already") from None
+    """Put a file where there is none; raises FileExistsError, of all who try at once in all but one.
+
+    On S3 it may be raised for one's own file, if the answer was lost and the request repeated: read what is there.
+    """
+    with told(path):
+        try:
+            obstore.put(*_at(path), content, mode="create")
+        except AlreadyExistsError:
+            raise FileExistsError(f"{path} is there already") from None
 
 
 def delete(path: str) -> None:
     """Delete a file; one that is not there is fine."""
-    with suppress(FileNotFoundError):
-        obstore.delete(_STORE, _key(path))
+    with told(path), suppress(FileNotFoundError):
+        obstore.delete(*_at(path))
 
 
 def delete_tree(folder: str) -> None:
     """Delete a folder with all that lies in it; one that is not there is fine."""
-    shutil.rmtree(folder, ignore_errors=True)
+    if not s3.is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with told(folder):
+        store, key = _at(folder)
+        found = [each for chunk in obstore.list(store, prefix=key) for each in chunk]
+        if found:
+            obstore.delete(store, [each["path"] for each in found])
+        if marks := [f"{each['path']}/" for each in found if not each["size"]]:
+            _delete_marks(s3.split(folder)[0], marks)
 
 
 def joined(lake: str, place: str) -> str:
     """The whole path of a place that is said relative to the lake; a whole one stays."""
+    if s3.is_remote(place) or (s3.is_remote(lake) and place.startswith("/")):
+        return place
+    if s3.is_remote(lake):
+        return f"{layout.S3}{posixpath.normpath(posixpath.join(lake.removeprefix(layout.S3), place))}"
     return os.path.normpath(Path(lake, place))
 
 
 def relative(path: str, *, to: str) -> str:
-    """A path as seen from a folder."""
-    return os.path.relpath(path, to)
+    """A path as seen from a folder; a whole one, if one of the two lies on S3 and not below the other."""
+    if path.startswith(f"{to}/"):
+        return path.removeprefix(f"{to}/")
+    return path if s3.is_remote(path) or s3.is_remote(to) else os.path.relpath(path, to)
 
 
 def arrow(folder: str) -> "fs.FileSystem":
     """A folder as pyarrow's own file system: for Parquet, and for deltalake, whose own one aborts Python at its exit now and then."""
     from pyarrow import fs
 
-    return fs.SubTreeFileSystem(folder, fs.LocalFileSystem())
+    if not s3.is_remote(folder):
+        return fs.SubTreeFileSystem(folder, fs.LocalFileSystem())
+    return fs.SubTreeFileSystem(folder.removeprefix(layout.S3).rstrip("/"), _arrow(s3.reach()))
+
+
+def options(path: str) -> dict[str, str] | None:
+    """What `deltalake` must be told to reach a path; None for a local one. It holds no keys."""
+    return s3.options(s3.reach()) if s3.is_remote(path) else None
+
+
+@contextmanager
+def told(path: str) -> Iterator[None]:
+    """What S3 refuses in the block, by whichever client, as one sentence (S3Fault); a bucket that is not there is no missing file."""
+    try:
+        yield
+    except Exception as error:
+        if s3.is_remote(path) and _is_of_s3(error):
+            raise s3.fault(error, path) from error
+        raise
 
 
 @contextmanager
@@ -136,6 +190,53 @@ def _open(folder: str) -> int:
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _key(path: str) -> str:
-    """A path as the store names it."""
-    return Path(path).absolute().as_posix().removeprefix("/")
+def _is_of_s3(error: Exception) -> bool:
+    if isinstance(error, FileNotFoundError):
+        return "NoSuchBucket" in str(error)
+    return isinstance(error, BaseError) or type(error) is OSError or _RUST in str(error)
+
+
+def _at(path: str) -> tuple[LocalStore | S3Store, str]:
+    """The store in which a path lies, and how it is named there."""
+    if not s3.is_remote(path):
+        return _LOCAL, Path(path).absolute().as_posix().removeprefix("/")
+    bucket, key = s3.split(path)
+    return _bucket(bucket, s3.reach()), key
+
+
+@lru_cache(maxsize=32)
+def _bucket(name: str, reach: s3.Reach) -> S3Store:
+    at: S3Config = {} if reach.endpoint is None else {"endpoint": reach.endpoint}
+    return S3Store(
+        name,
+        config={"region": str(reach.region), "conditional_put": "etag", **at},
+        client_options={"allow_http": reach.is_plain},
+        credential_provider=reach.provider,
+    )
+
+
+@lru_cache(maxsize=8)
+def _arrow(reach: s3.Reach) -> "fs.S3FileSystem":
+    from pyarrow import fs
+
+    return fs.S3FileSystem(region=reach.region, endpoint_override=reach.endpoint)
+
+
+def _root(path: str) -> str:
+    """What comes before the slash and the name that a path has in its store."""
+    return f"{layout.S3}{s3.split(path)[0]}" if s3.is_remote(path) else ""
+
+
+def _listed(folder: str) -> "Iterator[ObjectMeta]":
+    """What lies in a folder and in those below it, marks of folders apart."""
+    store, key = _at(folder)
+    found = (each for chunk in obstore.list(store, prefix=key) for each in chunk)
+    return (each for each in found if each["size"] or store is _LOCAL)
+
+
+def _delete_marks(bucket: str, keys: list[str]) -> None:
+    """Delete keys that end with a slash, by which other programs mark folders; obstore cannot say them."""
+    client = s3.client(s3.reach())
+    for first in range(0, len(keys), 1000):
+        named = [{"Key": key} for key in keys[first : first + 1000]]
+        client.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True})

@@ -70,13 +70,38 @@ def test_an_empty_variable_counts_as_none(project: Path) -> None:
     assert loaded(project, **dict.fromkeys(VARIABLES, "")) == loaded(project)
 
 
-@pytest.mark.parametrize("lake", ["s3a://bucket/lake", "s3://bucket", "abfss://c@a.dfs.core.windows.net/lake"])
-def test_a_lake_on_another_file_system_is_refused_by_name(project: Path, lake: str) -> None:
-    with pytest.raises(SettingsError, match=rf"lake in headwater.toml\) is '{lake}'; only local folders work so far"):
+@pytest.mark.parametrize("lake", ["gs://bucket/lake", "abfss://c@a.dfs.core.windows.net/lake", "hdfs://name/lake"])
+def test_a_lake_that_lies_neither_in_a_folder_nor_on_s3_is_refused_by_name(project: Path, lake: str) -> None:
+    with pytest.raises(SettingsError, match=rf"lake in headwater.toml\) is '{lake}'; a lake lies in a local folder or on S3"):
         loaded(project, HEADWATER_LAKE=lake)
     (project / "headwater.toml").write_text(f'[project]\nname = "shop"\nlake = "{lake}"\n')
-    with pytest.raises(SettingsError, match="only local folders work so far"):
+    with pytest.raises(SettingsError, match="a lake lies in a local folder or on S3"):
         loaded(project)
+
+
+@pytest.mark.parametrize(
+    ("said", "lake"), [("s3a://bucket/lake/", "s3a://bucket/lake"), ("s3a://my.bucket-1", "s3a://my.bucket-1"), ("s3a://b1b/A_b/c.d", None)]
+)
+def test_a_lake_may_lie_on_s3(project: Path, said: str, lake: str | None) -> None:
+    assert loaded(project, HEADWATER_LAKE=said).lake == (lake or said)
+
+
+@pytest.mark.parametrize("said", ["s3://bucket/lake", "s3n://bucket/lake/"])
+def test_another_name_of_s3_is_refused_with_the_one_to_write(project: Path, said: str) -> None:
+    with pytest.raises(SettingsError, match="write s3a:, which all programs understand, like 's3a://bucket/lake'"):
+        loaded(project, HEADWATER_LAKE=said)
+
+
+@pytest.mark.parametrize("said", ["s3a:bucket/lake", "s3a://", "s3a://Bucket/lake", "s3a://my_bucket", "s3a://ab", "s3a://k:s@bucket/lake"])
+def test_a_bucket_that_cannot_be_one_is_refused(project: Path, said: str) -> None:
+    with pytest.raises(SettingsError, match="write s3a://bucket/prefix, the bucket in small letters"):
+        loaded(project, HEADWATER_LAKE=said)
+
+
+@pytest.mark.parametrize("part", ["a b", "über", "a#b", "a?b", "a%20b", "[a]", "..", "", "a=b", "a*"])
+def test_a_prefix_that_some_program_does_not_read_is_refused(project: Path, part: str) -> None:
+    with pytest.raises(SettingsError, match="is not read by all programs"):
+        loaded(project, HEADWATER_LAKE=f"s3a://bucket/{part}/lake")
 
 
 @pytest.mark.parametrize("lake", ["file:///data/my%20lake", "file:/data/my%20lake"])

@@ -1,0 +1,201 @@
+"""How S3 is reached: by the standard AWS variables or a profile's files, the same way by every client that reads or writes the lake.
+
+Each client finds the keys itself, so that none passes through us. obstore alone knows no profiles: it is given what botocore finds.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from feature_definitions.errors import UserError
+from feature_definitions.layout import S3
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
+_ROLES = frozenset({"assume-role-with-web-identity", "container-role", "iam-role"})
+"""Keys that every client fetches and renews itself, from what a machine or a container is given; botocore's names."""
+_FRESH = timedelta(minutes=5)
+"""So long what botocore finds is used before it is asked again; it renews keys ten minutes before they end."""
+
+Keys = Literal["variables", "profile", "role"]
+
+
+class S3Fault(UserError):
+    """S3 refuses, is not there, or does not know the bucket: the message says which, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reach:
+    """Where S3 is, and where the keys come from: one object as long as the variables stay the same.
+
+    `endpoint` is None for Amazon's own, `region` None where nobody says it.
+    """
+
+    endpoint: str | None
+    region: str | None
+    keys: Keys
+    provider: "Callable[[], S3Credential] | None" = field(default=None, repr=False)
+    """What obstore asks for keys, where it does not find them itself."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the endpoint speaks HTTP without TLS, as its URL says."""
+        return self.endpoint is not None and self.endpoint.startswith("http://")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is one on S3."""
+    return path.startswith(S3)
+
+
+def split(path: str) -> tuple[str, str]:
+    """The bucket and the key of a path on S3."""
+    bucket, _, key = path.removeprefix(S3).partition("/")
+    return bucket, key.rstrip("/")
+
+
+def reach() -> Reach:
+    """How S3 is reached from here; raises S3Fault where no keys or no region are said."""
+    names = ("HOME", *(name for name in os.environ if name.startswith("AWS_")))
+    return _reach(tuple(sorted((name, os.environ[name]) for name in names if os.environ.get(name))))
+
+
+def options(found: Reach) -> dict[str, str]:
+    """What delta-rs must be told beside the variables. A version of a table is put only where there is none, whatever they say."""
+    said = {"AWS_CONDITIONAL_PUT": "etag", "AWS_REGION": str(found.region)}
+    said |= {} if found.endpoint is None else {"AWS_ENDPOINT_URL": found.endpoint}
+    said |= {"AWS_ALLOW_HTTP": "true"} if found.is_plain else {}
+    return said | ({"AWS_FORCE_CREDENTIAL_LOAD": "true"} if found.keys == "profile" else {})
+
+
+def client(found: Reach) -> Any:
+    """boto3's client, for what the others cannot do."""
+    import boto3
+
+    return boto3.session.Session().client("s3", endpoint_url=found.endpoint, region_name=found.region)
+
+
+@lru_cache(maxsize=8)
+def _reach(variables: tuple[tuple[str, str], ...]) -> Reach:
+    said = dict(variables)
+    if "AWS_ENDPOINT" in said:
+        raise S3Fault(
+            "the variable AWS_ENDPOINT is read by some programs only, so that a lake would lie in two places; set AWS_ENDPOINT_URL"
+        )
+    keys = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= said.keys()
+    endpoint = said.get("AWS_ENDPOINT_URL_S3") or said.get("AWS_ENDPOINT_URL")
+    region = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION")
+    if keys and ((endpoint and region) or not _has_files(said)):
+        return _checked(Reach(endpoint, region, "variables"))
+    return _checked(_by_files(endpoint, region))
+
+
+def _has_files(said: Mapping[str, str]) -> bool:
+    """Whether a file may say something about a profile."""
+    named = {"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+    return not named.isdisjoint(said) or any(Path(said.get("HOME", "~"), ".aws", name).is_file() for name in ("config", "credentials"))
+
+
+def _by_files(endpoint: str | None, region: str | None) -> Reach:
+    """What botocore finds: in the files of profiles, or of what the machine or the container is given."""
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+
+    session = botocore.session.Session()
+    try:
+        profile, found = session.get_scoped_config(), session.get_credentials()
+    except BotoCoreError as error:
+        raise S3Fault(f"S3 cannot be reached: {error}; correct AWS_PROFILE or the files in ~/.aws") from None
+    if found is None:
+        raise S3Fault(
+            "S3 wants keys, and there are none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile of "
+            "~/.aws/credentials"
+        )
+    service = session.full_config.get("services", {}).get(profile.get("services"), {}).get("s3", {})
+    endpoint = endpoint or service.get("endpoint_url") or profile.get("endpoint_url")
+    region = region or profile.get("region")
+    if found.method == "env":
+        return Reach(endpoint, region, "variables")
+    return Reach(endpoint, region, "role" if found.method in _ROLES else "profile", _provider(found))
+
+
+def _provider(found: Any) -> "Callable[[], S3Credential]":
+    """The keys that botocore has now, which it renews when they end."""
+
+    def keys() -> "S3Credential":
+        now = found.get_frozen_credentials()
+        return {
+            "access_key_id": now.access_key,
+            "secret_access_key": now.secret_key,
+            "token": now.token,
+            "expires_at": datetime.now(UTC) + _FRESH,
+        }
+
+    return keys
+
+
+def _checked(found: Reach) -> Reach:
+    """With a region: an endpoint of one's own takes any, Amazon's does not."""
+    if found.endpoint is not None and not found.endpoint.startswith(("http://", "https://")):
+        raise S3Fault(f"AWS_ENDPOINT_URL is {found.endpoint!r}; write a URL, like https://s3.example.com or http://127.0.0.1:9000")
+    if found.region is not None:
+        return found
+    if found.endpoint is None:
+        raise S3Fault("the bucket's region is not said; set AWS_REGION, like AWS_REGION=eu-central-1, or `region` in the profile")
+    return Reach(found.endpoint, "us-east-1", found.keys, found.provider)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ faults
+
+_FAULTS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("NoSuchBucket", "NO_SUCH_BUCKET"), "there is no bucket {bucket} {at}; make it, or correct the name"),
+    (("ExpiredToken", "RequestExpired"), "S3 refuses the keys for bucket {bucket} {at}, because they have ended; get new ones"),
+    (
+        ("RequestTimeTooSkewed",),
+        "S3 refuses what is asked of bucket {bucket} {at}, because this machine's clock is wrong; set it right",
+    ),
+    (
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "401 Unauthorized"),
+        "S3 does not know the keys given for bucket {bucket} {at}; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile",
+    ),
+    (
+        ("AccessDenied", "403 Forbidden", "ACCESS_DENIED", "PermissionDenied", "Unauthenticated"),
+        "S3 refuses what is asked of bucket {bucket} {at}: the keys may not do it, or are wrong; correct them or their policy (docs/s3.md)",
+    ),
+    (
+        ("AuthorizationHeaderMalformed", "PermanentRedirect", "incorrectly configured region", "301 Moved Permanently", "IllegalLocation"),
+        "bucket {bucket} lies in another region than {region}; set AWS_REGION to its own",
+    ),
+    (
+        ("certificate", "CERTIFICATE", "SSL", "tls handshake", "InvalidContentType"),
+        "the endpoint {endpoint} has no TLS certificate that is trusted here; correct AWS_ENDPOINT_URL, or have its certificate trusted",
+    ),
+    (
+        ("SlowDown", "503 Service Unavailable", "500 Internal Server Error", "502 Bad Gateway", "504 Gateway", "SLOW_DOWN"),
+        "S3 answers {at} again and again that it cannot answer now; run the same command later",
+    ),
+    (
+        ("error sending request", "Connect", "connection", "dns error", "timed out", "Could not resolve", "NETWORK_CONNECTION", "curlCode"),
+        "S3 does not answer {at}; see whether it runs and can be reached from here, and whether AWS_ENDPOINT_URL is right",
+    ),
+)
+
+
+def fault(error: BaseException, path: str) -> S3Fault:
+    """What a client's error means, in one sentence; the clients say it in many lines, each in its own way."""
+    said, (bucket, _) = str(error), split(path)
+    try:
+        found = reach()
+    except S3Fault as problem:
+        return problem
+    at = "at Amazon" if found.endpoint is None else f"at {found.endpoint}"
+    known = next((text for signs, text in _FAULTS if any(sign in said for sign in signs)), None)
+    if known is None:
+        first = (said.strip().splitlines() or [type(error).__name__])[0][:300]
+        return S3Fault(f"S3 failed {at}, bucket {bucket}: {first}")
+    return S3Fault(known.format(bucket=bucket, at=at, region=found.region, endpoint=found.endpoint or "of Amazon"))
