@@ -319,6 +319,7 @@ TOUCH_FILES = {
     "headwater/commands/authoring.py": "the folders of projects and catalogs that are made and checked",
     "headwater/inputs.py": "spines that a person names",
     "headwater/project.py": "the project's folder and its state",
+    "lake/s3.py": "the environment, and whether there are files of profiles",
     "lake/storage.py": "the lake",
     "online_sync/embedded.py": "the embedded store's folder in the project's state",
     "spark_jobs/context.py": "the project's root",
