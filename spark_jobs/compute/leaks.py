@@ -38,7 +38,7 @@ def check(job: Run, group: TransformGroup, *, among: Sequence[Interval]) -> None
     alone = transform.transformed(group, apart)
     if group.function is not None:
         _refuse_beyond(group, alone, apart)
-    (there,) = transform.computed(job.work, group, [interval], job.context)
+    there = transform.computed(job.work, group, interval, job.context)
     if moved := _moved(group, alone, there):
         raise TransformError(
             f"group {group.name}: rows at {iso(interval.end)} move when later events are added, or when they are "

@@ -5,6 +5,7 @@ a time become one Spark job, and their rows are written before the next ones are
 """
 
 import contextlib
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 
@@ -39,60 +40,94 @@ class TransformError(UserError):
     """What a transform's SQL or function gives is not what its group declares."""
 
 
+class FunctionFailed(TransformError):
+    """A transform's function raised, where it was called or in a worker of Spark."""
+
+
 def compute(work: GroupPlan, group: TransformGroup, context: Context, *, into: str) -> tuple[DataFrame, Mapping[Interval, str]]:
     """The group's rows of all intervals of a plan, written below `into` and read back; and the intervals that cannot be computed because
-    some expression has no value for what it is given, each with what Spark says.
+    some expression has no value for what it is given, or because the function raises, each with what is said.
 
     Columns: the entity's keys, `event_timestamp`, `empties_at` (the next interval's end: a row holds until then), the outputs,
-    `interval_start` and `newest_tile` (null). Raises TransformError for a result that lacks a declared column, or has one of another type.
+    `interval_start` and `newest_tile` (null). Raises TransformError for a result that lacks a declared column, or has one of another type,
+    and for a function that raises for every interval.
     """
-    intervals, schema, failed = [status.interval for status in work.due], None, dict[Interval, str]()
+    intervals, failed = [status.interval for status in work.due], dict[Interval, Exception]()
     for first in range(0, len(intervals), AT_ONCE):
-        some = intervals[first : first + AT_ONCE]
-        each = computed(work, group, some, context)
-        schema = each[0].schema
-        failed |= _written(dict(zip(some, each, strict=True)), into)
-    assert schema is not None
+        rows, raised = _attempted(work, group, intervals[first : first + AT_ONCE], context)
+        failed |= raised | (_written(group, rows, into) if rows else {})
+    _refuse_if_never_right(failed, among=intervals)
+    reasons, types = {interval: _reason(group, error) for interval, error in failed.items()}, tables.columns_sql(_types(group))
     if len(failed) == len(intervals):
-        return context.spark.createDataFrame([], schema), failed
-    return tables.staged(context.spark, into, schema=schema), failed
+        return context.spark.createDataFrame([], types), reasons
+    return tables.staged(context.spark, into, schema=types), reasons
 
 
-def _written(rows: Mapping[Interval, DataFrame], into: str) -> dict[Interval, str]:
-    """Write the rows of some intervals in one job; if that fails, each in its own. Gives those that fail, with what Spark says."""
+def _attempted(
+    work: GroupPlan, group: TransformGroup, intervals: Sequence[Interval], context: Context
+) -> tuple[dict[Interval, DataFrame], dict[Interval, Exception]]:
+    """The rows of those intervals that can be planned, and what was raised for the others."""
+    inputs, rows, failed = _inputs(work, group, intervals, context), dict[Interval, DataFrame](), dict[Interval, Exception]()
+    for interval, given in inputs.items():
+        try:
+            with failing_as(group):
+                rows[interval] = _timed(group, transformed(group, given), interval)
+        except (FunctionFailed, *OF_VALUES) as error:
+            failed[interval] = error
+    return rows, failed
+
+
+def _written(group: TransformGroup, rows: Mapping[Interval, DataFrame], into: str) -> dict[Interval, Exception]:
+    """Write the rows of some intervals in one job; if that fails, each in its own. Gives what was raised for those that fail."""
     try:
-        reduce(DataFrame.unionByName, rows.values()).write.mode("append").parquet(into)
-    except OF_VALUES as error:
+        with failing_as(group):
+            reduce(DataFrame.unionByName, rows.values()).write.mode("append").parquet(into)
+    except (FunctionFailed, *OF_VALUES) as error:
         if len(rows) == 1:
-            return dict.fromkeys(rows, sentence(error))
-        return {failed: said for one, frame in rows.items() for failed, said in _written({one: frame}, into).items()}
+            return dict.fromkeys(rows, error)
+        return {failed: said for one, frame in rows.items() for failed, said in _written(group, {one: frame}, into).items()}
     return {}
+
+
+def _refuse_if_never_right(failed: Mapping[Interval, Exception], *, among: Sequence[Interval]) -> None:
+    """Raise what a function raises for every interval: that is a mistake in the function and no matter of some rows."""
+    raised = [error for error in failed.values() if isinstance(error, FunctionFailed)]
+    if raised and len(raised) == len(among):
+        raise raised[0]
+
+
+def _reason(group: TransformGroup, error: Exception) -> str:
+    """What is said of an interval that cannot be computed, in one sentence."""
+    if isinstance(error, PySparkException):
+        return sentence(error)
+    return textwrap.shorten(str(error).removeprefix(f"group {group.name}: "), 240, placeholder=" ...")
 
 
 @contextlib.contextmanager
 def failing_as(group: TransformGroup) -> Iterator[None]:
-    """Raise what the group's function raises in Spark's workers as a TransformError: nothing else of a transform runs there."""
+    """Raise what the group's function raises in Spark's workers as FunctionFailed: nothing else of a transform runs there."""
     try:
         yield
     except PythonException as error:
-        raise TransformError(f"group {group.name}: its function failed in a worker: {workers.last_words(error)}") from error
+        raise FunctionFailed(f"group {group.name}: its function failed in a worker: {workers.last_words(error)}") from error
 
 
-def computed(work: GroupPlan, group: TransformGroup, intervals: Sequence[Interval], context: Context) -> list[DataFrame]:
-    """The group's rows of each of these neighbouring intervals, as `compute` gives them."""
-    spans = [plan.inputs(group, interval) for interval in intervals]
-    near = Interval(min(span.start for span in spans), max(span.end for span in spans))
-    opened = [(each, _opened(each, near, work.upstream, context)) for each in group.inputs]
-    return [
-        _timed(group, transformed(group, [_cut(each, frame, span) for each, frame in opened]), interval)
-        for interval, span in zip(intervals, spans, strict=True)
-    ]
+def computed(work: GroupPlan, group: TransformGroup, interval: Interval, context: Context) -> DataFrame:
+    """The group's rows of an interval where later events are, as `compute` gives them."""
+    return _timed(group, transformed(group, inputs_at(work, group, interval, context)), interval)
 
 
 def inputs_at(work: GroupPlan, group: TransformGroup, interval: Interval, context: Context) -> list[DataFrame]:
     """What the group is given to compute one interval from, in the order of its inputs."""
-    span = plan.inputs(group, interval)
-    return [_cut(each, _opened(each, span, work.upstream, context), span) for each in group.inputs]
+    return _inputs(work, group, [interval], context)[interval]
+
+
+def _inputs(work: GroupPlan, group: TransformGroup, intervals: Sequence[Interval], context: Context) -> dict[Interval, list[DataFrame]]:
+    """What the group is given to compute each of some neighbouring intervals from."""
+    spans = {interval: plan.inputs(group, interval) for interval in intervals}
+    near = Interval(min(span.start for span in spans.values()), max(span.end for span in spans.values()))
+    opened = [(each, _opened(each, near, work.upstream, context)) for each in group.inputs]
+    return {interval: [_cut(each, frame, span) for each, frame in opened] for interval, span in spans.items()}
 
 
 def transformed(group: TransformGroup, inputs: Sequence[DataFrame]) -> DataFrame:
@@ -115,11 +150,17 @@ def _called(group: TransformGroup, function: Callable[..., object], inputs: Sequ
     except (PySparkException, Py4JError):
         raise
     except Exception as error:  # whatever a user's function raises is told to the user
-        raise TransformError(f"group {group.name}: its function raised {type(error).__name__}: {_first_line(error)}") from error
+        raise FunctionFailed(f"group {group.name}: its function raised {type(error).__name__}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["nothing more"])[0]
+
+
+def _types(group: TransformGroup) -> dict[str, str]:
+    """The columns of what is computed, each with its type."""
+    times = {"event_timestamp": "timestamp", "empties_at": "timestamp"}
+    return {**group.entity.keys, **times, **group.schema, START: "timestamp", NEWEST: "int64"}
 
 
 def _timed(group: TransformGroup, rows: DataFrame, interval: Interval) -> DataFrame:

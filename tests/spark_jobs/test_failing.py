@@ -54,6 +54,20 @@ scores = TransformGroup("scores", shop, (loose,), lookback="1d", ttl="9d", schem
 def nothing(rows):
     return {}["nothing"]
 broken = TransformGroup("broken", shop, (loose,), lookback="1d", ttl="9d", schema={"score": "int64"}, function=nothing)
+def counted(rows):
+    import pyspark.sql.functions as F
+    def one(batches):
+        for batch in batches:
+            if "abc" in batch.column("note").to_pylist():
+                raise ValueError("abc is no\\nnote")
+            yield batch
+    return rows.select("shop_id", "note").mapInArrow(one, "shop_id bigint, note string").groupBy("shop_id").agg(F.count("*").alias("score"))
+counts = TransformGroup("counts", shop, (loose,), lookback="1d", ttl="9d", schema={"score": "int64"}, function=counted)
+def looking(rows):
+    if rows.where("note = 'abc'").count():
+        raise ValueError("abc is no note")
+    return rows.groupBy("shop_id").count().withColumnRenamed("count", "score")
+looks = TransformGroup("looks", shop, (loose,), lookback="1d", ttl="9d", schema={"score": "int64"}, function=looking)
 lying = Source("lying", DeltaTable("tables/lying"), {"shop_id": "int64", "note": "string", "at": "timestamp"}, event_timestamp="at",
     derive={"code": "CAST(note AS BIGINT)", "before": "CAST(prev.note AS BIGINT)"}, lag_over=("shop_id",), lag_within="3d")
 paced = Source("paced", DeltaTable("tables/paced"), {"shop_id": "int64", "n": "int64", "at": "timestamp"}, event_timestamp="at",
@@ -170,6 +184,16 @@ def test_the_sql_of_a_transform_that_fails_rejects_its_interval_and_the_others_g
     assert day == "2026-01-05"
     assert reason.startswith("rows:computed ([CAST_INVALID_INPUT] The value 'abc'")
     assert week.results["scores"].published == 2
+
+
+def test_a_function_that_fails_in_a_worker_rejects_its_interval_and_the_others_go_on(week: Week) -> None:
+    assert _failed(week, "counts") == {"2026-01-05": ("rows:computed (its function failed in a worker: ValueError: abc is no note)",)}
+    assert (week.results["counts"].published, week.rows["counts"]) == (2, 4)
+
+
+def test_a_function_that_raises_for_an_interval_rejects_it_and_the_others_go_on(week: Week) -> None:
+    assert _failed(week, "looks") == {"2026-01-05": ("rows:computed (its function raised ValueError: abc is no note)",)}
+    assert (week.results["looks"].published, week.rows["looks"]) == (2, 4)
 
 
 def test_a_group_that_cannot_be_computed_at_all_is_refused_alone(week: Week) -> None:
