@@ -6,18 +6,19 @@ happens once and can be looked up.
 
 import json
 import re
+import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, QueryBuilder, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from feature_definitions.intervals import DAY, Interval, floor, instant, merge
+from feature_definitions.intervals import BEGINNING, DAY, Interval, floor, instant, merge
 from lake import storage
 
 if TYPE_CHECKING:
@@ -26,62 +27,57 @@ if TYPE_CHECKING:
 
 
 _LOGGED = re.compile(r"\d{20}\.json")
-
-
-def opened(path: str, *, version: int | None = None) -> DeltaTable:
-    """A Delta table as its log says it is, in its newest version or another; the only place that opens one."""
-    with storage.told(path):
-        return DeltaTable(path, version=version, storage_options=storage.options(path))
+_OF_A_TABLE = re.compile(r"\d{20}\.(json|checkpoint\..*)")
+_ONE_FILE_EVERY, _CLEANED_EVERY = 10, 100
+"""After how many commits one file says what the log says so far, which is read instead; and what of the log is past its time is deleted."""
 
 
 def rows(path: str, conditions: Sequence[str], *, version: int | None = None) -> list[dict[str, Any]]:
     """The rows of a Delta table (in its newest version) for which all SQL conditions hold; none of a table that is not there."""
-    if not exists(path):
-        return []
-    table = opened(path, version=version)
-    found = QueryBuilder().register("t", table).execute(f"SELECT * FROM t WHERE {' AND '.join(conditions)}").read_all()
-    columns = [found.column(name).to_pylist() for name in found.column_names]
-    return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return _queried(path, f"SELECT * FROM t WHERE {' AND '.join(conditions)}", version=version)
 
 
 def query(path: str, sql: str) -> list[dict[str, Any]]:
     """The rows that a query gives of a Delta table, which is called `t` there; none of a table that is not there."""
-    if not exists(path):
-        return []
-    found = QueryBuilder().register("t", opened(path)).execute(sql).read_all()
-    columns = [found.column(name).to_pylist() for name in found.column_names]
-    return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return _queried(path, sql)
+
+
+def _queried(path: str, sql: str, *, version: int | None = None) -> list[dict[str, Any]]:
+    result = _answer(found(path, version=version), sql)
+    columns = [result.column(name).to_pylist() for name in result.column_names] if result is not None else []
+    return [dict(zip(result.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _answer(table: DeltaTable | None, sql: str) -> Any:
+    """What a query gives of a table, as Arrow; None without a table."""
+    return None if table is None else QueryBuilder().register("t", table).execute(sql).read_all()
 
 
 def columns(path: str) -> tuple[str, ...]:
     """The columns of a Delta table; none of one that is not there."""
-    return tuple(each.name for each in opened(path).schema().fields) if exists(path) else ()
+    table = found(path)
+    return () if table is None else tuple(each.name for each in table.schema().fields)
 
 
 def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> list[tuple[Any, ...]]:
     """What a Delta table's rows, where all SQL conditions hold, have in these columns, each once; nothing without a table."""
-    if not exists(path):
-        return []
-    sql = f"SELECT DISTINCT {', '.join(columns)} FROM t WHERE {' AND '.join(conditions)}"
-    found = QueryBuilder().register("t", opened(path)).execute(sql).read_all()
-    return list(zip(*[found.column(name).to_pylist() for name in found.column_names], strict=True))
+    result = _answer(found(path), f"SELECT DISTINCT {', '.join(columns)} FROM t WHERE {' AND '.join(conditions)}")
+    return [] if result is None else list(zip(*[result.column(name).to_pylist() for name in result.column_names], strict=True))
 
 
 def instants(path: str, column: str, conditions: Sequence[str]) -> list[int]:
     """The times in a column of a Delta table's rows for which all SQL conditions hold, in microseconds; none without a table."""
     import pyarrow as pa
 
-    if not exists(path):
-        return []
-    sql = f"SELECT {column} FROM t WHERE {' AND '.join(conditions)}"
-    found = pa.table(QueryBuilder().register("t", opened(path)).execute(sql).read_all())
-    return [at for at in found.column(column).cast(pa.int64()).to_pylist() if at is not None]
+    result = _answer(found(path), f"SELECT {column} FROM t WHERE {' AND '.join(conditions)}")
+    times = [] if result is None else pa.table(result).column(column).cast(pa.int64()).to_pylist()
+    return [at for at in times if at is not None]
 
 
 def holds(path: str, condition: str) -> bool:
     """Whether a Delta table has a row for which an SQL condition holds; a table that is not there has none."""
-    found = QueryBuilder().register("t", opened(path)).execute(f"SELECT 1 FROM t WHERE {condition} LIMIT 1") if exists(path) else None
-    return found is not None and found.read_all().num_rows > 0
+    result = _answer(found(path), f"SELECT 1 FROM t WHERE {condition} LIMIT 1")
+    return result is not None and result.num_rows > 0
 
 
 def literal(value: object) -> str:
@@ -96,9 +92,14 @@ def literal(value: object) -> str:
 
 def footprint(path: str, *, partition: str, dates: Collection[date]) -> tuple[int, int]:
     """The number and the bytes of the files in these dates' partitions, by the log alone; nothing for a table that is not there."""
-    if not exists(path):
+    return footprint_of(found(path), partition=partition, dates=dates)
+
+
+def footprint_of(table: DeltaTable | None, *, partition: str, dates: Collection[date]) -> tuple[int, int]:
+    """What `footprint` tells, of a table that is open already."""
+    if table is None:
         return 0, 0
-    actions = opened(path).get_add_actions(flatten=True)
+    actions = table.get_add_actions(flatten=True)
     sizes, name = actions.column("size_bytes").to_pylist(), f"partition.{partition}"
     days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(sizes)
     read = [size for day, size in zip(days, sizes, strict=True) if day in dates or day is None]
@@ -152,15 +153,33 @@ def _days(low: Any, high: Any) -> Interval | None:
 
 def table_id(path: str) -> str | None:
     """The id that a Delta table was given when it was made; None if there is no table."""
-    return str(opened(path).metadata().id) if exists(path) else None
+    table = found(path)
+    return None if table is None else str(table.metadata().id)
+
+
+def opened(path: str, *, version: int | None = None) -> DeltaTable:
+    """The Delta table at `path`, in a version or in its newest, with all that was committed before; raises TableNotFoundError.
+
+    A table is opened for each question: a kept one that is asked what is new does not see that it was made anew.
+    """
+    with storage.told(path):
+        return DeltaTable(path, version=version, storage_options=storage.options(path))
+
+
+def found(path: str, *, version: int | None = None) -> DeltaTable | None:
+    """The Delta table at `path`, opened; None if there is none. One look, where asking first and opening then are two."""
+    try:
+        return opened(path, version=version)
+    except TableNotFoundError:
+        return None
 
 
 def exists(path: str) -> bool:
-    """Whether there is a Delta table at `path`."""
-    return storage.exists(f"{path}/_delta_log") and DeltaTable.is_deltatable(path, storage.options(path))
+    """Whether there is a Delta table at `path`: who then reads it asks `found`."""
+    return storage.has(f"{path}/_delta_log", _OF_A_TABLE)
 
 
-_TRIES, _TRIES_OF_RECORDS = 5, 50
+_TRIES, _TRIES_OF_RECORDS, _TRIES_UNANSWERED = 5, 50, 3
 
 Fence = Callable[[], None]
 """Called right before an attempt to commit; it raises if the caller may write no longer, because another took its lease."""
@@ -196,7 +215,12 @@ def arrow_type(kind: str) -> "pa.DataType":
 
 def load(path: str) -> "pa.Table":
     """The newest state of a small Delta table, without Spark."""
-    return opened(path).to_pyarrow_table(filesystem=storage.arrow(path))
+    return contents(opened(path), path)
+
+
+def contents(table: DeltaTable, path: str) -> "pa.Table":
+    """All rows of a small Delta table that is open already."""
+    return table.to_pyarrow_table(filesystem=storage.arrow(path))
 
 
 def pandas(table: "pa.Table") -> "pd.DataFrame":
@@ -215,28 +239,34 @@ def pandas(table: "pa.Table") -> "pd.DataFrame":
 
 def committed(path: str, commit_id: str) -> bool:
     """Whether the commit with this id happened: the table's log keeps the ids, through checkpoints too."""
-    return exists(path) and opened(path).transaction_version(commit_id) is not None
+    table = found(path)
+    return table is not None and table.transaction_version(commit_id) is not None
 
 
 def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
     """The version and time of a commit; raises LookupError if the log does not tell of it (any more)."""
-    for version, entry in _history(path):
+    for version, entry in _history(_log(path)[::-1]):
         if entry.get("userMetadata") == commit_id:
             return version, instant(int(entry["timestamp"]) * 1000)
     raise LookupError(f"{path} has no commit {commit_id} in its log")
 
 
-def _history(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What the log tells of its commits, the newest first, each with its version; deltalake's own finds none below a `#` or `?`."""
-    for file in reversed(storage.files(f"{path}/_delta_log", suffix=".json")):
-        if _LOGGED.fullmatch(file.name):
-            entries = (json.loads(line) for line in storage.read(file.path).splitlines() if line.strip())
-            yield from ((int(file.name.split(".")[0]), entry["commitInfo"]) for entry in entries if "commitInfo" in entry)
+def _log(path: str) -> list[storage.File]:
+    """The files of a table's log in which a commit each is, the oldest first."""
+    return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if _LOGGED.fullmatch(file.name)]
+
+
+def _history(log: Iterable[storage.File]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What a log's files tell of their commits, each with its version, read one by one; deltalake's own finds none below a `#` or `?`."""
+    for file in log:
+        entries = (json.loads(line) for line in storage.read(file.path).splitlines() if line.strip())
+        yield from ((int(file.name.split(".")[0]), entry["commitInfo"]) for entry in entries if "commitInfo" in entry)
 
 
 def oldest_commit(path: str) -> datetime:
     """The time of the oldest commit that the log still tells of: none that it has forgotten was later."""
-    return instant(min(int(entry["timestamp"]) for _, entry in _history(path)) * 1000)
+    _, entry = next(_history(_log(path)))
+    return instant(int(entry["timestamp"]) * 1000)
 
 
 def state(path: str) -> tuple[str, int]:
@@ -257,26 +287,22 @@ def readable(path: str, version: int) -> bool:
 
 def append_records(path: str, rows: "pa.Table", *, fence: Fence | None = None) -> None:
     """Append rows to a small table without Spark; columns that it lacks are added, null in the rows before. `fence` as in `commit`."""
-    if fence is None:
-        write_deltalake(path, rows, mode="append", schema_mode="merge", storage_options=storage.options(path))
-    else:
-        _write_fenced(path, rows, fence, CommitProperties(max_commit_retries=0), mode="append", schema_mode="merge")
+    commit_id = secrets.token_hex(16)
+    done = CommitProperties({"userMetadata": commit_id}, max_commit_retries=0)  # known by the log alone: records have very many commits
+    _write_records(path, rows, commit_id, fence, done, mode="append", schema_mode="merge")
 
 
 def replace_records(path: str, rows: "pa.Table", *, commit_id: str, fence: Fence) -> None:
     """Replace the rows of a small table without Spark, and its columns, in one commit; `fence` as in `commit`."""
-    _write_fenced(path, rows, fence, _properties(commit_id), mode="overwrite", schema_mode="overwrite")
+    _write_records(path, rows, commit_id, fence, _properties(commit_id), mode="overwrite", schema_mode="overwrite")
 
 
-def _write_fenced(path: str, rows: "pa.Table", fence: Fence, done: CommitProperties, **how: Any) -> None:
-    schema = Schema.from_arrow(rows.schema).to_json()
-    for _ in range(_TRIES_OF_RECORDS):
-        table = create(path, schema, partition=())
-        fence()
-        with suppress(CommitFailedError):
-            write_deltalake(table, rows, commit_properties=done, **how)
-            return
-    raise CommitConflict(f"others wrote to {path} again and again; nothing was changed: run the same command again")
+def _write_records(path: str, rows: "pa.Table", commit_id: str, fence: Fence | None, done: CommitProperties, **how: Any) -> None:
+    def write(on: DeltaTable) -> None:
+        write_deltalake(on, rows, commit_properties=done, post_commithook_properties=_after(on), **how)
+
+    table = create(path, Schema.from_arrow(rows.schema).to_json(), partition=())
+    _attempt(table, write, lambda _: True, commit_id, fence, tries=_TRIES_OF_RECORDS)
 
 
 def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
@@ -284,12 +310,32 @@ def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
 
     Making it is a commit of its own: what comes next is fenced by a version, as in any other table.
     """
-    if exists(path):
-        return opened(path)
+    table = found(path)
+    if table is not None:
+        return table
     columns = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
-    with suppress(CommitFailedError):  # somebody else makes it at the same time
-        DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), storage_options=storage.options(path))
-    return opened(path)
+    for _ in range(_TRIES):
+        failure = _failure(lambda: _make(path, columns, partition))
+        table = found(path)
+        if table is not None:  # whoever made it
+            return table
+        if not isinstance(failure, CommitFailedError | OSError):
+            break
+    raise failure or CommitConflict(f"{path} was made and deleted again and again; nothing was changed: run the same command again")
+
+
+def _make(path: str, columns: Schema, partition: Sequence[str]) -> None:
+    how: dict[str, Any] = {"configuration": {"delta.checkpointInterval": str(_ONE_FILE_EVERY)}, "storage_options": storage.options(path)}
+    DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), **how)
+
+
+def _failure(doing: Callable[[], None]) -> DeltaError | OSError | None:
+    """What deltalake raises of a commit, or None. It says little of whether the commit happened: the log does."""
+    try:
+        doing()
+    except (DeltaError, OSError) as error:
+        return error
+    return None
 
 
 def _nullable(kind: Any) -> Any:
@@ -308,9 +354,10 @@ def add_columns(table: DeltaTable, schema: str) -> DeltaTable:
         missing = [field for field in wanted if field.name not in have]
         if not missing:
             return table
-        with suppress(CommitFailedError):  # somebody else changed the columns: what is missing now is seen anew
-            table.alter.add_columns(missing)
-        table = opened(table.table_uri)
+        failure = _failure(partial(table.alter.add_columns, missing))
+        table = opened(_place(table))  # whoever changed the columns: what is missing now is seen anew
+        if failure is not None and not isinstance(failure, CommitFailedError | OSError):
+            raise failure
     raise CommitConflict(f"the columns of {table.table_uri} were changed again and again; nothing was changed: run the same command again")
 
 
@@ -332,43 +379,76 @@ def commit(
     def as_seen(newest: DeltaTable) -> bool:
         return newest.schema() == schema and {one.path for one in in_partitions(newest, days)} == seen
 
-    _attempt(table, lambda on, done: _write(on, [*old, *new], done), as_seen, commit_id, fence)
+    _attempt(table, lambda on: _write(on, [*old, *new], commit_id), as_seen, commit_id, fence)
 
 
 def overwrite(table: DeltaTable, *, schema: str, new: Sequence[AddAction], commit_id: str, fence: Fence | None = None) -> None:
     """Put new files in the place of all that a table has, and their columns, given as JSON, in the place of its own."""
     wanted = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
-    _attempt(table, lambda on, done: _write(on, new, done, over=wanted), lambda _: True, commit_id, fence)
+    _attempt(table, lambda on: _write(on, new, commit_id, over=wanted), lambda _: True, commit_id, fence)
 
 
 def _attempt(
     table: DeltaTable,
-    write: Callable[[DeltaTable, CommitProperties], None],
+    write: Callable[[DeltaTable], None],
     as_seen: Callable[[DeltaTable], bool],
     commit_id: str,
     fence: Fence | None,
+    *,
+    tries: int = _TRIES,
 ) -> None:
-    """Commit the version that follows the table's; if another commit took it, the next one, as long as the table is as it was seen."""
-    for _ in range(_TRIES):
+    """Commit the version that follows the table's; if another commit took it, the next one, as long as the table is as it was seen.
+
+    However an attempt fails, the log is asked: the answer to a commit may be lost, and who sends it again is told that its version is
+    taken, by itself. Where no answer came the same version is asked for again, so that an attempt that comes late finds it taken.
+    """
+    path, unanswered = _place(table), 0
+    for _ in range(tries):
         if fence is not None:
             fence()
-        try:
-            write(table, _properties(commit_id))
-        except CommitFailedError:
-            table = opened(table.table_uri)
-            if table.transaction_version(commit_id) is not None:
-                return
-            if not as_seen(table):
-                break
-        else:
+        wanted = table.version() + 1
+        failure = _failure(partial(write, table))
+        if failure is None or _is_logged(path, wanted, commit_id):
             return
-    raise CommitConflict(f"somebody else wrote to {table.table_uri} at the same time; nothing was changed: run the same command again")
+        unanswered += not isinstance(failure, CommitFailedError)
+        if not isinstance(failure, CommitFailedError | OSError) or unanswered == _TRIES_UNANSWERED:
+            _give_up(path, wanted, commit_id, failure)
+            return
+        table = opened(path)
+        if table.version() >= wanted and _is_logged(path, wanted, commit_id):  # it came late
+            return
+        if not as_seen(table):
+            break
+    raise CommitConflict(f"somebody else wrote to {path} at the same time; nothing was changed: run the same command again")
 
 
-def _write(table: DeltaTable, actions: Sequence[AddAction | RemoveAction], done: CommitProperties, *, over: Schema | None = None) -> None:
-    partition = table.metadata().partition_columns
+def _give_up(path: str, wanted: int, commit_id: str, failure: Exception) -> None:
+    """Raise what an attempt failed by, once its version is taken and it cannot happen any more; return if it has happened."""
+    fence(path, f"instead of {commit_id}")
+    if not _is_logged(path, wanted, commit_id):
+        with storage.told(path):
+            raise failure
+
+
+def _is_logged(path: str, version: int, commit_id: str) -> bool:
+    """Whether a version was made by the commit with this id."""
+    try:
+        told = next(_history([storage.File(f"{path}/_delta_log/{version:020}.json", 0, BEGINNING)]), None)
+    except FileNotFoundError:
+        return False
+    return told is not None and told[1].get("userMetadata") == commit_id
+
+
+def _place(table: DeltaTable) -> str:
+    """Where a table lies, as its path was said."""
+    uri = table.table_uri.rstrip("/")
+    return unquote(urlsplit(uri).path) if uri.startswith("file:") else uri
+
+
+def _write(table: DeltaTable, actions: Sequence[AddAction | RemoveAction], commit_id: str, *, over: Schema | None = None) -> None:
     mode, schema = ("append", table.schema()) if over is None else ("overwrite", over)
-    table.create_write_transaction(list(actions), mode, schema, partition, commit_properties=done)
+    partition, done = table.metadata().partition_columns, {"commit_properties": _properties(commit_id)}
+    table.create_write_transaction(list(actions), mode, schema, partition, post_commithook_properties=_after(table), **done)
 
 
 def _properties(commit_id: str) -> CommitProperties:
@@ -376,15 +456,30 @@ def _properties(commit_id: str) -> CommitProperties:
     return CommitProperties({"userMetadata": commit_id}, max_commit_retries=0, app_transactions=[Transaction(commit_id, 1)])
 
 
+def _after(table: DeltaTable) -> PostCommitHookProperties:
+    """What follows a commit: to look for what of the log is past its time lists all of it, and is not done each time."""
+    return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=(table.version() + 1) % _CLEANED_EVERY == 0)
+
+
 def fence(path: str, commit_id: str) -> None:
     """Take the next version of a table by a commit of nothing; without a table there is nothing to take.
 
     A writer that was stopped between its last look at its lease and its commit finds its version taken, looks again, and is refused.
     """
-    if not exists(path):
-        return
-    with suppress(CommitFailedError):  # another commit took that version: it is not the stopped writer's any more
-        _write(opened(path), [], _properties(commit_id))
+    table = found(path)
+    for _ in range(_TRIES):
+        if table is None:
+            return
+        wanted = table.version() + 1
+        failure = _failure(partial(_write, table, [], commit_id))
+        if failure is None:
+            return
+        table = found(path)
+        if table is not None and table.version() >= wanted:  # that version is not the stopped writer's any more, whoever took it
+            return
+        if not isinstance(failure, CommitFailedError):
+            raise failure
+    raise CommitConflict(f"no version of {path} could be taken; nothing was changed: run the same command again")
 
 
 def in_partitions(table: DeltaTable, values: Collection[str] | None) -> list[RemoveAction]:

@@ -7,6 +7,7 @@ in it. On S3 an empty file is none: other programs mark folders by them.
 import fcntl
 import os
 import posixpath
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,12 @@ def exists(path: str) -> bool:
         except FileNotFoundError:
             return any(True for _ in _listed(path))
     return True
+
+
+def has(folder: str, named: "re.Pattern[str]") -> bool:
+    """Whether a file with such a name lies in a folder or below it: one look, that ends at the first."""
+    with told(folder):
+        return any(named.fullmatch(each["path"].rpartition("/")[2]) for each in _listed(folder))
 
 
 def files(folder: str, *, suffix: str = "") -> list[File]:
