@@ -447,8 +447,9 @@ def _place(table: DeltaTable) -> str:
 
 def _write(table: DeltaTable, actions: Sequence[AddAction | RemoveAction], commit_id: str, *, over: Schema | None = None) -> None:
     mode, schema = ("append", table.schema()) if over is None else ("overwrite", over)
-    partition, done = table.metadata().partition_columns, {"commit_properties": _properties(commit_id)}
-    table.create_write_transaction(list(actions), mode, schema, partition, post_commithook_properties=_after(table), **done)
+    done, after = _properties(commit_id), _after(table)
+    partition = table.metadata().partition_columns
+    table.create_write_transaction(list(actions), mode, schema, partition, commit_properties=done, post_commithook_properties=after)
 
 
 def _properties(commit_id: str) -> CommitProperties:
