@@ -179,6 +179,8 @@ def exists(path: str) -> bool:
     return storage.has(f"{path}/_delta_log", _OF_A_TABLE)
 
 
+_ONCE = CommitProperties(max_commit_retries=0)
+"""A commit that fails if its version is taken, by itself too: deltalake would commit it again as the next version, and it would count twice."""
 _TRIES, _TRIES_OF_RECORDS, _TRIES_UNANSWERED = 5, 50, 3
 
 Fence = Callable[[], None]
@@ -326,7 +328,7 @@ def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
 
 def _make(path: str, columns: Schema, partition: Sequence[str]) -> None:
     how: dict[str, Any] = {"configuration": {"delta.checkpointInterval": str(_ONE_FILE_EVERY)}, "storage_options": storage.options(path)}
-    DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), **how)
+    DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), commit_properties=_ONCE, **how)
 
 
 def _failure(doing: Callable[[], None]) -> DeltaError | OSError | None:
@@ -354,7 +356,7 @@ def add_columns(table: DeltaTable, schema: str) -> DeltaTable:
         missing = [field for field in wanted if field.name not in have]
         if not missing:
             return table
-        failure = _failure(partial(table.alter.add_columns, missing))
+        failure = _failure(partial(table.alter.add_columns, missing, commit_properties=_ONCE))
         table = opened(_place(table))  # whoever changed the columns: what is missing now is seen anew
         if failure is not None and not isinstance(failure, CommitFailedError | OSError):
             raise failure
