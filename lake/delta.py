@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LOGGED = re.compile(r"\d{20}\.json")
 _OF_A_TABLE = re.compile(r"\d{20}\.(json|checkpoint\..*)")
 _ONE_FILE_EVERY, _CLEANED_EVERY = 10, 100
-"""After how many commits one file says what the log says so far, which is read instead; and what of the log is past its time is deleted."""
+"""After how many commits one file says all that the log says so far; and what of the log is past its time is deleted."""
 
 
 def rows(path: str, conditions: Sequence[str], *, version: int | None = None) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def table_id(path: str) -> str | None:
 
 
 def opened(path: str, *, version: int | None = None) -> DeltaTable:
-    """The Delta table at `path`, in a version or in its newest, with all that was committed before; raises TableNotFoundError.
+    """The Delta table at `path`, in a version, or with all that was committed before; raises TableNotFoundError.
 
     A table is opened for each question: a kept one that is asked what is new does not see that it was made anew.
     """
@@ -167,7 +167,7 @@ def opened(path: str, *, version: int | None = None) -> DeltaTable:
 
 
 def found(path: str, *, version: int | None = None) -> DeltaTable | None:
-    """The Delta table at `path`, opened; None if there is none. One look, where asking first and opening then are two."""
+    """The Delta table at `path`, opened; None if there is none. To ask `exists` first would be a second look."""
     try:
         return opened(path, version=version)
     except TableNotFoundError:
@@ -180,7 +180,7 @@ def exists(path: str) -> bool:
 
 
 _ONCE = CommitProperties(max_commit_retries=0)
-"""A commit that fails if its version is taken, by itself too: deltalake would commit it again as the next version, and it would count twice."""
+"""A commit that fails if its version is taken, be it by itself: deltalake would make it again, as the next version."""
 _TRIES, _TRIES_OF_RECORDS, _TRIES_UNANSWERED = 5, 50, 3
 
 Fence = Callable[[], None]
