@@ -20,12 +20,14 @@ from feature_definitions.sql.data_types import articled, digits_of, element_of, 
 GroupKind = Literal["windowed", "observation", "snapshot", "static"]
 """How a group's values grow old: with its coverage, with each row's own time, or not at all."""
 
-Status = Literal["PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD"]
+Status = Literal["PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD", "FAILED"]
 PRESENT: Status = "PRESENT"
 EMPTY: Status = "EMPTY"
 EXPIRED: Status = "EXPIRED"
 NOT_FOUND: Status = "NOT_FOUND"
 HELD: Status = "HELD"
+FAILED: Status = "FAILED"
+"""Of a feature computed on demand: its function raised, or gave what is no value of its type. It is PRESENT otherwise."""
 
 Given = Literal["row", "empty", "nothing"]
 """Which values a reader gets: the row's, the group's empty ones (null in groups without windows), or null."""

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
     from spark_jobs.training.build import Built
-    from spark_jobs.training.spine import Request, Spine
+    from spark_jobs.training.spine import Spine, TrainingRequest
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -526,7 +526,7 @@ class Project:
         from spark_jobs.context import Context
 
         where = (self.settings.root, self.settings.lake, self._registry)
-        return Context(lambda: self._spark, *where, self.clock, self.say, self.settings.connection)
+        return Context(lambda: self._spark, *where, self.clock, self.say, self.settings.connection, self.settings.catalog)
 
     def _alone(self, group: FeatureGroup) -> "AbstractContextManager[Lease]":
         """Work on a group alone, after waiting for whoever does now."""
@@ -642,20 +642,20 @@ class Project:
         self._registry.record_epoch(done.record)
         return done
 
-    def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[Request, Spine]":
+    def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[TrainingRequest, Spine]":
         from spark_jobs.training import spine
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
-        request = spine.Request(defined.name, defined.service, mode or defined.mode, defined.label)
+        request = spine.TrainingRequest(defined.name, defined.service, mode or defined.mode, defined.label)
         return request, spine.of_source(defined.spine, self._context)
 
-    def _asked(self, name: str | None, service: FeatureService, mode: Mode) -> "Request":
-        from spark_jobs.training.spine import Request
+    def _asked(self, name: str | None, service: FeatureService, mode: Mode) -> "TrainingRequest":
+        from spark_jobs.training.spine import TrainingRequest
 
         check_mode("the training set", mode)
         if name is not None and not NAME.fullmatch(name):
             raise Unknown(f"{name!r} cannot name a training set; write small letters, digits and _, starting with a letter")
-        return Request(name or service.name, service, mode)
+        return TrainingRequest(name or service.name, service, mode)
 
     def _spine(self, given: object, service: FeatureService, columns: Mapping[str, str | Column] | None, timezone: str | None) -> "Spine":
         from spark_jobs.ingest import jdbc
@@ -665,11 +665,11 @@ class Project:
             raise InputRefused("spine_columns and spine_timezone are for a spine in a file; the columns of others have types already")
         if isinstance(given, Jdbc):
             with jdbc.told(self._context, given):
-                return spine.of_rows(jdbc.selected(given, self._context), keys=service.keys)
+                return spine.of_rows(jdbc.selected(given, self._context), keys=service.asked)
         if isinstance(given, str | os.PathLike):
-            said = spine_files.declared(service.keys, columns, timezone)
+            said = spine_files.declared(service.asked, columns, timezone)
             given = spine_files.read(inputs.path(given, self.settings.root), said, name=str(given))
-        return spine.of_given(given, self._spark, keys=service.keys)
+        return spine.of_given(given, self._spark, keys=service.asked)
 
 
 def open(

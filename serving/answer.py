@@ -10,20 +10,20 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
-from feature_definitions import layout
+from feature_definitions import layout, on_demand
 from feature_definitions.intervals import EPOCH, instant, iso, micros
 from feature_definitions.layout import KeySpace
-from feature_definitions.reading import CASES, FOREVER, NEVER, Question, age, conditions
+from feature_definitions.reading import CASES, FAILED, FOREVER, NEVER, PRESENT, Question, age, conditions, from_json, to_json
 from feature_definitions.sql.data_types import element_of, is_array
 from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode, decode_epoch, written_by
-from serving.request import Entity, JoinPlan, ServicePlan
+from serving.request import Entity, JoinPlan, OnDemandPlan, ServicePlan, field_value
 
 Stored: TypeAlias = Sequence[bytes | None]
 JsonValue: TypeAlias = Scalar | list[Scalar]
 
 
 class Result(TypedDict):
-    """What is answered for one entity; status and event timestamp are those of each join.
+    """What is answered for one entity; status and event timestamp are those of each join, and of each feature computed on demand.
 
     The event timestamp is that of the entity's newest row, also where its values are EXPIRED or HELD; None if it has no row.
     """
@@ -76,7 +76,25 @@ def answer(
             result["status"][join.name] = found.status
             result["event_timestamp"][join.name] = found.event_timestamp
         results.append(result)
+    for feature in plan.on_demand:
+        _compute(feature, results)
     return results
+
+
+def _compute(plan: OnDemandPlan, results: Sequence[Result]) -> None:
+    """Add a feature that is computed now, for all entities at once."""
+    feature, columns = plan.feature, []
+    for name, kind in plan.inputs:
+        if name in plan.requests:
+            given = [field_value(each["entity"][name], kind) for each in results]
+        else:
+            given = [from_json(each["values"][name], kind) for each in results]
+        columns.append(on_demand.of_python(given, kind))
+    found = on_demand.compute(feature, columns, count=len(results))
+    for result, value, failed in zip(results, on_demand.to_python(found, feature.type), found.failures, strict=True):
+        result["values"][feature.name] = _listed(to_json(value))
+        result["status"][feature.name] = FAILED if failed else PRESENT
+        result["event_timestamp"][feature.name] = None
 
 
 def lookup(

@@ -1,20 +1,27 @@
 """What a request means: a service compiled to what its answers need, and the entities of a request, checked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from math import isfinite
 from typing import Any, TypeAlias
 
 import msgspec
 
-from feature_definitions import FeatureService, Join
+from feature_definitions import FeatureService, Join, OnDemandFeature
 from feature_definitions.errors import UserError
-from feature_definitions.reading import GroupKind, default, kind_of, to_json
+from feature_definitions.language import DefinitionError
+from feature_definitions.reading import GroupKind, default, from_json, kind_of, to_json
 from feature_definitions.sql.column_types import types_as_read
+from feature_definitions.sql.data_types import element_of, is_array, is_decimal
 from online_sync.codec import Value
 
 MOST_ENTITIES = 1000
+MOST_VALUES = 10_000
+"""How many values an array may have that a request brings."""
 
 _FIELDS = ("service", "entities")
 
@@ -52,20 +59,30 @@ class JoinPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class OnDemandPlan:
+    """A feature computed at the request: the columns of its inputs, in order, with their types; `requests` of them are in the request."""
+
+    feature: OnDemandFeature
+    inputs: tuple[tuple[str, str], ...]
+    requests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """Everything about a service that does not depend on the request."""
+    """Everything about a service that does not depend on the request; `asked` is what this says of each entity, with the types."""
 
     service: str
-    keys: Mapping[str, str]
+    asked: Mapping[str, str]
     groups: tuple[str, ...]
     joins: tuple[JoinPlan, ...]
+    on_demand: tuple[OnDemandPlan, ...]
 
 
 def compile_service(service: FeatureService) -> ServicePlan:
     """The service as its answers need it."""
     joins = tuple(_join(join, service.defaults) for join in service.joins)
     groups = tuple(dict.fromkeys(join.group for join in joins))
-    return ServicePlan(service.name, service.keys, groups, joins)
+    return ServicePlan(service.name, service.asked, groups, joins, tuple(_on_demand(each, service) for each in service.on_demand))
 
 
 def parse_body(data: bytes) -> tuple[object, object]:
@@ -88,7 +105,7 @@ def parse_body(data: bytes) -> tuple[object, object]:
 def check_entities(plan: ServicePlan, entities: object) -> list[Entity]:
     """The entities as they were asked for, each with exactly the service's keys, which may be null; a mistake is named."""
     if not isinstance(entities, list) or not entities:
-        raise RequestError(f"entities is a list of one or more objects like {_example(plan.keys)}", field="entities")
+        raise RequestError(f"entities is a list of one or more objects like {_example(plan.asked)}", field="entities")
     if len(entities) > MOST_ENTITIES:
         raise RequestError(f"{len(entities):,} entities in one request; ask for at most {MOST_ENTITIES:,}", field="entities")
     for i, entity in enumerate(entities):
@@ -98,8 +115,20 @@ def check_entities(plan: ServicePlan, entities: object) -> list[Entity]:
 
 def parse_entity(service: FeatureService, texts: Mapping[str, str]) -> Entity:
     """One entity from texts as a command line has them, `{"customer_id": "42"}`."""
-    _check_names(service.name, service.keys, texts, where="")
-    return {key: _parsed(texts[key], data_type=data_type, field=key) for key, data_type in service.keys.items()}
+    _check_names(service.name, service.asked, texts, where="")
+    return {key: _parsed(texts[key], data_type=data_type, field=key) for key, data_type in service.asked.items()}
+
+
+def field_value(value: object, data_type: str) -> object:
+    """A field of a request, which fits its type, as a function of on-demand features gets it: as it would come from a training set."""
+    if value is None:
+        return None
+    if is_array(data_type):
+        assert isinstance(value, list | tuple)
+        return [field_value(each, element_of(data_type)) for each in value]
+    if is_decimal(data_type):
+        return default(Decimal(str(value)), data_type)
+    return float(value) if data_type == "double" and isinstance(value, int) else from_json(to_json(value), data_type)
 
 
 def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
@@ -109,11 +138,22 @@ def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
     return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, defaulted)
 
 
+def _on_demand(feature: OnDemandFeature, service: FeatureService) -> OnDemandPlan:
+    shown = {out: kind for join in service.joins for out, kind in _shown(join).items()} if feature.refs else {}
+    return OnDemandPlan(feature, feature.typed_inputs(shown), feature.requests)
+
+
+def _shown(join: Join) -> dict[str, str]:
+    """The outputs of a join and their types, as readers see them."""
+    types = types_as_read(join.group)
+    return {output: types[column] for output, column in zip(join.outputs, join.columns, strict=True)}
+
+
 def _check_entity(plan: ServicePlan, entity: object, *, where: str) -> None:
     if not isinstance(entity, dict):
-        raise RequestError(f"{where} is an object like {_example(plan.keys)}", field=where)
-    _check_names(plan.service, plan.keys, entity, where=f"{where}.")
-    for key, data_type in plan.keys.items():
+        raise RequestError(f"{where} is an object like {_example(plan.asked)}", field=where)
+    _check_names(plan.service, plan.asked, entity, where=f"{where}.")
+    for key, data_type in plan.asked.items():
         if not _fits(entity[key], data_type):
             field = f"{where}.{key}"
             raise RequestError(f"{field}: {entity[key]!r} is not {_described(data_type)}", field=field)
@@ -129,15 +169,59 @@ def _check_names(service: str, keys: Mapping[str, str], entity: Mapping[str, obj
 
 
 def _fits(value: object, data_type: str) -> bool:
+    """Whether a value of JSON (or a date of Python) is null or one of the type, exactly."""
     if value is None:
         return True
-    if data_type == "int64":
-        return type(value) is int and -(2**63) <= value < 2**63
-    if data_type == "boolean":
-        return isinstance(value, bool)
-    if data_type == "date":
-        return type(value) is date or (isinstance(value, str) and _is_date(value))
+    if is_array(data_type):
+        return isinstance(value, list | tuple) and len(value) <= MOST_VALUES and all(_fits(each, element_of(data_type)) for each in value)
+    if is_decimal(data_type):
+        return _is_decimal(value, data_type)
+    return _FITTING.get(data_type, _is_text)(value)
+
+
+def _is_int64(value: object) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_double(value: object) -> bool:
+    """Whole numbers count as far as a double holds them exactly."""
+    return (type(value) is float and isfinite(value)) or (type(value) is int and abs(value) <= 2**53)
+
+
+def _is_decimal(value: object, data_type: str) -> bool:
+    """Numbers count as they are written, and so do texts: a number of JSON is read as a double."""
+    if type(value) not in (int, float, str, Decimal) or (isinstance(value, str) and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value, re.ASCII)):
+        return False
+    try:
+        return default(Decimal(str(value)), data_type) is not None
+    except DefinitionError:
+        return False
+
+
+def _is_day(value: object) -> bool:
+    return type(value) is date or (isinstance(value, str) and _is_date(value))
+
+
+def _is_instant(value: object) -> bool:
+    """A text in ISO 8601 with its zone, or a time of Python's that has one."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return isinstance(at, datetime) and at.tzinfo is not None and at.astimezone(UTC) is not None
+    except (ValueError, OverflowError):
+        return False
+
+
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+
+
+_FITTING: Mapping[str, Callable[[object], bool]] = {
+    "int64": _is_int64,
+    "double": _is_double,
+    "boolean": lambda value: isinstance(value, bool),
+    "date": _is_day,
+    "timestamp": _is_instant,
+}
 
 
 def _is_date(text: str) -> bool:
@@ -151,17 +235,34 @@ def _parsed(text: str, *, data_type: str, field: str) -> object:
     value: object = text
     if data_type == "int64" and re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII):
         value = int(text)
+    elif data_type == "double":
+        with suppress(ValueError):
+            value = float(text)
     elif data_type == "boolean":
         value = {"true": True, "false": False}.get(text, text)
+    elif is_array(data_type):
+        with suppress(msgspec.DecodeError):
+            value = msgspec.json.decode(text)
     if not _fits(value, data_type):
         raise RequestError(f"{field}: {text!r} is not {_described(data_type)}", field=field)
     return value
 
 
 def _described(data_type: str) -> str:
-    return {"int64": "an int64", "date": "a date like 2026-01-05", "boolean": "true or false"}.get(data_type, "a text")
+    if is_array(data_type):
+        return f"a list of at most {MOST_VALUES:,} values, each {_described(element_of(data_type))}"
+    return _DESCRIBED.get(data_type, f'a {data_type}, like 12.5 or "12.50"' if is_decimal(data_type) else "a text")
+
+
+_DESCRIBED = {
+    "int64": "an int64",
+    "double": "a number",
+    "date": "a date like 2026-01-05",
+    "boolean": "true or false",
+    "timestamp": "a time with its zone, like 2026-01-05T12:00:00Z",
+}
 
 
 def _example(keys: Mapping[str, str]) -> str:
-    examples = {"int64": "42", "date": '"2026-01-05"', "boolean": "true"}
+    examples = {"int64": "42", "double": "12.5", "date": '"2026-01-05"', "boolean": "true", "timestamp": '"2026-01-05T12:00:00Z"'}
     return "{" + ", ".join(f'"{key}": {examples.get(data_type, chr(34) + "..." + chr(34))}' for key, data_type in keys.items()) + "}"

@@ -28,7 +28,7 @@ def no_connection(name: str) -> Connection:
 class Context:
     """What every job works with: where the project's files and tables lie, the registry, how time is told, and who hears of progress.
 
-    `connection` gives the connection to a database by its name.
+    `connection` gives the connection to a database by its name; `catalog` is the folder of the definitions.
     `start_spark` is called when a job needs Spark for the first time, so that one that finds nothing to do starts none.
     """
 
@@ -39,6 +39,7 @@ class Context:
     clock: Callable[[], datetime]
     say: Callable[[str], None]
     connection: Callable[[str], Connection] = no_connection
+    catalog: Path = Path("catalog")
 
     @property
     def spark(self) -> SparkSession:

@@ -22,7 +22,8 @@ from feature_definitions.language.expect import (
 from feature_definitions.language.features import Derived, Feature, Rows
 from feature_definitions.language.file_formats import Csv, Files
 from feature_definitions.language.group_rules import AnyGroup
-from feature_definitions.language.groups import ObservationGroup, OnDemandFeature, SnapshotGroup, SourceGroup, WindowedGroup
+from feature_definitions.language.groups import ObservationGroup, SnapshotGroup, SourceGroup, WindowedGroup
+from feature_definitions.language.requests import OnDemandFeature, Ref, Request
 from feature_definitions.language.rules import (
     COLUMN,
     NAME,
@@ -64,6 +65,8 @@ __all__ = [
     "ObservationGroup",
     "OnDemandFeature",
     "Query",
+    "Ref",
+    "Request",
     "Rows",
     "Severity",
     "SnapshotGroup",

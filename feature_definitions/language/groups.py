@@ -13,7 +13,6 @@ from feature_definitions.language.rules import (
     COLUMN,
     DefinitionError,
     DefinitionErrors,
-    NotYet,
     check_known,
     check_sql,
     listed,
@@ -189,15 +188,6 @@ class SnapshotGroup(_ShownGroup):
 
 SourceGroup = WindowedGroup | ObservationGroup | SnapshotGroup
 """A group that reads one source."""
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class OnDemandFeature:
-    """A feature computed at request time (not supported yet)."""
-
-    def __init__(self, name: str, *_: object, **__: object) -> None:
-        """Refuse it by name."""
-        raise NotYet(f"feature {name}", "OnDemandFeature")
 
 
 # ------------------------------------------------------------------------------------------- checks of groups that read one source

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from feature_definitions.language.expect import (
-    Expectation,
-)
+from feature_definitions.language.expect import Expectation
+from feature_definitions.language.requests import OnDemandFeature
 from feature_definitions.language.rules import (
     DefinitionError,
     NotYet,
@@ -85,7 +84,7 @@ class FeatureService:
     name: str
     version: int = 1
     joins: tuple[Join, ...] = ()
-    on_demand: tuple[object, ...] = ()
+    on_demand: tuple[OnDemandFeature, ...] = ()
     online: bool = True
     defaults: Mapping[str, object] = field(default_factory=dict)
 
@@ -93,8 +92,6 @@ class FeatureService:
         """Check that the output names do not collide."""
         where = f"service {self.name}"
         check_name("service", self.name)
-        if self.on_demand:
-            raise NotYet(where, "on_demand")
         if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
             raise DefinitionError(f"{where} has the version {self.version!r}; write a whole number from 1")
         joins = tuple(j if isinstance(j, Join) else Join(j) for j in listed(self.joins))
@@ -103,6 +100,8 @@ class FeatureService:
             raise DefinitionError(f"{where} joins nothing; write joins=(Join(customer_spend),)")
         check_unique(where, [j.name for j in joins], "join", "give one of them a prefix, like Join(group, prefix='origin')")
         check_unique(where, [c for j in joins for c in j.outputs], "output column", "give one of them a prefix")
+        object.__setattr__(self, "on_demand", listed(self.on_demand))
+        _check_on_demand(where, self)
         object.__setattr__(self, "defaults", _defaults(where, self))
 
     @property
@@ -111,9 +110,24 @@ class FeatureService:
         return {key: data_type for j in self.joins for key, data_type in zip(j.keys, j.group.entity.keys.values(), strict=True)}
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """All output columns, in order."""
+    def requests(self) -> Mapping[str, str]:
+        """The fields that a request brings beside the keys, for the features that are computed then, and their types."""
+        return {name: kind for feature in self.on_demand for name, kind in feature.requests.items() if name not in self.keys}
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """What a caller brings, a request or a spine, with the types: the keys, and the fields of requests."""
+        return {**self.keys, **self.requests}
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """The output columns that joins give, in order."""
         return tuple(column for join in self.joins for column in join.outputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All output columns, in order: those of joins, then the features computed on demand, each by its name."""
+        return (*self.joined, *(feature.name for feature in self.on_demand))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,8 @@ class TrainingSet:
                 raise DefinitionError(
                     f"{where}: the key {key!r} is a {self.spine.columns[key]} in {self.spine.name} and a {data_type} in the service"
                 )
+        for name, data_type in self.service.requests.items():
+            _check_field(where, self, name, data_type)
         if self.label is not None:
             _check_label(where, self, self.label)
 
@@ -184,7 +200,19 @@ def _check_parts(where: str, training: TrainingSet) -> None:
         raise DefinitionError(f"{where}: write the label with its horizon, like label=Label({label!r}, '30d')")
 
 
+def _check_field(where: str, training: TrainingSet, name: str, data_type: str) -> None:
+    """Check that a spine has what a request brings online."""
+    check_known(where, name, dict.fromkeys(training.spine.names), what="column")
+    declared = training.spine.columns.get(name, data_type)
+    if declared != data_type:
+        raise DefinitionError(
+            f"{where}: the field {name!r} is a {declared} in {training.spine.name} and a {data_type} in the service; write one type"
+        )
+
+
 def _check_label(where: str, training: TrainingSet, label: Label) -> None:
+    if label.column in training.service.requests:
+        raise DefinitionError(f"{where}: the label {label.column!r} is what a request brings, so it is among its own features; remove it")
     check_known(where, label.column, dict.fromkeys(training.spine.names), what="label")
     for join in training.service.joins:
         shown = join.group.row_time == "event" and training.spine.name in {source.name for source in join.group.input_sources}
@@ -199,12 +227,28 @@ def _by_name(group: FeatureGroup) -> dict[str, tuple[str, ...]]:
     return {f.name: f.columns for f in (*group.aggregated, *group.features)}
 
 
+def _check_on_demand(where: str, service: FeatureService) -> None:
+    """Check that what is computed on demand reads what there is, and has names and types that agree."""
+    types = dict(service.keys)
+    for feature in service.on_demand:
+        if not isinstance(feature, OnDemandFeature):
+            raise DefinitionError(f"{where}: on_demand takes features, like on_demand=(OnDemandFeature(...),), not {feature!r}")
+        for column in feature.refs:
+            check_known(f"{where}, feature {feature.name}", column, dict.fromkeys(service.joined), what="output column", owner=where)
+        for name, kind in feature.requests.items():
+            if types.setdefault(name, kind) != kind:
+                other = f"elsewhere it is {types[name]}"
+                raise DefinitionError(f"{where}: feature {feature.name} takes the field {name!r} as {kind}, and {other}; write one type")
+    taken = [name.lower() for name in (*service.outputs, *service.keys, *service.requests)]
+    check_unique(where, taken, "name", "keys, fields of the request and features are columns of one training set; rename one")
+
+
 def _defaults(where: str, service: FeatureService) -> Mapping[str, object]:
     """What stands for null, frozen, if it is of output columns; whether it is of their types is checked by `feature_definitions.check`."""
     if not isinstance(service.defaults, Mapping):
         raise DefinitionError(f"{where} has defaults={service.defaults!r}; write them by column, like defaults={{'spend__n_1d': 0}}")
     for name, value in service.defaults.items():
-        check_known(where, name, dict.fromkeys(service.outputs), what="output column")
+        check_known(where, name, dict.fromkeys(service.joined), what="output column")
         if value is None:
             raise DefinitionError(f"{where}: the default of {name!r} is None, which it is without a default; remove it or write a value")
     return MappingProxyType(dict(service.defaults))

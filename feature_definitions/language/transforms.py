@@ -132,12 +132,12 @@ def _check_computation(group: TransformGroup) -> None:
         raise DefinitionError(f"{where} is computed by SQL or by a function: write exactly one of sql='SELECT ...' and function=...")
     if group.function is not None and not callable(group.function):
         raise DefinitionError(f"{where} has function={group.function!r}; write a function from its inputs' DataFrames to one DataFrame")
-    if group.function is not None and not _takes(group.function, len(group.inputs)):
+    if group.function is not None and not takes(group.function, len(group.inputs)):
         names = ", ".join(each.name for each in group.inputs)
         raise DefinitionError(f"{where}: its function cannot be called with its inputs; let it take one DataFrame for each: {names}")
 
 
-def _takes(function: Callable[..., object], count: int) -> bool:
+def takes(function: Callable[..., object], count: int) -> bool:
     """Whether a function can be called with so many arguments; one that does not tell is believed."""
     import inspect
 

@@ -12,6 +12,7 @@ from feature_definitions.language import (
     FeatureGroup,
     FeatureService,
     ObservationGroup,
+    OnDemandFeature,
     Query,
     SnapshotGroup,
     Source,
@@ -30,18 +31,19 @@ _KINDS: Mapping[type, str] = {
     ObservationGroup: "group",
     SnapshotGroup: "group",
     TransformGroup: "group",
+    OnDemandFeature: "on-demand feature",
     FeatureService: "service",
     TrainingSet: "training set",
 }
-_Definition = Entity | Source | FeatureGroup | FeatureService | TrainingSet
+_Definition = Entity | Source | FeatureGroup | OnDemandFeature | FeatureService | TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """All definitions of a project, each kind by name, in the order of files and lines; and where each was written.
 
-    `origins` is keyed by (kind, name) and (kind, name, feature); the kinds are entity, source, group, service and
-    training set.
+    `origins` is keyed by (kind, name) and (kind, name, feature); the kinds are entity, source, group,
+    on-demand feature, service and training set.
     """
 
     entities: Mapping[str, Entity]
@@ -51,6 +53,7 @@ class Catalog:
     training_sets: Mapping[str, TrainingSet]
     origins: Mapping[tuple[str, ...], Place]
     transforms: Mapping[str, TransformGroup] = field(default_factory=dict)
+    on_demand: Mapping[str, OnDemandFeature] = field(default_factory=dict)
 
     @property
     def tables(self) -> dict[str, FeatureGroup]:
@@ -135,7 +138,7 @@ def _parts(definition: _Definition) -> Iterator[_Definition]:
         case Source(at=Query(sources=sources)):
             direct = sources
         case FeatureService():
-            direct = tuple(join.group for join in definition.joins)
+            direct = (*(join.group for join in definition.joins), *definition.on_demand)
         case TrainingSet():
             direct = (definition.spine, definition.service)
         case _:
@@ -190,4 +193,5 @@ def _catalog(distinct: Sequence[_Found]) -> Catalog:
         training_sets=MappingProxyType({v.name: v for v in values if isinstance(v, TrainingSet)}),
         origins=MappingProxyType(origins),
         transforms=MappingProxyType({v.name: v for v in values if isinstance(v, TransformGroup)}),
+        on_demand=MappingProxyType({v.name: v for v in values if isinstance(v, OnDemandFeature)}),
     )

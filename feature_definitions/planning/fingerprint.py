@@ -13,6 +13,7 @@ from feature_definitions.language import (
     Feature,
     FeatureGroup,
     ObservationGroup,
+    OnDemandFeature,
     Query,
     SnapshotGroup,
     Source,
@@ -40,6 +41,11 @@ def columns(group: FeatureGroup) -> dict[str, str]:
         case ObservationGroup() | SnapshotGroup():
             known = _known(group.source)
             return {name: _hash(_base(group, known), name, known[name]) for name in group.columns}
+
+
+def on_demand(feature: OnDemandFeature) -> str:
+    """The fingerprint of a feature computed on demand: of its inputs, type and function, of which the text counts, not what it calls."""
+    return _hash(["OnDemandFeature", *map(repr, feature.inputs), feature.rows], feature.type, _text(feature.function))
 
 
 def _base(group: SourceGroup, known: Mapping[str, object]) -> list[object]:

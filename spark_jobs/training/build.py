@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
@@ -13,18 +13,17 @@ from feature_definitions.intervals import iso
 from feature_definitions.language import FeatureService
 from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import default
-from feature_definitions.sql.column_types import types_as_read
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
 from lake.staging import staging
-from spark_jobs import point_in_time, tables
+from spark_jobs import point_in_time, tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
-from spark_jobs.training import manifest
+from spark_jobs.training import computed, manifest
 from spark_jobs.training import spine as spines
 from spark_jobs.training.manifest import Basis, Manifest
-from spark_jobs.training.spine import Request, Spine
+from spark_jobs.training.spine import Spine, TrainingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Built:
         return delta.pandas(self.to_arrow())
 
 
-def build(spine: Spine, request: Request, *, published: Mapping[str, Published], context: Context) -> Built:
+def build(spine: Spine, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> Built:
     """Join, check that exactly the spine's rows came out, and replace the training set of this name in one commit."""
     spines.check(spine, request)
     basis = manifest.basis(spine, request, published)
@@ -65,7 +64,8 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
     """Write the table and then its manifest, which must not outlive the table that it describes."""
     build_id, name = context.mint("p"), basis.request.name
     with staging(context.lake, build_id) as folder:
-        joined = tables.stage(_joined(basis, context.spark), f"{folder}/rows")
+        with workers.as_raised():
+            joined = tables.stage(_joined(basis, context), f"{folder}/rows")
         described = manifest.described(basis, joined)
         if described["rows"] != basis.summary["rows"]:
             lost = f"{basis.summary['rows']} spine rows became {described['rows']}"
@@ -81,18 +81,19 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
     return written
 
 
-def _joined(basis: Basis, spark: SparkSession) -> DataFrame:
+def _joined(basis: Basis, context: Context) -> DataFrame:
     spine, request, published = basis.spine, basis.request, basis.published
     rows = spine.rows
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
-        rows = point_in_time.join(rows, wanted, published[wanted.group.name], AsOf(request.mode, strict), at=spine.at, spark=spark)
-    return rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
+        rows = point_in_time.join(rows, wanted, published[wanted.group.name], AsOf(request.mode, strict), at=spine.at, spark=context.spark)
+    rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
+    return computed.with_features(rows, request.service, context.catalog)
 
 
 def _defaults(service: FeatureService) -> dict[str, Column]:
     """What stands for null, in the types of the outputs."""
     if not service.defaults:
         return {}
-    types = {f"{join.name}__{column}": kind for join in service.joins for column, kind in types_as_read(join.group).items()}
+    types = computed.shown(service)
     return {name: tables.literal(default(value, types[name]), types[name]) for name, value in service.defaults.items()}

@@ -11,11 +11,13 @@ from pyspark.sql import functions as F
 from feature_definitions import layout, times
 from feature_definitions.intervals import instant, iso, micros
 from feature_definitions.language import FeatureService, Mode
+from feature_definitions.planning import fingerprint as fingerprints
 from feature_definitions.records import Publish
 from lake import storage
 from spark_jobs import tables
 from spark_jobs.point_in_time import MODELLED, Published
-from spark_jobs.training.spine import Request, Spine, SpineRefused
+from spark_jobs.training.computed import FAILED
+from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
 
 Manifest = dict[str, object]
 
@@ -25,13 +27,13 @@ class Basis:
     """What a training set rests on: its spine, what was asked, the spine's summary, each group's publishes, all and those that it sees."""
 
     spine: Spine
-    request: Request
+    request: TrainingRequest
     summary: Mapping[str, int]
     published: Mapping[str, Published]
     used: Mapping[str, Sequence[Publish]]
 
 
-def basis(spine: Spine, request: Request, published: Mapping[str, Published]) -> Basis:
+def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Published]) -> Basis:
     """What a training set of this spine rests on; one pass over the spine."""
     summary, names = _summary(spine), sorted({join.group.name for join in request.service.joins})
     used = {name: _relevant(published[name], request.mode, summary) for name in names}
@@ -72,6 +74,7 @@ def fingerprint(of: Basis) -> str:
     parts: list[object] = [
         service.version,
         [j.outputs for j in service.joins],
+        [(feature.name, fingerprints.on_demand(feature)) for feature in service.on_demand],
         sorted((name, repr(value)) for name, value in service.defaults.items()),
         request.mode,
         str(request.label),
@@ -100,16 +103,18 @@ def described(of: Basis, joined: DataFrame) -> Manifest:
         "groups": {name: _group(of.published[name].generation, publishes) for name, publishes in of.used.items()},
         "values_on_modelled_times": {join.name: counted[f"{MODELLED}{join.name}"] for join in service.joins},
         "nulls": {column: counted[column] for column in service.outputs},
+        "failed": {feature.name: counted[f"{FAILED}{feature.name}"] for feature in service.on_demand},
         "defaults": {name: str(value) for name, value in service.defaults.items()},
         "assumed_always_known": sorted({join.group.name for join in service.joins if join.group.is_static}),
     }
 
 
 def _counted(joined: DataFrame, service: FeatureService) -> Row:
-    """The rows, the nulls of each output, and the values of each join that rest on modelled times."""
+    """The rows, the nulls of each output, the values of each join that rest on modelled times, and the rows whose function failed."""
     nulls = [F.count_if(F.col(f"`{column}`").isNull()).alias(column) for column in service.outputs]
     modelled = [F.count_if(F.col(f"`{name}`")).alias(name) for name in (f"{MODELLED}{join.name}" for join in service.joins)]
-    (row,) = joined.agg(F.count(F.lit(1)).alias("rows"), *nulls, *modelled).collect()
+    failed = [F.count_if(F.col(f"`{name}`")).alias(name) for name in (f"{FAILED}{feature.name}" for feature in service.on_demand)]
+    (row,) = joined.agg(F.count(F.lit(1)).alias("rows"), *nulls, *modelled, *failed).collect()
     return row
 
 

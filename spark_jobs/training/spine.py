@@ -15,6 +15,7 @@ from pyspark.sql.classic.dataframe import DataFrame as Here
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.language import FeatureService, Label, Mode, Source
+from feature_definitions.sql import data_types
 from lake import delta
 from spark_jobs import frames, tables
 from spark_jobs.context import Context
@@ -39,7 +40,7 @@ class Spine:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TrainingRequest:
     """What to build: under which name, which service, in which mode, with which label."""
 
     name: str
@@ -158,15 +159,17 @@ _FIT = (
 )
 
 
-def check(spine: Spine, request: Request) -> None:
+def check(spine: Spine, request: TrainingRequest) -> None:
     """Refuse a spine that lacks what the request needs, or has it in another type."""
     have = {field.name: field.dataType for field in spine.rows.schema}
-    for key, kind in request.service.keys.items():
-        if key not in have:
-            raise SpineRefused(f"the spine has no column {key!r}, a key of service {request.service.name}. It has: {', '.join(have)}")
-        if tables.type_named(have[key]) != kind:
-            given = have[key].simpleString()
-            raise SpineRefused(f"the spine's {key!r} is a {given}; as a key of service {request.service.name} it must be {kind}")
+    keys, fields = dict.fromkeys(request.service.keys, "a key"), dict.fromkeys(request.service.requests, "a field of requests")
+    for name, kind in request.service.asked.items():
+        role = f"{(keys | fields)[name]} of service {request.service.name}"
+        if name not in have:
+            raise SpineRefused(f"the spine has no column {name!r}, {role}. It has: {', '.join(have)}")
+        given = tables.type_named(have[name])
+        if given != kind and not (name in fields and data_types.fits(given, kind)):
+            raise SpineRefused(f"the spine's {name!r} is a {have[name].simpleString()}; as {role} it must be {kind}")
     outputs = {output.lower(): output for output in request.service.outputs}
     taken = sorted(name for name in have if name.lower() in outputs)
     if taken:
@@ -176,7 +179,7 @@ def check(spine: Spine, request: Request) -> None:
         raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
 
 
-def refuse_immature(spine: Spine, request: Request, now: datetime) -> None:
+def refuse_immature(spine: Spine, request: TrainingRequest, now: datetime) -> None:
     """Refuse rows whose labels may still change."""
     if request.label is None:
         return

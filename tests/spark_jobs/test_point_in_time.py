@@ -16,7 +16,7 @@ from lake import delta
 from spark_jobs import point_in_time
 from spark_jobs.point_in_time import AsOf
 from spark_jobs.training import build
-from spark_jobs.training.spine import Request, Spine, of_frame
+from spark_jobs.training.spine import Spine, TrainingRequest, of_frame
 from tests import oracle
 from tests.histories import History, spines
 from tests.offline import answer_differences, drawn
@@ -78,7 +78,7 @@ def test_a_training_set_is_the_oracles(
     given = of_frame(spine_table(world, rows), world.lake.spark)
     spine = Spine(given.rows, given.at, source)
     groups = {types.group.name: world.lake.published(types.group) for types in world.meanings}
-    built = build.build(spine, Request("asked", service, mode), published=groups, context=world.lake.context)
+    built = build.build(spine, TrainingRequest("asked", service, mode), published=groups, context=world.lake.context)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     expected = oracle.training_rows(service, publishes_of(world), rows, mode=mode, spine_source=source, functions=functions)
     expected.sort(key=lambda row: row["number"])

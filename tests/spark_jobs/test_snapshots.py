@@ -17,7 +17,7 @@ from feature_registry.explain import Asked, Known
 from lake import delta
 from spark_jobs import point_in_time
 from spark_jobs.training import build
-from spark_jobs.training.spine import Request, of_frame
+from spark_jobs.training.spine import TrainingRequest, of_frame
 from tests import histories, oracle, readers
 from tests.histories import History, batches, runs, snapshot_groups
 from tests.offline import Lake, World, answer_differences, drawn, eventful, rejecting, told_apart
@@ -168,7 +168,7 @@ def test_a_training_set_of_random_snapshots_is_the_oracles(world: World, mode: A
     schema = pa.schema(list((kinds | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}).items()))
     spine = of_frame(pa.Table.from_pylist(rows, schema=schema), world.lake.spark)
     published = {group.name: world.lake.published(group)}
-    built = build.build(spine, Request("asked", asked, mode), published=published, context=world.lake.context)
+    built = build.build(spine, TrainingRequest("asked", asked, mode), published=published, context=world.lake.context)
     found = sorted(world.lake.load(built.path), key=lambda row: row["number"])
     publishes = {group.name: world.published(world.windowed)}
     expected = oracle.training_rows(asked, publishes, rows, mode=mode, functions=world.windowed.functions)

@@ -22,7 +22,6 @@ from feature_definitions import (
     Label,
     NotYet,
     ObservationGroup,
-    OnDemandFeature,
     Query,
     Rows,
     SnapshotGroup,
@@ -238,8 +237,6 @@ def test_each_part_of_the_language_can_be_said(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OnDemandFeature("f", inputs=()), "feature f uses OnDemandFeature"),
-        (lambda: service(on_demand=("x",)), "service fraud uses on_demand"),
         (lambda: training(split="time"), "training set train uses split"),
         (lambda: training(expect=(at_least(0),)), "training set train uses expect"),
         (lambda: training(mode="as_served"), "training set train uses mode 'as_served'"),
