@@ -18,8 +18,10 @@ from feature_definitions.errors import InputRefused, Unknown, UserError
 from feature_definitions.language import (
     NAME,
     Column,
+    DeltaTable,
     FeatureGroup,
     FeatureService,
+    Files,
     Jdbc,
     Join,
     Mode,
@@ -488,17 +490,32 @@ class Project:
 
     @cached_property
     def _spark(self) -> "SparkSession":
+        from lake import s3
         from spark_jobs import jvm, session
 
         shared = session.running()
         if not shared:
             self.say("starting Spark")
-        jars = jvm.delta_jars(self.settings.cache / "jars")
-        found = self.settings
-        master, memory, more_jars = found.spark_master, found.driver_memory, found.spark_jars
-        spark = session.session(jars=jars, scratch=found.state / "spark", master=master, driver_memory=memory, more_jars=more_jars)
+        found, cache = self.settings, self.settings.cache / "jars"
+        spark = session.session(
+            jars=jvm.delta_jars(cache),
+            scratch=found.state / "spark",
+            master=found.spark_master,
+            driver_memory=found.driver_memory,
+            more_jars=found.spark_jars,
+            remote=session.Remote(jvm.s3_jars(cache), s3.reach()) if self._is_remote else None,
+        )
         self._started_spark = not shared
         return spark
+
+    @property
+    def _is_remote(self) -> bool:
+        """Whether the lake or a source lies on S3, so that Spark needs jars and settings for it before it starts."""
+        from lake import s3
+
+        read = (source.at for source in self.catalog.sources.values())
+        places = [(at.paths if isinstance(at, Files) else (at.path,)) for at in read if isinstance(at, Files | DeltaTable)]
+        return any(map(s3.is_remote, (self.settings.lake, *(path for paths in places for path in paths))))
 
     @cached_property
     def _registry(self) -> "Registry":

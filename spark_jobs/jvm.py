@@ -18,31 +18,50 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
-
-DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
-
-
-LOCAL_FILES = "com.globalmentor:hadoop-bare-naked-local-fs:0.1.0"
-
 
 POSTGRESQL = "org.postgresql:postgresql:42.7.14"
 
 
-PACKAGES = f"{DELTA},{LOCAL_FILES},{POSTGRESQL}"
+class JarSet(NamedTuple):
+    """Jars that are fetched together: their coordinates, what of all that these resolve to is left out, and how many jars remain."""
+
+    packages: str
+    left_out: str
+    number: int
 
 
 # What else these coordinates resolve to repeats, in older versions, what pyspark brings; of org.* only PostgreSQL's driver is new.
-ALREADY_IN_SPARK = "com.f*:*,com.github*:*,com.google*:*,commons-*:*,io.airlift:*,jakarta.*:*,javax.*:*,org.[!p]*:*"
+DELTA = JarSet(
+    packages=f"io.delta:delta-spark_4.2_2.13:4.4.0,com.globalmentor:hadoop-bare-naked-local-fs:0.1.0,{POSTGRESQL}",
+    left_out="com.f*:*,com.github*:*,com.google*:*,commons-*:*,io.airlift:*,jakarta.*:*,javax.*:*,org.[!p]*:*",
+    number=9,
+)
 
-
-JARS = 9
+_SDK = "software.amazon.awssdk"
+# Amazon's SDK in pieces: the bundle that Hadoop names has 686 MB. Hadoop's reader of S3 wants the accelerator's classes, used or not.
+S3 = JarSet(
+    packages=(
+        "org.apache.hadoop:hadoop-aws:3.5.0,org.apache.spark:spark-hadoop-cloud_2.13:4.1.2"
+        ",software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3:1.3.1"
+        f",{_SDK}:s3:2.57.8,{_SDK}:s3-transfer-manager:2.57.8,{_SDK}:sts:2.57.8,{_SDK}:apache-client:2.57.8"
+    ),
+    left_out=(
+        f"{_SDK}:bundle,{_SDK}:apache5-client,com.*:*,commons-*:*,io.*:*,jakarta.*:*,javax.*:*,joda-time:*,org.[!ar]*:*"
+        ",org.apache.hadoop.thirdparty:*,org.apache.hadoop:hadoop-[!a]*,org.apache.hadoop:hadoop-a[!w]*,org.apache.httpcomponents:*"
+    ),
+    number=37,
+)
 
 
 JAVA_VERSIONS = (17, 21)
 
 
 LEFTOVER_SECONDS = 3600.0
+
+
+_NAME = 200
 
 
 DUMP_SECONDS = 300.0
@@ -62,7 +81,7 @@ class JavaMissing(SparkUnavailable):
 
 
 class JarsMissing(SparkUnavailable):
-    """The jars of Delta, of local files and of PostgreSQL are neither in the cache nor could they be fetched."""
+    """The jars of Delta, of local files and of PostgreSQL, or those of S3, are neither in the cache nor could they be fetched."""
 
 
 def spark_environment() -> dict[str, str]:
@@ -128,13 +147,28 @@ def delta_jars(cache: Path) -> tuple[Path, ...]:
 
     Honours `http_proxy`, `https_proxy`, `no_proxy`, and Spark's `DEFAULT_ARTIFACT_REPOSITORY` for a mirror.
     """
-    kept = cache / PACKAGES.replace(":", "_").replace(",", "+")
-    if len(_jars(kept)) < JARS:
+    return _fetched(DELTA, cache)
+
+
+def s3_jars(cache: Path) -> tuple[Path, ...]:
+    """Return the jars that Spark needs beside those where it reads or writes S3 (14 MB), fetched and kept as those are."""
+    return _fetched(S3, cache)
+
+
+def _fetched(wanted: JarSet, cache: Path) -> tuple[Path, ...]:
+    kept = cache / _folder(wanted)
+    if len(_jars(kept)) < wanted.number:
         cache.mkdir(parents=True, exist_ok=True)
         _sweep(cache)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as work:
-            _put(_fetch(Path(work)), kept)
+            _put(_fetch(wanted, Path(work)), kept, wanted.number)
     return _jars(kept)
+
+
+def _folder(wanted: JarSet) -> str:
+    """The folder of a set's own, called after its coordinates; where these are too many for a name, after the first one and a hash."""
+    name = wanted.packages.replace(":", "_").replace(",", "+")
+    return name if len(name) <= _NAME else f"{name.partition('+')[0]}+{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _jars(folder: Path) -> tuple[Path, ...]:
@@ -147,7 +181,7 @@ def _sweep(cache: Path) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _fetch(work: Path) -> Path:
+def _fetch(wanted: JarSet, work: Path) -> Path:
     nothing = work / "nothing.py"
     nothing.touch()
     environment = {**os.environ, **spark_environment(), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
@@ -155,17 +189,17 @@ def _fetch(work: Path) -> Path:
     environment["JDK_JAVA_OPTIONS"] = " ".join((environment.get("JDK_JAVA_OPTIONS", ""), *options)).strip()
     command: list[str | Path] = [
         *(Path(environment["SPARK_HOME"]) / "bin" / "spark-submit", "--master", "local"),
-        *("--packages", PACKAGES, "--exclude-packages", ALREADY_IN_SPARK, "--conf", f"spark.jars.ivy={work}/ivy", nothing),
+        *("--packages", wanted.packages, "--exclude-packages", wanted.left_out, "--conf", f"spark.jars.ivy={work}/ivy", nothing),
     ]
     run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     fetched = work / "ivy" / "jars"
-    if len(_jars(fetched)) != JARS:
+    if len(_jars(fetched)) != wanted.number:
         log = work.parent / "fetch.log"
         # Java repeats its options there, with the proxy's password among them.
         lines = [line.strip() for line in run.stderr.splitlines() if line.strip() and "JDK_JAVA_OPTIONS" not in line]
         log.write_text("\n".join(lines), encoding="utf-8")
         raise JarsMissing(
-            f"{PACKAGES} could not be fetched ({_reason(lines)}; all of it: {log}): connect this machine to the Maven registry,"
+            f"{wanted.packages} could not be fetched ({_reason(lines)}; all of it: {log}): connect this machine to the Maven registry,"
             " set https_proxy, or point DEFAULT_ARTIFACT_REPOSITORY at a mirror."
         )
     return fetched
@@ -201,13 +235,13 @@ def _variable(name: str) -> str:
     return os.environ.get(name) or os.environ.get(name.upper(), "")
 
 
-def _put(fetched: Path, kept: Path) -> None:
-    if kept.exists() and len(_jars(kept)) < JARS:
+def _put(fetched: Path, kept: Path, number: int) -> None:
+    if kept.exists() and len(_jars(kept)) < number:
         kept.rename(fetched.parent / "incomplete")
     try:
         fetched.rename(kept)
     except OSError:
-        if len(_jars(kept)) < JARS:
+        if len(_jars(kept)) < number:
             raise
 
 

@@ -11,16 +11,24 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from spark_jobs.jvm import DUMP_SECONDS, JAVA_OPTIONS, SparkUnavailable, classes, delta_jars, jar_cache, spark_environment
 
 if TYPE_CHECKING:
+    from lake.s3 import Reach
     from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
 # Listing 1,500 files costs 0.4 CPU-s one after the other, and 12 as a job with a task for each, which is Spark's way beyond 32 (measured).
 LISTED = 2_000
+
+
+class Remote(NamedTuple):
+    """What Spark needs to read and write S3: `s3_jars(...)`, and where S3 is."""
+
+    jars: Sequence[Path]
+    reach: Reach
 
 
 def session(
@@ -31,27 +39,64 @@ def session(
     driver_memory: str = "3g",
     more_jars: Sequence[Path] = (),
     conf: Mapping[str, str] = MappingProxyType({}),
+    remote: Remote | None = None,
 ) -> SparkSession:
     """Return this process's Spark session, starting Spark where it does not run yet.
 
     `jars` are `delta_jars(...)`, `more_jars` what a project adds; `scratch` takes Spark's temporary files and `driver.log`, where all
-    that the JVM prints goes. What `conf` names wins over every default here. Sets `JAVA_HOME`, `SPARK_HOME` and, with a local master,
-    `PYSPARK_PYTHON` and `SPARK_LOCAL_IP` in this process's environment, because Spark reads them nowhere else.
+    that the JVM prints goes. What `conf` names wins over every default here. `remote` is given where anything lies on S3; a Spark that
+    runs already is told of it too, and must have the jars (SparkUnavailable). Sets `JAVA_HOME`, `SPARK_HOME` and, with a local master,
+    `PYSPARK_PYTHON`, `SPARK_LOCAL_IP` and `SPARK_DIST_CLASSPATH` in this process's environment: Spark reads them nowhere else.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
     scratch.mkdir(parents=True, exist_ok=True)
+    local, shared = master.startswith("local"), running()
     settings = SparkConf(loadDefaults=False)
-    for name, value in (_common(scratch, driver_memory) | _by_master(master, jars, more_jars) | dict(conf)).items():
+    for name, value in (_common(scratch, driver_memory) | _by_master(master, jars, more_jars, remote) | dict(conf)).items():
         settings.set(name, value)
     settings.setMaster(master).setIfMissing("spark.app.name", "headwater")
     for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         # They print every error that Spark raises, also those that are caught and told by whoever asked.
         logging.getLogger(name).disabled = True
     if SparkContext._gateway is None:
-        _start_driver(settings, scratch / "driver.log", local=master.startswith("local"))
-    return SparkSession.builder.config(conf=settings).getOrCreate()
+        _start_driver(settings, scratch / "driver.log", local=local, behind=remote.jars if remote and local else ())
+    spark = SparkSession.builder.config(conf=settings).getOrCreate()
+    if shared and remote is not None:
+        tell_of_s3(spark, remote.reach)
+    return spark
+
+
+def tell_of_s3(spark: SparkSession, reach: Reach) -> None:
+    """Tell a Spark that runs already where S3 is; raises SparkUnavailable if it has not the jars."""
+    java = spark._jvm
+    if java is not None and not java.org.apache.spark.util.Utils.classIsLoadable("org.apache.hadoop.fs.s3a.S3AFileSystem"):
+        raise SparkUnavailable(
+            "this process's Spark was started without the jars of S3, which cannot be added later: close the project that started it, "
+            "and open the one that has its lake or a source on S3 in a process of its own"
+        )
+    for name, value in s3_conf(reach).items():
+        spark.conf.set(name.removeprefix("spark.hadoop."), value)
+
+
+def s3_conf(reach: Reach) -> dict[str, str]:
+    """How Spark reaches S3: it finds the keys itself, by the variables, a profile or the machine's role, so that its settings hold none.
+
+    What tasks write appears when the job is committed, by uploads that are completed then.
+    """
+    endpoint = {} if reach.endpoint is None else {"endpoint": reach.endpoint, "path.style.access": "true"}
+    said = {
+        **endpoint,
+        "endpoint.region": str(reach.region),
+        "aws.credentials.provider": "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider",
+        "committer.name": "magic",
+    }
+    return {
+        **{f"spark.hadoop.fs.s3a.{name}": value for name, value in said.items()},
+        "spark.sql.sources.commitProtocolClass": "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol",
+        "spark.sql.parquet.output.committer.class": "org.apache.spark.internal.io.cloud.BindingParquetOutputCommitter",
+    }
 
 
 def running() -> bool:
@@ -65,6 +110,7 @@ def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
         "spark.driver.memory": driver_memory,
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.hadoop.fs.s3a.buffer.dir": str(scratch / "uploads"),
         "spark.local.dir": str(scratch / "local"),
         # Else each Column built in Python looks up the line that built it, which costs as much as a small job.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
@@ -88,10 +134,11 @@ def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
     }
 
 
-def _by_master(master: str, jars: Sequence[Path], more_jars: Sequence[Path]) -> dict[str, str]:
+def _by_master(master: str, jars: Sequence[Path], more_jars: Sequence[Path], remote: Remote | None) -> dict[str, str]:
     threads = re.fullmatch(r"local(?:\[(\*|\d+)(?:,.*)?\])?", master)
+    on_s3 = s3_conf(remote.reach) if remote else {}
     if threads is None:
-        return {"spark.jars": ",".join(map(str, (*jars, *more_jars)))}
+        return {"spark.jars": ",".join(map(str, (*jars, *more_jars, *(remote.jars if remote else ()))))} | on_s3
     cores = {None: 1, "*": os.cpu_count() or 1}.get(threads[1]) or int(threads[1])
     kept = classes(jars)
     return {
@@ -104,10 +151,12 @@ def _by_master(master: str, jars: Sequence[Path], more_jars: Sequence[Path]) -> 
         # Not on the class path, with which the kept classes must agree.
         "spark.jars": ",".join(map(str, more_jars)),
         "spark.sql.shuffle.partitions": str(cores),
+        **on_s3,
     }
 
 
-def _start_driver(settings: SparkConf, log: Path, *, local: bool) -> None:
+def _start_driver(settings: SparkConf, log: Path, *, local: bool, behind: Sequence[Path]) -> None:
+    """Start the JVM. Jars of `behind` come last on its class path: what comes first must be what it was when classes were kept."""
     from pyspark import SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
@@ -116,6 +165,9 @@ def _start_driver(settings: SparkConf, log: Path, *, local: bool) -> None:
         os.environ |= spark_environment()
     if local:
         os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    if behind:
+        more = os.environ.get("SPARK_DIST_CLASSPATH")
+        os.environ["SPARK_DIST_CLASSPATH"] = os.pathsep.join([*([more] if more else []), *map(str, behind)])
     with log.open("ab") as output:
         start = output.tell()
         try:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from spark_jobs.jvm import delta_jars, jar_cache
-from spark_jobs.session import session
+from lake.s3 import reach
+from spark_jobs.jvm import delta_jars, jar_cache, s3_jars
+from spark_jobs.session import s3_conf, session, tell_of_s3
+from tests.s3 import KEY, SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -54,9 +58,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The suite's Spark: two threads, two shuffle partitions, plans interpreted, stopped at the end."""
+    """The suite's Spark: two threads, two shuffle partitions, plans interpreted, stopped at the end.
+
+    It has the jars of S3 and the keys of the tests' servers; where they are, it is told by `on_s3`.
+    """
     jars, scratch = delta_jars(jar_cache()), tmp_path_factory.mktemp("spark")
-    running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", conf=INTERPRETED)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", KEY)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        environment.setenv("SPARK_DIST_CLASSPATH", os.pathsep.join(map(str, s3_jars(jar_cache()))))
+        running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", conf=INTERPRETED)
     yield running
     running.stop()
 
@@ -86,6 +97,30 @@ def versitygw() -> Iterator[s3.Server]:
 
     with s3.versitygw() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def on_s3(spark: SparkSession, moto: s3.Server) -> Iterator[s3.Server]:
+    """moto, which this process and the suite's Spark reach as long as a module's tests run."""
+    with reached(spark, moto.environment):
+        yield moto
+
+
+@contextmanager
+def reached(spark: SparkSession, variables: Mapping[str, str]) -> Iterator[None]:
+    """The server of which the variables speak is the one that this process and the suite's Spark reach."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        before = {name: spark.conf.get(name, None) for name in map(_set, s3_conf(reach()))}
+        tell_of_s3(spark, reach())
+        yield
+    for name, value in before.items():
+        spark.conf.unset(name) if value is None else spark.conf.set(name, value)
+
+
+def _set(name: str) -> str:
+    return name.removeprefix("spark.hadoop.")
 
 
 @pytest.fixture(scope="module")
