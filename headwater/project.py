@@ -497,14 +497,17 @@ class Project:
         if not shared:
             self.say("starting Spark")
         found, cache = self.settings, self.settings.cache / "jars"
+        remote = s3.reach() if self._is_remote else None
         spark = session.session(
             jars=jvm.delta_jars(cache),
             scratch=found.state / "spark",
             master=found.spark_master,
             driver_memory=found.driver_memory,
-            more_jars=found.spark_jars,
-            remote=session.Remote(jvm.s3_jars(cache), s3.reach()) if self._is_remote else None,
+            more_jars=found.spark_jars if remote is None else (*found.spark_jars, *jvm.s3_jars(cache)),
+            conf={} if remote is None else session.s3_conf(remote),
         )
+        if remote is not None:
+            session.tell_of_s3(spark, remote)
         self._started_spark = not shared
         return spark
 

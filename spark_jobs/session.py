@@ -11,24 +11,18 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from spark_jobs.jvm import DUMP_SECONDS, JAVA_OPTIONS, SparkUnavailable, classes, delta_jars, jar_cache, spark_environment
 
 if TYPE_CHECKING:
-    from lake.s3 import Reach
     from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
+    from lake.s3 import Reach
+
 # Listing 1,500 files costs 0.4 CPU-s one after the other, and 12 as a job with a task for each, which is Spark's way beyond 32 (measured).
 LISTED = 2_000
-
-
-class Remote(NamedTuple):
-    """What Spark needs to read and write S3: `s3_jars(...)`, and where S3 is."""
-
-    jars: Sequence[Path]
-    reach: Reach
 
 
 def session(
@@ -39,37 +33,31 @@ def session(
     driver_memory: str = "3g",
     more_jars: Sequence[Path] = (),
     conf: Mapping[str, str] = MappingProxyType({}),
-    remote: Remote | None = None,
 ) -> SparkSession:
     """Return this process's Spark session, starting Spark where it does not run yet.
 
     `jars` are `delta_jars(...)`, `more_jars` what a project adds; `scratch` takes Spark's temporary files and `driver.log`, where all
-    that the JVM prints goes. What `conf` names wins over every default here. `remote` is given where anything lies on S3; a Spark that
-    runs already is told of it too, and must have the jars (SparkUnavailable). Sets `JAVA_HOME`, `SPARK_HOME` and, with a local master,
-    `PYSPARK_PYTHON`, `SPARK_LOCAL_IP` and `SPARK_DIST_CLASSPATH` in this process's environment: Spark reads them nowhere else.
+    that the JVM prints goes. What `conf` names wins over every default here. Sets `JAVA_HOME`, `SPARK_HOME` and, with a local master,
+    `PYSPARK_PYTHON` and `SPARK_LOCAL_IP` in this process's environment, because Spark reads them nowhere else.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
     scratch.mkdir(parents=True, exist_ok=True)
-    local, shared = master.startswith("local"), running()
     settings = SparkConf(loadDefaults=False)
-    for name, value in (_common(scratch, driver_memory) | _by_master(master, jars, more_jars, remote) | dict(conf)).items():
+    for name, value in (_common(scratch, driver_memory) | _by_master(master, jars, more_jars) | dict(conf)).items():
         settings.set(name, value)
     settings.setMaster(master).setIfMissing("spark.app.name", "headwater")
     for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         # They print every error that Spark raises, also those that are caught and told by whoever asked.
         logging.getLogger(name).disabled = True
     if SparkContext._gateway is None:
-        _start_driver(settings, scratch / "driver.log", local=local, behind=remote.jars if remote and local else ())
-    spark = SparkSession.builder.config(conf=settings).getOrCreate()
-    if shared and remote is not None:
-        tell_of_s3(spark, remote.reach)
-    return spark
+        _start_driver(settings, scratch / "driver.log", local=master.startswith("local"))
+    return SparkSession.builder.config(conf=settings).getOrCreate()
 
 
 def tell_of_s3(spark: SparkSession, reach: Reach) -> None:
-    """Tell a Spark that runs already where S3 is; raises SparkUnavailable if it has not the jars."""
+    """Tell a Spark that runs where S3 is; one that has `s3_conf` from its start is told nothing new. Raises SparkUnavailable."""
     java = spark._jvm
     if java is not None and not java.org.apache.spark.util.Utils.classIsLoadable("org.apache.hadoop.fs.s3a.S3AFileSystem"):
         raise SparkUnavailable(
@@ -134,11 +122,10 @@ def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
     }
 
 
-def _by_master(master: str, jars: Sequence[Path], more_jars: Sequence[Path], remote: Remote | None) -> dict[str, str]:
+def _by_master(master: str, jars: Sequence[Path], more_jars: Sequence[Path]) -> dict[str, str]:
     threads = re.fullmatch(r"local(?:\[(\*|\d+)(?:,.*)?\])?", master)
-    on_s3 = s3_conf(remote.reach) if remote else {}
     if threads is None:
-        return {"spark.jars": ",".join(map(str, (*jars, *more_jars, *(remote.jars if remote else ()))))} | on_s3
+        return {"spark.jars": ",".join(map(str, (*jars, *more_jars)))}
     cores = {None: 1, "*": os.cpu_count() or 1}.get(threads[1]) or int(threads[1])
     kept = classes(jars)
     return {
@@ -151,12 +138,10 @@ def _by_master(master: str, jars: Sequence[Path], more_jars: Sequence[Path], rem
         # Not on the class path, with which the kept classes must agree.
         "spark.jars": ",".join(map(str, more_jars)),
         "spark.sql.shuffle.partitions": str(cores),
-        **on_s3,
     }
 
 
-def _start_driver(settings: SparkConf, log: Path, *, local: bool, behind: Sequence[Path]) -> None:
-    """Start the JVM. Jars of `behind` come last on its class path: what comes first must be what it was when classes were kept."""
+def _start_driver(settings: SparkConf, log: Path, *, local: bool) -> None:
     from pyspark import SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
@@ -165,9 +150,6 @@ def _start_driver(settings: SparkConf, log: Path, *, local: bool, behind: Sequen
         os.environ |= spark_environment()
     if local:
         os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    if behind:
-        more = os.environ.get("SPARK_DIST_CLASSPATH")
-        os.environ["SPARK_DIST_CLASSPATH"] = os.pathsep.join([*([more] if more else []), *map(str, behind)])
     with log.open("ab") as output:
         start = output.tell()
         try:

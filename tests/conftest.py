@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +65,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ACCESS_KEY_ID", KEY)
         environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        environment.setenv("SPARK_DIST_CLASSPATH", os.pathsep.join(map(str, s3_jars(jar_cache()))))
-        running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", conf=INTERPRETED)
+        remote = s3_jars(jar_cache())
+        running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", more_jars=remote, conf=INTERPRETED)
     yield running
     running.stop()
 
