@@ -21,6 +21,7 @@ VARIABLES = {
     "HEADWATER_PROJECT": "the project's folder",
     "HEADWATER_LAKE": "where Delta tables lie",
     "HEADWATER_REGISTRY_URL": "the registry's database",
+    "HEADWATER_REGISTRY_URL_FILE": "a file that holds the URL of the registry's database",
     "HEADWATER_REDIS_URL": "a Redis or Valkey instead of the embedded one",
     "HEADWATER_SPARK_MASTER": "a Spark master instead of local[*]",
     "HEADWATER_SPARK_JARS": "jars that Spark is to have beside its own, with commas between them",
@@ -86,7 +87,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
             "or name yours by --project DIR or HEADWATER_PROJECT"
         )
     project = _project(file)
-    registry = variables.get("HEADWATER_REGISTRY_URL") or project.get("registry_url") or _registry_in(root / ".headwater")
+    registry = _registry(variables) or project.get("registry_url") or _registry_in(root / ".headwater")
     return Settings(
         root=root,
         name=project["name"],
@@ -154,6 +155,23 @@ def check_lake(path: str) -> None:
             f"HEADWATER_LAKE (lake in {FILE}) lies in {path!r}, where deltalake finds no tables because of the {strange[0]!r} in the path; "
             "write a path without [ ] ^ | \\, without % before two hexadecimal digits, and without control characters"
         )
+
+
+def _registry(variables: Mapping[str, str]) -> str:
+    """The registry's URL as the environment says it, or the file that the environment names."""
+    url, file = variables.get("HEADWATER_REGISTRY_URL", ""), variables.get("HEADWATER_REGISTRY_URL_FILE", "")
+    if url and file:
+        raise SettingsError("HEADWATER_REGISTRY_URL and HEADWATER_REGISTRY_URL_FILE are both set; remove one of them")
+    if not file:
+        return url
+    try:
+        found = Path(file).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise SettingsError(f"the file that HEADWATER_REGISTRY_URL_FILE names, {file}, cannot be read: {reason}") from None
+    if not found:
+        raise SettingsError(f"the file that HEADWATER_REGISTRY_URL_FILE names, {file}, is empty; write the registry's URL into it")
+    return found
 
 
 def _registry_in(state: Path) -> str:

@@ -3,14 +3,29 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Executable, RootTransaction, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Executable,
+    RootTransaction,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 
+from feature_definitions.errors import UserError
 from feature_definitions.record_rows import Row
 from feature_registry import postgresql, schema
 
@@ -32,8 +47,8 @@ class RegistryError(RuntimeError):
     """The registry cannot be used or was asked for what it does not hold; one sentence says what to do."""
 
 
-class RegistryMoved(RegistryError):
-    """The registry was moved to another database, and is written to there."""
+class RegistryMoved(RegistryError, UserError):
+    """The registry was moved to another database, and is used there."""
 
 
 class Database:
@@ -45,12 +60,16 @@ class Database:
         self.place = _place(parsed)
         """How messages name it: without user and password."""
         self._password = str(parsed.password or parsed.query.get("password", ""))
+        self.moved_to: str | None = None
+        """Where the registry had been moved to when it was opened."""
         self._opened = False
         with self._telling():
             self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else postgresql.engine(parsed)
             server = self.dialect == "postgresql"
             self._readers = self._engine.execution_options(**postgresql.READING if server else {})
-            self._writers = self._engine.execution_options(**postgresql.writing(PATIENCE_SECONDS) if server else {"writes": True})
+            writers = {"writes": True} if not server else postgresql.writing(PATIENCE_SECONDS)
+            self._writers = self._engine.execution_options(**writers)
+            self._replacers = self._engine.execution_options(**writers, idles=True)
             try:
                 self._prepare()
             except BaseException:
@@ -76,19 +95,22 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that is the only one to write; an error inside it leaves nothing behind. Refused where the registry was moved."""
-        with self.replacing() as connection:
-            if place := moved_to(connection):
-                raise RegistryMoved(
-                    f"{self.place} was moved to {place}, and is written to there: set HEADWATER_REGISTRY_URL, or registry_url in "
-                    "headwater.toml, to that one"
-                )
+        with self._telling(), self._begun(self._writers) as connection:
+            self.refuse_if_moved(moved_to(connection))
             yield connection
 
     @contextmanager
     def replacing(self) -> Iterator[Connection]:
         """A transaction that is the only one to write, also where the registry was moved: it puts others in the place of all rows."""
-        with self._telling(), self._begun(self._writers) as connection:
+        with self._telling(), self._begun(self._replacers) as connection:
             yield connection
+
+    def refuse_if_moved(self, place: str | None) -> None:
+        """Refuse to be used where the registry was moved to another place."""
+        if place:
+            raise RegistryMoved(
+                f"{self.place} was moved: it is {place} now; set HEADWATER_REGISTRY_URL, or registry_url in headwater.toml, to that one"
+            )
 
     @contextmanager
     def _begun(self, engine: Engine) -> Iterator[Connection]:
@@ -130,6 +152,7 @@ class Database:
         """Bring the tables to the newest schema in one transaction, so that of two processes the second finds them so."""
         with self._begun(self._readers) as connection:
             found = _revision(connection)
+            self.moved_to = moved_to(connection) if found == schema.REVISION else None
         if found != schema.REVISION:
             with self._begun(self._writers) as connection:
                 found = _revision(connection)
@@ -180,6 +203,14 @@ def moved_to(connection: Connection) -> str | None:
     return connection.execute(select(found).where(found.is_not(None))).scalar()
 
 
+def load(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert many rows that are not there yet."""
+    if connection.dialect.name == "postgresql":
+        postgresql.copy(connection, table, rows)
+    else:
+        connection.execute(insert(table), rows)
+
+
 def clock(connection: Connection) -> int:
     """What time it is by the database's own clock, in microseconds."""
     return int(connection.execute(text(f"SELECT {CLOCK[connection.dialect.name]}")).scalar_one())
@@ -197,6 +228,8 @@ def _parse(url: str) -> URL:
         )
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise RegistryError("the registry's URL names no file; write it like sqlite:////folder/registry.db")
+    if parsed.get_backend_name() != "sqlite" and "@" in f"{parsed.host}{parsed.database}":
+        raise RegistryError("the registry's URL has one @ too many; in user and password write %40 for @, %2F for / and %25 for %")
     return parsed
 
 

@@ -4,10 +4,13 @@ Nothing here lives longer than a transaction (locks, settings, prepared statemen
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+
+from feature_definitions.record_rows import Row
 
 DRIVERS = ("postgres", "postgresql", "postgresql+psycopg")
 """How a URL may begin."""
@@ -72,10 +75,26 @@ def is_starting(error: DBAPIError) -> bool:
     return bool(_STARTING.search(str(error.orig)))
 
 
+def copy(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
+    """Insert rows as one stream, which is several times as fast as as many statements."""
+    import psycopg
+
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    statement = f'COPY "{table.name}" ({columns}) FROM STDIN'
+    cursor: psycopg.Cursor[Any] = connection.connection.cursor()  # type: ignore[assignment]  # SQLAlchemy knows no driver's own methods
+    try:
+        with cursor, cursor.copy(statement.encode()) as stream:
+            for row in rows:
+                stream.write_row([row[column.name] for column in table.columns])
+    except psycopg.Error as error:
+        raise DBAPIError.instance(statement, None, error, psycopg.Error, dialect=connection.dialect) from None
+
+
 def _begin(connection: Connection) -> None:
-    patience = connection.get_execution_options().get("writes")
-    if patience:
+    options = connection.get_execution_options()
+    if patience := options.get("writes"):
         # One statement, of which the first parts hold for the last one. What is read afterwards is what the writer before left.
         said = "SELECT set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
-        values = {"wait": str(int(patience * 1000)), "idle": str(_IDLE_SECONDS * 1000), "lock": _WRITERS}
+        idle = 0 if options.get("idles") else _IDLE_SECONDS
+        values = {"wait": str(int(patience * 1000)), "idle": str(int(idle * 1000)), "lock": _WRITERS}
         connection.execute(text(f"{said}, pg_advisory_xact_lock(:lock)"), values)

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -28,9 +28,10 @@ from feature_definitions.records import (
     Revision,
     TileRecord,
 )
-from feature_registry import leases, schema
+from feature_registry import leases, move, schema
 from feature_registry.database import Database, RegistryError
 from feature_registry.leases import Lease, LeaseHeld, LeaseLost, Subject
+from feature_registry.move import Moved
 from feature_registry.schema import Remembered
 
 _INGEST, _PUBLISH = "ingest", "publish"
@@ -225,16 +226,32 @@ class Registry:
             return RegistryFacts(**{name: _records(connection, kind) for name, kind in schema.FACTS.items()})
 
     def restore(self, facts: RegistryFacts) -> None:
-        """Put these facts in the place of all that the registry holds but syncs; refused (LeaseHeld) while a process works on something."""
+        """Put these facts in the place of all that the registry holds but syncs; refused (LeaseHeld) while a process works on something.
+
+        A registry that was moved elsewhere is used again from then on.
+        """
         maps: dict[str, Mapping[str, str]] = {}
         rows = {kind.table: [kind.row(each, maps=maps) for each in getattr(facts, name)] for name, kind in schema.FACTS.items()}
         rows[schema.feature_maps] = [{"features_id": name, "features": schema.features_text(held)} for name, held in maps.items()]
-        with self._writing() as connection:
+        with self._database.replacing() as connection:
             leases.end_all(connection, silence=self._silence)
-            for table in (*rows, schema.pending):
+            for table in (*rows, schema.pending, schema.moves):
                 connection.execute(delete(table))
             for table, listed in rows.items():
                 self._database.upsert(connection, table, listed)
+
+    def move(self, url: str, *, over: move.Over, now: datetime) -> Moved:
+        """Move everything to the database at another URL; from then on, this one says so, and refuses to be written to (RegistryMoved).
+
+        Refused (Occupied) if that one holds something else, unless anything may be lost there, and (LeaseHeld) while a process works on
+        something. A move that was cut off is made whole by the next one.
+        """
+        with closing(Database(url)) as target:
+            return move.move(self._database, target, move.Terms(over, self._silence, now, self._say))
+
+    def refuse_if_moved(self) -> None:
+        """Refuse (RegistryMoved) if the registry had been moved elsewhere when it was opened."""
+        self._database.refuse_if_moved(self._database.moved_to)
 
     # ------------------------------------------------------------------------------------------------------------------- tiles
 

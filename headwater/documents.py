@@ -431,6 +431,30 @@ class RegistryRebuildDocument(Document, frozen=True, kw_only=True):
     not_restored: list[str]
 
 
+class MovedRows(Part, frozen=True, kw_only=True):
+    """How many rows were moved, by kind."""
+
+    files: int
+    revisions: int
+    ledger: int
+    publishes: int
+    generations: int
+    promotions: int
+    releases: int
+    epochs: int
+    tiles: int
+    pending: int
+
+
+class RegistryMoveDocument(Document, frozen=True, kw_only=True):
+    """What `registry move` moved, and what is to be set now."""
+
+    moved_from: str
+    moved_to: str
+    rows: MovedRows
+    set: Literal["HEADWATER_REGISTRY_URL"] = "HEADWATER_REGISTRY_URL"
+
+
 class HeldLease(Part, frozen=True, kw_only=True):
     """A process that works on something alone."""
 
@@ -569,6 +593,12 @@ def registry_rebuild(facts: Any) -> RegistryRebuildDocument:
     """What was restored, and what is not in the lake."""
     counts = {name: len(getattr(facts, name)) for name in RestoredFacts.__struct_fields__}
     return RegistryRebuildDocument(restored=RestoredFacts(**counts), not_restored=["syncs", "tiles"])
+
+
+def registry_move(moved: Any) -> RegistryMoveDocument:
+    """What was moved, without what only serves the database."""
+    rows = MovedRows(**{name: moved.rows[name] for name in MovedRows.__struct_fields__})
+    return RegistryMoveDocument(moved_from=moved.moved_from, moved_to=moved.moved_to, rows=rows)
 
 
 def registry_leases(leases: Iterable[Any]) -> RegistryLeasesDocument:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from feature_registry.explain import Story
     from feature_registry.leases import Lease
+    from feature_registry.move import Moved
     from feature_registry.planner import Planner
     from feature_registry.registry import Registry
     from headwater.aside import Retried
@@ -383,6 +384,14 @@ class Project:
         self._any_registry.restore(found)
         return found
 
+    def move_registry(self, to: str, *, over: Literal["nothing", "anything"] = "nothing") -> "Moved":
+        """Move the registry to the database at another URL, as a whole or not at all; set HEADWATER_REGISTRY_URL to it afterwards.
+
+        Refused (Occupied) if that one holds something else, unless that may be lost, and (LeaseHeld) while a process works on something.
+        From then on the registry that the rows came from refuses to be used; moving back makes it the one that is used again.
+        """
+        return self._registry.move(to, over=over, now=self.clock())
+
     def leases(self) -> tuple[LeaseHolder, ...]:
         """Which process works on what now, since when, and whether another may take it over."""
         return self._registry.leases()
@@ -522,9 +531,10 @@ class Project:
 
     @cached_property
     def _registry(self) -> "Registry":
-        """The registry, which must not have forgotten what the lake remembers."""
+        """The registry, which must not have been moved elsewhere, nor have forgotten what the lake remembers."""
         from lake import storage
 
+        self._any_registry.refuse_if_moved()
         if self._any_registry.blank() and storage.exists(layout.records_table(self.settings.lake, "files")):
             from feature_registry import rebuild
 

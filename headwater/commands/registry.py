@@ -11,6 +11,7 @@ from headwater.documents import HeldLease
 app = typer.Typer()
 REMEMBERED = "What is remembered"
 REBUILD = "headwater registry rebuild   # ledger, publishes, revisions, files, generations, releases"
+MOVE = "headwater registry move --to postgresql://headwater@db.example:5432/headwater"
 LEASES = "headwater registry leases   # process, host, since when, and whether another may take it over"
 registry = typer.Typer(help="Keep the registry.", epilog=epilog(REBUILD))
 app.add_typer(registry, name="registry", rich_help_panel=REMEMBERED)
@@ -43,6 +44,24 @@ def rebuild(
         found,
         "restored from the lake: " + ", ".join(f"{n:,} {name}" for name, n in documents.counts(found.restored).items()),
         "not restored: syncs (the next one goes on from what the online store says), tiles (they are built again when they are needed)",
+    )
+
+
+@verb(registry, example=MOVE)
+def move(
+    call: Call,
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="the other database, like postgresql://user@host:5432/database")],
+    replace: Annotated[bool, typer.Option("--replace", help="also over a database that holds something: all of it is replaced")] = False,
+) -> int:
+    """Move the registry to another database, with all that it remembers, or leave everything as it is."""
+    with output.progress() as say, call.project(say=say) as p:
+        done = documents.registry_move(p.move_registry(to, over="anything" if replace else "nothing"))
+    return call.answer(
+        done,
+        f"moved from {done.moved_from} to {done.moved_to}: "
+        + ", ".join(f"{n:,} {name}" for name, n in documents.counts(done.rows).items()),
+        f"now set {done.set}, or registry_url in headwater.toml, to the new one; the old one refuses to be used",
     )
 
 

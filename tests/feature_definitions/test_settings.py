@@ -201,6 +201,25 @@ def test_the_environment_is_read_when_none_is_given(project: Path, monkeypatch: 
     assert load(project).redis_url == "redis://seen"
 
 
+def test_the_registry_s_url_may_lie_in_a_file(project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://u:hunter2@db/r\n")
+    found = loaded(project, HEADWATER_REGISTRY_URL_FILE=str(file))
+    assert (found.registry_url, found.promote) == ("postgresql://u:hunter2@db/r", "manual")
+    assert "hunter2" not in repr(found)
+
+
+def test_a_file_of_the_registry_s_url_that_cannot_be_used_is_named(project: Path, tmp_path: Path) -> None:
+    empty, absent = tmp_path / "empty", tmp_path / "absent"
+    empty.write_text(" \n")
+    with pytest.raises(SettingsError, match=r"HEADWATER_REGISTRY_URL_FILE names, .*/empty, is empty"):
+        loaded(project, HEADWATER_REGISTRY_URL_FILE=str(empty))
+    with pytest.raises(SettingsError, match=r"HEADWATER_REGISTRY_URL_FILE names, .*/absent, cannot be read: No such file"):
+        loaded(project, HEADWATER_REGISTRY_URL_FILE=str(absent))
+    with pytest.raises(SettingsError, match="are both set; remove one of them"):
+        loaded(project, HEADWATER_REGISTRY_URL_FILE=str(empty), HEADWATER_REGISTRY_URL="sqlite:////x.db")
+
+
 def test_settings_can_not_be_changed(project: Path) -> None:
     with pytest.raises(AttributeError):
         loaded(project).name = "other"  # type: ignore[misc]

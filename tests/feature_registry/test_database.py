@@ -147,6 +147,13 @@ def test_a_url_that_names_no_usable_database_shows_how_to_write_one(url: str) ->
     assert "secret" not in said
 
 
+@pytest.mark.parametrize("secret", ["top@secret", "top@se/cret", "top@se@cret"])
+def test_a_password_with_an_at_that_is_not_encoded_is_refused_and_no_part_of_it_told(secret: str) -> None:
+    said = refusal(f"postgresql://u:{secret}@host/db")
+    assert "write %40 for @" in said
+    assert not any(part in said for part in ("secret", "cret", "top"))
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_registry_in_memory_is_refused(url: str) -> None:
     assert "names no file" in refusal(url)

@@ -146,7 +146,10 @@ def test_a_process_has_few_connections_and_keeps_one_that_says_whose_it_is(
 
     with ThreadPoolExecutor(10) as threads:
         assert max(threads.map(look, range(10))) == 5
-    assert asked(server, url_of_postgresql, query) == [("headwater",)]
+    deadline = time.monotonic() + 10
+    while len(found := asked(server, url_of_postgresql, query)) > 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert found == [("headwater",)]
 
 
 def test_the_url_says_what_the_driver_is_told(server: Server, url_of_postgresql: str) -> None:
@@ -194,6 +197,11 @@ def test_a_password_may_hold_any_sign_and_is_never_told(server: Server, url_of_p
     with pytest.raises(RegistryError, match="password authentication failed"):
         open_registry(f"postgresql://odd:{quote(secret[1:], safe='')}@{place}")
     assert secret not in str(caught.value)
+
+
+def test_a_password_may_come_from_where_libpq_looks(url_of_postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    open_registry(url_of_postgresql.replace(f":{PASSWORD}", "")).close()
 
 
 def test_a_role_that_may_only_change_rows_is_enough_once_the_tables_are_there(server: Server, url_of_postgresql: str) -> None:

@@ -6,6 +6,8 @@ import os
 import resource
 from pathlib import Path
 
+import pytest
+
 from tests import projects
 from tests.projects import Shop, command, within
 
@@ -22,6 +24,21 @@ def test_a_registry_is_rebuilt_only_where_nothing_is_lost_by_it(rejected: Path) 
         "not_restored": ["syncs", "tiles"],
     }  # the ledger was written by hand: the lake has none of it
     assert "restored from the lake: 0 files, 0 revisions" in within("registry", "rebuild", "--replace", project=rejected).out
+
+
+def test_a_registry_that_was_moved_is_used_where_it_is_now(rejected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = f"sqlite:///{tmp_path}/there.db"
+    before = within("status", "--json", project=rejected).json["intervals"]
+    moved = within("registry", "move", "--to", there, "--json", project=rejected).json
+    assert (moved["moved_to"], moved["set"]) == (f"the registry {tmp_path}/there.db", "HEADWATER_REGISTRY_URL")
+    assert moved["rows"]["promotions"] == 1
+    refused = within("status", project=rejected)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"was moved: it is the registry {tmp_path}/there.db now; set HEADWATER_REGISTRY_URL" in refused.err.replace("\n", " ")
+    monkeypatch.setenv("HEADWATER_REGISTRY_URL", there)
+    assert within("status", "--json", project=rejected).json["intervals"] == before
+    said = within("registry", "move", "--to", f"sqlite:///{rejected}/.headwater/registry.db", project=rejected).out
+    assert "now set HEADWATER_REGISTRY_URL" in said
 
 
 def test_a_json_document_may_be_asked_for_before_the_verb_of_the_registry_too(fresh: Path) -> None:
