@@ -74,6 +74,21 @@ class Planner:
             self._states[group.name] = GroupState(number, entries, upstream, found)
         return self._states[group.name]
 
+    def unplanned(self, groups: Iterable[FeatureGroup]) -> dict[str, str]:
+        """Why no interval can be planned of those of some groups that have too many, or that read such a group; by the group's name."""
+        found: dict[str, str] = {}
+        for group in groups:
+            try:
+                self._refuse_too_many(group)
+            except plan.TooManyIntervals as error:
+                found[group.name] = str(error)
+        return found
+
+    def _refuse_too_many(self, group: FeatureGroup) -> None:
+        for read in group.input_groups:
+            self._refuse_too_many(read)
+        plan.refuse_too_many(group, self.revisions(group), self.now)
+
     def upstream(self, group: FeatureGroup) -> Upstream:
         """A group as transforms that read it see it. The publishes come first: one that comes later will be seen as later."""
         if group.name not in self._upstream:

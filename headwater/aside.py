@@ -34,11 +34,12 @@ class Counted(NamedTuple):
 
 
 class Retried(NamedTuple):
-    """What was put aside of a source or a group before and after all of it was judged again."""
+    """What was put aside of a source or a group before and after all of it was judged again, or why it was not (`failed`)."""
 
     name: str
     before: Counted
     after: Counted
+    failed: str | None = None
 
 
 def of_source(source: Source, *, lake: str, registry: "Registry") -> tuple[PutAside, ...]:

@@ -126,6 +126,7 @@ class PlanDocument(Document, frozen=True, kw_only=True):
 
     steps: list[PlannedStep]
     bill: list[GroupCost]
+    refused: dict[str, str]
 
 
 class IngestedSource(Part, frozen=True, kw_only=True):
@@ -181,6 +182,7 @@ class RetriedAside(Part, frozen=True, kw_only=True):
     rows_after: int
     intervals_before: int
     intervals_after: int
+    failed: str | None
 
 
 class QuarantineDocument(Document, frozen=True, kw_only=True):
@@ -249,6 +251,7 @@ class StatusDocument(Document, frozen=True, kw_only=True):
     intervals: list[KnownInterval]
     tables: dict[str, str]
     quarantined: dict[str, int]
+    refused: dict[str, str]
 
 
 class KnownGeneration(Part, frozen=True, kw_only=True):
@@ -495,10 +498,14 @@ def mistaken(mistakes: Iterable[Mistake]) -> CheckDocument:
     return CheckDocument(mistakes=[_part(MistakeAt, each, file=str(each.file)) for each in mistakes])
 
 
-def plan(works: Iterable[GroupPlan], costs: Iterable[CostEstimate]) -> PlanDocument:
-    """The steps of plans, and their cost estimates: a run computes all intervals of a group, judges all, then publishes all at once."""
+def plan(works: Iterable[GroupPlan], costs: Iterable[CostEstimate], *, refused: Mapping[str, str]) -> PlanDocument:
+    """The steps of plans, and their cost estimates: a run computes all intervals of a group, judges all, then publishes all at once.
+
+    Beside them the groups that cannot be planned, each with the reason.
+    """
     steps = [_step(step, each) for work in works for step in ("Compute", "Validate", "Publish") for each in work.due]
-    return PlanDocument(steps=steps, bill=[_part(GroupCost, cost, stale=_part(OutOfDate, cost.stale)) for cost in costs])
+    bill = [_part(GroupCost, cost, stale=_part(OutOfDate, cost.stale)) for cost in costs]
+    return PlanDocument(steps=steps, bill=bill, refused=dict(refused))
 
 
 def ingest(reports: Iterable[Any]) -> IngestDocument:
@@ -525,6 +532,7 @@ def _retried(each: Any) -> RetriedAside:
         rows_after=after.rows,
         intervals_before=before.intervals,
         intervals_after=after.intervals,
+        failed=each.failed,
     )
 
 
@@ -533,9 +541,12 @@ def materialize(results: Iterable[Any]) -> MaterializeDocument:
     return MaterializeDocument(groups=[_materialized(result) for result in results])
 
 
-def status(found: Iterable[IntervalStatus], tables: Mapping[str, str], *, quarantined: Mapping[str, int]) -> StatusDocument:
-    """The states of intervals, the tables of their groups, and how many rows are put aside."""
-    return StatusDocument(intervals=[_interval(each) for each in found], tables=dict(tables), quarantined=dict(quarantined))
+def status(
+    found: Iterable[IntervalStatus], tables: Mapping[str, str], *, quarantined: Mapping[str, int], refused: Mapping[str, str]
+) -> StatusDocument:
+    """The states of intervals, the tables of their groups, how many rows are put aside, and which groups cannot be planned."""
+    intervals = [_interval(each) for each in found]
+    return StatusDocument(intervals=intervals, tables=dict(tables), quarantined=dict(quarantined), refused=dict(refused))
 
 
 def promote(group: str, generations: Iterable[Generation]) -> PromoteDocument:

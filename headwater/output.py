@@ -138,7 +138,7 @@ def _example(one: Any) -> str:
 
 def retried_lines(retried: Iterable[Any]) -> Iterator[str]:
     """What became of what was judged again."""
-    for each in retried:
+    for each in (one for one in retried if one.failed is None):
         before, after = each.before, each.after
         gone = f"{before.rows - after.rows:,} of {before.rows:,} rows"
         intervals = f", {before.intervals - after.intervals} of {before.intervals} intervals" if before.intervals else ""

@@ -4,7 +4,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -144,17 +144,22 @@ class Project:
 
     def retry_quarantine(self, *named: str) -> "tuple[Retried, ...]":
         """Judge again what is put aside, after a fix of a definition: the files are read again that brought such rows, and the intervals
-        are computed again that were rejected or published without some. Sources come before groups; nothing named means all."""
+        are computed again that were rejected or published without some. Sources come before groups; nothing named means all.
+
+        A source that cannot be read, or a group that cannot be computed, says why (`failed`), and the others go on.
+        """
         from headwater.aside import Retried, count
 
         before, (sources, groups) = self.quarantine(*named), names.either(self.catalog, named)
         waiting = {each.name for each in before}
-        for source in (each for each in names.sources(self.catalog, [s.name for s in sources]) if sources and each.name in waiting):
-            self._bring_again(source)
+        chosen = names.sources(self.catalog, [each.name for each in sources]) if sources else ()
+        failed: dict[str, str | None] = {**self._bring_again([each for each in chosen if each.name in waiting])}
         for group in (each for each in ordered(groups) if each.name in waiting):
-            self._materialize_again(group)
+            failed[group.name] = self._materialize_again(group)
         after = self.quarantine(*named)
-        return tuple(Retried(name, count(before, name), count(after, name)) for name in dict.fromkeys(each.name for each in before))
+        return tuple(
+            Retried(name, count(before, name), count(after, name), failed.get(name)) for name in dict.fromkeys(each.name for each in before)
+        )
 
     def write(self, source: str, frame: object) -> "IngestReport":
         """Add a frame's rows to a source, as if they had come in a file; the same frame twice counts once.
@@ -187,10 +192,15 @@ class Project:
         """What `materialize` would do with the intervals in `[start, end)`, and why.
 
         `only`: those that are `missing`, `stale` or either (`due`), or `all` whatever their status. `within="restate"` is for scheduled
-        runs: it leaves alone what changed data made stale and is older than the group's `restate_within`.
+        runs: it leaves alone what changed data made stale and is older than the group's `restate_within`. Of several groups those are
+        left out that are `unplanned`.
         """
-        first, last = inputs.moment(start), inputs.moment(end)
-        return self._planner.plan(names.groups(self.catalog, groups), start=first, end=last, choice=Choice(only, within))
+        first, last, planner = inputs.moment(start), inputs.moment(end), self._planner
+        return planner.plan(self._plannable(planner, groups), start=first, end=last, choice=Choice(only, within))
+
+    def unplanned(self, *groups: str) -> dict[str, str]:
+        """Why no interval can be planned of those groups that have too many, or that read such a group; by the group's name."""
+        return self._planner.unplanned(names.groups(self.catalog, groups))
 
     def cost(self, works: Iterable[GroupPlan]) -> tuple[CostEstimate, ...]:
         """What plans cost and move: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by them."""
@@ -216,16 +226,23 @@ class Project:
         for group in chosen:
             self._recover(group)
         planner, results = self._planner, []
+        refused = planner.unplanned(chosen) if len(chosen) > 1 else {}
         for group in ordered(chosen):
+            if group.name in refused:
+                results.append(self._refused(group, planner.generation(group), refused[group.name]))
+                continue
             (work,) = planner.plan([group], start=first, end=last, choice=Choice(only, within))
             results.append(self._materialize(work) if len(chosen) == 1 else self._materialize_or_refuse(work))
             planner = self._planner if work.due else planner
         return tuple(results)
 
     def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
-        """The state of every interval, from the first event to the newest sealed one, with reasons."""
+        """The state of every interval, from the first event to the newest sealed one, with reasons.
+
+        Of several groups those are left out that are `unplanned`.
+        """
         planner = self._planner
-        return tuple(status for group in names.groups(self.catalog, groups) for status in planner.state(group).intervals)
+        return tuple(status for group in self._plannable(planner, groups) for status in planner.state(group).intervals)
 
     def unusable_connections(self) -> tuple[str, ...]:
         """Why a connection that a source reads cannot be used here: its variable is not set, or is no URL. Nothing is connected to."""
@@ -576,6 +593,12 @@ class Project:
             with suppress(LeaseHeld), self._registry.lease(subject, now=self.clock()):
                 commit.recover(group, lake=self.settings.lake, registry=self._registry)
 
+    def _plannable(self, planner: "Planner", groups: Sequence[str]) -> tuple[FeatureGroup, ...]:
+        """Those of some groups whose intervals can be planned; a single one always, so that what is wrong with it is raised."""
+        chosen = names.groups(self.catalog, groups)
+        refused = planner.unplanned(chosen) if len(chosen) > 1 else {}
+        return tuple(group for group in chosen if group.name not in refused)
+
     @property
     def _planner(self) -> "Planner":
         """What can be decided now: a planner knows nothing of what is published later."""
@@ -597,26 +620,37 @@ class Project:
         return result
 
     def _materialize_or_refuse(self, work: GroupPlan) -> "GroupResult":
-        from spark_jobs.publish.materialize import GroupResult
-
         try:
             return self._materialize(work)
         except UserError as error:
-            return GroupResult(work.group.name, work.generation, refused=str(error))
+            return self._refused(work.group, work.generation, str(error))
 
-    def _bring_again(self, source: Source) -> None:
+    def _refused(self, group: FeatureGroup, generation: int, why: str) -> "GroupResult":
+        from spark_jobs.publish.materialize import GroupResult
+
+        return GroupResult(group.name, generation, refused=why)
+
+    def _bring_again(self, sources: Sequence[Source]) -> dict[str, str]:
+        """Read those files of sources again of which rows are put aside; gives why a source cannot be read."""
         from lake import quarantine
         from spark_jobs.ingest import bring
 
-        bring.bring(source, self._context, again=quarantine.files_of(source.name, lake=self.settings.lake))
+        again = {source.name: quarantine.files_of(source.name, lake=self.settings.lake) for source in sources}
+        return {each.source: each.failed for each in bring.each(sources, self._context, again=again) if each.failed is not None}
 
-    def _materialize_again(self, group: FeatureGroup) -> None:
+    def _materialize_again(self, group: FeatureGroup) -> str | None:
+        """Compute those intervals of a group again of which rows are put aside; gives why it cannot be computed."""
         from headwater import aside
 
-        self._recover(group)
-        (work,) = self._planner.plan([group], choice=Choice("all", "range"))
+        try:
+            self._recover(group)
+            (work,) = self._planner.plan([group], choice=Choice("all", "range"))
+        except UserError as error:
+            return str(error)
         again = aside.intervals_of(group, lake=self.settings.lake, registry=self._registry)
-        self._materialize_or_refuse(replace(work, due=tuple(status for status in work.due if status.interval.start in again)))
+        return self._materialize_or_refuse(
+            replace(work, due=tuple(status for status in work.due if status.interval.start in again))
+        ).refused
 
     def _promote(self, group: FeatureGroup, number: int) -> None:
         """Let readers see a generation, if its run decides that."""

@@ -33,6 +33,10 @@ class RangeError(UserError):
     """A range that cannot be materialized: reversed, in the future, off the grid, or absurdly long."""
 
 
+class TooManyIntervals(RangeError):
+    """A group of which more intervals are expected than can be planned."""
+
+
 @dataclass(frozen=True, slots=True)
 class IntervalStatus:
     """What is known of one interval of a group, and why it is so.
@@ -174,21 +178,34 @@ def expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) 
     None is expected before every source has something. A group that retains its rows for a while expects none that are older,
     nor does one that would have to read such rows.
     """
+    span = _expected(group, revisions, now)
+    if span is None:
+        return ()
+    return (ALWAYS,) if group.is_static else tuple(split(span, group.cadence))
+
+
+def refuse_too_many(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> None:
+    """Raise TooManyIntervals if more intervals are expected of the group than can be planned."""
+    _expected(group, revisions, now)
+
+
+def _expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime) -> Interval | None:
+    """From the first interval that is expected to the last."""
     start = begins(group, revisions, now)
     if start is None:
-        return ()
+        return None
     if group.is_static:
-        return (ALWAYS,)
+        return ALWAYS
     end = floor(now - ready_after(group), group.cadence)
     if end <= start:
-        return ()
+        return None
     if (end - start) // group.cadence > MOST_INTERVALS:
         behind = " or ".join(source.name for source in sources_of(group))
-        raise RangeError(
+        raise TooManyIntervals(
             f"group {group.name} would have {(end - start) // group.cadence:,} intervals from {iso(start)} to {iso(end)}: is the first "
             f"event of {behind} dated wrongly? At most {MOST_INTERVALS:,} are planned; correct it or use a longer cadence"
         )
-    return tuple(split(Interval(start, end), group.cadence))
+    return Interval(start, end)
 
 
 def begins(group: FeatureGroup, revisions: Iterable[Revision], now: datetime) -> datetime | None:

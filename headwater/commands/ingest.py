@@ -57,7 +57,7 @@ def quarantine(
         bool, typer.Option("--retry", help="judge them again, after a fix: read their files again, compute rejected intervals again")
     ] = False,
 ) -> int:
-    """Show what was put aside, by reason, with examples. Its exit code is 0; with --retry it is 3 if something stays."""
+    """Show what was put aside, by reason, with examples. Its exit code is 0; with --retry it is as that of ingest and materialize."""
     if export is not None and len(names) != 1:
         raise Unknown("--export writes the rows of one source or group: name it, like headwater quarantine payments --export aside.csv")
     with output.progress() as say, call.project(say) as p:
@@ -68,7 +68,10 @@ def quarantine(
     call.answer(document, output.aside_table(found) if found else "nothing is put aside", *output.retried_lines(retried))
     if exported is not None:
         output.warn(f"wrote {exported[1]:,} rows to {exported[0]}")
-    return REJECTED if any(each.after.any for each in retried) else DONE
+    failed = [each.failed for each in retried if each.failed is not None]
+    for why in failed:
+        output.mistake(why)
+    return MISTAKE if failed else REJECTED if any(each.after.any for each in retried) else DONE
 
 
 def _warn(report: "IngestReport") -> None:

@@ -1,5 +1,6 @@
 """The verbs of the offline tables: what is due, what is there, what readers see."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import typer
@@ -35,12 +36,14 @@ def plan(call: Call, *, groups: Groups, start: Start = None, end: End = None, on
         works = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
         costs = p.cost(works)
         output.warn_waiting(p.status(*groups) if any(work.waiting for work in works) else (), works)
+        refused = p.unplanned(*groups)
     due = output.plan_table(works)
-    return call.answer(
-        documents.plan(works, costs),
+    call.answer(
+        documents.plan(works, costs, refused=refused),
         due if due.row_count else "nothing is due",
         *(["\ncost estimate", output.cost_table(costs)] if costs else []),
     )
+    return _mistakes(refused)
 
 
 @verb(app, example=f"headwater materialize customer_spend {JANUARY}   # January; --to is exclusive", panel=OFFLINE)
@@ -69,11 +72,20 @@ def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = N
 def status(call: Call, *, groups: Groups) -> int:
     """Show the state of every interval, and why."""
     with call.project() as p:
-        found, tables, aside = p.status(*groups), p.tables(*groups), p.quarantined(*groups)
+        found, tables, aside, refused = p.status(*groups), p.tables(*groups), p.quarantined(*groups), p.unplanned(*groups)
     output.warn_waiting(found)
     for name, rows in aside.items():
         output.warn(f"{name}: {rows:,} rows are put aside; `headwater quarantine {name}` shows them")
-    return call.answer(documents.status(found, tables, quarantined=aside), output.status_table(found, tables))
+    known = {group: path for group, path in tables.items() if group not in refused}
+    call.answer(documents.status(found, tables, quarantined=aside, refused=refused), output.status_table(found, known))
+    return _mistakes(refused)
+
+
+def _mistakes(refused: Mapping[str, str]) -> int:
+    """Say which groups cannot be planned, and why; gives the exit code."""
+    for why in refused.values():
+        output.mistake(why)
+    return MISTAKE if refused else DONE
 
 
 @verb(

@@ -1,7 +1,8 @@
 """Brings what is new in a source: the one way in, whether its rows come in files or frames or are read in place."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
@@ -21,16 +22,19 @@ _UNREADABLE = ("DELTA_", "FAILED_READ_FILE", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NO
 """How the conditions of Spark's errors begin that say that a source cannot be read where it lies."""
 
 
-def each(sources: Iterable[Source], context: Context) -> Iterator[IngestReport]:
+def each(
+    sources: Iterable[Source], context: Context, *, again: Mapping[str, frozenset[str]] = MappingProxyType({})
+) -> Iterator[IngestReport]:
     """Bring what is new in each source, in turn. A source that cannot be read costs itself, and the queries that read it.
 
-    What nobody foresaw stops the others neither: the first such error is raised at the end. A registry that fails ends it at once.
+    Files of a source whose rows go by the names in `again` are read again, changed or not. What nobody foresaw stops the others neither:
+    the first such error is raised at the end. A registry that fails ends it at once.
     """
     failed: set[str] = set()
     unforeseen: Exception | None = None
     for source in sources:
         try:
-            report = _unless_behind(source, failed) or bring(source, context)
+            report = _unless_behind(source, failed) or bring(source, context, again=again.get(source.name, frozenset()))
         except Exception as error:
             if isinstance(error, RegistryError) and not isinstance(error, LeaseHeld | LeaseLost):
                 raise

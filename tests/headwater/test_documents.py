@@ -78,7 +78,7 @@ def test_times_are_in_utc_with_microseconds_only_where_there_are_some_and_what_j
 
 def test_the_steps_of_a_plan_compute_all_then_judge_all_then_publish_all() -> None:
     due = (IntervalStatus("spend", 1, day(5), STALE_CODE, ("lacks n_1d", "lacks mean")), IntervalStatus("spend", 1, day(7), MISSING, ()))
-    steps = documents.plan([GroupPlan(SPEND, 1, due)], []).steps
+    steps = documents.plan([GroupPlan(SPEND, 1, due)], [], refused={}).steps
     assert [(s.step, s.group, s.interval_start.day, s.interval_end.day, s.reason) for s in steps] == [
         ("Compute", "spend", 5, 6, "lacks n_1d; lacks mean"),
         ("Compute", "spend", 7, 8, "MISSING"),
@@ -90,4 +90,4 @@ def test_the_steps_of_a_plan_compute_all_then_judge_all_then_publish_all() -> No
 
 
 def test_a_plan_of_nothing_has_no_steps() -> None:
-    assert documents.plan([GroupPlan(SPEND, 1, ())], []).steps == []
+    assert documents.plan([GroupPlan(SPEND, 1, ())], [], refused={}).steps == []

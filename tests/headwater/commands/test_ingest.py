@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
+from feature_definitions.errors import UserError
 from spark_jobs.ingest import files
 from spark_jobs.ingest.journal import Ingest
 from tests import projects
@@ -139,7 +140,26 @@ def test_after_a_fix_of_the_definitions_what_was_put_aside_is_judged_again(shop:
     done = within("quarantine", "--retry", "--json", project=folder)
     assert done.code == 3
     assert done.json["retried"] == [
-        {"name": "payments", "rows_before": 1, "rows_after": 1, "intervals_before": 0, "intervals_after": 0},
-        {"name": "spend", "rows_before": 1, "rows_after": 0, "intervals_before": 1, "intervals_after": 0},
+        {"name": "payments", "rows_before": 1, "rows_after": 1, "intervals_before": 0, "intervals_after": 0, "failed": None},
+        {"name": "spend", "rows_before": 1, "rows_after": 0, "intervals_before": 1, "intervals_after": 0, "failed": None},
     ]
     assert [each["name"] for each in done.json["aside"]] == ["payments"]
+
+
+def test_what_cannot_be_judged_again_says_why_and_the_others_are(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    catalog = (folder / "catalog/shop.py").read_text(encoding="utf-8")
+    projects.write(folder, "catalog/shop.py", catalog.replace(", expect=(at_least(0),)", ""))
+
+    def unreadable(_: Ingest) -> Any:
+        raise UserError("source payments: there is no place")
+
+    with patch.object(files, "ingest", unreadable):
+        done = within("quarantine", "--retry", "--json", project=folder)
+    assert (done.code, "error: source payments: there is no place" in done.err) == (2, True)
+    assert [(each["name"], each["rows_after"], each["failed"]) for each in done.json["retried"]] == [
+        ("payments", 1, "source payments: there is no place"),
+        ("spend", 0, None),
+    ]
+    done = within("quarantine", "spend", "--retry", "--json", project=folder)
+    assert (done.code, done.json["retried"]) == (0, [])

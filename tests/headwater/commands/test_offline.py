@@ -6,6 +6,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,9 @@ ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?Z")
 
 def test_a_project_without_any_table_has_no_intervals_and_nothing_to_do(fresh: Path) -> None:
     path = str(fresh / "lake" / "features" / "customer_spend" / "g1")
-    assert within("status", "--json", project=fresh).json == {"intervals": [], "tables": {"customer_spend": path}, "quarantined": {}}
-    assert within("plan", "--json", project=fresh).json == {"steps": [], "bill": []}
+    shown = {"intervals": [], "tables": {"customer_spend": path}, "quarantined": {}, "refused": {}}
+    assert within("status", "--json", project=fresh).json == shown
+    assert within("plan", "--json", project=fresh).json == {"steps": [], "bill": [], "refused": {}}
     assert "nothing is due" in within("plan", project=fresh).out
     assert "nothing ingested yet" in within("status", project=fresh).out
 
@@ -56,6 +58,46 @@ def test_status_spells_what_waits_and_why(rejected: Path) -> None:
     assert found[2]["waits_for"] == [{"group": "spend", **day, "status": "REJECTED", "count": 1}]
     assert [i["waits_for"] for i in found[:2]] == [[], []]
     assert "WAITING" in within("status", project=rejected, now=ledgers.day(7, 12)).out
+
+
+MOMENTS = """
+from feature_definitions import TransformGroup
+
+moments = WindowedGroup("moments", customer, payments, every="5m", ttl="2d", features=(Feature("paid", "sum", "amount", windows=("1h",)),))
+beyond = TransformGroup("beyond", customer, (moments,), sql="SELECT customer_id, max(paid_1h) AS most FROM moments GROUP BY customer_id",
+    lookback="1d", ttl="2d", schema={"most": "double"})
+"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a group of more intervals than can be planned, and one that reads it."""
+    folder = tmp_path_factory.mktemp("many")
+    with ledgers.project(folder, now=ledgers.day(7, 12), catalog=ledgers.CATALOG + MOMENTS) as p:
+        ledgers.changed(p, datetime(2021, 1, 1, tzinfo=UTC), revision=2)
+    return folder
+
+
+@pytest.mark.parametrize(("verb", "shown"), [("status", "intervals"), ("plan", "steps")])
+def test_a_group_of_too_many_intervals_costs_itself_and_those_that_read_it(many: Path, verb: str, shown: str) -> None:
+    done = within(verb, "--json", project=many, now=ledgers.day(7, 12))
+    assert (done.code, {each["group"] for each in done.json[shown]}) == (2, {"spend"})
+    sentence = "group moments would have 527,748 intervals from 2021-01-01T00:00:00Z to 2026-01-07T11:00:00Z"
+    assert {group: why.partition(":00Z: ")[0] + ":00Z" for group, why in done.json["refused"].items()} == dict.fromkeys(
+        ("moments", "beyond"), sentence
+    )
+    assert [line.partition(" would")[0] for line in done.err.splitlines()] == ["error: group moments"] * 2
+
+
+def test_a_group_of_too_many_intervals_is_named_where_it_is_asked_for_alone(many: Path) -> None:
+    done = within("status", "moments", project=many, now=ledgers.day(7, 12))
+    assert (done.code, "group moments would have 527,748 intervals" in done.err) == (2, True)
+
+
+def test_a_run_of_all_groups_refuses_the_one_of_too_many_intervals_alone(many: Path) -> None:
+    done = within("materialize", "--to", "2020-12-01", "--json", project=many, now=ledgers.day(7, 12))
+    refused = {each["group"]: each["refused"] is not None for each in done.json["groups"]}
+    assert (done.code, refused) == (2, {"spend": False, "moments": True, "beyond": True})
 
 
 def test_after_a_release_what_waited_is_due(rejected: Path) -> None:
