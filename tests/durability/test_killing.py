@@ -58,7 +58,12 @@ class Chaos:
 def here(versitygw: s3.Server, postgresql: postgresql.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The variables of a lake on S3 and a registry on PostgreSQL, for this process too."""
     lake = versitygw.bucket(f"killing-{random.SystemRandom().randrange(10**9)}") + "/lake"
-    found = {**versitygw.environment, "HEADWATER_LAKE": lake, "HEADWATER_PROMOTE": "auto", "HEADWATER_REGISTRY_URL": postgresql.create("killing")}
+    found = {
+        **versitygw.environment,
+        "HEADWATER_LAKE": lake,
+        "HEADWATER_PROMOTE": "auto",
+        "HEADWATER_REGISTRY_URL": postgresql.create("killing"),
+    }
     for name, value in found.items():
         monkeypatch.setenv(name, value)
     yield found

@@ -1,10 +1,12 @@
-"""A process that commits to two tables of a lake, as fast as it can, against another one that does the same.
+"""Two processes that commit to the same tables of a lake at once, as fast as they can.
 
-`python -m tests.lake.racing LAKE NAME TIMES` prints the ids of what was acknowledged, one a line.
+`python -m tests.lake.racing LAKE NAME TABLES TIMES` prints the ids of what was acknowledged, one a line.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import uuid
 
@@ -15,18 +17,37 @@ from lake import delta, storage
 DAY = "2026-01-01"
 
 
-def tables(lake: str) -> tuple[str, str]:
-    """A table of records, and one of a counter, whose one row is replaced by each commit."""
-    return f"{lake}/records/facts", f"{lake}/features/counter/g1"
+def two(lake: str, *, tables: int, times: int) -> None:
+    """Let two processes race, in so many tables so many times: every commit that was acknowledged is there, once."""
+    from tests import projects
+
+    environment = projects.environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    words = [[sys.executable, "-m", "tests.lake.racing", lake, who, str(tables), str(times)] for who in ("one", "two")]
+    both = [subprocess.Popen(each, stdout=subprocess.PIPE, text=True, env=environment) for each in words]
+    told = [line.split() for process in both for line in process.communicate(timeout=300)[0].splitlines()]
+    assert [process.returncode for process in both] == [0, 0]
+
+    appended = [row["id"] for row in delta.rows(records(lake), ["true"])]
+    assert sorted(appended) == sorted(word for kind, word in told if kind == "record")
+    # Each commit replaced what it had read by one more: had two read the same, one would be missing in the sum.
+    assert [now(counter) for counter in counters(lake, tables)] == [2 * times] * tables
+    opened = [delta.opened(counter) for counter in counters(lake, tables)]
+    told_of = {word for kind, word in told if kind == "count"}
+    assert len(told_of) == 2 * tables * times
+    assert {word for table in opened for word in told_of if table.transaction_version(word) is not None} == told_of
 
 
-def made(lake: str) -> None:
-    """Both tables, the counter at nought."""
-    records, counter = tables(lake)
-    delta.append_records(records, pa.table({"id": ["first"]}))
-    columns = delta.Schema.from_arrow(pa.schema([("n", pa.int64()), ("by", pa.string()), ("date", pa.string())])).to_json()
-    delta.create(counter, columns, partition=("date",))
-    count(counter, "nobody")
+COLUMNS = delta.Schema.from_arrow(pa.schema([("n", pa.int64()), ("by", pa.string()), ("date", pa.string())])).to_json()
+
+
+def counters(lake: str, rounds: int) -> list[str]:
+    """Tables of one row each, which is replaced by every commit: several, since a table whose log is long costs many requests."""
+    return [f"{lake}/features/counter_{number}/g1" for number in range(rounds)]
+
+
+def records(lake: str) -> str:
+    """A table of records, to which both append."""
+    return f"{lake}/records/facts"
 
 
 def now(path: str) -> int | None:
@@ -43,7 +64,7 @@ def count(path: str, who: str) -> str:
     while True:
         table = delta.opened(path)
         old = delta.in_partitions(table, {DAY})
-        n, commit_id = (_held(path, old[0].path) + 1 if old else 0), uuid.uuid4().hex
+        n, commit_id = (_held(path, old[0].path) + 1 if old else 1), uuid.uuid4().hex
         run = f"{path}/hw_run={commit_id}"
         body = pa.BufferOutputStream()
         pq.write_table(pa.table({"n": [n], "by": [who]}), body)
@@ -62,15 +83,16 @@ def _held(path: str, file: str) -> int:
     return int(pq.read_table(pa.BufferReader(storage.read(f"{path}/{file}"))).column("n")[0].as_py())
 
 
-def main(lake: str, who: str, times: int) -> None:
-    """Commit to both, so many times, and tell of each commit that was acknowledged."""
-    records, counter = tables(lake)
-    for _ in range(times):
+def main(lake: str, who: str, rounds: int, times: int) -> None:
+    """Begin each table at the same time as the other does, commit to it so many times, and tell of all that was acknowledged."""
+    for counter in counters(lake, rounds):
         record = uuid.uuid4().hex
-        delta.append_records(records, pa.table({"id": [record]}))
+        delta.append_records(records(lake), pa.table({"id": [record]}))
         print("record", record, flush=True)
-        print("count", count(counter, who), flush=True)
+        delta.create(counter, COLUMNS, partition=("date",))
+        for _ in range(times):
+            print("count", count(counter, who), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
