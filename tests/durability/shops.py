@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -20,6 +21,7 @@ from tests import projects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from headwater import Project
@@ -131,23 +133,39 @@ class Worker:
             )
         assert self._answer(120) == "ready", self.log.read_text(errors="replace")[-3000:]
 
-    def ask(self, verb: str, *, folder: Path | None = None, seconds: float = 240, **words: Any) -> str:
-        """Have it do a verb; how that ended. Raises Killed."""
+    def ask(self, verb: str, *, now: datetime, folder: Path | None = None, seconds: float = 240, **words: Any) -> str:
+        """Have it do a verb as if it were `now`; how that ended. Raises Killed."""
         if self.process is None or self.process.poll() is not None:
+            self._forget()
             self.start()
         assert self.process is not None and self.process.stdin is not None
+        asked = {"folder": str(folder or self.folder), "verb": verb, "words": words, "now": now.isoformat()}
         try:
-            self.process.stdin.write(json.dumps({"folder": str(folder or self.folder), "verb": verb, "words": words}) + "\n")
+            self.process.stdin.write(json.dumps(asked) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
+            self.process.wait()
             raise Killed from None
         return self._answer(seconds)
 
     def kill(self) -> None:
         """Kill it and its Spark at once (SIGKILL)."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+    def close(self) -> None:
+        """Kill it for good."""
+        self.kill()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.process is not None:
+            for pipe in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()  # type: ignore[union-attr]  # both are pipes
+            self.process = None
 
     def _answer(self, seconds: float) -> str:
         assert self.process is not None and self.process.stdout is not None
@@ -156,6 +174,7 @@ class Worker:
             raise TimeoutError(f"no answer in {seconds} s:\n{self.log.read_text(errors='replace')[-3000:]}")
         line = self.process.stdout.readline()
         if not line:
+            self.process.wait()
             raise Killed
         return str(json.loads(line))
 

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from feature_registry import rebuild
 from tests.durability import shops
 from tests.durability.shops import Killed, Reader, Worker
-from tests.projects import opened
+from tests.projects import NOW, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ROUNDS = 9
 DAYS = 5
 TRIES = 6
+LATER = NOW + timedelta(hours=11)
 SEED = int(os.environ.get("DURABILITY_SEED") or random.SystemRandom().randrange(10**6))
 """Printed with what goes wrong; DURABILITY_SEED draws the same moments again."""
 
@@ -69,15 +71,17 @@ def here(versitygw: s3.Server, postgresql: postgresql.Server, monkeypatch: pytes
     yield found
 
 
-def one_round(worker: Worker, folder: Path, *, striker: threading.Thread | None) -> list[str]:
-    """Ingest and publish what was laid down, again and again until it is answered with success; what was answered before."""
+def one_round(worker: Worker, folder: Path, number: int, *, striker: threading.Thread | None) -> list[str]:
+    """Ingest and publish what was laid down, again and again until it is answered with success; what was answered."""
     said: list[str] = []
+    shops.bring(folder, days=DAYS, round_=number)
     for verb, words in (("ingest", {}), ("materialize", {"start": "2026-01-01", "end": f"2026-01-0{DAYS + 1}"})):
         for _ in range(TRIES):
             if striker is not None and striker.ident is None:
                 striker.start()
+            now = NOW + number * timedelta(hours=1) + len(said) * timedelta(minutes=1)
             try:
-                answer = worker.ask(verb, folder=folder, **words)
+                answer = worker.ask(verb, now=now, folder=folder, **words)
             except Killed:
                 answer = "killed"
             said.append(answer)
@@ -100,16 +104,17 @@ def test_readers_see_old_or_new_intervals_nothing_acknowledged_is_lost_and_the_r
     chaos.moments.shuffle(kinds)
     with Reader(here["HEADWATER_LAKE"]) as reader:
         for number, kind in enumerate(kinds, start=1):
-            shops.bring(shop, days=DAYS, round_=number)
+            began = time.monotonic()
             striker = threading.Thread(target=chaos.strike, args=(kind,))
-            said = one_round(worker, shop, striker=striker)
+            said = one_round(worker, shop, number, striker=striker)
             reader.acknowledged = number
             striker.join()
-            print(f"round {number}: {kind} killed; answers {said}; {len(reader.seen)} reads, {len(reader.refused)} refused")
-    worker.kill()
+            counts = f"{len(reader.seen)} reads, {len(reader.refused)} refused"
+            print(f"round {number}, {time.monotonic() - began:.0f} s: {kind} killed; answers {said}; {counts}", flush=True)
+    worker.close()
     assert reader.wrong == []
     assert len(set(reader.seen)) > ROUNDS // 2, "the reader saw too little"
-    with opened(shop) as p:
+    with opened(shop, now=LATER) as p:
         disturbed = shops.state(p)
         assert rebuild.facts(p.settings.lake) == p._registry.facts()
     assert disturbed == undisturbed(quiet, tmp_path, monkeypatch)
@@ -123,9 +128,8 @@ def undisturbed(folder: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) ->
     worker.start()
     try:
         for number in range(1, ROUNDS + 1):
-            shops.bring(folder, days=DAYS, round_=number)
-            assert one_round(worker, folder, striker=None) == ["done", "done"]
+            assert one_round(worker, folder, number, striker=None) == ["done", "done"]
     finally:
-        worker.kill()
-    with opened(folder) as p:
+        worker.close()
+    with opened(folder, now=LATER) as p:
         return shops.state(p)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tests import projects
 from tests.conftest import INTERPRETED
 
 
-def work(folder: Path, verb: str, words: dict[str, Any]) -> None:
-    """One verb of the front door."""
-    with projects.opened(folder) as p:
+def work(folder: Path, verb: str, words: dict[str, Any], now: datetime) -> None:
+    """One verb of the front door, at a time that is told: ids that are made later must sort later."""
+    with projects.opened(folder, now=now) as p:
         match verb:
             case "ingest":
                 failed = [report.failed for report in p.ingest("payments") if report.failed]
@@ -35,7 +36,7 @@ def main(folder: str) -> None:
         for line in sys.stdin:
             asked, said = json.loads(line), "done"
             try:
-                work(Path(asked["folder"]), asked["verb"], asked["words"])
+                work(Path(asked["folder"]), asked["verb"], asked["words"], datetime.fromisoformat(asked["now"]))
             except Exception as error:  # noqa: BLE001  # it is what is asked
                 said = f"{type(error).__name__}: {error}"
             print(json.dumps(said), flush=True)
