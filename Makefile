@@ -2,10 +2,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
-.PHONY: help env demo new test check bench lock
+.PHONY: help env demo new test test-s3 check bench lock
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## Make .venv from requirements.lock, with Java and Delta's jars; does nothing when it is there
 	@:
@@ -21,6 +21,10 @@ new: env ## Write a new group's file and its test: make new GROUP=visits SOURCE=
 
 test: env ## Run the whole test suite
 	@.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+test-s3: env ## Kill runs, S3 and PostgreSQL while a reader loops (10 minutes; needs Go, which builds an S3 server the first time)
+	@.venv/bin/python -m tests.s3
+	@.venv/bin/python -m pytest -s tests/durability
 
 check: env ## Check style, types and imports: what CI runs before the tests
 	@.venv/bin/ruff check .

@@ -123,8 +123,8 @@ def versitygw_program() -> Path:
         return program
     if shutil.which("go") is None:
         raise ServerMissing(
-            "the durability tests need an S3 server that Go builds, and there is no Go on PATH: install Go 1.24 or newer"
-            " (Debian, Ubuntu: apt-get install golang-go, where it is that new), then run the same command again."
+            "the tests of durability kill an S3 server that Go builds, but there is no Go on PATH: install Go 1.25, or one of 1.21 or later"
+            " that may fetch it (Debian 13: apt-get install golang-go), then run the same command again"
         )
     program.parent.mkdir(parents=True, exist_ok=True)
     with (program.parent / ".building").open("w") as lock:
@@ -140,7 +140,7 @@ def _build(program: Path) -> None:
         command = ["go", "install", "-trimpath", "-ldflags=-s -w", _MODULE]
         built = subprocess.run(command, env={**os.environ, "GOBIN": work}, capture_output=True, text=True, check=False)
         if built.returncode:
-            raise ServerMissing(f"the durability tests need an S3 server, and Go could not build it: {built.stderr.strip()[-2000:]}")
+            raise ServerMissing(f"the tests of durability kill an S3 server, and Go could not build it: {built.stderr.strip()[-2000:]}")
         (Path(work) / "versitygw").rename(program)
 
 
@@ -183,6 +183,6 @@ def _listens(port: int) -> bool:
 
 if __name__ == "__main__":
     try:
-        print(versitygw_program())
+        print(f"the S3 server that is killed: {versitygw_program()}")
     except ServerMissing as missing:
-        sys.exit(f"make test-s3: {missing}")
+        sys.exit(str(missing))

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
-
 from feature_registry import rebuild
 from tests.durability import shops
 from tests.durability.shops import Killed, Reader, Worker
 from tests.projects import NOW, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    import pytest
 
     from tests import postgresql, s3
 
@@ -39,10 +38,12 @@ class Chaos:
     worker: Worker
     s3: s3.Server
     postgresql: postgresql.Server
+    lasts: float = 5.0
+    """How many seconds a round's work takes, by the last one that was not killed."""
 
     def strike(self, kind: str) -> None:
         """Kill one, at a moment of a round's work; a server comes back soon."""
-        time.sleep(self.moments.uniform(0, 5))
+        time.sleep(self.moments.uniform(0, self.lasts))
         match kind:
             case "run":
                 self.worker.kill()
@@ -54,21 +55,6 @@ class Chaos:
                 self.postgresql.kill()
                 time.sleep(self.moments.uniform(0, 2))
                 self.postgresql.start()
-
-
-@pytest.fixture
-def here(versitygw: s3.Server, postgresql: postgresql.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The variables of a lake on S3 and a registry on PostgreSQL, for this process too."""
-    lake = versitygw.bucket(f"killing-{random.SystemRandom().randrange(10**9)}") + "/lake"
-    found = {
-        **versitygw.environment,
-        "HEADWATER_LAKE": lake,
-        "HEADWATER_PROMOTE": "auto",
-        "HEADWATER_REGISTRY_URL": postgresql.create("killing"),
-    }
-    for name, value in found.items():
-        monkeypatch.setenv(name, value)
-    yield found
 
 
 def one_round(worker: Worker, folder: Path, number: int, *, striker: threading.Thread | None) -> list[str]:
@@ -107,7 +93,7 @@ def test_readers_see_old_or_new_intervals_nothing_acknowledged_is_lost_and_the_r
             began = time.monotonic()
             striker = threading.Thread(target=chaos.strike, args=(kind,))
             said = one_round(worker, shop, number, striker=striker)
-            reader.acknowledged = number
+            reader.acknowledged, chaos.lasts = number, time.monotonic() - began if kind != "run" else chaos.lasts
             striker.join()
             counts = f"{len(reader.seen)} reads, {len(reader.refused)} refused"
             print(f"round {number}, {time.monotonic() - began:.0f} s: {kind} killed; answers {said}; {counts}", flush=True)
