@@ -7,14 +7,11 @@ from somebody who works; that costs a run, and no more, because of the token: ea
 write to the registry and every commit to the lake by who has an older one is refused (`LeaseLost`).
 """
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
@@ -24,6 +21,7 @@ from feature_definitions.record_rows import Row
 from feature_definitions.records import LeaseHolder
 from feature_registry import schema
 from feature_registry.database import RegistryError, clock
+from lake import processes
 
 SILENCE = timedelta(seconds=60)
 """A lease that was not renewed for so long is taken over, whether its process lives or not."""
@@ -31,8 +29,6 @@ BEATS = 12
 """How often a lease is renewed within that time."""
 
 _NOBODY = {"host": "", "boot": "", "pid": 0, "process_started": 0}
-_GONE = ("Z", "X")
-"""States of a process that has ended and only waits to be noticed."""
 
 Standing = Literal["free", "gone", "silent", "working"]
 
@@ -189,16 +185,15 @@ def _mine(row: Row) -> tuple[ColumnElement[bool], ...]:
 
 
 def _identity() -> Row:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "boot": _boot(), "pid": pid, "process_started": _started(pid) or 0}
+    this = processes.this()
+    return {"host": this.host, "boot": this.boot, "pid": this.pid, "process_started": this.started}
 
 
 def _standing(holder: Row, now: int, silence: timedelta) -> Standing:
     """What the holder does: of another host's process nobody can tell whether it is gone, only that it is silent."""
     if not holder["pid"]:
         return "free"
-    here = holder["host"] == socket.gethostname()
-    if here and (holder["boot"] != _boot() or _started(holder["pid"]) != holder["process_started"]):
+    if _process(holder).is_gone:
         return "gone"
     return "silent" if now - holder["renewed_at"] > silence // MICROSECOND else "working"
 
@@ -211,31 +206,8 @@ def _held(holder: Row) -> str:
 
 
 def _where(holder: Row) -> str:
-    return "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
+    return "" if _process(holder).is_here else f" on {holder['host']}"
 
 
-def _boot() -> str:
-    """What tells one start of this machine from the next; empty where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> int | None:
-    """When a process of this machine started, in clock ticks since boot (0 where the system does not say); None if it is gone."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None if Path("/proc/self/stat").exists() else _started_without_proc(pid)
-    return None if state in _GONE else int(fields[18])
-
-
-def _started_without_proc(pid: int) -> int | None:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return 0
-    return 0
+def _process(holder: Row) -> processes.Process:
+    return processes.Process(holder["host"], holder["boot"], holder["pid"], holder["process_started"])

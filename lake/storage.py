@@ -4,7 +4,6 @@ A path is a whole one, as `layout` spells it: `/data/lake/...` or `s3a://bucket/
 in it. On S3 an empty file is none: other programs mark folders by them.
 """
 
-import fcntl
 import os
 import posixpath
 import re
@@ -164,37 +163,6 @@ def told(path: str) -> Iterator[None]:
         if s3.is_remote(path) and _is_of_s3(error):
             raise s3.fault(error, path) from error
         raise
-
-
-@contextmanager
-def held(folder: str) -> Iterator[None]:
-    """Hold a folder, made where it is missing, once nobody else holds it. A process that is gone, or killed, holds nothing."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    handle = _open(folder)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def is_held(folder: str) -> bool:
-    """Whether somebody holds a folder; one that went meanwhile was somebody's."""
-    try:
-        handle = _open(folder)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-def _open(folder: str) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _is_of_s3(error: Exception) -> bool:

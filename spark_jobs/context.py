@@ -9,7 +9,7 @@ from typing import Literal
 
 from pyspark.sql import SparkSession
 
-from feature_definitions import connections
+from feature_definitions import connections, layout
 from feature_definitions.connections import Connection
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.language import FeatureGroup
@@ -17,6 +17,8 @@ from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.records import LedgerEntry
 from feature_definitions.sql.column_types import ColumnTypes
 from feature_registry.registry import Registry
+from lake import staging
+from lake.delta import Fence
 
 
 def no_connection(name: str) -> Connection:
@@ -65,6 +67,16 @@ class Run:
     revision: int
     before: Mapping[Interval, LedgerEntry]
     revisions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def staging(self) -> str:
+        """The folder of rows that nobody reads before the commit."""
+        return layout.staging_folder(self.context.lake, self.publish_id)
+
+    @property
+    def fence(self) -> Fence:
+        """What refuses to commit rows of the staging folder once that is cleared away, or the group's lease lost."""
+        return staging.guarded(self.staging, self.context.registry.fence)
 
     @property
     def group(self) -> FeatureGroup:

@@ -26,7 +26,7 @@ from feature_definitions.intervals import iso
 from feature_registry import leases
 from feature_registry.registry import Registry
 from headwater import Project
-from lake import delta, facts, storage
+from lake import delta, facts, processes, staging, storage
 from spark_jobs import tables
 from spark_jobs.compute import tile_store, windows
 from spark_jobs.ingest import update
@@ -115,8 +115,9 @@ def killed_before(owner: object, name: str, *, when: Callable[..., bool] = lambd
     with (
         patch.object(owner, name, die),
         patch.object(storage, "delete_tree"),
+        patch.object(staging, "clear"),
         patch.object(leases, "give_back"),
-        patch.object(leases, "_identity", lambda: {"host": socket.gethostname(), "boot": leases._boot(), "pid": 1, "process_started": -1}),
+        patch.object(processes, "this", lambda: processes.Process(socket.gethostname(), processes.boot(), 1, -1)),
         pytest.raises(Killed),
     ):
         yield

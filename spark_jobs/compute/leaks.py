@@ -11,7 +11,6 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso
 from feature_definitions.language import TransformGroup
 from spark_jobs import tables
@@ -32,7 +31,7 @@ def check(job: Run, group: TransformGroup, *, among: Sequence[Interval]) -> None
     reads anything but its inputs, or if the rows differ.
     """
     interval = among[len(among) // 2]
-    folder = f"{layout.staging_folder(job.context.lake, job.publish_id)}/alone"
+    folder = f"{job.staging}/alone"
     given = transform.inputs_at(job.work, group, interval, job.context)
     apart = [tables.stage(_shuffled(frame), f"{folder}/{number}") for number, frame in enumerate(given)]
     alone = transform.transformed(group, apart)

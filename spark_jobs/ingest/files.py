@@ -240,7 +240,7 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
-    source, path, fence = job.source, layout.quarantine_table(job.context.lake, job.source.name), job.context.registry.fence
+    source, path, fence = job.source, layout.quarantine_table(job.context.lake, job.source.name), job.fence
     listed = ", ".join(delta.literal(name) for name in names)
     if not any(reason for name in names for reason in seen.counts.get(name, {})) and not delta.holds(path, f"file IN ({listed})"):
         return

@@ -10,7 +10,8 @@ from datetime import datetime
 from feature_definitions import layout
 from feature_definitions.language import Source
 from feature_definitions.records import IngestedFile, PendingIngest, Revision
-from lake import delta, facts, storage
+from lake import delta, facts, staging
+from lake.delta import Fence
 from spark_jobs.context import Context
 
 
@@ -36,6 +37,11 @@ class Ingest:
     def staging(self) -> str:
         """The folder of rows that nobody reads before the commit."""
         return layout.staging_folder(self.context.lake, self.ingest_id)
+
+    @property
+    def fence(self) -> Fence:
+        """What refuses to commit rows of the staging folder once that is cleared away, or the source's lease lost."""
+        return staging.guarded(self.staging, self.context.registry.fence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ def recover(source: Source, context: Context) -> None:
             registry.finish_ingest(pending.ingest_id)
         else:
             registry.abandon(pending.ingest_id)
-        storage.delete_tree(layout.staging_folder(lake, pending.ingest_id))
+        staging.clear(layout.staging_folder(lake, pending.ingest_id))
 
 
 def record(job: Ingest, found: Sequence[IngestedFile], revisions: Sequence[Revision], commit: Callable[[], None] | None) -> None:

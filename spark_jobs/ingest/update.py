@@ -258,7 +258,7 @@ def _dates(rows: DataFrame) -> tuple[date, ...]:
 
 def commit(update: Update, job: Ingest) -> None:
     """Put the rows in the place of those that the dates have now, in one commit."""
-    path, types, fence = job.table, job.source.columns, job.context.registry.fence
+    path, types, fence = job.table, job.source.columns, job.fence
     columns = [*[f"`{name}`" for name in types], TIME, DATE, FILE, LINE, INGEST, LIVE, ASIDE]
     rows = update.rows.where(~F.col(_GOES))
     if job.source.event_timestamp is not None:

@@ -17,7 +17,7 @@ from feature_definitions.planning import fingerprint, plan
 from feature_definitions.records import Committed, Generation, LedgerEntry, PendingPublish, Publish
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE, Registry
-from lake import delta, facts, storage
+from lake import delta, facts, staging
 from spark_jobs import point_in_time, tables
 from spark_jobs.compute.rows import NEWEST, START
 from spark_jobs.context import Run
@@ -61,7 +61,7 @@ def recover(group: FeatureGroup, *, lake: str, registry: Registry) -> None:
             registry.abandon(pending.publish_id)
         else:
             _confirm(done, lake, registry)
-        storage.delete_tree(layout.staging_folder(lake, pending.publish_id))
+        staging.clear(layout.staging_folder(lake, pending.publish_id))
 
 
 def _confirm(done: Committed, lake: str, registry: Registry) -> None:
@@ -126,7 +126,7 @@ def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval]) -> None:
     Also an interval that was never published is replaced, not appended: whatever lies there, a rerun sets it right.
     """
     table = layout.feature_table(job.context.lake, job.group.name, job.work.generation)
-    rows, fence = _new_rows(job, staged, passed, job.context.clock()), job.context.registry.fence
+    rows, fence = _new_rows(job, staged, passed, job.context.clock()), job.fence
     if not delta.exists(table):
         tables.append(_arranged(job, rows), table, commit_id=job.publish_id, partition=("date",), fence=fence)
         return

@@ -41,11 +41,10 @@ def merged(job: Run, new: DataFrame, current: DataFrame) -> DataFrame:
     else:
         tombstones = _tombstones(job, gone, job.context.clock())
         old = replaced.unionByName(_as_they_were(job, gone, current)).unionByName(tombstones, allowMissingColumns=True)
-    staging = layout.staging_folder(job.context.lake, job.publish_id)
-    whole, kept = tables.stage(rows, f"{staging}/merged"), tables.stage(old, f"{staging}/history")
+    whole, kept = tables.stage(rows, f"{job.staging}/merged"), tables.stage(old, f"{job.staging}/history")
     if not kept.isEmpty():
         path = layout.history_table(job.context.lake, job.group.name, job.work.generation)
-        tables.append(kept, path, commit_id=job.publish_id, partition=("date",), fence=job.context.registry.fence)
+        tables.append(kept, path, commit_id=job.publish_id, partition=("date",), fence=job.fence)
     return whole
 
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
-from feature_definitions import layout
 from feature_definitions.intervals import Interval, dates, merge
 from feature_definitions.language import TransformGroup, WindowedGroup
 from feature_definitions.planning import fingerprint, plan, tiling
@@ -90,7 +89,7 @@ def _newest(revisions: Iterable[Revision]) -> int:
 def _compute(job: Run, sharing: Sequence[WindowedGroup]) -> tuple[DataFrame, Mapping[Interval, str]]:
     """The rows of all intervals that are due, and those intervals that cannot be computed, each with the reason."""
     group, context = job.group, job.context
-    into = f"{layout.staging_folder(context.lake, job.publish_id)}/rows"
+    into = f"{job.staging}/rows"
     if isinstance(group, TransformGroup):
         with transform.failing_as(group):
             return _transformed(job, group, into)

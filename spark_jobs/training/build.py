@@ -16,7 +16,7 @@ from feature_definitions.reading import default
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
-from lake.staging import staging
+from lake.staging import guarded, staging
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
@@ -74,7 +74,8 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
         manifest.delete(context.lake, name)
         columns = [*basis.spine.rows.columns, *basis.request.service.outputs]
         table = layout.training_set_table(context.lake, name)
-        tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), table, commit_id=build_id, fence=context.registry.fence)
+        fence = guarded(folder, context.registry.fence)
+        tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), table, commit_id=build_id, fence=fence)
     written = described | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
     context.registry.fence()
     manifest.write(written, context.lake, name)

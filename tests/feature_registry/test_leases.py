@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from sqlalchemy import Connection
 from feature_definitions.record_rows import Row
 from feature_definitions.records import PendingIngest, RegistryFacts
 from feature_registry import LeaseHeld, LeaseLost, Registry, RegistryError, Subject, leases, open_registry, schema
+from lake import processes
 
 T = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 Program = subprocess.Popen[bytes]
@@ -85,14 +85,14 @@ def test_a_process_that_was_given_the_same_number_does_not_hold_the_lease(
     registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with registry.lease(Subject("a"), now=T):
-        monkeypatch.setattr(leases, "_started", lambda _: 1)
+        monkeypatch.setattr(processes, "started", lambda _: 1)
         with open_registry(url) as other, other.lease(Subject("a"), now=T):
             pass
 
 
 def test_a_lease_from_before_the_machine_was_started_is_taken_over(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     with registry.lease(Subject("a"), now=T):
-        monkeypatch.setattr(leases, "_boot", lambda: "another start")
+        monkeypatch.setattr(processes, "boot", lambda: "another start")
         with registry.lease(Subject("a"), now=T):
             pass
 
@@ -315,7 +315,7 @@ def test_a_lease_that_was_taken_over_is_not_given_back_by_its_first_holder(regis
     first = registry.lease(Subject("a"), now=T)
     first.__enter__()
     with monkeypatch.context() as rebooted:
-        rebooted.setattr(leases, "_boot", lambda: "another start")
+        rebooted.setattr(processes, "boot", lambda: "another start")
         with registry.lease(Subject("a"), now=T + timedelta(hours=1)):
             first.__exit__(None, None, None)
             with pytest.raises(LeaseHeld, match="since 2026-01-05T07:30:00Z"), registry.lease(Subject("a"), now=T):
@@ -376,18 +376,3 @@ while held < 15:
         pass
 """
     assert let_go([start(racing) for _ in range(3)]) == [0, 0, 0]
-
-
-def test_a_process_that_does_not_exist_has_no_start() -> None:
-    assert leases._started(2**30) is None
-
-
-def test_this_process_started_once() -> None:
-    assert leases._started(os.getpid()) == leases._started(os.getpid()) != 0
-
-
-def test_without_proc_a_living_process_still_counts_as_living() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        assert leases._started_without_proc(child.pid) == 0
-        child.kill()
-    assert leases._started_without_proc(child.pid) is None
