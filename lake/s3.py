@@ -4,6 +4,7 @@ Each client finds the keys itself, so that none passes through us. obstore alone
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -152,50 +153,71 @@ def _checked(found: Reach) -> Reach:
 
 # ------------------------------------------------------------------------------------------------------------------------ faults
 
-_FAULTS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("NoSuchBucket", "NO_SUCH_BUCKET"), "there is no bucket {bucket} {at}; make it, or correct the name"),
-    (("ExpiredToken", "RequestExpired"), "S3 refuses the keys for bucket {bucket} {at}, because they have ended; get new ones"),
+_FAULTS: tuple[tuple[str, str], ...] = (
+    ("NoSuchBucket|NO_SUCH_BUCKET|UnknownStoreException", "there is no bucket {bucket} {at}; make it, or correct the name"),
+    ("ExpiredToken|RequestExpired", "S3 refuses the keys for bucket {bucket} {at}, because they have ended; get new ones"),
+    ("RequestTimeTooSkewed", "S3 refuses what is asked of bucket {bucket} {at}, because this machine's clock is wrong; set it right"),
     (
-        ("RequestTimeTooSkewed",),
-        "S3 refuses what is asked of bucket {bucket} {at}, because this machine's clock is wrong; set it right",
-    ),
-    (
-        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "401 Unauthorized"),
+        "InvalidAccessKeyId|SignatureDoesNotMatch|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|401 Unauthorized",
         "S3 does not know the keys given for bucket {bucket} {at}; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile",
     ),
     (
-        ("AccessDenied", "403 Forbidden", "ACCESS_DENIED", "PermissionDenied", "Unauthenticated"),
+        "AccessDenied|403 Forbidden|ACCESS_DENIED|Forbidden",
         "S3 refuses what is asked of bucket {bucket} {at}: the keys may not do it, or are wrong; correct them or their policy (docs/s3.md)",
     ),
     (
-        ("AuthorizationHeaderMalformed", "PermanentRedirect", "incorrectly configured region", "301 Moved Permanently", "IllegalLocation"),
+        "AuthorizationHeaderMalformed|PermanentRedirect|incorrectly configured region|301 Moved Permanently|HTTP status 301|AWSRedirect",
         "bucket {bucket} lies in another region than {region}; set AWS_REGION to its own",
     ),
+    ("[Uu]nable to (load|locate) credentials|NoAwsCredentials|NoCredentials", "S3 wants keys for bucket {bucket} {at}, and there are none"),
     (
-        ("certificate", "CERTIFICATE", "SSL", "tls handshake", "InvalidContentType"),
+        "[Cc]ertificate|CERTIFICATE|SSL|InvalidContentType|unable to find valid certification path",
         "the endpoint {endpoint} has no TLS certificate that is trusted here; correct AWS_ENDPOINT_URL, or have its certificate trusted",
     ),
     (
-        ("SlowDown", "503 Service Unavailable", "500 Internal Server Error", "502 Bad Gateway", "504 Gateway", "SLOW_DOWN"),
+        "SlowDown|SLOW_DOWN|50[0234] (Internal|Bad|Service|Gateway)|ServiceUnavailable",
         "S3 answers {at} again and again that it cannot answer now; run the same command later",
     ),
     (
-        ("error sending request", "Connect", "connection", "dns error", "timed out", "Could not resolve", "NETWORK_CONNECTION", "curlCode"),
+        "error sending request|[Cc]onnect|dns error|timed out|not resolve|NETWORK_CONNECTION|UnknownHost",
         "S3 does not answer {at}; see whether it runs and can be reached from here, and whether AWS_ENDPOINT_URL is right",
     ),
 )
+_OF_S3 = re.compile(r"Generic S3 error|AWS Error|S3Exception|fs\.s3a|awssdk|botocore")
+"""What the errors of obstore and delta-rs, of pyarrow, of Java and of boto3 say of themselves."""
+_STATUS = re.compile(r"[45]\d\d [A-Z][A-Za-z ]+")
+_BUCKET = re.compile(r"s3a://([a-z0-9.-]+)|bucket '([a-z0-9.-]+)'|https?://[^/\s]+/([a-z0-9.-]+)[/?]")
 
 
 def fault(error: BaseException, path: str) -> S3Fault:
-    """What a client's error means, in one sentence; the clients say it in many lines, each in its own way."""
-    said, (bucket, _) = str(error), split(path)
+    """What a client's error about a path means, in one sentence; the clients say it in many lines, each in its own way."""
+    bucket, _ = split(path)
+    known = _known(str(error), bucket)
+    if known is not None:
+        return known
+    status = _STATUS.search(str(error))
+    first = status[0] if status else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return S3Fault(f"S3 failed when it was asked for bucket {bucket}: {first}")
+
+
+def explained(error: BaseException) -> S3Fault | None:
+    """What an error means that some client raised in the middle of other work, or that another came of; None if it is not of S3."""
+    seen: BaseException | None = error
+    while seen is not None:
+        text = f"{type(seen).__module__} {seen}"
+        if _OF_S3.search(text):
+            named = _BUCKET.search(text)
+            return _known(text, next(filter(None, named.groups())) if named else "of the lake")
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _known(said: str, bucket: str) -> S3Fault | None:
     try:
         found = reach()
     except S3Fault as problem:
         return problem
     at = "at Amazon" if found.endpoint is None else f"at {found.endpoint}"
-    known = next((text for signs, text in _FAULTS if any(sign in said for sign in signs)), None)
-    if known is None:
-        first = (said.strip().splitlines() or [type(error).__name__])[0][:300]
-        return S3Fault(f"S3 failed {at}, bucket {bucket}: {first}")
-    return S3Fault(known.format(bucket=bucket, at=at, region=found.region, endpoint=found.endpoint or "of Amazon"))
+    text = next((text for signs, text in _FAULTS if re.search(signs, said)), None)
+    told = {"bucket": bucket, "at": at, "region": found.region, "endpoint": found.endpoint or "of Amazon"}
+    return None if text is None else S3Fault(text.format(**told))

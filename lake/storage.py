@@ -51,11 +51,12 @@ class File:
 def exists(path: str) -> bool:
     """Whether there is a file at `path`, or anything in a folder of that name."""
     with told(path):
-        store, key = _at(path)
+        if any(True for _ in _listed(path)):
+            return True
         try:
-            obstore.head(store, key)
+            obstore.head(*_at(path))
         except FileNotFoundError:
-            return any(True for _ in _listed(path))
+            return False
     return True
 
 

@@ -13,6 +13,7 @@ import headwater.project
 from feature_definitions import settings
 from feature_definitions.errors import Unknown, UserError
 from headwater import documents, output
+from lake import s3
 
 DONE, FAILED, MISTAKE, REJECTED = 0, 1, 2, 3
 EXIT_CODES = """exit codes:
@@ -104,9 +105,10 @@ def _ended(carry_out: Callable[[], int], call: Call) -> int:
 
 def _failed(error: Exception, call: Call) -> int:
     """One sentence for what went wrong, and its exit code; the traceback of what nobody foresaw, or came of something else, is kept."""
-    if isinstance(error, UserError):
-        output.mistake(str(error))
-        if error.__cause__ is not None:
+    mistake = error if isinstance(error, UserError) else s3.explained(error)
+    if mistake is not None:
+        output.mistake(str(mistake))
+        if error is not mistake or error.__cause__ is not None:
             _keep(error, call)
         return MISTAKE
     output.err.print(f"[red]failed:[/] {output.plain(_sentence(error))}")

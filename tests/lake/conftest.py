@@ -29,14 +29,3 @@ def lake(request: pytest.FixtureRequest) -> str:
         return f"{request.getfixturevalue('on_s3')}/a/lake"
     folder: Path = request.getfixturevalue("tmp_path")
     return f"{folder}/lake"
-
-
-@pytest.fixture
-def said_by_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable says how S3 is reached, and no file does."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ALLOW_HTTP", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
