@@ -1,7 +1,7 @@
 """Tells the story of one value: which row held at a time, since when it was known, which run made it of which events. Needs no Spark."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -30,13 +30,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the registry remembers of the generation that readers see; `types` are those of its columns, `empty` are its empty values."""
+    """What the registry remembers of the generation that readers see; `types` are those of its columns, `empty` are its empty values.
+
+    `files` has, by source, how files are called now whose rows go by the name under which they came.
+    """
 
     generation: int
     publishes: tuple[Publish, ...]
     revisions: tuple[Revision, ...]
     types: Mapping[str, str]
     empty: str | None
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
     run = None if version is None else _run(version.publish, lake)
     source = _source(asked.group)
     events = [] if window is None or source is None else versions.events(source, lake, entity=asked.entity, window=window)
-    described = [] if source is None else [_event(row, source, _seen(run, source)) for row in events or ()]
+    described = [] if source is None else [_event(row, source, _seen(run, source), known) for row in events or ()]
     count = None if events is None else len(described)
     later = [v for v in candidates if version and v.event_timestamp == version.event_timestamp and v.visible_from > asked.at]
     case = _case(asked, version, coverage, gone_at=_gone_at(asked, known, version, lake))
@@ -257,11 +261,11 @@ def _seen(run: Row | None, source: Source) -> int | None:
     return int(json_mapping(inputs)[source.name] if inputs else run["revision"])
 
 
-def _event(row: Row, source: Source, computed_from: int | None) -> Row:
-    came = row[INGEST]
+def _event(row: Row, source: Source, computed_from: int | None, known: Known) -> Row:
+    came, file = row[INGEST], known.files.get(source.name, {}).get(row[FILE], row[FILE])
     late = came is not None and computed_from is not None and came > computed_from
     columns = {name: row.get(name) for name in source.columns}
-    return columns | {"file": row[FILE], "line": row[LINE], "revision": came, "came_later": late}
+    return columns | {"file": file, "line": row[LINE], "revision": came, "came_later": late}
 
 
 def _is(entity: Mapping[str, object]) -> list[str]:

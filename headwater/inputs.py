@@ -9,6 +9,7 @@ from uuid import UUID
 
 from feature_definitions.errors import InputRefused
 from feature_definitions.intervals import duration, parse_instant, spell
+from feature_definitions.language import Column, DefinitionError
 from feature_definitions.planning import plan
 
 
@@ -36,6 +37,23 @@ def moment(at: str | datetime | None) -> datetime | None:
         return parse_instant(at)
     except ValueError as error:
         raise plan.RangeError(str(error)) from None
+
+
+def column(text: str) -> Column:
+    """A column as the command says it: a type, and how its times are written, like `timestamp:epoch=ms` or `date:format=%d.%m.%Y`."""
+    data_type, sign, said = text.partition(":")
+    how, _, value = said.partition("=")
+    try:
+        match how:
+            case "epoch":
+                return Column(data_type, epoch=value)  # type: ignore[arg-type]  # it refuses what is no unit
+            case "format":
+                return Column(data_type, format=value)
+            case "" if not sign:
+                return Column(data_type)
+    except DefinitionError as error:
+        raise InputRefused(f"the spine's columns: {error}") from None
+    raise InputRefused(f"{text!r} does not say how times are written; write for example timestamp:epoch=ms or date:format=%d.%m.%Y")
 
 
 def keep_span(text: str, *, least: timedelta) -> timedelta:

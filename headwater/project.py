@@ -374,6 +374,7 @@ class Project:
         """The story of an entity's values as they were known at a time (default: now): its row, publish, run and events. Needs no Spark."""
         from feature_definitions.sql.column_types import column_types_of
         from feature_registry import explain
+        from lake import quarantine
         from serving import request
 
         found = names.group(self.catalog, group)
@@ -381,7 +382,9 @@ class Project:
         planner = self._planner
         number = planner.generation(found)
         types = column_types_of(found).outputs
-        known = explain.Known(number, self._registry.publishes(group, number), planner.revisions(found), types, self._empty(group, number))
+        files = {source.name: quarantine.names_now(self._registry.files(source.name)) for source in found.input_sources}
+        publishes, empty = self._registry.publishes(group, number), self._empty(group, number)
+        known = explain.Known(number, publishes, planner.revisions(found), types, empty, files)
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
 
     def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> RegistryFacts:

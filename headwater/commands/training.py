@@ -6,7 +6,7 @@ import typer
 
 from feature_definitions.errors import Unknown
 from feature_definitions.language import Jdbc
-from headwater import documents, output
+from headwater import documents, inputs, output
 from headwater.commands.verb import Call, pairs, verb
 
 app = typer.Typer()
@@ -27,7 +27,12 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
     service: Annotated[str | None, typer.Option(metavar="SERVICE", help="the feature service to join to the spine")] = None,
     column: Annotated[
         list[str],
-        typer.Option(metavar="NAME=TYPE", default_factory=list, show_default=False, help="the type of a spine's column that is no text"),
+        typer.Option(
+            metavar="NAME=TYPE",
+            default_factory=list,
+            show_default=False,
+            help="the type of a spine's column that is no text; how its times are written stands behind it, like at=timestamp:epoch=ms",
+        ),
     ],
     timezone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="where the spine's times without a zone were written down, like Europe/Berlin")
@@ -45,7 +50,7 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
     given = spine if spine_sql is None else Jdbc(query=spine_sql, connection=str(connection))
     if given is not None and service is None:
         raise Unknown("--spine needs --service: which features shall be joined to it?")
-    columns = pairs(column, example="amount=double", what="NAME=TYPE")
+    columns = {name: inputs.column(said) for name, said in pairs(column, example="amount=double", what="NAME=TYPE").items()}
     with output.progress() as say, call.project(say) as p:
         built = p.training_set(name, spine=given, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone)
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""

@@ -84,6 +84,7 @@ class Shop:
 
     def __init__(self, lake: Path, group: FeatureGroup = SPEND) -> None:
         self.lake, self.group, self.publishes = str(lake), group, list[Publish]()
+        self.files: dict[str, dict[str, str]] = {}
         self.empty: str | None = reading.empty_text({"paid_1d": 0.0, "paid_3d": 0.0, "twice": 0.0})
 
     def write(self, rows: Sequence[dict[str, Any]], *publishes: Publish, history: bool = False) -> None:
@@ -112,7 +113,7 @@ class Shop:
         self._append(layout.records_table(self.lake, "ledger"), pa.Table.from_pylist([row | more]))
 
     def story(self, at: datetime, customer: int | None = 1) -> Story:
-        known = explain.Known(1, tuple(self.publishes), (), column_types_of(self.group).outputs, self.empty)
+        known = explain.Known(1, tuple(self.publishes), (), column_types_of(self.group).outputs, self.empty, self.files)
         return explain.explain(explain.Asked(self.group, {"customer_id": customer}, at), known, lake=self.lake)
 
     def _append(self, path: str, rows: pa.Table, *partition: str) -> None:
@@ -208,6 +209,13 @@ def test_the_run_and_the_events_of_the_longest_window_are_told_and_which_came_af
     assert (story.window, story.event_count) == (Interval(day(3), day(6)), 3)
     told = [(e["amount"], e["revision"], e["came_later"], e["file"], e["line"]) for e in story.events]
     assert told == [(2.0, 3, False, "p.csv", 3), (3.0, 4, True, "p.csv", 4), (1.0, 1, False, "p.csv", 2)]
+
+
+def test_an_event_is_told_with_the_name_that_its_file_has_now(shop: Shop) -> None:
+    shop.events((1, 1.0, day(5), 1))
+    shop.files = {"payments": {"p.csv": "old/p.csv"}, "visits": {"p.csv": "v.csv"}}
+    (event,) = shop.story(day(6, 1)).events
+    assert (event["file"], event["line"]) == ("old/p.csv", 2)
 
 
 def test_of_many_events_the_newest_are_told_and_all_are_counted(shop: Shop) -> None:

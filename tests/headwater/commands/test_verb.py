@@ -160,6 +160,14 @@ MISTAKES = {
     "no such spine": (("training-set", "--spine", "no.csv", "--service", "customer_v1"), "there is no spine at no.csv"),
     "types of no spine": (("training-set", "churn", "--column", "x=double"), "--column and --timezone tell of the columns in a file"),
     "a type that is none": (("training-set", "--spine", "x", "--service", "customer_v1", "--column", "x"), "'x' is not NAME=TYPE"),
+    "a column of no spelling": (
+        ("training-set", "--spine", "x", "--service", "customer_v1", "--column", "x=timestamp:in=ms"),
+        "'timestamp:in=ms' does not say how times are written; write for example timestamp:epoch=ms",
+    ),
+    "an epoch of no unit": (
+        ("training-set", "--spine", "x", "--service", "customer_v1", "--column", "x=timestamp:epoch=weeks"),
+        "the spine's columns: Column('timestamp') has epoch='weeks'; write the unit of its counts",
+    ),
     "unknown training set": (("training-set", "churn"), "there is no training set 'churn'"),
     "no training set": (("training-set",), "name a training set, or give a spine and a service"),
     "mode of later": (("training-set", "--spine", "x", "--service", "customer_v1", "--mode", "as_served"), "as_served"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,15 +128,19 @@ def test_a_spine_may_be_a_csv_a_parquet_file_or_a_delta_table(shop: Project, tmp
 
 
 def test_a_spine_of_the_command_has_its_columns_as_written_or_declared_and_times_of_the_zone_that_is_said(shop: Project) -> None:
-    projects.write(shop.settings.root, "labels.csv", "customer_id;zip;amount;event_timestamp\n1;00501;1.50;2026-01-06 13:00\n")
-    words = ("--spine", "labels.csv", "--service", "customer_v1", "--column", "amount=double", "--timezone", "Europe/Berlin")
+    text = "customer_id;zip;amount;seen;on;event_timestamp\n1;00501;1.50;1767700800000;06.01.2026;2026-01-06 13:00\n"
+    projects.write(shop.settings.root, "labels.csv", text)
+    columns = ("--column", "amount=double", "--column", "seen=timestamp:epoch=ms", "--column", "on=date:format=%d.%m.%Y")
+    words = ("--spine", "labels.csv", "--service", "customer_v1", *columns, "--timezone", "Europe/Berlin")
     done = projects.within("training-set", "labels", *words, "--project", str(shop.settings.root), "--json")
     assert done.code == 0, done.err
     (row,) = projects.table(done.json["path"]).to_dict("records")
-    assert {name: row[name] for name in ("customer_id", "zip", "amount", "event_timestamp")} == {
+    assert {name: row[name] for name in ("customer_id", "zip", "amount", "seen", "on", "event_timestamp")} == {
         "customer_id": 1,
         "zip": "00501",
         "amount": 1.5,
+        "seen": NOW,
+        "on": date(2026, 1, 6),
         "event_timestamp": NOW,
     }
 
