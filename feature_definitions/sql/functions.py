@@ -74,6 +74,9 @@ CLOCK = _names("now current_date current_timestamp current_time curdate curtime 
 OF_ARRAYS = _names("size cardinality array_contains array_min array_max get")
 """Functions whose first argument is an array."""
 
+OF_PATTERNS = _names("regexp_like regexp_extract regexp_replace date_format to_date to_timestamp")
+"""Functions whose second argument is a pattern, of which Spark refuses those that are none."""
+
 OF_ANYTHING = _names("coalesce nvl ifnull if nvl2 isnull isnotnull")
 """Functions that hand on what they are given, arrays too."""
 

@@ -137,6 +137,28 @@ def test_a_text_that_is_computed_for_a_time_is_refused(sql: str) -> None:
         columns_in(sql)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "s rlike s",
+        "regexp_like(s, concat('^', s))",
+        "regexp_extract(s, s, 1)",
+        "regexp_replace(s, s, 'x')",
+        "date_format(ts, s)",
+        "to_date(s, s)",
+        "to_timestamp(s, coalesce(s, 'yyyy'))",
+    ],
+)
+def test_a_pattern_that_comes_from_a_column_is_refused(sql: str) -> None:
+    with pytest.raises(DefinitionError, match=r"takes a pattern from .*write it as a text"):
+        columns_in(sql)
+
+
+@pytest.mark.parametrize("sql", ["s rlike '^a'", "regexp_like(s, ('^a'))", "to_date(s)", "date_format(ts, 'yyyy')", "s like s"])
+def test_a_pattern_that_is_written_out_is_taken(sql: str) -> None:
+    assert columns_in(sql) <= set(COLUMNS)
+
+
 @pytest.mark.parametrize("sql", ["ts > 'now'", "ts between '2020-01-01' and 'tomorrow'", "dt in ('today')", "coalesce(dt > ' NOW', b)"])
 def test_a_clock_word_beside_a_time_column_is_refused(sql: str) -> None:
     assert columns_in(sql) <= set(COLUMNS)
