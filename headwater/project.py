@@ -713,7 +713,7 @@ class Project:
         from spark_jobs.training import spine
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
-        request = spine.TrainingRequest(defined.name, defined.service, mode or defined.mode, defined.label)
+        request = spine.TrainingRequest(defined.name, defined.service, mode or defined.mode, defined.label, defined.cut)
         return request, spine.of_source(defined.spine, self._context)
 
     def _asked(self, name: str | None, service: FeatureService, mode: Mode) -> "TrainingRequest":

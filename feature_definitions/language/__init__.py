@@ -35,6 +35,7 @@ from feature_definitions.language.rules import (
 )
 from feature_definitions.language.services import MODES, FeatureService, Join, Label, Mode, TrainingSet, check_mode
 from feature_definitions.language.sources import DeltaTable, Entity, Query, Source, SourceShape, Table
+from feature_definitions.language.splits import Split
 from feature_definitions.language.transforms import FeatureGroup, TransformGroup
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "Source",
     "SourceGroup",
     "SourceShape",
+    "Split",
     "Table",
     "TrainingSet",
     "TransformGroup",

@@ -18,6 +18,7 @@ from feature_definitions.language.rules import (
     texts,
 )
 from feature_definitions.language.sources import Source
+from feature_definitions.language.splits import Split
 from feature_definitions.language.transforms import FeatureGroup
 
 
@@ -148,22 +149,24 @@ MODES = ("event_time", "as_known")
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A spine (a source with the keys of a service) joined point in time with the service's features."""
+    """A spine (a source with the keys of a service) joined point in time with the service's features.
+
+    `split` says in which part each row is; `"time"` stands for `Split("time")`, and so on.
+    """
 
     name: str
     spine: Source
     service: FeatureService
     label: Label | None = None
     mode: Mode = "as_known"
-    split: object = None
+    split: Split | str | None = None
     expect: tuple[Expectation, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the mode, the spine's keys and that no label is among the features."""
         where = f"training set {self.name}"
         check_name("training set", self.name)
-        if self.split is not None:
-            raise NotYet(where, "split")
+        object.__setattr__(self, "split", _split(where, self))
         if self.expect:
             raise NotYet(where, "expect")
         _check_parts(where, self)
@@ -180,6 +183,11 @@ class TrainingSet:
             _check_field(where, self, name, data_type)
         if self.label is not None:
             _check_label(where, self, self.label)
+
+    @property
+    def cut(self) -> Split | None:
+        """How it is cut into parts, if it is."""
+        return self.split if isinstance(self.split, Split) else None
 
 
 def check_mode(where: str, mode: str) -> None:
@@ -198,6 +206,17 @@ def _check_parts(where: str, training: TrainingSet) -> None:
     label: object = training.label
     if label is not None and not isinstance(label, Label):
         raise DefinitionError(f"{where}: write the label with its horizon, like label=Label({label!r}, '30d')")
+
+
+def _split(where: str, training: TrainingSet) -> Split | None:
+    """How it is cut; a text says the way alone."""
+    given: object = training.split
+    found = Split(given) if isinstance(given, str) else given  # type: ignore[arg-type]  # an unknown way is refused
+    if found is not None and not isinstance(found, Split):
+        raise DefinitionError(f"{where} has split={given!r}; write split=Split('time', shares={{'train': 0.8, 'test': 0.2}})")
+    if found is not None and found.by == "label" and training.label is None:
+        raise DefinitionError(f"{where} is split by label and has none; write label=Label('column', '30d'), or split by time")
+    return found
 
 
 def _check_field(where: str, training: TrainingSet, name: str, data_type: str) -> None:

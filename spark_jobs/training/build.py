@@ -20,9 +20,10 @@ from lake.staging import guarded, staging
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
-from spark_jobs.training import computed, manifest
+from spark_jobs.training import computed, manifest, parts
 from spark_jobs.training import spine as spines
 from spark_jobs.training.manifest import Basis, Manifest
+from spark_jobs.training.parts import Cut
 from spark_jobs.training.spine import Spine, TrainingRequest
 
 
@@ -62,17 +63,19 @@ def build(spine: Spine, request: TrainingRequest, *, published: Mapping[str, Pub
 
 def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
     """Write the table and then its manifest, which must not outlive the table that it describes."""
-    build_id, name = context.mint("p"), basis.request.name
+    build_id, name, spine = context.mint("p"), basis.request.name, basis.spine
+    split, label = basis.request.split, basis.request.label
+    cut = None if split is None else parts.cut(spine.rows, split, at=spine.at, label=label)
     with staging(context.lake, build_id) as folder:
         with workers.as_raised():
-            joined = tables.stage(_joined(basis, context), f"{folder}/rows")
-        described = manifest.described(basis, joined)
+            joined = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
+        described = manifest.described(basis, joined, cut)
         if described["rows"] != basis.summary["rows"]:
             lost = f"{basis.summary['rows']} spine rows became {described['rows']}"
             raise AssertionError(f"training set {name}: {lost}; this is a defect, nothing was written")
         context.registry.fence()
         manifest.delete(context.lake, name)
-        columns = [*basis.spine.rows.columns, *basis.request.service.outputs]
+        columns = [*spine.rows.columns, *basis.request.service.outputs, *([] if cut is None else [parts.PART])]
         table = layout.training_set_table(context.lake, name)
         fence = guarded(folder, context.registry.fence)
         tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), table, commit_id=build_id, fence=fence)
@@ -82,9 +85,9 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
     return written
 
 
-def _joined(basis: Basis, context: Context) -> DataFrame:
+def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
     spine, request, published = basis.spine, basis.request, basis.published
-    rows = spine.rows
+    rows = spine.rows if cut is None else parts.with_part(spine.rows, cut, at=spine.at, service=request.service, label=request.label)
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
         rows = point_in_time.join(rows, wanted, published[wanted.group.name], AsOf(request.mode, strict), at=spine.at, spark=context.spark)

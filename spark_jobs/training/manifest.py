@@ -17,6 +17,7 @@ from lake import storage
 from spark_jobs import tables
 from spark_jobs.point_in_time import MODELLED, Published
 from spark_jobs.training.computed import FAILED
+from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
 
 Manifest = dict[str, object]
@@ -78,6 +79,7 @@ def fingerprint(of: Basis) -> str:
         sorted((name, repr(value)) for name, value in service.defaults.items()),
         request.mode,
         str(request.label),
+        str(request.split),
         dict(of.summary),
         of.spine.source,
         of.spine.rows.dtypes,
@@ -89,15 +91,16 @@ def fingerprint(of: Basis) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
-def described(of: Basis, joined: DataFrame) -> Manifest:
+def described(of: Basis, joined: DataFrame, cut: Cut | None) -> Manifest:
     """What a training set rests on and what its rows hold, from one pass over them."""
-    request, service, counted = of.request, of.request.service, _counted(joined, of.request.service)
+    request, service, counted = of.request, of.request.service, _counted(joined, of.request.service, cut)
     return {
         "name": request.name,
         "service": service.name,
         "version": service.version,
         "mode": request.mode,
         "label": None if request.label is None else asdict(request.label),
+        "split": None if cut is None else _split(cut, counted),
         "rows": counted["rows"],
         "spine": _spine(of),
         "groups": {name: _group(of.published[name].generation, publishes) for name, publishes in of.used.items()},
@@ -109,13 +112,22 @@ def described(of: Basis, joined: DataFrame) -> Manifest:
     }
 
 
-def _counted(joined: DataFrame, service: FeatureService) -> Row:
-    """The rows, the nulls of each output, the values of each join that rest on modelled times, and the rows whose function failed."""
+def _counted(joined: DataFrame, service: FeatureService, cut: Cut | None) -> Row:
+    """The rows, the nulls of each output, each join's values on modelled times, the rows whose function failed, those of each part."""
     nulls = [F.count_if(F.col(f"`{column}`").isNull()).alias(column) for column in service.outputs]
     modelled = [F.count_if(F.col(f"`{name}`")).alias(name) for name in (f"{MODELLED}{join.name}" for join in service.joins)]
     failed = [F.count_if(F.col(f"`{name}`")).alias(name) for name in (f"{FAILED}{feature.name}" for feature in service.on_demand)]
-    (row,) = joined.agg(F.count(F.lit(1)).alias("rows"), *nulls, *modelled, *failed).collect()
+    names = [] if cut is None else [*cut.split.shares]
+    each = [F.count_if(F.col(PART) == F.lit(name)).alias(f"{PART}_{name}") for name in names]
+    (row,) = joined.agg(F.count(F.lit(1)).alias("rows"), *nulls, *modelled, *failed, *each).collect()
     return row
+
+
+def _split(cut: Cut, counted: Row) -> dict[str, object]:
+    """How it was cut, with the rows of each part and of none."""
+    found = [part | {"rows": counted[f"{PART}_{part['name']}"]} for part in cut.described]
+    in_parts = sum(counted[f"{PART}_{name}"] for name in cut.split.shares)
+    return {"by": cut.split.by, "seed": cut.split.seed, "parts": found, "in_no_part": counted["rows"] - in_parts}
 
 
 def _spine(of: Basis) -> dict[str, object]:

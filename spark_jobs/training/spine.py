@@ -14,7 +14,7 @@ from pyspark.sql.classic.dataframe import DataFrame as Here
 
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
-from feature_definitions.language import FeatureService, Label, Mode, Source
+from feature_definitions.language import FeatureService, Label, Mode, Source, Split
 from feature_definitions.sql import data_types
 from lake import delta
 from spark_jobs import frames, tables
@@ -24,6 +24,10 @@ from spark_jobs.ingest.cells import first_line
 
 TIME = "event_timestamp"
 """The column of a spine that says at which time each of its rows is joined."""
+
+
+OWN = ("hw_date", "hw_row", "hw_split")
+"""Columns that a training set has of its own."""
 
 
 class SpineRefused(UserError):
@@ -41,12 +45,13 @@ class Spine:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What to build: under which name, which service, in which mode, with which label."""
+    """What to build: under which name, which service, in which mode, with which label, cut into which parts."""
 
     name: str
     service: FeatureService
     mode: Mode = "as_known"
     label: Label | None = None
+    split: Split | None = None
 
 
 def of_source(source: Source, context: Context) -> Spine:
@@ -175,6 +180,8 @@ def check(spine: Spine, request: TrainingRequest) -> None:
     if taken:
         like = "" if taken[0] in request.service.outputs else f", like {outputs[taken[0].lower()]!r} but for its case"
         raise SpineRefused(f"the spine has a column {taken[0]!r}, which is an output of service {request.service.name}{like}; rename it")
+    if own := [name for name in have if name.lower() in OWN]:
+        raise SpineRefused(f"the spine has a column {own[0]!r}, which is one of a training set's own; rename it")
     if request.label is not None and request.label.column not in have:
         raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
 

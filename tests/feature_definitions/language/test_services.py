@@ -237,7 +237,6 @@ def test_each_part_of_the_language_can_be_said(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: training(split="time"), "training set train uses split"),
         (lambda: training(expect=(at_least(0),)), "training set train uses expect"),
         (lambda: training(mode="as_served"), "training set train uses mode 'as_served'"),
     ],
