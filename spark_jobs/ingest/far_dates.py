@@ -20,7 +20,7 @@ from spark_jobs.ingest.journal import Ingest
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class Apart:
     """How many rows of each date hold, by whether they lie within the source's outer bound; `read` is the bound of what is read."""
 
     within: Mapping[date, int]
@@ -45,9 +45,9 @@ class Split:
         return Aside(job.source, self.aside, self.read, min(kept, default=None))
 
 
-def split(job: Ingest, within: Mapping[date, int], outside: Mapping[date, int]) -> Split:
+def split(job: Ingest, within: Mapping[date, int], outside: Mapping[date, int]) -> Apart:
     """The rows of a source by the bound that they have together."""
-    return Split(within, outside, far.bound(job.source, rows=within, now=job.now))
+    return Apart(within, outside, far.bound(job.source, rows=within, now=job.now))
 
 
 def is_inside(read: Bound) -> Column:

@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import DAY, MICROSECOND, duration, instant, iso
 from feature_definitions.language import FeatureService, Label, Split
-from feature_definitions.planning import splits
-from feature_definitions.planning.splits import Part
+from feature_definitions.planning import cuts
+from feature_definitions.planning.cuts import Stretch
 from spark_jobs import tables
 
 PART = "hw_split"
@@ -33,7 +33,7 @@ class Cut:
     """Where the rows of a training set are cut: along one line, or for each value of the label along one of its own."""
 
     split: Split
-    lines: Mapping[Any, tuple[Part, ...]]
+    lines: Mapping[Any, tuple[Stretch, ...]]
 
     @property
     def described(self) -> list[dict[str, object]]:
@@ -48,10 +48,10 @@ def cut(rows: DataFrame, split: Split, *, at: str, label: Label | None) -> Cut:
     """Where rows are cut; one or two passes over them."""
     match split.by:
         case "time":
-            return Cut(split, {None: splits.parts(_times(rows, split, at), split.shares)})
+            return Cut(split, {None: cuts.parts(_times(rows, split, at), split.shares)})
         case "label":
             return Cut(split, _by_label(rows, split, _column_of(label)))
-    return Cut(split, {None: splits.parts(dict.fromkeys(range(splits.HASHES), 1), split.shares)})
+    return Cut(split, {None: cuts.parts(dict.fromkeys(range(cuts.HASHES), 1), split.shares)})
 
 
 def with_part(rows: DataFrame, made: Cut, *, at: str, service: FeatureService, label: Label | None) -> DataFrame:
@@ -61,9 +61,9 @@ def with_part(rows: DataFrame, made: Cut, *, at: str, service: FeatureService, l
         case "time":
             return rows.withColumn(PART, _of_time(made.lines[None], F.unix_micros(f"`{at}`"), label))
         case "entity":
-            place = _hash(split, service.keys, places=splits.HASHES)
+            place = _hash(split, service.keys, places=cuts.HASHES)
         case "random":
-            place = _hash(split, rows.columns, places=splits.HASHES)
+            place = _hash(split, rows.columns, places=cuts.HASHES)
         case "label":
             place = _hash(split, rows.columns, places=_PLACES)
             value = F.col(f"`{_column_of(label)}`").cast("string")
@@ -87,7 +87,7 @@ def _times(rows: DataFrame, split: Split, at: str) -> dict[int, int]:
     return {place: count for place, count in days.items() if place not in finer} | seconds
 
 
-def _by_label(rows: DataFrame, split: Split, column: str) -> dict[Any, tuple[Part, ...]]:
+def _by_label(rows: DataFrame, split: Split, column: str) -> dict[Any, tuple[Stretch, ...]]:
     value, place = F.col(f"`{column}`").cast("string").alias("value"), _hash(split, rows.columns, places=_PLACES).alias("place")
     if rows.select(value).distinct().limit(_LABELS + 1).count() > _LABELS:
         raise SplitRefused(
@@ -98,7 +98,7 @@ def _by_label(rows: DataFrame, split: Split, column: str) -> dict[Any, tuple[Par
     for row in rows.groupBy(value, place).count().collect():
         counts.setdefault(row["value"], {})[row["place"]] = row["count"]
     ordered = sorted(counts, key=lambda one: (one is not None, one))
-    return {one: splits.parts(counts[one], split.shares) for one in ordered}
+    return {one: cuts.parts(counts[one], split.shares) for one in ordered}
 
 
 def _counted(grouped: Any) -> dict[int, int]:
@@ -110,7 +110,7 @@ def _hash(split: Split, columns: Iterable[str], *, places: int) -> Column:
     return F.pmod(F.xxhash64(F.lit(split.seed), tables.fingerprint_of([*columns])), F.lit(places))
 
 
-def _part(place: Column, line: tuple[Part, ...]) -> Column:
+def _part(place: Column, line: tuple[Stretch, ...]) -> Column:
     """The part that a place is in."""
     chosen = F.lit(line[0].name)
     for part in line[1:]:
@@ -118,9 +118,9 @@ def _part(place: Column, line: tuple[Part, ...]) -> Column:
     return chosen
 
 
-def _of_time(line: tuple[Part, ...], at: Column, label: Label | None) -> Column:
+def _of_time(line: tuple[Stretch, ...], at: Column, label: Label | None) -> Column:
     """The part of a time in microseconds, null where what is labelled then is decided only after the part."""
-    micros = tuple(Part(part.name, *(None if end is None else end * _SECOND for end in part[1:])) for part in line)
+    micros = tuple(Stretch(part.name, *(None if end is None else end * _SECOND for end in part[1:])) for part in line)
     horizon = 0 if label is None else duration(label.horizon) // MICROSECOND
     chosen = _part(at, micros)
     late = [(chosen == F.lit(part.name)) & (at + F.lit(horizon) > F.lit(part.end)) for part in micros if part.end is not None]

@@ -6,24 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_definitions.planning import splits
-from feature_definitions.planning.splits import Part
+from feature_definitions.planning import cuts
+from feature_definitions.planning.cuts import Stretch
 
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 
 def counted(counts: dict[int, int], shares: dict[str, float] = SHARES) -> dict[str, int]:
     """The rows of each part."""
-    cut = splits.parts(counts, shares)
-    return {name: sum(n for place, n in counts.items() if splits.part_of(place, cut) == name) for name in shares}
+    cut = cuts.parts(counts, shares)
+    return {name: sum(n for place, n in counts.items() if cuts.part_of(place, cut) == name) for name in shares}
 
 
 def test_a_hundred_rows_are_cut_as_the_shares_say() -> None:
     assert counted(dict.fromkeys(range(100), 1)) == {"train": 70, "validation": 15, "test": 15}
-    assert splits.parts(dict.fromkeys(range(100), 1), SHARES) == (
-        Part("train", None, 70),
-        Part("validation", 70, 85),
-        Part("test", 85, None),
+    assert cuts.parts(dict.fromkeys(range(100), 1), SHARES) == (
+        Stretch("train", None, 70),
+        Stretch("validation", 70, 85),
+        Stretch("test", 85, None),
     )
 
 
@@ -37,8 +37,8 @@ def test_no_rows_are_cut_too() -> None:
 
 
 def test_what_is_decided_at_the_cut_is_decided_and_a_microsecond_later_is_not() -> None:
-    cut = splits.parts(dict.fromkeys(range(100), 1), SHARES)
-    assert [splits.unfinished(at, 10, cut) for at in (60, 61, 69, 70, 75, 76, 85, 99)] == [
+    cut = cuts.parts(dict.fromkeys(range(100), 1), SHARES)
+    assert [cuts.unfinished(at, 10, cut) for at in (60, 61, 69, 70, 75, 76, 85, 99)] == [
         False, True, True, False, False, True, False, False,
     ]  # fmt: skip
 
@@ -46,7 +46,7 @@ def test_what_is_decided_at_the_cut_is_decided_and_a_microsecond_later_is_not() 
 @given(st.dictionaries(st.integers(-1000, 1000), st.integers(1, 50), max_size=60), st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_no_other_cut_is_nearer_to_the_shares(counts: dict[int, int], weights: list[int]) -> None:
     shares = {f"part{n}": weight / sum(weights) for n, weight in enumerate(weights)}
-    cut = splits.parts(counts, shares)
+    cut = cuts.parts(counts, shares)
     assert [part.name for part in cut] == list(shares)
     assert (cut[0].first, cut[-1].end) == (None, None)
     assert all(one.end == other.first for one, other in pairwise(cut))

@@ -12,7 +12,7 @@ HASHES = 2**16
 """How many places there are on the line of hashes."""
 
 
-class Part(NamedTuple):
+class Stretch(NamedTuple):
     """A part of a training set: its name, and the places `[first, end)` that it has; None is without a bound."""
 
     name: str
@@ -20,7 +20,7 @@ class Part(NamedTuple):
     end: int | None
 
 
-def parts(counts: Mapping[int, int], shares: Mapping[str, float]) -> tuple[Part, ...]:
+def parts(counts: Mapping[int, int], shares: Mapping[str, float]) -> tuple[Stretch, ...]:
     """The parts, in the order of the shares' names, of rows of which so many are at each place.
 
     Each cut is where the rows before it are nearest to what the shares say; the earlier one of two that are as near. Without rows
@@ -30,7 +30,7 @@ def parts(counts: Mapping[int, int], shares: Mapping[str, float]) -> tuple[Part,
     before = [0, *accumulate(counts[place] for place in places)]
     cuts = [_cut(places, before, share) for share in [*accumulate(shares.values())][:-1]]
     bounds = [None, *cuts, None]
-    return tuple(Part(name, first, end) for name, first, end in zip(shares, bounds, bounds[1:], strict=False))
+    return tuple(Stretch(name, first, end) for name, first, end in zip(shares, bounds, bounds[1:], strict=False))
 
 
 def _cut(places: Sequence[int], before: Sequence[int], share: float) -> int:
@@ -42,12 +42,12 @@ def _cut(places: Sequence[int], before: Sequence[int], share: float) -> int:
     return places[number] if number < len(places) else places[-1] + 1
 
 
-def part_of(place: int, cut: Sequence[Part]) -> str:
+def part_of(place: int, cut: Sequence[Stretch]) -> str:
     """The part that a place is in."""
     return next(part.name for part in reversed(cut) if part.first is None or place >= part.first)
 
 
-def unfinished(at: int, horizon: int, cut: Sequence[Part]) -> bool:
+def unfinished(at: int, horizon: int, cut: Sequence[Stretch]) -> bool:
     """Whether what is labelled at a time is decided only in a later part: its horizon ends after the part does."""
     mine = next(part for part in reversed(cut) if part.first is None or at >= part.first)
     return mine.end is not None and at + horizon > mine.end
