@@ -1,7 +1,6 @@
 """What is kept in the lake comes back as the record it was, also from rows that older code wrote."""
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from feature_definitions.records import (
     Release,
     Revision,
 )
-from lake import facts
+from lake import facts, storage
 from lake.facts import FactTable
 
 T = datetime(2026, 1, 5, 0, 0, 0, 1, tzinfo=UTC)
@@ -46,8 +45,7 @@ def kept(kind: FactTable[Any], lake: str, **elsewhere: object) -> list[object]:
     return [kind.rows.record(row, **elsewhere) for row in kind.read(lake)]
 
 
-def test_what_is_kept_comes_back(tmp_path: Path) -> None:
-    lake = str(tmp_path)
+def test_what_is_kept_comes_back(lake: str) -> None:
     facts.keep_publish(lake, PendingPublish("p1", "spend", 1, {}, (ENTRY, REJECTED), (PUBLISH,), commits=True), fence=no_fence)
     facts.keep_ingest(lake, PendingIngest("i1", "payments", (FILE,), (REVISION,), commits=True))
     facts.keep_commit(lake, COMMIT, fence=no_fence)
@@ -66,14 +64,14 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert facts.kept_commit(lake, "p2") is None
 
 
-def test_a_lake_without_records_holds_nothing(tmp_path: Path) -> None:
-    assert facts.LEDGER.read(str(tmp_path)) == []
-    assert facts.kept_commit(str(tmp_path), "p1") is None
+def test_a_lake_without_records_holds_nothing(lake: str) -> None:
+    assert facts.LEDGER.read(lake) == []
+    assert facts.kept_commit(lake, "p1") is None
 
 
-def test_nothing_to_keep_makes_no_table(tmp_path: Path) -> None:
-    facts.keep_ingest(str(tmp_path), PendingIngest("i1", "payments", (), (), commits=True))
-    assert list(tmp_path.iterdir()) == []
+def test_nothing_to_keep_makes_no_table(lake: str) -> None:
+    facts.keep_ingest(lake, PendingIngest("i1", "payments", (), (), commits=True))
+    assert storage.files(lake) == []
 
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -94,22 +92,22 @@ OLD_ENTRY = {
 
 
 @pytest.mark.parametrize("lacking", [(), ("inputs",)], ids=["6f5afdf", "before there were transforms"])
-def test_rows_that_older_code_wrote_are_read_and_new_ones_lie_beside_them(tmp_path: Path, lacking: tuple[str, ...]) -> None:
-    lake = str(tmp_path)
+def test_rows_that_older_code_wrote_are_read_and_new_ones_lie_beside_them(lake: str, lacking: tuple[str, ...]) -> None:
     schema = pa.schema([column for column in OLD_LEDGER if column[0] not in lacking])
     old = pa.Table.from_pylist([{name: value for name, value in OLD_ENTRY.items() if name not in lacking}], schema=schema)
-    write_deltalake(layout.records_table(lake, "ledger"), old)
+    write_deltalake(layout.records_table(lake, "ledger"), old, storage_options=storage.options(lake))
     facts.keep_publish(lake, PendingPublish("p1", "spend", 1, {}, (REJECTED,), (), commits=True), fence=no_fence)
     found = sorted(kept(facts.LEDGER, lake, delta_version=None), key=lambda entry: entry.state)  # type: ignore[attr-defined]
     before = LedgerEntry(**({name: getattr(ENTRY, name) for name in ENTRY.__slots__} | ({"inputs": {}} if lacking else {})))
     assert found == [before, REJECTED]
 
 
-def test_commits_that_older_code_wrote_have_no_empty_values(tmp_path: Path) -> None:
+def test_commits_that_older_code_wrote_have_no_empty_values(lake: str) -> None:
     old = [FIXED[0], FIXED[1], FIXED[4], ("committed_at", TIME), ("delta_version", pa.int64())]
     row = {"group": "spend", "generation": 1, "publish_id": "p0", "committed_at": T, "delta_version": 4}
-    write_deltalake(layout.records_table(str(tmp_path), "commits"), pa.Table.from_pylist([row], schema=pa.schema(old)))
-    assert facts.kept_commit(str(tmp_path), "p0") == Committed("spend", 1, "p0", T, 4)
-    facts.keep_commit(str(tmp_path), COMMIT, fence=no_fence)
-    assert facts.kept_commit(str(tmp_path), "p0") == Committed("spend", 1, "p0", T, 4)
-    assert facts.kept_commit(str(tmp_path), "p1") == COMMIT
+    rows = pa.Table.from_pylist([row], schema=pa.schema(old))
+    write_deltalake(layout.records_table(lake, "commits"), rows, storage_options=storage.options(lake))
+    assert facts.kept_commit(lake, "p0") == Committed("spend", 1, "p0", T, 4)
+    facts.keep_commit(lake, COMMIT, fence=no_fence)
+    assert facts.kept_commit(lake, "p0") == Committed("spend", 1, "p0", T, 4)
+    assert facts.kept_commit(lake, "p1") == COMMIT

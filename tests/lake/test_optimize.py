@@ -160,20 +160,18 @@ def test_a_static_group_has_nothing_to_delete() -> None:
     assert optimize.deleted_before(static, [], NOW) is None
 
 
-def test_the_manifests_of_training_sets_say_what_they_need(tmp_path: Path) -> None:
-    file = Path(layout.training_set_manifest(str(tmp_path), "churn"))
-    file.parent.mkdir(parents=True)
+def test_the_manifests_of_training_sets_say_what_they_need(lake: str) -> None:
+    file = layout.training_set_manifest(lake, "churn")
     manifest = {"name": "churn", "spine": {"first": "2026-01-10T09:00:00Z"}, "groups": {"spend": {"generation": 1}, "visits": {}}}
-    file.write_text(json.dumps(manifest))
+    storage.write(file, json.dumps(manifest).encode())
     first = datetime(2026, 1, 10, 9, tzinfo=UTC)
-    assert optimize.needed(str(tmp_path)) == (Needed("churn", "spend", first), Needed("churn", "visits", first))
-    assert optimize.needed(str(tmp_path / "nowhere")) == ()
-    file.write_text(json.dumps(manifest | {"spine": {"first": None}}))
-    assert optimize.needed(str(tmp_path)) == ()
+    assert optimize.needed(lake) == (Needed("churn", "spend", first), Needed("churn", "visits", first))
+    assert optimize.needed(f"{lake}/nowhere") == ()
+    storage.write(file, json.dumps(manifest | {"spine": {"first": None}}).encode())
+    assert optimize.needed(lake) == ()
 
 
-def test_the_tables_of_a_lake_are_found_and_nothing_else(tmp_path: Path) -> None:
-    lake = str(tmp_path)
+def test_the_tables_of_a_lake_are_found_and_nothing_else(lake: str) -> None:
     places = [
         layout.feature_table(lake, "spend", 1),
         layout.feature_table(lake, "spend", 2),
@@ -183,7 +181,7 @@ def test_the_tables_of_a_lake_are_found_and_nothing_else(tmp_path: Path) -> None
         layout.training_set_table(lake, "churn"),
     ]
     for place in places:
-        write_deltalake(place, pa.table({"x": [1]}))
-    Path(layout.records_table(lake, "half")).mkdir()
+        write_deltalake(place, pa.table({"x": [1]}), storage_options=storage.options(lake))
+    storage.write(f"{layout.records_table(lake, 'half')}/x", b"1")
     assert optimize.group_tables(lake, "spend", [1, 2]) == places[:3]
     assert optimize.other_tables(lake) == places[3:]

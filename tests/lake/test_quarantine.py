@@ -12,18 +12,19 @@ from deltalake import write_deltalake
 from feature_definitions import layout
 from feature_definitions.intervals import Interval
 from feature_definitions.records import IngestedFile, LedgerEntry
-from lake import quarantine
+from lake import quarantine, storage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 T = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def put(lake: Path, name: str, rows: list[dict[str, Any]]) -> str:
-    write_deltalake(layout.quarantine_table(str(lake), name), pa.Table.from_pylist(rows), mode="append")
-    return str(lake)
+def put(lake: str, name: str, rows: list[dict[str, Any]]) -> str:
+    table = layout.quarantine_table(lake, name)
+    write_deltalake(table, pa.Table.from_pylist(rows), mode="append", storage_options=storage.options(lake))
+    return lake
 
 
 def refused(line: int, reason: str, value: str | None, *, file: str = "a.csv") -> dict[str, Any]:
@@ -46,9 +47,9 @@ def test_reasons_are_the_same_whatever_value_they_quote(reason: str, folded: str
     assert quarantine.kind(reason) == folded
 
 
-def test_rows_of_a_source_are_counted_by_reason_with_a_few_examples(tmp_path: Path) -> None:
+def test_rows_of_a_source_are_counted_by_reason_with_a_few_examples(lake: str) -> None:
     rows = [refused(n, f"amount: 'x{n}' is not a double", f"x{n}") for n in range(1, 6)]
-    lake = put(tmp_path, "payments", [*rows, refused(9, "has 1 fields, the header has 2", None)])
+    put(lake, "payments", [*rows, refused(9, "has 1 fields, the header has 2", None)])
     first, second = quarantine.of_source("payments", lake=lake, files={})
     assert (first.reason, first.rows, second.reason, second.rows) == (
         "amount: is not a double", 5, "has 1 fields, the header has 2", 1,
@@ -58,8 +59,8 @@ def test_rows_of_a_source_are_counted_by_reason_with_a_few_examples(tmp_path: Pa
     assert quarantine.rows_of_source("payments", lake=lake) == 6
 
 
-def test_a_file_that_was_renamed_is_called_as_it_is_now(tmp_path: Path) -> None:
-    lake = put(tmp_path, "payments", [refused(1, "amount is null", None)])
+def test_a_file_that_was_renamed_is_called_as_it_is_now(lake: str) -> None:
+    put(lake, "payments", [refused(1, "amount is null", None)])
     files = {"b.csv": IngestedFile("payments", "b.csv", "f0", 1, 1, "i2", came_as="a.csv")}
     (aside,) = quarantine.of_source("payments", lake=lake, files=files)
     assert aside.examples[0].file == "b.csv"
@@ -67,11 +68,11 @@ def test_a_file_that_was_renamed_is_called_as_it_is_now(tmp_path: Path) -> None:
     assert quarantine.files_of("payments", lake=lake) == {"a.csv"}
 
 
-def test_of_a_table_read_in_place_an_example_says_how_many_rows_it_stands_for(tmp_path: Path) -> None:
+def test_of_a_table_read_in_place_an_example_says_how_many_rows_it_stands_for(lake: str) -> None:
     rows = [refused(1, "amount is null", None) | {"rows": 70} for _ in range(3)]
-    (aside,) = quarantine.of_source("payments", lake=put(tmp_path, "payments", rows), files={})
+    (aside,) = quarantine.of_source("payments", lake=put(lake, "payments", rows), files={})
     assert (aside.rows, len(aside.examples)) == (70, 3)
-    assert quarantine.rows_of_source("payments", lake=str(tmp_path)) == 70
+    assert quarantine.rows_of_source("payments", lake=lake) == 70
 
 
 def entry(day: int, publish: str, *failed: str) -> LedgerEntry:
@@ -88,8 +89,8 @@ def bad(day: int, publish: str, customer: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_of_a_group_only_rows_of_the_newest_run_of_each_interval_count(tmp_path: Path) -> None:
-    lake = put(tmp_path, "spend", [bad(0, "p1", 1), bad(1, "p1", 2), bad(0, "p2", 3)])
+def test_of_a_group_only_rows_of_the_newest_run_of_each_interval_count(lake: str) -> None:
+    put(lake, "spend", [bad(0, "p1", 1), bad(1, "p1", 2), bad(0, "p2", 3)])
     ledger = [entry(0, "p3"), entry(1, "p1", "paid:at_least(0)"), entry(2, "p1", "row_count")]
     first, second = quarantine.of_group("spend", lake=lake, ledger=ledger)
     assert (first.reason, first.rows, first.intervals) == ("paid:at_least(0)", 1, 1)
@@ -99,8 +100,7 @@ def test_of_a_group_only_rows_of_the_newest_run_of_each_interval_count(tmp_path:
     assert quarantine.intervals_of("spend", lake=lake, ledger=ledger) == {T + DAY, T + 2 * DAY}
 
 
-def test_where_nothing_was_ever_put_aside_there_is_nothing(tmp_path: Path) -> None:
-    lake = str(tmp_path)
+def test_where_nothing_was_ever_put_aside_there_is_nothing(lake: str) -> None:
     assert quarantine.of_source("payments", lake=lake, files={}) == ()
     assert quarantine.of_group("spend", lake=lake, ledger=[entry(0, "p1")]) == ()
     assert quarantine.rows_of_source("payments", lake=lake) == 0
