@@ -1,5 +1,6 @@
 """The verb that brings data into the lake."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,24 +24,26 @@ Names = Annotated[
 def ingest(call: Call, *, names: Names) -> int:
     """Bring new and changed files into the sources' tables; find what changed in those that are read in place."""
     reports: list[IngestReport] = []
+    with_id: set[str] = set()
     try:
         with output.progress() as say, call.project(say) as p:
+            with_id |= {source.name for source in p.catalog.sources.values() if source.id}
             reports.extend(p.ingesting(*names))
     finally:  # what some sources brought is said before what went wrong with others
         if reports:
-            _answer(call, reports)
+            _answer(call, reports, with_id)
     if any(r.refused or r.failed for r in reports):
         return MISTAKE
     return REJECTED if any(r.quarantined for r in reports) else DONE
 
 
-def _answer(call: Call, reports: "list[IngestReport]") -> None:
+def _answer(call: Call, reports: "list[IngestReport]", with_id: Collection[str]) -> None:
     rows = [(r.source, r.files, f"{r.rows:,}", f"{r.quarantined:,}", r.dates_changed, r.revision) for r in reports if r.failed is None]
     columns = ("source", "files", "rows", "quarantined", "dates changed", "revision")
     if rows or call.as_json:
         call.answer(documents.ingest(reports), output.table(*columns, rows=rows))
     for report in reports:
-        _warn(report)
+        _warn(report, copied="rows of one id count once" if report.source in with_id else "its rows count twice")
 
 
 @verb(app, example="headwater quarantine payments --export aside.csv", panel=OFFLINE)
@@ -74,12 +77,12 @@ def quarantine(
     return MISTAKE if failed else REJECTED if any(each.after.any for each in retried) else DONE
 
 
-def _warn(report: "IngestReport") -> None:
+def _warn(report: "IngestReport", *, copied: str) -> None:
     where = "not read where they lie" if report.in_place else "in quarantine"
     for reason, n in report.reasons.items():
         output.warn(f"{report.source}: {n} rows {where}: {reason}")
     for name, original in report.copies.items():
-        output.warn(f"{report.source}: {name} is a copy of {original}: rows without an id count twice; delete one if it is a mistake")
+        output.warn(f"{report.source}: {name} is a copy of {original}: {copied}; delete one if it is a mistake")
     for name, reason in report.waiting.items():
         output.warn(f"{report.source}: {name} is left for the next time: {reason}")
     for hint in report.hints:

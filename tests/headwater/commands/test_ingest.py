@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from feature_definitions.errors import UserError
+from headwater.project import Project
 from spark_jobs.ingest import files
-from spark_jobs.ingest.journal import Ingest
+from spark_jobs.ingest.journal import Ingest, IngestReport
 from tests import projects
 from tests.projects import Shop, within
 
@@ -163,3 +164,15 @@ def test_what_cannot_be_judged_again_says_why_and_the_others_are(shop: Shop, tmp
     ]
     done = within("quarantine", "spend", "--retry", "--json", project=folder)
     assert (done.code, done.json["retried"]) == (0, [])
+
+
+def test_of_a_copy_is_said_what_becomes_of_its_rows(tmp_path: Path) -> None:
+    catalog = BROKEN.replace('event_timestamp="at", timezone="UTC")', 'event_timestamp="at", timezone="UTC", id=("x",))', 1)
+    folder = projects.make(tmp_path / "shop", catalog=catalog)
+    reports = [IngestReport(name, copies={"b.csv": "a.csv"}) for name in ("a_broken", "c_here")]
+    with patch.object(Project, "ingesting", lambda _, *__: iter(reports)):
+        done = within("ingest", project=folder)
+    assert done.err.splitlines() == [
+        "a_broken: b.csv is a copy of a.csv: rows of one id count once; delete one if it is a mistake",
+        "c_here: b.csv is a copy of a.csv: its rows count twice; delete one if it is a mistake",
+    ]
