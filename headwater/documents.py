@@ -295,10 +295,18 @@ class OptimizedTable(Part, frozen=True, kw_only=True):
     deleted_before: date | None
 
 
+class SweptLake(Part, frozen=True, kw_only=True):
+    """What `optimize` deleted that runs had left which were cut off."""
+
+    uploads: int
+    files: int
+
+
 class OptimizeDocument(Document, frozen=True, kw_only=True):
     """What `optimize` did."""
 
     tables: list[OptimizedTable]
+    swept: SweptLake | None
 
 
 class TrainingSetDocument(Document, frozen=True, kw_only=True):
@@ -560,9 +568,10 @@ def release(releases: Iterable[Any]) -> ReleaseDocument:
     return ReleaseDocument(released=[_part(ReleasedInterval, each, **_span(each.interval)) for each in releases])
 
 
-def optimize(done: Iterable[Any]) -> OptimizeDocument:
-    """What was done to tables."""
-    return OptimizeDocument(tables=[_part(OptimizedTable, each) for each in done])
+def optimize(done: Iterable[Any], swept: Any | None) -> OptimizeDocument:
+    """What was done to tables, and what was swept beside them; None if only some groups were named."""
+    tables = [_part(OptimizedTable, each) for each in done]
+    return OptimizeDocument(tables=tables, swept=None if swept is None else _part(SweptLake, swept))
 
 
 def training_set(built: Any) -> TrainingSetDocument:

@@ -122,6 +122,13 @@ def _stale(c: CostEstimate) -> str:
     return ", ".join(names) or "nothing"
 
 
+def swept(found: Any) -> list[str]:
+    """What was left by runs that were cut off, in a line; none if nothing was."""
+    counted = {"unfinished uploads": found.uploads, "files": found.files}
+    said = ", ".join(f"{count:,} {name}" for name, count in counted.items() if count)
+    return [f"left by runs that were cut off, and deleted now: {said}"] if said else []
+
+
 def aside_table(found: Iterable[Any]) -> Table:
     """What is put aside, by source or group and reason, with one example each."""
     rows = [(a.name, f"{a.rows:,}", a.intervals, a.reason, _example(a.examples[0]) if a.examples else None) for a in found]

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from feature_registry.planner import Planner
     from feature_registry.registry import Registry
     from headwater.aside import Retried
+    from lake.leftovers import Swept
     from lake.optimize import Optimized
     from lake.quarantine import PutAside
     from online_sync.sync import Depth, Synced, Target
@@ -320,6 +321,13 @@ class Project:
         if not groups:
             done += [optimize.optimize(path, keep=kept) for path in optimize.other_tables(self.settings.lake)]
         return tuple(done)
+
+    def sweep(self, *, keep: str = "7d") -> "Swept":
+        """Delete what runs that were cut off left in the lake longer than `keep` ago (at least 7d), beside what `optimize` deletes."""
+        from lake import leftovers, optimize
+
+        kept = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP)
+        return leftovers.sweep(self.settings.lake, keep=kept, now=self.clock())
 
     def training_set(
         self,

@@ -331,13 +331,29 @@ def _make(path: str, columns: Schema, partition: Sequence[str]) -> None:
     DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), commit_properties=_ONCE, **how)
 
 
-def _failure(doing: Callable[[], None]) -> DeltaError | OSError | None:
+def _failure(doing: Callable[[], object]) -> DeltaError | OSError | None:
     """What deltalake raises of a commit, or None. It says little of whether the commit happened: the log does."""
     try:
         doing()
     except (DeltaError, OSError) as error:
         return error
     return None
+
+
+def changed(path: str, change: Callable[[DeltaTable], object]) -> DeltaTable:
+    """The table after a change of deltalake's own, which finds nothing left to do where it was made already.
+
+    So it is made again if its answer was lost, or if somebody else changed the same files.
+    """
+    for _ in range(_TRIES):
+        table = opened(path)
+        failure = _failure(partial(change, table))
+        if failure is None:
+            return table
+        if not isinstance(failure, CommitFailedError | OSError):
+            break
+    with storage.told(path):
+        raise failure or CommitConflict(f"{path} could not be changed; run the same command again")
 
 
 def _nullable(kind: Any) -> Any:

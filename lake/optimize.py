@@ -78,11 +78,14 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
     The caller holds the lease of what writes the table.
     """
     table = delta.opened(path)
-    files = len(table.file_uris())
+    files, version = len(table.file_uris()), table.version()
     expired = _expired(table, before)
     if expired:
-        table.delete(f"date < '{before}'")
-    table.optimize.compact()
+        table = delta.changed(path, lambda on: on.delete(f"date < '{before}'") if _expired(on, before) else None)
+    table = delta.changed(path, lambda on: on.optimize.compact())
+    if table.version() != version:
+        table.create_checkpoint()
+        table.cleanup_metadata()
     gone = table.vacuum(retention_hours=int(max(keep, SHORTEST_KEEP) / timedelta(hours=1)), dry_run=False, full=True)
     for folder in storage.folders(path):
         if folder.startswith(layout.run_folder(path, "")) and not storage.files(folder):

@@ -144,9 +144,11 @@ def optimize(
     """Join small files, delete replaced ones and rows past a group's `retain`; nothing becomes stale by it."""
     with call.project() as p:
         done, lake = p.optimize(*groups, keep=keep), p.settings.lake
+        swept = None if groups else p.sweep(keep=keep)
     rows = [
         (t.table.removeprefix(f"{lake}/"), f"{t.files_before:,}", f"{t.files_after:,}", f"{t.deleted_files:,}", t.deleted_before)
         for t in done
     ]
     shown = output.table("table", "files", "now", "deleted from disk", "rows deleted before", rows=rows)
-    return call.answer(documents.optimize(done), shown if done else "there is no table yet")
+    lines = [] if swept is None else output.swept(swept)
+    return call.answer(documents.optimize(done, swept), shown if done else "there is no table yet", *lines)

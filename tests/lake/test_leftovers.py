@@ -1,0 +1,58 @@
+"""What is swept beside tables: by age, and nothing that anybody else wrote."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lake import leftovers, storage
+from lake.leftovers import _Found, left_over
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.s3 import Server
+
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "goes"),
+    [
+        ("lake/features/spend/g1/", 0, True),
+        ("lake/features/spend/g1/hw-run=a/__magic_job-1/tasks/0/part-0.parquet.pending", 90, True),
+        ("lake/features/spend/g1/hw-run=a/__magic_job-1/tasks/0/part-0.parquet", 0, True),
+        ("lake/staging/a/rows/_temporary/0/part-0.parquet", 9, True),
+        ("lake/features/spend/g1/hw-run=a/date=2026-01-05/part-0.parquet", 9, False),
+        ("lake/features/spend/g1/_delta_log/00000000000000000000.json", 9, False),
+        ("lake/landing/__magic/rows.parquet", 9, False),
+        ("lake/features/_temporary/g1/part-0.parquet", 9, False),
+        ("lake/features/spend/g1/named/", 9, False),
+    ],
+)
+def test_marks_and_writers_notes_go_once_they_are_old(key: str, size: int, *, goes: bool) -> None:
+    aged = {days: list(left_over([_Found(key, size, NOW - timedelta(days=days))], before=NOW - WEEK)) for days in (6, 8)}
+    assert aged == {6: [], 8: [key] if goes else []}
+
+
+def test_uploads_that_nobody_finished_and_marks_are_swept_below_the_lake_alone(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket, client = moto.bucket("leftovers"), moto.client()
+    for key in ("lake/tables/", "lake2/tables/"):
+        client.put_object(Bucket="leftovers", Key=key)
+        client.create_multipart_upload(Bucket="leftovers", Key=f"{key}part-0")
+    storage.write(f"{bucket}/lake/tables/rows", b"rows")
+    now = datetime.now(UTC)
+    assert leftovers.sweep(f"{bucket}/lake", keep=WEEK, now=now).files == 0
+    later = leftovers.sweep(f"{bucket}/lake", keep=WEEK, now=now + timedelta(days=8))
+    assert later.files == 1
+    assert [each["Key"] for each in client.list_multipart_uploads(Bucket="leftovers")["Uploads"]] == ["lake2/tables/part-0"]
+    assert [each["Key"] for each in client.list_objects_v2(Bucket="leftovers")["Contents"]] == ["lake/tables/rows", "lake2/tables/"]
+
+
+def test_a_local_lake_has_nothing_of_the_kind(tmp_path: Path) -> None:
+    assert leftovers.sweep(str(tmp_path), keep=WEEK, now=NOW) == leftovers.Swept(uploads=0, files=0)
