@@ -56,9 +56,14 @@ def tile_table(lake: str, source: str, entity: Iterable[str], cadence: timedelta
     return f"{lake}/tiles/{source}/{'.'.join(entity)}/{spell(cadence)}_{spell(grain)}"
 
 
+def quarantines(lake: str) -> str:
+    """The folder of all quarantines."""
+    return f"{lake}/quarantine"
+
+
 def quarantine_table(lake: str, name: str) -> str:
     """The Delta table of rows that a group's or a source's gate refused."""
-    return f"{lake}/quarantine/{name}"
+    return f"{quarantines(lake)}/{name}"
 
 
 def training_sets(lake: str) -> str:

@@ -5,7 +5,7 @@ The rules are those of `feature_definitions.planning`; here they meet what the r
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,7 @@ from feature_definitions.settings import Promote
 
 if TYPE_CHECKING:
     from feature_registry.registry import Registry
+    from lake.delta import Logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         """Remember what will be read."""
-        object.__setattr__(self, "_read", _read(self.registry, self.lake))
+        object.__setattr__(self, "_read", _read(self.catalog, self.registry, self.lake))
 
     # ---------------------------------------------------------------------------------------------------------------- intervals
 
@@ -198,30 +199,47 @@ class Planner:
 
     # --------------------------------------------------------------------------------------------------------------------- cost
 
-    def cost(self, work: GroupPlan) -> CostEstimate:
-        """What a plan costs and moves: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by it."""
-        read = list(self._footprints(work))
+    def costs(self, works: Iterable[GroupPlan]) -> tuple[CostEstimate, ...]:
+        """What plans cost and move: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by each.
+
+        The logs of all tables that they read are looked at side by side, each once.
+        """
+        from lake import delta
+
+        due = [work for work in works if work.due]
+        logs = delta.found_all(path for work in due for path in (*self._tiles(work.group), *self._tables(work)))
+        return tuple(self._cost(work, logs) for work in due)
+
+    def _cost(self, work: GroupPlan, logs: "Logs") -> CostEstimate:
+        read = list(self._footprints(work, logs))
         files, size = sum(n for n, _ in read), sum(n for _, n in read)
         past = self.registry.runs(work.group.name, work.generation)
         online = {name: self._read.is_online(name) for name in self.catalog.tables}
         moved = cost.stale(self.catalog, work.group.name, built=self._read.training_sets(), online=online)
         return CostEstimate(work.group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
 
-    def _footprints(self, work: GroupPlan) -> Iterable[tuple[int, int]]:
+    def _footprints(self, work: GroupPlan, logs: "Logs") -> Iterable[tuple[int, int]]:
         """How many files and bytes a plan reads of events, of tiles, and of the groups that a transform reads."""
-        from lake import delta, versions
+        from lake import delta
 
-        group = work.group
-        tiles = None
-        if group.aggregated:
-            (source,) = group.input_sources
-            tiles = layout.tile_table(self.lake, source.name, group.entity.keys, group.cadence, group.cadence)
-        stored = {} if tiles is None else self.registry.tiles(tiles, table_id=delta.table_id(tiles))
-        read = cost.reads(work, tiles=stored, revisions=self.revisions(group))
-        yield from (versions.footprint(source, self.lake, dates=read.events) for source in group.input_sources)
-        upstream = [(layout.feature_table(self.lake, each.group.name, each.generation), read.events) for each in work.upstream]
-        for path, dates in [*([(tiles, read.tiles)] if tiles else []), *upstream]:
-            yield delta.footprint(path, partition="date", dates=dates)
+        tiles = self._tiles(work.group)
+        stored = {day: one for path in tiles for day, one in self.registry.tiles(path, table_id=delta.id_of(logs[path])).items()}
+        read = cost.reads(work, tiles=stored, revisions=self.revisions(work.group))
+        yield from (delta.footprint_of(logs[path], partition="date", dates=read.tiles) for path in tiles)
+        yield from (delta.footprint_of(logs[path], partition=by, dates=read.events) for path, by in self._tables(work).items())
+        yield from (self._read.in_place(each.name, read.events) for each in work.group.input_sources if each.lies_in_place)
+
+    def _tiles(self, group: FeatureGroup) -> tuple[str, ...]:
+        """The table of a group's tiles, if it has any."""
+        if not group.aggregated:
+            return ()
+        (source,) = group.input_sources
+        return (layout.tile_table(self.lake, source.name, group.entity.keys, group.cadence, group.cadence),)
+
+    def _tables(self, work: GroupPlan) -> dict[str, str]:
+        """The tables of ours in which the rows lie that a plan reads, of sources and of groups, each with the column of its dates."""
+        sources = {layout.source_table(self.lake, each.name): layout.DATE for each in work.group.input_sources if not each.lies_in_place}
+        return sources | {layout.feature_table(self.lake, each.group.name, each.generation): "date" for each in work.upstream}
 
 
 def _training_sets(lake: str) -> list[str]:
@@ -243,9 +261,15 @@ class _Read:
     revisions: Callable[[str], tuple[Revision, ...]]
     is_online: Callable[[str], bool]
     training_sets: Callable[[], list[str]]
+    in_place: Callable[[str, frozenset[date]], tuple[int, int]]
 
 
-def _read(registry: "Registry", lake: str) -> _Read:
+def _read(catalog: Catalog, registry: "Registry", lake: str) -> _Read:
+    def in_place(source: str, dates: frozenset[date]) -> tuple[int, int]:
+        from lake import versions
+
+        return versions.footprint(catalog.sources[source], lake, dates=dates)
+
     return _Read(
         generations=cache(registry.generations),
         promotions=cache(registry.promotions),
@@ -255,4 +279,5 @@ def _read(registry: "Registry", lake: str) -> _Read:
         revisions=cache(registry.revisions),
         is_online=cache(lambda group: bool(registry.epochs(group))),
         training_sets=cache(lambda: _training_sets(lake)),
+        in_place=cache(in_place),
     )

@@ -7,9 +7,8 @@ commits through checkpoints and clean-up, or if it needed none. What was synced 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
-
-from deltalake import DeltaTable
 
 from feature_definitions import layout
 from feature_definitions.record_rows import Row
@@ -68,18 +67,16 @@ def _publishes_that_happened(lake: str, ledger: Iterable[Row]) -> dict[str, _Com
     for row in ledger:
         name = (row["group"], row["generation"], row["publish_id"])
         commits[name] = commits.get(name, False) or row["commits"]
-    logs: dict[tuple[str, int], DeltaTable | None] = {}
+    logged = cache(delta.commit_ids)
     found = {}
     for (group, generation, publish_id), needs_commit in commits.items():
+        table = layout.feature_table(lake, group, generation)
         if publish_id in confirmed:
             found[publish_id] = confirmed[publish_id]
         elif not needs_commit:
             found[publish_id] = _Commit(None, None)
-        else:
-            path = layout.feature_table(lake, group, generation)
-            log = logs.setdefault((group, generation), delta.opened(path) if delta.exists(path) else None)
-            if log is not None and log.transaction_version(publish_id) is not None:
-                found[publish_id] = _logged(path, publish_id)
+        elif publish_id in logged(table):
+            found[publish_id] = _logged(table, publish_id)
     return found
 
 
@@ -144,7 +141,5 @@ def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:
     found: set[str] = set()
     for source, listed in ids.items():
         for path in layout.ingest_logs(lake, source):
-            if delta.exists(path):
-                log = delta.opened(path)
-                found |= {ingest_id for ingest_id in listed if log.transaction_version(ingest_id) is not None}
+            found |= listed & delta.commit_ids(path)
     return found

@@ -129,7 +129,8 @@ class Project:
         from lake import storage
 
         chosen = [each.name for each in (*names.sources(self.catalog, groups), *names.groups(self.catalog, groups))]
-        there = [name for name in chosen if storage.exists(layout.quarantine_table(self.settings.lake, name))]
+        tables = set(storage.folders(layout.quarantines(self.settings.lake)))
+        there = [name for name in chosen if layout.quarantine_table(self.settings.lake, name) in tables]
         counted: dict[str, int] = {}
         for each in self.quarantine(*there) if there else ():
             counted[each.name] = counted.get(each.name, 0) + each.rows
@@ -205,8 +206,7 @@ class Project:
 
     def cost(self, works: Iterable[GroupPlan]) -> tuple[CostEstimate, ...]:
         """What plans cost and move: intervals, files and bytes to read, seconds by past runs, and what becomes out of date by them."""
-        planner = self._planner
-        return tuple(planner.cost(work) for work in works if work.due)
+        return self._planner.costs(works)
 
     def materialize(
         self,

@@ -8,7 +8,8 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 
 _LOGGED = re.compile(r"\d{20}\.json")
+_STATE = re.compile(r"\d{20}\.checkpoint\.([\w-]+\.)*parquet")
 _OF_A_TABLE = re.compile(r"\d{20}\.(json|checkpoint\..*)")
+_AT_ONCE = 32
+"""How many tables, or files, are looked at side by side."""
 _ONE_FILE_EVERY, _CLEANED_EVERY = 10, 100
 """After how many commits one file says all that the log says so far; and what of the log is past its time is deleted."""
 
@@ -153,7 +157,11 @@ def _days(low: Any, high: Any) -> Interval | None:
 
 def table_id(path: str) -> str | None:
     """The id that a Delta table was given when it was made; None if there is no table."""
-    table = found(path)
+    return id_of(found(path))
+
+
+def id_of(table: DeltaTable | None) -> str | None:
+    """What `table_id` tells, of a table that is open already."""
     return None if table is None else str(table.metadata().id)
 
 
@@ -172,6 +180,17 @@ def found(path: str, *, version: int | None = None) -> DeltaTable | None:
         return opened(path, version=version)
     except TableNotFoundError:
         return None
+
+
+Logs = Mapping[str, DeltaTable | None]
+"""Tables by their paths; None where there is none."""
+
+
+def found_all(paths: Iterable[str]) -> Logs:
+    """The tables at some paths, looked at side by side: on S3 a look is several requests, one after the other."""
+    listed = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return dict(zip(listed, threads.map(found, listed), strict=True))
 
 
 def exists(path: str) -> bool:
@@ -245,6 +264,25 @@ def committed(path: str, commit_id: str) -> bool:
     return table is not None and table.transaction_version(commit_id) is not None
 
 
+def commit_ids(path: str) -> frozenset[str]:
+    """The ids of all commits that happened, of a table's: what `committed` tells of each would be a look at the log for each."""
+    files = storage.files(f"{path}/_delta_log")
+    states = [file for file in files if _STATE.fullmatch(file.name)]
+    newest = max((file.name[:20] for file in states), default="")
+    found = {each for file in states if file.name.startswith(newest) for each in _ids_in(file.path)}
+    later = [file for file in files if _LOGGED.fullmatch(file.name) and file.name[:20] > newest]
+    return frozenset(found | {entry["txn"]["appId"] for file in later for entry in _entries(file) if "txn" in entry})
+
+
+def _ids_in(path: str) -> list[str]:
+    """The ids of commits in a file that says all that the log says up to a version."""
+    import pyarrow.parquet as pq
+
+    folder, _, name = path.rpartition("/")
+    known = pq.read_table(name, columns=["txn.appId"], filesystem=storage.arrow(folder)).column("txn")
+    return [each["appId"] for each in known.to_pylist() if each is not None and each["appId"] is not None]
+
+
 def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
     """The version and time of a commit; raises LookupError if the log does not tell of it (any more)."""
     for version, entry in _history(_log(path)[::-1]):
@@ -261,8 +299,12 @@ def _log(path: str) -> list[storage.File]:
 def _history(log: Iterable[storage.File]) -> Iterator[tuple[int, dict[str, Any]]]:
     """What a log's files tell of their commits, each with its version, read one by one; deltalake's own finds none below a `#` or `?`."""
     for file in log:
-        entries = (json.loads(line) for line in storage.read(file.path).splitlines() if line.strip())
-        yield from ((int(file.name.split(".")[0]), entry["commitInfo"]) for entry in entries if "commitInfo" in entry)
+        yield from ((int(file.name.split(".")[0]), entry["commitInfo"]) for entry in _entries(file) if "commitInfo" in entry)
+
+
+def _entries(file: storage.File) -> list[dict[str, Any]]:
+    """What a commit did, as its file in the log says it."""
+    return [json.loads(line) for line in storage.read(file.path).splitlines() if line.strip()]
 
 
 def oldest_commit(path: str) -> datetime:
@@ -515,14 +557,15 @@ def in_partitions(table: DeltaTable, values: Collection[str] | None) -> list[Rem
 
 def added(path: str, run: str) -> tuple[list[AddAction], int]:
     """The files that a run wrote in its folder below a table's, as the table's log will name them, and how many rows they hold."""
-    actions, rows = [], 0
-    for file in storage.files(run, suffix=".parquet"):
-        statistics = _statistics(file.path)
+    actions, rows, written = [], 0, storage.files(run, suffix=".parquet")
+    with ThreadPoolExecutor(_AT_ONCE) as threads:  # on S3 the end of each file is a few requests, one after the other
+        told = threads.map(lambda file: _statistics(file.path), written)
+    for file, statistics in zip(written, told, strict=True):
         rows += statistics["numRecords"]
         at = dict(part.split("=", 1) for part in storage.relative(file.path, to=run).split("/")[:-1])
-        written = int(file.written_at.timestamp() * 1000)
+        moment = int(file.written_at.timestamp() * 1000)
         if statistics["numRecords"]:
-            actions.append(AddAction(storage.relative(file.path, to=path), file.size, at, written, True, json.dumps(statistics)))
+            actions.append(AddAction(storage.relative(file.path, to=path), file.size, at, moment, True, json.dumps(statistics)))
     return actions, rows
 
 

@@ -93,12 +93,10 @@ def place_named(source: Source) -> str:
 
 
 def footprint(source: Source, lake: str, *, dates: Collection[date]) -> tuple[int, int]:
-    """The number and the bytes of the files that are read for these dates of a source.
+    """The number and the bytes of the files that are read for these dates of a source that is read in place.
 
-    In place all files are read, if rows have ids or a query reads them. Of tables that only Spark can read nothing is known.
+    All files are read, if rows have ids or a query reads them. Of tables that only Spark can read nothing is known.
     """
-    if not source.lies_in_place:
-        return delta.footprint(layout.source_table(lake, source.name), partition=DATE, dates=dates)
     whole = bool(source.id) or isinstance(source.at, Query)
     known = [pin for pin in pinned(source, lake).values() if not pin.is_remote and pin.version != UNSEEN]
     time = None if whole or not dates or source.event_timestamp is None else source.written[source.event_timestamp].name

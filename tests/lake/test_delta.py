@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, DeltaTable, TableFeatures, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, TableFeatures, write_deltalake
 
 from feature_definitions.intervals import Interval
 from lake import delta
 from lake.delta import footprint
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_files_of_the_dates_are_counted_with_their_bytes(tmp_path: Path) -> None:
@@ -178,3 +175,15 @@ def test_a_fence_changes_no_row_and_makes_no_table(tmp_path: Path) -> None:
     delta.fence(str(tmp_path), "takeover")
     assert delta.load(str(tmp_path)).equals(before)
     assert DeltaTable(str(tmp_path)).metadata().partition_columns == ["date"]
+
+
+def test_the_ids_of_all_commits_are_known_also_of_those_that_the_log_only_sums_up(tmp_path: Path) -> None:
+    assert delta.commit_ids(str(tmp_path / "none")) == frozenset()
+    path = str(tmp_path / "table")
+    delta.create(path, Schema.from_arrow(pa.schema([("x", pa.int64())])).to_json(), partition=())
+    for n in range(23):
+        delta.fence(path, f"c{n}")
+    assert Path(path, "_delta_log", "00000000000000000019.checkpoint.parquet").exists()
+    for old in Path(path, "_delta_log").glob("0000000000000000000*.json"):
+        old.unlink()
+    assert delta.commit_ids(path) == {f"c{n}" for n in range(23)}
