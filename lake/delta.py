@@ -279,7 +279,7 @@ def _ids_in(path: str) -> list[str]:
     import pyarrow.parquet as pq
 
     folder, _, name = path.rpartition("/")
-    known = pq.read_table(name, columns=["txn.appId"], filesystem=storage.arrow(folder)).column("txn")
+    known = pq.read_table(name, columns=["txn"], filesystem=storage.arrow(folder)).column("txn")
     return [each["appId"] for each in known.to_pylist() if each is not None and each["appId"] is not None]
 
 
