@@ -4,7 +4,7 @@ What a field holds is read from its type; a mapping that is kept as JSON text sa
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
 from datetime import date, datetime
 from types import NoneType
@@ -59,6 +59,8 @@ class RecordRows(Generic[Record]):
         held = [field for field in fields(record) if field.name not in without]  # type: ignore[arg-type]  # every record is a dataclass
         self._record, self._store = record, store
         self.columns = tuple(column for field in held for column in _columns(field, types[field.name], store))
+        self._plain = tuple((each, store.read.get(each.kind)) for each in self.columns if each.end is None)
+        self._spans = tuple((start, end, store.read.get(start.kind)) for start, end in _spans(self.columns))
 
     def row(self, record: Record, **beside: Any) -> Row:
         """The row of a record, with what is kept beside it."""
@@ -66,22 +68,17 @@ class RecordRows(Generic[Record]):
 
     def record(self, row: Mapping[str, Any], **elsewhere: Any) -> Record:
         """The record of a row, with the fields that are kept elsewhere; a column that older rows lack is null in them."""
-        values, ends = dict(elsewhere), dict[str, Row]()
-        for column in self.columns:
-            value = self._as_read(column, row.get(column.name) if column.optional else row[column.name])
-            if column.end is None:
-                values[column.field] = value
-            else:
-                ends.setdefault(column.field, {})[column.end] = value
-        return self._record(**values, **{name: Interval(**both) for name, both in ends.items()})
+        for column, read in self._plain:
+            value = row.get(column.name) if column.optional else row[column.name]
+            elsewhere[column.field] = value if read is None or (value is None and column.kind != "json") else read(value)
+        for start, end, read in self._spans:
+            both = row[start.name], row[end.name]
+            elsewhere[start.field] = Interval(*both) if read is None else Interval(*map(read, both))
+        return self._record(**elsewhere)
 
     def _kept(self, column: KeptColumn, value: Any) -> Any:
         keep = self._store.keep.get(column.kind)
         return value if value is None or keep is None else keep(value)
-
-    def _as_read(self, column: KeptColumn, value: Any) -> Any:
-        read = self._store.read.get(column.kind)
-        return value if read is None or (value is None and column.kind != "json") else read(value)
 
 
 def json_text(mapping: Mapping[str, str]) -> str | None:
@@ -92,6 +89,12 @@ def json_text(mapping: Mapping[str, str]) -> str | None:
 def json_mapping(text: str | None) -> dict[str, str]:
     """The mapping that `json_text` was given."""
     return json.loads(text) if text else {}
+
+
+def _spans(columns: tuple[KeptColumn, ...]) -> Iterator[tuple[KeptColumn, KeptColumn]]:
+    """The two columns of each interval."""
+    ends = {column.field: column for column in columns if column.end == "end"}
+    return ((column, ends[column.field]) for column in columns if column.end == "start")
 
 
 def _columns(field: "Field[Any]", hint: object, store: RecordStore) -> tuple[KeptColumn, ...]:

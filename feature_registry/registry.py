@@ -426,7 +426,9 @@ def _records(connection: Connection, kind: Remembered[Record], **key: object) ->
 def _rows(connection: Connection, table: Table, **key: object) -> list[Row]:
     """The rows of one key prefix, in the order of the primary key."""
     query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
-    return [row._asdict() for row in connection.execute(query)]
+    found = connection.execute(query)
+    names = tuple(found.keys())
+    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def _feature_maps(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:

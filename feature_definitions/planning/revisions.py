@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from typing import NamedTuple
 
-from feature_definitions.intervals import MICROSECOND, Interval, utc_date
+from feature_definitions.intervals import DAY, EPOCH, MICROSECOND, Interval
 from feature_definitions.records import Revision
+
+_EPOCH = EPOCH.toordinal()
 
 
 class RevisionIndex(NamedTuple):
@@ -21,8 +23,8 @@ class RevisionIndex(NamedTuple):
 
     def after(self, span: Interval, revision: int) -> list[Revision]:
         """The revisions later than `revision` that overlap the span, in their order."""
-        start = max(utc_date(span.start).toordinal() - self.first, 0)
-        end = min(utc_date(span.end - MICROSECOND).toordinal() - self.first + 1, len(self.by_date))
+        start = max(_ordinal(span.start) - self.first, 0)
+        end = min(_ordinal(span.end - MICROSECOND) - self.first + 1, len(self.by_date))
         if start >= end or self._greatest(start, end) <= revision:
             return []
         later = (n for n in range(start, end) if self.greatest[0][n] > revision)
@@ -81,4 +83,5 @@ def _newest(revisions: Iterable[Revision]) -> dict[tuple[str, date], Revision]:
 
 
 def _ordinal(at: datetime) -> int:
-    return utc_date(at).toordinal()
+    """The number of an instant's UTC date, as `date.toordinal` counts them."""
+    return _EPOCH + (at - EPOCH) // DAY
