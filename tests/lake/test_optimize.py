@@ -103,6 +103,8 @@ def test_a_shorter_time_than_a_week_is_a_week_and_a_longer_one_counts(table: str
 def _age(path: str, age: timedelta) -> None:
     """Make everything that a table's log and files say older."""
     past = time.time() - age.total_seconds()
+    for file in Path(path, "_delta_log").glob("*checkpoint*"):  # it says what the files say that are made older below
+        file.unlink()
     for file in Path(path).rglob("*"):
         os.utime(file, (past, past))
     for file in Path(path, "_delta_log").glob("*.json"):
@@ -185,3 +187,11 @@ def test_the_tables_of_a_lake_are_found_and_nothing_else(lake: str) -> None:
     storage.write(f"{layout.records_table(lake, 'half')}/x", b"1")
     assert optimize.group_tables(lake, "spend", [1, 2]) == places[:3]
     assert optimize.other_tables(lake) == places[3:]
+
+
+def test_after_it_a_table_is_known_by_one_file_of_its_log(table: str) -> None:
+    optimize.optimize(table)
+    newest = DeltaTable(table).version()
+    assert json.loads(Path(table, "_delta_log", "_last_checkpoint").read_text())["version"] == newest
+    optimize.optimize(table)
+    assert DeltaTable(table).version() == newest
