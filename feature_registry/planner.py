@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from feature_registry.registry import Registry
     from lake.delta import Logs
 
+_OfSource = Callable[[str, frozenset[date]], tuple[int, int]]
+"""The number and the bytes of the files that are read for some dates of a source."""
+
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
@@ -53,7 +56,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         """Remember what will be read."""
-        object.__setattr__(self, "_read", _read(self.catalog, self.registry, self.lake))
+        object.__setattr__(self, "_read", _read(self.registry, self.lake))
 
     # ---------------------------------------------------------------------------------------------------------------- intervals
 
@@ -204,30 +207,37 @@ class Planner:
 
         The logs of all tables that they read are looked at side by side, each once.
         """
-        from lake import delta
+        from lake import delta, versions
 
         due = [work for work in works if work.due]
-        logs = delta.found_all(path for work in due for path in (*self._tiles(work.group), *self._tables(work)))
-        return tuple(self._cost(work, logs) for work in due)
+        sources = {source.name: source for work in due for source in work.group.input_sources}
+        tables = (path for work in due for path in (*self._tiles(work.group), *self._upstream_tables(work)))
+        logs = delta.found_all([*tables, *(path for source in sources.values() for path in versions.logs(source, self.lake))])
 
-    def _cost(self, work: GroupPlan, logs: "Logs") -> CostEstimate:
-        read = list(self._footprints(work, logs))
+        @cache
+        def of_source(name: str, dates: frozenset[date]) -> tuple[int, int]:
+            return versions.footprint(sources[name], self.lake, dates=dates, opened=logs)
+
+        return tuple(self._cost(work, logs, of_source) for work in due)
+
+    def _cost(self, work: GroupPlan, logs: "Logs", of_source: "_OfSource") -> CostEstimate:
+        read = list(self._footprints(work, logs, of_source))
         files, size = sum(n for n, _ in read), sum(n for _, n in read)
         past = self.registry.runs(work.group.name, work.generation)
         online = {name: self._read.is_online(name) for name in self.catalog.tables}
         moved = cost.stale(self.catalog, work.group.name, built=self._read.training_sets(), online=online)
         return CostEstimate(work.group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
 
-    def _footprints(self, work: GroupPlan, logs: "Logs") -> Iterable[tuple[int, int]]:
+    def _footprints(self, work: GroupPlan, logs: "Logs", of_source: "_OfSource") -> Iterable[tuple[int, int]]:
         """How many files and bytes a plan reads of events, of tiles, and of the groups that a transform reads."""
         from lake import delta
 
         tiles = self._tiles(work.group)
         stored = {day: one for path in tiles for day, one in self.registry.tiles(path, table_id=delta.id_of(logs[path])).items()}
         read = cost.reads(work, tiles=stored, revisions=self.revisions(work.group))
+        yield from (of_source(source.name, read.events) for source in work.group.input_sources)
         yield from (delta.footprint_of(logs[path], partition="date", dates=read.tiles) for path in tiles)
-        yield from (delta.footprint_of(logs[path], partition=by, dates=read.events) for path, by in self._tables(work).items())
-        yield from (self._read.in_place(each.name, read.events) for each in work.group.input_sources if each.lies_in_place)
+        yield from (delta.footprint_of(logs[path], partition="date", dates=read.events) for path in self._upstream_tables(work))
 
     def _tiles(self, group: FeatureGroup) -> tuple[str, ...]:
         """The table of a group's tiles, if it has any."""
@@ -236,10 +246,9 @@ class Planner:
         (source,) = group.input_sources
         return (layout.tile_table(self.lake, source.name, group.entity.keys, group.cadence, group.cadence),)
 
-    def _tables(self, work: GroupPlan) -> dict[str, str]:
-        """The tables of ours in which the rows lie that a plan reads, of sources and of groups, each with the column of its dates."""
-        sources = {layout.source_table(self.lake, each.name): layout.DATE for each in work.group.input_sources if not each.lies_in_place}
-        return sources | {layout.feature_table(self.lake, each.group.name, each.generation): "date" for each in work.upstream}
+    def _upstream_tables(self, work: GroupPlan) -> tuple[str, ...]:
+        """The tables of the groups that a transform reads."""
+        return tuple(layout.feature_table(self.lake, each.group.name, each.generation) for each in work.upstream)
 
 
 def _training_sets(lake: str) -> list[str]:
@@ -261,15 +270,9 @@ class _Read:
     revisions: Callable[[str], tuple[Revision, ...]]
     is_online: Callable[[str], bool]
     training_sets: Callable[[], list[str]]
-    in_place: Callable[[str, frozenset[date]], tuple[int, int]]
 
 
-def _read(catalog: Catalog, registry: "Registry", lake: str) -> _Read:
-    def in_place(source: str, dates: frozenset[date]) -> tuple[int, int]:
-        from lake import versions
-
-        return versions.footprint(catalog.sources[source], lake, dates=dates)
-
+def _read(registry: "Registry", lake: str) -> _Read:
     return _Read(
         generations=cache(registry.generations),
         promotions=cache(registry.promotions),
@@ -279,5 +282,4 @@ def _read(catalog: Catalog, registry: "Registry", lake: str) -> _Read:
         revisions=cache(registry.revisions),
         is_online=cache(lambda group: bool(registry.epochs(group))),
         training_sets=cache(lambda: _training_sets(lake)),
-        in_place=cache(in_place),
     )

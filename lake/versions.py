@@ -18,7 +18,7 @@ from feature_definitions.intervals import ALWAYS, Interval, in_utc, micros, utc_
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import ASIDE, DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta, storage
-from lake.delta import Fence
+from lake.delta import Fence, Logs
 
 UNSEEN = -1
 Row = Mapping[str, Any]
@@ -92,11 +92,18 @@ def place_named(source: Source) -> str:
     return "its query"
 
 
-def footprint(source: Source, lake: str, *, dates: Collection[date]) -> tuple[int, int]:
-    """The number and the bytes of the files that are read for these dates of a source that is read in place.
+def logs(source: Source, lake: str) -> tuple[str, ...]:
+    """The table whose log says what reading a source costs; of one that is read in place none is known before its last ingest is asked."""
+    return () if source.lies_in_place else (layout.source_table(lake, source.name),)
 
-    All files are read, if rows have ids or a query reads them. Of tables that only Spark can read nothing is known.
+
+def footprint(source: Source, lake: str, *, dates: Collection[date], opened: Logs) -> tuple[int, int]:
+    """The number and the bytes of the files that are read for these dates of a source; `opened` are its `logs`.
+
+    In place all files are read, if rows have ids or a query reads them. Of tables that only Spark can read nothing is known.
     """
+    if not source.lies_in_place:
+        return delta.footprint_of(opened[layout.source_table(lake, source.name)], partition=DATE, dates=dates)
     whole = bool(source.id) or isinstance(source.at, Query)
     known = [pin for pin in pinned(source, lake).values() if not pin.is_remote and pin.version != UNSEEN]
     time = None if whole or not dates or source.event_timestamp is None else source.written[source.event_timestamp].name
