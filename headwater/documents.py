@@ -298,6 +298,7 @@ class OptimizedTable(Part, frozen=True, kw_only=True):
 class SweptLake(Part, frozen=True, kw_only=True):
     """What `optimize` deleted that runs had left which were cut off."""
 
+    staging: int
     uploads: int
     files: int
 

@@ -124,7 +124,7 @@ def _stale(c: CostEstimate) -> str:
 
 def swept(found: Any) -> list[str]:
     """What was left by runs that were cut off, in a line; none if nothing was."""
-    counted = {"unfinished uploads": found.uploads, "files": found.files}
+    counted = {"staging folders": found.staging, "unfinished uploads": found.uploads, "files": found.files}
     said = ", ".join(f"{count:,} {name}" for name, count in counted.items() if count)
     return [f"left by runs that were cut off, and deleted now: {said}"] if said else []
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from feature_definitions import layout
-from lake import s3, storage
+from lake import s3, staging, storage
 
 _OF_A_WRITER = re.compile(rf"(^|/)({layout.RUN}|staging/)[^/]+/(.*/)?(__magic[^/]*|_temporary)/")
 """In which folders of a run Spark's committers keep what they note until their job ends."""
@@ -19,8 +19,9 @@ _OF_A_WRITER = re.compile(rf"(^|/)({layout.RUN}|staging/)[^/]+/(.*/)?(__magic[^/
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What was swept: unfinished uploads, and files by which clients of S3 mark folders or note what they are writing."""
+    """What was swept: staging folders, unfinished uploads, and files by which clients of S3 mark folders or note what they write."""
 
+    staging: int
     uploads: int
     files: int
 
@@ -34,16 +35,17 @@ class _Found(NamedTuple):
 
 
 def sweep(lake: str, *, keep: timedelta, now: datetime) -> Swept:
-    """Delete what was left longer than `keep` ago; a lake on a local folder has none of it."""
+    """Delete what was left longer than `keep` ago, and the staging folders of runs that are gone; on a local folder there are no others."""
+    staged = len(staging.sweep(lake, now=lambda: now))
     if not s3.is_remote(lake):
-        return Swept(0, 0)
+        return Swept(staged, 0, 0)
     with storage.told(lake):
         client, (bucket, key) = s3.client(s3.reach()), s3.split(lake)
         below = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
         uploads = [each for each in _uploads(client, below) if each["Initiated"] < now - keep]
         for each in uploads:
             client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
-        return Swept(len(uploads), _deleted(client, bucket, left_over(_found(client, below), before=now - keep)))
+        return Swept(staged, len(uploads), _deleted(client, bucket, left_over(_found(client, below), before=now - keep)))
 
 
 def left_over(found: Iterable[_Found], *, before: datetime) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lake import leftovers, storage
+from feature_definitions import layout
+from lake import leftovers, staging, storage
 from lake.leftovers import _Found, left_over
 
 if TYPE_CHECKING:
@@ -54,5 +55,12 @@ def test_uploads_that_nobody_finished_and_marks_are_swept_below_the_lake_alone(m
     assert [each["Key"] for each in client.list_objects_v2(Bucket="leftovers")["Contents"]] == ["lake/tables/rows", "lake2/tables/"]
 
 
-def test_a_local_lake_has_nothing_of_the_kind(tmp_path: Path) -> None:
-    assert leftovers.sweep(str(tmp_path), keep=WEEK, now=NOW) == leftovers.Swept(uploads=0, files=0)
+@pytest.mark.parametrize("age", [0, 8])
+def test_staging_folders_of_runs_that_are_gone_are_swept_and_those_of_living_ones_are_not(tmp_path: Path, age: int) -> None:
+    lake = str(tmp_path)
+    storage.write(f"{layout.staging_folder(lake, 'gone')}/_owner", b"[]")
+    with staging.staging(lake, "living") as folder:
+        storage.write(f"{layout.staging_folder(lake, 'gone')}/_owner", b"[]")
+        found = leftovers.sweep(lake, keep=WEEK, now=datetime.now(UTC) + timedelta(days=age))
+        assert storage.folders(layout.staging(lake)) == [folder]
+    assert found == leftovers.Swept(staging=1, uploads=0, files=0)
