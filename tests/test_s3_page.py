@@ -34,9 +34,14 @@ def policy() -> list[dict[str, Any]]:
 
 
 def allows(statement: dict[str, Any], action: str, request: Request) -> bool:
-    """As IAM decides: an action on a key by the resource's pattern, one on the bucket by the prefix that is listed."""
+    """As IAM decides: an action on a key by the resource's pattern, one on the bucket by the prefix that is listed.
+
+    Of many keys that are deleted at once, which are in the request's body, only the bucket is looked at.
+    """
     if action not in statement["Action"]:
         return False
+    if "delete" in request.query:
+        return bool(statement["Resource"].startswith(f"arn:aws:s3:::{request.bucket}/"))
     on = f"arn:aws:s3:::{request.bucket}" + (f"/{request.key}" if action in KEYED else "")
     asked = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", ["*"])
     listed = request.query.get("prefix", "")
