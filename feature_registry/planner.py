@@ -20,6 +20,7 @@ from feature_definitions.planning.plan import EVERYTHING_DUE, REJECTED, Choice, 
 from feature_definitions.planning.upstream import Upstream, sources_of
 from feature_definitions.records import Generation, LedgerEntry, PromotedBy, Promotion, Publish, Release, Revision
 from feature_definitions.settings import Promote
+from feature_registry.known import Facts
 
 if TYPE_CHECKING:
     from feature_registry.registry import Registry
@@ -56,9 +57,19 @@ class Planner:
 
     def __post_init__(self) -> None:
         """Remember what will be read."""
-        object.__setattr__(self, "_read", _read(self.registry, self.lake))
+        object.__setattr__(self, "_read", _read(self.catalog, self.registry, self.lake))
 
     # ---------------------------------------------------------------------------------------------------------------- intervals
+
+    def ahead(self, groups: Iterable[FeatureGroup]) -> None:
+        """Read what is remembered of groups, and of those that they read: a few statements, however many groups there are."""
+        chosen = _with_those_read(groups)
+        numbered = {name: plan.target_generation(group, self._read.generations(name))[0] for name, group in chosen.items()}
+        read = {each.name for group in chosen.values() for each in group.input_groups}
+        self._read.publishes.ahead((name, number) for name, number in numbered.items() if name in read)
+        self._read.entries.ahead(numbered.items())
+        self._read.releases.ahead(numbered.items())
+        self._read.revisions.ahead((source.name,) for group in chosen.values() for source in sources_of(group))
 
     def state(self, group: FeatureGroup) -> GroupState:
         """A group as it is now."""
@@ -80,8 +91,9 @@ class Planner:
 
     def unplanned(self, groups: Iterable[FeatureGroup]) -> dict[str, str]:
         """Why no interval can be planned of those of some groups that have too many, or that read such a group; by the group's name."""
-        found: dict[str, str] = {}
-        for group in groups:
+        chosen, found = tuple(groups), dict[str, str]()
+        self.ahead(chosen)
+        for group in chosen:
             try:
                 self._refuse_too_many(group)
             except plan.TooManyIntervals as error:
@@ -118,6 +130,7 @@ class Planner:
         """What a run would do with the intervals of each group in `[start, end)`; None means no bound."""
         chosen = tuple(groups)
         plan.check_range(chosen, start=start, end=end, now=self.now)
+        self.ahead(chosen)
         return tuple(self._plan(group, start, end, choice) for group in chosen)
 
     def _plan(self, group: FeatureGroup, start: datetime | None, end: datetime | None, choice: Choice) -> GroupPlan:
@@ -224,7 +237,7 @@ class Planner:
         read = list(self._footprints(work, logs, of_source))
         files, size = sum(n for n, _ in read), sum(n for _, n in read)
         past = self.registry.runs(work.group.name, work.generation)
-        online = {name: self._read.is_online(name) for name in self.catalog.tables}
+        online = {name: name in self._read.online() for name in self.catalog.tables}
         moved = cost.stale(self.catalog, work.group.name, built=self._read.training_sets(), online=online)
         return CostEstimate(work.group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
 
@@ -258,28 +271,49 @@ def _training_sets(lake: str) -> list[str]:
     return [path.rpartition("/")[2] for path in storage.folders(layout.training_set_table(lake, "_").rpartition("/")[0])]
 
 
+def _with_those_read(groups: Iterable[FeatureGroup]) -> dict[str, FeatureGroup]:
+    """Groups, and those that they read, by name."""
+    found: dict[str, FeatureGroup] = {}
+    waiting = list(groups)
+    while waiting:
+        group = waiting.pop()
+        if group.name not in found:
+            found[group.name] = group
+            waiting.extend(group.input_groups)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """What registry and lake remember, each fact read when it is first asked for, and once."""
 
-    generations: Callable[[str], tuple[Generation, ...]]
-    promotions: Callable[[str], tuple[Promotion, ...]]
+    generations: Facts[Generation]
+    promotions: Facts[Promotion]
+    entries: Facts[LedgerEntry]
     ledger: Callable[[str, int], Mapping[Interval, LedgerEntry]]
-    publishes: Callable[[str, int], tuple[Publish, ...]]
-    releases: Callable[[str, int], tuple[Release, ...]]
-    revisions: Callable[[str], tuple[Revision, ...]]
-    is_online: Callable[[str], bool]
+    publishes: Facts[Publish]
+    releases: Facts[Release]
+    revisions: Facts[Revision]
+    online: Callable[[], frozenset[str]]
     training_sets: Callable[[], list[str]]
 
 
-def _read(registry: "Registry", lake: str) -> _Read:
+def _read(catalog: Catalog, registry: "Registry", lake: str) -> _Read:
+    from feature_registry import schema
+
+    entries = Facts(registry, schema.LEDGER)
+
+    def ledger(group: str, number: int) -> Mapping[Interval, LedgerEntry]:
+        return {entry.interval: entry for entry in entries(group, number)}
+
     return _Read(
-        generations=cache(registry.generations),
-        promotions=cache(registry.promotions),
-        ledger=cache(registry.ledger),
-        publishes=cache(registry.publishes),
-        releases=cache(registry.releases),
-        revisions=cache(registry.revisions),
-        is_online=cache(lambda group: bool(registry.epochs(group))),
+        generations=Facts(registry, schema.GENERATIONS, together=[(name,) for name in (*catalog.groups, *catalog.transforms)]),
+        promotions=Facts(registry, schema.PROMOTIONS),
+        entries=entries,
+        ledger=cache(ledger),
+        publishes=Facts(registry, schema.PUBLISHES),
+        releases=Facts(registry, schema.RELEASES),
+        revisions=Facts(registry, schema.REVISIONS),
+        online=cache(registry.online),
         training_sets=cache(lambda: _training_sets(lake)),
     )

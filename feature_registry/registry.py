@@ -3,13 +3,13 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, delete, exists, func, literal, or_, select, update
+from sqlalchemy import Connection, Table, delete, exists, func, literal, or_, select, tuple_, update
 
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.record_rows import Record, Row
@@ -36,6 +36,8 @@ from feature_registry.schema import Remembered
 
 _INGEST, _PUBLISH = "ingest", "publish"
 _PAUSE_SECONDS = 0.2
+_KEYS_AT_ONCE = 1000
+"""How many keys one statement asks for."""
 PATIENCE = timedelta(minutes=15)
 """How long a process waits for another one that ingests, builds or publishes the same."""
 
@@ -293,6 +295,11 @@ class Registry:
         """The finished syncs of a group, oldest first."""
         return self._records(schema.EPOCHS, feature_group=group)
 
+    def online(self) -> frozenset[str]:
+        """The groups that were ever synced."""
+        with self._database.reading() as connection:
+            return frozenset(connection.execute(select(schema.EPOCHS.table.c.feature_group).distinct()).scalars())
+
     def next_epoch(self, group: str) -> int:
         """The number of the group's next sync."""
         return self._greatest(schema.EPOCHS.table, "epoch", feature_group=group) + 1
@@ -399,6 +406,19 @@ class Registry:
         """The records of one key prefix, in the order of the primary key."""
         with self._database.reading() as connection:
             return _records(connection, kind, **key)
+
+    def many(self, kind: Remembered[Record], keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[Record, ...]]:
+        """The records of many key prefixes of one length, each in the order of the primary key."""
+        found: dict[tuple[Any, ...], list[Record]] = {key: [] for key in keys}
+        prefix = list(kind.table.primary_key)[: len(keys[0])]
+        with self._database.reading() as connection:
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                query = select(kind.table).where(tuple_(*prefix).in_(keys[start : start + _KEYS_AT_ONCE])).order_by(*kind.table.primary_key)
+                rows = [row._asdict() for row in connection.execute(query)]
+                maps = _feature_maps(connection, rows) if kind.with_features else {}
+                for row in rows:
+                    found[tuple(row[column.name] for column in prefix)].append(kind.record(row, maps=maps))
+        return {key: tuple(records) for key, records in found.items()}
 
     def _greatest(self, table: Table, column: str, **key: object) -> int:
         query = select(func.max(table.c[column])).where(*(table.c[name] == value for name, value in key.items()))

@@ -20,9 +20,10 @@ from feature_definitions.records import Generation, IntervalState, LedgerEntry, 
 from feature_registry.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from feature_definitions import FeatureGroup
+    from feature_registry import schema
     from feature_registry.registry import Registry
 
 CUSTOMER = Entity("customer", {"customer_id": "int64"})
@@ -98,6 +99,18 @@ class Remembered:
         """One event came on day 5."""
         self.asked["revisions", source] += 1
         return (Revision(source, 1, day(5).date(), day(5), day(5) + MICROSECOND, "hash", 1, day(5)),)
+
+    def many(self, kind: schema.Remembered[Any], keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        """What is asked of many groups is asked of each."""
+        ask: dict[str, Callable[..., Any]] = {
+            "generations": self.generations, "promotions": self.promotions, "publishes": self.publishes, "releases": self.releases,
+            "revisions": self.revisions, "ledger": lambda *key: tuple(self.ledger(*key).values()),
+        }  # fmt: skip
+        return {key: ask[kind.table.name](*key) for key in keys}
+
+    def online(self) -> frozenset[str]:
+        """Nothing was ever synced."""
+        return frozenset()
 
 
 def planner(*groups: FeatureGroup, remembered: Remembered) -> Planner:
