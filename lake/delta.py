@@ -358,19 +358,20 @@ def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
     if table is not None:
         return table
     columns = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
+    how: dict[str, Any] = {"configuration": {"delta.checkpointInterval": str(_ONE_FILE_EVERY)}, "storage_options": storage.options(path)}
+    failure: DeltaError | OSError | None = None
     for _ in range(_TRIES):
-        failure = _failure(lambda: _make(path, columns, partition))
+        try:
+            return DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), commit_properties=_ONCE, **how)
+        except (DeltaError, OSError) as error:
+            failure = error
         table = found(path)
         if table is not None:  # whoever made it
             return table
         if not isinstance(failure, CommitFailedError | OSError):
             break
-    raise failure or CommitConflict(f"{path} was made and deleted again and again; nothing was changed: run the same command again")
-
-
-def _make(path: str, columns: Schema, partition: Sequence[str]) -> None:
-    how: dict[str, Any] = {"configuration": {"delta.checkpointInterval": str(_ONE_FILE_EVERY)}, "storage_options": storage.options(path)}
-    DeltaTable.create(path, columns, mode="ignore", partition_by=list(partition), commit_properties=_ONCE, **how)
+    with storage.told(path):
+        raise failure or CommitConflict(f"{path} could not be made; run the same command again")
 
 
 def _failure(doing: Callable[[], object]) -> DeltaError | OSError | None:
@@ -382,18 +383,19 @@ def _failure(doing: Callable[[], object]) -> DeltaError | OSError | None:
     return None
 
 
-def changed(path: str, change: Callable[[DeltaTable], object]) -> DeltaTable:
+def changed(table: DeltaTable, change: Callable[[DeltaTable], object]) -> DeltaTable:
     """The table after a change of deltalake's own, which finds nothing left to do where it was made already.
 
     So it is made again if its answer was lost, or if somebody else changed the same files.
     """
+    path = _place(table)
     for _ in range(_TRIES):
-        table = opened(path)
         failure = _failure(partial(change, table))
         if failure is None:
             return table
         if not isinstance(failure, CommitFailedError | OSError):
             break
+        table = opened(path)
     with storage.told(path):
         raise failure or CommitConflict(f"{path} could not be changed; run the same command again")
 

@@ -81,8 +81,8 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
     files, version = len(table.file_uris()), table.version()
     expired = _expired(table, before)
     if expired:
-        table = delta.changed(path, lambda on: on.delete(f"date < '{before}'") if _expired(on, before) else None)
-    table = delta.changed(path, lambda on: on.optimize.compact())
+        table = delta.changed(table, lambda on: on.delete(f"date < '{before}'") if _expired(on, before) else None)
+    table = delta.changed(table, lambda on: on.optimize.compact())
     if table.version() != version:
         table.create_checkpoint()
         table.cleanup_metadata()

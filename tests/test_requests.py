@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 from deltalake.transaction import AddAction
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import headwater as hw
     from tests.s3 import Server
 
-GROUPS, DATES = 12, 29
+GROUPS, DATES = 6, 29
 FIRST = projects.NOW.replace(hour=0) - timedelta(days=DATES)
 TABLE = '{"type": "struct", "fields": [{"name": "date", "type": "date", "nullable": true, "metadata": {}}]}'
 
@@ -135,3 +136,21 @@ def test_a_plan_looks_once_at_the_log_of_each_table_that_it_reads(proxy: Countin
     assert (len(looked), set(looked.values())) == (2 * (GROUPS + 1), {1})
     assert not [name for name in counted if name.endswith(".json") and int(name[-25:-5]) < DATES]  # dates cost nothing: a state is read
     assert counted.total() <= 14 * (GROUPS + 1) + 1
+
+
+def test_an_append_reads_the_log_from_its_newest_sum_on_and_a_look_whether_a_table_is_there_is_one_request(
+    proxy: Counting, moto: Server
+) -> None:
+    path, rows = f"{moto.bucket('appends')}/records", pa.table({"n": [1]})
+    for _ in range(23):
+        delta.append_records(path, rows)
+    asked(proxy)
+    delta.append_records(path, rows)
+    counted = asked(proxy)
+    verbs = Counter({verb: sum(times for name, times in counted.items() if name.startswith(verb)) for verb in ("GET", "PUT")})
+    assert verbs["PUT"] == 2  # the rows, and the version
+    assert verbs["GET"] <= 30
+    assert min(int(name[-25:-5]) for name in counted if name.endswith(".json")) == 20
+    assert delta.exists(path)
+    assert not delta.exists(f"{path}/none")
+    assert asked(proxy).total() == 2
