@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _ROLES = frozenset({"assume-role-with-web-identity", "container-role", "iam-role"})
 """Keys that every client fetches and renews itself, from what a machine or a container is given; botocore's names."""
+_OF_SOME = {"AWS_ENDPOINT": "AWS_ENDPOINT_URL", "AWS_DEFAULT_PROFILE": "AWS_PROFILE"}
+"""Variables that only some of the clients read, and those that all read."""
 _FRESH = timedelta(minutes=5)
 """So long what botocore finds is used before it is asked again; it renews keys ten minutes before they end."""
 
@@ -84,10 +86,9 @@ def client(found: Reach) -> Any:
 @lru_cache(maxsize=8)
 def _reach(variables: tuple[tuple[str, str], ...]) -> Reach:
     said = dict(variables)
-    if "AWS_ENDPOINT" in said:
-        raise S3Fault(
-            "the variable AWS_ENDPOINT is read by some programs only, so that a lake would lie in two places; set AWS_ENDPOINT_URL"
-        )
+    for name, instead in _OF_SOME.items():
+        if name in said:
+            raise S3Fault(f"the variable {name} is read by some programs only, so that others look elsewhere; set {instead} instead")
     keys = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= said.keys()
     endpoint = said.get("AWS_ENDPOINT_URL_S3") or said.get("AWS_ENDPOINT_URL")
     region = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION")
@@ -98,7 +99,7 @@ def _reach(variables: tuple[tuple[str, str], ...]) -> Reach:
 
 def _has_files(said: Mapping[str, str]) -> bool:
     """Whether a file may say something about a profile."""
-    named = {"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+    named = {"AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
     return not named.isdisjoint(said) or any(Path(said.get("HOME", "~"), ".aws", name).is_file() for name in ("config", "credentials"))
 
 
@@ -158,7 +159,7 @@ _FAULTS: tuple[tuple[str, str], ...] = (
     ("ExpiredToken|RequestExpired", "S3 refuses the keys for bucket {bucket} {at}, because they have ended; get new ones"),
     ("RequestTimeTooSkewed", "S3 refuses what is asked of bucket {bucket} {at}, because this machine's clock is wrong; set it right"),
     (
-        "InvalidAccessKeyId|SignatureDoesNotMatch|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|401 Unauthorized",
+        "InvalidAccessKeyId|SignatureDoesNotMatch|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|401 Unauthorized|XAdminUserNotFound",
         "S3 does not know the keys given for bucket {bucket} {at}; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile",
     ),
     (

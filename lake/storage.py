@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pyarrow import fs
 
 _LOCAL = LocalStore()
+_NOT_THE_FILE = re.compile("<Code>(?!NoSuchKey)")
+"""S3's reason for a 404 that is none of a missing file: the bucket is not there, or, to some servers, the key that was shown."""
 _RUST = "Error performing"
 """How obstore and delta-rs, which are made of the same piece, begin to say which request failed."""
 
@@ -168,7 +170,7 @@ def told(path: str) -> Iterator[None]:
 
 def _is_of_s3(error: Exception) -> bool:
     if isinstance(error, FileNotFoundError):
-        return "NoSuchBucket" in str(error)
+        return _NOT_THE_FILE.search(str(error)) is not None
     return isinstance(error, BaseError) or type(error) is OSError or _RUST in str(error)
 
 

@@ -135,7 +135,8 @@ def test_where_s3_is_is_found_out_once(nobody: pytest.MonkeyPatch, tmp_path: Pat
     [
         ({}, "S3 wants keys, and there are none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
         ({"AWS_PROFILE": "mine"}, "S3 cannot be reached: The config profile (mine) could not be found; correct AWS_PROFILE"),
-        ({"AWS_ENDPOINT": "http://x"}, "the variable AWS_ENDPOINT is read by some programs only"),
+        ({"AWS_ENDPOINT": "http://x"}, "the variable AWS_ENDPOINT is read by some programs only, so that others look elsewhere"),
+        ({"AWS_DEFAULT_PROFILE": "x"}, "the variable AWS_DEFAULT_PROFILE is read by some programs only, so that others look elsewhere"),
         ({"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}, "the bucket's region is not said; set AWS_REGION"),
         (
             {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": "127.0.0.1:9000"},
@@ -215,6 +216,7 @@ def asked(lake: str) -> list[str]:
     ("status", "code", "sentence"),
     [
         (403, "InvalidAccessKeyId", "S3 does not know the keys given for bucket b1b at {at}; correct AWS_ACCESS_KEY_ID and"),
+        (404, "XAdminUserNotFound", "S3 does not know the keys given for bucket b1b at {at}"),
         (403, "AccessDenied", "S3 refuses what is asked of bucket b1b at {at}: the keys may not do it, or are wrong"),
         (400, "ExpiredToken", "S3 refuses the keys for bucket b1b at {at}, because they have ended"),
         (301, "PermanentRedirect", "bucket b1b lies in another region than us-east-1; set AWS_REGION to its own"),
