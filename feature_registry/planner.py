@@ -220,9 +220,11 @@ class Planner:
 
         The logs of all tables that they read are looked at side by side, each once.
         """
+        due = [work for work in works if work.due]
+        if not due:
+            return ()
         from lake import delta, versions
 
-        due = [work for work in works if work.due]
         sources = {source.name: source for work in due for source in work.group.input_sources}
         tables = (path for work in due for path in (*self._tiles(work.group), *self._upstream_tables(work)))
         logs = delta.found_all([*tables, *(path for source in sources.values() for path in versions.logs(source, self.lake))])
