@@ -52,6 +52,7 @@ def test_of_two_processes_that_publish_one_group_fifty_times_each_no_publish_is_
     with opened(shop, now=NOW + timedelta(hours=ROUNDS + 1)) as p:
         publishes = {one.publish_id for one in p._registry.publishes("spend", 1)}
         assert len(publishes) == ROUNDS * DAYS
-        assert {row["replaced_by"] for row in history} | {row["publish_id"] for row in published} == publishes
+        assert {row["publish_id"] for row in (*history, *published)} == publishes
+        assert {row["replaced_by"] for row in history} <= publishes
         assert {status.status for status in p.status("spend")} == {"OK"}
         assert rebuild.facts(lake) == p._registry.facts()
