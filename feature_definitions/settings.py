@@ -112,7 +112,10 @@ def project_folder(given: str | None, *, environment: Mapping[str, str] | None =
 
 def _lake(said: str, root: Path) -> str:
     """The lake's folder, or its place on S3 without a slash at its end; what none of the two is, or cannot be read, is refused."""
-    where = f"HEADWATER_LAKE (lake in {FILE}) is {said!r}"
+    shown = re.sub(r"//[^/]*@", "//***@", said)
+    where = f"HEADWATER_LAKE (lake in {FILE}) is {shown!r}"
+    if said != shown:
+        raise SettingsError(f"{where}; a lake names no keys: write s3a://bucket/prefix, and the keys in AWS_ACCESS_KEY_ID and the like")
     if said.startswith("file:"):
         raise SettingsError(f"{where}; write the path alone, like {unquote(urlsplit(said).path)!r}")
     if said.startswith(("s3:", "s3n:")):

@@ -92,10 +92,17 @@ def test_another_name_of_s3_is_refused_with_the_one_to_write(project: Path, said
         loaded(project, HEADWATER_LAKE=said)
 
 
-@pytest.mark.parametrize("said", ["s3a:bucket/lake", "s3a://", "s3a://Bucket/lake", "s3a://my_bucket", "s3a://ab", "s3a://k:s@bucket/lake"])
+@pytest.mark.parametrize("said", ["s3a:bucket/lake", "s3a://", "s3a://Bucket/lake", "s3a://my_bucket", "s3a://ab"])
 def test_a_bucket_that_cannot_be_one_is_refused(project: Path, said: str) -> None:
-    with pytest.raises(SettingsError, match="write s3a://bucket/prefix, the bucket in small letters"):
+    with pytest.raises(SettingsError, match="write s3a://bucket/prefix, the bucket in 3 to 63 small letters"):
         loaded(project, HEADWATER_LAKE=said)
+
+
+@pytest.mark.parametrize("said", ["s3a://marked:secret@bucket/lake", "s3://marked:secret@bucket", "hdfs://marked:secret@host/lake"])
+def test_a_lake_that_names_keys_is_refused_without_them(project: Path, said: str) -> None:
+    with pytest.raises(SettingsError, match="a lake names no keys: write s3a://bucket/prefix") as refused:
+        loaded(project, HEADWATER_LAKE=said)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("part", ["a b", "über", "a#b", "a?b", "a%20b", "[a]", "..", "", "a=b", "a*"])
