@@ -417,7 +417,7 @@ def add_columns(table: DeltaTable, schema: str) -> DeltaTable:
         if not missing:
             return table
         failure = _failure(partial(table.alter.add_columns, missing, commit_properties=_ONCE))
-        table = opened(_place(table))  # whoever changed the columns: what is missing now is seen anew
+        table = opened(place(table))  # whoever changed the columns: what is missing now is seen anew
         if failure is not None and not isinstance(failure, CommitFailedError | OSError):
             raise failure
     raise CommitConflict(f"the columns of {table.table_uri} were changed again and again; nothing was changed: run the same command again")
@@ -464,7 +464,7 @@ def _attempt(
     However an attempt fails, the log is asked: the answer to a commit may be lost, and who sends it again is told that its version is
     taken, by itself. Where no answer came the same version is asked for again, so that an attempt that comes late finds it taken.
     """
-    path, unanswered = _place(table), 0
+    path, unanswered = place(table), 0
     for _ in range(tries):
         if fence is not None:
             fence()
@@ -501,7 +501,7 @@ def _is_logged(path: str, version: int, commit_id: str) -> bool:
     return told is not None and told[1].get("userMetadata") == commit_id
 
 
-def _place(table: DeltaTable) -> str:
+def place(table: DeltaTable) -> str:
     """Where a table lies, as its path was said."""
     uri = table.table_uri.rstrip("/")
     return unquote(urlsplit(uri).path) if uri.startswith("file:") else uri
@@ -612,3 +612,12 @@ def _bound(value: object) -> Any:
 def files(table: DeltaTable) -> list[str]:
     """The paths of a table's data files."""
     return [unquote(uri) for uri in table.file_uris()]
+
+
+def sizes(table: DeltaTable) -> dict[str, int]:
+    """The bytes of each of a table's data files, by their paths, as its log tells."""
+    import pyarrow as pa
+
+    actions = pa.table(table.get_add_actions(flatten=True))
+    found = zip(actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist(), strict=True)
+    return {f"{place(table)}/{unquote(path)}": size for path, size in found}

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from functools import reduce
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
@@ -68,8 +67,8 @@ def read(spark: SparkSession, path: str) -> DataFrame:
     Its log is read without Spark, to which reading a new version costs more than a small job (1.1 CPU-s against 0.2, measured); where there
     are very many files, or somebody turned on what only Delta's own reader understands, it is left to that.
     """
-    table = DeltaTable(path)
-    files = delta.files(table)
+    table = delta.opened(path)
+    files = delta.sizes(table)
     if table.protocol().min_reader_version > 1 or len(files) > session.LISTED:
         return spark.read.format("delta").load(path)
     return _parquet(spark, table, files)
@@ -100,7 +99,7 @@ def replace(
     The table is partitioned by date; where no dates are named it need not be.
     Raises CommitConflict if anybody else changed one of the dates since this began.
     """
-    table, days = DeltaTable(path), None if dates is None else {day.isoformat() for day in dates}
+    table, days = delta.opened(path), None if dates is None else {day.isoformat() for day in dates}
     if _only_delta_writes(table):
         condition = _condition(table, days, where)
         _delta_writer(frame, commit_id, fence).option("replaceWhere", condition).mode("overwrite").save(path)
@@ -112,7 +111,8 @@ def replace(
         refused = F.raise_error(F.lit(f"{path}: there are rows for which not: {where}")).cast("boolean")
         rows = rows.where(F.expr(where) | refused)
     if where and old:
-        rows = rows.unionByName(_parquet(frame.sparkSession, table, [f"{path}/{one.path}" for one in old]).where(f"({where}) IS NOT TRUE"))
+        before = _parquet(frame.sparkSession, table, {f"{path}/{one.path}": one.size or 0 for one in old})
+        rows = rows.unionByName(before.where(f"({where}) IS NOT TRUE"))
     new = _written(rows, table, path, commit_id)
     found = {str(value) for action in new for value in action.partition_values.values()}
     if days is not None and found - days:
@@ -133,7 +133,7 @@ def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequenc
 
 def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
     """Add columns that a table lacks, in a commit of their own."""
-    table = DeltaTable(path)
+    table = delta.opened(path)
     have = {field.name for field in table.schema().fields}
     missing = ", ".join(f"`{name}` {kind}" for name, kind in columns if name not in have)
     if missing and _only_delta_writes(table):
@@ -223,18 +223,46 @@ def _written(rows: DataFrame, table: DeltaTable, path: str, commit_id: str) -> l
     return files
 
 
-def _parquet(spark: SparkSession, table: DeltaTable, files: Sequence[str]) -> DataFrame:
-    """The rows of some of a table's files.
+def _parquet(spark: SparkSession, table: DeltaTable, files: Mapping[str, int]) -> DataFrame:
+    """The rows of some of a table's files, of which the bytes are said.
 
     Those that lie in a run's folder are read apart from those that were joined or that Delta wrote: Spark reads the values of partitions
     from paths, all of which must have the same ones.
     """
-    schema, path = _schema(table), unquote(urlsplit(table.table_uri).path)
-    mine = [file for file in files if file.startswith(f"{path.rstrip('/')}/{layout.RUN}")]
-    others = sorted({*files} - {*mine})
-    reader = _as_said(spark, schema).option("basePath", path)
-    found = [reader.parquet(*group) for group in (mine, others) if group] or [spark.createDataFrame([], schema)]
+    schema, root = _schema(table), delta.place(table)
+    names = [name for name in schema.names if name not in table.metadata().partition_columns]
+    ours = {path: size for path, size in files.items() if path.startswith(f"{root}/{layout.RUN}")}
+    others = {path: size for path, size in files.items() if path not in ours}
+    groups = [group for group in (ours, others) if group]
+    found = [_known(spark, root, group, schema=schema, names=names) for group in groups] or [spark.createDataFrame([], schema)]
     return reduce(DataFrame.union, [rows.select(*[F.col(f"`{name}`") for name in schema.names]) for rows in found])
+
+
+def _known(spark: SparkSession, root: str, files: Mapping[str, int], *, schema: StructType, names: Sequence[str]) -> DataFrame:
+    """The rows of Parquet files below a folder: Spark is told how large they are, and asks for none before it reads it.
+
+    To find that out costs a request each on S3. What is told goes by Spark's cache of listed folders; what is still there after the folder
+    was looked up was found there. Else Spark lists what is asked for.
+    """
+    java, session, gateway = spark._jvm, spark._jsparkSession, spark.sparkContext._gateway
+    if java is None or gateway is None:
+        raise RuntimeError("Spark has been stopped")
+    hadoop, sources = java.org.apache.hadoop.fs, java.org.apache.spark.sql.execution.datasources
+    asked, nothing, none = hadoop.Path(root), java.PythonUtils.toScalaMap({}), java.scala.Option.apply(None)
+    folder = asked.getFileSystem(session.sessionState().newHadoopConf()).makeQualified(asked)
+    whole = folder.toString()
+    statuses = gateway.new_array(hadoop.FileStatus, len(files))
+    for number, (path, size) in enumerate(files.items()):
+        statuses[number] = hadoop.FileStatus(size, False, 1, 0, 0, hadoop.Path(f"{whole}{path.removeprefix(root)}"))
+    told = sources.FileStatusCache.getOrCreate(session)
+    told.putLeafFiles(folder, statuses)
+    said = session.parseDataType(schema.json())
+    index = sources.InMemoryFileIndex(session, java.PythonUtils.toSeq([folder]), nothing, java.scala.Option.apply(said), told, none, none)
+    if told.getLeafFiles(folder).isEmpty():
+        return _as_said(spark, schema).option("basePath", root).parquet(*files)
+    data = session.parseDataType(StructType([schema[name] for name in names]).json())
+    relation = sources.HadoopFsRelation(index, index.partitionSchema(), data, none, sources.parquet.ParquetFileFormat(), nothing, session)
+    return DataFrame(session.baseRelationToDataFrame(relation), spark)
 
 
 def _schema(table: DeltaTable) -> StructType:
