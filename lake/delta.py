@@ -25,6 +25,7 @@ from lake import storage
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 _LOGGED = re.compile(r"\d{20}\.json")
@@ -32,6 +33,8 @@ _STATE = re.compile(r"\d{20}\.checkpoint\.([\w-]+\.)*parquet")
 _OF_A_TABLE = re.compile(r"\d{20}\.(json|checkpoint\..*)")
 _AT_ONCE = 32
 """How many tables, or files, are looked at side by side."""
+_FOOTER = 1 << 16
+"""So many bytes of a file's end are read at first: almost every footer is shorter."""
 _ONE_FILE_EVERY, _CLEANED_EVERY = 10, 100
 """After how many commits one file says all that the log says so far; and what of the log is past its time is deleted."""
 
@@ -560,8 +563,8 @@ def in_partitions(table: DeltaTable, values: Collection[str] | None) -> list[Rem
 def added(path: str, run: str) -> tuple[list[AddAction], int]:
     """The files that a run wrote in its folder below a table's, as the table's log will name them, and how many rows they hold."""
     actions, rows, written = [], 0, storage.files(run, suffix=".parquet")
-    with ThreadPoolExecutor(_AT_ONCE) as threads:  # on S3 the end of each file is a few requests, one after the other
-        told = threads.map(lambda file: _statistics(file.path), written)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        told = threads.map(_statistics, written)
     for file, statistics in zip(written, told, strict=True):
         rows += statistics["numRecords"]
         at = dict(part.split("=", 1) for part in storage.relative(file.path, to=run).split("/")[:-1])
@@ -571,12 +574,9 @@ def added(path: str, run: str) -> tuple[list[AddAction], int]:
     return actions, rows
 
 
-def _statistics(path: str) -> dict[str, Any]:
+def _statistics(file: storage.File) -> dict[str, Any]:
     """How many rows and nulls a Parquet file has, and its least and greatest values, where their types let readers skip files by them."""
-    import pyarrow.parquet as pq
-
-    folder, _, name = path.rpartition("/")
-    found = pq.read_metadata(name, filesystem=storage.arrow(folder))
+    found = _footer(file)
     groups = [found.row_group(number) for number in range(found.num_row_groups)]
     least, greatest, nulls = {}, {}, {}
     for number, name in enumerate(found.schema.names):
@@ -589,6 +589,18 @@ def _statistics(path: str) -> dict[str, Any]:
         if known and len(bounds[0]) == len(known) and None not in (*bounds[0], *bounds[1]):
             least[name], greatest[name] = min(bounds[0]), max(bounds[1])
     return {"numRecords": found.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
+
+
+def _footer(file: storage.File) -> "pq.FileMetaData":
+    """What a Parquet file says of itself, which stands at its end: one request, two where that is very long."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    end = storage.end(file.path, of=file.size, length=_FOOTER)
+    length = int.from_bytes(end[-8:-4], "little") + 8
+    if length > len(end):
+        end = storage.end(file.path, of=file.size, length=length)
+    return pq.read_metadata(pa.BufferReader(end))
 
 
 def _bound(value: object) -> Any:

@@ -89,6 +89,12 @@ def read(path: str) -> bytes:
         return bytes(obstore.get(*_at(path)).bytes())
 
 
+def end(path: str, *, of: int, length: int) -> bytes:
+    """The last bytes of a file of so many; all of it where it has fewer."""
+    with told(path):
+        return bytes(obstore.get_range(*_at(path), start=max(0, of - length), end=of))
+
+
 def write(path: str, content: bytes | memoryview) -> None:
     """Put a file in its place as a whole: readers find what was there before, or all of it."""
     with told(path):

@@ -14,13 +14,18 @@ from pyspark.sql import types as T
 from pyspark.sql.types import StructType
 
 from feature_definitions import layout
+from feature_definitions.errors import UserError
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.sql.data_types import element_of
-from lake import delta, storage
+from lake import delta, s3, storage
 from lake.delta import Fence
 from spark_jobs import session
 
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
+
+
+class Unwritable(UserError):
+    """A table on S3 that only Delta's own writer could change."""
 
 
 def spark_type(kind: str) -> str:
@@ -123,7 +128,7 @@ def replace(
 def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
     """Replace a whole table, its columns too, in one commit."""
     table = delta.create(path, frame.schema.json(), partition=partition)
-    if _only_delta_writes(table) or table.metadata().partition_columns != list(partition):
+    if _only_delta_writes(table) or _is_partitioned_otherwise(table, partition):
         writer = _delta_writer(frame, commit_id, fence, partition=partition)
         writer.option("overwriteSchema", "true").mode("overwrite").save(path)
     elif table.transaction_version(commit_id) is None:
@@ -191,9 +196,26 @@ def fingerprint_of(columns: Sequence[str]) -> Column:
     return F.xxhash64(*parts)
 
 
+def _is_partitioned_otherwise(table: DeltaTable, partition: Sequence[str]) -> bool:
+    """Whether a table has other partition columns, which Delta's own writer alone can change in one commit."""
+    otherwise = table.metadata().partition_columns != list(partition)
+    if otherwise and s3.is_remote(delta.place(table)):
+        raise Unwritable(
+            f"{delta.place(table)} is partitioned by {', '.join(table.metadata().partition_columns) or 'nothing'}, not by "
+            f"{', '.join(partition) or 'nothing'}, which cannot be changed on S3; delete its folder, and run the same command again"
+        )
+    return otherwise
+
+
 def _only_delta_writes(table: DeltaTable) -> bool:
-    """Whether somebody turned on what only Delta's own writer understands."""
-    return table.protocol().min_writer_version > 2
+    """Whether somebody turned on what only Delta's own writer understands. On S3 that one loses what others commit at the same time."""
+    only = table.protocol().min_writer_version > 2
+    if only and s3.is_remote(delta.place(table)):
+        raise Unwritable(
+            f"{delta.place(table)} has features that only Delta's own writer knows, whose commits to S3 may be lost; make the table anew "
+            "without them: keep a copy of its rows, delete its folder, and run the same command again"
+        )
+    return only
 
 
 def _delta_writer(frame: DataFrame, commit_id: str, fence: Fence | None, *, partition: Sequence[str] = ()) -> DataFrameWriter:

@@ -162,6 +162,7 @@ def counting(server: s3.Server, *, delay: float = 0.0) -> Iterator[Counting]:
         for task in mine:
             task.cancel()
         await asyncio.gather(*mine, return_exceptions=True)
+        await asyncio.sleep(0.05)  # the loop ends what is being closed: clients keep connections open
 
     stopped = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
