@@ -391,7 +391,7 @@ def changed(table: DeltaTable, change: Callable[[DeltaTable], object]) -> DeltaT
 
     So it is made again if its answer was lost, or if somebody else changed the same files.
     """
-    path = _place(table)
+    path = place(table)
     for _ in range(_TRIES):
         failure = _failure(partial(change, table))
         if failure is None:
