@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spark_jobs.jvm import DUMP_SECONDS, JAVA_OPTIONS, SparkUnavailable, classes, delta_jars, jar_cache, spark_environment
 
@@ -85,6 +85,14 @@ def s3_conf(reach: Reach) -> dict[str, str]:
         "spark.sql.sources.commitProtocolClass": "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol",
         "spark.sql.parquet.output.committer.class": "org.apache.spark.internal.io.cloud.BindingParquetOutputCommitter",
     }
+
+
+def known_listings(spark: SparkSession) -> Any:
+    """A new part of Spark's own cache of what lies in folders: what is put there is not listed."""
+    java = spark._jvm
+    if java is None:
+        raise RuntimeError("Spark has been stopped")
+    return java.org.apache.spark.sql.execution.datasources.FileStatusCache.getOrCreate(spark._jsparkSession)
 
 
 def running() -> bool:

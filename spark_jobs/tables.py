@@ -266,25 +266,25 @@ def _known(spark: SparkSession, root: str, files: Mapping[str, int], *, schema: 
     To find that out costs a request each on S3. What is told goes by Spark's cache of listed folders; what is still there after the folder
     was looked up was found there. Else Spark lists what is asked for.
     """
-    java, session, gateway = spark._jvm, spark._jsparkSession, spark.sparkContext._gateway
+    java, inner, gateway = spark._jvm, spark._jsparkSession, spark.sparkContext._gateway
     if java is None or gateway is None:
         raise RuntimeError("Spark has been stopped")
     hadoop, sources = java.org.apache.hadoop.fs, java.org.apache.spark.sql.execution.datasources
     asked, nothing, none = hadoop.Path(root), java.PythonUtils.toScalaMap({}), java.scala.Option.apply(None)
-    folder = asked.getFileSystem(session.sessionState().newHadoopConf()).makeQualified(asked)
+    folder = asked.getFileSystem(inner.sessionState().newHadoopConf()).makeQualified(asked)
     whole = folder.toString()
     statuses = gateway.new_array(hadoop.FileStatus, len(files))
     for number, (path, size) in enumerate(files.items()):
         statuses[number] = hadoop.FileStatus(size, False, 1, 0, 0, hadoop.Path(f"{whole}{path.removeprefix(root)}"))
-    told = sources.FileStatusCache.getOrCreate(session)
+    told = session.known_listings(spark)
     told.putLeafFiles(folder, statuses)
-    said = session.parseDataType(schema.json())
-    index = sources.InMemoryFileIndex(session, java.PythonUtils.toSeq([folder]), nothing, java.scala.Option.apply(said), told, none, none)
+    said = inner.parseDataType(schema.json())
+    index = sources.InMemoryFileIndex(inner, java.PythonUtils.toSeq([folder]), nothing, java.scala.Option.apply(said), told, none, none)
     if told.getLeafFiles(folder).isEmpty():
         return _as_said(spark, schema).option("basePath", root).parquet(*files)
-    data = session.parseDataType(StructType([schema[name] for name in names]).json())
-    relation = sources.HadoopFsRelation(index, index.partitionSchema(), data, none, sources.parquet.ParquetFileFormat(), nothing, session)
-    return DataFrame(session.baseRelationToDataFrame(relation), spark)
+    data = inner.parseDataType(StructType([schema[name] for name in names]).json())
+    relation = sources.HadoopFsRelation(index, index.partitionSchema(), data, none, sources.parquet.ParquetFileFormat(), nothing, inner)
+    return DataFrame(inner.baseRelationToDataFrame(relation), spark)
 
 
 def _schema(table: DeltaTable) -> StructType:
