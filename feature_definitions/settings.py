@@ -112,7 +112,7 @@ def project_folder(given: str | None, *, environment: Mapping[str, str] | None =
 
 def _lake(said: str, root: Path) -> str:
     """The lake's folder, or its place on S3 without a slash at its end; what none of the two is, or cannot be read, is refused."""
-    shown = re.sub(r"//[^/]*@", "//***@", said)
+    shown = re.sub(r"//[^/@]*:[^/]*@", "//***@", said)
     where = f"HEADWATER_LAKE (lake in {FILE}) is {shown!r}"
     if said != shown:
         raise SettingsError(f"{where}; a lake names no keys: write s3a://bucket/prefix, and the keys in AWS_ACCESS_KEY_ID and the like")
