@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
-.PHONY: help env demo new test test-s3 check bench lock
+.PHONY: help env demo new test test-s3 check bench bench-training lock
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: env ## Check style, types and imports: what CI runs before the tests
 
 bench: env ## Run the benchmarks, one after the other
 	@set -e; for script in tests/benchmarks/bench_*.py; do echo "$$script"; .venv/bin/python -m $$(echo "$${script%.py}" | tr / .); done
+
+bench-training: env ## Compare the join of training sets with Feast and others (hours; --only U in ARGS is one shape)
+	@.venv/bin/python -m tests.benchmarks.bench_training $(ARGS)
 
 lock: env ## Resolve requirements.in into requirements.lock (then run make env)
 	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.lock

@@ -1,4 +1,4 @@
-"""Reads published rows as they were at a time: one kernel, whatever the clock, for training sets, the online sync and people.
+"""Published rows as they were at a time, whatever the clock: for training sets, the online sync and people.
 
 `versions` is what readers see of a group: each row with the instant from which it is visible. The row of an entity at `t` is, of those
 visible by then, the one with the greatest `(T, publish order)`; coverage, emptiness and TTL are decided after that (DESIGN 5).
@@ -6,18 +6,15 @@ visible by then, the one with the greatest `(T, publish order)`; coverage, empti
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import reduce
+from datetime import date, datetime
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from feature_definitions import layout, reading
-from feature_definitions.intervals import DAY, floor, instant, micros
-from feature_definitions.language import FeatureGroup, Join, Mode
-from feature_definitions.reading import CASES, age
+from feature_definitions.intervals import instant, micros
+from feature_definitions.language import FeatureGroup, Mode
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
@@ -25,9 +22,9 @@ from spark_jobs import tables
 from spark_jobs.compute import windows
 from spark_jobs.compute.rows import start_of
 
-VISIBLE, BEST, MODELLED = "_hw_visible", "_hw_best", "_hw_modelled_"
-CASE = "_hw_case"
-_KEY, _AT, _TAG, _SPINE, _COVERED, _SNAPSHOTS = "_hw_key", "_hw_at", "_hw_tag", "_hw_spine", "_hw_covered", "_hw_snapshots"
+VISIBLE, ORDER, MODELLED, RETRACTED = "_hw_visible", "_hw_order", "_hw_modelled", "_hw_retracted"
+TIME = "_hw_at"
+_BEST, _SNAPSHOTS = "_hw_best", "_hw_snapshots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +53,44 @@ class AsOf:
     strict: bool = False
 
 
-def as_of(published: Published, clock: AsOf, *, spark: SparkSession, columns: Sequence[str]) -> DataFrame:
-    """The versions of a group's rows: the entity's keys, `_hw_visible` (microseconds) and `_hw_best`, whose maximum is the truth.
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """The dates of which rows are read, of partitions as of rows; None has no bound."""
 
-    `_hw_best` is a struct (rank, T in microseconds, publish_id, retracted, held, empties_at in microseconds, modelled, the columns);
-    `modelled` says that the row's visibility rests on a MODELLED time.
+    first: date | None = None
+    last: date | None = None
+
+    def of(self, rows: DataFrame) -> DataFrame:
+        """The rows of these dates, found by literal values, so that other partitions are not read."""
+        for bound, condition in ((self.first, "date >= DATE'{}'"), (self.last, "date <= DATE'{}'")):
+            rows = rows if bound is None else rows.where(condition.format(bound.isoformat()))
+        return rows
+
+
+def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns: Sequence[str], dates: Dates = Dates()) -> DataFrame:
+    """The versions of a group's rows: the entity's keys, `VISIBLE` (since when), `TIME` (T), `ORDER` (of publishes), and the columns.
+
+    Beside them are `publish_id`, `RETRACTED`, `held`, `empties_at` and `MODELLED`, which says that the row's visibility rests on a MODELLED
+    time. Times are in microseconds.
     """
     current = layout.feature_table(published.lake, published.group.name, published.generation)
     if not delta.exists(current):
         return spark.createDataFrame([], _version_schema(published, columns))
-    rows = _fields(tables.read(spark, current), published, columns)
-    at = F.col(_AT) + (1 if clock.strict and published.group.row_time == "event" and not published.group.by_snapshot else 0)
+    rows = _fields(dates.of(tables.read(spark, current)), published, columns)
+    at = F.col(TIME) + (1 if clock.strict and published.group.row_time == "event" and not published.group.by_snapshot else 0)
     if clock.mode == "event_time":
-        return _versions(rows.withColumn(VISIBLE, at).withColumn("modelled", F.lit(False)), published, columns)
+        return rows.withColumns({VISIBLE: at, MODELLED: F.lit(False), ORDER: F.lit(0).cast("bigint")})
     history = layout.history_table(published.lake, published.group.name, published.generation)
-    replaced = delta.exists(history)
-    if replaced:
-        rows = rows.unionByName(_fields(tables.read(spark, history), published, columns))
-    known = _known(spark, published)
-    visible = rows.join(F.broadcast(known), on=["publish_id", "_hw_start"]).withColumn(VISIBLE, F.greatest(at, F.col("_hw_known")))
-    versions = _versions(visible, published, columns)
-    if replaced and not published.group.keeps_rows:
-        return _with_fallbacks(versions, published.group)
-    return versions
+    if delta.exists(history):
+        rows = rows.unionByName(_fields(dates.of(tables.read(spark, history)), published, columns))
+    known = F.broadcast(_known(spark, published))
+    return rows.join(known, on=["publish_id", "_hw_start"]).withColumn(VISIBLE, F.greatest(at, F.col("_hw_known")))
+
+
+def falls_back(published: Published, clock: AsOf) -> bool:
+    """Whether rows may have been retracted, so that readers fall back to the ones before: windowed rows never vanish."""
+    history = layout.history_table(published.lake, published.group.name, published.generation)
+    return clock.mode != "event_time" and not published.group.keeps_rows and delta.exists(history)
 
 
 def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataFrame:
@@ -88,20 +100,20 @@ def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataF
     """
     group = published.group
     keys = [f"`{key}`" for key in group.entity.keys]
-    versions = as_of(published, AsOf(), spark=spark, columns=group.outputs).where(F.col(VISIBLE) <= micros(now))
-    best = versions.groupBy(*keys).agg(F.max(BEST).alias(BEST))
-    empties_at = F.col(BEST)["empties_at"]
+    seen = _comparable(published, spark).where(F.col(VISIBLE) <= micros(now))
+    best = seen.groupBy(*keys).agg(F.max(_BEST).alias(_BEST))
+    empties_at = F.col(_BEST)["empties_at"]
     if group.by_snapshot:
-        best = best.crossJoin(F.broadcast(_snapshots(published, AsOf(), spark)))
+        best = best.crossJoin(F.broadcast(_taken_by(published, spark)))
         empties_at = _gone_at(F.lit(micros(now)))
     return best.select(
         *keys,
-        F.timestamp_micros(F.col(BEST)["at"]).alias("event_timestamp"),
+        F.timestamp_micros(F.col(_BEST)["at"]).alias("event_timestamp"),
         F.timestamp_micros(empties_at).alias("empties_at"),
-        F.col(BEST)["held"].alias("held"),
-        F.col(BEST)["retracted"].alias("retracted"),
-        F.col(BEST)["publish_id"].alias("publish_id"),
-        *[F.col(BEST)[column].alias(column) for column in group.outputs],
+        F.col(_BEST)["held"].alias("held"),
+        F.col(_BEST)["retracted"].alias("retracted"),
+        F.col(_BEST)["publish_id"].alias("publish_id"),
+        *[F.col(_BEST)[column].alias(column) for column in group.outputs],
     )
 
 
@@ -126,27 +138,6 @@ def covered(published: Published, now: datetime) -> datetime | None:
     """The group's coverage as it is known `now`: the newest visible interval end."""
     ends = [end for seen, end in coverage(published, AsOf()) if seen <= micros(now)]
     return instant(ends[-1]) if ends else None
-
-
-def join(spine: DataFrame, wanted: Join, published: Published, clock: AsOf, *, at: str, spark: SparkSession) -> DataFrame:
-    """The spine widened by the join's outputs and `_hw_modelled_<join>`; exactly the spine's rows, whatever their keys and times are.
-
-    `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times.
-    """
-    rows = decided(spine, wanted, published, clock, at=at, spark=spark)
-    values = _values(wanted, published, at, spark)
-    modelled = F.coalesce(F.col(BEST)["modelled"], F.lit(False)).alias(f"{MODELLED}{wanted.name}")
-    return rows.select(*[f"`{name}`" for name in spine.columns], *values, modelled)
-
-
-def decided(spine: DataFrame, wanted: Join, published: Published, clock: AsOf, *, at: str, spark: SparkSession) -> DataFrame:
-    """The spine with `_hw_best`, the version that holds for each row, and `_hw_case`: which of `reading.CASES` decides, by its number."""
-    rows = _matched(spine, as_of(published, clock, spark=spark, columns=wanted.columns), wanted, at)
-    if published.group.by_coverage:
-        rows = _with_coverage(rows, coverage(published, clock), at, spark)
-    if published.group.by_snapshot:
-        rows = rows.crossJoin(F.broadcast(_snapshots(published, clock, spark)))
-    return rows.withColumn(CASE, _case(wanted, at))
 
 
 def empty_values(published: Published, spark: SparkSession) -> Mapping[str, object]:
@@ -175,46 +166,48 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
     retracted = F.col("retracted") if "retracted" in have else F.lit(False)
     return rows.select(
         *[f"`{key}`" for key in group.entity.keys],
-        at.alias(_AT),
+        at.alias(TIME),
         start_of(group).alias("_hw_start"),
         "publish_id",
-        retracted.alias("retracted"),
+        retracted.alias(RETRACTED),
         "held",
         F.unix_micros("empties_at").alias("empties_at"),
         *values,
     )
 
 
-def _versions(rows: DataFrame, published: Published, columns: Sequence[str]) -> DataFrame:
-    fields: list[Column | str] = [
-        F.lit(0).cast("bigint").alias("rank"),
-        F.col(_AT).alias("at"),
-        "publish_id",
-        "retracted",
-        "held",
-        "empties_at",
-        "modelled",
-    ]
-    best = F.struct(*fields, *[f"`{column}`" for column in columns])
-    return rows.select(*[f"`{key}`" for key in published.group.entity.keys], F.col(VISIBLE), best.alias(BEST))
+def _comparable(published: Published, spark: SparkSession) -> DataFrame:
+    """The versions that are known: the keys, `_hw_visible` and `_hw_best`, whose maximum is the truth.
+
+    `_hw_best` is a struct (rank, T in microseconds, publish_id, retracted, held, empties_at in microseconds, the columns).
+    """
+    group, clock = published.group, AsOf()
+    decides = [F.lit(0).cast("bigint").alias("rank"), F.col(TIME).alias("at"), "publish_id", F.col(RETRACTED).alias("retracted")]
+    fields: list[Column | str] = [*decides, "held", "empties_at", *[f"`{column}`" for column in group.outputs]]
+    rows = versions(published, clock, spark=spark, columns=group.outputs)
+    best = rows.select(*[f"`{key}`" for key in group.entity.keys], VISIBLE, F.struct(*fields).alias(_BEST))
+    return _with_fallbacks(best, group) if falls_back(published, clock) else best
 
 
 def _version_schema(published: Published, columns: Sequence[str]) -> str:
     keys = ", ".join(f"`{k}` {tables.spark_type(kind)}" for k, kind in published.group.entity.keys.items())
-    values = "".join(f", `{c}`: {tables.spark_type(published.types.outputs[c])}" for c in columns)
-    fields = "rank: bigint, at: bigint, publish_id: string, retracted: boolean, held: boolean, empties_at: bigint, modelled: boolean"
-    return f"{keys}, {VISIBLE} bigint, {BEST} struct<{fields}{values}>"
+    values = "".join(f", `{c}` {tables.spark_type(published.types.outputs[c])}" for c in columns)
+    decides = f"publish_id string, {RETRACTED} boolean, held boolean, empties_at bigint, {MODELLED} boolean"
+    return f"{keys}, {VISIBLE} bigint, {TIME} bigint, {ORDER} bigint, {decides}{values}"
 
 
 def _known(spark: SparkSession, published: Published) -> DataFrame:
     """When each publish of each interval became known, in microseconds; what is not in it never was published."""
+    order = {name: n for n, name in enumerate(sorted({p.publish_id for p in published.publishes}))}
     rows = {
         "publish_id": [p.publish_id for p in published.publishes],
         "_hw_start": [micros(p.interval.start) for p in published.publishes],
         "_hw_known": [micros(p.known_from) for p in published.publishes],
-        "modelled": [p.basis == "MODELLED" for p in published.publishes],
+        MODELLED: [p.basis == "MODELLED" for p in published.publishes],
+        ORDER: [order[p.publish_id] for p in published.publishes],
     }
-    schema = pa.schema([("publish_id", pa.string()), ("_hw_start", pa.int64()), ("_hw_known", pa.int64()), ("modelled", pa.bool_())])
+    kinds = {"publish_id": pa.string(), "_hw_start": pa.int64(), "_hw_known": pa.int64(), MODELLED: pa.bool_(), ORDER: pa.int64()}
+    schema = pa.schema([*kinds.items()])
     return spark.createDataFrame(pa.table(rows, schema=schema))
 
 
@@ -222,43 +215,46 @@ def _with_fallbacks(versions: DataFrame, group: FeatureGroup) -> DataFrame:
     """Where rows were retracted, what readers fall back to: entities with a tombstone get one version per change of their state."""
     keys = [f"`{key}`" for key in group.entity.keys]
     names = list(group.entity.keys)
-    retracted = versions.where(F.col(BEST)["retracted"]).select(*keys).distinct()
+    retracted = versions.where(F.col(_BEST)["retracted"]).select(*keys).distinct()
     plain = versions.join(retracted, on=names, how="left_anti")
     listed = (
         versions.join(retracted, on=names, how="left_semi")
         .groupBy(*keys)
-        .agg(F.collect_list(F.struct(F.col(VISIBLE).alias("seen"), F.col(BEST).alias("best"))).alias("all"))
+        .agg(F.collect_list(F.struct(F.col(VISIBLE).alias("seen"), F.col(_BEST).alias("best"))).alias("all"))
     )
     changes = listed.select(*keys, "all", F.explode(F.array_distinct(F.col("all")["seen"])).alias(VISIBLE))
     visible = F.filter("all", lambda v: v["seen"] <= F.col(VISIBLE))
-    state = changes.withColumn("seen", visible).withColumn(BEST, F.array_max(F.transform(_standing(F.col("seen")), lambda v: v["best"])))
+    state = changes.withColumn("seen", visible).withColumn(_BEST, F.array_max(F.transform(_standing(F.col("seen")), lambda v: v["best"])))
     gone = F.array_max(F.transform(F.col("seen"), lambda v: v["best"]))
-    ranked = state.withColumn(BEST, F.coalesce(BEST, gone)).withColumn(BEST, F.col(BEST).withField("rank", F.col(VISIBLE)))
-    return plain.unionByName(ranked.select(*keys, VISIBLE, BEST))
+    ranked = state.withColumn(_BEST, F.coalesce(_BEST, gone)).withColumn(_BEST, F.col(_BEST).withField("rank", F.col(VISIBLE)))
+    return plain.unionByName(ranked.select(*keys, VISIBLE, _BEST))
 
 
-def _snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFrame:
-    """One row, `_hw_snapshots`: the times at which states were extracted, each with since when and until when rows of it stand.
+def snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFrame:
+    """The times at which states were extracted (`at`), each with since when (`seen`) and until when (`until`) rows of it stand.
 
     A time comes once for each publish that brought rows of it; `until` is null where nothing replaced these. All in microseconds.
     """
     group, generation = published.group, published.generation
     current, history = (place(published.lake, group.name, generation) for place in (layout.feature_table, layout.history_table))
     if not delta.exists(current):
-        taken = spark.createDataFrame([], "at: bigint, seen: bigint, until: bigint")
-    elif clock.mode == "event_time":
+        return spark.createDataFrame([], "at: bigint, seen: bigint, until: bigint")
+    if clock.mode == "event_time":
         at = F.unix_micros("event_timestamp")
-        taken = tables.read(spark, current).select(at.alias("at"), at.alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
-    else:
-        taken = _taken(tables.read(spark, current).withColumn("replaced_by", F.lit(None).cast("string")), group)
-        if delta.exists(history):
-            taken = taken.union(_taken(tables.read(spark, history).where(~F.col("retracted")), group))
-        known = F.broadcast(_known(spark, published).drop("modelled"))
-        ended = known.withColumnsRenamed({"publish_id": "replaced_by", "_hw_known": "_hw_ended"})
-        lasting = taken.join(known, on=["publish_id", "_hw_start"]).join(ended, on=["replaced_by", "_hw_start"], how="left")
-        seen, until = F.greatest("at", "_hw_known"), F.when(F.col("_hw_ended").isNotNull(), F.greatest("at", "_hw_ended"))
-        taken = lasting.select("at", seen.alias("seen"), until.alias("until"))
-    return taken.agg(F.collect_set(F.struct("at", "seen", "until")).alias(_SNAPSHOTS))
+        return tables.read(spark, current).select(at.alias("at"), at.alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
+    taken = _taken(tables.read(spark, current).withColumn("replaced_by", F.lit(None).cast("string")), group)
+    if delta.exists(history):
+        taken = taken.union(_taken(tables.read(spark, history).where(~F.col("retracted")), group))
+    known = F.broadcast(_known(spark, published).drop(MODELLED, ORDER))
+    ended = known.withColumnsRenamed({"publish_id": "replaced_by", "_hw_known": "_hw_ended"})
+    lasting = taken.join(known, on=["publish_id", "_hw_start"]).join(ended, on=["replaced_by", "_hw_start"], how="left")
+    seen, until = F.greatest("at", "_hw_known"), F.when(F.col("_hw_ended").isNotNull(), F.greatest("at", "_hw_ended"))
+    return lasting.select("at", seen.alias("seen"), until.alias("until")).distinct()
+
+
+def _taken_by(published: Published, spark: SparkSession) -> DataFrame:
+    """One row, `_hw_snapshots`: all snapshots that are known."""
+    return snapshots(published, AsOf(), spark).agg(F.collect_set(F.struct("at", "seen", "until")).alias(_SNAPSHOTS))
 
 
 def _taken(rows: DataFrame, group: FeatureGroup) -> DataFrame:
@@ -275,7 +271,7 @@ def _standing_at(time: Column) -> Column:
 
 def _gone_at(time: Column) -> Column:
     """The time of the first snapshot after the best version of which some row stands at a time: it does not have the entity."""
-    return F.array_min(F.filter(_standing_at(time), lambda at: at > F.col(BEST)["at"]))
+    return F.array_min(F.filter(_standing_at(time), lambda at: at > F.col(_BEST)["at"]))
 
 
 def _standing(seen: Column) -> Column:
@@ -286,91 +282,3 @@ def _standing(seen: Column) -> Column:
         return ~v["best"]["retracted"] & ~newer
 
     return F.filter(seen, stands)
-
-
-# ----------------------------------------------------------------------------------------------------------------------- joining
-
-
-def _matched(spine: DataFrame, versions: DataFrame, wanted: Join, at: str) -> DataFrame:
-    """The spine's rows with `_hw_best`, the version of their entity that holds at their time: one shuffle by key, one running maximum."""
-    kinds = wanted.group.entity.keys
-    best_type = versions.schema[BEST].dataType
-    spine_type = StructType(spine.schema.fields)
-    left = spine.select(
-        *[
-            F.col(f"`{c}`").cast(tables.spark_type(k)).alias(f"{_KEY}{i}")
-            for i, (c, k) in enumerate(zip(wanted.keys, kinds.values(), strict=True))
-        ],
-        F.unix_micros(f"`{at}`").alias(_AT),
-        F.lit(1).alias(_TAG),
-        F.struct(*[f"`{name}`" for name in spine.columns]).alias(_SPINE),
-        F.lit(None).cast(best_type).alias(BEST),
-    )
-    right = versions.select(
-        *[F.col(f"`{key}`").alias(f"{_KEY}{i}") for i, key in enumerate(kinds)],
-        F.col(VISIBLE).alias(_AT),
-        F.lit(0).alias(_TAG),
-        F.lit(None).cast(spine_type).alias(_SPINE),
-        BEST,
-    )
-    keys = [f"{_KEY}{i}" for i in range(len(kinds))]
-    so_far = Window.partitionBy(*keys).orderBy(_AT, _TAG).rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    united = left.unionByName(right).withColumn(BEST, F.max(BEST).over(so_far)).where(F.col(_TAG) == 1)
-    return united.select(f"{_SPINE}.*", BEST)
-
-
-def _with_coverage(spine: DataFrame, steps: Sequence[tuple[int, int]], at: str, spark: SparkSession) -> DataFrame:
-    """The spine with `_hw_covered`: the newest interval end that was visible at its time, null before any was."""
-    if not steps:
-        return spine.withColumn(_COVERED, F.lit(None).cast("bigint"))
-    first, last = floor(instant(steps[0][0]), DAY), floor(instant(steps[-1][0]), DAY)
-    by_day: dict[datetime, list[tuple[int, int]]] = {}
-    for step in steps:
-        by_day.setdefault(floor(instant(step[0]), DAY), []).append(step)
-    days, held, carried = [], [], None
-    for n in range((last - first) // DAY + 1):
-        day = first + n * DAY
-        today = ([carried] if carried else []) + by_day.get(day, [])
-        carried = today[-1]
-        days.append(micros(day))
-        held.append([{"seen": seen, "until": until} for seen, until in today])
-    step_type = pa.list_(pa.struct([("seen", pa.int64()), ("until", pa.int64())]))
-    table = pa.table({"_hw_day": pa.array(days, pa.int64()), "_hw_steps": pa.array(held, step_type)})
-    time = F.unix_micros(f"`{at}`")
-    day_of = F.least(time - F.pmod(time, F.lit(micros_of(DAY))), F.lit(micros(last)))
-    joined = spine.withColumn("_hw_day", day_of).join(F.broadcast(spark.createDataFrame(table)), on="_hw_day", how="left")
-    seen = F.filter("_hw_steps", lambda s: s["seen"] <= F.unix_micros(f"`{at}`"))
-    return joined.withColumn(_COVERED, F.array_max(F.transform(seen, lambda s: s["until"])))
-
-
-def _case(wanted: Join, at: str) -> Column:
-    """The number of the first of `reading.CASES` that holds; who asks at no time is nobody, too."""
-    group, best, time = wanted.group, F.col(BEST), F.unix_micros(f"`{at}`")
-    covered = F.coalesce(F.col(_COVERED), F.lit(reading.NEVER)) if group.by_coverage else F.lit(reading.NEVER)
-    holds = reading.conditions(
-        reading.question(group, at=time, coverage=covered),
-        nobody=reduce(Column.__or__, [F.col(f"`{name}`").isNull() for name in (*wanted.keys, at)]),
-        absent=F.coalesce(best["retracted"], F.lit(True)),
-        at=best["at"],
-        empties_at=_gone_at(time) if group.by_snapshot else best["empties_at"],
-        held=best["held"],
-    )
-    number = F.lit(len(holds) - 1)
-    for n, condition in reversed([*enumerate(holds[:-1])]):
-        number = number if condition is False else F.when(condition, n).otherwise(number)
-    return number
-
-
-def _values(wanted: Join, published: Published, at: str, spark: SparkSession) -> list[Column]:
-    """The join's outputs: what the case of each row gives."""
-    gives = {given: F.col(CASE).isin([n for n, case in enumerate(CASES) if case.given == given]) for given in ("row", "empty")}
-    empty, types = empty_values(published, spark), published.types.outputs
-    values = {c: F.when(gives["row"], F.col(BEST)[c]) for c in wanted.columns}
-    values |= {c: v.when(gives["empty"], tables.literal(empty[c], types[c])) for c, v in values.items() if empty[c] is not None}
-    values |= {c: age(F.unix_micros(f"`{at}`"), F.unix_micros(values[c])) for c in wanted.columns if c in wanted.group.ages}
-    return [values[c].alias(o) for c, o in zip(wanted.columns, wanted.outputs, strict=True)]
-
-
-def micros_of(span: timedelta) -> int:
-    """A span in microseconds."""
-    return span // timedelta(microseconds=1)

@@ -14,6 +14,7 @@ from feature_definitions.intervals import DAY
 from feature_registry import open_registry, rebuild
 from spark_jobs import point_in_time
 from spark_jobs.point_in_time import AsOf
+from spark_jobs.training import join
 from spark_jobs.training.spine import of_frame
 from tests import oracle
 from tests.offline import Lake, feature_rows
@@ -103,9 +104,8 @@ def test_no_join_starts_a_job_of_spark_while_it_is_built(lake: Lake) -> None:
     spine = of_frame(pa.table({"customer": pa.array([4]), "event_timestamp": at}), spark)
     spark.sparkContext.setJobGroup("building", "a training set's plan")
     try:
-        rows = spine.rows
-        for wanted in everything.joins:
-            rows = point_in_time.join(rows, wanted, lake.published(wanted.group), AsOf(), at=spine.at, spark=spark)
+        asked = [join.Asked(wanted, lake.published(wanted.group), AsOf()) for wanted in everything.joins]
+        rows = join.joined(spine.rows, asked, at=spine.at, spark=spark)
         assert list(spark.sparkContext.statusTracker().getJobIdsForGroup("building")) == []
         [row] = rows.collect()
         assert list(spark.sparkContext.statusTracker().getJobIdsForGroup("building")) != []

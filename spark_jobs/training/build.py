@@ -17,11 +17,12 @@ from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
 from lake.staging import guarded, staging
-from spark_jobs import point_in_time, tables, workers
+from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.training import computed, manifest, parts
 from spark_jobs.training import spine as spines
+from spark_jobs.training.join import Asked, Extent, joined
 from spark_jobs.training.manifest import Basis, Manifest
 from spark_jobs.training.parts import Cut
 from spark_jobs.training.spine import Spine, TrainingRequest
@@ -68,8 +69,8 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
     cut = None if split is None else parts.cut(spine.rows, split, at=spine.at, label=label)
     with staging(context.lake, build_id) as folder:
         with workers.as_raised():
-            joined = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
-        described = manifest.described(basis, joined, cut)
+            rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
+        described = manifest.described(basis, rows, cut)
         if described["rows"] != basis.summary["rows"]:
             lost = f"{basis.summary['rows']} spine rows became {described['rows']}"
             raise AssertionError(f"training set {name}: {lost}; this is a defect, nothing was written")
@@ -78,7 +79,7 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
         columns = [*spine.rows.columns, *basis.request.service.outputs, *([] if cut is None else [parts.PART])]
         table = layout.training_set_table(context.lake, name)
         fence = guarded(folder, context.registry.fence)
-        tables.overwrite(joined.select(*[f"`{c}`" for c in columns]), table, commit_id=build_id, fence=fence)
+        tables.overwrite(rows.select(*[f"`{c}`" for c in columns]), table, commit_id=build_id, fence=fence)
     written = described | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
     context.registry.fence()
     manifest.write(written, context.lake, name)
@@ -88,9 +89,12 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
 def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
     spine, request, published = basis.spine, basis.request, basis.published
     rows = spine.rows if cut is None else parts.with_part(spine.rows, cut, at=spine.at, service=request.service, label=request.label)
+    asked = []
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
-        rows = point_in_time.join(rows, wanted, published[wanted.group.name], AsOf(request.mode, strict), at=spine.at, spark=context.spark)
+        asked.append(Asked(wanted, published[wanted.group.name], AsOf(request.mode, strict)))
+    extent = Extent(basis.summary["first"], basis.summary["last"]) if basis.summary["rows"] else None
+    rows = joined(rows, asked, at=spine.at, spark=context.spark, extent=extent)
     rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
     return computed.with_features(rows, request.service, context.catalog)
 

@@ -15,7 +15,7 @@ from feature_definitions.planning import fingerprint as fingerprints
 from feature_definitions.records import Publish
 from lake import storage
 from spark_jobs import tables
-from spark_jobs.point_in_time import MODELLED, Published
+from spark_jobs.point_in_time import Published
 from spark_jobs.training.computed import FAILED
 from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest

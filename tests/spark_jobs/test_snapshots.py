@@ -16,7 +16,7 @@ from feature_registry import explain, open_registry
 from feature_registry.explain import Asked, Known
 from lake import delta
 from spark_jobs import point_in_time
-from spark_jobs.training import build
+from spark_jobs.training import build, join
 from spark_jobs.training.spine import TrainingRequest, of_frame
 from tests import histories, oracle, readers
 from tests.histories import History, batches, runs, snapshot_groups
@@ -71,8 +71,8 @@ def seen(lake: Lake, customer: int, at: datetime) -> tuple[str, object]:
     found = story(lake, contract, {"customer": customer}, at)
     spine = pa.table({"customer": pa.array([customer]), "event_timestamp": pa.array([at], pa.timestamp("us", tz="UTC"))})
     given = of_frame(spine, lake.spark)
-    joined = point_in_time.join(given.rows, service.joins[0], lake.published(contract), point_in_time.AsOf(), at=given.at, spark=lake.spark)
-    [row] = joined.collect()
+    asked = join.Asked(service.joins[0], lake.published(contract), point_in_time.AsOf())
+    [row] = join.joined(given.rows, (asked,), at=given.at, spark=lake.spark).collect()
     assert row["contract__plan"] == found.values["plan"]
     return found.status, found.values["plan"]
 
