@@ -182,8 +182,9 @@ def _comparable(published: Published, spark: SparkSession) -> DataFrame:
     `_hw_best` is a struct (rank, T in microseconds, publish_id, retracted, held, empties_at in microseconds, the columns).
     """
     group, clock = published.group, AsOf()
-    decides = [F.lit(0).cast("bigint").alias("rank"), F.col(TIME).alias("at"), "publish_id", F.col(RETRACTED).alias("retracted")]
-    fields: list[Column | str] = [*decides, "held", "empties_at", *[f"`{column}`" for column in group.outputs]]
+    rank, at, retracted = F.lit(0).cast("bigint").alias("rank"), F.col(TIME).alias("at"), F.col(RETRACTED).alias("retracted")
+    values = [f"`{column}`" for column in group.outputs]
+    fields: list[Column | str] = [rank, at, "publish_id", retracted, "held", "empties_at", *values]
     rows = versions(published, clock, spark=spark, columns=group.outputs)
     best = rows.select(*[f"`{key}`" for key in group.entity.keys], VISIBLE, F.struct(*fields).alias(_BEST))
     return _with_fallbacks(best, group) if falls_back(published, clock) else best

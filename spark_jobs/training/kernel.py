@@ -87,7 +87,7 @@ def work_of(work: Work) -> Any:
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = list(batches)
-        if any(pc.min(batch.column(TAG)).as_py() == 0 for batch in held if len(batch)):
+        if any(pc.any(pc.equal(batch.column(TAG), 0)).as_py() for batch in held):
             yield from batched(joined(pa.Table.from_batches(held), work))
 
     return run

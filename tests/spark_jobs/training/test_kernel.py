@@ -112,8 +112,8 @@ WORK = Work(("k0", "k1"), {"label": "text"}, ())
 
 
 def joined(case: Case, **how: Any) -> list[dict[str, Any]]:
-    found = kernel.joined(table(case, **how), replace(WORK, lookups=(case.lookup,)))
-    return [row for batch in kernel.batched(found) for row in batch.to_pylist()]
+    run = kernel.work_of(replace(WORK, lookups=(case.lookup,)))
+    return [row for batch in run(iter(table(case, **how).to_batches())) for row in batch.to_pylist()]
 
 
 # -------------------------------------------------------------------------------------------------------------------- the oracle

@@ -1,0 +1,360 @@
+"""What a point-in-time join costs: ours on Delta tables read as they were known, beside what others do with the same rows.
+
+python -m tests.benchmarks.bench_training --only U --rows 300000 --spine 30000
+A rival is stopped at twice the ratio that is the goal against it; what finishes must have our very values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import write_deltalake
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from feature_definitions import Entity, Join, ObservationGroup, Source, layout
+from feature_definitions.intervals import DAY, Interval, micros
+from feature_definitions.records import Publish
+from feature_definitions.sql.column_types import column_types_of
+from spark_jobs import tables
+from spark_jobs.jvm import delta_jars, jar_cache
+from spark_jobs.point_in_time import AsOf, Published
+from spark_jobs.session import session
+from spark_jobs.training import kernel
+from spark_jobs.training.join import Asked, Extent, joined
+from tests.benchmarks.measured import Cost, measured, table
+
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+TTLS: tuple[str | None, ...] = ("30d", None, "7d")
+customer = Entity("customer", {"customer": "int64"})
+KINDS = {"customer": "int64", "at": "timestamp", "a": "double", "b": "double", "c": "double"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many groups, rows of each, rows of the spine, entities; `zipf` is how unevenly rows fall on entities.
+
+    The spine asks for the last `asked` of all `days`, and for the share `asked_of` of the entities.
+    """
+
+    groups: int
+    rows: int
+    spine: int
+    entities: int
+    zipf: float = 0.0
+    asked: int = 90
+    asked_of: float = 1.0
+    days: int = 90
+
+
+SHAPES = {
+    "U": Shape(3, 2_000_000, 200_000, 50_000),
+    "D": Shape(3, 2_000_000, 200_000, 5_000),
+    "Z": Shape(3, 2_000_000, 200_000, 50_000, zipf=0.8),
+    "Z11": Shape(3, 2_000_000, 200_000, 50_000, zipf=1.1),
+    "G": Shape(10, 300_000, 1_000_000, 50_000),
+    "P": Shape(3, 2_000_000, 20_000, 50_000, asked=14, asked_of=0.02),
+    "H": Shape(3, 2_000_000, 200_000, 260),
+}
+GOALS = {"feast": {"U": 7, "G": 12, "D": 40, "Z": 50, "P": 3}, "union and last": {"U": 1.3, "G": 2.3}}
+"""How many times our wall time a rival is to need; where nothing is said, ten times."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The tables of a shape: the groups as they can be read, and the spine, a file of Parquet with the columns row, customer and at."""
+
+    shape: Shape
+    groups: tuple[Published, ...]
+    spine: Path
+
+    def rows(self, number: int) -> Path:
+        """The folder of a group's table."""
+        group = self.groups[number]
+        return Path(layout.feature_table(group.lake, group.group.name, 1))
+
+
+def made(shape: Shape, folder: Path) -> Made:
+    """Write the tables of a shape, the same ones each time."""
+    draw = np.random.default_rng(7)
+    weights = np.arange(1, shape.entities + 1, dtype=float) ** -shape.zipf
+    who = draw.permutation(shape.entities)
+    groups = tuple(_group(shape, number, folder, draw, who, weights / weights.sum()) for number in range(shape.groups))
+    asked = draw.choice(shape.entities, max(1, int(shape.entities * shape.asked_of)), replace=False)
+    customers = (
+        who[draw.choice(shape.entities, shape.spine, p=weights / weights.sum())] if shape.asked_of == 1 else draw.choice(asked, shape.spine)
+    )
+    at = _times(draw, shape.days - shape.asked, shape.days, shape.spine)
+    pq.write_table(pa.table({"row": np.arange(shape.spine), "customer": customers, "at": at}), folder / "spine.parquet")
+    return Made(shape, groups, folder / "spine.parquet")
+
+
+def _times(draw: np.random.Generator, first: int, last: int, count: int) -> pa.Array:
+    day = micros(DAY + datetime(1970, 1, 1, tzinfo=UTC))
+    return pa.array(micros(FIRST) + draw.integers(first * day, last * day, count), pa.timestamp("us", tz="UTC"))
+
+
+def _group(shape: Shape, number: int, folder: Path, draw: np.random.Generator, who: kernel.Numbers, weights: kernel.Numbers) -> Published:
+    """A group of observations, each known from its own time on; of one customer no two are of one time."""
+    source = Source(f"events{number}", columns=KINDS, event_timestamp="at")
+    group = ObservationGroup(f"group{number}", customer, source, columns=("a", "b", "c"), ttl=TTLS[number % len(TTLS)])
+    at = _times(draw, 0, shape.days, shape.rows)
+    rows = pa.table({"customer": who[draw.choice(shape.entities, shape.rows, p=weights)], "event_timestamp": at})
+    rows = rows.group_by(["customer", "event_timestamp"]).aggregate([]).sort_by("event_timestamp")
+    values = {name: pa.array(draw.normal(size=len(rows)), mask=draw.random(len(rows)) < 0.05) for name in group.outputs}
+    fixed = {
+        "created_timestamp": rows.column("event_timestamp"),
+        "publish_id": pa.array(["p1"] * len(rows)),
+        "empties_at": pa.nulls(len(rows), pa.timestamp("us", tz="UTC")),
+        "held": pa.array([False] * len(rows)),
+    }
+    whole = pa.table({**dict(zip(rows.column_names, rows.columns, strict=True)), **fixed, **values})
+    whole = whole.append_column("date", whole.column("event_timestamp").cast(pa.date32()))
+    path = layout.feature_table(str(folder / "lake"), group.name, 1)
+    Path(path).mkdir(parents=True)
+    write_deltalake(path, whole, partition_by=["date"])
+    days = [Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(shape.days)]
+    publishes = tuple(Publish("p1", group.name, 1, day, day.start, "MODELLED") for day in days)
+    return Published(group, 1, str(folder / "lake"), column_types_of(group), publishes)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- the ways
+
+
+def outputs(of: Made) -> list[str]:
+    """The columns of features, as everybody names them."""
+    return [f"{published.group.name}__{column}" for published in of.groups for column in published.group.outputs]
+
+
+def spine(spark: SparkSession, of: Made) -> DataFrame:
+    """The spine as everybody reads it."""
+    return spark.read.schema("row bigint, customer bigint, at timestamp").parquet(str(of.spine))
+
+
+def ours(spark: SparkSession, of: Made) -> DataFrame:
+    """What a training set is joined by."""
+    asked = [Asked(Join(published.group), published, AsOf()) for published in of.groups]
+    first = micros(FIRST + (of.shape.days - of.shape.asked) * DAY)
+    return joined(spine(spark, of), asked, at="at", spark=spark, extent=Extent(first, micros(FIRST + of.shape.days * DAY)))
+
+
+def floor(spark: SparkSession, of: Made) -> DataFrame:
+    """The rows of all tables, read and exchanged once, and nothing else."""
+    rows = [_rows(spark, of, n).select("customer", "event_timestamp", "a", "b", "c") for n in range(len(of.groups))]
+    empty = [F.lit(None).cast("double").alias(name) for name in "abc"]
+    asked = spine(spark, of).select("customer", F.col("at").alias("event_timestamp"), *empty)
+    return reduce(DataFrame.union, [*rows, asked]).repartition(int(spark.conf.get("spark.sql.shuffle.partitions") or 1), "customer")
+
+
+def by_row_number(spark: SparkSession, of: Made) -> DataFrame:
+    """A join of each group on `<=`, of whose rows the newest is kept."""
+    rows = spine(spark, of)
+    for number, published in enumerate(of.groups):
+        renamed = _renamed(spark, of, number)
+        near = (F.col("at") >= F.col("seen")) & _young(published)
+        paired = rows.join(renamed, (F.col("customer") == F.col("who")) & near, how="left")
+        newest = Window.partitionBy("row").orderBy(F.col("seen").desc())
+        rows = paired.withColumn("n", F.row_number().over(newest)).where("n = 1").drop("n", "who", "seen")
+    return rows
+
+
+def by_union_and_last(spark: SparkSession, of: Made) -> DataFrame:
+    """The spine and all groups in one frame, one window, the last row of each group so far."""
+    parts = [spine(spark, of).select("customer", F.unix_micros("at").alias("t"), F.lit(1).alias("tag"), "row", "at")]
+    for number, published in enumerate(of.groups):
+        packed = F.struct("event_timestamp", *published.group.outputs).alias(f"g{number}")
+        parts.append(
+            _rows(spark, of, number).select("customer", F.unix_micros("event_timestamp").alias("t"), F.lit(0).alias("tag"), packed)
+        )
+    united = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
+    so_far = Window.partitionBy("customer").orderBy("t", "tag").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    names = [f"g{number}" for number in range(len(of.groups))]
+    found = united.select("customer", "tag", "row", "at", *[F.last(n, ignorenulls=True).over(so_far).alias(n) for n in names]).where(
+        "tag = 1"
+    )
+    columns = []
+    for number, published in enumerate(of.groups):
+        young = _young(published, F.col(f"g{number}")["event_timestamp"])
+        columns += [F.when(young, F.col(f"g{number}")[c]).alias(f"{published.group.name}__{c}") for c in published.group.outputs]
+    return found.select("row", "customer", "at", *columns)
+
+
+def by_feast(spark: SparkSession, of: Made) -> DataFrame:
+    """Feast's own offline store for Spark, asked through its Python client."""
+    from feast import Entity as FeastEntity
+    from feast import FeatureStore, FeatureView, Field, RepoConfig
+    from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+    from feast.types import Float64, Int64
+
+    folder = tempfile.mkdtemp()
+    config = RepoConfig(
+        project="bench", provider="local", registry=f"{folder}/registry.db", offline_store={"type": "spark"},
+        online_store={"type": "sqlite", "path": f"{folder}/online.db"}, entity_key_serialization_version=3,
+    )  # fmt: skip
+    store, views = FeatureStore(config=config), []
+    who = FeastEntity(name="customer", join_keys=["customer"])
+    for number, published in enumerate(of.groups):
+        _rows(spark, of, number).createOrReplaceTempView(published.group.name)
+        source = SparkSource(
+            name=published.group.name, table=published.group.name, timestamp_field="event_timestamp",
+            created_timestamp_column="created_timestamp",
+        )  # fmt: skip
+        fields = [Field(name=name, dtype=Float64) for name in published.group.outputs]
+        ttl = timedelta(days=int(published.group.ttl[:-1])) if published.group.ttl else timedelta(0)
+        views.append(
+            FeatureView(
+                name=published.group.name, entities=[who], ttl=ttl, schema=[*fields, Field(name="customer", dtype=Int64)], source=source
+            )
+        )
+    store.apply([who, *views])
+    spine(spark, of).select("row", "customer", F.col("at").alias("event_timestamp")).createOrReplaceTempView("bench_spine")
+    features = [f"{p.group.name}:{column}" for p in of.groups for column in p.group.outputs]
+    job = store.get_historical_features(entity_df="SELECT * FROM bench_spine", features=features, full_feature_names=True)
+    return job.to_spark_df().withColumnRenamed("event_timestamp", "at")
+
+
+def by_duckdb(of: Made) -> pa.Table:
+    """One process over the same files: the limit of what one machine needs."""
+    columns, joins = [], []
+    for number, published in enumerate(of.groups):
+        name = published.group.name
+        young = f"s.at - {name}.event_timestamp <= INTERVAL {published.group.ttl[:-1]} DAY" if published.group.ttl else "true"
+        columns += [f"CASE WHEN {young} THEN {name}.{c} END AS {name}__{c}" for c in published.group.outputs]
+        files = f"(SELECT customer, event_timestamp, a, b, c FROM read_parquet('{of.rows(number)}/date=*/*.parquet'))"
+        joins.append(f"ASOF LEFT JOIN {files} {name} ON s.customer = {name}.customer AND s.at >= {name}.event_timestamp")
+    query = f"SELECT s.row, s.customer, s.at, {', '.join(columns)} FROM read_parquet('{of.spine}') s {' '.join(joins)}"
+    with duckdb.connect() as connection:
+        return connection.execute("SET TimeZone = 'UTC'").execute(query).to_arrow_table()
+
+
+def by_polars(of: Made) -> pa.Table:
+    """One process, too."""
+    import polars as pl
+
+    rows = pl.read_parquet(of.spine).sort("at")
+    for number, published in enumerate(of.groups):
+        name = published.group.name
+        right = pl.read_parquet(f"{of.rows(number)}/date=*/*.parquet", columns=["customer", "event_timestamp", "a", "b", "c"])
+        right = right.rename({c: f"{name}__{c}" for c in published.group.outputs}).sort("event_timestamp")
+        rows = rows.join_asof(right, left_on="at", right_on="event_timestamp", by="customer", tolerance=published.group.ttl)
+        rows = rows.drop("event_timestamp", strict=False)
+    found: pa.Table = rows.to_arrow()
+    return found
+
+
+def _rows(spark: SparkSession, of: Made, number: int) -> DataFrame:
+    return tables.read(spark, str(of.rows(number)))
+
+
+def _renamed(spark: SparkSession, of: Made, number: int) -> DataFrame:
+    group = of.groups[number].group
+    columns = [F.col(c).alias(f"{group.name}__{c}") for c in group.outputs]
+    return _rows(spark, of, number).select(F.col("customer").alias("who"), F.col("event_timestamp").alias("seen"), *columns)
+
+
+def _young(published: Published, at: Column | None = None) -> Column:
+    ttl = published.group.ttl
+    found = F.col("seen") if at is None else at
+    return F.col("at") - F.expr(f"INTERVAL {ttl[:-1]} DAYS") <= found if ttl else F.lit(True)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ runs
+
+
+def content(rows: DataFrame, of: Made | None) -> tuple[object, ...]:
+    """The number of rows and a hash of all their values, in whatever order they come."""
+    columns = sorted(rows.columns) if of is None else ["row", *outputs(of)]
+    known = tables.fingerprint_of(columns)
+    [row] = rows.agg(F.count(F.lit(1)), F.bit_xor(known), F.sum(F.pmod(known, F.lit(2**31)))).collect()
+    return tuple(row)
+
+
+def shape_of(rows: DataFrame) -> str:
+    """How many exchanges and sorts a plan has, and which of its kind of joins."""
+    plan = rows._jdf.queryExecution().executedPlan().toString()
+    return f"{plan.count('Exchange ')} exchanges, {plan.count('Sort ')} sorts"
+
+
+def stopped_after(spark: SparkSession, seconds: float, work: Callable[[], tuple[object, ...]]) -> Callable[[], object]:
+    """The work, whose jobs are cancelled when its time is over; then its answer is None."""
+
+    def run() -> object:
+        spark.sparkContext.addJobTag("rival")
+        timer = threading.Timer(seconds, lambda: spark.sparkContext.cancelJobsWithTag("rival"))
+        timer.start()
+        try:
+            return work()
+        except Exception as error:
+            if "cancel" not in str(error).lower():
+                raise
+            return None
+        finally:
+            timer.cancel()
+            spark.sparkContext.removeJobTag("rival")
+
+    return run
+
+
+def compared(name: str, of: Made, spark: SparkSession, rivals: tuple[str, ...]) -> Iterator[Cost]:
+    """Ours, the floor, and each rival; raises SystemExit where what finished is not equal."""
+    content(ours(spark, of), of)  # warm
+    mine = measured(f"ours ({shape_of(ours(spark, of))})", spark, lambda: content(ours(spark, of), of))
+    yield mine
+    yield measured("floor: scan and one exchange", spark, lambda: content(floor(spark, of), None))
+    for rival, make in {"union and last": by_union_and_last, "join + row_number": by_row_number, "feast": by_feast}.items():
+        if rival not in rivals:
+            continue
+        limit = 2 * GOALS.get(rival, {}).get(name, 10) * mine.wall
+        cost = measured(rival, spark, stopped_after(spark, limit, lambda make=make: content(make(spark, of), of)))  # type: ignore[misc]
+        yield replace(cost, name=f"{rival}, stopped") if cost.answer is None else _equal(cost, mine)
+    for rival, limit_of in {"duckdb": by_duckdb, "polars": by_polars}.items():
+        if rival in rivals and importlib.util.find_spec(rival) is not None:
+            cost = measured(f"{rival}, one process", spark, lambda limit_of=limit_of: limit_of(of))  # type: ignore[misc]
+            assert isinstance(cost.answer, pa.Table)
+            yield _equal(replace(cost, answer=content(spark.createDataFrame(cost.answer), of)), mine)
+
+
+def _equal(cost: Cost, mine: Cost) -> Cost:
+    if cost.answer != mine.answer:
+        raise SystemExit(f"{cost.name} has other values: {cost.answer}, ours {mine.answer}")
+    return cost
+
+
+def main() -> None:
+    """Compare on each shape and print it."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = ("union and last", "join + row_number", "feast", "duckdb", "polars")
+    asked.add_argument("--only", nargs="*", choices=tuple(SHAPES), default=tuple(SHAPES))
+    asked.add_argument("--rivals", nargs="*", choices=every, default=every)
+    for flag in ("rows", "spine", "entities", "groups"):
+        asked.add_argument(f"--{flag}", type=int)
+    said = asked.parse_args()
+    given = {flag: value for flag in ("rows", "spine", "entities", "groups") if (value := getattr(said, flag)) is not None}
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        spark = session(jars=delta_jars(jar_cache()), scratch=Path(folder) / "spark", driver_memory="6g")
+        for name in said.only:
+            shape = replace(SHAPES[name], **given)
+            Path(folder, name).mkdir()
+            print(f"{name}: {shape}", file=sys.stderr)
+            costs = list(compared(name, made(shape, Path(folder, name)), spark, tuple(said.rivals)))
+            rate = shape.spine / costs[0].wall / spark.sparkContext.defaultParallelism
+            table(f"{name}: {rate:,.0f} spine rows a second and core", costs, ours=costs[0])
+
+
+if __name__ == "__main__":
+    main()
