@@ -25,7 +25,7 @@ from serving import answer, request
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import Published
 from spark_jobs.training import build
-from spark_jobs.training.spine import Request, of_frame
+from spark_jobs.training.spine import TrainingRequest, of_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,7 +119,7 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
     )
     context = Context(lambda: spark, root, str(root / "lake"), registry, lambda: LATER, lambda _: None)
     given = of_frame(spine, spark)
-    built = build.build(given, Request("habits", service), published=both, context=context)
+    built = build.build(given, TrainingRequest("habits", service), published=both, context=context)
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
         target = sync.Target(server, SPACE, "")
