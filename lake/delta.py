@@ -113,6 +113,21 @@ def footprint_of(table: DeltaTable | None, *, partition: str, dates: Collection[
     return len(read), sum(read)
 
 
+def rows_in(path: str, *, first: date | None, last: date | None) -> int:
+    """The number of rows in a table's partitions of `date` from one to another (None: without a bound), by the log alone.
+
+    A table without these partitions is read whole, and one that is not there not at all.
+    """
+    table = found(path)
+    if table is None:
+        return 0
+    actions = table.get_add_actions(flatten=True)
+    rows, name = actions.column("num_records").to_pylist(), "partition.date"
+    days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(rows)
+    low, high = first or date.min, last or date.max
+    return sum(number or 0 for day, number in zip(days, rows, strict=True) if day is None or low <= day <= high)
+
+
 def files_of(path: str, *, version: int | None, time: str | None, dates: Collection[date]) -> tuple[int, int]:
     """The number and the bytes of a version's files, where a time column is named of those that may hold times of these dates."""
     actions = opened(path, version=version).get_add_actions(flatten=True)

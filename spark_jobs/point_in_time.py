@@ -61,7 +61,9 @@ class Dates:
     last: date | None = None
 
     def of(self, rows: DataFrame) -> DataFrame:
-        """The rows of these dates, found by literal values, so that other partitions are not read."""
+        """The rows of these dates, found by literal values, so that other partitions are not read; all where there are no dates."""
+        if "date" not in rows.columns:
+            return rows
         for bound, condition in ((self.first, "date >= DATE'{}'"), (self.last, "date <= DATE'{}'")):
             rows = rows if bound is None else rows.where(condition.format(bound.isoformat()))
         return rows

@@ -93,7 +93,7 @@ def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
         asked.append(Asked(wanted, published[wanted.group.name], AsOf(request.mode, strict)))
-    extent = Extent(basis.summary["first"], basis.summary["last"]) if basis.summary["rows"] else None
+    extent = Extent(*(basis.summary[name] for name in ("first", "last", "rows"))) if basis.summary["rows"] else None
     rows = joined(rows, asked, at=spine.at, spark=context.spark, extent=extent)
     rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
     return computed.with_features(rows, request.service, context.catalog)

@@ -13,10 +13,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType as Truth
 from pyspark.sql.types import ByteType, DataType, DoubleType, StructField, StructType
 
-from feature_definitions import reading, times
+from feature_definitions import layout, reading, times
 from feature_definitions.intervals import MICROSECOND, duration, instant
 from feature_definitions.language import Join, WindowedGroup
 from feature_definitions.reading import NEVER
+from lake import delta
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.point_in_time import AsOf, Dates, Published
 from spark_jobs.training import kernel
@@ -25,6 +26,8 @@ from spark_jobs.training.kernel import Lookup, Output, Work
 MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 """What stands before a join's name in the columns that say if its values rest on a modelled time, and by which case they were decided."""
 _PART = "_hw_part"
+_TASK_BYTES, _ROW_BYTES, _SLOT_BYTES = 256 * 2**20, 64, 9
+"""What a task may hold, and what a row of it needs; longer text comes on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,11 @@ class Asked:
 
 
 class Extent(NamedTuple):
-    """From when to when a spine asks, in microseconds."""
+    """From when to when a spine asks, in microseconds, and how many rows it has."""
 
     first: int
     last: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def _widened(spine: DataFrame, family: _Family, at: str, spark: SparkSession, ex
         own = slots.allot(field for field in versions.schema if field.name in each.join.columns)
         branches.append(_tagged(versions, number, own))
         lookups.append(_lookup(each, number, own, spark))
-    parts = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    parts = _parts(family, len(slots.types), spark, extent)
     branches = [branch.withColumn(_PART, _part(family, parts)) for branch in branches]
     branches += [
         _replicated(point_in_time.snapshots(each.published, each.clock, spark), -number, family, parts)
@@ -170,6 +174,19 @@ def _replicated(snapshots: DataFrame, tag: int, family: _Family, parts: int) -> 
         F.col("until").alias(kernel.EMPTIES),
         F.explode(F.sequence(F.lit(0), F.lit(parts - 1))).alias(_PART),
     )
+
+
+def _parts(family: _Family, slots: int, spark: SparkSession, extent: Extent | None) -> int:
+    """How many tasks the rows are for, by the logs: each holds its own in memory."""
+    least = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    if extent is None:
+        return least
+    rows = extent.rows
+    for each in family.joins:
+        dates, group = _dates(each, extent), each.published
+        for place in (layout.feature_table, layout.history_table):
+            rows += delta.rows_in(place(group.lake, group.group.name, group.generation), first=dates.first, last=dates.last)
+    return max(least, -(-rows * (_ROW_BYTES + _SLOT_BYTES * slots) // _TASK_BYTES))
 
 
 def _part(family: _Family, parts: int) -> Column:

@@ -17,6 +17,7 @@ from lake import storage
 from spark_jobs import tables
 from spark_jobs.point_in_time import Published
 from spark_jobs.training.computed import FAILED
+from spark_jobs.training.join import MODELLED
 from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import sys
 import tempfile
 import threading
@@ -39,7 +40,7 @@ from spark_jobs.training.join import Asked, Extent, joined
 from tests.benchmarks.measured import Cost, measured, table
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
-TTLS: tuple[str | None, ...] = ("30d", None, "7d")
+TTLS = ("30d", "365d", "7d")
 customer = Entity("customer", {"customer": "int64"})
 KINDS = {"customer": "int64", "at": "timestamp", "a": "double", "b": "double", "c": "double"}
 
@@ -149,7 +150,7 @@ def ours(spark: SparkSession, of: Made) -> DataFrame:
     """What a training set is joined by."""
     asked = [Asked(Join(published.group), published, AsOf()) for published in of.groups]
     first = micros(FIRST + (of.shape.days - of.shape.asked) * DAY)
-    return joined(spine(spark, of), asked, at="at", spark=spark, extent=Extent(first, micros(FIRST + of.shape.days * DAY)))
+    return joined(spine(spark, of), asked, at="at", spark=spark, extent=Extent(first, micros(FIRST + of.shape.days * DAY), of.shape.spine))
 
 
 def floor(spark: SparkSession, of: Made) -> DataFrame:
@@ -214,7 +215,7 @@ def by_feast(spark: SparkSession, of: Made) -> DataFrame:
             created_timestamp_column="created_timestamp",
         )  # fmt: skip
         fields = [Field(name=name, dtype=Float64) for name in published.group.outputs]
-        ttl = timedelta(days=int(published.group.ttl[:-1])) if published.group.ttl else timedelta(0)
+        ttl = timedelta(days=_days(published))
         views.append(
             FeatureView(
                 name=published.group.name, entities=[who], ttl=ttl, schema=[*fields, Field(name="customer", dtype=Int64)], source=source
@@ -232,7 +233,7 @@ def by_duckdb(of: Made) -> pa.Table:
     columns, joins = [], []
     for number, published in enumerate(of.groups):
         name = published.group.name
-        young = f"s.at - {name}.event_timestamp <= INTERVAL {published.group.ttl[:-1]} DAY" if published.group.ttl else "true"
+        young = f"s.at - {name}.event_timestamp <= INTERVAL {_days(published)} DAY"
         columns += [f"CASE WHEN {young} THEN {name}.{c} END AS {name}__{c}" for c in published.group.outputs]
         files = f"(SELECT customer, event_timestamp, a, b, c FROM read_parquet('{of.rows(number)}/date=*/*.parquet'))"
         joins.append(f"ASOF LEFT JOIN {files} {name} ON s.customer = {name}.customer AND s.at >= {name}.event_timestamp")
@@ -267,9 +268,11 @@ def _renamed(spark: SparkSession, of: Made, number: int) -> DataFrame:
 
 
 def _young(published: Published, at: Column | None = None) -> Column:
-    ttl = published.group.ttl
-    found = F.col("seen") if at is None else at
-    return F.col("at") - F.expr(f"INTERVAL {ttl[:-1]} DAYS") <= found if ttl else F.lit(True)
+    return F.col("at") - F.expr(f"INTERVAL {_days(published)} DAYS") <= (F.col("seen") if at is None else at)
+
+
+def _days(published: Published) -> int:
+    return int(str(published.group.ttl).removesuffix("d"))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ runs
@@ -284,9 +287,10 @@ def content(rows: DataFrame, of: Made | None) -> tuple[object, ...]:
 
 
 def shape_of(rows: DataFrame) -> str:
-    """How many exchanges and sorts a plan has, and which of its kind of joins."""
+    """How many exchanges and sorts a plan has; broadcasts are none."""
     plan = rows._jdf.queryExecution().executedPlan().toString()
-    return f"{plan.count('Exchange ')} exchanges, {plan.count('Sort ')} sorts"
+    exchanges, sorts = (len(re.findall(rf"\b{name} ", plan)) for name in ("Exchange", "Sort"))
+    return f"{exchanges} exchanges, {sorts} sorts"
 
 
 def stopped_after(spark: SparkSession, seconds: float, work: Callable[[], tuple[object, ...]]) -> Callable[[], object]:

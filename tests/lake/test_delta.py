@@ -38,6 +38,15 @@ def test_a_table_without_that_partition_is_read_whole_and_one_that_is_not_there_
     assert footprint(str(tmp_path / "none"), partition="day", dates={date(2026, 1, 5)}) == (0, 0)
 
 
+def test_the_rows_of_dates_are_counted_by_the_log(tmp_path: Path) -> None:
+    days = [date(2026, 1, 1), date(2026, 1, 2), date(2026, 1, 2), date(2026, 1, 3)]
+    write_deltalake(tmp_path / "dated", pa.table({"date": pa.array(days, pa.date32()), "n": range(4)}), partition_by=["date"])
+    write_deltalake(tmp_path / "plain", pa.table({"n": range(4)}))
+    asked = [(None, None), (date(2026, 1, 2), None), (None, date(2026, 1, 1)), (date(2026, 1, 4), None)]
+    assert [delta.rows_in(str(tmp_path / "dated"), first=first, last=last) for first, last in asked] == [4, 3, 1, 0]
+    assert [delta.rows_in(str(tmp_path / name), first=days[1], last=days[1]) for name in ("plain", "none")] == [4, 0]
+
+
 def test_rows_are_found_by_conditions_in_the_types_that_python_has(tmp_path: Path) -> None:
     at = datetime(2026, 1, 5, 3, 0, 0, 1, tzinfo=UTC)
     row = {"n": 1, "text": "it's", "at": at, "day": date(2026, 1, 5), "list": ["a"], "none": None, "flag": True}
