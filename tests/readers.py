@@ -21,8 +21,7 @@ from serving.answer import fetch
 from serving.request import compile_service
 from spark_jobs import point_in_time
 from spark_jobs.point_in_time import AsOf
-from spark_jobs.training.join import CASE, joined
-from spark_jobs.training.join import Asked as Lookup
+from spark_jobs.training.join import CASE, JoinAsked, joined
 from spark_jobs.training.spine import of_frame
 from tests import oracle
 from tests.offline import answer_differences
@@ -120,7 +119,7 @@ def trained(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[
     columns = {key: pa.array([entity[key] for _, entity in questions], kind) for key, kind in types.items()}
     more = {"event_timestamp": pa.array([at for at, _ in questions], pa.timestamp("us", tz="UTC")), "number": range(len(questions))}
     spine, spark, published = of_frame(pa.table(columns | more), asked.lake.spark), asked.lake.spark, asked.published
-    found = joined(spine.rows, (Lookup(join, published, AsOf()),), at=spine.at, spark=spark)
+    found = joined(spine.rows, (JoinAsked(join, published, AsOf()),), at=spine.at, spark=spark)
     rows = sorted(found.toArrow().to_pylist(), key=lambda row: row["number"])
     return [Answer(CASES[row[f"{CASE}{join.name}"]].status, row) for row in rows]
 

@@ -104,7 +104,7 @@ def test_no_join_starts_a_job_of_spark_while_it_is_built(lake: Lake) -> None:
     spine = of_frame(pa.table({"customer": pa.array([4]), "event_timestamp": at}), spark)
     spark.sparkContext.setJobGroup("building", "a training set's plan")
     try:
-        asked = [join.Asked(wanted, lake.published(wanted.group), AsOf()) for wanted in everything.joins]
+        asked = [join.JoinAsked(wanted, lake.published(wanted.group), AsOf()) for wanted in everything.joins]
         rows = join.joined(spine.rows, asked, at=spine.at, spark=spark)
         assert list(spark.sparkContext.statusTracker().getJobIdsForGroup("building")) == []
         [row] = rows.collect()

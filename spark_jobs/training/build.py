@@ -22,7 +22,7 @@ from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.training import computed, manifest, parts
 from spark_jobs.training import spine as spines
-from spark_jobs.training.join import Asked, Extent, joined
+from spark_jobs.training.join import Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
 from spark_jobs.training.parts import Cut
 from spark_jobs.training.spine import Spine, TrainingRequest
@@ -92,7 +92,7 @@ def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
     asked = []
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
-        asked.append(Asked(wanted, published[wanted.group.name], AsOf(request.mode, strict)))
+        asked.append(JoinAsked(wanted, published[wanted.group.name], AsOf(request.mode, strict)))
     extent = Extent(*(basis.summary[name] for name in ("first", "last", "rows"))) if basis.summary["rows"] else None
     rows = joined(rows, asked, at=spine.at, spark=context.spark, extent=extent)
     rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})

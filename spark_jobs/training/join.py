@@ -21,7 +21,7 @@ from lake import delta
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.point_in_time import AsOf, Dates, Published
 from spark_jobs.training import kernel
-from spark_jobs.training.kernel import Lookup, Output, Work
+from spark_jobs.training.kernel import Lookup, OutputColumn, TaskWork
 
 MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 """What stands before a join's name in the columns that say if its values rest on a modelled time, and by which case they were decided."""
@@ -31,7 +31,7 @@ _TASK_BYTES, _ROW_BYTES, _SLOT_BYTES = 256 * 2**20, 64, 9
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class JoinAsked:
     """One join of a service: the group as it can be read, and how time is."""
 
     join: Join
@@ -53,7 +53,7 @@ class _Family:
 
     keys: tuple[str, ...]
     kinds: tuple[str, ...]
-    joins: tuple[Asked, ...]
+    joins: tuple[JoinAsked, ...]
 
 
 class _Slots:
@@ -78,7 +78,7 @@ class _Slots:
         return slots
 
 
-def joined(spine: DataFrame, asked: Sequence[Asked], *, at: str, spark: SparkSession, extent: Extent | None = None) -> DataFrame:
+def joined(spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, spark: SparkSession, extent: Extent | None = None) -> DataFrame:
     """The spine's rows, each once, and of each join its outputs, whether they rest on a modelled time, and by which case.
 
     `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times. With an extent only rows
@@ -91,8 +91,8 @@ def joined(spine: DataFrame, asked: Sequence[Asked], *, at: str, spark: SparkSes
     return rows.select(*[f"`{name}`" for name in (*spine.columns, *added)])
 
 
-def _families(asked: Sequence[Asked]) -> list[_Family]:
-    found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Asked]] = {}
+def _families(asked: Sequence[JoinAsked]) -> list[_Family]:
+    found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[JoinAsked]] = {}
     for each in asked:
         pairs = sorted(zip(each.join.keys, each.join.group.entity.keys.values(), strict=True))
         keys, kinds = tuple(key for key, _ in pairs), tuple(kind for _, kind in pairs)
@@ -120,7 +120,7 @@ def _widened(spine: DataFrame, family: _Family, at: str, spark: SparkSession, ex
         if each.join.group.by_snapshot
     ]
     united = _united(branches).repartitionById(parts, F.col(_PART)).drop(_PART)
-    work = Work(tuple(_key(n) for n in range(len(family.keys))), kept, tuple(lookups))
+    work = TaskWork(tuple(_key(n) for n in range(len(family.keys))), kept, tuple(lookups))
     return united.mapInArrow(workers.carrying(kernel.work_of(work)), _schema(spine, united, lookups))
 
 
@@ -137,7 +137,7 @@ def _spine(spine: DataFrame, family: _Family, at: str, kept: dict[str, str]) -> 
     return spine.select(F.lit(0).alias(kernel.TAG), *keys, F.unix_micros(f"`{at}`").alias(kernel.AT), *columns)
 
 
-def _versions(each: Asked, spark: SparkSession, extent: Extent | None) -> DataFrame:
+def _versions(each: JoinAsked, spark: SparkSession, extent: Extent | None) -> DataFrame:
     """What readers see of a group, with its keys in the family's order."""
     dates = Dates() if extent is None else _dates(each, extent)
     rows = point_in_time.versions(each.published, each.clock, spark=spark, columns=each.join.columns, dates=dates)
@@ -216,7 +216,7 @@ def _schema(spine: DataFrame, united: DataFrame, lookups: Sequence[Lookup]) -> S
 # ------------------------------------------------------------------------------------------------------------------ what is asked
 
 
-def _lookup(each: Asked, number: int, own: dict[str, str], spark: SparkSession) -> Lookup:
+def _lookup(each: JoinAsked, number: int, own: dict[str, str], spark: SparkSession) -> Lookup:
     group, published = each.join.group, each.published
     question = reading.question(group, at=0, coverage=NEVER)
     empty = point_in_time.empty_values(published, spark)
@@ -228,7 +228,7 @@ def _lookup(each: Asked, number: int, own: dict[str, str], spark: SparkSession) 
         falls_back=point_in_time.falls_back(published, each.clock),
         snapshots=-number if group.by_snapshot else None,
         outputs=tuple(
-            Output(name, own[column], empty[column], column in group.ages)
+            OutputColumn(name, own[column], empty[column], column in group.ages)
             for name, column in zip(each.join.outputs, each.join.columns, strict=True)
         ),
         modelled=f"{MODELLED}{each.join.name}",
@@ -236,7 +236,7 @@ def _lookup(each: Asked, number: int, own: dict[str, str], spark: SparkSession) 
     )
 
 
-def _dates(each: Asked, extent: Extent) -> Dates:
+def _dates(each: JoinAsked, extent: Extent) -> Dates:
     """The dates of rows that can give a value in the extent: none of later, and none that emptied or became too old before."""
     group, first = each.join.group, None
     if group.row_time == "end":

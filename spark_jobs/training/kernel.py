@@ -24,7 +24,7 @@ BATCH_ROWS = 65_536
 Numbers = np.ndarray[Any, Any]
 
 
-class Output(NamedTuple):
+class OutputColumn(NamedTuple):
     """A column that a join gives: from which column of the versions, what it is without events, whether it is an age in seconds."""
 
     name: str
@@ -48,13 +48,13 @@ class Lookup:
     steps: tuple[tuple[int, int], ...]
     falls_back: bool
     snapshots: int | None
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputColumn, ...]
     modelled: str
     case: str
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class TaskWork:
     """What a task does: the columns of the keys, what of the spine is kept (name to column), and the joins."""
 
     keys: tuple[str, ...]
@@ -82,7 +82,7 @@ class _Found:
     flags: Numbers
 
 
-def work_of(work: Work) -> Any:
+def work_of(work: TaskWork) -> Any:
     """What `mapInArrow` runs for each task."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -100,7 +100,7 @@ def batched(table: pa.Table) -> Iterator[pa.RecordBatch]:
         yield from table.slice(start, BATCH_ROWS).cast(schema).combine_chunks().to_batches()
 
 
-def joined(rows: pa.Table, work: Work) -> pa.Table:
+def joined(rows: pa.Table, work: TaskWork) -> pa.Table:
     """The spine's rows, each once: what is kept of it, then of each join the outputs, `modelled` and `case`."""
     tag, at = _numbers(rows, TAG), _numbers(rows, AT)
     codes, count = _codes([rows.column(key) for key in work.keys], len(rows))
@@ -324,7 +324,7 @@ def _coverage(steps: Sequence[tuple[int, int]], at: Numbers) -> Numbers:
     return found
 
 
-def _values(output: Output, taken: pa.Array, empty: pa.Array, asked: Numbers) -> pa.Array:
+def _values(output: OutputColumn, taken: pa.Array, empty: pa.Array, asked: Numbers) -> pa.Array:
     if output.is_age:
         stored = taken.cast(pa.int64())
         return pa.array(reading.age(asked, stored.fill_null(0).to_numpy()), mask=stored.is_null().to_numpy(zero_copy_only=False))

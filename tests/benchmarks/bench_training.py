@@ -36,7 +36,7 @@ from spark_jobs.jvm import delta_jars, jar_cache
 from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.session import session
 from spark_jobs.training import kernel
-from spark_jobs.training.join import Asked, Extent, joined
+from spark_jobs.training.join import Extent, JoinAsked, joined
 from tests.benchmarks.measured import Cost, measured, table
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
@@ -148,7 +148,7 @@ def spine(spark: SparkSession, of: Made) -> DataFrame:
 
 def ours(spark: SparkSession, of: Made) -> DataFrame:
     """What a training set is joined by."""
-    asked = [Asked(Join(published.group), published, AsOf()) for published in of.groups]
+    asked = [JoinAsked(Join(published.group), published, AsOf()) for published in of.groups]
     first = micros(FIRST + (of.shape.days - of.shape.asked) * DAY)
     return joined(spine(spark, of), asked, at="at", spark=spark, extent=Extent(first, micros(FIRST + of.shape.days * DAY), of.shape.spine))
 

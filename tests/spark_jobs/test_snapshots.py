@@ -71,7 +71,7 @@ def seen(lake: Lake, customer: int, at: datetime) -> tuple[str, object]:
     found = story(lake, contract, {"customer": customer}, at)
     spine = pa.table({"customer": pa.array([customer]), "event_timestamp": pa.array([at], pa.timestamp("us", tz="UTC"))})
     given = of_frame(spine, lake.spark)
-    asked = join.Asked(service.joins[0], lake.published(contract), point_in_time.AsOf())
+    asked = join.JoinAsked(service.joins[0], lake.published(contract), point_in_time.AsOf())
     [row] = join.joined(given.rows, (asked,), at=given.at, spark=lake.spark).collect()
     assert row["contract__plan"] == found.values["plan"]
     return found.status, found.values["plan"]

@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from feature_definitions import reading
 from feature_definitions.reading import CASES, FOREVER, NEVER, Question
 from spark_jobs.training import kernel
-from spark_jobs.training.kernel import AT, EMPTIES, HELD, MODELLED, ORDER, RETRACTED, TAG, TIME, Lookup, Output, Work
+from spark_jobs.training.kernel import AT, EMPTIES, HELD, MODELLED, ORDER, RETRACTED, TAG, TIME, Lookup, OutputColumn, TaskWork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Key = tuple[str | None, int | None]
-OUTPUTS = (Output("value", "text", None, False), Output("amount", "number", 0.5, False), Output("since", "moment", None, True))
+OUTPUTS = (
+    OutputColumn("value", "text", None, False),
+    OutputColumn("amount", "number", 0.5, False),
+    OutputColumn("since", "moment", None, True),
+)
 PLAIN = Lookup(1, "windowed", FOREVER, (), False, None, OUTPUTS, "modelled", "case")
 SCHEMA = pa.schema(
     [
@@ -108,7 +112,7 @@ def table(case: Case, *, shuffled: Any = None, pieces: int = 1) -> pa.Table:
     return pa.concat_tables([pa.Table.from_pylist(rows[n : n + size], schema=SCHEMA) for n in range(0, max(len(rows), 1), size)])
 
 
-WORK = Work(("k0", "k1"), {"label": "text"}, ())
+WORK = TaskWork(("k0", "k1"), {"label": "text"}, ())
 
 
 def joined(case: Case, **how: Any) -> list[dict[str, Any]]:
@@ -230,7 +234,7 @@ def test_nested_columns_and_long_text_come_out_in_the_types_in_which_they_came()
     nested = pa.array(
         [[{"a": 1}], None], pa.list_(pa.field("element", pa.struct([pa.field("a", pa.int32(), nullable=False)]), nullable=False))
     )
-    work = Work(("k0", "k1"), {"nested": "nested", "label": "text"}, (COVERED,))
+    work = TaskWork(("k0", "k1"), {"nested": "nested", "label": "text"}, (COVERED,))
     [batch] = kernel.batched(kernel.joined(rows.append_column("nested", nested), work))
     assert (batch.schema.field("nested").type, batch.schema.field("label").type) == (nested.type, pa.string())
     assert batch.column("nested").to_pylist() == [[{"a": 1}]]
