@@ -10,6 +10,8 @@ from uuid import UUID
 from feature_definitions.errors import InputRefused
 from feature_definitions.intervals import duration, parse_instant, spell
 from feature_definitions.language import Column, DefinitionError
+from feature_definitions.language.on_s3 import check_place
+from feature_definitions.layout import S3
 from feature_definitions.planning import plan
 
 
@@ -94,9 +96,16 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, UUID) else value
 
 
-def path(given: "str | os.PathLike[str]", root: Path) -> Path:
-    """A path as given, or relative to the project; raises InputRefused where nothing is."""
-    found = Path(given) if Path(given).exists() else root / given
-    if not found.exists():
+def path(given: "str | os.PathLike[str]", root: Path) -> str:
+    """A path as given, on S3, or relative to the project; raises InputRefused where nothing is."""
+    from lake import storage
+
+    said = os.fspath(given)
+    try:
+        check_place(f"the spine {said}", said)
+    except DefinitionError as error:
+        raise InputRefused(str(error)) from None
+    found = said.rstrip("/") if said.startswith(S3) or Path(said).exists() else str(root / said)
+    if not (storage.exists(found) if found.startswith(S3) else Path(found).exists()):
         raise InputRefused(f"there is no spine at {given}; give a file of CSV, TSV, JSON lines or Parquet, or a Delta table")
     return found

@@ -4,6 +4,7 @@ A path is a whole one, as `layout` spells it: `/data/lake/...` or `s3a://bucket/
 in it. On S3 an empty file is none: other programs mark folders by them.
 """
 
+import errno
 import os
 import posixpath
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
 from feature_definitions import layout
@@ -48,6 +49,19 @@ class File:
     def name(self) -> str:
         """The file's name without its folder."""
         return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object on S3, anybody's: its path, its bytes, and the tag that S3 gives to this content of it (None: none is told)."""
+
+    path: str
+    size: int
+    tag: str | None
+
+
+class Overwritten(OSError):
+    """An object that has another content than when it was listed."""
 
 
 def exists(path: str) -> bool:
@@ -163,6 +177,50 @@ def options(path: str) -> dict[str, str] | None:
     return s3.options(s3.reach()) if s3.is_remote(path) else None
 
 
+def beginning(text: str) -> list[Object]:
+    """The objects on S3 whose paths begin with a text, which may end within a name: 1,000 a request, none before the first of them."""
+    with told(text):
+        folder, _, begin = text.rpartition("/")
+        (store, key), root = _at(folder), _root(folder)
+        found, keys = list[Object](), f"{key}/{begin}" if key else begin
+        offset = _before(keys) if begin else None
+        for chunk in obstore.list(store, prefix=key or None, offset=offset or None, chunk_size=1000):
+            found += [_object(each, root) for each in chunk if each["path"].startswith(keys)]
+            if begin and chunk and chunk[-1]["path"] > keys and not chunk[-1]["path"].startswith(keys):
+                break
+        return found
+
+
+def objects_in(folder: str) -> list[Object]:
+    """The objects that lie right in a folder on S3, however much lies in the folders below it."""
+    with told(folder):
+        root = _root(folder)
+        return [_object(each, root) for each in obstore.list_with_delimiter(*_at(folder))["objects"]]
+
+
+def object_at(path: str) -> Object | None:
+    """The object at a path on S3; None if there is none."""
+    with told(path), suppress(FileNotFoundError):
+        return _object(obstore.head(*_at(path)), _root(path))
+    return None
+
+
+def part(held: Object, first: int, end: int) -> bytes:
+    """Some bytes of an object as it was listed; raises FileNotFoundError, PermissionError, or Overwritten if it is another one now."""
+    with told(held.path):
+        store, key = _at(held.path)
+        try:
+            return bytes(obstore.get(store, key, options={"range": (first, end), "if_match": held.tag}).bytes())
+        except FileNotFoundError as error:
+            if _is_of_s3(error):
+                raise
+            raise FileNotFoundError(errno.ENOENT, "it is there no more", held.path) from None
+        except PreconditionError:
+            raise Overwritten(errno.ESTALE, "it was written anew meanwhile", held.path) from None
+        except PermissionDeniedError:
+            raise PermissionError(errno.EACCES, "S3 denies the access to it", held.path) from None
+
+
 @contextmanager
 def told(path: str) -> Iterator[None]:
     """What S3 refuses in the block, by whichever client, as one sentence (S3Fault); a bucket that is not there is no missing file."""
@@ -209,6 +267,22 @@ def _arrow(reach: s3.Reach) -> "fs.S3FileSystem":
 def _root(path: str) -> str:
     """What comes before the slash and the name that a path has in its store."""
     return f"{layout.S3}{s3.split(path)[0]}" if s3.is_remote(path) else ""
+
+
+_LESS = {"0": ".", "A": "9", "a": "Z"}
+"""Of the first digit and the first letters the sign before them, others apart that names seldom have."""
+
+
+def _object(found: "ObjectMeta", root: str) -> Object:
+    return Object(f"{root}/{found['path']}", found["size"], found["e_tag"])
+
+
+def _before(text: str) -> str:
+    """A text after which all lie that begin with `text`, and hardly any that lie before them."""
+    last = text[-1]
+    if not (last.isascii() and last.isalnum()):
+        return text[:-1]
+    return f"{text[:-1]}{_LESS.get(last) or chr(ord(last) - 1)}~"
 
 
 def _listed(folder: str) -> "Iterator[ObjectMeta]":

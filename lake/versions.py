@@ -58,7 +58,7 @@ class PinnedVersion:
     @property
     def is_remote(self) -> bool:
         """Whether only Spark can read it."""
-        return "://" in self.place or self.version is None
+        return self.version is None or ("://" in self.place and not self.place.startswith(layout.S3))
 
 
 _PINS = pa.schema(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from feature_definitions.language.on_s3 import check_place
 from feature_definitions.language.rules import DefinitionError, listed, texts
 
 FORMATS = {"csv": "csv", "parquet": "parquet", "jsonl": "jsonl", "json": "jsonl"}
@@ -93,7 +94,7 @@ _EXAMPLES = {"quote": "'\"'", "escape": "'\\\\'"}
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """CSV, Parquet or JSON files: globs relative to the project's root; `csv` says how CSV was written.
+    """CSV, Parquet or JSON files: globs relative to the project's root or on S3; `csv` says how CSV was written.
 
     `json` and `jsonl` both mean JSON objects: one a line, one after the other, or in one array. What was compressed by gzip, zstd, bz2
     or xz is read as it is. A folder named `key=value` on a file's way gives all its rows a column, if the source has one of that name.
@@ -111,6 +112,8 @@ class Files:
         """Check the paths, the format, the marker, and that CSV is spoken of where there is some."""
         if not self.paths or not all(isinstance(path, str) and path for path in self.paths):
             raise DefinitionError("Files needs a path, like Files('data/payments/*.csv', format='csv')")
+        for path in self.paths:
+            check_place(f"Files({path!r})", path)
         if isinstance(self.path, Sequence) and not isinstance(self.path, str):
             object.__setattr__(self, "path", self.paths)
         if self.format not in FORMATS:

@@ -15,6 +15,7 @@ from feature_definitions.language.columns import Column, Columns, columns_of
 from feature_definitions.language.databases import Jdbc
 from feature_definitions.language.expect import Expectation, expectations
 from feature_definitions.language.file_formats import Files
+from feature_definitions.language.on_s3 import check_on_s3
 from feature_definitions.language.rules import (
     RESERVED,
     DefinitionError,
@@ -57,7 +58,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class DeltaTable:
-    """A Delta table, read in place: a path relative to the project's root, or a URL.
+    """A Delta table, read in place: a path relative to the project's root, one on S3, or another URL that Spark knows.
 
     An ingest records what changed in it; readers read the version that the last ingest saw, nothing newer.
     """
@@ -68,6 +69,7 @@ class DeltaTable:
         """Check the path."""
         if not isinstance(self.path, str) or not self.path.strip():
             raise DefinitionError("DeltaTable needs a path, like DeltaTable('data/payments')")
+        check_on_s3(f"DeltaTable({self.path!r})", self.path)
 
 
 @dataclass(frozen=True, slots=True)

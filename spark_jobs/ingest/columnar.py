@@ -1,7 +1,6 @@
 """Reads Parquet: Arrow rows in a source's types."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,11 +10,12 @@ from lake.delta import arrow_type
 from spark_jobs.ingest import cells, folders
 from spark_jobs.ingest.cells import Unfit
 from spark_jobs.ingest.parsing import RAWS, FileRefused, Shape, refuse_missing, schema
+from spark_jobs.ingest.whereabouts import Place, for_arrow
 
 
-def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
+def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a Parquet file, good and refused ones."""
-    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+    with pq.ParquetFile(for_arrow(path), coerce_int96_timestamp_unit="us") as file:
         refuse_missing(file.schema_arrow.names, wanted, name=name)
         line, instants = 1, _instants(file.schema)
         for batch in file.iter_batches(batch_size=65_536, columns=[each for each in wanted.ours if each in file.schema_arrow.names]):

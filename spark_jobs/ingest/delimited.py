@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from spark_jobs.ingest.cells import Cell
 from spark_jobs.ingest.dialects import NeverClosed, Record
 from spark_jobs.ingest.opened import LineTooLong
 from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, printable, refuse_missing
+from spark_jobs.ingest.whereabouts import Place
 
 _FIRST = 20
 """By so many records it is decided whether each line ends with a delimiter that begins no field."""
@@ -28,7 +28,7 @@ class _Place(NamedTuple):
     nulls: frozenset[str]
 
 
-def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
+def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a CSV file, good and refused ones."""
     dialect = wanted.csv or Csv()
     with opened.text(path, dialect.encoding, newline="") as text:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 from feature_definitions.language import Csv
 from spark_jobs.ingest import dialects, first_bytes, guesses, opened
+from spark_jobs.ingest.whereabouts import Place
 
 _SCANNED = 64 * 2**20
 """So many bytes of a file tell its encoding."""
@@ -29,7 +29,7 @@ class _Fit(NamedTuple):
     first: bool = False
 
 
-def dialect(file: Path) -> Csv:
+def dialect(file: Place) -> Csv:
     """The dialect, as far as it is not in the numbers: delimiter, quotes, escapes and encoding."""
     plain = [Csv(delimiter=delimiter, escape=escape, encoding="latin-1") for escape in (None, "\\") for delimiter in _DELIMITERS]
     fits = [_fit(file, each) for each in plain]
@@ -42,7 +42,7 @@ def dialect(file: Path) -> Csv:
     return replace(found, encoding=_encoding(file))
 
 
-def _fit(file: Path, dialect: Csv) -> _Fit:
+def _fit(file: Place, dialect: Csv) -> _Fit:
     with suppress(dialects.NeverClosed, opened.LineTooLong), opened.text(file, dialect.encoding, newline="") as text:
         held = [len(record) for _, record in islice(dialects.records(text, dialect), _TRIED) if isinstance(record, list)]
         width, times = next(iter(Counter(held).most_common(1)), (1, 0))
@@ -50,7 +50,7 @@ def _fit(file: Path, dialect: Csv) -> _Fit:
     return _Fit(1, 0)
 
 
-def _otherwise(file: Path, delimiter: str) -> Iterator[Csv]:
+def _otherwise(file: Place, delimiter: str) -> Iterator[Csv]:
     """Dialects without double quotes of which the fields have signs: single quotes, or escapes as databases write them."""
     bare = Csv(delimiter=delimiter, quote=None, encoding="latin-1")
     fields = [field for record in islice(records(file, bare), _TRIED) for field in record]
@@ -62,13 +62,13 @@ def _otherwise(file: Path, delimiter: str) -> Iterator[Csv]:
         yield replace(bare, escape="\\")
 
 
-def records(file: Path, dialect: Csv) -> Iterator[list[str]]:
+def records(file: Place, dialect: Csv) -> Iterator[list[str]]:
     """The records of a file that can be read in a dialect."""
     with opened.text(file, dialect.encoding, newline="") as text:
         yield from (record for _, record in dialects.records(text, dialect) if isinstance(record, list))
 
 
-def header(file: Path, dialect: Csv) -> list[str]:
+def header(file: Place, dialect: Csv) -> list[str]:
     """The names in a first record that looks like one of names; empty, if it does not.
 
     The first may be empty, as pandas and R name the numbers of rows.
@@ -83,7 +83,7 @@ _A_NAME = guesses.of_texts("", ["name"])
 """What a name looks like: text, and no digits that only are none because they begin with 0."""
 
 
-def _encoding(file: Path) -> str:
+def _encoding(file: Place) -> str:
     """UTF-8 if all that is looked at is; else UTF-16, what Western Windows writes, or latin-1."""
     with opened.text(file, "latin-1", newline="") as text:
         if text.encoding != codecs.lookup("latin-1").name:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from io import BytesIO
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,18 +23,19 @@ from lake import delta, quarantine, storage
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
-from spark_jobs.ingest import columnar, events, far_dates, folders, formats, hints, journal, landing, parsing, update
+from spark_jobs.ingest import columnar, events, far_dates, folders, formats, hints, journal, landing, parsing, update, whereabouts
 from spark_jobs.ingest.derived import BESIDE
 from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.landing import Landed, Look
 from spark_jobs.ingest.parsing import FileRefused, Shape
 from spark_jobs.ingest.update import Bounds, Coming, Update, bounds_in, bounds_of_ids
+from spark_jobs.ingest.whereabouts import Place
 
 _SMALL = 4 * 2**20
 """Files of so many bytes together are read by this process: to start Python beside Spark's workers costs more."""
 _BESIDE = f"{FILE} string, {LINE} bigint, {parsing.REFUSED}"
 """What stands beside the source's columns, as a Spark schema."""
-_LISTED = "name string, came_as string, path string, format string"
+_LISTED = "name string, came_as string, path string, size bigint, tag string, format string"
 _MOST, _HINTS = 0.9, 3
 """A file of which fewer rows are good is looked at for what its source may have to say of it; so many of them."""
 
@@ -49,7 +49,7 @@ def ingest(job: Ingest) -> IngestReport:
     source, context = job.source, job.context
     look = landing.look(source, context, again=job.again)
     if look.is_empty and isinstance(source.at, Files) and not context.registry.files(source.name):
-        context.say(f"{source.name}: no file is at {source.at.place} in {context.root}")
+        context.say(f"{source.name}: no file is at {whereabouts.shown(source.at.paths, root=context.root)}")
         return replace(_without_rows(job, look), hints=tuple(hints.of_globs(source.at.paths, root=context.root)))
     if not look.read:
         return _without_rows(job, look)
@@ -88,7 +88,7 @@ def _without_rows(job: Ingest, look: Look) -> IngestReport:
         with staging(job.context.lake, job.ingest_id):
             nothing = job.context.spark.createDataFrame([], f"{tables.columns_sql(job.source.columns)}, {_BESIDE}")
             return _taken(job, look, _judged(nothing, job.source), _Seen({}, {}, frozenset(), ()))
-    if look.renamed:
+    if look.renamed or look.tagged:
         journal.record(job, landing.renamings(look, (), ingest_id=job.ingest_id), (), None)
     return _reported(job.source, look)
 
@@ -145,7 +145,7 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     """The files' rows, typed, each with its reason if it is refused, from what was read once, so that every later step sees the same."""
     source, spark, path = job.source, job.context.spark, f"{job.staging}/parsed"
     shapes = {kind: parsing.shape(source, kind) for kind in {f.format for f in found}}
-    listed = [(f.name, f.came_as, str(f.path), f.format) for f in found]
+    listed = [(f.name, f.came_as, *whereabouts.told(f.path), f.format) for f in found]
     schema = f"{tables.columns_sql(source.columns)}, {_BESIDE}"
     if sum(f.mark[0] for f in found) <= _SMALL:
         _read_here(listed, shapes, job.staging)
@@ -163,11 +163,11 @@ def _judged(rows: DataFrame, source: Source) -> DataFrame:
     return events.judged(rows, source).withColumn(CONTENT, tables.fingerprint_of(list(source.columns)))
 
 
-def _read_here(listed: Sequence[tuple[str, str, str, str]], shapes: Mapping[str, Shape], folder: str) -> None:
+def _read_here(listed: Sequence[tuple[str, str, str, int | None, str | None, str]], shapes: Mapping[str, Shape], folder: str) -> None:
     """Read the files in this process, into `parsed` in a folder."""
     with pq.ParquetWriter("parsed", parsing.schema(next(iter(shapes.values()))), filesystem=storage.arrow(folder)) as writer:
-        for name, came_as, file, kind in listed:
-            for batch in _read(name, came_as, file, shapes[kind]):
+        for name, came_as, path, size, tag, kind in listed:
+            for batch in _read(name, came_as, whereabouts.place(path, size, tag), shapes[kind]):
                 writer.write_batch(batch)
 
 
@@ -175,20 +175,21 @@ def _reader(shapes: Mapping[str, Shape]) -> Callable[[Iterator[pa.RecordBatch]],
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for row in batch.to_pylist():
-                yield from _read(row["name"], row["came_as"], row["path"], shapes[row["format"]])
+                file = whereabouts.place(row["path"], row["size"], row["tag"])
+                yield from _read(row["name"], row["came_as"], file, shapes[row["format"]])
 
     return read
 
 
-def _read(name: str, came_as: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
+def _read(name: str, came_as: str, path: Place, wanted: Shape) -> Iterator[pa.RecordBatch]:
     """The rows of a file by the name that its rows go by; what is wrong with it is said of the name that it has."""
     for batch in _rows_of(name, path, wanted):
         yield batch if came_as == name else _renamed(batch, came_as)
 
 
-def _rows_of(name: str, path: str, wanted: Shape) -> Iterator[pa.RecordBatch]:
+def _rows_of(name: str, path: Place, wanted: Shape) -> Iterator[pa.RecordBatch]:
     try:
-        yield from formats.read(Path(path), wanted, name=name)
+        yield from formats.read(path, wanted, name=name)
     except FileRefused as error:
         yield parsing.refusal(str(error), wanted, name=name)
 
@@ -306,7 +307,7 @@ def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], made: Update
     mine, aside = counts.get(file.came_as, {}), made.by_file.get(file.came_as, 0)
     good, refused = mine.get("", 0) - aside, _refused(mine) + aside
     came_as = None if file.came_as == file.name else file.came_as
-    return IngestedFile(job.source.name, file.name, file.sha256, good, refused, job.ingest_id, came_as)
+    return IngestedFile(job.source.name, file.name, file.sha256, good, refused, job.ingest_id, came_as, file.tag)
 
 
 def _refused(reasons: Mapping[str, int]) -> int:

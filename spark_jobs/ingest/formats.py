@@ -1,7 +1,6 @@
 """Reads one source file of any format into typed rows: pure, with the line and the reason of each row that cannot be taken."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -9,9 +8,10 @@ from spark_jobs.ingest import columnar, delimited, folders, hints, json_lines
 from spark_jobs.ingest.cells import first_line
 from spark_jobs.ingest.opened import UNREADABLE
 from spark_jobs.ingest.parsing import FileRefused, Shape
+from spark_jobs.ingest.whereabouts import Place
 
 
-def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
+def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a file, good and refused ones; `name` is how the file is called in records.
 
     Raises `FileRefused`, which says what to write if the file would fit then.
@@ -24,7 +24,7 @@ def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
         raise error if hint is None else FileRefused(f"{str(error).rstrip('.')}{'' if str(error).endswith('?') else '.'} {hint}") from None
 
 
-def _read(path: Path, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
+def _read(path: Place, wanted: Shape, name: str) -> Iterator[pa.RecordBatch]:
     try:
         match wanted.format:
             case "csv":

@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import islice
@@ -10,10 +10,11 @@ from pathlib import Path
 
 from feature_definitions.errors import UserError
 from feature_definitions.language import Csv
-from spark_jobs.ingest import dialect_seen, dialects, first_bytes, json_lines, json_objects, landing, opened, samples
+from spark_jobs.ingest import dialect_seen, dialects, first_bytes, globs, json_lines, json_objects, opened, samples
 from spark_jobs.ingest.opened import UNREADABLE
 from spark_jobs.ingest.parsing import Shape, named_otherwise
 from spark_jobs.ingest.samples import Sample
+from spark_jobs.ingest.whereabouts import Place
 
 _WHY = {
     "delimiter": "`{0}` separates the columns",
@@ -28,7 +29,7 @@ _WHY = {
 _PACKED = (".gz", ".zst", ".bz2", ".xz")
 
 
-def of_file(path: Path, wanted: Shape) -> str | None:
+def of_file(path: Place, wanted: Shape) -> str | None:
     """What its source would say of a file to read it, and why; None if nothing can be told. Never raises for a bad file."""
     try:
         with path.open("rb") as file, suppress(*UNREADABLE):
@@ -39,7 +40,7 @@ def of_file(path: Path, wanted: Shape) -> str | None:
     return None
 
 
-def _of_content(begin: bytes, path: Path, wanted: Shape) -> str | None:
+def _of_content(begin: bytes, path: Place, wanted: Shape) -> str | None:
     other = first_bytes.unreadable(begin)
     if other is not None:
         return f"It {other}"
@@ -63,7 +64,7 @@ _FIRST = 20
 """Among so many records the names of the columns are looked for."""
 
 
-def _of_first_lines(path: Path, wanted: Shape) -> str | None:
+def _of_first_lines(path: Place, wanted: Shape) -> str | None:
     """Where the columns are named, if it is not in the first line."""
     csv = wanted.csv or Csv()
     if not csv.header:
@@ -77,7 +78,7 @@ def _of_first_lines(path: Path, wanted: Shape) -> str | None:
     return None
 
 
-def _of_fields(path: Path, wanted: Shape) -> str | None:
+def _of_fields(path: Place, wanted: Shape) -> str | None:
     """How fields of JSON are called that the source calls otherwise; or the list of one object that holds the rows."""
     with opened.text(path, "utf-8", newline="") as text, suppress(json_objects.NotJson):
         rows = [held for _, held in islice(json_lines.objects(text), _FIRST) if isinstance(held, dict)]
@@ -91,7 +92,7 @@ def _of_fields(path: Path, wanted: Shape) -> str | None:
     return None
 
 
-def _of_dialect(path: Path, wanted: Shape) -> str | None:
+def _of_dialect(path: Place, wanted: Shape) -> str | None:
     seen = _seen(path)
     if seen is None:
         return None
@@ -105,7 +106,7 @@ def _of_dialect(path: Path, wanted: Shape) -> str | None:
     return f"{why[0].upper()}{why[1:]}: write csv={written(_with(given, other))}"
 
 
-def _seen(path: Path) -> Sample | None:
+def _seen(path: Place) -> Sample | None:
     with suppress(UserError, *UNREADABLE):
         return samples.of_csv(path)
     return None
@@ -129,7 +130,7 @@ def _differs(name: str, given: Csv, found: Csv, seen: Sample, wanted: Shape) -> 
     return found.delimiter != given.delimiter and len(seen.columns) > 1
 
 
-def _names_any(path: Path, found: Csv, wanted: Shape) -> bool:
+def _names_any(path: Place, found: Csv, wanted: Shape) -> bool:
     """Whether a file's first record holds a name of the source's columns."""
     return not wanted.ours.keys().isdisjoint(text.strip() for text in next(dialect_seen.records(path, found), []))
 
@@ -160,13 +161,14 @@ def _shown(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------------------- globs
 
 
-def of_globs(globs: Iterable[str], *, root: Path) -> Iterator[str]:
+def of_globs(said: Sequence[str], *, root: Path) -> Iterator[str]:
     """Which files lie beside those of a source and are left out only because their names end otherwise."""
-    said = tuple(globs)
-    taken = {path for glob in said for path in landing.matches(glob, root=root)}
-    for glob in (each for each in said if "*" in each or "?" in each):
-        for other in _near(glob):
-            missed = sorted(path for path in landing.matches(other, root=root) if path not in taken and path.is_file())
+    near = {glob: tuple(_near(glob)) for glob in said if "*" in glob or "?" in glob}
+    found = globs.matched([*said, *(other for others in near.values() for other in others)], root=root).by_glob
+    taken = {path for glob in said for path in found[glob]}
+    for glob, others in near.items():
+        for other in others:
+            missed = [path for path in found[other] if path not in taken and path.is_file()]
             if missed:
                 yield f"{missed[0].name} lies beside {glob}, which does not match it: write Files({_word((*said, other))})"
 

@@ -20,7 +20,7 @@ from lake import delta, storage
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
 from spark_jobs.context import Context
-from spark_jobs.ingest import parsing, table_cells
+from spark_jobs.ingest import parsing, table_cells, whereabouts
 from spark_jobs.ingest.cells import Unfit
 from spark_jobs.ingest.table_times import Read
 
@@ -39,19 +39,19 @@ class TableRefused(UserError):
 def state(source: Source, context: Context) -> tuple[PinnedVersion, ...]:
     """The state of what a source reads as it is now; of what a query reads, the state that its sources' ingests brought or saw.
 
-    Asks Spark only about tables in its catalog and at URLs.
+    Asks Spark only about tables in its catalog, and at URLs that are not on S3.
     """
     match source.at:
-        case DeltaTable(path=path) if "://" in path:
+        case DeltaTable(path=path) if "://" in path and not whereabouts.is_remote(path):
             found = _described(context.spark, f"delta.`{path}`")
             if found is None:
                 raise TableRefused(f"source {source.name}: there is no Delta table at {path}")
             return (PinnedVersion(source.name, path, found[1], found[2]),)
         case DeltaTable(path=path):
-            here = context.root / path
+            here = whereabouts.whole(path, root=context.root)
             _refuse_other(source, path, here)
-            place = path if Path(path).is_absolute() else storage.relative(str(here), to=context.lake)
-            return (PinnedVersion(source.name, place, *delta.state(str(here))),)
+            place = path if Path(path).is_absolute() else storage.relative(here, to=context.lake)
+            return (PinnedVersion(source.name, place, *delta.state(here)),)
         case Table(name=name):
             return (_in_catalog_of_spark(source, name, context.spark),)
         case Jdbc():
@@ -61,13 +61,14 @@ def state(source: Source, context: Context) -> tuple[PinnedVersion, ...]:
     return ()
 
 
-def _refuse_other(source: Source, path: str, here: Path) -> None:
-    if not here.exists():
-        raise TableRefused(f"source {source.name}: there is no table at {path} ({here})")
-    if not delta.exists(str(here)):
-        raise TableRefused(
-            f"source {source.name}: {path} ({here}) is no Delta table; files are read by Files('{path}/*.parquet', 'parquet')"
-        )
+def _refuse_other(source: Source, path: str, here: str) -> None:
+    """Refuse what is no Delta table."""
+    if whereabouts.has_log(here) and delta.exists(here):
+        return
+    shown = here if whereabouts.is_remote(here) else f"{path} ({here})"
+    if not whereabouts.exists(here):
+        raise TableRefused(f"source {source.name}: there is no table at {shown}")
+    raise TableRefused(f"source {source.name}: {shown} is no Delta table; files are read by Files('{path}/*.parquet', 'parquet')")
 
 
 def _in_catalog_of_spark(source: Source, name: str, spark: SparkSession) -> PinnedVersion:
@@ -88,6 +89,7 @@ def _described(spark: SparkSession, table: str) -> tuple[str, str, int] | None:
         return None
     url = urlparse(detail["location"])
     place = unquote(url.path) if url.scheme == "file" else detail["location"]
+    place = unquote(place) if whereabouts.is_remote(place) else place
     return None if newest is None else (place, detail["id"], newest["version"])
 
 

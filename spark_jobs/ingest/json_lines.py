@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -10,9 +9,10 @@ from spark_jobs.ingest import cells, folders, json_objects, opened
 from spark_jobs.ingest.cells import Json, Number, written
 from spark_jobs.ingest.json_objects import NotJson
 from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, printable
+from spark_jobs.ingest.whereabouts import Place
 
 
-def read(path: Path, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
+def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a JSON file, good and refused ones."""
     told = folders.told(wanted, name=name)
     fields = {

@@ -3,10 +3,11 @@
 The rows of a file go by the name under which it came. A file that was renamed or moved keeps that, so its rows need no change.
 """
 
+import hashlib
 import os
-import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -15,12 +16,15 @@ from feature_definitions import layout
 from feature_definitions.language import Files, Source
 from feature_definitions.records import IngestedFile
 from lake import storage
+from lake.storage import Overwritten
 from spark_jobs.context import Context
-from spark_jobs.ingest import folders, parsing
+from spark_jobs.ingest import folders, globs, parsing, whereabouts
+from spark_jobs.ingest.globs import Matched
+from spark_jobs.ingest.parsing import Shape
+from spark_jobs.ingest.whereabouts import Place, Remote
 
-UNFINISHED = (".crc", ".crdownload", ".download", ".filepart", ".part", ".partial", ".swp", ".temp", ".tmp", "~")
-"""How names of files end that are no data: checksums, downloads that go on, what editors keep beside a file."""
-_WILD = re.compile(r"[*?[]")
+_AT_ONCE = 8
+"""So many files on S3 are read at once to be hashed."""
 _MOVING, _AWAY = "somebody is writing it", "it went away"
 
 
@@ -29,7 +33,7 @@ class Found:
     """A file of a source: its name in records, where it lies, its format."""
 
     name: str
-    path: Path
+    path: Place
     format: str
 
 
@@ -37,26 +41,30 @@ class Found:
 class Landed:
     """A file that is there to be ingested: its name in records, where it lies, its format, SHA-256, and size and time when it was hashed.
 
-    Its rows are known as those of `came_as`, the name under which it came; `mark` tells whether somebody wrote it since.
+    Its rows are known as those of `came_as`, the name under which it came; `mark` tells whether somebody wrote it since. `tag` tells of a
+    file on S3 that it has the same content, and is read in the same way, without reading it.
     """
 
     name: str
-    path: Path
+    path: Place
     format: str
     sha256: str
     mark: tuple[int, int] = (0, 0)
     came_as: str = ""
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What an ingest finds: the files to read, the records of those that only have another name now, and which files are copies of which.
 
-    `refused` cannot be read, with the reason by name; `waiting` are left for the next time, with the reason.
+    `tagged` are records of files that are as they were but for their tags, of which they have the new ones. `refused` cannot be read, with
+    the reason by name; `waiting` are left for the next time, with the reason.
     """
 
     read: tuple[Landed, ...] = ()
     renamed: tuple[tuple[str, IngestedFile], ...] = ()
+    tagged: tuple[IngestedFile, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
@@ -69,32 +77,39 @@ def look(source: Source, context: Context, *, again: Collection[str] = ()) -> Lo
     Those whose rows go by the names of `again` count as changed.
     """
     found, refused, waiting = _found(source, context)
-    unknown, landed = {*refused, *waiting}, list[Landed]()
-    for each in found:
-        try:
-            landed.append(_hashed(each, source))
-        except FileNotFoundError:
-            waiting[each.name] = _AWAY
-        except OSError as error:
-            refused[each.name] = f"{each.name} cannot be read: {error.strerror or error}"
-            unknown.add(each.name)
-    still = {file.name for file in landed if has_moved(file)}
+    known, landed, unknown = context.registry.files(source.name), list[Landed](), {*refused, *waiting}
+    for each, hashed in _all_hashed(found, source, known):
+        match hashed:
+            case Landed():
+                landed.append(hashed)
+            case FileNotFoundError() | Overwritten():
+                waiting[each.name] = _AWAY if isinstance(hashed, FileNotFoundError) else _MOVING
+            case OSError():
+                refused[each.name] = f"{each.name} cannot be read: {hashed.strerror or hashed}"
+                unknown.add(each.name)
+    still = {file.name for file in landed if isinstance(file.path, Path) and has_moved(file)}
     waiting |= dict.fromkeys(still, _MOVING)
     there = tuple(file for file in landed if file.name not in still)
-    plan = planned(context.registry.files(source.name), there, elsewhere=unknown, again=again)
+    plan = planned(known, there, elsewhere=unknown, again=again)
     return replace(plan, refused=refused, waiting=waiting, is_empty=not found and not refused)
 
 
 def looked_again(found: Look, *, refused: Mapping[str, str]) -> Look:
-    """What is left of a look once its files were read: without those that were refused, by what their rows go by, or written meanwhile."""
-    moved = {f.name: _MOVING if f.path.exists() else _AWAY for f in found.read if has_moved(f)}
+    """What is left of a look once its files were read: without those that were refused, by what their rows go by, or written meanwhile.
+
+    What was read of a file on S3 is what was hashed; only one that was refused may have been written meanwhile.
+    """
+    doubtful = [f for f in found.read if isinstance(f.path, Path) or f.came_as in refused]
+    moved = {f.name: _MOVING if f.path.exists() else _AWAY for f in doubtful if has_moved(f)}
     bad = {f.name: refused[f.came_as] for f in found.read if f.came_as in refused and f.name not in moved}
     read = tuple(f for f in found.read if f.name not in moved and f.name not in bad)
     return replace(found, read=read, refused={**found.refused, **bad}, waiting={**found.waiting, **moved})
 
 
 def has_moved(file: Landed) -> bool:
-    """Whether a file is gone, or of another size or time than when it was hashed: somebody writes it."""
+    """Whether a file is gone, or another one than when it was hashed, by its size and time, or by its tag: somebody writes it."""
+    if isinstance(file.path, Remote):
+        return not file.path.is_same()
     try:
         return _mark(file.path.stat()) != file.mark
     except OSError:
@@ -105,11 +120,46 @@ def _mark(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def _all_hashed(found: Sequence[Found], source: Source, known: Mapping[str, IngestedFile]) -> Iterable[tuple[Found, Landed | OSError]]:
+    """Each file hashed, or why it cannot be; of those on S3, where each waits for the network, several at once."""
+    if not any(isinstance(each.path, Remote) for each in found):
+        yield from ((each, _tried(each, source, known)) for each in found)
+        return
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        yield from zip(found, pool.map(lambda each: _tried(each, source, known), found), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _tried(found: Found, source: Source, known: Mapping[str, IngestedFile]) -> Landed | OSError:
+    """A file hashed, or why it cannot be; one on S3 that is known by its tag is not read."""
+    tag, before = _tag(found, source), known.get(found.name)
+    if isinstance(found.path, Remote) and before is not None and tag is not None and before.tag == tag:
+        return Landed(found.name, found.path, found.format, before.sha256, (found.path.size, 0), tag=tag)
+    try:
+        return replace(_hashed(found, source), tag=tag)
+    except OSError as error:
+        return error
+
+
+def _tag(found: Found, source: Source) -> str | None:
+    """What tells of a file on S3 that its content, and how it is read, are the same."""
+    if not isinstance(found.path, Remote) or found.path.tag is None:
+        return None
+    said = f"{found.path.tag} {found.path.size} {_shape(found, source)!r}"
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
 def _hashed(found: Found, source: Source) -> Landed:
-    with found.path.open("rb") as file:
-        mark = _mark(os.fstat(file.fileno()))
-        sha256 = parsing.sha256(file, folders.at(parsing.shape(source, found.format), found.name))
-    return Landed(found.name, found.path, found.format, sha256, mark)
+    path = found.path
+    with path.open("rb") as file:
+        mark = (path.size, 0) if isinstance(path, Remote) else _mark(os.fstat(file.fileno()))
+        return Landed(found.name, path, found.format, parsing.sha256(file, _shape(found, source)), mark)
+
+
+def _shape(found: Found, source: Source) -> Shape:
+    return folders.at(parsing.shape(source, found.format), found.name)
 
 
 # ----------------------------------------------------------------------------------------------------- which is which: pure
@@ -129,6 +179,7 @@ def planned(
     renamed = _renamed([known[name] for name in sorted(known) if name not in {*same, *elsewhere}], others)
     moved = {new for new, _ in renamed}
     left = {record.path for _, record in renamed}
+    tags = {f.name: f.tag for f in landed}
     taken = {record.came_as or record.path for record in known.values()}
     read = list[Landed]()
     for file in [*others, *(f for f in landed if f.name in repeated)]:
@@ -136,7 +187,9 @@ def planned(
             read.append(replace(file, came_as=_came_as(file.name, known if file.name not in left else {}, taken)))
             taken.add(read[-1].came_as)
     there = [f for f in landed if f.name in same or f.name in moved]
-    return Look(tuple(read), renamed, _copies([f for f in read if f.name not in same], there))
+    tagged = tuple(replace(known[name], tag=tags[name]) for name in sorted(same - repeated) if known[name].tag != tags[name])
+    renamed = tuple((name, replace(record, tag=tags[name])) for name, record in renamed)
+    return Look(tuple(read), renamed, tagged, _copies([f for f in read if f.name not in same], there))
 
 
 def _renamed(free: Sequence[IngestedFile], others: Sequence[Landed]) -> tuple[tuple[str, IngestedFile], ...]:
@@ -187,8 +240,9 @@ def renamings(found: Look, brought: Iterable[str], *, ingest_id: str) -> tuple[I
     """
     now = tuple(replace(record, path=name, came_as=record.came_as or record.path, ingest_id=ingest_id) for name, record in found.renamed)
     names = {*brought, *(record.path for record in now)}
-    gone = (replace(r, sha256="", rows=0, quarantined=0, came_as=None, ingest_id=ingest_id) for _, r in found.renamed)
-    return (*now, *(record for record in gone if record.path not in names))
+    gone = (replace(r, sha256="", rows=0, quarantined=0, came_as=None, tag=None, ingest_id=ingest_id) for _, r in found.renamed)
+    tagged = (replace(record, ingest_id=ingest_id) for record in found.tagged)
+    return (*now, *tagged, *(record for record in gone if record.path not in names))
 
 
 # ------------------------------------------------------------------------------------------------------------ what is there
@@ -200,54 +254,20 @@ def _found(source: Source, context: Context) -> tuple[list[Found], dict[str, str
     refused: dict[str, str] = {}
     waiting: dict[str, str] = {}
     if isinstance(source.at, Files):
-        for path in sorted({path for glob in source.at.paths for path in matches(glob, root=context.root)}):
-            name = _name(path, context.root)
-            if reason := _refusal(path, name):
+        matched = globs.matched(source.at.paths, root=context.root)
+        refused |= {folder: _a_folder(folder) for folder in matched.folders}
+        marked = _Marked(source.at.complete, matched)
+        for path in matched.files:
+            name = whereabouts.named(path, context.root)
+            if isinstance(path, Path) and (reason := _refusal(path, name)):
                 refused[name] = reason
-            elif source.at.complete is not None and not _is_complete(path, source.at.complete):
+            elif source.at.complete is not None and not marked.is_complete(whereabouts.folder(path)):
                 waiting[name] = f"there is no {source.at.complete} beside it yet"
             else:
                 found[name] = Found(name, path, source.at.format)
     for file in storage.files(layout.landing_folder(context.lake, source.name), suffix=".parquet"):
         found[f"written/{file.name}"] = Found(f"written/{file.name}", Path(file.path), parsing.FRAME)
     return [found[name] for name in sorted(found)], refused, waiting
-
-
-def matches(pattern: str, *, root: Path) -> Iterator[Path]:
-    """The files that a glob means: nothing hidden, nothing unfinished, no folder that holds other files of it.
-
-    Brackets are a name's own where a file or a folder is called so.
-    """
-    base, rest = _base(pattern, root)
-    if not rest:
-        yield from [base] if os.path.lexists(base) else []
-        return
-    paths = [path for path in base.glob("/".join(rest)) if is_data(path.relative_to(base).parts, rest)]
-    holders = {parent for path in paths for parent in path.parents}
-    names_files = "." in rest[-1]
-    yield from (path for path in paths if not path.is_dir() or (names_files and path not in holders))
-
-
-def _base(pattern: str, root: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder below which a glob looks, and the rest of the glob."""
-    said = Path(pattern)
-    base, parts = (Path(said.anchor), said.parts[1:]) if said.is_absolute() else (root, said.parts)
-    for place, part in enumerate(parts):
-        if _WILD.search(part) and not ("[" in part and os.path.lexists(base / part)):
-            return base, tuple(parts[place:])
-        base = base / part
-    return base, ()
-
-
-def is_data(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path below a glob's folder is data, by its names alone.
-
-    A name that begins with `.` or `_` is none, unless the glob itself has one that does; a folder like `_day=5` holds data.
-    """
-    asked = {part[0] for part in pattern if part[0] in "._"}
-    folders, last = parts[:-1], parts[-1]
-    hidden = any(name[0] in "._" and name[0] not in asked and not (name[0] == "_" and "=" in name) for name in folders)
-    return not (hidden or (last[0] in "._" and last[0] not in asked) or last.startswith("~$") or last.lower().endswith(UNFINISHED))
 
 
 def _refusal(path: Path, name: str) -> str | None:
@@ -259,19 +279,32 @@ def _refusal(path: Path, name: str) -> str | None:
     except OSError as error:
         return f"{name} cannot be read: {error.strerror or error}"
     if stat.S_ISDIR(mode):
-        return f"{name} is a folder; files in it are read by Files({f'{name}/*'!r})"
+        return _a_folder(name)
     return None if stat.S_ISREG(mode) else f"{name} is no file that can be read twice"
 
 
-def _is_complete(path: Path, marker: str) -> bool:
-    """Whether a file's folder holds the marker, or the folder above the `key=value` ones that it lies in."""
-    folder = path.parent
-    while not (folder / marker).exists():
-        if "=" not in folder.name:
-            return False
-        folder = folder.parent
-    return True
+def _a_folder(name: str) -> str:
+    return f"{name} is a folder; files in it are read by Files({f'{name}/*'!r})"
 
 
-def _name(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+class _Marked:
+    """Which folders hold the marker that says that their files are whole; on S3 a folder is asked for it once, if it was not listed."""
+
+    def __init__(self, marker: str | None, matched: Matched) -> None:
+        self._marker, self._listed = marker, matched.listed
+        self._known: dict[str, bool] = {}
+
+    def is_complete(self, folder: str) -> bool:
+        """Whether a folder holds the marker, or the folder above the `key=value` ones that it lies in."""
+        while not self._holds(folder):
+            above, _, name = folder.rpartition("/")
+            if "=" not in name:
+                return False
+            folder = above
+        return True
+
+    def _holds(self, folder: str) -> bool:
+        if folder not in self._known:
+            path = f"{folder}/{self._marker}"
+            self._known[folder] = path in self._listed or whereabouts.exists(path)
+        return self._known[folder]

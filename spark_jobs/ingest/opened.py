@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from io import BufferedReader, StringIO, TextIOWrapper
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import pyarrow as pa
 
 from feature_definitions.errors import UserError
+from spark_jobs.ingest.whereabouts import Place
 
 LONGEST = 8 * 2**20
 """So many characters a line, a quoted field or a JSON object may have: what is longer is no row, and would fill memory."""
@@ -99,7 +99,7 @@ class Text:
 
 
 @contextmanager
-def text(path: Path, encoding: str, *, newline: str) -> Iterator[Text]:
+def text(path: Place, encoding: str, *, newline: str) -> Iterator[Text]:
     """A file as text; `newline` is that of `open`."""
     codecs.register_error(_AS_BYTES, _as_bytes)
     with path.open("rb") as file, closing(content(file)) as stream:

@@ -10,15 +10,28 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable as Table
 from deltalake.exceptions import DeltaError
 
 from feature_definitions.errors import UserError
-from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
-from lake import storage
-from spark_jobs.ingest import cells, dialect_seen, dialects, first_bytes, folders, guesses, json_lines, json_objects, landing, opened
+from feature_definitions.language import Column, Csv, DefinitionError, DeltaTable, Files, Jdbc
+from feature_definitions.language.on_s3 import check_place
+from lake import delta, storage
+from spark_jobs.ingest import (
+    cells,
+    dialect_seen,
+    dialects,
+    first_bytes,
+    folders,
+    globs,
+    guesses,
+    json_lines,
+    json_objects,
+    opened,
+    whereabouts,
+)
 from spark_jobs.ingest.cells import Number, first_line
 from spark_jobs.ingest.guesses import Guess
+from spark_jobs.ingest.whereabouts import Place
 
 ROWS = 10_000
 """So many rows are looked at, of at most so many files."""
@@ -41,18 +54,23 @@ class Sample(NamedTuple):
 
 
 def look(path: str, *, root: Path) -> Sample:
-    """What lies at a path or a glob, as given or relative to the project: files, or a Delta table. Raises NothingToSee."""
-    found = root / path
-    if (found / "_delta_log").is_dir():
-        return _delta(found, path)
-    globs, files = _files(path, root=root)
+    """What lies at a path or a glob, as given, relative to the project, or on S3: files, or a Delta table. Raises NothingToSee."""
+    try:
+        check_place(path, path)
+    except DefinitionError as error:
+        raise NothingToSee(str(error)) from None
+    whole = whereabouts.whole(path, root=root)
+    if whereabouts.has_log(whole):
+        return _delta(whole, path)
+    glob, files = _files(path, whole, root=root)
+    told = _told(files, root)
     try:
         match _kind(files[0]):
             case "csv":
-                return _csv(globs, files, root)
+                return _csv(glob, files, told)
             case "jsonl":
-                return _json(globs, files, root)
-        return _parquet(globs, files, root)
+                return _json(glob, files, told)
+        return _parquet(glob, files, told)
     except (*opened.UNREADABLE, opened.LineTooLong, dialects.NeverClosed, json_objects.NotJson) as error:
         raise NothingToSee(f"{path} cannot be read: {first_line(error)}") from None
 
@@ -63,15 +81,17 @@ def of_arrow(at: Jdbc, table: pa.Table) -> Sample:
     return Sample(at, columns, len(table), remarks)
 
 
-def of_csv(file: Path) -> Sample:
+def of_csv(file: Place) -> Sample:
     """What one file looks like, taken for CSV whatever its name is."""
-    return _csv(file.name, [file], file.parent)
+    return _csv(file.name, [file], {})
 
 
-def _files(path: str, *, root: Path) -> tuple[str, list[Path]]:
+def _files(path: str, whole: str, *, root: Path) -> tuple[str, list[Place]]:
     """The glob that a definition would have, and its files, oldest name first."""
-    folder = (root / path).is_dir()
-    files = sorted(file for file in landing.matches(f"{path}/**/*" if folder else path, root=root) if file.is_file())
+    found = globs.matched([path], root=root)
+    folder = bool(found.folders) or Path(whole).is_dir()
+    found = globs.matched([f"{path}/**/*"], root=root) if folder else found
+    files = [file for file in found.files if file.is_file()]
     if not files:
         raise NothingToSee(f"there is no data at {path}; give a file, a glob in quotes, a folder, or a Delta table")
     endings = Counter("".join(_ending(file)) for file in files)
@@ -81,24 +101,24 @@ def _files(path: str, *, root: Path) -> tuple[str, list[Path]]:
     if not folder:
         return path, files
     ending = next(iter(endings)) if len(endings) == 1 else ""
-    deep = "**/" if any(file.parent != root / path for file in files) else ""
+    deep = "**/" if any(whereabouts.folder(file) != whole for file in files) else ""
     return f"{path.rstrip('/')}/{deep}*{ending}", files
 
 
-def _ending(file: Path) -> tuple[str, str]:
+def _ending(file: Place) -> tuple[str, str]:
     """The ending that tells a file's format, and that of its compression."""
     packed = file.suffix if file.suffix.lower() in _COMPRESSED else ""
     return Path(file.name.removesuffix(packed)).suffix, packed
 
 
-def _format(file: Path) -> str:
+def _format(file: Place) -> str:
     ending = _ending(file)[0].lower()
     if ending not in _ENDINGS:
         raise NothingToSee(f"{file.name} is of no format that is read, by its name: .csv, .tsv, .txt, .jsonl, .json or .parquet")
     return _ENDINGS[ending]
 
 
-def _kind(file: Path) -> str:
+def _kind(file: Place) -> str:
     """The format of a file by its first bytes, by its name if it is empty; raises NothingToSee for one that is not read."""
     with file.open("rb") as raw, closing(opened.content(raw)) as stream:
         begin = stream.read(4096)
@@ -109,11 +129,11 @@ def _kind(file: Path) -> str:
     return first_bytes.kind(begin) or _format(file)
 
 
-def _told(files: Sequence[Path], root: Path) -> dict[str, Guess]:
+def _told(files: Sequence[Place], root: Path) -> dict[str, Guess]:
     """The columns that `key=value` folders tell."""
     values: dict[str, list[str | None]] = {}
     for file in files:
-        for column, text in folders.texts(file.relative_to(root) if file.is_relative_to(root) else file).items():
+        for column, text in folders.texts(Path(whereabouts.named(file, root))).items():
             values.setdefault(column, []).append(text)
     told = {column: guesses.of_texts(column, texts) for column, texts in values.items()}
     return {column: guess._replace(unique=False, doubts=(*guess.doubts, "the folders tell it")) for column, guess in told.items()}
@@ -122,7 +142,7 @@ def _told(files: Sequence[Path], root: Path) -> dict[str, Guess]:
 # -------------------------------------------------------------------------------------------------------------------------- CSV
 
 
-def _csv(globs: str, files: Sequence[Path], root: Path) -> Sample:
+def _csv(glob: str, files: Sequence[Place], told: Mapping[str, Guess]) -> Sample:
     dialect = dialect_seen.dialect(files[0])
     header = dialect_seen.header(files[0], dialect)
     dialect = dialect if header else replace(dialect, header=False)
@@ -137,7 +157,7 @@ def _csv(globs: str, files: Sequence[Path], root: Path) -> Sample:
     dialect, columns = _of_one_dialect(dialect, {name: guesses.of_texts(name, held) for name, held in texts.items()})
     rows = max(map(len, texts.values()), default=0)
     remarks = (f"left out, since the header has them more than once: {', '.join(twice)}",) if twice else ()
-    return Sample(Files(globs, csv=None if dialect == Csv() else dialect), columns | _told(files, root), rows, remarks)
+    return Sample(Files(glob, csv=None if dialect == Csv() else dialect), columns | dict(told), rows, remarks)
 
 
 def _of_one_dialect(dialect: Csv, seen: Mapping[str, Guess]) -> tuple[Csv, dict[str, Guess]]:
@@ -158,7 +178,7 @@ def _of_one_dialect(dialect: Csv, seen: Mapping[str, Guess]) -> tuple[Csv, dict[
 # ------------------------------------------------------------------------------------------------------------------------- JSON
 
 
-def _json(globs: str, files: Sequence[Path], root: Path) -> Sample:
+def _json(glob: str, files: Sequence[Place], told: Mapping[str, Guess]) -> Sample:
     rows: list[dict[str, object]] = []
     for file in files[:FILES]:
         with opened.text(file, "utf-8", newline="") as text:
@@ -168,7 +188,7 @@ def _json(globs: str, files: Sequence[Path], root: Path) -> Sample:
     nested = [name for name in names if any(isinstance(row.get(name), dict) for row in rows)]
     columns = {name: _of_json(name, [row.get(name) for row in rows]) for name in names if name not in nested}
     remarks = (f"left out, since they hold objects: {', '.join(nested)}",) if nested else ()
-    return Sample(Files(globs, format="jsonl"), columns | _told(files, root), len(rows), remarks)
+    return Sample(Files(glob, format="jsonl"), columns | dict(told), len(rows), remarks)
 
 
 def _of_json(name: str, values: Sequence[object]) -> Guess:
@@ -189,28 +209,28 @@ def _of_json(name: str, values: Sequence[object]) -> Guess:
 # ------------------------------------------------------------------------------------------------------- Parquet, Delta, Arrow
 
 
-def _parquet(globs: str, files: Sequence[Path], root: Path) -> Sample:
+def _parquet(glob: str, files: Sequence[Place], told: Mapping[str, Guess]) -> Sample:
     held = [_head(file, ROWS // min(FILES, len(files))) for file in files[:FILES]]
     table = pa.concat_tables([table for table, _ in held], promote_options="permissive")
     columns, remarks = _of_table(table, held[0][1])
-    return Sample(Files(globs, format="parquet"), columns | _told(files, root), len(table), remarks)
+    return Sample(Files(glob, format="parquet"), columns | dict(told), len(table), remarks)
 
 
-def _head(path: Path, rows: int) -> tuple[pa.Table, frozenset[str]]:
+def _head(path: Place, rows: int) -> tuple[pa.Table, frozenset[str]]:
     """The first rows of a Parquet file, and its times of 96 bits, which are instants."""
-    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+    with pq.ParquetFile(whereabouts.for_arrow(path), coerce_int96_timestamp_unit="us") as file:
         leaves = [file.schema.column(place) for place in range(len(file.schema.names))]
         batch = next(file.iter_batches(batch_size=rows), None)
         table = file.schema_arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
     return table, frozenset(leaf.name for leaf in leaves if leaf.physical_type == "INT96")
 
 
-def _delta(path: Path, said: str) -> Sample:
+def _delta(path: str, said: str) -> Sample:
     try:
-        held = Table(str(path))
+        held = delta.opened(path)
         table = pa.schema(held.schema().to_arrow()).empty_table()
         with suppress(DeltaError, pa.ArrowException):
-            table = held.to_pyarrow_dataset(filesystem=storage.arrow(str(path))).head(ROWS)
+            table = held.to_pyarrow_dataset(filesystem=storage.arrow(path)).head(ROWS)
     except DeltaError as error:
         raise NothingToSee(f"the Delta table {said} cannot be read: {first_line(error)}") from None
     columns, remarks = _of_table(table)

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import pyarrow.compute as pc
 
+from feature_definitions.errors import UserError
 from feature_definitions.language import Files, Source
 from feature_definitions.layout import LINE, REASON
-from spark_jobs.ingest import folders, formats, hints, landing, parsing
-from spark_jobs.ingest.parsing import FileRefused, Shape
+from spark_jobs.ingest import folders, formats, globs, hints, parsing, whereabouts
+from spark_jobs.ingest.parsing import Shape
+from spark_jobs.ingest.whereabouts import Place
 
 FILES, BATCHES = 3, 1
 """So much is read: the first files by name, and the first batches of each."""
@@ -31,18 +33,22 @@ def misfits(source: Source, *, root: Path) -> Iterator[Misfit]:
 
 
 def _misfits(source: Source, at: Files, root: Path) -> Iterator[Misfit]:
-    paths = sorted({path for glob in at.paths for path in landing.matches(glob, root=root) if path.is_file()})
+    try:
+        paths = [path for path in globs.matched(at.paths, root=root).files if path.is_file()]
+    except UserError as error:
+        yield Misfit(source.name, at.place, str(error))
+        return
     if not paths:
-        yield Misfit(source.name, at.place, f"no file is at {at.place} in {root}")
+        yield Misfit(source.name, at.place, f"no file is at {whereabouts.shown(at.paths, root=root)}")
     for path in paths[:FILES]:
-        name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+        name = whereabouts.named(path, root)
         message = _misfit(path, parsing.shape(source, at.format), name)
         if message is not None:
             yield Misfit(source.name, name, message)
     yield from (Misfit(source.name, at.place, said) for said in hints.of_globs(at.paths, root=root))
 
 
-def _misfit(path: Path, wanted: Shape, name: str) -> str | None:
+def _misfit(path: Place, wanted: Shape, name: str) -> str | None:
     rows, bad, first = 0, 0, ""
     try:
         for batch in islice(formats.read(path, wanted, name=name), BATCHES):
@@ -50,7 +56,7 @@ def _misfit(path: Path, wanted: Shape, name: str) -> str | None:
             rows, bad = rows + batch.num_rows, bad + wrong.num_rows
             if wrong.num_rows and not first:
                 first = f"line {wrong.column(LINE)[0]}: {wrong.column(REASON)[0]}"
-    except FileRefused as error:
+    except UserError as error:  # it cannot be taken, or not be reached
         return str(error)
     hint = hints.of_file(path, folders.at(wanted, name)) if bad or wanted.format == "jsonl" else None
     if not bad:

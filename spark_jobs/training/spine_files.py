@@ -17,10 +17,11 @@ from feature_definitions.language import Column, Csv, DefinitionError, Files, So
 from feature_definitions.layout import COLUMN, LINE, REASON
 from feature_definitions.sql.data_types import is_array
 from lake import delta
-from spark_jobs.ingest import cells, folders, formats, json_lines, landing, opened, parsing
+from spark_jobs.ingest import cells, folders, formats, globs, json_lines, opened, parsing, whereabouts
 from spark_jobs.ingest.cells import Unfit, first_line
 from spark_jobs.ingest.json_objects import NotJson
 from spark_jobs.ingest.parsing import FileRefused
+from spark_jobs.ingest.whereabouts import Place
 from spark_jobs.training.spine import TIME, SpineRefused
 
 _ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
@@ -53,24 +54,32 @@ def declared(keys: Mapping[str, str], columns: Mapping[str, "Column | str"] | No
     return Declared(keys, {name: replace(column, name=None) for name, column in said.items()}, timezone)
 
 
-def read(path: Path, said: Declared, *, name: str) -> pa.Table:
+def read(path: str, said: Declared, *, name: str) -> pa.Table:
     """The rows of a spine's file; `name` is what it is called. Raises SpineRefused, with the line, for what cannot be taken."""
     try:
-        if (path / "_delta_log").is_dir():
-            return _typed(delta.load(str(path)), said, name)
-        match _format(path, name):
+        if whereabouts.has_log(path):
+            return _typed(delta.load(path), said, name)
+        file = _file(path)
+        if file is None:
+            return _typed(_folder(path, said, name), said, name)
+        match _format(file, name):
             case "csv":
-                return _delimited(path, said, name)
+                return _delimited(file, said, name)
             case "jsonl":
-                return _json(path, said, name)
-        return _typed(_parquet(path, said, name), said, name)
+                return _json(file, said, name)
+        return _typed(_rows(file), said, name)
     except (FileRefused, NotJson, opened.LineTooLong, *opened.UNREADABLE) as error:
         raise SpineRefused(f"the spine {name} cannot be read: {first_line(error)}") from None
 
 
-def _format(path: Path, name: str) -> str:
-    if path.is_dir():
-        return "parquet"
+def _file(path: str) -> Place | None:
+    """The file at a path; None where a folder is."""
+    if not whereabouts.is_remote(path):
+        return None if Path(path).is_dir() else Path(path)
+    return globs.at(path)
+
+
+def _format(path: Place, name: str) -> str:
     ending = next((end for end in reversed(path.suffixes) if end.lower() not in _COMPRESSED), "").lower()
     if ending not in _ENDINGS:
         raise SpineRefused(f"the spine {name} is of no format that is read, by its name; a spine is {_READ}")
@@ -80,7 +89,7 @@ def _format(path: Path, name: str) -> str:
 # -------------------------------------------------------------------------------------------------------------------------- CSV
 
 
-def _delimited(path: Path, said: Declared, name: str) -> pa.Table:
+def _delimited(path: Place, said: Declared, name: str) -> pa.Table:
     """A file of CSV: the character between its columns is that which parts its first line into the keys and event_timestamp."""
     dialect, header = _header(path, said, name)
     columns = [replace(said.typed.get(column, Column("string")), name=column) for column in header]
@@ -98,7 +107,7 @@ def _delimited(path: Path, said: Declared, name: str) -> pa.Table:
     return table.select(list(ours)).rename_columns(header)
 
 
-def _header(path: Path, said: Declared, name: str) -> tuple[Csv, list[str]]:
+def _header(path: Place, said: Declared, name: str) -> tuple[Csv, list[str]]:
     needed, found = [TIME, *said.keys], list(_headers(path))
     fitting = [(delimiter, header) for delimiter, header in found if set(needed) <= set(header)]
     if not fitting:
@@ -115,7 +124,7 @@ def _header(path: Path, said: Declared, name: str) -> tuple[Csv, list[str]]:
     return Csv(delimiter=delimiter), header
 
 
-def _headers(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _headers(path: Place) -> Iterator[tuple[str, list[str]]]:
     """The names in the first line, by what may part them."""
     for delimiter in _DELIMITERS:
         with opened.text(path, "utf-8", newline="") as text:
@@ -155,7 +164,7 @@ def _and_more(rows: int) -> str:
 # ------------------------------------------------------------------------------------------------------------------------- JSON
 
 
-def _json(path: Path, said: Declared, name: str) -> pa.Table:
+def _json(path: Place, said: Declared, name: str) -> pa.Table:
     """A file of JSON objects: its columns are all fields that any of its objects has; what is not text is written as JSON writes it."""
     objects = list(_objects(path, name))
     names = list(dict.fromkeys(field for _, held in objects for field in held))
@@ -166,7 +175,7 @@ def _json(path: Path, said: Declared, name: str) -> pa.Table:
     return pa.table(arrays)
 
 
-def _objects(path: Path, name: str) -> Iterator[tuple[int, dict[str, object]]]:
+def _objects(path: Place, name: str) -> Iterator[tuple[int, dict[str, object]]]:
     with opened.text(path, "utf-8", newline="") as text:
         for line, held in json_lines.objects(text):
             if not isinstance(held, dict):
@@ -192,18 +201,22 @@ def _field(objects: Sequence[tuple[int, Mapping[str, object]]], column: str, sai
 # ---------------------------------------------------------------------------------------------------------------------- Parquet
 
 
-def _parquet(path: Path, said: Declared, name: str) -> pa.Table:
-    """A Parquet file, or all of a folder, whose `key=value` folders are columns, of text like those of CSV."""
-    files = sorted(landing.matches("**/*.parquet", root=path)) if path.is_dir() else [path]
+def _folder(path: str, said: Declared, name: str) -> pa.Table:
+    """All Parquet files of a folder, whose `key=value` folders are columns, of text like those of CSV."""
+    files = globs.below(path, "**/*.parquet")
     if not files:
         raise SpineRefused(f"the spine {name} is a folder without a Parquet file or a Delta log; a spine is {_READ}")
     return pa.concat_tables([_with_folders(file, path, said) for file in files], promote_options="default")
 
 
-def _with_folders(file: Path, root: Path, said: Declared) -> pa.Table:
-    with pq.ParquetFile(file, coerce_int96_timestamp_unit="us") as held:
-        table = held.read()
-    for column, text in folders.texts(file.relative_to(root)).items() if file != root else ():
+def _rows(file: Place) -> pa.Table:
+    with pq.ParquetFile(whereabouts.for_arrow(file), coerce_int96_timestamp_unit="us") as held:
+        return held.read()
+
+
+def _with_folders(file: Place, root: str, said: Declared) -> pa.Table:
+    table = _rows(file)
+    for column, text in folders.texts(Path(str(file)).relative_to(root)).items():
         if column not in table.column_names:
             table = table.append_column(column, _told(column, text, len(table), said))
     return table

@@ -14,7 +14,8 @@ from feature_definitions.language import Files, Source
 from feature_definitions.records import IngestedFile
 from spark_jobs.context import Context
 from spark_jobs.ingest import landing
-from spark_jobs.ingest.landing import Landed, Look, matches, planned, renamings
+from spark_jobs.ingest.globs import matches
+from spark_jobs.ingest.landing import Landed, Look, planned, renamings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

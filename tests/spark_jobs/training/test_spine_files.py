@@ -31,7 +31,7 @@ def read(
     columns: Mapping[str, str | Column] | None = None,
     timezone: str | None = None,
 ) -> pa.Table:
-    return spine_files.read(path, spine_files.declared(keys, columns, timezone), name=path.name)
+    return spine_files.read(str(path), spine_files.declared(keys, columns, timezone), name=path.name)
 
 
 def csv(folder: Path, *lines: str, name: str = "spine.csv") -> Path:
