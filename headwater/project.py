@@ -18,10 +18,8 @@ from feature_definitions.errors import InputRefused, Unknown, UserError
 from feature_definitions.language import (
     NAME,
     Column,
-    DeltaTable,
     FeatureGroup,
     FeatureService,
-    Files,
     Jdbc,
     Join,
     Mode,
@@ -550,12 +548,8 @@ class Project:
 
     @property
     def _is_remote(self) -> bool:
-        """Whether the lake or a source lies on S3, so that Spark needs jars and settings for it before it starts."""
-        from lake import s3
-
-        read = (source.at for source in self.catalog.sources.values())
-        places = [(at.paths if isinstance(at, Files) else (at.path,)) for at in read if isinstance(at, Files | DeltaTable)]
-        return any(map(s3.is_remote, (self.settings.lake, *(path for paths in places for path in paths))))
+        """Whether Spark itself reads or writes on S3, so that it needs jars and settings for it before it starts."""
+        return self.settings.lake.startswith(layout.S3) or any(source.needs_s3_in_spark for source in self.catalog.sources.values())
 
     @cached_property
     def _registry(self) -> "Registry":

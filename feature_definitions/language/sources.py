@@ -29,6 +29,7 @@ from feature_definitions.language.rules import (
     texts,
     typed,
 )
+from feature_definitions.layout import S3
 from feature_definitions.sql.data_types import is_array
 
 _TABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}")
@@ -183,6 +184,16 @@ class Source:
     def lies_in_place(self) -> bool:
         """Whether its rows are read where they lie; those of files and frames are brought into a table of ours."""
         return isinstance(self.at, DeltaTable | Table | Query | Jdbc)
+
+    @property
+    def needs_s3_in_spark(self) -> bool:
+        """Whether Spark itself reads rows of it on S3; files there are read by Python."""
+        match self.at:
+            case DeltaTable(path=path):
+                return path.startswith(S3)
+            case Query(sources=sources):
+                return any(source.needs_s3_in_spark for source in sources)
+        return False
 
     @property
     def lag(self) -> timedelta:

@@ -3,7 +3,7 @@
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -119,10 +119,24 @@ class Glob:
 
     def means(self, path: str) -> bool:
         """Whether it means a path."""
+        if not self.names:
+            return path == self.folder
         if not path.startswith(f"{self.folder}/"):
             return False
         parts = path.removeprefix(f"{self.folder}/").split("/")
         return _fits(parts, self.names) and is_data(parts, self.names)
+
+    def among(self, paths: Collection[str]) -> "Glob":
+        """It again, with brackets that stand for themselves where a file or a folder among these paths is called so."""
+        if not self.names or ("[" in self.names[0] and not _holds(paths, f"{self.folder}/{self.names[0]}")):
+            return self
+        is_plain = "[" in self.names[0] or not _WILD.search(self.names[0])
+        return Glob(f"{self.folder}/{self.names[0]}", self.names[1:]).among(paths) if is_plain else self
+
+
+def _holds(paths: Collection[str], path: str) -> bool:
+    """Whether a file or a folder of that name is among paths."""
+    return path in paths or any(each.startswith(f"{path}/") for each in paths)
 
 
 def on_s3(said: str) -> Glob:
@@ -133,12 +147,12 @@ def on_s3(said: str) -> Glob:
 
 
 def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether names are such as a pattern means: `**` is any number of folders, and brackets are also a name's own."""
+    """Whether names are such as a pattern means; `**` is any number of folders."""
     if not (names and pattern):
         return not (names or pattern)
     if pattern[0] == "**":
         return any(_fits(names[place:], pattern[1:] or ("*",)) for place in range(len(names)))
-    return (names[0] == pattern[0] or _regex(pattern[0]).match(names[0]) is not None) and _fits(names[1:], pattern[1:])
+    return _regex(pattern[0]).match(names[0]) is not None and _fits(names[1:], pattern[1:])
 
 
 @lru_cache(maxsize=256)
@@ -156,7 +170,10 @@ def _on_s3(said: Sequence[str]) -> Matched:
     exact = {each: at(glob.folder) for each, glob in asked.items() if not glob.names}
     files = _files(objects.values())
     found: dict[str, Sequence[Place]] = {
-        each: sorted(file for file in files if glob.means(file.path)) for each, glob in asked.items() if glob.names
+        each: sorted(file for file in files if meant.means(file.path))
+        for each, glob in asked.items()
+        if glob.names
+        for meant in (glob.among(objects),)
     }
     found |= {each: [] if held is None else [held] for each, held in exact.items()}
     folders = tuple(asked[each].folder for each, held in exact.items() if held is None and storage.exists(asked[each].folder))
