@@ -586,17 +586,22 @@ def in_partitions(table: DeltaTable, values: Collection[str] | None) -> list[Rem
     return [RemoveAction(file["path"], True, now, file["size_bytes"], {**at}) for file, at in mine]
 
 
-def added(path: str, run: str) -> tuple[list[AddAction], int]:
-    """The files that a run wrote in its folder below a table's, as the table's log will name them, and how many rows they hold."""
-    actions, rows, written = [], 0, storage.files(run, suffix=".parquet")
+def added(path: str, run: str, *, copy: str | None = None) -> tuple[list[AddAction], int]:
+    """The files that a run wrote in its folder below a table's, as the table's log will name them, and how many rows they hold.
+
+    `copy` is a local folder that holds the same files: they are looked at there.
+    """
+    actions, rows, written = [], 0, storage.files(copy or run, suffix=".parquet")
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         told = threads.map(_statistics, written)
     for file, statistics in zip(written, told, strict=True):
         rows += statistics["numRecords"]
-        at = dict(part.split("=", 1) for part in storage.relative(file.path, to=run).split("/")[:-1])
+        place = storage.relative(file.path, to=copy or run)
+        at = dict(part.split("=", 1) for part in place.split("/")[:-1])
         moment = int(file.written_at.timestamp() * 1000)
         if statistics["numRecords"]:
-            actions.append(AddAction(storage.relative(file.path, to=path), file.size, at, moment, True, json.dumps(statistics)))
+            named = f"{storage.relative(run, to=path)}/{place}"
+            actions.append(AddAction(named, file.size, at, moment, True, json.dumps(statistics)))
     return actions, rows
 
 

@@ -9,7 +9,8 @@ import os
 import posixpath
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pyarrow import fs
 
 _LOCAL = LocalStore()
+_AT_ONCE = 16
+"""How many files are brought to a lake at the same time."""
 _NOT_THE_FILE = re.compile("<Code>(?!NoSuchKey)")
 """S3's reason for a 404 that is none of a missing file: the bucket is not there, or, to some servers, the key that was shown."""
 _RUST = "Error performing"
@@ -113,6 +116,18 @@ def write(path: str, content: bytes | memoryview) -> None:
     """Put a file in its place as a whole: readers find what was there before, or all of it."""
     with told(path):
         obstore.put(*_at(path), content)
+
+
+def put_files(copies: Mapping[str, str]) -> None:
+    """Put local files in their places in a lake, each as a whole, some at a time."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for done in [threads.submit(_put_file, copy, path) for path, copy in copies.items()]:
+            done.result()
+
+
+def _put_file(copy: str, path: str) -> None:
+    with told(path):
+        obstore.put(*_at(path), Path(copy))
 
 
 def create(path: str, content: bytes | memoryview) -> None:

@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,20 @@ def known_listings(spark: SparkSession) -> Any:
     if java is None:
         raise RuntimeError("Spark has been stopped")
     return java.org.apache.spark.sql.execution.datasources.FileStatusCache.getOrCreate(spark._jsparkSession)
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Whether all of Spark runs in one process on this machine."""
+    return str(spark.sparkContext.master).startswith("local")
+
+
+@contextmanager
+def scratch_folder(spark: SparkSession) -> Iterator[str]:
+    """A folder on this machine, among Spark's temporary files, that is gone after the block."""
+    place = Path(spark.conf.get("spark.local.dir") or tempfile.gettempdir())
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="written-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield folder
 
 
 def running() -> bool:
