@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
-.PHONY: help env demo new test test-s3 check bench bench-training lock
+.PHONY: help env demo new test test-s3 check bench bench-training bench-lake lock
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ check: env ## Check style, types and imports: what CI runs before the tests
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-bench: env ## Run the benchmarks, one after the other
-	@set -e; for script in tests/benchmarks/bench_*.py; do echo "$$script"; .venv/bin/python -m $$(echo "$${script%.py}" | tr / .); done
+bench: env ## Run the shorter benchmarks, one after the other
+	@set -e; for script in $(filter-out %_training.py %_lake.py,$(wildcard tests/benchmarks/bench_*.py)); do echo "$$script"; .venv/bin/python -m $$(echo "$${script%.py}" | tr / .); done
+
+bench-lake: env ## Compare a lake on S3 with one in a folder: the flights of a month and one day more (--days 7 in ARGS is less)
+	@.venv/bin/python -m tests.benchmarks.bench_lake $(ARGS)
 
 bench-training: env ## Compare the join of training sets with Feast and others (hours; --only U in ARGS is one shape)
 	@.venv/bin/python -m tests.benchmarks.bench_training $(ARGS)
