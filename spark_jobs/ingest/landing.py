@@ -15,7 +15,6 @@ from pathlib import Path
 from feature_definitions import layout
 from feature_definitions.language import Files, Source
 from feature_definitions.records import IngestedFile
-from lake import storage
 from lake.storage import Overwritten
 from spark_jobs.context import Context
 from spark_jobs.ingest import folders, globs, parsing, whereabouts
@@ -265,8 +264,8 @@ def _found(source: Source, context: Context) -> tuple[list[Found], dict[str, str
                 waiting[name] = f"there is no {source.at.complete} beside it yet"
             else:
                 found[name] = Found(name, path, source.at.format)
-    for file in storage.files(layout.landing_folder(context.lake, source.name), suffix=".parquet"):
-        found[f"written/{file.name}"] = Found(f"written/{file.name}", Path(file.path), parsing.FRAME)
+    for path in globs.below(layout.landing_folder(context.lake, source.name), "*.parquet"):
+        found[f"written/{path.name}"] = Found(f"written/{path.name}", path, parsing.FRAME)
     return [found[name] for name in sorted(found)], refused, waiting
 
 
