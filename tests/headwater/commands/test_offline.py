@@ -212,7 +212,7 @@ def test_materialize_again_has_nothing_due_and_ends_with_0(shop: Shop) -> None:
 
 def test_status_has_exactly_the_promised_fields_spellings_and_times(shop: Shop) -> None:
     document = shop.status.json
-    assert set(document) == {"intervals", "tables", "quarantined"}
+    assert set(document) == {"intervals", "tables", "quarantined", "refused"}
     fields = {"group", "interval_start", "interval_end", "status", "reasons", "rows", "publish_id", "delta_version", "waits_for"}
     assert all(set(interval) == fields for interval in document["intervals"])
     spend = [i for i in document["intervals"] if i["group"] == "spend"]
@@ -247,7 +247,7 @@ def test_optimize_joins_files_changes_no_row_and_makes_nothing_stale(shop: Shop,
     assert set(tables) < set(found)
     assert {table: sorted(map(str, projects.table(folder / table).to_dict("records"))) for table in tables} == before
     assert within("status", "--json", project=folder).json["intervals"] == shop.status.json["intervals"]
-    assert within("plan", "--json", project=folder).json == {"steps": [], "bill": []}
+    assert within("plan", "--json", project=folder).json == {"steps": [], "bill": [], "refused": {}}
     assert [r["revision"] for r in within("ingest", "--json", project=folder).json["sources"]] == [None] * 3
     assert [g["published"] for g in within("materialize", "--json", project=folder).json["groups"]] == [0] * 3
     one = within("optimize", "last_page", "--json", project=folder).json["tables"]
