@@ -7,9 +7,8 @@ from somebody who works; that costs a run, and no more, because of the token: ea
 write to the registry and every commit to the lake by who has an older one is refused (`LeaseLost`).
 """
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -152,23 +151,9 @@ def holders(connection: Connection, *, silence: timedelta) -> tuple[LeaseHolder,
     )
 
 
-@contextmanager
-def beating(beat: Callable[[], None], *, every: timedelta) -> Iterator[None]:
-    """Call `beat` again and again from a thread of its own while the block runs; when it fails the next one comes all the same."""
-    over = threading.Event()
-
-    def go_on() -> None:
-        while not over.wait(every.total_seconds()):
-            with suppress(RegistryError):
-                beat()
-
-    thread = threading.Thread(target=go_on, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def beating(beat: Callable[[], None], *, every: timedelta) -> AbstractContextManager[None]:
+    """Call `beat` again and again while a block runs; when the registry fails it the next one comes all the same."""
+    return processes.beating(beat, every=every, name="heartbeat", forgiven=RegistryError)
 
 
 def _found(connection: Connection, name: str) -> Row | None:

@@ -1,7 +1,11 @@
-"""Which process of which machine it is, so that another one can tell whether it is gone."""
+"""Which process of which machine it is, so that another one can tell whether it is gone; and how it says again and again that it lives."""
 
 import os
 import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +53,25 @@ def started(pid: int) -> int | None:
     except OSError:
         return None if Path("/proc/self/stat").exists() else _started_without_proc(pid)
     return None if state in _ENDED else int(fields[18])
+
+
+@contextmanager
+def beating(beat: Callable[[], None], *, every: timedelta, name: str, forgiven: type[Exception]) -> Iterator[None]:
+    """Call `beat` again and again from a thread of its own while the block runs; when one is forgiven the next comes all the same."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(every.total_seconds()):
+            with suppress(forgiven):
+                beat()
+
+    thread = threading.Thread(target=go_on, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _started_without_proc(pid: int) -> int | None:

@@ -6,9 +6,8 @@ run that was only stopped for long finds that out before it commits rows of whic
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from feature_definitions import layout
@@ -32,9 +31,13 @@ def staging(lake: str, run_id: str) -> Iterator[str]:
     """The staging folder of one run, removed at the end of the block; those of runs that are gone are removed first."""
     folder = layout.staging_folder(lake, run_id)
     storage.write(f"{folder}/{_OWNER}", _mine())
+
+    def say() -> None:
+        storage.write(f"{folder}/{_ALIVE}", b".")
+
     try:
         sweep(lake, now=lambda: max(each.written_at for each in storage.files(folder)))
-        with _beating(lambda: storage.write(f"{folder}/{_ALIVE}", b"."), every=SILENCE / _BEATS):
+        with processes.beating(say, every=SILENCE / _BEATS, name="staging", forgiven=Exception):
             yield folder
     finally:
         clear(folder)
@@ -92,22 +95,3 @@ def _mine() -> bytes:
 def _is_silent(folder: str, now: Callable[[], datetime]) -> bool:
     files = storage.files(folder)
     return not files or now() - max(each.written_at for each in files) > SILENCE
-
-
-@contextmanager
-def _beating(beat: Callable[[], None], *, every: timedelta) -> Iterator[None]:
-    """Call `beat` again and again from a thread of its own while the block runs; one that fails is left out."""
-    over = threading.Event()
-
-    def go_on() -> None:
-        while not over.wait(every.total_seconds()):
-            with suppress(Exception):  # the next one comes all the same, and there is time for many
-                beat()
-
-    thread = threading.Thread(target=go_on, name="staging", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
