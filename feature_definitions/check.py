@@ -27,7 +27,7 @@ from feature_definitions.language import (
 from feature_definitions.language.sources import reads_previous
 from feature_definitions.loader import Catalog, CatalogError, Mistake, load
 from feature_definitions.reading import default
-from feature_definitions.sql.column_types import columns_of, derive_type, feature_type, output_types, types_as_read
+from feature_definitions.sql.column_types import columns_of, derive_type, feature_type, output_types, types_of_outputs
 from feature_definitions.sql.data_types import articled, element_of, is_array, is_number
 from feature_definitions.sql.expressions import closest, columns_in, derive_columns_in, type_of
 from feature_definitions.sql.queries import query_outputs, query_reads
@@ -342,7 +342,7 @@ def _of_defaults(service: FeatureService) -> Iterator[_Finding]:
     """Defaults that are not of their columns' types, as readers see them."""
     if not service.defaults:
         return
-    types = {f"{join.name}__{column}": data_type for join in service.joins for column, data_type in _shown(join).items()}
+    types = {output: data_type for join in service.joins for output, data_type in _shown(join).items()}
     for name, value in service.defaults.items():
         if name in types:
             yield from ((None, message) for message in _of_default(name, value, types[name]))
@@ -359,9 +359,9 @@ def _of_default(name: str, value: object, data_type: str) -> Iterator[str]:
 
 
 def _shown(join: Join) -> Mapping[str, str]:
-    """The types of a join's columns; none where its group is wrong, which is told there."""
+    """The types of a join's outputs; none where its group is wrong, which is told there."""
     try:
-        return types_as_read(join.group)
+        return types_of_outputs(join)
     except DefinitionError:
         return {}
 

@@ -15,7 +15,7 @@ from feature_definitions import FeatureService, Join, OnDemandFeature
 from feature_definitions.errors import UserError
 from feature_definitions.language import DefinitionError
 from feature_definitions.reading import GroupKind, default, from_json, kind_of, to_json
-from feature_definitions.sql.column_types import types_as_read
+from feature_definitions.sql.column_types import types_of_outputs
 from feature_definitions.sql.data_types import element_of, is_array, is_decimal
 from online_sync.codec import Value
 
@@ -132,21 +132,15 @@ def field_value(value: object, data_type: str) -> object:
 
 
 def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
-    asked = dict(zip(join.outputs, join.columns, strict=True))
-    types = types_as_read(join.group) if defaults.keys() & asked.keys() else {}
-    defaulted = {name: to_json(default(value, types[asked[name]])) for name, value in defaults.items() if name in asked}
+    mine = {name: value for name, value in defaults.items() if name in join.outputs}
+    types = types_of_outputs(join) if mine else {}
+    defaulted = {name: to_json(default(value, types[name])) for name, value in mine.items()}
     return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, defaulted)
 
 
 def _on_demand(feature: OnDemandFeature, service: FeatureService) -> OnDemandPlan:
-    shown = {out: kind for join in service.joins for out, kind in _shown(join).items()} if feature.refs else {}
+    shown = {out: kind for join in service.joins for out, kind in types_of_outputs(join).items()} if feature.refs else {}
     return OnDemandPlan(feature, feature.typed_inputs(shown), feature.requests)
-
-
-def _shown(join: Join) -> dict[str, str]:
-    """The outputs of a join and their types, as readers see them."""
-    types = types_as_read(join.group)
-    return {output: types[column] for output, column in zip(join.outputs, join.columns, strict=True)}
 
 
 def _check_entity(plan: ServicePlan, entity: object, *, where: str) -> None:

@@ -7,6 +7,7 @@ from feature_definitions.language import (
     Derived,
     Feature,
     FeatureGroup,
+    Join,
     ObservationGroup,
     SnapshotGroup,
     Source,
@@ -84,6 +85,12 @@ def _aggregated_types(group: WindowedGroup, declared: Mapping[str, str]) -> dict
 def types_as_read(group: FeatureGroup) -> dict[str, str]:
     """The type of each output column as readers see it: the time since the last event is seconds, a double."""
     return {name: "double" if name in group.ages else data_type for name, data_type in output_types(group).items()}
+
+
+def types_of_outputs(join: Join) -> dict[str, str]:
+    """The type of each of a join's outputs as readers see it."""
+    types = types_as_read(join.group)
+    return {output: types[column] for output, column in zip(join.outputs, join.columns, strict=True)}
 
 
 def feature_type(feature: Feature, columns: Mapping[str, str]) -> str:

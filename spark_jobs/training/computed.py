@@ -19,7 +19,7 @@ from feature_definitions.language import FeatureService, OnDemandFeature
 from feature_definitions.loader import load
 from feature_definitions.on_demand import Values
 from feature_definitions.planning import fingerprint
-from feature_definitions.sql.column_types import types_as_read
+from feature_definitions.sql.column_types import types_of_outputs
 from lake import delta
 from spark_jobs import tables, workers
 
@@ -60,7 +60,7 @@ def with_features(rows: DataFrame, service: FeatureService, catalog: Path) -> Da
 
 def shown(service: FeatureService) -> dict[str, str]:
     """The types of the columns that a service's joins give, as readers see them."""
-    return {f"{join.name}__{column}": kind for join in service.joins for column, kind in types_as_read(join.group).items()}
+    return {output: kind for join in service.joins for output, kind in types_of_outputs(join).items()}
 
 
 @lru_cache(maxsize=64)
