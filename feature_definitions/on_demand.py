@@ -8,7 +8,7 @@ until the row at fault is alone.
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from feature_definitions.intervals import EPOCH
 from feature_definitions.language.requests import OnDemandFeature
-from feature_definitions.sql.data_types import digits_of, element_of, is_array, is_decimal
+from feature_definitions.reading import default
+from feature_definitions.sql.data_types import element_of, is_array, is_decimal
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -225,16 +226,10 @@ def _value(value: Any, data_type: str) -> Any:
     return _SINGLE[data_type](value)
 
 
-def _decimal(value: Any, data_type: str) -> Decimal | None:
-    digits, scale = digits_of(data_type)
+def _decimal(value: Any, data_type: str) -> object:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise NoValue(f"{value!r} is no Decimal")
-    if isinstance(value, Decimal) and not value.is_finite():
-        return None
-    try:
-        return Decimal(value).quantize(Decimal(1).scaleb(-scale), context=Context(prec=digits, traps=[Inexact, InvalidOperation]))
-    except DecimalException:
-        raise NoValue(f"{value!r} does not fit a {data_type}") from None
+    return default(value, data_type) if not isinstance(value, Decimal) or value.is_finite() else None
 
 
 def _double(value: Any) -> float:
