@@ -40,14 +40,3 @@ def _cut(places: Sequence[int], before: Sequence[int], share: float) -> int:
     wanted = share * before[-1]
     number = min(range(len(before)), key=lambda n: (abs(before[n] - wanted), n))
     return places[number] if number < len(places) else places[-1] + 1
-
-
-def part_of(place: int, cut: Sequence[Stretch]) -> str:
-    """The part that a place is in."""
-    return next(part.name for part in reversed(cut) if part.first is None or place >= part.first)
-
-
-def unfinished(at: int, horizon: int, cut: Sequence[Stretch]) -> bool:
-    """Whether what is labelled at a time is decided only in a later part: its horizon ends after the part does."""
-    mine = next(part for part in reversed(cut) if part.first is None or at >= part.first)
-    return mine.end is not None and at + horizon > mine.end

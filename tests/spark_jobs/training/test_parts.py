@@ -13,6 +13,7 @@ from spark_jobs.training import parts
 from spark_jobs.training.parts import SplitRefused
 from spark_jobs.training.spine import SpineRefused
 from tests import projects
+from tests.feature_definitions.planning.test_cuts import part_of, unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,13 @@ def test_a_row_whose_label_is_decided_after_its_part_is_in_none(rows: DataFrame,
     found = parted(rows, Split("time", HALVES), service, label=Label("fraud", "10h"))
     # The cut is at hour 100: what is labelled at hour 90 is decided just then.
     assert [found[n] for n in range(200)] == ["train"] * 91 + [None] * 9 + ["test"] * 100
+
+
+def test_spark_finds_the_parts_that_plain_python_finds(rows: DataFrame, service: FeatureService) -> None:
+    label, split = Label("fraud", "10h"), Split()
+    found, (line,) = parted(rows, split, service, label=label), parts.cut(rows, split, at="at", label=label).lines.values()
+    seconds = {n: int((START + timedelta(hours=n)).timestamp()) for n in range(200)}
+    assert found == {n: None if unfinished(at, 36_000, line) else part_of(at, line) for n, at in seconds.items()}
 
 
 def test_all_rows_of_an_entity_are_in_one_part_also_when_rows_are_added(rows: DataFrame, service: FeatureService) -> None:
