@@ -92,7 +92,7 @@ class Planner:
     def unplanned(self, groups: Iterable[FeatureGroup]) -> dict[str, str]:
         """Why no interval can be planned of those of some groups that have too many, or that read such a group; by the group's name."""
         chosen, found = tuple(groups), dict[str, str]()
-        self.ahead(chosen)
+        self._read.revisions.ahead((source.name,) for group in _with_those_read(chosen).values() for source in sources_of(group))
         for group in chosen:
             try:
                 self._refuse_too_many(group)

@@ -226,6 +226,7 @@ class Project:
             self._recover(group)
         planner, results = self._planner, []
         refused = planner.unplanned(chosen) if len(chosen) > 1 else {}
+        planner.ahead(group for group in chosen if group.name not in refused)
         for group in ordered(chosen):
             if group.name in refused:
                 results.append(self._refused(group, planner.generation(group), refused[group.name]))
@@ -241,7 +242,9 @@ class Project:
         Of several groups those are left out that are `unplanned`.
         """
         planner = self._planner
-        return tuple(status for group in self._plannable(planner, groups) for status in planner.state(group).intervals)
+        chosen = self._plannable(planner, groups)
+        planner.ahead(chosen)
+        return tuple(status for group in chosen for status in planner.state(group).intervals)
 
     def unusable_connections(self) -> tuple[str, ...]:
         """Why a connection that a source reads cannot be used here: its variable is not set, or is no URL. Nothing is connected to."""

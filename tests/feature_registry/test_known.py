@@ -63,6 +63,7 @@ def planned(registry: Registry, count: int) -> int:
     try:
         planner = Planner(catalog, registry, "/lake", T + 4 * DAY)
         assert planner.unplanned(made.values()) == {}
+        planner.ahead(made.values())
         assert [len(planner.state(group).entries) for group in made.values()] == [2] * count
         assert all(work.due for work in planner.plan(made.values()))
     finally:
