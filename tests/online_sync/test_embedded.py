@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,17 +44,6 @@ def read(url: str) -> bytes | None:
 
 def process(folder: Path) -> int:
     return int((folder / "valkey.pid").read_text())
-
-
-def test_it_starts_within_half_a_second(folder: Path) -> None:
-    seconds = []
-    for _ in range(3):
-        start = time.monotonic()
-        url = embedded.ensure(folder)
-        seconds.append(time.monotonic() - start)
-        assert read(url) is None
-        assert embedded.stop(folder)
-    assert min(seconds) < 0.5
 
 
 def test_a_running_one_is_used_again(folder: Path) -> None:
