@@ -5,6 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from feature_definitions import layout
 from feature_definitions.intervals import duration
 from feature_definitions.language import (
     DefinitionError,
@@ -382,6 +383,8 @@ def _is_a(value: object, data_type: str) -> bool:
 def _training_set(training: TrainingSet) -> Iterator[_Finding]:
     outputs = {name.lower(): name for name in training.service.outputs}
     for column in training.spine.names:
+        if layout.is_of_training_sets(column):
+            yield None, f"the column {column!r} of its spine {training.spine.name} is one of a training set's own; rename it"
         if column.lower() in outputs:
             yield None, f"the column {column!r} of its spine {training.spine.name} is also a feature of {training.service.name}; rename it"
     if training.label is not None:

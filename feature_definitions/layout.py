@@ -85,6 +85,23 @@ def training_set_manifest(lake: str, name: str) -> str:
     return f"{training_sets(lake)}/{name}{MANIFEST}"
 
 
+ROW_NUMBER, ROW_DATE, ROW_PART = TRAINING_COLUMNS = ("hw_row", "hw_date", "hw_split")
+"""Columns that a training set has of its own: each row's place in the spine, the date by which it lies in partitions, and its part."""
+
+
+def status_column(join: str) -> str:
+    """The column of a training set that says the status of a join's values."""
+    return f"{join}{_STATUS}"
+
+
+_STATUS = "__hw_status"
+
+
+def is_of_training_sets(column: str) -> bool:
+    """Whether a name is kept for the columns that training sets have of their own, in capitals or not."""
+    return column.lower() in TRAINING_COLUMNS or column.lower().endswith(_STATUS)
+
+
 def records_table(lake: str, record: str) -> str:
     """The Delta copy of one kind of record: ledger, publishes, commits, revisions, files, promotions or releases."""
     return f"{lake}/records/{record}"

@@ -125,14 +125,22 @@ def replace(
     delta.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
 
 
-def overwrite(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
-    """Replace a whole table, its columns too, in one commit."""
+def overwrite(
+    frame: DataFrame,
+    path: str,
+    *,
+    commit_id: str,
+    partition: Sequence[str] = (),
+    order: Sequence[str] = (),
+    fence: Fence | None = None,
+) -> None:
+    """Replace a whole table, its columns too, in one commit; each file's rows are in the order of some columns."""
     table = delta.create(path, frame.schema.json(), partition=partition)
     if _only_delta_writes(table) or _is_partitioned_otherwise(table, partition):
         writer = _delta_writer(frame, commit_id, fence, partition=partition)
         writer.option("overwriteSchema", "true").mode("overwrite").save(path)
     elif table.transaction_version(commit_id) is None:
-        new = _written(frame, table, path, commit_id)
+        new = _written(frame, table, path, commit_id, order=order)
         delta.overwrite(table, schema=frame.schema.json(), new=new, commit_id=commit_id, fence=fence)
 
 
@@ -232,11 +240,12 @@ def _condition(table: DeltaTable, days: Iterable[str] | None, where: str) -> str
     return " AND ".join([*dated, *filter(None, [where])]) or "true"
 
 
-def _written(rows: DataFrame, table: DeltaTable, path: str, commit_id: str) -> list[AddAction]:
+def _written(rows: DataFrame, table: DeltaTable, path: str, commit_id: str, *, order: Sequence[str] = ()) -> list[AddAction]:
     """Write rows as Parquet files in a folder of the run's own below the table's, where nobody sees them until they are committed."""
     run, partition, computed = layout.run_folder(path, commit_id), table.metadata().partition_columns, Observation()
     storage.delete_tree(run)
     spread = rows.repartition(*partition) if partition else rows
+    spread = spread.sortWithinPartitions(*partition, *order) if order else spread
     counted = spread.observe(computed, F.count(F.lit(1)).alias("rows"))
     writer = counted.write.partitionBy(*partition).option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     if s3.is_remote(path) and session.is_local(rows.sparkSession):

@@ -20,7 +20,7 @@ from lake.staging import guarded, staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
-from spark_jobs.training import computed, manifest, parts
+from spark_jobs.training import computed, manifest, order, parts
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
@@ -39,11 +39,11 @@ class Built:
     unchanged: bool
 
     def to_arrow(self) -> pa.Table:
-        """The rows as an Arrow table, read without Spark."""
-        return delta.load(self.path)
+        """The rows as an Arrow table in the spine's order, read without Spark."""
+        return delta.load(self.path).sort_by(layout.ROW_NUMBER)
 
     def to_pandas(self) -> pd.DataFrame:
-        """The rows as a pandas frame in nullable types (Int64, boolean, string), read without Spark."""
+        """The rows as a pandas frame in the spine's order and in nullable types (Int64, boolean, string), read without Spark."""
         return delta.pandas(self.to_arrow())
 
 
@@ -71,24 +71,30 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
         with workers.as_raised():
             rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
         described = manifest.described(basis, rows, cut)
-        if described["rows"] != basis.summary["rows"]:
-            lost = f"{basis.summary['rows']} spine rows became {described['rows']}"
-            raise AssertionError(f"training set {name}: {lost}; this is a defect, nothing was written")
         context.registry.fence()
         manifest.delete(context.lake, name)
-        columns = [*spine.rows.columns, *basis.request.service.outputs, *([] if cut is None else [parts.PART])]
-        table = layout.training_set_table(context.lake, name)
+        table, partition = layout.training_set_table(context.lake, name), [layout.ROW_DATE]
         fence = guarded(folder, context.registry.fence)
-        tables.overwrite(rows.select(*[f"`{c}`" for c in columns]), table, commit_id=build_id, fence=fence)
+        tables.overwrite(_kept(rows, basis, cut), table, commit_id=build_id, partition=partition, order=[layout.ROW_NUMBER], fence=fence)
     written = described | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
     context.registry.fence()
     manifest.write(written, context.lake, name)
     return written
 
 
+def _kept(rows: DataFrame, basis: Basis, cut: Cut | None) -> DataFrame:
+    """The columns that readers see: the spine's, the service's, and those that every training set has."""
+    shown = [*basis.spine.columns, *basis.request.service.outputs, *([] if cut is None else [parts.PART])]
+    day = F.to_date(f"`{basis.spine.at}`")
+    dated = day if basis.dated_by == "day" else F.trunc(day, "month")
+    return rows.select(*[f"`{name}`" for name in shown], F.col(order.NUMBER).alias(layout.ROW_NUMBER), dated.alias(layout.ROW_DATE))
+
+
 def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
     spine, request, published = basis.spine, basis.request, basis.published
-    rows = spine.rows if cut is None else parts.with_part(spine.rows, cut, at=spine.at, service=request.service, label=request.label)
+    rows = spine.numbered(basis.days)
+    if cut is not None:
+        rows = parts.with_part(rows, cut, at=spine.at, service=request.service, label=request.label)
     asked = []
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}

@@ -4,6 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import xor
+from typing import Literal
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -16,50 +19,75 @@ from feature_definitions.records import Publish
 from lake import storage
 from spark_jobs import tables
 from spark_jobs.point_in_time import Published
+from spark_jobs.training import order
 from spark_jobs.training.computed import FAILED
 from spark_jobs.training.join import MODELLED
 from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
 
 Manifest = dict[str, object]
+DatedBy = Literal["day", "month"]
+
+_LAYOUT = 2
+"""Which columns and partitions a table has: one of another layout is built again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a training set rests on: its spine, what was asked, the spine's summary, each group's publishes, all and those that it sees."""
+    """What a training set rests on: its spine, what was asked, the spine's summary and its rows by date (days since 1970), each
+    group's publishes, all and those that it sees."""
 
     spine: Spine
     request: TrainingRequest
     summary: Mapping[str, int]
+    days: Mapping[int, int]
     published: Mapping[str, Published]
     used: Mapping[str, Sequence[Publish]]
+
+    @property
+    def dated_by(self) -> DatedBy:
+        """What a partition holds: a day, or a month where days would hold few rows, since small files cost more than their rows."""
+        return "day" if self.summary["rows"] >= _ROWS_OF_A_DAY * len(self.days) else "month"
+
+
+_ROWS_OF_A_DAY = 10_000
 
 
 def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Published]) -> Basis:
     """What a training set of this spine rests on; one pass over the spine."""
-    summary, names = _summary(spine), sorted({join.group.name for join in request.service.joins})
+    days = _days(spine)
+    summary, names = _summary(spine, days), sorted({join.group.name for join in request.service.joins})
     used = {name: _relevant(published[name], request.mode, summary) for name in names}
-    return Basis(spine, request, summary, published, used)
+    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used)
 
 
-def _summary(spine: Spine) -> dict[str, int]:
-    """Rows, first and last time (microseconds), rows without time, and a checksum that does not depend on their order."""
+def _days(spine: Spine) -> list[Row]:
+    """Of each date of a spine, rows without time apart: rows, first and last time (microseconds), and a checksum, also of places."""
     at = F.unix_micros(f"`{spine.at}`")
     content = tables.fingerprint_of(spine.rows.columns)
-    row = spine.rows.agg(
-        F.count(F.lit(1)).alias("rows"),
-        F.min(at).alias("first"),
-        F.max(at).alias("last"),
-        F.count_if(at.isNull()).alias("timeless"),
-        F.bit_xor(content).alias("xor"),
-        F.sum(F.pmod(content, F.lit(2**31))).alias("sum"),
-    ).first()
-    assert row is not None
-    if row["timeless"]:
-        raise SpineRefused(f"{row['timeless']} rows of the spine have no {spine.at}; a row without a time cannot be joined, remove it")
-    if row["rows"] and not (row["first"] >= times.FIRST and row["last"] <= times.LAST):
+    return (
+        spine.rows.groupBy(order.day(spine.at).alias("day"))
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.min(at).alias("first"),
+            F.max(at).alias("last"),
+            F.bit_xor(content).alias("xor"),
+            F.sum(F.pmod(content, F.lit(2**31))).alias("sum"),
+        )
+        .collect()
+    )
+
+
+def _summary(spine: Spine, days: Sequence[Row]) -> dict[str, int]:
+    """Rows, first and last time, and the checksum of a spine as a whole."""
+    timeless = sum(day["rows"] for day in days if day["day"] is None)
+    if timeless:
+        raise SpineRefused(f"{timeless} rows of the spine have no {spine.at}; a row without a time cannot be joined, remove it")
+    first, last = min((day["first"] for day in days), default=0), max((day["last"] for day in days), default=0)
+    if not (first >= times.FIRST and last <= times.LAST):
         raise SpineRefused(f"the spine has a {spine.at} outside of the years 1 to 9999, which nothing can be joined at")
-    return {name: int(row[name] or 0) for name in ("rows", "first", "last", "xor", "sum")}
+    sums = {name: sum(day[name] for day in days) for name in ("rows", "sum")}
+    return sums | {"first": first, "last": last, "xor": reduce(xor, (day["xor"] for day in days), 0)}
 
 
 def _relevant(published: Published, mode: Mode, summary: Mapping[str, int]) -> tuple[Publish, ...]:
@@ -74,6 +102,7 @@ def fingerprint(of: Basis) -> str:
     """A hash of all that the rows of a training set depend on."""
     request, service = of.request, of.request.service
     parts: list[object] = [
+        _LAYOUT,
         service.version,
         [j.outputs for j in service.joins],
         [(feature.name, fingerprints.on_demand(feature)) for feature in service.on_demand],
@@ -93,8 +122,9 @@ def fingerprint(of: Basis) -> str:
 
 
 def described(of: Basis, joined: DataFrame, cut: Cut | None) -> Manifest:
-    """What a training set rests on and what its rows hold, from one pass over them."""
+    """What a training set rests on and what its rows hold, from one pass over them; they must be those of the spine, each once."""
     request, service, counted = of.request, of.request.service, _counted(joined, of.request.service, cut)
+    _refuse_other_rows(of, counted)
     return {
         "name": request.name,
         "service": service.name,
@@ -103,6 +133,7 @@ def described(of: Basis, joined: DataFrame, cut: Cut | None) -> Manifest:
         "label": None if request.label is None else asdict(request.label),
         "split": None if cut is None else _split(cut, counted),
         "rows": counted["rows"],
+        "hw_date": of.dated_by,
         "spine": _spine(of),
         "groups": {name: _group(of.published[name].generation, publishes) for name, publishes in of.used.items()},
         "values_on_modelled_times": {join.name: counted[f"{MODELLED}{join.name}"] for join in service.joins},
@@ -120,8 +151,20 @@ def _counted(joined: DataFrame, service: FeatureService, cut: Cut | None) -> Row
     failed = [F.count_if(F.col(f"`{name}`")).alias(name) for name in (f"{FAILED}{feature.name}" for feature in service.on_demand)]
     names = [] if cut is None else [*cut.split.shares]
     each = [F.count_if(F.col(PART) == F.lit(name)).alias(f"{PART}_{name}") for name in names]
-    (row,) = joined.agg(F.count(F.lit(1)).alias("rows"), *nulls, *modelled, *failed, *each).collect()
+    place = F.col(order.NUMBER)
+    places = [F.sum(place).alias("places"), F.min(place).alias("first"), F.max(place).alias("last")]
+    (row,) = joined.agg(F.count(F.lit(1)).alias("rows"), *places, *nulls, *modelled, *failed, *each).collect()
     return row
+
+
+def _refuse_other_rows(of: Basis, counted: Row) -> None:
+    """Raise unless there are as many rows as in the spine, with the places from 0 on: their sum tells of one that is there twice."""
+    rows = of.summary["rows"]
+    expected = (rows, rows * (rows - 1) // 2, 0, rows - 1) if rows else (0, None, None, None)
+    found = tuple(counted[name] for name in ("rows", "places", "first", "last"))
+    if found != expected:
+        what = f"{rows} rows of the spine became {found[0]}, with the places {found[2]} to {found[3]} (their sum: {found[1]})"
+        raise AssertionError(f"training set {of.request.name}: {what}; this is a defect, nothing was written")
 
 
 def _split(cut: Cut, counted: Row) -> dict[str, object]:

@@ -8,14 +8,16 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import DAY, MICROSECOND, duration, instant, iso
 from feature_definitions.language import FeatureService, Label, Split
 from feature_definitions.planning import cuts
 from feature_definitions.planning.cuts import Stretch
 from spark_jobs import tables
+from spark_jobs.training.order import NUMBER
 
-PART = "hw_split"
+PART = layout.ROW_PART
 """The column that says in which part a row is; null of one that is in none."""
 
 _SECOND = 1_000_000
@@ -63,9 +65,9 @@ def with_part(rows: DataFrame, made: Cut, *, at: str, service: FeatureService, l
         case "entity":
             place = _hash(split, service.keys, places=cuts.HASHES)
         case "random":
-            place = _hash(split, rows.columns, places=cuts.HASHES)
+            place = _hash(split, _content(rows), places=cuts.HASHES)
         case "label":
-            place = _hash(split, rows.columns, places=_PLACES)
+            place = _hash(split, _content(rows), places=_PLACES)
             value = F.col(f"`{_column_of(label)}`").cast("string")
             chosen = F.coalesce(*[F.when(value.eqNullSafe(F.lit(one)), _part(place, line)) for one, line in made.lines.items()])
             return rows.withColumn(PART, chosen if made.lines else F.lit(None).cast("string"))
@@ -88,7 +90,7 @@ def _times(rows: DataFrame, split: Split, at: str) -> dict[int, int]:
 
 
 def _by_label(rows: DataFrame, split: Split, column: str) -> dict[Any, tuple[Stretch, ...]]:
-    value, place = F.col(f"`{column}`").cast("string").alias("value"), _hash(split, rows.columns, places=_PLACES).alias("place")
+    value, place = F.col(f"`{column}`").cast("string").alias("value"), _hash(split, _content(rows), places=_PLACES).alias("place")
     if rows.select(value).distinct().limit(_LABELS + 1).count() > _LABELS:
         raise SplitRefused(
             f"the label {column!r} has more than {_LABELS} values, so its rows cannot be cut by label; "
@@ -103,6 +105,11 @@ def _by_label(rows: DataFrame, split: Split, column: str) -> dict[Any, tuple[Str
 
 def _counted(grouped: Any) -> dict[int, int]:
     return {row["place"]: row["count"] for row in grouped.count().collect()}
+
+
+def _content(rows: DataFrame) -> list[str]:
+    """The columns that are the spine's own: equal rows are in one part, wherever they stand."""
+    return [name for name in rows.columns if name != NUMBER]
 
 
 def _hash(split: Split, columns: Iterable[str], *, places: int) -> Column:

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.classic.dataframe import DataFrame as Here
 
+from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.language import FeatureService, Label, Mode, Source, Split
@@ -21,13 +22,10 @@ from spark_jobs import frames, tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
 from spark_jobs.ingest.cells import first_line
+from spark_jobs.training import order
 
 TIME = "event_timestamp"
 """The column of a spine that says at which time each of its rows is joined."""
-
-
-OWN = ("hw_date", "hw_row", "hw_split")
-"""Columns that a training set has of its own."""
 
 
 class SpineRefused(UserError):
@@ -36,11 +34,26 @@ class SpineRefused(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Spine:
-    """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any."""
+    """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any.
+
+    The rows have their places (`order.NUMBER`); those of a source do not, whose order is that of their times and of their ids.
+    """
 
     rows: DataFrame
     at: str
     source: str | None
+    ids: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the rows came with."""
+        return [name for name in self.rows.columns if name != order.NUMBER]
+
+    def numbered(self, days: Mapping[int, int]) -> DataFrame:
+        """The rows with their places; `days` counts them by date."""
+        if order.NUMBER in self.rows.columns:
+            return self.rows
+        return order.by_columns(self.rows, self.ids, at=self.at, days=days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,7 @@ class TrainingRequest:
 def of_source(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
     rows = events.read(source, context).select(*[f"`{name}`" for name in source.names])
-    return Spine(rows, str(source.event_timestamp), source.name)
+    return Spine(rows, str(source.event_timestamp), source.name, source.id)
 
 
 def of_given(frame: object, spark: SparkSession, *, keys: Mapping[str, str]) -> Spine:
@@ -74,7 +87,7 @@ def of_frame(frame: pa.Table, spark: SparkSession, *, keys: Mapping[str, str] = 
     _check_schema(frame.schema)
     at = frame.column_names.index(TIME)
     exact = frame.column(at).cast(pa.timestamp("us", tz=frame.schema.field(at).type.tz), safe=False).cast(pa.timestamp("us", tz="UTC"))
-    return Spine(spark.createDataFrame(frame.set_column(at, TIME, exact)), TIME, None)
+    return Spine(spark.createDataFrame(order.with_places(frame.set_column(at, TIME, exact))), TIME, None)
 
 
 def of_rows(rows: DataFrame, *, keys: Mapping[str, str]) -> Spine:
@@ -86,7 +99,7 @@ def of_rows(rows: DataFrame, *, keys: Mapping[str, str]) -> Spine:
     void = {field.name: keys.get(field.name, "string") for field in schema if pa.types.is_null(field.type)}
     _check_schema(pa.schema([field for field in schema if field.name not in void]))
     typed = rows.withColumns({name: F.col(f"`{name}`").cast(tables.spark_type(kind)) for name, kind in void.items()})
-    return Spine(typed.localCheckpoint(), TIME, None)
+    return Spine(order.held(typed), TIME, None)
 
 
 def _with_types(frame: pa.Table, types: Mapping[str, str]) -> pa.Table:
@@ -166,7 +179,7 @@ _FIT = (
 
 def check(spine: Spine, request: TrainingRequest) -> None:
     """Refuse a spine that lacks what the request needs, or has it in another type."""
-    have = {field.name: field.dataType for field in spine.rows.schema}
+    have = {name: spine.rows.schema[name].dataType for name in spine.columns}
     keys, fields = dict.fromkeys(request.service.keys, "a key"), dict.fromkeys(request.service.requests, "a field of requests")
     for name, kind in request.service.asked.items():
         role = f"{(keys | fields)[name]} of service {request.service.name}"
@@ -180,8 +193,8 @@ def check(spine: Spine, request: TrainingRequest) -> None:
     if taken:
         like = "" if taken[0] in request.service.outputs else f", like {outputs[taken[0].lower()]!r} but for its case"
         raise SpineRefused(f"the spine has a column {taken[0]!r}, which is an output of service {request.service.name}{like}; rename it")
-    if own := [name for name in have if name.lower() in OWN]:
-        raise SpineRefused(f"the spine has a column {own[0]!r}, which is one of a training set's own; rename it")
+    if own := [name for name in have if layout.is_of_training_sets(name)]:
+        raise SpineRefused(f"the spine has a column {own[0]!r}, which is one of a training set's own; rename it, or leave it out")
     if request.label is not None and request.label.column not in have:
         raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
 

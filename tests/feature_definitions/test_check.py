@@ -313,6 +313,13 @@ def test_a_key_of_a_service_has_one_type() -> None:
     )
 
 
+@pytest.mark.parametrize("column", ["hw_row", "HW_Date", "spend__hw_status"])
+def test_a_spines_column_may_not_be_a_training_sets_own(column: str) -> None:
+    spine = Source("labels", columns={**COLUMNS, column: "int64"}, event_timestamp="paid_at")
+    training = TrainingSet("t", spine=spine, service=FeatureService("s", joins=(Join(windowed(COUNT)),)))
+    assert message(training) == f"training set t: the column {column!r} of its spine labels is one of a training set's own; rename it"
+
+
 def test_a_spines_column_may_not_be_an_output() -> None:
     spine = Source("labels", columns={**COLUMNS, "Spend__n_1d": "int64"}, event_timestamp="paid_at")
     training = TrainingSet("t", spine=spine, service=FeatureService("s", joins=(Join(windowed(COUNT)),)), label=Label("Spend__n_1d", "1d"))

@@ -113,8 +113,9 @@ def test_the_training_set_has_the_spines_rows_and_columns_and_the_services_outpu
     built = chain.done["training-set"].json
     rows = projects.table(built["path"])
     outputs = ["spend_1d", "spend_7d", "spend_30d", "payments_1d", "payments_30d", "mean_payment_30d"]
+    own = ["hw_row", "hw_date"]
     assert built["path"] == str(chain.folder / "lake/training_sets/customer_v1")
-    assert list(rows.columns) == ["customer_id", "event_timestamp", "label", *(f"customer_spend__{name}" for name in outputs)]
+    assert list(rows.columns) == ["customer_id", "event_timestamp", "label", *(f"customer_spend__{name}" for name in outputs), *own]
     assert (built["rows"], sorted(rows["customer_id"])) == (3, [1, 2, 999])
 
 

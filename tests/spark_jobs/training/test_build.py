@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from feature_definitions.language import NotYet
 from lake import delta
-from spark_jobs.training import build
+from spark_jobs.training import build, manifest
 from tests import projects
 from tests.projects import NOW
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ["spend__paid_1d", "spend__paid_3d", "spend__payments_1d", "spend__mean_paid_1d", "last_page__page", "home__country"]
 PUBLISHED = datetime(2026, 1, 5, tzinfo=UTC)
+OWN = ("hw_row", "hw_date")
 EMPTY, GONE = (0.0, 0.0, 0, None), (None, None, None, None)
 
 
@@ -81,15 +82,15 @@ def test_each_row_has_exactly_what_was_known_at_its_time(built: build.Built) -> 
 
 def test_every_row_of_the_spine_is_there_once_with_all_its_columns(built: build.Built) -> None:
     rows = built.to_pandas()
-    assert list(rows.columns) == ["case", "customer_id", "event_timestamp", "label", *OUTPUTS]
-    assert (built.rows, sorted(rows["case"])) == (len(CASES), sorted(CASES))
+    assert list(rows.columns) == ["case", "customer_id", "event_timestamp", "label", *OUTPUTS, *OWN]
+    assert (built.rows, list(rows["case"]), list(rows["hw_row"])) == (len(CASES), list(CASES), list(range(len(CASES))))
     assert rows.set_index("case").loc["when it ended", "event_timestamp"] == pd.Timestamp(CASES["when it ended"][1])
     assert rows["label"].isna().sum() == 1
 
 
 def test_it_lies_below_the_lake_under_its_name_beside_what_it_rests_on(shop: Project, built: build.Built) -> None:
     assert built.path == f"{shop.settings.lake}/training_sets/cases"
-    assert [field.name for field in DeltaTable(built.path).schema().fields][-len(OUTPUTS) :] == OUTPUTS
+    assert [field.name for field in DeltaTable(built.path).schema().fields][-len(OUTPUTS) - len(OWN) :] == [*OUTPUTS, *OWN]
     manifest = json.loads(Path(f"{built.path}.manifest.json").read_text())
     assert manifest == built.manifest
     assert {name: manifest[name] for name in ("service", "mode", "rows")} == {
@@ -101,9 +102,29 @@ def test_it_lies_below_the_lake_under_its_name_beside_what_it_rests_on(shop: Pro
     assert manifest["groups"]["spend"] == {"generation": 1, "publishes": 1, "intervals": 2}
 
 
-def test_the_same_spine_again_is_not_computed_again_in_whatever_order_its_rows_are(shop: Project, built: build.Built) -> None:
-    again = shop.training_set("cases", spine=spine().iloc[::-1], service="customer_v1")
+def test_the_same_spine_again_is_not_computed_again(shop: Project, built: build.Built) -> None:
+    again = shop.training_set("cases", spine=spine(), service="customer_v1")
     assert (again.unchanged, again.manifest) == (True, built.manifest)
+
+
+def test_the_same_rows_in_another_order_are_another_spine(shop: Project, built: build.Built) -> None:
+    turned = shop.training_set("turned", spine=spine().iloc[::-1], service="customer_v1").to_arrow().drop_columns(list(OWN))
+    assert turned.to_pylist() == built.to_arrow().drop_columns(list(OWN)).to_pylist()[::-1]
+
+
+def test_rows_lie_by_month_where_days_hold_few(built: build.Built) -> None:
+    table = DeltaTable(built.path)
+    assert (table.metadata().partition_columns, built.manifest["hw_date"]) == (["hw_date"], "month")
+    assert set(built.to_arrow().column("hw_date").to_pylist()) == {date(2026, 1, 1)}
+
+
+def test_rows_lie_by_day_where_days_hold_many(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_ROWS_OF_A_DAY", 2)
+    frame = spine().iloc[1:3]
+    twice = pd.concat([frame, frame])
+    rows = shop.training_set("days", spine=twice, service="customer_v1").to_pandas()
+    assert list(rows["hw_date"]) == [at.date() for at in twice["event_timestamp"]]
+    assert list(rows["case"]) == list(twice["case"])
 
 
 def test_by_event_time_a_row_is_seen_just_after_its_event_but_never_at_its_own_time(shop: Project, built: build.Built) -> None:
@@ -173,13 +194,15 @@ def test_a_key_without_any_value_is_of_the_services_type_and_whole_numbers_keep_
 def test_a_spine_without_rows_makes_a_training_set_without_rows(shop: Project) -> None:
     none = shop.training_set("none", spine=spine().iloc[:0].astype(object), service="customer_v1")
     assert none.manifest["spine"] | {"first": None, "last": None} == none.manifest["spine"]
-    assert (none.rows, none.to_arrow().column_names[-len(OUTPUTS) :]) == (0, OUTPUTS)
+    assert (none.rows, none.to_arrow().column_names[4:]) == (0, [*OUTPUTS, *OWN])
 
 
 def test_a_training_set_of_the_catalog_takes_its_spine_from_a_source(shop: Project) -> None:
     refunds = shop.training_set("refunds")
     rows = refunds.to_pandas().set_index("payment_id")
-    assert list(rows.columns) == ["customer_id", "amount", "refunded", "paid_at", "arrived", *OUTPUTS]
+    assert list(rows.columns) == ["customer_id", "amount", "refunded", "paid_at", "arrived", *OUTPUTS, *OWN]
+    assert list(rows["hw_row"]) == [0, 1, 2, 3]
+    assert list(zip(rows["paid_at"], rows.index, strict=True)) == sorted(zip(rows["paid_at"], rows.index, strict=True))
     assert (refunds.rows, rows.loc["p2", "spend__paid_1d"], rows.loc["p4", "spend__paid_1d"]) == (4, 10.5, 20.0)
     assert refunds.manifest["label"] == {"column": "refunded", "horizon": "1d"}
 
