@@ -24,7 +24,7 @@ OF_VALUES = (
     NumberFormatException,
     SparkRuntimeException,
 )
-"""What Spark raises in ANSI mode where an expression has no value for what it is given."""
+"""What Spark raises in ANSI mode where an expression has no value for what it is given, and now and then for other reasons."""
 
 
 class NotComputed(UserError):
@@ -37,7 +37,14 @@ def failing_alone(what: str) -> Iterator[None]:
     try:
         yield
     except OF_VALUES as error:
+        if not is_of_a_value(error):
+            raise
         raise NotComputed(f"{what} cannot be computed: {sentence(error)}; correct the rows, or write try_cast and the like") from error
+
+
+def is_of_a_value(error: Exception) -> bool:
+    """Whether an error is of a value: what Java itself calls an illegal argument has no condition, and is one of an option or a path."""
+    return not isinstance(error, IllegalArgumentException) or error.getCondition() is not None
 
 
 def sentence(error: PySparkException) -> str:

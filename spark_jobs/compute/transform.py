@@ -26,7 +26,7 @@ from feature_definitions.sql import column_types, queries
 from feature_definitions.sql.data_types import articled, fits
 from lake import delta
 from spark_jobs import tables, workers
-from spark_jobs.compute.failures import OF_VALUES, sentence
+from spark_jobs.compute.failures import OF_VALUES, is_of_a_value, sentence
 from spark_jobs.compute.rows import NEWEST, START, start_of
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
@@ -73,6 +73,8 @@ def _attempted(
             with failing_as(group):
                 rows[interval] = _timed(group, transformed(group, given), interval)
         except (FunctionFailed, *OF_VALUES) as error:
+            if not is_of_a_value(error):
+                raise
             failed[interval] = error
     return rows, failed
 
@@ -83,6 +85,8 @@ def _written(group: TransformGroup, rows: Mapping[Interval, DataFrame], into: st
         with failing_as(group):
             reduce(DataFrame.unionByName, rows.values()).write.mode("append").parquet(into)
     except (FunctionFailed, *OF_VALUES) as error:
+        if not is_of_a_value(error):
+            raise
         if len(rows) == 1:
             return dict.fromkeys(rows, error)
         return {failed: said for one, frame in rows.items() for failed, said in _written(group, {one: frame}, into).items()}
