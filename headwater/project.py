@@ -628,9 +628,14 @@ class Project:
         return result
 
     def _materialize_or_refuse(self, work: GroupPlan) -> "GroupResult":
+        """A group's run, or why it is refused; a lake that S3 does not give is no matter of one group, and raised."""
+        from lake import s3, storage
+
         try:
             return self._materialize(work)
         except UserError as error:
+            if isinstance(error, s3.S3Fault):
+                storage.exists(self.settings.lake)
             return self._refused(work.group, work.generation, str(error))
 
     def _refused(self, group: FeatureGroup, generation: int, why: str) -> "GroupResult":
