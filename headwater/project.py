@@ -27,6 +27,7 @@ from feature_definitions.language import (
     TrainingSet,
     WindowedGroup,
     check_mode,
+    check_no_verb,
 )
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan
@@ -330,7 +331,7 @@ class Project:
         kept = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP)
         return leftovers.sweep(self.settings.lake, keep=kept, now=self.clock())
 
-    def training_set(
+    def training_set(  # noqa: PLR0913  # each is an option of the command
         self,
         name: str | None = None,
         *,
@@ -339,6 +340,7 @@ class Project:
         mode: Mode | None = None,
         spine_columns: Mapping[str, str | Column] | None = None,
         spine_timezone: str | None = None,
+        statuses: bool = False,
     ) -> "Built":
         """Build a training set: one that the catalog defines, by name, or a spine (frame or path) joined with a service.
 
@@ -347,6 +349,7 @@ class Project:
         all other columns are text as written, or of the types in `spine_columns`; times without a zone are of `spine_timezone`.
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
         and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
+        With `statuses` it also has `<group or prefix>__hw_status`.
         """
         from spark_jobs.ingest import jdbc
         from spark_jobs.training import build
@@ -357,6 +360,7 @@ class Project:
         else:
             request = self._asked(name, names.service(self.catalog, service), mode or "as_known")
             rows = self._spine(spine, request.service, spine_columns, spine_timezone)
+        request = replace(request, statuses=request.statuses or statuses)
         groups = {j.group.name: j.group for j in request.service.joins}
         published = {group.name: self._published(group) for group in groups.values()}
         self.say(f"joining {len(published)} groups to the spine")
@@ -723,7 +727,8 @@ class Project:
         from spark_jobs.training import spine
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
-        request = spine.TrainingRequest(defined.name, defined.service, mode or defined.mode, defined.label, defined.cut)
+        asked = (defined.service, mode or defined.mode, defined.label, defined.cut, defined.statuses)
+        request = spine.TrainingRequest(defined.name, *asked)
         return request, spine.of_source(defined.spine, self._context)
 
     def _asked(self, name: str | None, service: FeatureService, mode: Mode) -> "TrainingRequest":
@@ -732,6 +737,7 @@ class Project:
         check_mode("the training set", mode)
         if name is not None and not NAME.fullmatch(name):
             raise Unknown(f"{name!r} cannot name a training set; write small letters, digits and _, starting with a letter")
+        check_no_verb(name or service.name)
         return TrainingRequest(name or service.name, service, mode)
 
     def _spine(self, given: object, service: FeatureService, columns: Mapping[str, str | Column] | None, timezone: str | None) -> "Spine":

@@ -97,7 +97,7 @@ def trained(shop: hw.Project) -> pd.DataFrame:
     spine = pd.DataFrame(ASKED).astype({"customer_id": "Int64", "amount": "Float64"})
     spine["requested"] = pd.to_datetime(spine["requested"], utc=True, format="ISO8601")
     spine["price"] = [None if price is None else Decimal(str(price)).quantize(Decimal("0.01")) for price in spine["price"]]
-    built = shop.training_set(spine=spine.assign(event_timestamp=projects.NOW, row=range(len(spine))), service="scored")
+    built = shop.training_set(spine=spine.assign(event_timestamp=projects.NOW, row=range(len(spine))), service="scored", statuses=True)
     failed = built.manifest["failed"]
     assert isinstance(failed, dict) and failed["risk"] == 2
     return built.to_pandas().sort_values("row", ignore_index=True)
@@ -109,6 +109,7 @@ def test_a_training_set_has_what_the_online_answer_has(shop: hw.Project, trained
         for name, value in answer["values"].items():
             there = None if pd.isna(row[name]) else row[name]
             assert (str(there) if isinstance(there, Decimal) else there) == value, (name, answer["entity"])
+        assert {name: row[f"{name}__hw_status"] for name in answer["status"]} == answer["status"]
 
 
 def test_what_an_input_lacks_arrives_as_none_and_an_exception_is_failed(shop: hw.Project) -> None:

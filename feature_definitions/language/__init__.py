@@ -33,7 +33,7 @@ from feature_definitions.language.rules import (
     DefinitionErrors,
     NotYet,
 )
-from feature_definitions.language.services import MODES, FeatureService, Join, Label, Mode, TrainingSet, check_mode
+from feature_definitions.language.services import MODES, FeatureService, Join, Label, Mode, TrainingSet, check_mode, check_no_verb
 from feature_definitions.language.sources import DeltaTable, Entity, Query, Source, SourceShape, Table
 from feature_definitions.language.splits import Split
 from feature_definitions.language.transforms import FeatureGroup, TransformGroup
@@ -83,6 +83,7 @@ __all__ = [
     "at_most",
     "between",
     "check_mode",
+    "check_no_verb",
     "expression",
     "mean_between",
     "not_null",

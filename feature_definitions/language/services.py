@@ -20,6 +20,7 @@ from feature_definitions.language.rules import (
 from feature_definitions.language.sources import Source
 from feature_definitions.language.splits import Split
 from feature_definitions.language.transforms import FeatureGroup
+from feature_definitions.layout import is_of_training_sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class FeatureService:
         check_unique(where, [c for j in joins for c in j.outputs], "output column", "give one of them a prefix")
         object.__setattr__(self, "on_demand", listed(self.on_demand))
         _check_on_demand(where, self)
+        _check_statuses(where, self)
         object.__setattr__(self, "defaults", _defaults(where, self))
 
     @property
@@ -151,7 +153,8 @@ MODES = ("event_time", "as_known")
 class TrainingSet:
     """A spine (a source with the keys of a service) joined point in time with the service's features.
 
-    `split` says in which part each row is; `"time"` stands for `Split("time")`, and so on.
+    `split` says in which part each row is; `"time"` stands for `Split("time")`, and so on. With `statuses` it has a column
+    `<join>__hw_status` for each join and each feature computed on demand.
     """
 
     name: str
@@ -161,11 +164,13 @@ class TrainingSet:
     mode: Mode = "as_known"
     split: Split | str | None = None
     expect: tuple[Expectation, ...] = ()
+    statuses: bool = False
 
     def __post_init__(self) -> None:
         """Check the mode, the spine's keys and that no label is among the features."""
         where = f"training set {self.name}"
         check_name("training set", self.name)
+        check_no_verb(self.name)
         object.__setattr__(self, "split", _split(where, self))
         if self.expect:
             raise NotYet(where, "expect")
@@ -188,6 +193,16 @@ class TrainingSet:
     def cut(self) -> Split | None:
         """How it is cut into parts, if it is."""
         return self.split if isinstance(self.split, Split) else None
+
+
+VERBS = ("build", "show", "verify", "diff", "list", "append", "add", "export")
+"""What the command does with training sets, by the words behind `training-set`: none of them is a training set's name."""
+
+
+def check_no_verb(name: str) -> None:
+    """Refuse a training set's name that says what the command shall do with one."""
+    if name in VERBS:
+        raise DefinitionError(f"{name!r} cannot name a training set: headwater training-set {name} does something; write {name}_set")
 
 
 def check_mode(where: str, mode: str) -> None:
@@ -260,6 +275,15 @@ def _check_on_demand(where: str, service: FeatureService) -> None:
                 raise DefinitionError(f"{where}: feature {feature.name} takes the field {name!r} as {kind}, and {other}; write one type")
     taken = [name.lower() for name in (*service.outputs, *service.keys, *service.requests)]
     check_unique(where, taken, "name", "keys, fields of the request and features are columns of one training set; rename one")
+
+
+def _check_statuses(where: str, service: FeatureService) -> None:
+    """Check that each join and each feature computed on demand can have a status, in an answer and in a training set."""
+    names = [*(join.name for join in service.joins), *(feature.name for feature in service.on_demand)]
+    check_unique(where, names, "status", "joins and features computed on demand have a status each, by their names; rename one")
+    for output in service.outputs:
+        if is_of_training_sets(output):
+            raise DefinitionError(f"{where}: the output {output!r} has a name that is kept for a training set's own columns; rename it")
 
 
 def _defaults(where: str, service: FeatureService) -> Mapping[str, object]:

@@ -41,6 +41,9 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
         Literal["as_known", "event_time"] | None,
         typer.Option(help="what was known at the spine's times, or the newest corrections (default: the training set's, else as_known)"),
     ] = None,
+    statuses: Annotated[
+        bool, typer.Option("--statuses", help="with a column for each join that says whether its values are PRESENT, EMPTY, EXPIRED ...")
+    ] = False,
 ) -> int:
     """Join a spine with features as they were known at its times."""
     if spine is None and (column or timezone):
@@ -52,6 +55,8 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
         raise Unknown("--spine needs --service: which features shall be joined to it?")
     columns = {name: inputs.column(said) for name, said in pairs(column, example="amount=double", what="NAME=TYPE").items()}
     with output.progress() as say, call.project(say) as p:
-        built = p.training_set(name, spine=given, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone)
+        built = p.training_set(
+            name, spine=given, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone, statuses=statuses
+        )
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
     return call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {built.rows:,} rows in {built.path}{unchanged}")

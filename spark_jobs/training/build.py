@@ -8,11 +8,11 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from feature_definitions import layout
+from feature_definitions import layout, times
 from feature_definitions.intervals import iso
 from feature_definitions.language import FeatureService
 from feature_definitions.planning.upstream import sources_of
-from feature_definitions.reading import default
+from feature_definitions.reading import CASES, FAILED, PRESENT, default
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
@@ -22,7 +22,7 @@ from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.training import computed, manifest, order, parts
 from spark_jobs.training import spine as spines
-from spark_jobs.training.join import Extent, JoinAsked, joined
+from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
 from spark_jobs.training.parts import Cut
 from spark_jobs.training.spine import Spine, TrainingRequest
@@ -84,10 +84,23 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
 
 def _kept(rows: DataFrame, basis: Basis, cut: Cut | None) -> DataFrame:
     """The columns that readers see: the spine's, the service's, and those that every training set has."""
-    shown = [*basis.spine.columns, *basis.request.service.outputs, *([] if cut is None else [parts.PART])]
+    service = basis.request.service
+    shown = [F.col(f"`{name}`") for name in (*basis.spine.columns, *service.outputs)]
+    if basis.request.statuses:
+        shown += [status.alias(layout.status_column(name)) for name, status in _statuses(service).items()]
+    if cut is not None:
+        shown.append(F.col(parts.PART))
     day = F.to_date(f"`{basis.spine.at}`")
     dated = day if basis.dated_by == "day" else F.trunc(day, "month")
-    return rows.select(*[f"`{name}`" for name in shown], F.col(order.NUMBER).alias(layout.ROW_NUMBER), dated.alias(layout.ROW_DATE))
+    return rows.select(*shown, F.col(order.NUMBER).alias(layout.ROW_NUMBER), dated.alias(layout.ROW_DATE))
+
+
+def _statuses(service: FeatureService) -> dict[str, Column]:
+    """The status of each join's values and of each feature computed on demand, as an answer online has them."""
+    named = F.array(*[F.lit(case.status) for case in CASES])
+    found = {each.name: F.element_at(named, F.col(f"{CASE}{each.name}").cast("int") + F.lit(1)) for each in service.joins}
+    failed = {each.name: F.col(f"{computed.FAILED}{each.name}") for each in service.on_demand}
+    return found | {name: F.when(said, F.lit(FAILED)).otherwise(F.lit(PRESENT)) for name, said in failed.items()}
 
 
 def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
@@ -99,10 +112,17 @@ def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
     for wanted in request.service.joins:
         strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
         asked.append(JoinAsked(wanted, published[wanted.group.name], AsOf(request.mode, strict)))
-    extent = Extent(*(basis.summary[name] for name in ("first", "last", "rows"))) if basis.summary["rows"] else None
-    rows = joined(rows, asked, at=spine.at, spark=context.spark, extent=extent)
+    rows = joined(rows, asked, at=spine.at, spark=context.spark, extent=_extent(basis))
     rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
     return computed.with_features(rows, request.service, context.catalog)
+
+
+def _extent(basis: Basis) -> Extent | None:
+    """Which rows of groups are read; that one was there long ago gives no value, but tells EXPIRED and EMPTY from NOT_FOUND."""
+    summary = basis.summary
+    if not summary["rows"]:
+        return None
+    return Extent(times.FIRST if basis.request.statuses else summary["first"], summary["last"], summary["rows"])
 
 
 def _defaults(service: FeatureService) -> dict[str, Column]:

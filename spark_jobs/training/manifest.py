@@ -110,6 +110,7 @@ def fingerprint(of: Basis) -> str:
         request.mode,
         str(request.label),
         str(request.split),
+        request.statuses,
         dict(of.summary),
         of.spine.source,
         of.spine.rows.dtypes,

@@ -58,13 +58,14 @@ class Spine:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What to build: under which name, which service, in which mode, with which label, cut into which parts."""
+    """What to build: under which name, which service, in which mode, with which label, cut into which parts, with statuses or not."""
 
     name: str
     service: FeatureService
     mode: Mode = "as_known"
     label: Label | None = None
     split: Split | None = None
+    statuses: bool = False
 
 
 def of_source(source: Source, context: Context) -> Spine:

@@ -72,6 +72,7 @@ def test_a_service_asks_for_keys_and_fields_and_gives_joined_and_computed_column
         (lambda: service(feature(inputs=Request("customer_id", "string"))), "elsewhere it is int64; write one type"),
         (lambda: service(feature(name="amount")), "service fraud has the name 'amount' twice"),
         (lambda: service(feature(name="customer_id")), "service fraud has the name 'customer_id' twice"),
+        (lambda: service(feature(name="spend")), "service fraud has the status 'spend' twice"),
         (lambda: service(feature(), defaults={"f": 0.0}), "service fraud: there is no output column 'f'"),
         (lambda: trained(service(feature(inputs=Request("place", "string")))), "training set train: there is no column 'place'"),
         (lambda: trained(service(feature(inputs=Request("amount", "int64")))), "the field 'amount' is a double in payments and a int64"),

@@ -509,6 +509,10 @@ def test_a_wrong_static_group_is_refused(changes: dict[str, Any], message: str) 
             "has the join 'spend' twice; give one of them a prefix, like Join(group, prefix=",
         ),
         (lambda: service(joins=(Join(windowed()), Join(observed(), prefix="spend"))), "has the join 'spend' twice"),
+        (
+            lambda: service(joins=Join(windowed(features=(COUNT, Derived("hw_status", "n_1d"))))),
+            "service fraud: the output 'spend__hw_status' has a name that is kept for a training set's own columns; rename it",
+        ),
     ],
 )
 def test_a_wrong_service_is_refused(make: Callable[[], object], message: str) -> None:
@@ -522,6 +526,7 @@ def test_a_wrong_service_is_refused(make: Callable[[], object], message: str) ->
         ({"service": "fraud"}, "its service is a FeatureService, like service=my_service, not 'fraud'"),
         ({"label": "kind"}, "write the label with its horizon, like label=Label('kind', '30d')"),
         ({"label": Label("late", "1d")}, "there is no label 'late'"),
+        ({"name": "list"}, "'list' cannot name a training set: headwater training-set list does something; write list_set"),
         ({"mode": "now"}, "has the mode 'now'; write 'as_known' or 'event_time'"),
         ({"spine": static_source()}, "its spine people has no event timestamp; a spine is a source of shape 'events'"),
         ({"spine": source(columns={"paid_at": "timestamp"})}, "there is no entity key 'customer_id'"),

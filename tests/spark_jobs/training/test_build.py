@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from feature_definitions.language import NotYet
+from feature_definitions.language import DefinitionError, NotYet
 from lake import delta
 from spark_jobs.training import build, manifest
 from tests import projects
@@ -68,6 +68,24 @@ def spine() -> pd.DataFrame:
         "event_timestamp": pd.to_datetime([case[1] for case in CASES.values()], utc=True),
         "label": [None, *[True] * (len(CASES) - 1)],
     })  # fmt: skip
+
+
+STATUSES = {
+    "before the first interval ended": ("EXPIRED", "NOT_FOUND"),
+    "when it ended": ("PRESENT", "NOT_FOUND"),
+    "at an event's own time": ("PRESENT", "NOT_FOUND"),
+    "a microsecond later, before its day was published": ("PRESENT", "NOT_FOUND"),
+    "when its day was published": ("PRESENT", "PRESENT"),
+    "one that comes later": ("NOT_FOUND", "NOT_FOUND"),
+    "the newest interval": ("PRESENT", "PRESENT"),
+    "as old as the ttl": ("PRESENT", "PRESENT"),
+    "older than the ttl": ("EXPIRED", "PRESENT"),
+    "an entity that nobody knows": ("NOT_FOUND", "NOT_FOUND"),
+    "no entity": ("NOT_FOUND", "NOT_FOUND"),
+    "a null value": ("NOT_FOUND", "NOT_FOUND"),
+    "the same row": ("NOT_FOUND", "NOT_FOUND"),
+}
+"""Of `spend` and `last_page`, as DESIGN 5.3 has it."""
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +223,22 @@ def test_a_training_set_of_the_catalog_takes_its_spine_from_a_source(shop: Proje
     assert list(zip(rows["paid_at"], rows.index, strict=True)) == sorted(zip(rows["paid_at"], rows.index, strict=True))
     assert (refunds.rows, rows.loc["p2", "spend__paid_1d"], rows.loc["p4", "spend__paid_1d"]) == (4, 10.5, 20.0)
     assert refunds.manifest["label"] == {"column": "refunded", "horizon": "1d"}
+
+
+def test_the_command_says_by_which_status_each_value_is_as_it_is(shop: Project) -> None:
+    spine().to_parquet(shop.settings.root / "cases.parquet")
+    words = ("--spine", "cases.parquet", "--service", "customer_v1", "--statuses")
+    done = projects.within("training-set", "told", *words, "--json", project=shop.settings.root)
+    assert done.code == 0, done.err
+    rows = projects.table(done.json["path"]).set_index("case")
+    assert {case: (row["spend__hw_status"], row["last_page__hw_status"]) for case, row in rows.iterrows()} == STATUSES
+    assert rows.loc["a null value", "home__hw_status"] == "PRESENT"
+
+
+@pytest.mark.parametrize("name", ["build", "list"])
+def test_what_the_command_does_is_no_name_of_a_training_set(shop: Project, name: str) -> None:
+    with pytest.raises(DefinitionError, match=f"'{name}' cannot name a training set"):
+        shop.training_set(name, spine=spine(), service="customer_v1")
 
 
 def test_a_mode_of_later_is_refused_by_name(shop: Project) -> None:
