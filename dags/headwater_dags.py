@@ -1,26 +1,49 @@
-"""The DAGs of a project: one per feature group that ends in publish, and one that brings what was published online.
+"""The DAGs of a project: one per feature group, those of training sets and of the online store, and one that computes a range of days.
 
-Airflow parses this file (point its DAGs folder here, and HEADWATER_PROJECT at the project). Nothing is imported that computes: a catalog
-that cannot be loaded becomes an import error that names file and line.
+Airflow parses this file (point its DAGs folder here, and HEADWATER_PROJECT at the project). Nothing is imported that computes. A group
+whose file has a mistake has no DAG until that is corrected; `catalog_mistakes` says which mistakes there are. A task that runs parses
+its own DAG only.
 
-Group DAGs have data intervals (CronDataIntervalTimetable) rather than partition keys (CronPartitionTimetable), because `airflow dags test`
-cannot name a partition; both give a day of the UI's backfill the run of that very day. `Schedule.interval` decides what a run covers, and
-is all that changes with the timetable.
+The runs of a group's DAG have partition keys: the run that starts at the end of 5 January is that of 2013-01-05, and so are its asset
+event and the run of a backfill of that day. `Schedule.interval` decides what a run covers; `airflow dags test` names a logical date.
 """
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable
+from airflow.sdk import (
+    DAG,
+    Asset,
+    CronPartitionTimetable,
+    CronTriggerTimetable,
+    DayWindow,
+    FixedKeyMapper,
+    Param,
+    PartitionedAssetTimetable,
+    PartitionedAtRuntime,
+    RollupMapper,
+    StartOfDayMapper,
+    get_parsing_context,
+)
 
-from dags.operators import CommandOperator, ConfirmPublished, IngestOperator, MaterializeOperator, WaitOperator
-from dags.page import page
+from dags.operators import (
+    CommandOperator,
+    IngestOperator,
+    MaterializeOperator,
+    PublishOperator,
+    RestateOperator,
+    WaitOperator,
+    WarningsOperator,
+)
+from dags.page import page, page_of_range
+from dags.range_backfill import MODES, ComputeOperator, MarkOperator, PlanOperator, ReportOperator
 from dags.schedule import schedule_of
 from feature_definitions import layout, settings
-from feature_definitions.intervals import EPOCH
-from feature_definitions.language import FeatureGroup
-from feature_definitions.loader import Catalog, load
+from feature_definitions.intervals import DAY, EPOCH
+from feature_definitions.language import FeatureGroup, TrainingSet
+from feature_definitions.loader import Catalog, load_sound
 
 RETRIES = {
     "retries": 5,
@@ -29,19 +52,26 @@ RETRIES = {
     "max_retry_delay": timedelta(minutes=15),
 }
 """For what passes by itself: a source or a group that another run works on, a store that is away."""
+ALL_DONE, NONE_SKIPPED = "all_done", "none_skipped"
+HOUR = timedelta(hours=1)
 
 
-def group_dag(group: FeatureGroup, *, project: Path, domain: str) -> DAG:
-    """A group's DAG: wait for the source, ingest it, materialize what is due, confirm that it is published.
+def group_asset(group: str, *, project: str) -> Asset:
+    """What a group publishes: its partitions are named as its runs are."""
+    return Asset(name=layout.group_asset(group), uri=f"headwater://{project}/{layout.group_asset(group)}")
 
-    Only one of its runs works at a time, because they would wait for each other's lease.
+
+def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -> DAG:
+    """A group's DAG: wait for the source, ingest and compute what is due, say what became of it, publish.
+
+    Only one of its runs works at a time, because they would wait for each other's lease. Its last task alone gives a run its colour.
     """
     schedule = schedule_of(group)
-    wait, ingest, materialize, publish = layout.GROUP_TASKS
-    alone: dict[str, Any] = {"project": project, "max_active_tis_per_dag": 1}
+    mine: dict[str, Any] = {"project": project.root, "schedule": schedule}
+    alone = {**mine, "max_active_tis_per_dag": 1}
     with DAG(
         dag_id=layout.group_dag(group.name),
-        schedule=CronDataIntervalTimetable(schedule.cron, timezone="UTC"),
+        schedule=CronPartitionTimetable(schedule.cron, timezone="UTC", run_offset=-1, key_format=schedule.key_format),
         start_date=EPOCH,
         catchup=False,
         max_active_runs=schedule.most_runs,
@@ -50,41 +80,135 @@ def group_dag(group: FeatureGroup, *, project: Path, domain: str) -> DAG:
         doc_md=page(group, schedule),
         tags=sorted({domain, group.owner, *group.tags} - {""}),
     ) as dag:
+        asset = group_asset(group.name, project=project.name)
         (
-            WaitOperator(task_id=wait, schedule=schedule)
+            WaitOperator(task_id=layout.WAIT_TASK, **mine)
             # Rows in quarantine and files that cannot be read do not stop the day: what is left of it is judged as a whole.
-            >> IngestOperator(task_id=ingest, group=group.name, **alone)
-            >> MaterializeOperator(task_id=materialize, schedule=schedule, reads=[read.name for read in group.input_groups], **alone)
-            >> ConfirmPublished(task_id=publish, project=project, schedule=schedule)
+            >> IngestOperator(task_id=layout.INGEST_TASK, **alone)
+            >> MaterializeOperator(task_id=layout.MATERIALIZE_TASK, **alone)
+            >> [
+                RestateOperator(task_id=layout.RESTATE_TASK, trigger_rule=ALL_DONE, **alone),
+                WarningsOperator(task_id=layout.WARNINGS_TASK, retries=0, **mine),
+            ]
+            >> PublishOperator(task_id=layout.PUBLISH_TASK, trigger_rule=ALL_DONE, asset=asset, **mine)
         )
     return dag
 
 
-def sync_dag(*, project: Path, name: str) -> DAG:
-    """The hourly DAG that syncs all published groups in one Spark application; what did not change costs little."""
+def command_dag(dag_id: str, *words: str, task: str, project: settings.Settings, schedule: Any, about: str) -> DAG:
+    """A DAG of one command, of which one run works at a time."""
     with DAG(
-        dag_id=layout.SYNC_DAG,
-        schedule=CronTriggerTimetable("0 * * * *", timezone="UTC"),
+        dag_id=dag_id,
+        schedule=schedule,
         start_date=EPOCH,
         catchup=False,
         max_active_runs=1,
-        default_args={"owner": name, **RETRIES},
-        description="Bring the newest published values to the online store",
-        doc_md="Runs `headwater sync`: the newest row of every entity of every published group goes to the online store.\n",
-        tags=[name],
+        default_args={"owner": project.name, **RETRIES},
+        description=about,
+        doc_md=f"{about}: `headwater {' '.join(words)}`.\n",
+        tags=[project.name],
     ) as dag:
-        CommandOperator(task_id=layout.SYNC_TASK, project=project, arguments=("sync",))
+        CommandOperator(task_id=task, project=project.root, arguments=words)
     return dag
 
 
-def project_dags() -> tuple[DAG, ...]:
-    """Every DAG of the project that HEADWATER_PROJECT names, in the order of their ids."""
+def sync_dag(project: settings.Settings) -> DAG:
+    """The hourly DAG that syncs all published groups in one Spark application; what did not change costs little."""
+    return command_dag(
+        layout.SYNC_DAG,
+        "sync",
+        task=layout.SYNC_TASK,
+        project=project,
+        schedule=CronTriggerTimetable("0 * * * *", timezone="UTC"),
+        about="Bring the newest row of every entity of every published group to the online store, each hour",
+    )
+
+
+def sync_published_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
+    """The DAG that syncs as soon as a group published something; what many partitions bring at once is synced once."""
+    anything = group_asset(groups[0].name, project=project.name)
+    for group in groups[1:]:
+        anything = anything | group_asset(group.name, project=project.name)
+    return command_dag(
+        layout.SYNC_PUBLISHED_DAG,
+        "sync",
+        task=layout.SYNC_TASK,
+        project=project,
+        schedule=PartitionedAssetTimetable(assets=anything, default_partition_mapper=FixedKeyMapper("newest")),
+        about="Bring what a group has just published to the online store; the hourly DAG does it in any case",
+    )
+
+
+def training_set_dag(defined: TrainingSet, *, project: settings.Settings) -> DAG:
+    """The DAG that builds a training set when one day of all its groups is published: of daily ones, and of hourly ones each hour."""
+    asked = {join.group.name: schedule_of(join.group) for join in defined.service.joins}
+    assets = {name: group_asset(name, project=project.name) for name, schedule in asked.items() if schedule.step in (HOUR, DAY)}
+    hours = StartOfDayMapper(input_format=next((s.key_format for s in asked.values() if s.step == HOUR), "%Y-%m-%dT%H:%M"))
+    everything: Any = None
+    for asset in assets.values():
+        everything = asset if everything is None else everything & asset
+    mappers = {assets[name]: RollupMapper(upstream_mapper=hours, window=DayWindow()) for name in assets if asked[name].step == HOUR}
+    by_day = CronTriggerTimetable("0 3 * * *", timezone="UTC")
+    return command_dag(
+        layout.training_set_dag(defined.name),
+        "training-set",
+        defined.name,
+        task=layout.TRAINING_SET_TASK,
+        project=project,
+        schedule=by_day if everything is None else PartitionedAssetTimetable(assets=everything, partition_mapper_config=mappers),
+        about=f"Build the training set {defined.name} when one day of all of its groups is published ({', '.join(sorted(asked))})",
+    )
+
+
+def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
+    """The DAG that a person starts by a form: which groups, from which day to which, and what of it."""
+    schedules = [schedule for group in groups if not (schedule := schedule_of(group)).is_static]
+    names = [schedule.group for schedule in schedules]
+    mine: dict[str, Any] = {"project": project.root, "schedules": schedules}
+    with DAG(
+        dag_id=layout.RANGE_DAG,
+        schedule=PartitionedAtRuntime(),
+        start_date=EPOCH,
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": project.name, **RETRIES},
+        description="Compute a range of days of some groups, in one Spark job per chunk",
+        doc_md=page_of_range(),
+        tags=[project.name],
+        params={
+            "groups": Param([], type="array", items={"type": "string", "enum": names}, examples=names, description="none: all groups"),
+            "from": Param(None, type="string", format="date", description="the first day (UTC)"),
+            "to": Param(None, type="string", format="date", description="the last day (UTC); it is computed too"),
+            "mode": Param("missing", enum=list(MODES), description="what of it: due is missing and stale, all is whatever its state"),
+            "chunk_days": Param(90, type="integer", minimum=1, description="so many days are one Spark job"),
+            "dry_run": Param(False, type="boolean", description="only print the plan and what it costs"),
+        },
+    ) as dag:
+        plan, materialize, publish, report = layout.RANGE_TASKS
+        assets = {name: group_asset(name, project=project.name) for name in names}
+        (
+            PlanOperator(task_id=plan, **mine)
+            >> ComputeOperator(task_id=materialize, **mine)
+            >> MarkOperator(task_id=publish, assets=assets, trigger_rule=NONE_SKIPPED, **mine)
+            >> ReportOperator(task_id=report, trigger_rule=NONE_SKIPPED, retries=0, **mine)
+        )
+    return dag
+
+
+def project_dags(only: str | None) -> tuple[DAG, ...]:
+    """The DAGs of the project that HEADWATER_PROJECT names, or that `only` one, for a task of it."""
     project = settings.load(settings.project_folder(None))
-    catalog = load(project.catalog)
-    groups = [
-        group_dag(group, project=project.root, domain=_domain(catalog, name, project)) for name, group in sorted(catalog.tables.items())
-    ]
-    return *groups, sync_dag(project=project.root, name=project.name)
+    catalog = load_sound(project.catalog)
+    groups = list(catalog.tables.values())
+    made: dict[str, Callable[[], DAG]] = {layout.SYNC_DAG: partial(sync_dag, project)}
+    for group in groups:
+        made[layout.group_dag(group.name)] = partial(group_dag, group, project=project, domain=_domain(catalog, group.name, project))
+    for defined in catalog.training_sets.values():
+        made[layout.training_set_dag(defined.name)] = partial(training_set_dag, defined, project=project)
+    if groups:
+        made[layout.SYNC_PUBLISHED_DAG] = partial(sync_published_dag, groups, project=project)
+        made[layout.RANGE_DAG] = partial(range_dag, groups, project=project)
+    return tuple(made[name]() for name in sorted(made) if only in (None, name))
 
 
 def _domain(catalog: Catalog, group: str, project: settings.Settings) -> str:
@@ -93,4 +217,4 @@ def _domain(catalog: Catalog, group: str, project: settings.Settings) -> str:
     return folders[0] if folders else project.name
 
 
-globals().update({dag.dag_id: dag for dag in project_dags()})
+globals().update({dag.dag_id: dag for dag in project_dags(get_parsing_context().dag_id)})

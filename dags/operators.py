@@ -1,125 +1,105 @@
-"""The tasks of our DAGs: each runs the `headwater` command and tells Airflow what its exit code means."""
+"""The tasks of our DAGs: each runs the `headwater` command, or asks it for the ledger, and tells Airflow what that means.
 
-import json
+A group's run is of one day (or hour, or five minutes): its *data day*. `ingest` brings what is new in the sources and computes, judges and
+publishes what is due, in one process that starts Java once. All tasks after it read the ledger: `materialize` is green if the day
+was computed as it should be and red if the gate rejected it; `restate` tells of earlier days, `warnings` of what a person should look at;
+`publish` says the truth about the data day, whatever went on before, and so gives the run its colour. A red task that is cleared does
+what is to be done, beginning with ingest; so "clear only failed" is all that a corrected file needs.
+"""
+
 import logging
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk import Asset, BaseOperator
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+)
 
-from dags.schedule import Schedule
+from dags.day import Day, inside, judged
+from dags.process import DONE, REJECTED, Ended, Running, range_of
+from dags.schedule import KeyRefused, Schedule
+from dags.siblings import adjacent
+from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, parse_instant
 
-COMMAND = Path(sys.executable).with_name("headwater")
-"""The command of the environment that Airflow runs in."""
+LOOK_AGAIN, GIVE_UP = timedelta(minutes=1), timedelta(hours=6)
+"""A day that waits for days of other groups, which other runs are at, is looked at again so often, and for so long."""
 
-DONE, MISTAKE, REJECTED = 0, 2, 3
-MOST_NAMED = 5
+log = logging.getLogger(__name__)
+
+
+def say_last(context: Mapping[str, Any]) -> None:
+    """End a red task's log with the one line that says what is wrong, below Python's account of it."""
+    log.error("%s", context.get("exception"))
 
 
 class CommandOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow airflow
     """Run `headwater` with these arguments, without a shell. Only exit code 1 is worth a retry."""
 
-    def __init__(self, *, project: Path, arguments: Sequence[str], accepted: Sequence[int] = (DONE,), **options: Any) -> None:
-        """Keep what to run; exit codes in `accepted` are a success."""
-        super().__init__(**options)
-        self.project, self.arguments, self.accepted = str(project), tuple(arguments), tuple(accepted)
-        self.process = SubprocessHook()
+    def __init__(self, *, project: Path, arguments: Sequence[str] = (), **options: Any) -> None:
+        """Keep what to run."""
+        super().__init__(on_failure_callback=say_last, on_retry_callback=say_last, **options)
+        self.project, self.arguments = str(project), tuple(arguments)
+        self.running = Running(self.project)
 
-    def execute(self, context: Mapping[str, Any]) -> None:
+    def execute(self, context: Mapping[str, Any]) -> None:  # noqa: ARG002  # it depends on no run
         """Run the command; what it says goes to the task's log."""
-        self.call(*self.arguments, *self.more_arguments(context))
+        self.call(*self.arguments)
 
-    def more_arguments(self, context: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG002  # for those that depend on the run
-        """Arguments that are known when the run is."""
-        return ()
-
-    def call(self, *arguments: str) -> None:
+    def call(self, *arguments: str, accepted: Sequence[int] = (DONE,)) -> Ended:
         """Run `headwater` in the project, and raise what Airflow should do about a failure."""
-        code = self.process.run_command([str(COMMAND), *arguments, "--project", self.project]).exit_code
-        if code not in self.accepted:
-            raise failure(f"headwater {' '.join(arguments)}", code)
+        ended = self.running.run(*arguments)
+        if ended.code not in accepted:
+            raise ended.failure
+        return ended
 
     def on_kill(self) -> None:
         """End the command with its task."""
-        self.process.send_sigterm()
+        self.running.end()
 
 
-class IngestOperator(CommandOperator):
-    """Ingest what a group reads. A row or a file that cannot be taken costs itself alone; a source that cannot be read stops its group."""
-
-    def __init__(self, *, group: str, **options: Any) -> None:
-        """Ingest the group's sources."""
-        super().__init__(arguments=("ingest", group, "--json"), accepted=(DONE, REJECTED), **options)
-
-    def call(self, *arguments: str) -> None:
-        """Run `headwater`, and look into its answer for what it could not read."""
-        command = [str(COMMAND), *arguments, "--project", self.project]
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
-            running = subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True, start_new_session=True)
-            self.process.sub_process = running
-            for line in running.stderr or ():
-                self.log.info("%s", line.rstrip())
-            code = running.wait()
-            answer.seek(0)
-            said = answer.read()
-        self.log.info("%s", said)
-        if code not in self.accepted and not (code == MISTAKE and _only_files_were_refused(said)):
-            raise failure(f"headwater {' '.join(arguments)}", code)
-
-
-class MaterializeOperator(CommandOperator):
-    """Compute, judge and publish what is due of the run's interval; a scheduled run also makes good what late events changed.
-
-    While the interval waits for one of the groups that its group `reads`, whose DAGs run at the same time, the task is tried again.
-    """
-
-    def __init__(self, *, schedule: Schedule, reads: Sequence[str] = (), **options: Any) -> None:
-        """Materialize the schedule's group."""
-        super().__init__(arguments=("materialize", schedule.group), **options)
-        self.group_schedule, self.reads = schedule, tuple(reads)
-
-    def execute(self, context: Mapping[str, Any]) -> None:
-        """Run the command, and look whether the interval waits for others."""
-        super().execute(context)
-        span, reads = interval_of(context, self.group_schedule), set(self.reads)
-        found = status(self.group_schedule.group, self.project) if reads else []
-        hidden = [i for i in found if i["publish_id"] is None and _lies_in(i, span)]
-        waiting = [i for i in hidden if not reads.isdisjoint(each["group"] for each in i["waits_for"])]
-        if waiting:
-            raise AirflowException(f"{self.group_schedule.group} is tried again: {_named(waiting)}")
-
-    def more_arguments(self, context: Mapping[str, Any]) -> tuple[str, ...]:
-        """The range, unless the group is static and has no times."""
-        if self.group_schedule.is_static:
-            return ()
-        span = interval_of(context, self.group_schedule)
-        if context["dag_run"].run_type == "scheduled":
-            span = self.group_schedule.restated(span)
-        return "--from", iso(span.start), "--to", iso(span.end)
-
-
-class WaitOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow airflow
-    """Wait, without a worker, until the source has all of the run's interval."""
+class OfDay(CommandOperator):
+    """A task of a group's run, about its data day."""
 
     def __init__(self, *, schedule: Schedule, **options: Any) -> None:
-        """Wait as the group's schedule says."""
+        """Keep whose day it is."""
         super().__init__(**options)
         self.group_schedule = schedule
 
+    def ledger(self, span: Interval) -> Sequence[Mapping[str, Any]]:
+        """The intervals of the group in a span, as the ledger knows them."""
+        return self.running.status(self.group_schedule.group, self.group_schedule.asked(span))
+
+    def day(self, span: Interval, found: Sequence[Mapping[str, Any]] | None = None) -> Day:
+        """What the ledger says of a span of the group; it is said in the log too."""
+        schedule = self.group_schedule
+        day = judged(schedule.group, self.ledger(span) if found is None else found, named=schedule.named(span))
+        log.info("%s", day.line)
+        return day
+
+    def make(self, span: Interval, *, within: str = "range") -> Ended:
+        """Ingest what is new, and compute, judge and publish what is due of a span, in one process; what the gate says is in the ledger."""
+        schedule = self.group_schedule
+        words = ("materialize", schedule.group, "--ingest", "--within", within, *range_of(schedule.asked(span)))
+        return self.call(*words, accepted=(DONE, REJECTED))
+
+
+class WaitOperator(OfDay):
+    """Wait, without a worker, until the source has all of the run's interval."""
+
     def execute(self, context: Mapping[str, Any]) -> None:
         """Go on at once when that time has passed, else let the triggerer wait for it."""
-        interval = interval_of(context, self.group_schedule)
+        interval = span_of(context, self.group_schedule)
         sealed = self.group_schedule.sealed_at(interval)
-        self.log.info("%s is sealed at %s", interval, iso(sealed))
+        log.info("%s is sealed at %s", self.group_schedule.named(interval), iso(sealed))
         if sealed > datetime.now(UTC):
             self.defer(trigger=DateTimeTrigger(moment=sealed, end_from_trigger=True), method_name="execute_complete")
 
@@ -127,70 +107,135 @@ class WaitOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow 
         """Nothing is left to do; where there is no triggerer that ends the task itself, Airflow comes here."""
 
 
-class ConfirmPublished(BaseOperator):  # type: ignore[misc]  # mypy does not follow airflow
-    """Confirm by the ledger that the run's interval is published, so that also a cleared or repeated run says the truth.
+class IngestOperator(OfDay):
+    """Ingest what a group reads, and go on to compute, judge and publish: one process a run.
 
-    `materialize` has already committed it, in the Spark application that computed it; only after this task may others be told.
+    A row or a file that cannot be taken costs itself alone; a source that cannot be read stops its group. Days of a backfill that lie
+    side by side are computed by the first of their runs, in one Spark job; the others find nothing left to do.
     """
 
-    def __init__(self, *, project: Path, schedule: Schedule, **options: Any) -> None:
-        """Confirm the schedule's group."""
-        super().__init__(**options)
-        self.project, self.group_schedule = str(project), schedule
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """Do what is due. A run that has nothing to restate, or nothing at all to do, says so by tasks that are skipped."""
+        schedule, run = self.group_schedule, context["dag_run"]
+        span = span_of(context, schedule)
+        if run.run_type == "scheduled":
+            self.make(schedule.restated(span), within="restate")
+            return
+        wide = adjacent(context, schedule, span) if run.run_type == "backfill" else span
+        if wide != span:
+            log.info("this run computes %s, the days of the backfill that lie side by side", schedule.named(wide))
+        ended = self.make(wide)
+        did = any(group["published"] or group["rejected"] for group in ended.document.get("groups", ()))
+        if run.run_type == "backfill" and not did and self.day(span).state == "published":
+            raise DownstreamTasksSkipped(tasks=[layout.MATERIALIZE_TASK, layout.RESTATE_TASK, layout.WARNINGS_TASK])
+        raise DownstreamTasksSkipped(tasks=[layout.RESTATE_TASK])
+
+
+class MaterializeOperator(OfDay):
+    """Say by the ledger what became of the data day: red if the gate rejected it, skipped if there is nothing or it waits."""
 
     def execute(self, context: Mapping[str, Any]) -> None:
-        """Fail with the ledger's reasons if an interval is not readable; skip if the source had not begun by then."""
-        group, span = self.group_schedule.group, interval_of(context, self.group_schedule)
-        found = [i for i in status(group, self.project) if self.group_schedule.is_static or _lies_in(i, span)]
-        if not found:
-            raise AirflowSkipException(f"{group} has nothing to publish in {span}: its source begins later, or holds nothing yet")
-        hidden = [i for i in found if i["publish_id"] is None]
-        if hidden:
-            raise AirflowFailException(f"{group} is not published: {_named(hidden)}")
-        self.log.info("%s is published: %s", group, _named(found))
+        """Look at the ledger; a task that was cleared, or that waited, first does what is to be done."""
+        schedule, span = self.group_schedule, span_of(context, self.group_schedule)
+        wide = schedule.restated(span) if context["dag_run"].run_type == "scheduled" else span
+        found = self.ledger(wide)
+        own = found if schedule.is_static else inside(found, span)
+        day = self.day(span, own)
+        if day.state not in ("published", "nothing") and is_repeated(context):
+            self.make(span)
+            day = self.day(span)
+        _end(day, context)
+        earlier = any(each["status"] != "OK" for each in found if each not in own)
+        idle = [*([] if day.warnings else [layout.WARNINGS_TASK]), *([] if earlier else [layout.RESTATE_TASK])]
+        if idle:
+            raise DownstreamTasksSkipped(tasks=idle)
 
 
-def status(group: str, project: str) -> list[dict[str, Any]]:
-    """What the ledger knows of each interval of a group."""
-    command = [str(COMMAND), "status", group, "--json", "--project", project]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != DONE:
-        logging.getLogger(__name__).error("%s", done.stderr)
-        raise failure(f"headwater status {group}", done.returncode)
-    intervals: list[dict[str, Any]] = json.loads(done.stdout)["intervals"]
-    return intervals
+class RestateOperator(OfDay):
+    """Tell of the days before the data day that late events changed: red if one of them is rejected, waits or is out of date."""
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """Look at the ledger; a task that was cleared first does what is to be done."""
+        schedule, span = self.group_schedule, span_of(context, self.group_schedule)
+        before = Interval(schedule.restated(span).start, span.start)
+        if before.start >= before.end:
+            raise AirflowSkipException(f"{schedule.group} restates nothing")
+        if is_repeated(context):
+            self.make(before, within="restate")
+        wrong = [each for each in self.ledger(before) if each["status"] != "OK"]
+        if not wrong:
+            log.info("the days in %s are as they should be", schedule.named(before))
+            return
+        first = Interval(parse_instant(wrong[0]["interval_start"]), parse_instant(wrong[0]["interval_end"]))
+        more = f" (and {len(wrong) - 1} more since then)" if len(wrong) > 1 else ""
+        raise AirflowFailException(judged(schedule.group, wrong[:1], named=schedule.named(first)).line + more)
 
 
-def interval_of(context: Mapping[str, Any], schedule: Schedule) -> Interval:
+class WarningsOperator(OfDay):
+    """Red where the data day is published and a person should look at it all the same: rows are held, or an expectation warned."""
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """Say what is to be looked at."""
+        day = self.day(span_of(context, self.group_schedule))
+        if day.warnings:
+            raise AirflowFailException(day.line)
+
+
+class PublishOperator(OfDay):
+    """Give the run the colour of its data day, by the ledger, whatever its tasks did; only a day that is published has an asset event."""
+
+    def __init__(self, *, asset: Asset, **options: Any) -> None:
+        """Tell of the group's asset."""
+        super().__init__(outlets=[asset], **options)
+        self.asset = asset
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """Fail with the ledger's reasons unless the day is published; skip if the source had not begun by then."""
+        span = span_of(context, self.group_schedule)
+        day = self.day(span)
+        if day.state not in ("published", "nothing") and is_repeated(context):
+            self.make(span)
+            day = self.day(span)
+        if day.state == "nothing":
+            raise AirflowSkipException(day.line)
+        if day.state != "published":
+            raise AirflowFailException(day.line)
+        event = context["outlet_events"][self.asset]
+        event.extra = {"rows": day.rows, "delta_version": day.version, "verdict": "warned" if day.warnings else "passed"}
+        if context["dag_run"].partition_key is None:
+            event.add_partitions([self.group_schedule.key(span)])
+
+
+def span_of(context: Mapping[str, Any], schedule: Schedule) -> Interval:
     """The interval that a run is about; nothing else here asks Airflow for a time."""
     run = context["dag_run"]
     logical_date = None if run.logical_date is None else parse_instant(run.logical_date.isoformat())
-    return schedule.interval(logical_date, run_after=parse_instant(run.run_after.isoformat()))
+    try:
+        span = schedule.interval(logical_date, run_after=parse_instant(run.run_after.isoformat()), key=run.partition_key)
+    except KeyRefused as error:
+        raise AirflowFailException(str(error)) from None
+    log.info("the data day of this run: %s of %s", schedule.named(span), schedule.group)
+    return span
 
 
-def failure(command: str, code: int) -> AirflowException:
-    """What Airflow should do about an exit code: fail at once where trying again cannot help, else retry."""
-    if code == MISTAKE:
-        return AirflowFailException(f"`{command}` found a mistake in a definition or an input; the log says which, and what to write")
-    if code == REJECTED:
-        return AirflowFailException(f"the gate rejected something in `{command}`; the log says what. It is in quarantine, not published")
-    return AirflowException(f"`{command}` failed with exit code {code}; the log says why, and it is tried again")
+def is_repeated(context: Mapping[str, Any]) -> bool:
+    """Whether a task ran before in its run: it was cleared, is tried again, or waited."""
+    return bool(context["ti"].try_number > 1 or context.get("task_reschedule_count", 0))
 
 
-def _only_files_were_refused(said: str) -> bool:
-    """Whether an ingest could read all sources, though not all of their files."""
-    sources = json.loads(said)["sources"] if said else []
-    return bool(sources) and all(source["failed"] is None for source in sources)
+def _end(day: Day, context: Mapping[str, Any]) -> None:
+    """Raise what ends `materialize` with a day that is not published, or postpones its end; one that is out of date is `publish`'s."""
+    if day.state == "rejected":
+        raise AirflowFailException(day.line)
+    if day.state == "missing":
+        raise AirflowException(day.line)
+    if day.passes and not _waited_long(context):
+        log.info("it is looked at again in %s", LOOK_AGAIN)
+        raise AirflowRescheduleException(datetime.now(UTC) + LOOK_AGAIN)
+    if day.state in ("waiting", "nothing"):
+        raise AirflowSkipException(day.line)
 
 
-def _lies_in(interval: Mapping[str, str], span: Interval) -> bool:
-    return span.start <= parse_instant(interval["interval_start"]) and parse_instant(interval["interval_end"]) <= span.end
-
-
-def _named(intervals: Sequence[Mapping[str, Any]]) -> str:
-    texts = [f"{i['interval_start']} {i['status']} ({'; '.join((*i['reasons'], _rows(i)))})" for i in intervals[:MOST_NAMED]]
-    return ", ".join(texts) + (f" and {len(intervals) - MOST_NAMED} more" if len(intervals) > MOST_NAMED else "")
-
-
-def _rows(interval: Mapping[str, Any]) -> str:
-    return "no rows" if interval["rows"] is None else f"{interval['rows']:,} rows"
+def _waited_long(context: Mapping[str, Any]) -> bool:
+    since = context["ti"].get_first_reschedule_date(context)
+    return since is not None and datetime.now(UTC) - since > GIVE_UP

@@ -1,7 +1,7 @@
 """The page about a group that Airflow shows beside its DAG."""
 
 from dags.schedule import Schedule
-from feature_definitions.intervals import spell
+from feature_definitions.intervals import DAY, spell
 from feature_definitions.language import Derived, Feature, FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
 
 
@@ -20,8 +20,41 @@ def page(group: FeatureGroup, schedule: Schedule) -> str:
 |---|---|
 {rows}
 
+A run is of one {_covered(schedule)}. Its colour is what the ledger says of it:
+
+- `materialize` and `publish` green: it is published
+- `materialize` red, `publish` red: the gate rejected it: the log's last line says which row, where the report lies, what to do
+- `materialize` skipped, `publish` red: it waits for an interval that was rejected, of this group or of one that it reads
+- `materialize` green, `publish` red: it is published, and out of date
+- `materialize` and `publish` skipped: there is nothing to do: the source begins later
+- `restate` red: it is as above, and an earlier interval that late events changed is not published
+- `warnings` red: it is published, and somebody should look: rows are held, or an expectation warned
+
+After a correction clear the red tasks ("only failed"): they ingest again and do what is to be done.
+
 `headwater status {group.name}` says what is published, and why something is not.
 """
+
+
+def page_of_range() -> str:
+    """What the DAG does that computes a range of days."""
+    return """# A range of days
+
+Press Trigger and fill in the form: which groups (none means all), the first and the last day, and what of it is computed.
+`missing` is what was never computed, `stale` what is out of date, `due` both, `all` everything.
+
+- `plan` prints what would be computed and what it costs. A dry run ends there.
+- `materialize` ingests what is new, and computes, judges and publishes one chunk of days after the other, each in one Spark job.
+  When it is cleared or was stopped, it goes on with what is left (with the mode `all` it begins again).
+- `publish` tells training sets and the online store of every partition that was published.
+- `report` is red if a day of the range is not published; its log ends with what is wrong, and what to do.
+"""
+
+
+def _covered(schedule: Schedule) -> str:
+    if schedule.is_static:
+        return "state of a static source"
+    return "data day, which its partition key names" if schedule.step == DAY else "interval, whose start its partition key names"
 
 
 def _when(schedule: Schedule) -> str:

@@ -1,7 +1,7 @@
 """When a group runs, and which interval is the business of each run: the one place where Airflow's times become ours."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import lcm
 
 from feature_definitions.intervals import Interval, duration, floor
@@ -9,6 +9,10 @@ from feature_definitions.language import FeatureGroup
 from feature_definitions.planning.upstream import ready_after
 
 HOUR, DAY = 3600, 86_400
+
+
+class KeyRefused(ValueError):
+    """A partition key that names no interval of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,48 @@ class Schedule:
         """How many runs go on at once: one at work, and those that wait for the source."""
         return 1 if self.is_static else 1 - (-self.ready_after // self.step)
 
-    def interval(self, logical_date: datetime | None, *, run_after: datetime) -> Interval:
-        """What a run covers: the interval that begins at its logical date.
+    @property
+    def key_format(self) -> str:
+        """How partition keys are written: the date on which a run's interval begins, with the time where a day has several."""
+        return "%Y-%m-%d" if int(self.step.total_seconds()) == DAY else "%Y-%m-%dT%H:%M"
+
+    def key(self, interval: Interval) -> str:
+        """The partition key of a run's interval."""
+        return interval.start.strftime(self.key_format)
+
+    def of_key(self, key: str) -> Interval:
+        """The interval of a partition key; raises KeyRefused for one that names none."""
+        try:
+            start = datetime.strptime(key, self.key_format).replace(tzinfo=UTC)
+        except ValueError:
+            raise self._refused(key) from None
+        if floor(start, self.step) != start:
+            raise self._refused(key)
+        return Interval(start, start + self.step)
+
+    def _refused(self, key: str) -> KeyRefused:
+        example = floor(datetime(2026, 1, 5, 12, tzinfo=UTC), self.step).strftime(self.key_format)
+        return KeyRefused(f"{key!r} names no interval of {self.group}; write the time at which one begins, like {example}")
+
+    def named(self, span: Interval) -> str:
+        """A span as a person calls it: its date or time, or from the first one to the last."""
+        if self.is_static:
+            return "its only interval"
+        first, last = self.key(span), (span.end - self.step).strftime(self.key_format)
+        return first if first == last else f"{first} to {last}"
+
+    def asked(self, span: Interval) -> Interval | None:
+        """The range of a command that is about a span; a static group has no times."""
+        return None if self.is_static else span
+
+    def interval(self, logical_date: datetime | None, *, run_after: datetime, key: str | None = None) -> Interval:
+        """What a run covers: the interval of its partition key, else the one that begins at its logical date.
 
         So the date that is named is the date that is published: by the scheduler, by a backfill and by `airflow dags test DAG 2013-01-06`.
-        If none begins there (someone pressed Trigger just now), it is the newest one that was sealed by then.
+        If none is named (someone pressed Trigger just now), it is the newest one that was sealed by then.
         """
+        if key is not None:
+            return self.of_key(key)
         if logical_date is not None and floor(logical_date, self.step) == logical_date:
             return Interval(logical_date, logical_date + self.step)
         end = floor((logical_date or run_after) - self.ready_after, self.step)

@@ -26,7 +26,7 @@ from feature_definitions.language import (
     WindowedGroup,
 )
 from feature_definitions.language.sources import reads_previous
-from feature_definitions.loader import Catalog, CatalogError, Mistake, load
+from feature_definitions.loader import Catalog, CatalogError, Mistake, load, load_sound, without
 from feature_definitions.reading import default
 from feature_definitions.sql.column_types import columns_of, derive_type, feature_type, output_types, types_of_outputs
 from feature_definitions.sql.data_types import articled, element_of, is_array, is_number
@@ -59,16 +59,24 @@ def checked(folder: Path) -> Catalog:
     return catalog
 
 
+def checked_sound(folder: Path) -> Catalog:
+    """What of the catalog below a folder nothing is wrong with, and with nothing that it rests on."""
+    catalog = load_sound(folder)
+    return without(catalog, {(kind, name): _mistake(catalog, kind, name, finding) for kind, name, finding in _findings(catalog)})
+
+
 def check(catalog: Catalog) -> tuple[Mistake, ...]:
     """Everything that is wrong in a catalog that could be loaded, in the order of files and lines."""
-    found = (
-        *(("source", s.name, finding) for s in catalog.sources.values() for finding in _source(s)),
-        *(("group", g.name, finding) for g in catalog.groups.values() for finding in _group(g)),
-        *(("group", g.name, finding) for g in catalog.transforms.values() for finding in _transform(g)),
-        *(("service", s.name, finding) for s in catalog.services.values() for finding in _service(s)),
-        *(("training set", t.name, finding) for t in catalog.training_sets.values() for finding in _training_set(t)),
-    )
-    return tuple(sorted(_mistake(catalog, kind, name, finding) for kind, name, finding in found))
+    return tuple(sorted(_mistake(catalog, kind, name, finding) for kind, name, finding in _findings(catalog)))
+
+
+def _findings(catalog: Catalog) -> Iterator[tuple[str, str, _Finding]]:
+    """What is wrong with which definition, by its kind and name."""
+    yield from (("source", s.name, finding) for s in catalog.sources.values() for finding in _source(s))
+    yield from (("group", g.name, finding) for g in catalog.groups.values() for finding in _group(g))
+    yield from (("group", g.name, finding) for g in catalog.transforms.values() for finding in _transform(g))
+    yield from (("service", s.name, finding) for s in catalog.services.values() for finding in _service(s))
+    yield from (("training set", t.name, finding) for t in catalog.training_sets.values() for finding in _training_set(t))
 
 
 def _mistake(catalog: Catalog, kind: str, name: str, finding: _Finding) -> Mistake:

@@ -208,9 +208,28 @@ def embedded_store(state: str) -> str:
 GROUP_TASKS = ("wait", "ingest", "materialize", "publish")
 """The ids of a group's tasks, in order; metrics and dashboards go by them, so they are never renamed."""
 
+WAIT_TASK, INGEST_TASK, MATERIALIZE_TASK, PUBLISH_TASK = GROUP_TASKS
+RESTATE_TASK, WARNINGS_TASK = "restate", "warnings"
+"""Tasks beside them that tell what is wrong though the run's own interval is published."""
+
 SYNC_TASK = "sync"
-SYNC_DAG = "sync__online"
-"""The DAG that brings what was published to the online store."""
+SYNC_DAG, SYNC_PUBLISHED_DAG = "sync__online", "sync__published"
+"""The DAGs that bring what was published to the online store: each hour, and when something was published."""
+
+RANGE_DAG, RANGE_TASKS = "backfill__range", ("plan", "materialize", "publish", "report")
+"""The DAG that computes a range of days which a person asks for, and the ids of its tasks."""
+
+TRAINING_SET_TASK = "training_set"
+
+
+def group_asset(group: str) -> str:
+    """The name of the asset that a group publishes; its partitions are the intervals of the group's runs."""
+    return f"features.{group}"
+
+
+def training_set_dag(name: str) -> str:
+    """The id of the DAG that builds a training set; no other DAG's starts with `ts__`."""
+    return f"ts__{name}"
 
 
 def group_dag(group: str) -> str:

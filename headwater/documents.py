@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, to_builtins
@@ -216,9 +217,10 @@ class MaterializedGroup(Part, frozen=True, kw_only=True):
 
 
 class MaterializeDocument(Document, frozen=True, kw_only=True):
-    """What `materialize` did."""
+    """What `materialize` did, and with `--ingest` what it brought before."""
 
     groups: list[MaterializedGroup]
+    sources: list[IngestedSource] | UnsetType = UNSET
 
 
 class AwaitedIntervals(Part, frozen=True, kw_only=True):
@@ -229,6 +231,17 @@ class AwaitedIntervals(Part, frozen=True, kw_only=True):
     interval_end: datetime
     status: str
     count: int
+
+
+class GivenAdvice(Part, frozen=True, kw_only=True):
+    """What is to be done about an interval: a row at fault, the run's report, what to correct, what lets later intervals pass."""
+
+    example: dict[str, Any] | None
+    report: str | None
+    correct: list[str]
+    release: str | None
+    held: int
+    sentence: str
 
 
 class KnownInterval(Part, frozen=True, kw_only=True):
@@ -243,6 +256,7 @@ class KnownInterval(Part, frozen=True, kw_only=True):
     publish_id: str | None
     delta_version: int | None
     waits_for: list[AwaitedIntervals]
+    advice: GivenAdvice | UnsetType = UNSET
 
 
 class StatusDocument(Document, frozen=True, kw_only=True):
@@ -545,17 +559,29 @@ def _retried(each: Any) -> RetriedAside:
     )
 
 
-def materialize(results: Iterable[Any]) -> MaterializeDocument:
-    """What was materialized."""
-    return MaterializeDocument(groups=[_materialized(result) for result in results])
+def materialize(results: Iterable[Any], *, brought: Iterable[Any] | None = None) -> MaterializeDocument:
+    """What was materialized, and what was ingested before, if anything was to be."""
+    sources = UNSET if brought is None else ingest(brought).sources
+    return MaterializeDocument(groups=[_materialized(result) for result in results], sources=sources)
 
 
 def status(
-    found: Iterable[IntervalStatus], tables: Mapping[str, str], *, quarantined: Mapping[str, int], refused: Mapping[str, str]
+    found: Iterable[IntervalStatus],
+    tables: Mapping[str, str],
+    *,
+    quarantined: Mapping[str, int],
+    refused: Mapping[str, str],
+    advice: Mapping[tuple[str, Interval], GivenAdvice] = MappingProxyType({}),
 ) -> StatusDocument:
-    """The states of intervals, the tables of their groups, how many rows are put aside, and which groups cannot be planned."""
-    intervals = [_interval(each) for each in found]
+    """The states of intervals with advice, the tables of their groups, what is put aside, and which groups cannot be planned."""
+    intervals = [_interval(each, advice.get((each.group, each.interval))) for each in found]
     return StatusDocument(intervals=intervals, tables=dict(tables), quarantined=dict(quarantined), refused=dict(refused))
+
+
+def advice(given: Any, sentence: str) -> GivenAdvice:
+    """Advice about an interval, and the sentence that says it."""
+    example = None if given.example is None else dict(given.example)
+    return _part(GivenAdvice, given, example=example, correct=list(given.correct), sentence=sentence)
 
 
 def promote(group: str, generations: Iterable[Generation]) -> PromoteDocument:
@@ -656,9 +682,9 @@ def _step(step: str, planned: IntervalStatus) -> PlannedStep:
     return PlannedStep(step=step, group=planned.group, reason=reason, **_span(planned.interval))
 
 
-def _interval(known: IntervalStatus) -> KnownInterval:
+def _interval(known: IntervalStatus, advice: GivenAdvice | None) -> KnownInterval:
     waits_for = [_part(AwaitedIntervals, each, **_span(each.first)) for each in known.waits_for]
-    return _part(KnownInterval, known, waits_for=waits_for, **_span(known.interval))
+    return _part(KnownInterval, known, waits_for=waits_for, advice=UNSET if advice is None else advice, **_span(known.interval))
 
 
 def _materialized(result: Any) -> MaterializedGroup:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def group(catalog: Catalog, name: str) -> FeatureGroup:
     """The group of this name; raises Unknown, as all of these do."""
-    return _named(catalog.tables, name, "group")
+    return _named(catalog, catalog.tables, name, "group")
 
 
 def groups(catalog: Catalog, names: Iterable[str]) -> tuple[FeatureGroup, ...]:
@@ -24,7 +24,7 @@ def groups(catalog: Catalog, names: Iterable[str]) -> tuple[FeatureGroup, ...]:
 
 def source(catalog: Catalog, name: str) -> Source:
     """The source of this name."""
-    return _named(catalog.sources, name, "source")
+    return _named(catalog, catalog.sources, name, "source")
 
 
 def sources(catalog: Catalog, names: Iterable[str]) -> tuple[Source, ...]:
@@ -34,7 +34,7 @@ def sources(catalog: Catalog, names: Iterable[str]) -> tuple[Source, ...]:
     """
     both = {name: (each,) for name, each in catalog.sources.items()}
     behind = both | {name: sources_of(each) for name, each in catalog.tables.items()}
-    chosen = [each for name in names for each in _named(behind, name, "source or group")] or list(catalog.sources.values())
+    chosen = [each for name in names for each in _named(catalog, behind, name, "source or group")] or list(catalog.sources.values())
     return tuple({each.name: each for each in _with_inputs(chosen)}.values())
 
 
@@ -43,7 +43,7 @@ def either(catalog: Catalog, names: Iterable[str]) -> tuple[tuple[Source, ...], 
     sources, groups = catalog.sources, catalog.tables
     wanted = tuple(names) or (*sources, *groups)
     for name in wanted:
-        _named({**sources, **groups}, name, "source or group")
+        _named(catalog, {**sources, **groups}, name, "source or group")
     return tuple(sources[name] for name in wanted if name in sources), tuple(groups[name] for name in wanted if name in groups)
 
 
@@ -51,7 +51,7 @@ def service(catalog: Catalog, name: str | None) -> FeatureService:
     """The service of this name, which has to be given."""
     if name is None:
         raise Unknown(f"name a service; there are {', '.join(catalog.services) or 'none'}")
-    return _named(catalog.services, name, "service")
+    return _named(catalog, catalog.services, name, "service")
 
 
 def training_set(catalog: Catalog, name: str | None) -> TrainingSet:
@@ -61,7 +61,7 @@ def training_set(catalog: Catalog, name: str | None) -> TrainingSet:
         return next(iter(defined.values()))
     if name is None:
         raise Unknown(f"name a training set, or give a spine and a service; defined are {', '.join(defined) or 'none'}")
-    return _named(defined, name, "training set")
+    return _named(catalog, defined, name, "training set")
 
 
 def _with_inputs(chosen: Iterable[Source]) -> Iterator[Source]:
@@ -71,9 +71,11 @@ def _with_inputs(chosen: Iterable[Source]) -> Iterator[Source]:
         yield each
 
 
-def _named(known: Mapping[str, T], name: str, what: str) -> T:
+def _named(catalog: Catalog, known: Mapping[str, T], name: str, what: str) -> T:
     if name in known:
         return known[name]
+    if catalog.left_out:
+        raise Unknown(f"there is no {what} {name!r} that can be used, as long as the catalog has a mistake: {catalog.left_out[0]}")
     close = get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise Unknown(f"there is no {what} {name!r}.{hint} There are: {', '.join(sorted(known)) or 'none'}")

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +15,9 @@ from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
 from headwater.documents import Document, as_text, text
 from headwater.project import Say
+
+MOST_NAMED, LONGEST_ROW = 5, 160
+"""So many intervals of a group are named one by one, and so many signs of a row are shown."""
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -85,6 +88,24 @@ def _size(count: int) -> str:
         if count >= bytes_of_it:
             return f"{count / bytes_of_it:.1f} {unit}"
     return f"{count} B"
+
+
+def warn_brought(report: Any, *, with_id: Collection[str]) -> None:
+    """Tell what of a source was put aside, left for later or refused; the rows of sources `with_id` count once."""
+    where = "not read where they lie" if report.in_place else "in quarantine"
+    for reason, n in report.reasons.items():
+        warn(f"{report.source}: {n} rows {where}: {reason}")
+    copied = "rows of one id count once" if report.source in with_id else "its rows count twice"
+    for name, original in report.copies.items():
+        warn(f"{report.source}: {name} is a copy of {original}: {copied}; delete one if it is a mistake")
+    for name, reason in report.waiting.items():
+        warn(f"{report.source}: {name} is left for the next time: {reason}")
+    for hint in report.hints:
+        warn(f"{report.source}: {hint}")
+    for reason in report.refused:
+        refuse(f"{report.source}: refused {reason}")
+    if report.failed is not None:
+        mistake(report.failed)
 
 
 # -------------------------------------------------------------------------------------------------------------- plans and states
@@ -174,6 +195,37 @@ def _runs(found: Sequence[IntervalStatus]) -> list[tuple[str, tuple[str, ...], l
         else:
             runs.append((s.status, s.reasons, [s]))
     return runs
+
+
+def warn_rejected(result: Any, advice: Mapping[tuple[str, Interval], Any]) -> None:
+    """One line per rejected interval of a run, the first few: what failed, an example row, the report, what to do."""
+    for interval, failed in result.rejected[:MOST_NAMED]:
+        given = advice.get((result.group, interval))
+        more = f"; {said}" if given is not None and (said := advice_sentence(given)) else ""
+        warn(f"{result.group} {interval} rejected: {', '.join(failed)}{more}")
+    if len(result.rejected) > MOST_NAMED:
+        warn(f"{result.group}: and {len(result.rejected) - MOST_NAMED} more; `headwater status {result.group}` lists them")
+
+
+def advice_lines(advice: Mapping[tuple[str, Interval], Any]) -> Iterator[str]:
+    """Advice about intervals, a line each."""
+    return (plain(f"{group} {interval}: {advice_sentence(given)}") for (group, interval), given in advice.items())
+
+
+def advice_sentence(given: Any) -> str:
+    """Advice about an interval on one line, to stand behind what is wrong; empty if there is none to give."""
+    said = [] if given.example is None else [f"for example {_row(given.example)}"]
+    said += [] if given.report is None else [f"report: {given.report}"]
+    if given.correct:
+        pass_by = f", or let later ones pass: {given.release}" if given.release else ""
+        said.append(f"correct {' or '.join(given.correct)}{pass_by}")
+    return "; ".join(said)
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    """The values of a row, on a short line."""
+    shown = " ".join(f"{name}={as_text(value)}" for name, value in row.items() if value is not None)
+    return shown if len(shown) <= LONGEST_ROW else f"{shown[:LONGEST_ROW]}…"
 
 
 def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = ()) -> None:

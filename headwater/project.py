@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from feature_definitions import layout, settings
 from feature_definitions.connections import ConnectionRefused
 from feature_definitions.errors import InputRefused, Unknown, UserError
+from feature_definitions.intervals import Interval
 from feature_definitions.language import (
     NAME,
     Column,
@@ -33,7 +34,7 @@ from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
-from feature_definitions.planning.upstream import ordered
+from feature_definitions.planning.upstream import ordered, sources_of
 from feature_definitions.records import Generation, LeaseHolder, PromotedBy, RegistryFacts, Release
 from headwater import inputs, names
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from feature_registry.move import Moved
     from feature_registry.planner import Planner
     from feature_registry.registry import Registry
+    from headwater.advice import Advice
     from headwater.aside import Retried
     from lake.leftovers import Swept
     from lake.optimize import Optimized
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Say = Callable[[str], None]
+OnMistakes = Literal["refuse", "leave out"]
+"""What is done about definitions that do not hold: nothing at all is done, or what does not rest on them is."""
 
 
 class NotEmpty(UserError):
@@ -237,15 +241,28 @@ class Project:
             planner = self._planner if work.due else planner
         return tuple(results)
 
-    def status(self, *groups: str) -> tuple[IntervalStatus, ...]:
-        """The state of every interval, from the first event to the newest sealed one, with reasons.
+    def unread(self, groups: Sequence[str], reports: "Iterable[IngestReport]") -> "dict[str, GroupResult]":
+        """The groups that are not to be computed since a source that they read could not be read, by name, each with the reason."""
+        planner, failed = self._planner, {report.source: report.failed for report in reports if report.failed is not None}
+        behind = [(group, [failed[s.name] for s in sources_of(group) if s.name in failed]) for group in names.groups(self.catalog, groups)]
+        return {group.name: self._refused(group, planner.generation(group), why[0]) for group, why in behind if why}
 
-        Of several groups those are left out that are `unplanned`.
+    def status(self, *groups: str, start: str | datetime | None = None, end: str | datetime | None = None) -> tuple[IntervalStatus, ...]:
+        """The state of every interval in `[start, end)`, from the first event to the newest sealed one, with reasons.
+
+        Of several groups those are left out that are `unplanned`. A static group's only interval lies in every range.
         """
-        planner = self._planner
+        first, last, planner = inputs.moment(start), inputs.moment(end), self._planner
         chosen = self._plannable(planner, groups)
         planner.ahead(chosen)
-        return tuple(status for group in chosen for status in planner.state(group).intervals)
+        states = ((group, planner.state(group).intervals) for group in chosen)
+        return tuple(status for group, found in states for status in plan.in_range(group, found, start=first, end=last))
+
+    def advice(self, found: Iterable[IntervalStatus]) -> "dict[tuple[str, Interval], Advice]":
+        """What is to be done about intervals that are rejected, wait or hold rows back, by group and interval; of each group the first."""
+        from headwater import advice
+
+        return advice.advise(found, self._planner, lake=self.settings.lake)
 
     def unusable_connections(self) -> tuple[str, ...]:
         """Why a connection that a source reads cannot be used here: its variable is not set, or is no URL. Nothing is connected to."""
@@ -756,16 +773,26 @@ class Project:
 
 
 def open(
-    path: str | os.PathLike[str] = ".", *, say: Say = lambda _: None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    path: str | os.PathLike[str] = ".",
+    *,
+    say: Say = lambda _: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    mistakes: OnMistakes = "refuse",
 ) -> "Project":
     """The project in a folder; its definitions are loaded and checked. `say` is told what long work is doing.
 
-    Raises SettingsError for a folder that is no project, CatalogError for definitions that do not hold.
+    Raises SettingsError for a folder that is no project, and CatalogError for definitions that do not hold, unless these and what rests
+    on them shall be left out; then `catalog.left_out` says which mistakes there are.
     """
-    from feature_definitions.check import checked
+    from feature_definitions.check import checked, checked_sound
 
     found = settings.load(Path(path))
-    return Project(found, checked(found.catalog), say, clock)
+    if mistakes == "refuse":
+        return Project(found, checked(found.catalog), say, clock)
+    catalog = checked_sound(found.catalog)
+    for mistake in catalog.left_out:
+        say(f"left out, with what rests on it: {mistake}")
+    return Project(found, catalog, say, clock)
 
 
 def undefined(path: str | os.PathLike[str], *, say: Say) -> "Project":

@@ -172,3 +172,18 @@ def _shown(path: str, column: str, reasons: Collection[str], *, order: str, wher
     condition = f"{column} IN ({listed})" + (f" AND ({where})" if where else "")
     ranked = f"SELECT *, row_number() OVER (PARTITION BY {column} ORDER BY {order}) AS _n FROM t WHERE {condition}"
     return delta.query(path, f"SELECT * FROM ({ranked}) WHERE _n <= {EXAMPLES} ORDER BY {column}, _n")
+
+
+def rows_of_publishes(group: str, *, lake: str) -> dict[tuple[datetime, str], int]:
+    """How many rows of a group's intervals are put aside, by the interval's start and the run that put them there."""
+    path = layout.quarantine_table(lake, group)
+    found = delta.query(path, "SELECT interval_start, publish_id, count(*) AS n FROM t GROUP BY interval_start, publish_id")
+    return {(row["interval_start"], row["publish_id"]): row["n"] for row in found}
+
+
+def one_of(group: str, *, lake: str, publish_id: str, start: datetime) -> Mapping[str, Any] | None:
+    """A row of an interval that a run put aside, as it was, if there is any: the first by its time."""
+    mine = f"publish_id = {delta.literal(publish_id)} AND interval_start = {delta.literal(start)}"
+    path = layout.quarantine_table(lake, group)
+    found = delta.query(path, f"SELECT * FROM t WHERE {mine} ORDER BY event_timestamp LIMIT 1")
+    return _of_group(found[0]).row if found else None

@@ -289,8 +289,8 @@ def test_where_the_rows_of_a_source_lie_is_asked_in_one_place_of_each_stage() ->
 # ------------------------------------------------------------------------------------------------------------- the lake's storage
 
 TOUCH_FILES = {
-    "dags/headwater_dags.py": "which project's DAGs are made: its folder",
-    "dags/operators.py": "where the command lies beside Python",
+    "dags/operators.py": "the project's folder",
+    "dags/process.py": "where the command lies beside Python, and the file that takes its document",
     "feature_definitions/check.py": "the catalog's folder",
     "feature_definitions/connections.py": "the file that a variable names, with a database's URL",
     "feature_definitions/loader/__init__.py": "the catalog's files",

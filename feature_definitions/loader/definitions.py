@@ -1,10 +1,11 @@
 """The definitions that a catalog's modules hold at module level, each once, with its place."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import TypeVar
 
 from feature_definitions.language import (
     AnyGroup,
@@ -21,7 +22,7 @@ from feature_definitions.language import (
     TransformGroup,
     WindowedGroup,
 )
-from feature_definitions.loader.mistakes import CatalogError, Mistake
+from feature_definitions.loader.mistakes import Mistake
 from feature_definitions.loader.places import Place, feature_lines
 
 _KINDS: Mapping[type, str] = {
@@ -36,6 +37,7 @@ _KINDS: Mapping[type, str] = {
     TrainingSet: "training set",
 }
 _Definition = Entity | Source | FeatureGroup | OnDemandFeature | FeatureService | TrainingSet
+_Kind = TypeVar("_Kind", Source, SourceGroup, TransformGroup, FeatureService, TrainingSet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Catalog:
     """All definitions of a project, each kind by name, in the order of files and lines; and where each was written.
 
     `origins` is keyed by (kind, name) and (kind, name, feature); the kinds are entity, source, group,
-    on-demand feature, service and training set.
+    on-demand feature, service and training set. `left_out` are the mistakes for which something is missing here.
     """
 
     entities: Mapping[str, Entity]
@@ -54,6 +56,7 @@ class Catalog:
     origins: Mapping[tuple[str, ...], Place]
     transforms: Mapping[str, TransformGroup] = field(default_factory=dict)
     on_demand: Mapping[str, OnDemandFeature] = field(default_factory=dict)
+    left_out: tuple[Mistake, ...] = ()
 
     @property
     def tables(self) -> dict[str, FeatureGroup]:
@@ -69,16 +72,46 @@ class Catalog:
 
 
 def collected(folder: Path, modules: Iterable[tuple[ModuleType, Path]]) -> Catalog:
-    """The catalog of a folder from its modules; raises CatalogError where names clash or nothing is defined."""
+    """The catalog of a folder from its modules, without what is defined twice and what rests on that."""
     found = [definition for module, file in modules for definition in _found(module, file)]
     if not found:
-        raise CatalogError(
-            [Mistake(folder, 0, "nothing is defined here; write a source, an entity and a group in a file like payments.py")]
-        )
+        nothing = Mistake(folder, 0, "nothing is defined here; write a source, an entity and a group in a file like payments.py")
+        return replace(_catalog([]), left_out=(nothing,))
     distinct = _distinct(found)
-    if mistakes := [*_twice(distinct), *_sharing(distinct)]:
-        raise CatalogError(mistakes)
-    return _catalog(distinct)
+    wrong = [*_twice(distinct), *_sharing(distinct)]
+    bad = {id(one.value) for one, _ in wrong}
+    return replace(_catalog([one for one in distinct if _is_sound(one.value, bad)]), left_out=tuple(mistake for _, mistake in wrong))
+
+
+def without(catalog: Catalog, wrong: Mapping[tuple[str, str], Mistake]) -> Catalog:
+    """The catalog without these definitions, by kind and name, and without what rests on one of them."""
+    kinds: Mapping[str, Mapping[str, _Definition]] = {
+        "entity": catalog.entities,
+        "source": catalog.sources,
+        "group": catalog.tables,
+        "on-demand feature": catalog.on_demand,
+        "service": catalog.services,
+        "training set": catalog.training_sets,
+    }
+    bad = {id(kinds[kind][name]) for kind, name in wrong}
+    return replace(
+        catalog,
+        sources=_sound(catalog.sources, bad),
+        groups=_sound(catalog.groups, bad),
+        transforms=_sound(catalog.transforms, bad),
+        services=_sound(catalog.services, bad),
+        training_sets=_sound(catalog.training_sets, bad),
+        left_out=(*catalog.left_out, *wrong.values()),
+    )
+
+
+def _sound(named: Mapping[str, _Kind], bad: Collection[int]) -> Mapping[str, _Kind]:
+    return MappingProxyType({name: value for name, value in named.items() if _is_sound(value, bad)})
+
+
+def _is_sound(definition: _Definition, bad: Collection[int]) -> bool:
+    """Whether a definition is none of the bad ones, and rests on none."""
+    return not any(id(each) in bad for each in (definition, *_parts(definition)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,24 +191,24 @@ def _distinct(found: Sequence[_Found]) -> list[_Found]:
     return sorted(best.values(), key=lambda one: one.place)
 
 
-def _twice(distinct: Sequence[_Found]) -> Iterator[Mistake]:
+def _twice(distinct: Sequence[_Found]) -> Iterator[tuple[_Found, Mistake]]:
     first: dict[tuple[str, str], _Found] = {}
     for one in distinct:
         known = first.setdefault(one.key, one)
         if known is not one:
             kind, name = one.key
             where = f"{known.place.file}:{known.place.line}"
-            yield Mistake(*one.place, f"{kind} {name} is already defined at {where}; rename one, or define it once and import it")
+            yield one, Mistake(*one.place, f"{kind} {name} is already defined at {where}; rename one, or define it once and import it")
 
 
-def _sharing(distinct: Sequence[_Found]) -> Iterator[Mistake]:
+def _sharing(distinct: Sequence[_Found]) -> Iterator[tuple[_Found, Mistake]]:
     """Groups with the name of a source: what both reject would lie in one quarantine table."""
     sources = {one.value.name: one for one in distinct if isinstance(one.value, Source)}
     for one in distinct:
         kind, name = one.key
         if kind == "group" and name in sources:
             place = sources[name].place
-            yield Mistake(*one.place, f"group {name} has the name of the source at {place.file}:{place.line}; rename one of them")
+            yield one, Mistake(*one.place, f"group {name} has the name of the source at {place.file}:{place.line}; rename one of them")
 
 
 def _catalog(distinct: Sequence[_Found]) -> Catalog:

@@ -57,11 +57,13 @@ class CatalogModules:
         """Execute every file; those that fail are left out, and named in `mistakes`."""
         path = list(sys.path)
         self.mistakes += _nameless(self.folder, self.files)
+        nameless = {mistake.file for mistake in self.mistakes}
         try:
             with self._importable():
-                for file in self.files if not self.mistakes else ():
+                for file in self.files:
                     with suppress(_NotLoaded):
-                        importlib.import_module(self._name(file))
+                        if file not in nameless:
+                            importlib.import_module(self._name(file))
         finally:
             sys.path[:] = path
         return [(self._modules[name], file) for file in self.files if (name := self._name(file)) in self._modules]

@@ -284,8 +284,7 @@ def materialize(
     A static group has no times: any range takes it in. What waits for a rejected interval is left alone, unless that one is tried again;
     so is what waits for another group.
     """
-    timeless = group.is_static
-    inside = [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
+    inside = in_range(group, found, start=start, end=end)
     chosen = _chosen(group, inside, found, choice)
     tried = {s.interval for s in chosen}
     waiting = waiting_for(group, [s.interval for s in found if s.holds and s.interval not in tried], tried)
@@ -293,6 +292,14 @@ def materialize(
     left = [_waiting(s, waiting.get(s.interval, ())) for s in chosen if s.interval in waiting or s.unreadable]
     left += [s for s in inside if s.status == WAITING and s.interval not in tried]
     return GroupPlan(group, generation, due, tuple(sorted(left, key=lambda s: s.interval)))
+
+
+def in_range(
+    group: FeatureGroup, found: Sequence[IntervalStatus], *, start: datetime | None, end: datetime | None
+) -> list[IntervalStatus]:
+    """Those of a group's intervals that lie in `[start, end)`, None being no bound; a static group has no times: any range takes it in."""
+    timeless = group.is_static
+    return [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
 
 
 def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: datetime | None, now: datetime) -> None:

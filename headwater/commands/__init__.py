@@ -10,7 +10,7 @@ from typer.exceptions import TyperException
 
 from headwater import output
 from headwater.commands import authoring, ingest, offline, online, registry, serve, training
-from headwater.commands.verb import AS_JSON, EXIT_CODES, MISTAKE, AsJson, Folder
+from headwater.commands.verb import AS_JSON, EXIT_CODES, MISTAKE, ON_MISTAKES, AsJson, Folder
 
 app = typer.Typer(
     help="Features that are correct in time, everywhere.",
@@ -30,9 +30,13 @@ def _any_verb(
     context: typer.Context,
     *,
     project: Folder = None,
+    sound: Annotated[
+        bool, typer.Option("--sound-only", help="leave out what is wrong in the catalog and what rests on it, instead of refusing all")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version and end")] = False,  # noqa: ARG001
 ) -> None:
     context.obj = project
+    context.meta[ON_MISTAKES] = "leave out" if sound else "refuse"
 
 
 @registry.registry.callback()

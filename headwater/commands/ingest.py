@@ -43,7 +43,7 @@ def _answer(call: Call, reports: "list[IngestReport]", with_id: Collection[str])
     if rows or call.as_json:
         call.answer(documents.ingest(reports), output.table(*columns, rows=rows))
     for report in reports:
-        _warn(report, copied="rows of one id count once" if report.source in with_id else "its rows count twice")
+        output.warn_brought(report, with_id=with_id)
 
 
 @verb(app, example="headwater quarantine payments --export aside.csv", panel=OFFLINE)
@@ -75,19 +75,3 @@ def quarantine(
     for why in failed:
         output.mistake(why)
     return MISTAKE if failed else REJECTED if any(each.after.any for each in retried) else DONE
-
-
-def _warn(report: "IngestReport", *, copied: str) -> None:
-    where = "not read where they lie" if report.in_place else "in quarantine"
-    for reason, n in report.reasons.items():
-        output.warn(f"{report.source}: {n} rows {where}: {reason}")
-    for name, original in report.copies.items():
-        output.warn(f"{report.source}: {name} is a copy of {original}: {copied}; delete one if it is a mistake")
-    for name, reason in report.waiting.items():
-        output.warn(f"{report.source}: {name} is left for the next time: {reason}")
-    for hint in report.hints:
-        output.warn(f"{report.source}: {hint}")
-    for reason in report.refused:
-        output.refuse(f"{report.source}: refused {reason}")
-    if report.failed is not None:
-        output.mistake(report.failed)

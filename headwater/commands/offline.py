@@ -47,19 +47,36 @@ def plan(call: Call, *, groups: Groups, start: Start = None, end: End = None, on
 
 
 @verb(app, example=f"headwater materialize customer_spend {JANUARY}   # January; --to is exclusive", panel=OFFLINE)
-def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = None, only: Only = None, within: Within = "range") -> int:
+def materialize(  # noqa: PLR0913  # each is an option of the command
+    call: Call,
+    *,
+    groups: Groups,
+    start: Start = None,
+    end: End = None,
+    only: Only = None,
+    within: Within = "range",
+    bring: Annotated[
+        bool, typer.Option("--ingest", help="before it, ingest what is new in the groups' sources, in the same process")
+    ] = False,
+) -> int:
     """Compute, judge and publish what is missing or stale."""
     with output.progress() as say, call.project(say) as p:
-        results = p.materialize(*groups, start=start, end=end, only=only or "due", within=within)
-        left = p.plan(*groups, start=start, end=end, only=only or "due", within=within)
-        found = p.status(*groups) if any(work.waiting for work in left) else ()
+        brought = list(p.ingesting(*groups)) if bring else None
+        with_id = {source.name for source in p.catalog.sources.values() if source.id}
+        unread = p.unread(groups, brought or ())
+        asked = [name for name in groups or p.catalog.tables if name not in unread]
+        results = p.materialize(*asked, start=start, end=end, only=only or "due", within=within) if asked else ()
+        left = p.plan(*asked, start=start, end=end, only=only or "due", within=within) if asked else ()
+        found = p.status(*asked) if any(work.waiting for work in left) else ()
+        advice = p.advice(p.status(*(r.group for r in results if r.rejected))) if any(r.rejected for r in results) else {}
+    results = (*results, *unread.values())
     rows = [(r.group, r.generation, r.published, len(r.rejected), f"{r.rows:,}", f"{r.seconds:.1f}") for r in results]
-    call.answer(documents.materialize(results), output.table("group", "generation", "published", "rejected", "rows", "seconds", rows=rows))
+    document = documents.materialize(results, brought=brought)
+    call.answer(document, output.table("group", "generation", "published", "rejected", "rows", "seconds", rows=rows))
+    for report in brought or ():
+        output.warn_brought(report, with_id=with_id)
     for r in results:
-        for interval, failed in r.rejected[:5]:
-            output.warn(f"{r.group} {interval} rejected: {', '.join(failed)}")
-        if len(r.rejected) > 5:
-            output.warn(f"{r.group}: and {len(r.rejected) - 5} more; `headwater status {r.group}` lists them")
+        output.warn_rejected(r, advice)
         if r.refused is not None:
             output.refuse(r.refused if r.group in r.refused else f"group {r.group}: {r.refused}")
     output.warn_waiting(found, left)
@@ -69,15 +86,27 @@ def materialize(call: Call, *, groups: Groups, start: Start = None, end: End = N
 
 
 @verb(app, example="headwater status customer_spend --json", panel=OFFLINE)
-def status(call: Call, *, groups: Groups) -> int:
+def status(
+    call: Call,
+    *,
+    groups: Groups,
+    start: Start = None,
+    end: End = None,
+    advise: Annotated[
+        bool, typer.Option("--advice", help="also what to do about rejected and waiting ones: an example row, the report, the fix")
+    ] = False,
+) -> int:
     """Show the state of every interval, and why."""
     with call.project() as p:
-        found, tables, aside, refused = p.status(*groups), p.tables(*groups), p.quarantined(*groups), p.unplanned(*groups)
+        found, tables, aside = p.status(*groups, start=start, end=end), p.tables(*groups), p.quarantined(*groups)
+        refused, advised = p.unplanned(*groups), p.advice(found) if advise else {}
     output.warn_waiting(found)
     for name, rows in aside.items():
         output.warn(f"{name}: {rows:,} rows are put aside; `headwater quarantine {name}` shows them")
     known = {group: path for group, path in tables.items() if group not in refused}
-    call.answer(documents.status(found, tables, quarantined=aside, refused=refused), output.status_table(found, known))
+    given = {key: documents.advice(each, output.advice_sentence(each)) for key, each in advised.items()}
+    document = documents.status(found, tables, quarantined=aside, refused=refused, advice=given)
+    call.answer(document, output.status_table(found, known), *output.advice_lines(advised))
     return _mistakes(refused)
 
 

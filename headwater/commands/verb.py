@@ -28,6 +28,9 @@ _BARE = (AttributeError, IndexError, KeyError, NotImplementedError, TypeError)
 AS_JSON = "headwater.as_json"
 """Where a group of verbs notes that `--json` stood before the verb."""
 
+ON_MISTAKES = "headwater.mistakes"
+"""Where it is noted what is done about mistakes in the catalog."""
+
 Folder = Annotated[str | None, typer.Option("--project", metavar="DIR", help="the project's folder (default: the current one)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="a feature group")]
@@ -44,10 +47,11 @@ class Call:
 
     folder: str | None
     as_json: bool
+    mistakes: headwater.project.OnMistakes = "refuse"
 
     def project(self, say: headwater.project.Say = lambda _: None) -> "headwater.project.Project":
         """The project that it is about."""
-        return headwater.project.open(settings.project_folder(self.folder), say=say)
+        return headwater.project.open(settings.project_folder(self.folder), say=say, mistakes=self.mistakes)
 
     def answer(self, document: documents.Document, *shown: Any) -> int:
         """Print the document, or what a person is shown instead."""
@@ -63,7 +67,8 @@ def verb(app: typer.Typer, *, example: str, panel: str | None = None) -> Callabl
 
     def register(function: Verb) -> Verb:
         def run(*, context: typer.Context, project: str | None, as_json: bool, **words: Any) -> int:
-            call = Call(project or context.obj, as_json or context.meta.get(AS_JSON, False))
+            asked_for = (as_json or context.meta.get(AS_JSON, False), context.meta.get(ON_MISTAKES, "refuse"))
+            call = Call(project or context.obj, *asked_for)
             return _ended(lambda: function(call, **words), call)
 
         own = list(inspect.signature(function).parameters.values())[1:]

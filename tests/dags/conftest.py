@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent.parent
 DAGS = ROOT / "dags"
 
 SHOP = """
-from feature_definitions import Derived, Entity, Feature, FeatureService, Files, Join
-from feature_definitions import ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions import Derived, Entity, Feature, FeatureService, Files, Join, Label
+from feature_definitions import ObservationGroup, SnapshotGroup, Source, TrainingSet, TransformGroup, WindowedGroup
 
 customer = Entity("customer", keys={"customer_id": "int64"})
-columns = {"customer_id": "int64", "amount": "double", "paid_at": "timestamp"}
+columns = {"customer_id": "int64", "amount": "double", "paid_at": "timestamp", "left": "boolean"}
 payments = Source("payments", Files("data/*.csv"), columns=columns, event_timestamp="paid_at", timezone="UTC", ready_after="2h")
 people = Source("people", Files("people/*.csv"), columns={"customer_id": "int64", "city": "string"}, id=("customer_id",), shape="static")
 
@@ -37,6 +37,7 @@ level = TransformGroup(
     sql="SELECT p.customer_id, count(*) AS level FROM payments p JOIN spend s ON p.customer_id = s.customer_id GROUP BY p.customer_id",
 )
 shop_v1 = FeatureService("shop_v1", joins=(Join(spend), Join(home)))
+churn = TrainingSet("churn", payments, shop_v1, label=Label("left", "1d"))
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -31,11 +32,13 @@ answer |= {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.
     name: {
         "tasks": [task.task_id for task in dag.topological_sort()],
         "after": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
-        "cron": dag.timetable.expression,
+        "cron": getattr(dag.timetable, "expression", None),
         "timetable": type(dag.timetable).__name__,
         "catchup": dag.catchup,
         "runs": dag.max_active_runs,
         "alone": [task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1],
+        "rules": {task.task_id: task.trigger_rule for task in dag.tasks},
+        "outlets": {task.task_id: sorted(asset.name for asset in task.outlets) for task in dag.tasks},
         "retries": [task.retries for task in dag.tasks],
         "owner": dag.owner,
         "tags": sorted(dag.tags),
@@ -47,7 +50,7 @@ answer |= {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.
 ERRORS = """
 def errors(project):
     os.environ["HEADWATER_PROJECT"] = project
-    return list(DagBag().import_errors.values())
+    return DagBag().import_errors
 """
 
 
@@ -63,18 +66,54 @@ def test_the_folder_parses_without_errors_or_warnings(found: dict[str, Any]) -> 
     assert found["warnings"] == {}
 
 
-def test_there_is_one_dag_a_group_and_one_for_the_sync(found: dict[str, Any]) -> None:
-    assert set(found["dags"]) == {"fg__burst", "fg__home", "fg__level", "fg__pace", "fg__paid", "fg__spend", "sync__online"}
+GROUPS = ("fg__burst", "fg__home", "fg__level", "fg__pace", "fg__paid", "fg__spend")
+
+
+def test_there_is_one_dag_a_group_and_a_training_set_and_those_of_the_project(found: dict[str, Any]) -> None:
+    assert set(found["dags"]) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range"}
 
 
 def test_a_groups_tasks_end_in_publish(found: dict[str, Any]) -> None:
-    for name in found["dags"].keys() - {layout.SYNC_DAG}:
-        assert found["dags"][name]["tasks"] == ["wait", "ingest", "materialize", "publish"]
-        assert found["dags"][name]["after"] == {"wait": [], "ingest": ["wait"], "materialize": ["ingest"], "publish": ["materialize"]}
+    for name in GROUPS:
+        assert [task for task in found["dags"][name]["tasks"] if task in layout.GROUP_TASKS] == ["wait", "ingest", "materialize", "publish"]
+        told = {"restate": ["materialize"], "warnings": ["materialize"], "publish": ["restate", "warnings"]}
+        assert found["dags"][name]["after"] == {"wait": [], "ingest": ["wait"], "materialize": ["ingest"], **told}
+
+
+def test_only_publish_gives_a_run_its_colour_whatever_went_on_before(found: dict[str, Any]) -> None:
+    for name in GROUPS:
+        after = found["dags"][name]["after"]
+        assert set(after) - {task for before in after.values() for task in before} == {"publish"}
+        assert found["dags"][name]["rules"]["publish"] == "all_done"
+
+
+def test_only_publish_tells_others_of_a_partition(found: dict[str, Any]) -> None:
+    told = {(name, task): assets for name, dag in found["dags"].items() for task, assets in dag["outlets"].items() if assets}
+    of_range = ("backfill__range", "publish")
+    every = sorted(f"features.{name.removeprefix('fg__')}" for name in GROUPS)
+    assert told.pop(of_range) == [name for name in every if name != "features.home"]
+    assert told == {(name, "publish"): [f"features.{name.removeprefix('fg__')}"] for name in GROUPS}
+
+
+def test_a_training_set_and_a_sync_are_triggered_by_the_partitions_that_they_rest_on(found: dict[str, Any]) -> None:
+    training, sync = (json.loads(found["serialized"][name])["dag"]["timetable"] for name in ("ts__churn", "sync__published"))
+    assert {"features.spend", "features.home"} <= set(re.findall(r"features\.\w+", json.dumps(training)))
+    assert "features.level" not in json.dumps(training)
+    assert {f"features.{name.removeprefix('fg__')}" for name in GROUPS} <= set(re.findall(r"features\.\w+", json.dumps(sync)))
+
+
+def test_a_task_parses_its_own_dag_only(airflow: Airflow, shop: Path) -> None:
+    program = """
+from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
+with _airflow_parsing_context_manager(dag_id="fg__spend", task_id="wait"):
+    import dags.headwater_dags as found
+answer = sorted(name for name in vars(found) if "__" in name.strip("_"))
+"""
+    assert airflow.python(program, project=shop) == ["fg__spend"]
 
 
 def test_each_group_runs_at_its_cadence(found: dict[str, Any]) -> None:
-    assert {name: dag["cron"] for name, dag in found["dags"].items()} == {
+    assert {name: dag["cron"] for name, dag in found["dags"].items() if dag["cron"]} == {
         "fg__burst": "*/5 * * * *",
         "fg__home": "0 0 * * *",
         "fg__level": "0 0 * * *",
@@ -91,12 +130,13 @@ def test_nothing_is_run_for_the_time_before_a_dag_was_there(found: dict[str, Any
 
 def test_only_one_run_of_a_group_works_at_a_time(found: dict[str, Any]) -> None:
     assert found["dags"]["fg__burst"]["runs"] == 25
-    assert found["dags"]["fg__burst"]["alone"] == ["ingest", "materialize"]
+    assert found["dags"]["fg__burst"]["alone"] == ["ingest", "materialize", "restate"]
     assert found["dags"]["sync__online"]["runs"] == 1
 
 
 def test_tasks_are_tried_again(found: dict[str, Any]) -> None:
-    assert {n for dag in found["dags"].values() for n in dag["retries"]} == {5}
+    assert {n for name in (*GROUPS, "sync__online") for n in found["dags"][name]["retries"]} == {0, 5}
+    assert found["dags"]["fg__spend"]["retries"].count(0) == 1
 
 
 def test_a_dag_says_whose_it_is_and_what_it_is_about(found: dict[str, Any]) -> None:
@@ -114,20 +154,21 @@ def test_parsing_loads_no_engine(airflow: Airflow, shop: Path) -> None:
 
 
 def test_another_process_finds_the_same_dags(airflow: Airflow, shop: Path, found: dict[str, Any]) -> None:
-    assert len(found["serialized"]) == 7
+    assert len(found["serialized"]) == 10
     assert airflow.python(PARSE + "answer = serialized", project=shop, PYTHONHASHSEED="2") == found["serialized"]
 
 
-def test_what_can_not_be_loaded_is_an_import_error_with_file_and_line(airflow: Airflow, shop: Path, tmp_path: Path) -> None:
+def test_a_broken_file_is_an_import_error_of_its_own_and_all_other_dags_stay(airflow: Airflow, shop: Path, tmp_path: Path) -> None:
     project = shutil.copytree(shop, tmp_path / "shop")
     broken = project / "catalog" / "retail" / "broken.py"
     broken.write_text("from feature_definitions import Entity\n\ncard = Entity('card', keys={'number': 'float'})\n", encoding="utf-8")
-    program = PARSE + ERRORS + f"answer = [bag.size(), errors({str(project)!r}), errors({str(tmp_path)!r})]"
-    dags, (of_catalog,), (of_folder,) = airflow.python(program, project=project)
-    assert dags == 0
-    assert f"{broken}:3: " in of_catalog
-    assert "'number'" in of_catalog
-    assert f"{tmp_path} is no Headwater project" in of_folder
+    program = PARSE + ERRORS + f"answer = [sorted(bag.dags), errors({str(project)!r}), errors({str(tmp_path)!r})]"
+    dags, of_catalog, of_folder = airflow.python(program, project=project)
+    assert set(dags) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range"}
+    assert [Path(file).name for file in of_catalog] == ["catalog_mistakes.py"]
+    assert f"{broken}:3: " in of_catalog[next(iter(of_catalog))]
+    assert "'number'" in of_catalog[next(iter(of_catalog))]
+    assert [f"{tmp_path} is no Headwater project" in error for error in of_folder.values()] == [True]
 
 
 def test_a_days_run_publishes_that_day(airflow: Airflow, tmp_path: Path) -> None:
@@ -136,7 +177,7 @@ def test_a_days_run_publishes_that_day(airflow: Airflow, tmp_path: Path) -> None
     assert airflow.command("db", "migrate", project=project).returncode == 0
     done = airflow.command("dags", "test", layout.group_dag("customer_spend"), day, project=project)
     assert done.returncode == 0, done.stdout
-    assert f"customer_spend is published: {day}T00:00:00Z OK" in done.stdout
+    assert f"customer_spend {day} is published: 8 rows" in done.stdout
     intervals = status(project, "customer_spend")
     published = [i for i in intervals if i["publish_id"] is not None]
     assert [(i["interval_start"], i["status"], i["rows"]) for i in published] == [(f"{day}T00:00:00Z", "OK", 8)]

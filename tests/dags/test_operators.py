@@ -16,166 +16,328 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from airflow.sdk.exceptions import TaskDeferred
-from dags import operators
-from dags.operators import IngestOperator, MaterializeOperator, ConfirmPublished, WaitOperator
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSkipped, TaskDeferred
+from dags import process
+from dags.operators import *
+from dags.range_backfill import ComputeOperator, MarkOperator, PlanOperator, ReportOperator
 from dags.schedule import Schedule
 
 folder = Path({folder!r})
-operators.COMMAND = folder / "headwater"
-operators.COMMAND.write_text('#!/bin/sh\ncd "$(dirname "$0")"\nprintf "%s\n" "$@" > arguments\ncat answer\nexit "$(cat code)"\n')
-operators.COMMAND.chmod(0o755)
+process.COMMAND = folder / "headwater"
+process.COMMAND.write_text('''#!/bin/sh
+cd "$(dirname "$0")"
+echo "$@" >> calls
+cat said >&2
+cat "$2"
+case "$2" in status) exit 0;; *) exit "$(cat code)";; esac
+''')
+process.COMMAND.chmod(0o755)
 
 day = timedelta(days=1)
 daily = Schedule("spend", day, day / 24, 3 * day, is_static=False)
 static = Schedule("home", day, day / 24, 3 * day, is_static=True)
 project = Path("/a project; with $(signs)")
 then = datetime(2013, 1, 6, tzinfo=UTC)
+asset = Asset(name="features.spend", uri="headwater://shop/features.spend")
 
 
-def end(operator, at=then, *, kind="manual", code=0, answer=(), failed=None):
+class Event:
+    extra = None
+    keys = None
+
+    def add_partitions(self, keys):
+        self.keys = keys
+
+
+class Instance:
+    def __init__(self, tries, waited, siblings):
+        self.try_number, self.waited, self.siblings = tries, waited, siblings
+
+    def get_first_reschedule_date(self, context):
+        return self.waited
+
+    def get_task_states(self, dag_id, task_ids):
+        return {{name: {{"ingest": state}} for name, state in self.siblings.items()}}
+
+    def get_dr_count(self, dag_id, run_ids, states):
+        return sum("dead" not in name for name in run_ids)
+
+
+def end(operator, at=then, *, kind="manual", key=None, code=0, said="", answer=(), did=1, tries=1, waited=None, siblings=None, params=None):
     (folder / "code").write_text(str(code))
-    (folder / "answer").write_text(json.dumps({{"intervals": list(answer), "sources": [{{"failed": None}}, {{"failed": failed}}]}}))
-    (folder / "arguments").unlink(missing_ok=True)
-    context = {{"dag_run": SimpleNamespace(logical_date=at, run_after=at, run_type=kind)}}
-    said = ""
+    (folder / "said").write_text(said)
+    (folder / "status").write_text(json.dumps({{"intervals": list(answer)}}))
+    (folder / "materialize").write_text(json.dumps({{"groups": [{{"published": did, "rejected": []}}]}}))
+    step = {{"step": "Compute", "group": "spend"}}
+    bill = {{"group": "spend", "files": 2, "bytes": 10, "seconds": None}}
+    (folder / "plan").write_text(json.dumps({{"steps": [step] * did, "bill": [bill] * min(did, 1)}}))
+    (folder / "calls").unlink(missing_ok=True)
+    run = SimpleNamespace(
+        logical_date=at, run_after=at or then, run_type=kind, partition_key=key, dag_id="fg__spend", run_id="mine", start_date=then
+    )
+    event = Event()
+    context = {{
+        "dag_run": run, "ti": Instance(tries, waited, siblings or {{}}), "outlet_events": {{asset: event}}, "params": params,
+        "task_reschedule_count": 0 if waited is None else 1,
+    }}
+    told = ""
     try:
         operator.execute(context)
-        kind = "done"
+        outcome = "done"
     except TaskDeferred as deferred:
-        kind, said = "deferred", deferred.trigger.moment.isoformat()
+        outcome, told = "deferred", deferred.trigger.moment.isoformat()
+    except DownstreamTasksSkipped as skipped:
+        outcome, told = "done", " ".join(skipped.tasks)
     except Exception as error:
-        kind, said = type(error).__name__, str(error)
-    called = (folder / "arguments").read_text().splitlines() if (folder / "arguments").exists() else None
-    return [kind, said, called]
+        outcome, told = type(error).__name__, str(error)
+    calls = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
+    return [outcome, told, [call.removesuffix(" --json --project " + str(project)) for call in calls], [event.extra, event.keys]]
 
 
-def interval(day, status="OK", publish_id="p1", reasons=(), rows=8, waits_for=()):
+def interval(day, status="OK", publish_id="p1", reasons=(), rows=8, waits_for=(), held=0, correct="payments"):
     start, last = f"2013-01-{{day:02}}T00:00:00Z", f"2013-01-{{day + 1:02}}T00:00:00Z"
-    more = {{"publish_id": publish_id, "reasons": reasons, "rows": rows, "waits_for": [{{"group": name}} for name in waits_for]}}
-    return {{"interval_start": start, "interval_end": last, "status": status, **more}}
+    waits = [{{"group": name, "status": waited}} for name, waited in waits_for]
+    more = {{"publish_id": publish_id, "reasons": reasons, "rows": rows, "waits_for": waits, "delta_version": 4}}
+    advice = {{"held": held, "sentence": f"for example id=7; report: /r.html; correct {{correct}}"}}
+    given = {{"advice": advice}} if status in ("REJECTED", "WAITING") or held else {{}}
+    return {{"interval_start": start, "interval_end": last, "status": status, **more, **given}}
 
 
-materialize = MaterializeOperator(task_id="materialize", project=project, schedule=daily)
-materialize_reading = MaterializeOperator(task_id="materialize", project=project, schedule=daily, reads=("best",))
-materialize_static = MaterializeOperator(task_id="materialize", project=project, schedule=static)
-ingest = IngestOperator(task_id="ingest", project=project, group="spend")
-publish = ConfirmPublished(task_id="publish", project=project, schedule=daily)
-publish_static = ConfirmPublished(task_id="publish", project=project, schedule=static)
-wait = WaitOperator(task_id="wait", schedule=daily)
-wait_static = WaitOperator(task_id="wait", schedule=static)
+mine = {{"project": project, "schedule": daily}}
+ingest = IngestOperator(task_id="ingest", **mine)
+materialize = MaterializeOperator(task_id="materialize", **mine)
+restate = RestateOperator(task_id="restate", **mine)
+warnings = WarningsOperator(task_id="warnings", **mine)
+publish = PublishOperator(task_id="publish", asset=asset, **mine)
+wait = WaitOperator(task_id="wait", **mine)
+still = {{"project": project, "schedule": static}}
 rejected = interval(6, "REJECTED", None, ["failed spend_1d at_least(0)"])
+waiting = interval(6, "WAITING", None, ["waits for best"], None, [("best", "MISSING")])
+stuck = interval(6, "WAITING", None, ["waits for 5 January"], None, [("spend", "REJECTED")])
+stale = interval(6, "STALE(data)", "p1", ["payments changed"])
+missing = interval(6, "MISSING", None, ["never computed"], None)
+held = interval(6, held=2)
+days = {{"from": "2013-01-05", "to": "2013-01-07", "groups": [], "mode": "missing", "chunk_days": 2, "dry_run": False}}
+wide = {{"project": project, "schedules": [daily]}}
 tomorrow = datetime(2101, 1, 6, tzinfo=UTC)
+siblings = {{
+    "mine": "running",
+    "backfill__2013-01-07T00:00:00+00:00__2013-01-07__x": None,
+    "backfill__2013-01-08T00:00:00+00:00__2013-01-08__x": "scheduled",
+    "backfill__2013-01-10T00:00:00+00:00__2013-01-10__x": None,
+    "backfill__2013-01-05T00:00:00+00:00__2013-01-05__x": "success",
+    "scheduled__2013-01-09T00:00:00+00:00__2013-01-09__x": None,
+}}
 answer = {{
-    **{{f"exit {{code}}": end(materialize, code=code) for code in (0, 1, 2, 3, 137)}},
-    "scheduled": end(materialize, kind="scheduled"),
-    "backfill": end(materialize, kind="backfill"),
-    "static": end(materialize_static),
-    "reading": end(materialize_reading, answer=[interval(6)]),
-    "waiting": end(materialize_reading, answer=[interval(6, "WAITING", None, ["so it is"], None, ["spend", "best"])]),
-    "waiting for its own": end(materialize_reading, answer=[interval(6, "WAITING", None, ["so it is"], None, ["spend"])]),
-    "quarantine": end(ingest, code=3),
-    "refused": end(ingest, code=2),
-    "failed": end(ingest, code=2, failed="there is no table"),
-    "published": end(publish, answer=[interval(5, "REJECTED", None), interval(6), interval(7, "MISSING", None, rows=None)]),
-    "rejected": end(publish, answer=[interval(5), rejected]),
-    "missing": end(publish, answer=[interval(6, "MISSING", None, ["never computed"], rows=None)]),
-    "before": end(publish, answer=[interval(7)]),
-    "static published": end(publish_static, answer=[dict(interval(1), interval_start="1970-01-01T00:00:00Z")]),
-    "unknown": end(publish, code=2),
+    **{{f"exit {{code}}": end(ingest, code=code, said="ingesting\nerror: columns lack 'x'\n") for code in (0, 1, 2, 3, 137)}},
+    "died": end(ingest, code=137),
+    "scheduled": end(ingest, kind="scheduled", key="2013-01-06", at=None),
+    "key": end(ingest, key="2013-01-09", at=None),
+    "bad key": end(ingest, key="9 January", at=None),
+    "backfill": end(ingest, kind="backfill", key="2013-01-06", at=None, siblings=siblings),
+    "backfill with a dead one": end(ingest, kind="backfill", key="2013-01-06", at=None, siblings={{
+        "backfill__2013-01-07T00:00:00+00:00__2013-01-07__dead": None}}),
+    "backfill done": end(ingest, kind="backfill", key="2013-01-06", at=None, did=0, answer=[interval(6)]),
+    "static": end(IngestOperator(task_id="ingest", **still)),
+    "published": end(materialize, answer=[interval(6)]),
+    "held": end(materialize, answer=[held]),
+    "earlier": end(materialize, kind="scheduled", answer=[interval(4, "REJECTED", None), interval(6)]),
+    "earlier is fine": end(materialize, kind="scheduled", answer=[interval(4), interval(6)]),
+    "rejected": end(materialize, answer=[rejected]),
+    "rejected and cleared": end(materialize, answer=[rejected], tries=2),
+    "published and cleared": end(materialize, answer=[interval(6)], tries=2),
+    "waiting": end(materialize, answer=[waiting]),
+    "waiting long": end(materialize, answer=[waiting], waited=then),
+    "stuck": end(materialize, answer=[stuck]),
+    "stale": end(materialize, answer=[stale]),
+    "missing": end(materialize, answer=[missing]),
+    "before": end(materialize),
+    "publish published": end(publish, answer=[interval(6)], key="2013-01-06", at=None),
+    "publish by hand": end(publish, answer=[held]),
+    "publish before": end(publish),
+    "publish cleared": end(publish, answer=[stuck], tries=2),
+    **{{f"publish {{name}}": end(publish, answer=[each]) for name, each in
+        {{"rejected": rejected, "waiting": waiting, "stale": stale, "missing": missing}}.items()}},
+    "publish static": end(PublishOperator(task_id="publish", asset=asset, **still),
+                          answer=[dict(interval(1), interval_start="1970-01-01T00:00:00Z")]),
+    "restate fine": end(restate, answer=[interval(4), interval(5)]),
+    "restate rejected": end(restate, answer=[interval(4), interval(5, "REJECTED", None, ["failed n"]), interval(5, "MISSING", None)]),
+    "restate cleared": end(restate, answer=[interval(5)], tries=2),
+    "warned": end(warnings, answer=[held]),
     "sealed": end(wait),
     "not sealed": end(wait, tomorrow),
-    "static is sealed": end(wait_static),
+    "static is sealed": end(WaitOperator(task_id="wait", **still)),
+    "plan": end(PlanOperator(task_id="plan", **wide), params=days),
+    "dry run": end(PlanOperator(task_id="plan", **wide), params={{**days, "dry_run": True}}),
+    "nothing planned": end(PlanOperator(task_id="plan", **wide), params=days, did=0),
+    "reversed": end(PlanOperator(task_id="plan", **wide), params={{**days, "to": "2013-01-04"}}),
+    "range": end(ComputeOperator(task_id="materialize", **wide), params=days, code=3),
+    "mark": end(MarkOperator(task_id="publish", assets={{"spend": asset}}, **wide), params=days,
+                answer=[interval(5, publish_id="p00000000000000001-a"), interval(6, publish_id="p01400000000000000-b"), rejected]),
+    "report": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5), rejected]),
+    "report fine": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5)]),
 }}
 """
 
 
 @pytest.fixture(scope="module")
 def ended(airflow: Airflow, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """How each case ended: what was raised, what it said, and which arguments the command got."""
+    """How each case ended: what was raised, what it said or which tasks it skips, how the command was called, and the asset's event."""
     answer: dict[str, Any] = airflow.python(PROGRAM.format(folder=str(tmp_path_factory.mktemp("stand_in"))), project=shop)
     return answer
 
 
-PROJECT = ["--project", "/a project; with $(signs)"]
+DAY = "--from 2013-01-06T00:00:00Z --to 2013-01-07T00:00:00Z"
+MAKE = "--sound-only materialize spend --ingest --within range"
+STATUS = "--sound-only status spend --advice"
+FIX = "for example id=7; report: /r.html; correct payments; then clear the red tasks of this run, which ingests again"
 
 
-def test_the_command_gets_its_arguments_as_they_are(ended: dict[str, Any]) -> None:
-    assert ended["exit 0"][2] == ["materialize", "spend", "--from", "2013-01-06T00:00:00Z", "--to", "2013-01-07T00:00:00Z", *PROJECT]
+def test_one_process_ingests_computes_and_publishes(ended: dict[str, Any]) -> None:
+    assert ended["exit 0"][:3] == ["done", "restate", [f"{MAKE} {DAY}"]]
 
 
 @pytest.mark.parametrize(
     ("case", "kind", "sentence"),
     [
-        ("exit 0", "done", ""),
-        ("exit 1", "AirflowException", "failed with exit code 1; the log says why, and it is tried again"),
-        ("exit 2", "AirflowFailException", "found a mistake in a definition or an input"),
-        ("exit 3", "AirflowFailException", "the gate rejected something in `headwater materialize spend"),
-        ("exit 137", "AirflowException", "failed with exit code 137"),
-        ("failed", "AirflowFailException", "`headwater ingest spend --json` found a mistake"),
+        ("exit 0", "done", "restate"),
+        ("exit 3", "done", "restate"),
+        ("exit 1", "AirflowException", "columns lack 'x'; it is tried again"),
+        ("exit 2", "AirflowFailException", "columns lack 'x'; correct it, then clear this task"),
+        ("exit 137", "AirflowException", "columns lack 'x'; it is tried again"),
+        ("died", "AirflowException", "it ended with exit code 137; it is tried again"),
+        ("bad key", "AirflowFailException", "'9 January' names no interval of spend; write the time at which one begins, like 2026-01-05"),
     ],
 )
 def test_only_what_may_pass_by_itself_is_tried_again(ended: dict[str, Any], case: str, kind: str, sentence: str) -> None:
     assert ended[case][0] == kind
-    assert sentence in ended[case][1]
-
-
-def test_what_waits_for_a_group_that_it_reads_is_tried_again(ended: dict[str, Any]) -> None:
-    assert (ended["reading"][0], ended["waiting for its own"][0]) == ("done", "done")
-    kind, said, called = ended["waiting"]
-    assert (kind, called[:2]) == ("AirflowException", ["status", "spend"])
-    assert "spend is tried again: 2013-01-06T00:00:00Z WAITING (so it is; no rows)" in said
-
-
-@pytest.mark.parametrize("case", ["quarantine", "refused"])
-def test_rows_in_quarantine_and_files_that_cannot_be_read_do_not_stop_a_days_ingest(ended: dict[str, Any], case: str) -> None:
-    assert ended[case] == ["done", "", ["ingest", "spend", "--json", *PROJECT]]
+    assert ended[case][1].endswith(sentence)
 
 
 def test_a_scheduled_run_makes_good_what_late_events_changed(ended: dict[str, Any]) -> None:
-    assert ended["scheduled"][2][2:6] == ["--from", "2013-01-03T00:00:00Z", "--to", "2013-01-07T00:00:00Z"]
+    restated = "--sound-only materialize spend --ingest --within restate --from 2013-01-03T00:00:00Z --to 2013-01-07T00:00:00Z"
+    assert ended["scheduled"][:3] == ["done", "", [restated]]
 
 
-def test_a_backfill_of_a_day_is_of_that_day(ended: dict[str, Any]) -> None:
-    assert ended["backfill"][2] == ended["exit 0"][2]
+def test_a_run_is_of_the_day_that_its_partition_key_names(ended: dict[str, Any]) -> None:
+    assert ended["key"][2] == [f"{MAKE} --from 2013-01-09T00:00:00Z --to 2013-01-10T00:00:00Z"]
+
+
+def test_the_first_run_of_a_backfill_computes_the_days_that_follow_without_a_gap_in_one_process(ended: dict[str, Any]) -> None:
+    assert ended["backfill"][2] == [f"{MAKE} --from 2013-01-06T00:00:00Z --to 2013-01-09T00:00:00Z"]
+
+
+def test_days_of_a_backfill_that_was_cancelled_are_not_computed(ended: dict[str, Any]) -> None:
+    assert ended["backfill with a dead one"][2] == [f"{MAKE} {DAY}"]
+
+
+def test_a_run_of_a_backfill_whose_day_another_one_computed_has_nothing_left_to_do(ended: dict[str, Any]) -> None:
+    assert ended["backfill done"][:3] == ["done", "materialize restate warnings", [f"{MAKE} {DAY}", f"{STATUS} {DAY}"]]
 
 
 def test_a_static_group_is_materialized_without_a_range(ended: dict[str, Any]) -> None:
-    assert ended["static"][2] == ["materialize", "home", *PROJECT]
+    assert ended["static"][2] == ["--sound-only materialize home --ingest --within range"]
 
 
-def test_publish_confirms_the_runs_interval_alone(ended: dict[str, Any]) -> None:
-    assert ended["published"] == ["done", "", ["status", "spend", "--json", *PROJECT]]
+def test_each_state_of_the_day_looks_different(ended: dict[str, Any]) -> None:
+    states = {
+        "published": ("done", "done"),
+        "rejected": ("AirflowFailException", "AirflowFailException"),
+        "stuck": ("AirflowSkipException", "AirflowFailException"),
+        "stale": ("done", "AirflowFailException"),
+        "before": ("AirflowSkipException", "AirflowSkipException"),
+    }
+    of_publish = {"stuck": "publish waiting"}
+    found = {state: (ended[state][0], ended[of_publish.get(state, f"publish {state}")][0]) for state in states}
+    assert found == states
+    assert len(set(states.values())) == len(states)
 
 
-def test_a_rejected_interval_is_not_published_and_says_why(ended: dict[str, Any]) -> None:
-    kind, said, _ = ended["rejected"]
-    assert kind == "AirflowFailException"
-    assert said == "spend is not published: 2013-01-06T00:00:00Z REJECTED (failed spend_1d at_least(0); 8 rows)"
+def test_a_published_day_has_no_task_for_what_is_not_wrong(ended: dict[str, Any]) -> None:
+    assert ended["published"][:3] == ["done", "warnings restate", [f"{STATUS} {DAY}"]]
 
 
-def test_an_interval_that_was_never_computed_is_not_published(ended: dict[str, Any]) -> None:
-    assert ended["missing"][:2] == [
+def test_held_rows_have_a_task_of_their_own(ended: dict[str, Any]) -> None:
+    assert ended["held"][:2] == ["done", "restate"]
+    assert ended["warned"][0] == "AirflowFailException"
+    assert "spend 2013-01-06 is published: 8 rows; look at it: 2 rows are held: published without values" in ended["warned"][1]
+
+
+def test_an_earlier_day_has_a_task_of_its_own(ended: dict[str, Any]) -> None:
+    assert ended["earlier"][:2] == ["done", "warnings"]
+    assert ended["earlier is fine"][:2] == ["done", "warnings restate"]
+    assert ended["restate fine"][0] == "done"
+    kind, said, called, _ = ended["restate rejected"]
+    assert (kind, called) == ("AirflowFailException", [f"{STATUS} --from 2013-01-03T00:00:00Z --to 2013-01-06T00:00:00Z"])
+    assert said == f"spend 2013-01-05: the gate rejected it: failed n; {FIX} (and 1 more since then)"
+
+
+@pytest.mark.parametrize("task", ["rejected", "publish rejected"])
+def test_a_rejected_day_says_what_failed_an_example_the_report_and_the_fix_on_one_line(ended: dict[str, Any], task: str) -> None:
+    assert ended[task][1] == f"spend 2013-01-06: the gate rejected it: failed spend_1d at_least(0); {FIX}"
+
+
+def test_a_red_task_that_is_cleared_ingests_again_and_a_green_one_does_not(ended: dict[str, Any]) -> None:
+    look, make = f"{STATUS} {DAY}", f"{MAKE} {DAY}"
+    assert ended["rejected"][2] == [look]
+    assert ended["rejected and cleared"][2] == [look, make, look]
+    assert ended["publish cleared"][2] == [look, make, look]
+    assert ended["published and cleared"][2] == [look]
+    assert "--within restate --from 2013-01-03T00:00:00Z --to 2013-01-06T00:00:00Z" in ended["restate cleared"][2][0]
+
+
+def test_a_day_that_waits_for_groups_whose_runs_are_at_it_is_looked_at_again_but_not_for_ever(ended: dict[str, Any]) -> None:
+    assert ended["waiting"][0] == "AirflowRescheduleException"
+    assert ended["waiting long"][0] == "AirflowSkipException"
+
+
+def test_a_day_that_was_never_computed_is_tried_again_and_not_published(ended: dict[str, Any]) -> None:
+    again = f"clear the red tasks of this run, or run: headwater materialize spend {DAY}"
+    assert ended["missing"][0] == "AirflowException"
+    assert ended["publish missing"][:2] == [
         "AirflowFailException",
-        "spend is not published: 2013-01-06T00:00:00Z MISSING (never computed; no rows)",
+        f"spend 2013-01-06: it is not published: never computed; {again}",
     ]
 
 
-def test_a_day_before_the_sources_first_is_skipped(ended: dict[str, Any]) -> None:
-    assert ended["before"][0] == "AirflowSkipException"
+def test_only_a_published_day_has_an_asset_event_with_rows_version_and_verdict(ended: dict[str, Any]) -> None:
+    assert ended["publish published"][3] == [{"rows": 8, "delta_version": 4, "verdict": "passed"}, None]
+    assert ended["publish by hand"][3] == [{"rows": 8, "delta_version": 4, "verdict": "warned"}, ["2013-01-06"]]
+    for state in ("rejected", "waiting", "stale", "missing", "before"):
+        assert ended[f"publish {state}"][3] == [None, None]
 
 
 def test_a_static_group_is_published_whatever_the_day(ended: dict[str, Any]) -> None:
-    assert ended["static published"][0] == "done"
-
-
-def test_a_ledger_that_can_not_be_read_confirms_nothing(ended: dict[str, Any]) -> None:
-    assert ended["unknown"][0] == "AirflowFailException"
+    assert ended["publish static"][0] == "done"
 
 
 def test_a_sealed_interval_is_not_waited_for(ended: dict[str, Any]) -> None:
-    assert ended["sealed"][0] == ended["static is sealed"][0] == "done"
+    assert ended["sealed"] == ended["static is sealed"] == ["done", "", [], [None, None]]
 
 
 def test_the_triggerer_waits_until_the_source_is_ready(ended: dict[str, Any]) -> None:
     assert ended["not sealed"][:2] == ["deferred", "2101-01-07T01:00:00+00:00"]
+
+
+def test_a_range_is_planned_and_a_dry_run_ends_there(ended: dict[str, Any]) -> None:
+    planned = "--sound-only plan spend --from 2013-01-05T00:00:00Z --to 2013-01-08T00:00:00Z --only missing"
+    assert ended["plan"][:3] == ["done", "", [planned]]
+    assert ended["dry run"][:2] == ["AirflowSkipException", "a dry run computes nothing; it would compute 1 intervals"]
+    assert ended["nothing planned"][0] == "AirflowSkipException"
+    assert ended["reversed"][:2] == ["AirflowFailException", "the last day, 2013-01-04, lies before the first, 2013-01-05; swap them"]
+
+
+def test_a_range_is_computed_by_one_process_per_chunk_and_a_rejection_stops_nothing(ended: dict[str, Any]) -> None:
+    spans = ["--from 2013-01-05T00:00:00Z --to 2013-01-07T00:00:00Z", "--from 2013-01-07T00:00:00Z --to 2013-01-08T00:00:00Z"]
+    assert ended["range"][:3] == ["done", "", [f"--sound-only materialize spend --ingest {span} --only missing" for span in spans]]
+
+
+def test_a_range_marks_the_partitions_that_it_published_and_no_others(ended: dict[str, Any]) -> None:
+    assert ended["mark"][3] == [{"rows": 8, "partitions": 1}, ["2013-01-06"]]
+
+
+def test_a_range_is_red_while_one_of_its_days_is_not_published(ended: dict[str, Any]) -> None:
+    assert ended["report fine"][0] == "done"
+    kind, said, _, _ = ended["report"]
+    assert (kind, said) == ("AirflowFailException", f"spend 2013-01-06: the gate rejected it: failed spend_1d at_least(0); {FIX}")

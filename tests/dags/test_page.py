@@ -79,3 +79,9 @@ def test_a_transform_says_what_it_reads_and_how_far_back() -> None:
     assert "- **Reads**: payments, spend" in text
     assert "| `score` | double, from the last 7d |" in text
     assert "when the source is ready, 2h after an interval's end" in text
+
+
+def test_a_page_says_what_the_colours_of_a_run_mean_and_which_day_it_is_of() -> None:
+    text = shown(spend())
+    assert "A run is of one data day, which its partition key names. Its colour is what the ledger says of it:" in text
+    assert "- `materialize` red, `publish` red: the gate rejected it" in text

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dags.schedule import Schedule, schedule_of
+from dags.schedule import KeyRefused, Schedule, schedule_of
 from feature_definitions import Entity, Feature, Files, SnapshotGroup, Source, WindowedGroup
 from feature_definitions.intervals import EPOCH, Interval, duration, floor
 
@@ -129,3 +129,22 @@ def test_a_static_group_has_a_static_schedule() -> None:
     group = SnapshotGroup("home", customer, people, columns=("city",), assume_always_known=True)
     assert schedule_of(group).is_static
     assert schedule_of(group).interval(EPOCH, run_after=EPOCH) == Interval(EPOCH, EPOCH + DAY)
+
+
+@pytest.mark.parametrize(("every", "key"), [("1d", "2013-01-06"), ("1h", "2013-01-06T05:00"), ("5m", "2013-01-06T05:25")])
+def test_a_partition_key_names_the_start_of_an_interval(every: str, key: str) -> None:
+    plan = schedule(every)
+    interval = plan.of_key(key)
+    assert (plan.key(interval), interval.end - interval.start) == (key, plan.step)
+    assert plan.interval(at("2001-01-01"), run_after=at("2001-01-01"), key=key) == interval
+
+
+@pytest.mark.parametrize(("every", "key"), [("1d", "2013-1"), ("1d", "2013-01-06T05:00"), ("1h", "2013-01-06T05:10"), ("1d", "today")])
+def test_a_key_that_names_no_interval_is_refused_with_one_that_does(every: str, key: str) -> None:
+    with pytest.raises(KeyRefused, match=r"names no interval of spend; write the time at which one begins, like 2026-01-05"):
+        schedule(every).of_key(key)
+
+
+def test_a_span_is_called_by_its_first_and_last_day() -> None:
+    assert schedule().named(Interval(at("2013-01-06"), at("2013-01-07"))) == "2013-01-06"
+    assert schedule().named(Interval(at("2013-01-06"), at("2013-01-09"))) == "2013-01-06 to 2013-01-08"

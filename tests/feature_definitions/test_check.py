@@ -36,7 +36,7 @@ from feature_definitions import (
     row_count,
     unique,
 )
-from feature_definitions.check import check, checked
+from feature_definitions.check import check, checked, checked_sound
 from feature_definitions.loader import Catalog, CatalogError, Place
 from tests import counted
 
@@ -761,3 +761,22 @@ def test_every_feature_that_does_not_fit_its_group_is_told_at_its_line(tmp_path:
         (11, "spend.spend: there is no column 'amnt'. payments has: amount, customer_id, kind, paid_at"),
         (13, "spend.logs: mean of 'kind', which is a string; it needs a number"),
     ]
+
+
+def test_what_is_wrong_when_definitions_meet_is_left_out_with_what_rests_on_it(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        """from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
+customer = Entity("customer", keys={"customer_id": "int64"})
+columns = {"customer_id": "int64", "amount": "double", "at": "timestamp"}
+payments = Source("payments", columns=columns, event_timestamp="at")
+broken = Source("broken", columns=columns, event_timestamp="at", derive={"x": "amount + nothing"})
+spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(Feature("n", "count", windows=("1d",)),))
+wrong = WindowedGroup("wrong", customer, broken, ttl="2d", features=(Feature("n", "count", windows=("1d",)),))
+good_v1 = FeatureService("good_v1", joins=(Join(spend),))
+bad_v1 = FeatureService("bad_v1", joins=(Join(spend), Join(wrong)))
+""",
+        encoding="utf-8",
+    )
+    found = checked_sound(tmp_path)
+    assert (set(found.sources), set(found.tables), set(found.services)) == ({"payments"}, {"spend"}, {"good_v1"})
+    assert [(mistake.line, "nothing" in mistake.message) for mistake in found.left_out] == [(5, True)]

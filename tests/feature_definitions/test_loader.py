@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from feature_definitions.language import DefinitionError
-from feature_definitions.loader import Catalog, CatalogError, Mistake, Place, load
+from feature_definitions.loader import Catalog, CatalogError, Mistake, Place, load, load_sound
 
 SOURCES = """\
 from feature_definitions import Entity, Source
@@ -491,3 +491,36 @@ def test_a_transform_and_a_group_do_not_share_a_name(write: Write) -> None:
     )
     (mistake,) = mistakes(write({"spend.py": SOURCES + GROUP + text}))
     assert "group spend is already defined at" in mistake.message
+
+
+def test_what_rests_on_no_mistake_can_be_used_and_the_mistakes_are_told(write: Write) -> None:
+    other = GROUP.replace('"spend"', '"other"').replace("spend = ", "other = ")
+    folder = write(
+        {
+            "sources.py": SOURCES,
+            "sound.py": f"from .sources import customer, payments\n{GROUP}",
+            "broken.py": "clicks = = 1",
+            "rests_on_it.py": f"from .sources import customer\nfrom .broken import payments\n{other}",
+        }
+    )
+    found = load_sound(folder)
+    assert (set(found.groups), set(found.sources)) == ({"spend"}, {"payments"})
+    assert [(mistake.file.name, mistake.line) for mistake in found.left_out] == [("broken.py", 1)]
+
+
+def test_of_two_definitions_with_one_name_the_second_is_left_out_with_what_rests_on_it(write: Write) -> None:
+    second = SOURCES.replace("customer = ", "buyer = ").replace('"customer"', '"buyer"') + GROUP.replace("entity=customer", "entity=buyer")
+    found = load_sound(write({"a.py": SOURCES, "b.py": second}))
+    assert (set(found.entities), set(found.sources), set(found.groups)) == ({"customer", "buyer"}, {"payments"}, set())
+    assert [mistake.file.name for mistake in found.left_out] == ["b.py"]
+
+
+def test_a_sound_catalog_leaves_nothing_out(write: Write) -> None:
+    folder = write({"shop.py": SOURCES + GROUP})
+    assert load_sound(folder).left_out == ()
+    assert set(load_sound(folder).groups) == set(load(folder).groups)
+
+
+def test_a_file_without_a_name_for_python_leaves_the_others_in_use(write: Write) -> None:
+    found = load_sound(write({"shop.py": SOURCES + GROUP, "my.draft.py": "x = 1\n"}))
+    assert (set(found.groups), [mistake.file.name for mistake in found.left_out]) == ({"spend"}, ["my.draft.py"])

@@ -60,6 +60,32 @@ def test_status_spells_what_waits_and_why(rejected: Path) -> None:
     assert "WAITING" in within("status", project=rejected, now=ledgers.day(7, 12)).out
 
 
+def test_status_shows_the_intervals_of_a_range(rejected: Path) -> None:
+    words = ("status", "spend", "--from", "2026-01-04", "--to", "2026-01-06", "--json")
+    found = within(*words, project=rejected, now=ledgers.day(7, 12)).json["intervals"]
+    assert [(i["interval_start"][:10], i["status"]) for i in found] == [("2026-01-04", "REJECTED"), ("2026-01-05", "WAITING")]
+
+
+def test_status_says_what_to_do_about_what_was_rejected_and_what_waits(rejected: Path) -> None:
+    found = within("status", "--advice", "--json", project=rejected, now=ledgers.day(7, 12)).json["intervals"]
+    release = "headwater release spend --from 2026-01-04T00:00:00Z --to 2026-01-05T00:00:00Z"
+    nothing = {"example": None, "report": None, "held": 0}
+    said = {"correct": ["payments"], "release": release, "sentence": f"correct payments, or let later ones pass: {release}"}
+    assert "advice" not in found[0]
+    assert found[1]["advice"] == {**nothing, **said}
+    assert found[2]["advice"]["sentence"] == f"correct spend of 2026-01-04T00:00:00Z, or let later ones pass: {release}"
+
+
+def test_a_catalog_with_a_mistake_is_used_as_far_as_it_is_sound_if_that_is_asked_for(rejected: Path) -> None:
+    projects.write(rejected, "catalog/broken.py", "x = = 1\n")
+    refused, sound = (within(*words, "status", "spend", project=rejected, now=ledgers.day(7, 12)) for words in ((), ("--sound-only",)))
+    assert (refused.code, sound.code, "REJECTED" in sound.out) == (2, 0, True)
+    unknown = within("--sound-only", "status", "visits", project=rejected, now=ledgers.day(7, 12))
+    assert unknown.code == 2
+    assert "there is no group 'visits' that can be used, as long as the catalog has a mistake: " in unknown.err.replace("\n", " ")
+    assert "broken.py:1: this is not Python" in unknown.err.replace("\n", "")
+
+
 MOMENTS = """
 from feature_definitions import TransformGroup
 
@@ -303,3 +329,32 @@ def test_a_groups_table_has_exactly_the_promised_columns_and_partitions(shop: Sh
     assert table.metadata().partition_columns == ["date"]
     rows = projects.table(table.table_uri.removeprefix("file://"))
     assert {str(day) for day in rows["date"]} == {"2026-01-03", "2026-01-04"}
+
+
+def test_materialize_ingests_first_if_it_is_told_to_and_says_what_it_brought(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    projects.write(folder, "data/payments/third.csv", projects.rows("p5,2,8.0,no,2026-01-05T11:00:00Z,2026-01-05T11:01:00Z"))
+    done = within("materialize", "spend", "--ingest", "--json", project=folder)
+    assert (done.code, [(s["source"], s["files"], s["revision"]) for s in done.json["sources"]]) == (0, [("payments", 1, 2)])
+    assert (done.json["groups"][0]["published"], done.json["groups"][0]["rejected"]) == (1, [])
+    assert "sources" not in within("materialize", "spend", "--json", project=folder).json
+
+
+def test_a_rejected_interval_is_told_with_an_example_row_and_its_report(shop: Shop) -> None:
+    (line,) = [line for line in shop.materialize.err.splitlines() if line.startswith("spend 2026-01-05")]
+    assert "rejected: paid_1d:at_least(0); for example customer_id=2 " in line
+    report = line.partition("report: ")[2].partition(";")[0]
+    assert Path(report).is_file()
+    assert line.endswith("or let later ones pass: headwater release spend --from 2026-01-05T00:00:00Z --to 2026-01-06T00:00:00Z")
+
+
+def test_a_group_whose_source_cannot_be_read_is_refused_and_the_others_are_computed(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    away = 'TABLES = Source("tables", DeltaTable("gone"), columns={"customer_id": "int64", "at": "timestamp"}, event_timestamp="at")\n'
+    more = 'gone = ObservationGroup("gone", customer, TABLES, columns=("at",), ttl="7d")\n'
+    catalog = projects.CATALOG.replace("Derived, Entity", "DeltaTable, Derived, Entity")
+    projects.write(folder, "catalog/shop.py", catalog + away + more)
+    done = within("materialize", "--ingest", "--json", project=folder)
+    refused = {group["group"]: group["refused"] for group in done.json["groups"]}
+    assert (done.code, {name for name, why in refused.items() if why is not None}) == (2, {"gone"})
+    assert refused["gone"] == next(s["failed"] for s in done.json["sources"] if s["source"] == "tables")

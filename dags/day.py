@@ -1,0 +1,86 @@
+"""What the ledger says of the intervals of a run, as one word that decides its colour and one line that a person reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from feature_definitions.intervals import Interval, parse_instant
+
+State = Literal["rejected", "waiting", "missing", "stale", "published", "nothing"]
+
+_STATES: Mapping[str, State] = {
+    "REJECTED": "rejected",
+    "WAITING": "waiting",
+    "MISSING": "missing",
+    "STALE(data)": "stale",
+    "STALE(code)": "stale",
+    "OK": "published",
+}
+_WORST = ("rejected", "waiting", "missing", "stale", "published")
+"""A run covers several intervals where cron cannot say their cadence: then the worst one is what it is called."""
+_SAID: Mapping[State, str] = {
+    "rejected": "the gate rejected it",
+    "waiting": "it waits",
+    "missing": "it is not published",
+    "stale": "it is out of date",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What the ledger says of a run's intervals: `line` says of the worst what is wrong, an example, the report, the fix.
+
+    `passes`: what it waits for is on its way, in other runs, so that it is worth to look again. `rows`, `version` and `warnings` are
+    of what is published.
+    """
+
+    state: State
+    line: str
+    passes: bool = False
+    rows: int = 0
+    version: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def judged(group: str, intervals: Sequence[Mapping[str, Any]], *, named: str) -> Day:
+    """What the ledger's `intervals` of a group are together; `named` is how the run's interval is called."""
+    if not intervals:
+        return Day("nothing", f"{group} has nothing to publish of {named}: its source begins later, or holds nothing yet")
+    worst = min(intervals, key=lambda each: _WORST.index(_STATES[each["status"]]))
+    state = _STATES[worst["status"]]
+    if state == "published":
+        return _published(group, intervals, named=named)
+    waits = worst["waits_for"]
+    passes = state == "waiting" and all(each["group"] != group and each["status"] != "REJECTED" for each in waits)
+    why = "; ".join(worst["reasons"])
+    others = f" (and {len(intervals) - 1} others are looked at)" if len(intervals) > 1 else ""
+    return Day(state, f"{group} {named}: {_SAID[state]}: {why}{_advice(group, worst)}{others}", passes=passes)
+
+
+def inside(intervals: Sequence[Mapping[str, Any]], span: Interval) -> list[Mapping[str, Any]]:
+    """Those of the ledger's intervals that lie in a span."""
+    return [
+        each
+        for each in intervals
+        if span.start <= parse_instant(each["interval_start"]) and parse_instant(each["interval_end"]) <= span.end
+    ]
+
+
+def _published(group: str, intervals: Sequence[Mapping[str, Any]], *, named: str) -> Day:
+    rows, version = sum(each["rows"] or 0 for each in intervals), max((each["delta_version"] or 0 for each in intervals), default=None)
+    held = sum(each["advice"]["held"] for each in intervals if "advice" in each)
+    warnings = tuple(reason for each in intervals for reason in each["reasons"])
+    warnings += (f"{held:,} rows are held: published without values",) if held else ()
+    flagged = f"; look at it: {'; '.join(warnings)}" if warnings else ""
+    advice = "; ".join(each["advice"]["sentence"] for each in intervals if each.get("advice", {}).get("sentence"))
+    line = f"{group} {named} is published: {rows:,} rows{flagged}{f'; {advice}' if advice else ''}"
+    return Day("published", line, rows=rows, version=version, warnings=warnings)
+
+
+def _advice(group: str, worst: Mapping[str, Any]) -> str:
+    """What to do, after what is wrong: every fix ends with clearing the red tasks, which ingests again."""
+    given = worst.get("advice")
+    if worst["status"] in ("REJECTED", "WAITING") and given is not None:
+        return f"; {given['sentence']}; then clear the red tasks of this run, which ingests again"
+    span = f"--from {worst['interval_start']} --to {worst['interval_end']}"
+    return f"; clear the red tasks of this run, or run: headwater materialize {group} {span}"
