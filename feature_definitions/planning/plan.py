@@ -294,9 +294,7 @@ def materialize(
     return GroupPlan(group, generation, due, tuple(sorted(left, key=lambda s: s.interval)))
 
 
-def in_range(
-    group: FeatureGroup, found: Sequence[IntervalStatus], *, start: datetime | None, end: datetime | None
-) -> list[IntervalStatus]:
+def in_range(group: FeatureGroup, found: Sequence[IntervalStatus], *, start: datetime | None, end: datetime | None) -> list[IntervalStatus]:
     """Those of a group's intervals that lie in `[start, end)`, None being no bound; a static group has no times: any range takes it in."""
     timeless = group.is_static
     return [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
