@@ -27,8 +27,19 @@ def read(values: Values, given: T.DataType, how: Column, timezone: str | None) -
     _refuse_type(given, named, kind, timezone)
     if kind == "timestamp":
         return table_times.instants(table_times.in_utc(values, timezone) if named == "date" else _in_utc(values, given, timezone))
-    found = values.try_cast(kind) if is_decimal(kind) else _in_utc(values, given, timezone).cast(tables.spark_type(kind))
+    if is_decimal(kind) or (named, kind) == ("int64", "double"):
+        return _of_numbers(values, kind)
+    found = _in_utc(values, given, timezone).cast(tables.spark_type(kind))
     return Read(found, F.when(~(F.abs(found) < float("inf")), F.lit(" is not a finite number")) if kind == "double" else None)
+
+
+def _of_numbers(values: Values, kind: str) -> Read:
+    """Numbers that are all whole or decimal, of which some may have no place in another type of numbers."""
+    found, text = values.try_cast(tables.spark_type(kind)), values.cast("string")
+    back = F.when(found < float(2**63), found.try_cast("bigint")) if kind == "double" else found
+    lost = found.isNull() | ~values.eqNullSafe(back)
+    said = "is not exactly a double" if kind == "double" else f"does not fit a {kind}"
+    return Read(found, F.when(values.isNotNull() & lost, F.concat(F.lit(": '"), text, F.lit(f"' {said}"))))
 
 
 def of_digits(digits: Values, kind: str) -> Read:
@@ -48,7 +59,7 @@ def _refuse_type(given: T.DataType, named: str, kind: str, timezone: str | None)
         if timezone is None:
             raise Unfit("has dates, the source says timestamp; say where their days begin by timezone='UTC'")
         return
-    if not may_hold(named.replace(_NAIVE, "timestamp"), kind):
+    if not may_hold(named.replace(_NAIVE, "timestamp"), kind) and not (is_decimal(named) and is_decimal(kind)):
         units = ', write Column("timestamp", epoch="s"), or "ms", "us" or "ns"' if kind == "timestamp" and is_number(named) else ""
         raise Unfit(f"is a {given.simpleString()}, the source says {kind}" + (f"; if it counts from 1970{units}" if units else ""))
 
