@@ -33,7 +33,7 @@ FOLDERS = (
     "spark_jobs",
 )
 BESIDE_SQL = (
-    *("column_types", "derivations", "expressions", "failing", "failing_calls"),
+    *("column_types", "derivations", "expressions", "failing", "failing_calls", "query_rows", "query_suspects"),
     *("inference", "nodes", "operands", "queries", "syntax"),
 )
 BESIDE_THE_KERNEL = ("catalog", "check.py", "on_demand.py", "record_rows.py", *(f"sql/{name}.py" for name in BESIDE_SQL))

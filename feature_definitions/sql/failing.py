@@ -73,7 +73,7 @@ class _Within(NamedTuple):
 def safely(sql: str, columns: Mapping[str, str]) -> Safe:
     """An expression over columns of these types (of the row before as `prev.close`), in its own type."""
     tree = parse(sql, tables=PREVIOUS if any("." in column for column in columns) else frozenset())
-    found = _in_its_type(_failing(tree, columns, sql), tree, type_in(sql, tree, columns), lambda node: data_type_of(node, columns, sql))
+    found = _in_its_type(made_safe(tree, columns, sql), tree, type_in(sql, tree, columns), lambda node: data_type_of(node, columns, sql))
     if found.fails is None:
         return Safe(in_spark(sql, tree), None)
     return Safe(in_spark(sql, found.value), in_spark(sql, found.fails))
@@ -89,9 +89,9 @@ def _in_its_type(found: Failing, tree: exp.Expr, data_type: str, type_of: TypeOf
     return Failing(typed, any_of([found.fails, all_of([there(found.value), missing(typed)])]))
 
 
-def _failing(tree: exp.Expr, columns: Mapping[str, str], sql: str) -> Failing:
-    """A node of an expression made safe; the tree itself stays as it is."""
-    within = _Within(lambda node: data_type_of(node, columns, sql), lambda node: _failing(node, columns, sql), sql)
+def made_safe(tree: exp.Expr, columns: Mapping[str, str], sql: str) -> Failing:
+    """A node of an expression made safe, in the type that Spark gives it; the tree itself stays as it is."""
+    within = _Within(lambda node: data_type_of(node, columns, sql), lambda node: made_safe(node, columns, sql), sql)
     return _RULES.get(type(tree), _strict)(tree, within)
 
 

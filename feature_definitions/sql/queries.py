@@ -21,7 +21,7 @@ _SQL_TYPES = {"int64": "bigint"}
 
 def query_outputs(sql: str, tables: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
     """The columns that a query gives, in order; refuses what is not one deterministic SELECT over these tables and their columns."""
-    tree = _query(sql)
+    tree = parse_query(sql)
     _refuse_tables(sql, tree, tables)
     if any("date" in data_type or "timestamp" in data_type for columns in tables.values() for data_type in columns.values()):
         refuse_clock_words(sql, tree)
@@ -37,15 +37,16 @@ def query_outputs(sql: str, tables: Mapping[str, Mapping[str, str]]) -> tuple[st
 
 def query_reads(sql: str) -> frozenset[str]:
     """The names of all columns that a query reads, of whichever table."""
-    return frozenset(column.name for column in _query(sql).find_all(exp.Column))
+    return frozenset(column.name for column in parse_query(sql).find_all(exp.Column))
 
 
 def query_sql(sql: str) -> str:
     """A query for Spark in ANSI mode: division by zero is null, columns and tables are quoted."""
-    return in_spark(sql, _query(sql))
+    return in_spark(sql, parse_query(sql))
 
 
-def _query(sql: str) -> exp.Query:
+def parse_query(sql: str) -> exp.Query:
+    """The query's tree; refuses what is not one deterministic SELECT."""
     try:
         trees = [tree for tree in SQL.parse(sql) if tree is not None]
     except SqlglotError as error:

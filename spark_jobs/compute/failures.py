@@ -2,7 +2,7 @@
 
 import contextlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pyspark.errors import (
     ArithmeticException,
@@ -32,14 +32,16 @@ class NotComputed(UserError):
 
 
 @contextlib.contextmanager
-def failing_alone(what: str) -> Iterator[None]:
-    """Raise what Spark raises because of a value as one sentence about `what` is computed."""
+def failing_alone(what: str, *, because: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+    """Raise what Spark raises because of a value as one sentence about `what` is computed; `because` may know better than Spark why."""
     try:
         yield
     except OF_VALUES as error:
         if not is_of_a_value(error):
             raise
-        raise NotComputed(f"{what} cannot be computed: {sentence(error)}; correct the rows, or write try_cast and the like") from error
+        raise NotComputed(
+            f"{what} cannot be computed: {because() or sentence(error)}; correct the rows, or write try_cast and the like"
+        ) from error
 
 
 def is_of_a_value(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from feature_registry.registry import PATIENCE
 from lake import versions
 from spark_jobs.compute.failures import failing_alone
 from spark_jobs.context import Context
-from spark_jobs.ingest import files, jdbc, journal, source_diff
+from spark_jobs.ingest import files, jdbc, journal, query_faults, source_diff
 from spark_jobs.ingest.journal import Ingest, IngestReport
 
 _UNREADABLE = ("DELTA_", "FAILED_READ_FILE", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
@@ -74,7 +74,8 @@ def bring(source: Source, context: Context, *, again: frozenset[str] = frozenset
         journal.recover(source, context)
         job = Ingest(context, source, context.mint("i"), context.clock(), again)
         if source.lies_in_place:
-            with failing_alone(f"source {source.name}"), jdbc.told(context, source), jdbc.one_state(context, source) as seen:
+            alone = failing_alone(f"source {source.name}", because=lambda: query_faults.found(source, context))
+            with alone, jdbc.told(context, source), jdbc.one_state(context, source) as seen:
                 return source_diff.ingest(replace(job, context=seen))
         if versions.pinned(source, context.lake):
             raise InputRefused(f"source {source.name} was read in place until now; files that it reads instead need a name of their own")

@@ -88,11 +88,13 @@ def _raw(source: Source, context: Context, state: State, dates: Sequence[date] |
 
 def _queried(source: Source, query: Query, context: Context, state: State) -> DataFrame | None:
     """The rows that a query gives over those of its sources; None if no state was seen yet."""
-    if not state:
-        return None
+    return in_place.queried(source, query, tables_of(query, context, state), context) if state else None
+
+
+def tables_of(query: Query, context: Context, state: State) -> dict[str, DataFrame]:
+    """The rows that a query reads, by the name of the table as which it reads them."""
     frames = {each.name: _with_derived(_live(each, context, state), each, None) for each in query.sources}
-    named = {each.name: frames[each.name].select(*[f"`{name}`" for name in each.names]) for each in query.sources}
-    return in_place.queried(source, query.sql, named, context)
+    return {each.name: frames[each.name].select(*[f"`{name}`" for name in each.names]) for each in query.sources}
 
 
 def _nothing(source: Source, context: Context) -> DataFrame:

@@ -15,7 +15,8 @@ from feature_definitions.errors import UserError
 from feature_definitions.language import Column as Lying
 from feature_definitions.language import DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import COLUMN, REASON, VALUE
-from feature_definitions.sql import queries
+from feature_definitions.sql import queries, query_rows
+from feature_definitions.sql.column_types import columns_of
 from lake import delta, storage
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
@@ -137,10 +138,11 @@ def _refuse_gone(pin: PinnedVersion, path: str) -> None:
         raise TableRefused(f"source {pin.source}: version {pin.version} of {path}, which the last ingest saw, was vacuumed away: {_AGAIN}")
 
 
-def queried(source: Source, sql: str, frames: Mapping[str, DataFrame], context: Context) -> DataFrame:
-    """The rows that a query gives over frames, each a table by its name and in no catalog."""
+def queried(source: Source, query: Query, frames: Mapping[str, DataFrame], context: Context) -> DataFrame:
+    """The rows that a query gives over frames, each a table by its name and in no catalog; with why one cannot be computed, if it says."""
+    judged = query_rows.judged_query(query.sql, {each.name: columns_of(each) for each in query.sources})
     try:
-        return tables.query(context.spark, queries.query_sql(sql), frames)
+        return tables.query(context.spark, judged or queries.query_sql(query.sql), frames)
     except AnalysisException as error:
         raise TableRefused(f"source {source.name}: its query cannot be run: {_first_line(error)}") from None
 
@@ -153,7 +155,7 @@ def typed(raw: DataFrame, source: Source) -> DataFrame:
     of, have = place_named(source), [field.name for field in raw.schema.fields]
     fields = dict(zip(have, raw.schema.fields, strict=True))
     plain = raw.toDF(*[f"_hw_{n}" for n in range(len(have))])  # names of any letters, also two that Spark takes for one
-    values, refusals = [], []
+    values, refusals = [], _refused_by_query(source, have)
     for name, how in source.written.items():
         if how.name not in have:
             near = parsing.named_otherwise(name, how, have)
@@ -184,6 +186,14 @@ def _read(given: Column, field: T.StructField, how: Lying, source: Source) -> Re
         )
     except Unfit as error:
         raise TableRefused(f"source {source.name}: column {how.name!r} of {place_named(source)} {error}") from None
+
+
+def _refused_by_query(source: Source, have: Sequence[str]) -> list["_Refusal"]:
+    """Which rows a query itself says that it cannot compute."""
+    if not isinstance(source.at, Query) or REASON not in have:
+        return []
+    reason, column, value = (F.col(f"_hw_{have.index(name)}") for name in (REASON, COLUMN, VALUE))
+    return [_Refusal(reason.isNotNull(), reason, column, F.substring(value, 1, 1000))]
 
 
 class _Refusal(NamedTuple):
