@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import partial
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-_LOGGED = re.compile(r"\d{20}\.json")
+LOGGED = re.compile(r"\d{20}\.json")
+"""The files of a log in which a commit each is."""
 _STATE = re.compile(r"\d{20}\.checkpoint\.([\w-]+\.)*parquet")
 _OF_A_TABLE = re.compile(r"\d{20}\.(json|checkpoint\..*)")
 _AT_ONCE = 32
-"""How many tables, or files, are looked at side by side."""
+"""How many files are looked at side by side."""
 _FOOTER = 1 << 16
 """So many bytes of a file's end are read at first: almost every footer is shorter."""
 _ONE_FILE_EVERY, _CLEANED_EVERY = 10, 100
@@ -200,17 +201,6 @@ def found(path: str, *, version: int | None = None) -> DeltaTable | None:
         return None
 
 
-Logs = Mapping[str, DeltaTable | None]
-"""Tables by their paths; None where there is none."""
-
-
-def found_all(paths: Iterable[str]) -> Logs:
-    """The tables at some paths, looked at side by side: on S3 a look is several requests, one after the other."""
-    listed = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return dict(zip(listed, threads.map(found, listed), strict=True))
-
-
 def exists(path: str) -> bool:
     """Whether there is a Delta table at `path`: who then reads it asks `found`."""
     return storage.has(f"{path}/_delta_log", _OF_A_TABLE)
@@ -288,7 +278,7 @@ def commit_ids(path: str) -> frozenset[str]:
     states = [file for file in files if _STATE.fullmatch(file.name)]
     newest = max((file.name[:20] for file in states), default="")
     found = {each for file in states if file.name.startswith(newest) for each in _ids_in(file.path)}
-    later = [file for file in files if _LOGGED.fullmatch(file.name) and file.name[:20] > newest]
+    later = [file for file in files if LOGGED.fullmatch(file.name) and file.name[:20] > newest]
     return frozenset(found | {entry["txn"]["appId"] for file in later for entry in _entries(file) if "txn" in entry})
 
 
@@ -311,7 +301,7 @@ def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
 
 def _log(path: str) -> list[storage.File]:
     """The files of a table's log in which a commit each is, the oldest first."""
-    return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if _LOGGED.fullmatch(file.name)]
+    return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if LOGGED.fullmatch(file.name)]
 
 
 def _history(log: Iterable[storage.File]) -> Iterator[tuple[int, dict[str, Any]]]:

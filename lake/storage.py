@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _LOCAL = LocalStore()
 _AT_ONCE = 16
 """How many files are brought to a lake at the same time."""
+_READ_AT_ONCE = 64
+"""How many are asked for at the same time: S3 takes its time to answer, whatever it is asked."""
 _NOT_THE_FILE = re.compile("<Code>(?!NoSuchKey)")
 """S3's reason for a 404 that is none of a missing file: the bucket is not there, or, to some servers, the key that was shown."""
 _RUST = "Error performing"
@@ -85,11 +87,14 @@ def has(folder: str, named: "re.Pattern[str]") -> bool:
         return any(named.fullmatch(each["path"].rpartition("/")[2]) for each in _listed(folder))
 
 
-def files(folder: str, *, suffix: str = "") -> list[File]:
-    """The files of a folder and of those below it, by path; none of a folder that is not there."""
+def files(folder: str, *, suffix: str = "", after: str = "") -> list[File]:
+    """The files of a folder and of those below it, by path, of whose places there only those that come `after` one in the order of texts.
+
+    There are none of a folder that is not there.
+    """
     with told(folder):
         root = _root(folder)
-        found = (each for each in _listed(folder) if each["path"].endswith(suffix))
+        found = (each for each in _listed(folder, after=after) if each["path"].endswith(suffix))
         mine = (File(f"{root}/{each['path']}", each["size"], each["last_modified"]) for each in found)
         return sorted(mine, key=attrgetter("path"))
 
@@ -104,6 +109,19 @@ def read(path: str) -> bytes:
     """What a file holds; raises FileNotFoundError."""
     with told(path):
         return bytes(obstore.get(*_at(path)).bytes())
+
+
+def read_all(paths: Collection[str]) -> dict[str, bytes]:
+    """What files hold, many asked for at the same time; one that is not there is left out."""
+    with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+        return {path: held for path, held in zip(paths, threads.map(_held, paths), strict=True) if held is not None}
+
+
+def _held(path: str) -> bytes | None:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
 
 
 def end(path: str, *, of: int, length: int) -> bytes:
@@ -300,10 +318,11 @@ def _before(text: str) -> str:
     return f"{text[:-1]}{_LESS.get(last) or chr(ord(last) - 1)}~"
 
 
-def _listed(folder: str) -> "Iterator[ObjectMeta]":
+def _listed(folder: str, *, after: str = "") -> "Iterator[ObjectMeta]":
     """What lies in a folder and in those below it, marks of folders apart."""
     store, key = _at(folder)
-    found = (each for chunk in obstore.list(store, prefix=key) for each in chunk)
+    offset = f"{key}/{after}" if after else None
+    found = (each for chunk in obstore.list(store, prefix=key, offset=offset) for each in chunk)
     return (each for each in found if each["size"] or store is _LOCAL)
 
 

@@ -18,7 +18,8 @@ from feature_definitions.intervals import ALWAYS, Interval, in_utc, micros, utc_
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import ASIDE, DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta, storage
-from lake.delta import Fence, Logs
+from lake.delta import Fence
+from lake.logs import Logs
 
 UNSEEN = -1
 Row = Mapping[str, Any]

@@ -1,15 +1,21 @@
 """A small HTTP proxy on loopback, in front of an S3 server: it counts requests, lets each wait, and does to some what a network does.
 
 Clients sign what they send with the proxy's host, and it hands everything on as it came: signatures stay right.
+deltalake holds Python's lock in some calls until S3 answers, so tests that call all of it have the proxy in a process of its own (`apart`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import json
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
@@ -19,6 +25,8 @@ from tests import s3
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_OWN = "/-/proxy"
+"""What is asked of the proxy itself."""
 _HEAD = 1 << 20
 _PIECE = 1 << 16
 _BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -127,6 +135,10 @@ class Counting:
         """Hand on one request and its answer; False if the connection ends with it."""
         head = await reader.readuntil(b"\r\n\r\n")
         request = _request(head)
+        if request.path.startswith(_OWN):
+            self._told(request, writer)
+            await writer.drain()
+            return False
         self.requests.append(request)
         if self.delay:
             await asyncio.sleep(self.delay)
@@ -145,6 +157,61 @@ class Counting:
         to.write(head)
         await _body(reader, to, request.headers)
         return await _answer(there, None if fault is Fault.UNANSWERED else writer, request.verb)
+
+    def _told(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        """Do what the process says that started this one, and answer with what was asked since it said so last."""
+        if "delay" in request.query:
+            self.delay = float(request.query["delay"])
+        if "fault" in request.query:
+            module, _, name = request.query["fault"].partition(":")
+            self.fault = getattr(importlib.import_module(module), name)() if name else lambda _: None
+        answer = json.dumps([asdict(one) for one in self.requests]).encode()
+        self.clear()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """The proxy in a process of its own."""
+
+    port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The standard variables by which every client asks the server through the proxy."""
+        return s3.variables(f"http://127.0.0.1:{self.port}")
+
+    def tell(self, **said: str | float) -> list[Request]:
+        """Set its `delay`, or the `fault`, a function `module:name` that makes what decides; what was asked since it was told last."""
+        words = "&".join(f"{name}={value}" for name, value in said.items())
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{_OWN}?{words}", timeout=60) as answer:
+            return [Request(**one) for one in json.load(answer)]
+
+
+@contextlib.contextmanager
+def apart(server: s3.Server) -> Iterator[Apart]:
+    """The proxy in front of a server, in a process of its own, which ends with the block."""
+    port = s3.free_port()
+    command = [sys.executable, "-m", "tests.s3_proxy", str(server.port), str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        try:
+            yield Apart(port)
+        finally:
+            process.stdin.close()
+
+
+def main(upstream: int, port: int) -> None:
+    """Be the proxy until nobody holds this process's input any more."""
+
+    async def run() -> None:
+        proxy = Counting(upstream, port)
+        async with await asyncio.start_server(proxy.serve, "127.0.0.1", port, limit=_HEAD, backlog=1000):
+            print("ready", flush=True)
+            await asyncio.to_thread(sys.stdin.read)
+
+    asyncio.run(run())
 
 
 @contextlib.contextmanager
@@ -237,3 +304,7 @@ async def _piece(reader: asyncio.StreamReader, writer: asyncio.StreamWriter | No
 def _hand_on(writer: asyncio.StreamWriter | None, piece: bytes) -> None:
     if writer is not None:
         writer.write(piece)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
