@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, delete, exists, func, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, CursorResult, Table, delete, exists, func, literal, or_, select, tuple_, update
 
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.record_rows import Record, Row
@@ -414,7 +414,7 @@ class Registry:
         with self._database.reading() as connection:
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 query = select(kind.table).where(tuple_(*prefix).in_(keys[start : start + _KEYS_AT_ONCE])).order_by(*kind.table.primary_key)
-                rows = [row._asdict() for row in connection.execute(query)]
+                rows = _as_mappings(connection.execute(query))
                 maps = _feature_maps(connection, rows) if kind.with_features else {}
                 for row in rows:
                     found[tuple(row[column.name] for column in prefix)].append(kind.record(row, maps=maps))
@@ -446,7 +446,11 @@ def _records(connection: Connection, kind: Remembered[Record], **key: object) ->
 def _rows(connection: Connection, table: Table, **key: object) -> list[Row]:
     """The rows of one key prefix, in the order of the primary key."""
     query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
-    found = connection.execute(query)
+    return _as_mappings(connection.execute(query))
+
+
+def _as_mappings(found: CursorResult[Any]) -> list[Row]:
+    """Rows by the names of their columns: SQLAlchemy's own way takes three times as long."""
     names = tuple(found.keys())
     return [dict(zip(names, row, strict=True)) for row in found]
 

@@ -10,7 +10,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from msgspec import UNSET, Struct, UnsetType, to_builtins
+from msgspec import UNSET, DecodeError, Struct, UnsetType, to_builtins
+from msgspec.json import format as format_json
 
 from feature_definitions.intervals import Interval, iso
 from feature_definitions.loader import Catalog, Mistake
@@ -660,7 +661,11 @@ def counts(found: Struct) -> dict[str, int]:
 
 def text(document: Document) -> str:
     """A document as it is printed."""
-    return json.dumps(to_builtins(document, builtin_types=AS_TEXT, enc_hook=str), indent=2, default=as_text)
+    found = to_builtins(document, builtin_types=AS_TEXT, enc_hook=str)
+    try:
+        return format_json(json.dumps(found, default=as_text), indent=2)  # a fourth of the time that json takes to indent
+    except DecodeError:  # NaN, which only Python's JSON has
+        return json.dumps(found, indent=2, default=as_text)
 
 
 def as_text(value: object) -> str:

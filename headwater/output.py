@@ -176,8 +176,11 @@ def retried_lines(retried: Iterable[Any]) -> Iterator[str]:
 def status_table(found: Sequence[IntervalStatus], tables: Mapping[str, str]) -> Table:
     """The states of intervals: neighbours of one status and reason together."""
     rows: list[Sequence[object]] = []
+    by_group: dict[str, list[IntervalStatus]] = {}
+    for each in found:
+        by_group.setdefault(each.group, []).append(each)
     for group, path in tables.items():
-        mine = [s for s in found if s.group == group]
+        mine = by_group.get(group, [])
         for status, reasons, some in _runs(mine):
             span = some[0].interval.start, some[-1].interval.end
             rows.append((group, status, len(some), *span, f"{sum(s.rows or 0 for s in some):,}", "; ".join(reasons)))

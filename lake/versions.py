@@ -11,8 +11,6 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pyarrow as pa
-
 from feature_definitions import layout, times
 from feature_definitions.intervals import ALWAYS, Interval, in_utc, micros, utc_date
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
@@ -62,21 +60,13 @@ class PinnedVersion:
         return self.version is None or ("://" in self.place and not self.place.startswith(layout.S3))
 
 
-_PINS = pa.schema(
-    [
-        ("source", pa.string()),
-        ("place", pa.string()),
-        ("table_id", pa.string()),
-        ("version", pa.int64()),
-        ("first", pa.int64()),
-        ("last", pa.int64()),
-    ]
-)
-
-
 def keep(source: Source, found: Iterable[PinnedVersion], lake: str, *, commit_id: str, fence: Fence) -> None:
     """Say in which state the tables of a source are read from now on, in one commit."""
-    rows = pa.Table.from_pylist([asdict(pin) for pin in found], schema=_PINS)
+    import pyarrow as pa
+
+    texts, numbers = ("source", "place", "table_id"), ("version", "first", "last")
+    kinds = pa.schema({**dict.fromkeys(texts, pa.string()), **dict.fromkeys(numbers, pa.int64())})
+    rows = pa.Table.from_pylist([asdict(pin) for pin in found], schema=kinds)
     delta.replace_records(layout.pins_table(lake, source.name), rows, commit_id=commit_id, fence=fence)
 
 

@@ -305,6 +305,7 @@ TOUCH_FILES = {
     "headwater/commands/authoring.py": "the folders of projects and catalogs that are made and checked",
     "headwater/inputs.py": "spines that a person names",
     "headwater/project.py": "the project's folder and its state",
+    "lake/logs.py": "a temporary folder into which the log of a table is brought",
     "lake/processes.py": "/proc, which tells whether a process still runs",
     "lake/s3.py": "the environment, and whether there are files of profiles",
     "lake/storage.py": "the lake",

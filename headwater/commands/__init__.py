@@ -1,5 +1,6 @@
 """The `headwater` command: words in, one call of the project each, tables or JSON out; exit codes 0, 1, 2 and 3 as `--help` says."""
 
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,6 +18,9 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_GARBAGE = 50_000
+"""After how many new objects Python looks for cycles: a command makes many records, and ends. By default (700) it takes a fifth longer."""
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
@@ -51,6 +55,7 @@ for part in (authoring, ingest, offline, training, online, serve, registry):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    gc.set_threshold(_GARBAGE)
     command = typer.main.get_command(app)
     try:
         code = command.main(sys.argv[1:] if arguments is None else list(arguments), prog_name="headwater", standalone_mode=False)

@@ -105,8 +105,8 @@ def status(
         output.warn(f"{name}: {rows:,} rows are put aside; `headwater quarantine {name}` shows them")
     known = {group: path for group, path in tables.items() if group not in refused}
     given = {key: documents.advice(each, output.advice_sentence(each)) for key, each in advised.items()}
-    document = documents.status(found, tables, quarantined=aside, refused=refused, advice=given)
-    call.answer(document, output.status_table(found, known), *output.advice_lines(advised))
+    shown = () if call.as_json else (output.status_table(found, known), *output.advice_lines(advised))
+    call.answer(documents.status(found, tables, quarantined=aside, refused=refused, advice=given), *shown)
     return _mistakes(refused)
 
 

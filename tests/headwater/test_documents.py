@@ -34,6 +34,12 @@ def day(n: int) -> Interval:
     return Interval(datetime(2026, 1, n, tzinfo=UTC), datetime(2026, 1, n + 1, tzinfo=UTC))
 
 
+@pytest.mark.parametrize("value", [None, 1.5, 1e16, float("nan"), 'ü \u2028"', [], {"a": [{}]}])
+def test_a_document_is_printed_as_pythons_json_prints_it(value: object) -> None:
+    found = documents.get([{"entity": {}, "values": {"x": value}, "status": {}, "event_timestamp": {}}])
+    assert documents.text(found) == json.dumps(msgspec.to_builtins(found), indent=2)
+
+
 def test_the_page_has_a_section_for_every_verb() -> None:
     assert sorted(SECTIONS) == sorted(VERBS)
 
