@@ -20,7 +20,7 @@ from lake.staging import guarded, staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
-from spark_jobs.training import computed, manifest, order, parts
+from spark_jobs.training import computed, manifest, order, parts, statistics
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
@@ -70,7 +70,7 @@ def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
     with staging(context.lake, build_id) as folder:
         with workers.as_raised():
             rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
-        described = manifest.described(basis, rows, cut)
+        described = manifest.described(basis, statistics.of_rows(rows, manifest.look(basis)), cut)
         context.registry.fence()
         manifest.delete(context.lake, name)
         table, partition = layout.training_set_table(context.lake, name), [layout.ROW_DATE]

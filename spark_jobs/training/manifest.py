@@ -8,7 +8,7 @@ from functools import reduce
 from operator import xor
 from typing import Literal
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from feature_definitions import layout, times
@@ -19,17 +19,18 @@ from feature_definitions.records import Publish
 from lake import storage
 from spark_jobs import tables
 from spark_jobs.point_in_time import Published
-from spark_jobs.training import order
-from spark_jobs.training.computed import FAILED
-from spark_jobs.training.join import MODELLED
+from spark_jobs.training import order, statistics
+from spark_jobs.training.computed import FAILED, shown
+from spark_jobs.training.join import CASE, MODELLED
 from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
+from spark_jobs.training.statistics import Looked, Places, Statistics
 
 Manifest = dict[str, object]
 DatedBy = Literal["day", "month"]
 
-_LAYOUT = 2
-"""Which columns and partitions a table has: one of another layout is built again."""
+_LAYOUT = 3
+"""Which columns and partitions a table has, and what its manifest tells: one of another layout is built again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,57 +123,64 @@ def fingerprint(of: Basis) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
-def described(of: Basis, joined: DataFrame, cut: Cut | None) -> Manifest:
-    """What a training set rests on and what its rows hold, from one pass over them; they must be those of the spine, each once."""
-    request, service, counted = of.request, of.request.service, _counted(joined, of.request.service, cut)
-    _refuse_other_rows(of, counted)
+def look(of: Basis) -> Looked:
+    """What is looked at of the rows of a training set."""
+    service = of.request.service
+    found = [f"{mark}{join.name}" for join in service.joins for mark in (MODELLED, CASE)]
+    found += [f"{FAILED}{feature.name}" for feature in service.on_demand]
+    cut = [] if of.request.split is None else [PART]
+    return Looked(service.outputs, (*found, *cut), tuple(dict.fromkeys((*service.asked, of.spine.at, *service.outputs))))
+
+
+def described(of: Basis, found: Statistics, cut: Cut | None) -> Manifest:
+    """What a training set rests on and what its rows hold; they must be those of the spine, each once."""
+    request, service = of.request, of.request.service
+    _refuse_other_rows(of, found)
     return {
         "name": request.name,
         "service": service.name,
         "version": service.version,
         "mode": request.mode,
         "label": None if request.label is None else asdict(request.label),
-        "split": None if cut is None else _split(cut, counted),
-        "rows": counted["rows"],
+        "split": None if cut is None else _split(cut, found),
+        "rows": found.rows,
         "hw_date": of.dated_by,
         "spine": _spine(of),
         "groups": {name: _group(of.published[name].generation, publishes) for name, publishes in of.used.items()},
-        "values_on_modelled_times": {join.name: counted[f"{MODELLED}{join.name}"] for join in service.joins},
-        "nulls": {column: counted[column] for column in service.outputs},
-        "failed": {feature.name: counted[f"{FAILED}{feature.name}"] for feature in service.on_demand},
+        "values_on_modelled_times": {join.name: found.count(f"{MODELLED}{join.name}", True) for join in service.joins},
+        "nulls": {column: found.nulls(column) for column in service.outputs},
+        "failed": {feature.name: found.count(f"{FAILED}{feature.name}", True) for feature in service.on_demand},
         "defaults": {name: str(value) for name, value in service.defaults.items()},
+        "statistics": _statistics(service, found),
         "assumed_always_known": sorted({join.group.name for join in service.joins if join.group.is_static}),
     }
 
 
-def _counted(joined: DataFrame, service: FeatureService, cut: Cut | None) -> Row:
-    """The rows, the nulls of each output, each join's values on modelled times, the rows whose function failed, those of each part."""
-    nulls = [F.count_if(F.col(f"`{column}`").isNull()).alias(column) for column in service.outputs]
-    modelled = [F.count_if(F.col(f"`{name}`")).alias(name) for name in (f"{MODELLED}{join.name}" for join in service.joins)]
-    failed = [F.count_if(F.col(f"`{name}`")).alias(name) for name in (f"{FAILED}{feature.name}" for feature in service.on_demand)]
-    names = [] if cut is None else [*cut.split.shares]
-    each = [F.count_if(F.col(PART) == F.lit(name)).alias(f"{PART}_{name}") for name in names]
-    place = F.col(order.NUMBER)
-    places = [F.sum(place).alias("places"), F.min(place).alias("first"), F.max(place).alias("last")]
-    (row,) = joined.agg(F.count(F.lit(1)).alias("rows"), *places, *nulls, *modelled, *failed, *each).collect()
-    return row
-
-
-def _refuse_other_rows(of: Basis, counted: Row) -> None:
+def _refuse_other_rows(of: Basis, found: Statistics) -> None:
     """Raise unless there are as many rows as in the spine, with the places from 0 on: their sum tells of one that is there twice."""
     rows = of.summary["rows"]
-    expected = (rows, rows * (rows - 1) // 2, 0, rows - 1) if rows else (0, None, None, None)
-    found = tuple(counted[name] for name in ("rows", "places", "first", "last"))
-    if found != expected:
-        what = f"{rows} rows of the spine became {found[0]}, with the places {found[2]} to {found[3]} (their sum: {found[1]})"
+    expected = (rows, Places(rows * (rows - 1) // 2, 0, rows - 1) if rows else Places(0, None, None))
+    if (found.rows, found.places) != expected:
+        places = f"the places {found.places.first} to {found.places.last} (their sum: {found.places.sum})"
+        what = f"{rows} rows of the spine became {found.rows}, with {places}"
         raise AssertionError(f"training set {of.request.name}: {what}; this is a defect, nothing was written")
 
 
-def _split(cut: Cut, counted: Row) -> dict[str, object]:
+def _split(cut: Cut, found: Statistics) -> dict[str, object]:
     """How it was cut, with the rows of each part and of none."""
-    found = [part | {"rows": counted[f"{PART}_{part['name']}"]} for part in cut.described]
-    in_parts = sum(counted[f"{PART}_{name}"] for name in cut.split.shares)
-    return {"by": cut.split.by, "seed": cut.split.seed, "parts": found, "in_no_part": counted["rows"] - in_parts}
+    parts = [part | {"rows": found.count(PART, part["name"])} for part in cut.described]
+    return {"by": cut.split.by, "seed": cut.split.seed, "parts": parts, "in_no_part": found.count(PART, None)}
+
+
+def _statistics(service: FeatureService, found: Statistics) -> dict[str, object]:
+    """What the features hold, and how the rows of each join were found."""
+    types = shown(service) | {feature.name: feature.type for feature in service.on_demand}
+    return {
+        "features": {name: statistics.described(found.columns.get(name), types[name]) for name in service.outputs},
+        "joins": {
+            join.name: statistics.statuses(found, case=f"{CASE}{join.name}", modelled=f"{MODELLED}{join.name}") for join in service.joins
+        },
+    }
 
 
 def _spine(of: Basis) -> dict[str, object]:
