@@ -60,7 +60,7 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What was found: the rows, their places, the summaries, how many rows have each value that is counted, and the sample (None without rows)."""
+    """What was found: the rows, their places, summaries, how many rows have each counted value, and the sample (None without rows)."""
 
     rows: int
     places: Places

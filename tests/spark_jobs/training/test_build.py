@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -118,6 +119,17 @@ def test_it_lies_below_the_lake_under_its_name_beside_what_it_rests_on(shop: Pro
     }
     assert manifest["assumed_always_known"] == ["account"]
     assert manifest["groups"]["spend"] == {"generation": 1, "publishes": 1, "intervals": 2}
+
+
+def test_the_manifest_tells_what_the_features_hold_and_how_their_rows_were_found(built: build.Built) -> None:
+    statistics: Any = built.manifest["statistics"]
+    values = [row["spend__paid_3d"] for row in built.to_arrow().to_pylist() if row["spend__paid_3d"] is not None]
+    paid = statistics["features"]["spend__paid_3d"]
+    assert (paid["count"], paid["nulls"], paid["distinct"]) == (len(values), len(CASES) - len(values), len(set(values)))
+    assert (paid["mean"], paid["sd"]) == pytest.approx((mean(values), stdev(values)))
+    assert paid["quantiles"]["50"] == sorted(values)[-(-len(values) // 2) - 1]
+    assert statistics["joins"]["spend"]["rows"] == {"NOT_FOUND": 5, "EXPIRED": 2, "EMPTY": 0, "HELD": 0, "PRESENT": 6}
+    assert sum(statistics["joins"]["home"]["shares"].values()) == pytest.approx(1)
 
 
 def test_the_same_spine_again_is_not_computed_again(shop: Project, built: build.Built) -> None:
