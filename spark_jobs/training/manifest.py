@@ -24,7 +24,7 @@ from spark_jobs.training.computed import FAILED, shown
 from spark_jobs.training.join import CASE, MODELLED
 from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
-from spark_jobs.training.statistics import Looked, Places, Statistics
+from spark_jobs.training.statistics import ColumnsLookedAt, Places, Statistics
 
 Manifest = dict[str, object]
 DatedBy = Literal["day", "month"]
@@ -123,13 +123,13 @@ def fingerprint(of: Basis) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
-def look(of: Basis) -> Looked:
+def look(of: Basis) -> ColumnsLookedAt:
     """What is looked at of the rows of a training set."""
     service = of.request.service
     found = [f"{mark}{join.name}" for join in service.joins for mark in (MODELLED, CASE)]
     found += [f"{FAILED}{feature.name}" for feature in service.on_demand]
     cut = [] if of.request.split is None else [PART]
-    return Looked(service.outputs, (*found, *cut), tuple(dict.fromkeys((*service.asked, of.spine.at, *service.outputs))))
+    return ColumnsLookedAt(service.outputs, (*found, *cut), tuple(dict.fromkeys((*service.asked, of.spine.at, *service.outputs))))
 
 
 def described(of: Basis, found: Statistics, cut: Cut | None) -> Manifest:

@@ -3,7 +3,6 @@
 A task makes a summary of each column, and one more stage merges those of all tasks: the driver gets one row per column.
 """
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -42,7 +41,7 @@ _COLUMNS = {
 """What tasks give of their parts: a column's summary, how many rows have a value, or the sample's rows, as Arrow writes them."""
 
 
-class Looked(NamedTuple):
+class ColumnsLookedAt(NamedTuple):
     """What is looked at: columns whose values are summed up, those of few values that are counted, and those of which a sample is kept."""
 
     summed: tuple[str, ...]
@@ -77,7 +76,7 @@ class Statistics:
         return self.counts[column].get(str(value), 0)
 
 
-def of_rows(rows: DataFrame, look: Looked) -> Statistics:
+def of_rows(rows: DataFrame, look: ColumnsLookedAt) -> Statistics:
     """The statistics of a training set's rows, which have places."""
     place = F.xxhash64(F.lit(SEED), F.col(order.NUMBER)).alias(_PLACE)
     names, schema = dict.fromkeys((*look.summed, *look.counted, *look.sampled)), tables.columns_sql(_COLUMNS)
@@ -86,7 +85,7 @@ def of_rows(rows: DataFrame, look: Looked) -> Statistics:
     return _found(whole.toArrow().to_pylist(), look)
 
 
-def _found(merged: Iterable[Mapping[str, Any]], look: Looked) -> Statistics:
+def _found(merged: Iterable[Mapping[str, Any]], look: ColumnsLookedAt) -> Statistics:
     columns: dict[str, Summary] = {}
     counts: dict[str, dict[str, int]] = {name: {} for name in (*look.counted, order.NUMBER)}
     sample, rows = None, 0
@@ -105,7 +104,7 @@ def _found(merged: Iterable[Mapping[str, Any]], look: Looked) -> Statistics:
 # ------------------------------------------------------------------------------------------------------------------- in the workers
 
 
-def _looking(look: Looked) -> workers.Work:
+def _looking(look: ColumnsLookedAt) -> workers.Work:
     """What a task does with its rows."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -206,10 +205,10 @@ def _summary(row: Mapping[str, Any]) -> Summary:
 
 
 def _written(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    return sink.getvalue()
+    return bytes(sink.getvalue())
 
 
 def _read(written: bytes) -> pa.Table:

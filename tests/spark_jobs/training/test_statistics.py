@@ -11,12 +11,12 @@ import pytest
 
 from feature_definitions.reading import CASES
 from spark_jobs.training import order, statistics
-from spark_jobs.training.statistics import SAMPLE_ROWS, Looked, Places, Statistics
+from spark_jobs.training.statistics import SAMPLE_ROWS, ColumnsLookedAt, Places, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LOOK = Looked(("amount", "name"), ("case", "modelled"), ("name",))
+LOOK = ColumnsLookedAt(("amount", "name"), ("case", "modelled"), ("name",))
 ROWS = 1000
 
 
