@@ -85,6 +85,26 @@ def conditions(question: Question, *, nobody: Any, absent: Any, at: Any, empties
     return nobody, uncovered, absent, old, emptied, held, True
 
 
+def unchanged_until(question: Question, *, at: int, empties_at: int) -> int:
+    """Until when, from `question.at` on, the case that holds goes on to hold though time passes; numbers only, of the row as `conditions`.
+
+    FOREVER where time alone changes nothing.
+    """
+    coverage, ttl, now = question.coverage, question.ttl, question.at
+    match question.kind:
+        case "windowed":
+            ends = [coverage + ttl]
+        case "snapshot":
+            ends = [coverage + ttl, empties_at - 1]
+        case "observation":
+            ends = [at + ttl]
+        case "static":
+            ends = []
+        case _:
+            assert_never(question.kind)
+    return min((end for end in ends if end >= now), default=FOREVER)
+
+
 def kind_of(group: FeatureGroup) -> GroupKind:
     """The kind of a group: how its values grow old."""
     match group.row_time:

@@ -41,7 +41,7 @@ from headwater import inputs, names
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import SparkSession
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from feature_registry.explain import Story
     from feature_registry.leases import Lease
@@ -513,7 +513,7 @@ class Project:
 
         server.run(self.app(), host=host, port=port, ready=ready)
 
-    def app(self) -> "Starlette":
+    def app(self) -> "ASGIApp":
         """The HTTP service as an ASGI application, for a server of your own."""
         from online_sync.store import AsyncStore
         from serving import rest

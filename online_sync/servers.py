@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import redis
@@ -25,6 +25,8 @@ KEYS_PER_CALL = 500
 
 _PATIENCE, _CONNECT = 0.5, 0.3
 _CONNECTIONS = 32
+_CALLS, _KEYS_PER_READ = 4, 2000
+"""Calls for values that are under way at most, and keys that one is for, unless one asker has more."""
 
 _ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError)
 """What a server of a cluster says of a key that lies, or will lie, at another; a moved one is such an error too."""
@@ -194,8 +196,18 @@ def _run_at(client: _Client, name: str, sha: str, pairs: Sequence[tuple[str, byt
     return changed
 
 
+class _Asked(NamedTuple):
+    """Keys that somebody waits for the values of."""
+
+    keys: Sequence[str]
+    values: "asyncio.Future[list[bytes | None]]"
+
+
 class AsyncServers:
-    """The store's servers as serving reads them; every call ends within half a second, connecting included."""
+    """The store's servers as serving reads them; every call ends within half a second, connecting included.
+
+    What is asked for in one turn of the event loop, or while a few calls are on their way, goes as one call.
+    """
 
     def __init__(self, url: str) -> None:
         """Remember the address; the first call connects."""
@@ -206,6 +218,8 @@ class AsyncServers:
                 _checked(url), max_connections=_CONNECTIONS, timeout=_PATIENCE, **self._options
             )
         self._single = redis.asyncio.Redis(connection_pool=pool)
+        self._waiting: list[_Asked] = []
+        self._under_way: set[asyncio.Task[None]] = set()
         self._client: _Client = None
         self.address = _address(pool.connection_kwargs)
 
@@ -219,6 +233,48 @@ class AsyncServers:
         """The values of the keys, in their order; None where there is none. One round trip, in a cluster one to each server."""
         if not keys:
             return []
+        loop = asyncio.get_running_loop()
+        asked = _Asked(keys, loop.create_future())
+        self._waiting.append(asked)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._send)
+        return await asked.values
+
+    def _send(self) -> None:
+        """Send off what waits, as few calls as are allowed; calls that return send off the rest."""
+        while self._waiting and len(self._under_way) < _CALLS:
+            calling = asyncio.get_running_loop().create_task(self._call(self._taken()))
+            self._under_way.add(calling)
+            calling.add_done_callback(self._returned)
+
+    def _taken(self) -> "list[_Asked]":
+        """As many as fit into one call, at least one."""
+        taken, keys = 0, 0
+        while taken < len(self._waiting) and (not taken or keys + len(self._waiting[taken].keys) <= _KEYS_PER_READ):
+            keys += len(self._waiting[taken].keys)
+            taken += 1
+        some, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return some
+
+    def _returned(self, calling: "asyncio.Task[None]") -> None:
+        self._under_way.discard(calling)
+        self._send()
+
+    async def _call(self, some: "list[_Asked]") -> None:
+        """One call for all of them: each key once."""
+        places = {key: i for i, key in enumerate(dict.fromkeys(chain.from_iterable(asked.keys for asked in some)))}
+        try:
+            found = await self._mget(list(places))
+        except Exception as error:  # noqa: BLE001  # whoever waits is told
+            for asked in some:
+                if not asked.values.done():
+                    asked.values.set_exception(StoreUnavailable(str(error)) if isinstance(error, StoreUnavailable) else error)
+            return
+        for asked in some:
+            if not asked.values.done():
+                asked.values.set_result([found[places[key]] for key in asked.keys])
+
+    async def _mget(self, keys: list[str]) -> list[bytes | None]:
         with errors(self.address):
             async with asyncio.timeout(_PATIENCE):
                 client = self._client or await self._connected()

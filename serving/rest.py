@@ -1,9 +1,10 @@
 """The HTTP service: `POST /v1/features`, `GET /healthz`, `GET /readyz`; only here HTTP statuses are chosen."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -11,19 +12,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from feature_definitions import FeatureService
 from feature_definitions.layout import KeySpace
 from online_sync.codec import CodecError
 from online_sync.servers import StoreUnavailable, warnings
 from online_sync.store import AsyncStore, Owner
-from serving.answer import Result, lookup
-from serving.request import RequestError, ServicePlan, UnknownService, check_entities, compile_service, parse_body
+from serving.desk import Desk
+from serving.request import RequestError, UnknownService
 
 MOST_BYTES = 1024 * 1024
 
 _AGAIN = {"retry-after": "1"}
+_TYPE = (b"content-type", b"application/json")
 
 
 class TooLong(RequestError):
@@ -31,18 +33,24 @@ class TooLong(RequestError):
 
 
 def app(
-    services: Mapping[str, FeatureService], *, space: Callable[[], KeySpace | None], store: AsyncStore, clock: Callable[[], datetime]
-) -> Starlette:
+    services: Mapping[str, FeatureService],
+    *,
+    space: Callable[[], KeySpace | None],
+    store: AsyncStore,
+    clock: Callable[[], datetime],
+    trust: float = 0.0,
+) -> ASGIApp:
     """The application that answers for the services that are online, from one store.
 
-    `space` says whose keys to read (None: the lake has no identity yet, so nothing of it is online), `clock` what time it is.
+    `space` says whose keys to read (None: the lake has no identity yet, so nothing of it is online), `clock` what time it is. For `trust`
+    seconds it is taken for granted that no sync has finished.
     """
-    plans = {name: compile_service(service) for name, service in services.items() if service.online}
-    answers = _Answers(plans, space=space, store=store, clock=clock)
+    desk = Desk(services.values(), find=space, store=store, clock=clock, trust=trust)
+    features = _Features(desk)
     routes = [
-        _route("/v1/features", answers.features, method="POST"),
+        _route("/v1/features", features, method="POST"),
         _route("/healthz", _alive, method="GET"),
-        _route("/readyz", answers.ready, method="GET"),
+        _route("/readyz", partial(_ready, desk), method="GET"),
     ]
 
     @asynccontextmanager
@@ -50,61 +58,49 @@ def app(
         yield
         await store.close()
 
-    made = Starlette(routes=routes, exception_handlers={**_ERRORS, 404: _no_path(routes)}, lifespan=store_open)
+    made = Starlette(routes=routes, exception_handlers={**_HANDLERS, 404: _no_path(routes), 405: _other_method}, lifespan=store_open)
     made.router.redirect_slashes = False
-    return made
+    return _Front(features, made)
 
 
-class _Answers:
-    """The endpoints that ask the store; whose keys they read; the generations of the last answer, by which the next one reads once."""
+class _Front:
+    """Hands requests for features over at once, and all others to Starlette, which takes its time to find who answers."""
 
-    def __init__(
-        self, plans: Mapping[str, ServicePlan], *, space: Callable[[], KeySpace | None], store: AsyncStore, clock: Callable[[], datetime]
-    ) -> None:
-        self._plans, self._store, self._clock, self._find = plans, store, clock, space
-        self._space = space()
-        self._generations: dict[str, int] = {}
+    def __init__(self, features: "_Features", others: ASGIApp) -> None:
+        self._features, self._others = features, others
 
-    async def features(self, request: Request) -> Response:
-        return _json({"results": await self._results(await _body(request))})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_for_features = scope["type"] == "http" and scope["path"] == "/v1/features" and scope["method"] == "POST"
+        await (self._features if is_for_features else self._others)(scope, receive, send)
 
-    async def ready(self, _: Request) -> Response:
-        if not self._plans:
-            return _error("no service is loaded; define a FeatureService in the catalog", status=503, headers=_AGAIN)
-        await self._store.ping()
-        self._space = await asyncio.to_thread(self._find)
-        owner = None if self._space is None else await self._store.owner(self._space.project)
-        if self._space is not None and owner is not None and owner.lake != self._space.lake:
-            return _error(_of_another_lake(self._space, owner), status=503, headers=_AGAIN)
-        ready = {"status": "ready", "services": sorted(self._plans)}
-        warned = warnings(await self._store.says())
-        return _json(ready | ({"warnings": warned} if warned else {}))
 
-    async def _results(self, body: bytes) -> list[Result]:
-        service, entities = parse_body(body)
-        plan = self._plan(service)
-        asked = check_entities(plan, entities)
-        if self._space is None:
-            self._space = await asyncio.to_thread(self._find)
-        if self._space is None:  # then the answer needs nothing of the store, which may be away all the same
-            await self._store.ping()
-        reading = lookup(plan, asked, space=self._space, generations=self._generations, now=self._clock())
-        keys = next(reading)
-        while True:
-            try:
-                keys = reading.send(await self._store.mget(keys))
-            except StopIteration as end:
-                results: list[Result]
-                results, generations = end.value
-                self._generations.update(generations)
-                return results
+class _Features:
+    """`POST /v1/features`."""
 
-    def _plan(self, name: object) -> ServicePlan:
-        plan = self._plans.get(name) if isinstance(name, str) else None
-        if plan is None:
-            known = ", ".join(sorted(self._plans)) or "none"
-            raise UnknownService(f"there is no service {name!r}; there are {known}", field="service")
-        return plan
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            data = b'{"results":%b}' % await self._desk.features(await _body(scope, receive))
+        except _REFUSED as error:
+            await _refusal(error)(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, (b"content-length", b"%d" % len(data))]})
+        await send({"type": "http.response.body", "body": data})
+
+
+async def _ready(desk: Desk, _: Request) -> Response:
+    if not desk.reading.plans:
+        return _error("no service is loaded; define a FeatureService in the catalog", status=503, headers=_AGAIN)
+    await desk.store.ping()
+    space = await desk.look()
+    owner = await desk.owner()
+    if space is not None and owner is not None and owner.lake != space.lake:
+        return _error(_of_another_lake(space, owner), status=503, headers=_AGAIN)
+    ready = {"status": "ready", "services": sorted(desk.reading.plans)}
+    warned = warnings(await desk.store.says())
+    return _json(ready | ({"warnings": warned} if warned else {}))
 
 
 def _of_another_lake(space: KeySpace, owner: Owner) -> str:
@@ -118,20 +114,23 @@ async def _alive(_: Request) -> Response:
     return _json({"status": "ok"})
 
 
-async def _body(request: Request) -> bytes:
-    announced = request.headers.get("content-length", "")
-    body, too_long = bytearray(), announced.isdigit() and int(announced) > MOST_BYTES
-    if not too_long:
-        async for part in request.stream():
-            body += part
-            if too_long := len(body) > MOST_BYTES:
-                break
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    too_long, parts, length, more = announced.isdigit() and int(announced) > MOST_BYTES, [], 0, True
+    while more and not too_long:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part, more = message.get("body", b""), message.get("more_body", False)
+        length += len(part)
+        parts.append(part)
+        too_long = length > MOST_BYTES
     if too_long:
         raise TooLong(f"the body is longer than {MOST_BYTES:,} bytes; ask for fewer entities at once", field=None)
-    return bytes(body)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _route(path: str, endpoint: Callable[[Request], object], *, method: str) -> Route:
+def _route(path: str, endpoint: Callable[..., object], *, method: str) -> Route:
     route = Route(path, endpoint, methods=[method])
     route.methods = {method}  # Starlette adds HEAD to GET
     return route
@@ -148,11 +147,14 @@ def _error(message: str, *, status: int, field: str | None = None, headers: Mapp
     return _json({"error": {"field": field, "message": message}}, status=status, headers=headers)
 
 
-def _refused(status: int, headers: Mapping[str, str] | None = None) -> ExceptionHandler:
-    async def answered(_: Request, error: Exception) -> Response:
-        return _error(str(error), status=status, field=getattr(error, "field", None), headers=headers)
+def _refusal(error: Exception) -> Response:
+    """What an error is to who asked; the class that is nearest to its own counts."""
+    status, headers = next(_STATUS[each] for each in type(error).__mro__ if issubclass(each, Exception) and each in _STATUS)
+    return _error(str(error), status=status, field=getattr(error, "field", None), headers=headers)
 
-    return answered
+
+async def _refused(_: Request, error: Exception) -> Response:
+    return _refusal(error)
 
 
 def _no_path(routes: list[Route]) -> ExceptionHandler:
@@ -167,13 +169,13 @@ async def _other_method(request: Request, error: Exception) -> Response:
     return _error(f"{request.scope['path']} is asked by {allowed}, not {request.method}", status=405, headers={"allow": allowed})
 
 
-_ERRORS: Mapping[int | type[Exception], ExceptionHandler] = {
-    405: _other_method,
-    RequestError: _refused(400),
-    UnknownService: _refused(404),
-    TooLong: _refused(413),
-    ClientDisconnect: _refused(400),
-    CodecError: _refused(500),
-    StoreUnavailable: _refused(503, _AGAIN),
+_STATUS: Mapping[type[Exception], tuple[int, Mapping[str, str] | None]] = {
+    RequestError: (400, None),
+    UnknownService: (404, None),
+    TooLong: (413, None),
+    ClientDisconnect: (400, None),
+    CodecError: (500, None),
+    StoreUnavailable: (503, _AGAIN),
 }
-"""What each error is to who asked; the class that is nearest to an error's own counts."""
+_REFUSED = tuple(_STATUS)
+_HANDLERS: dict[Any, ExceptionHandler] = dict.fromkeys(_STATUS, _refused)

@@ -1,4 +1,4 @@
-"""What a request for features costs the server in CPU: by the Starlette endpoint, and by raw ASGI in its place.
+"""What a request for features costs the server in CPU, by how many features and entities it asks for, and by what is near.
 
 python -m tests.benchmarks.bench_serving --requests 4000
 """
@@ -8,97 +8,146 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
-from starlette.routing import Route
 
-from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
+from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup, layout
 from feature_definitions.layout import KeySpace
 from online_sync import embedded
-from online_sync.store import AsyncStore
+from online_sync.codec import EpochRecord, Row, RowSchema, encode
+from online_sync.store import AsyncStore, Store
 from serving import rest, server
-from tests.serving.processes import ROOT, fill
+from tests.serving.processes import COVERAGE, ROOT
 
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
-
-WAYS = ("starlette", "raw")
+SPACE = KeySpace("shop", "lakelake")
+NOW = datetime(2026, 1, 5, 6, tzinfo=UTC)
+ENTITIES = 20_000
+CONNECTIONS = 16
+"""On which as many requests are under way at once."""
+FEAST = {(20, 1): 1640, (20, 100): 13_100}
+"""What `feast serve` 0.67 needs on like data (research, measured on the machine of the prototype), in microseconds."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 customer = Entity("customer", {"customer_id": "int64"})
-payments = Source("payments", columns={"customer_id": "int64", "paid": "double", "at": "timestamp"}, event_timestamp="at")
-spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(Feature("paid", "sum", "paid", windows=("1d",)),))
-service = FeatureService("by_customer", joins=(Join(spend),))
+payments = Source(
+    "payments",
+    columns={"customer_id": "int64", **{f"paid_{i}": "double" if i % 2 else "int64" for i in range(20)}, "at": "timestamp"},
+    event_timestamp="at",
+)
 
 
-class Raw:
-    """The hot route as raw ASGI; what it raises still becomes Starlette's answer."""
-
-    def __init__(self, answers: rest._Answers) -> None:
-        self._answers = answers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        data = msgspec.json.encode({"results": await self._answers._results(body)})
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": data})
+def group_of(features: int) -> WindowedGroup:
+    """A group with so many features, half of them doubles."""
+    made = tuple(Feature(f"f{i}", "sum", f"paid_{i}", windows=("1d",)) for i in range(features))
+    return WindowedGroup(f"spend_{features}", customer, payments, ttl="2d", features=made)
 
 
-def serve(way: str, url: str) -> None:
+SERVICES = {f"of_{n}": FeatureService(f"of_{n}", joins=(Join(group_of(n)),)) for n in (6, 20)}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of the table: what is asked, and how long epoch records are believed."""
+
+    features: int
+    entities: int
+    trust: float
+    known: int
+    """Of how many entities are asked for: few are near after the first requests, all of them hardly."""
+
+
+CASES = [
+    Case(features, entities, trust, known)
+    for features in (6, 20)
+    for entities in (1, 100)
+    for trust, known in ((0.0, ENTITIES), (0.0, 500), (0.1, 500))
+]
+
+
+def fill(url: str) -> None:
+    """Rows of all entities for both groups."""
+    chance = random.Random(7)
+    with closing(Store(url)) as store:
+        for features in (6, 20):
+            columns = tuple((f"f{i}_1d", "double" if i % 2 else "int64") for i in range(features))
+            record = EpochRecord(
+                project="shop", lake="lakelake", group=f"spend_{features}", generation=1, epoch=1, kind="windowed", columns=columns,
+                synced_at=0, coverage=COVERAGE, ttl=172_800_000_000, empty=(None,) * features,
+            )  # fmt: skip
+            schema, begun = RowSchema(columns), store.begin_epoch(record)
+            rows = []
+            for entity in range(ENTITIES):
+                values = tuple(chance.random() * 1000 if i % 2 else chance.randrange(10**6) for i in range(features))
+                row = Row(event_timestamp=COVERAGE, empties_at=None, held=False, tombstone=False, epoch=1, values=values)
+                rows.append((layout.row_key(SPACE, record.group, 1, str(entity)), encode(schema, row)))
+            store.put_rows(rows)
+            assert store.publish_epoch(begun)
+
+
+def serve(url: str, trust: float) -> None:
     """Serve in this process, and print the port."""
-    app = rest.app(
-        {"by_customer": service},
-        space=lambda: KeySpace("shop", "lakelake"),
-        store=AsyncStore(url),
-        clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC),
-    )
-    if way == "raw":
-        hot: Any = app.routes[0]
-        app.router.routes[0] = Route(hot.path, Raw(hot.endpoint.__self__), methods=["POST"])
+    app = rest.app(SERVICES, space=lambda: SPACE, store=AsyncStore(url), clock=lambda: NOW, trust=trust)
     server.run(app, ready=lambda port: print(port, flush=True), port=0)
 
 
-def cpu_of(way: str, url: str, *, entities: int, requests: int) -> float:
-    """Microseconds of the server's CPU per request, after a tenth of the requests warmed it."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench_serving", "--serve", way, url]
+def cpu_of(case: Case, url: str, *, requests: int) -> float:
+    """Microseconds of the server's CPU per request, after a fifth of the requests warmed it."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_serving", "--serve", url, str(case.trust)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            with socket.create_connection(("127.0.0.1", int(process.stdout.readline())), timeout=30) as connection:
-                ask(connection, entities=entities, times=requests // 10)
-                before = ticks(process.pid)
-                ask(connection, entities=entities, times=requests)
-                return (ticks(process.pid) - before) / _TICKS / requests * 1e6
+            port = int(process.stdout.readline())
+            connections = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(CONNECTIONS)]
+            ask(connections, case, times=requests // 5)
+            before = ticks(process.pid)
+            ask(connections, case, times=requests)
+            spent = (ticks(process.pid) - before) / _TICKS / requests * 1e6
+            for connection in connections:
+                connection.close()
+            return spent
         finally:
             process.terminate()
 
 
-def ask(connection: socket.socket, *, entities: int, times: int) -> None:
-    """Send the request again and again on one connection, each when the answer to the one before is here."""
-    body = json.dumps({"service": "by_customer", "entities": [{"customer_id": 42}] * entities}).encode()
-    request = b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+def ask(connections: list[socket.socket], case: Case, *, times: int) -> None:
+    """Send requests, one on each connection, the next when its answer is here."""
+    chance = random.Random(times)
+    under_way: deque[socket.socket] = deque()
     for _ in range(times):
-        connection.sendall(request)
-        answer = connection.recv(1 << 20)
-        head, _, rest_of_it = answer.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        assert head.startswith(b"HTTP/1.1 200"), answer
-        while len(rest_of_it) < length:
-            rest_of_it += connection.recv(1 << 20)
+        if len(under_way) == len(connections):
+            answered(under_way[0])
+            under_way.rotate(-1)
+            connection = under_way.pop()
+        else:
+            connection = connections[len(under_way)]
+        asked: list[Any] = [{"customer_id": chance.randrange(case.known)} for _ in range(case.entities)]
+        body = json.dumps({"service": f"of_{case.features}", "entities": asked}).encode()
+        connection.sendall(b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        under_way.append(connection)
+    for connection in under_way:
+        answered(connection)
+
+
+def answered(connection: socket.socket) -> None:
+    """Read one whole answer."""
+    answer = connection.recv(1 << 18)
+    head, _, rest_of_it = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), answer
+    left = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]) - len(rest_of_it)
+    while left:
+        left -= len(connection.recv(left))
 
 
 def ticks(pid: int) -> int:
@@ -108,24 +157,29 @@ def ticks(pid: int) -> int:
 
 
 def main() -> None:
-    """Print the table: a row for each number of entities, the least of three rounds for each way."""
+    """Print the table: the least of three rounds of each case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=4000)
-    parser.add_argument("--serve", nargs=2, metavar=("WAY", "URL"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", nargs=2, metavar=("URL", "TRUST"))
     options = parser.parse_args()
     if options.serve:
-        serve(*options.serve)
+        serve(options.serve[0], float(options.serve[1]))
         return
-    shown = Table("entities", *(f"{way} µs" for way in WAYS), "raw saves", title="server CPU per request of POST /v1/features")
+    shown = Table("features", "entities", "records read", "asked for", "µs", "feast serve µs", "ratio", title="server CPU per request")
     with tempfile.TemporaryDirectory() as folder:
         url = embedded.ensure(Path(folder))
         fill(url)
-        for entities, requests in ((1, options.requests), (100, options.requests // 4)):
-            found = {way: min(cpu_of(way, url, entities=entities, requests=requests) for _ in range(3)) for way in WAYS}
-            saved = 1 - found["raw"] / found["starlette"]
-            shown.add_row(str(entities), *(f"{found[way]:.0f}" for way in WAYS), f"{saved:.0%}")
+        for case in CASES:
+            requests = options.requests if case.entities == 1 else options.requests // 4
+            least = min(cpu_of(case, url, requests=requests) for _ in range(options.rounds))
+            feast = FEAST.get((case.features, case.entities))
+            shown.add_row(
+                str(case.features), str(case.entities), "each time" if not case.trust else f"every {case.trust} s",
+                f"{case.known:,} entities", f"{least:.0f}", str(feast or ""), f"{feast / least:.0f}" if feast else "",
+            )  # fmt: skip
         embedded.stop(Path(folder))
-    Console(width=100).print(shown)
+    Console(width=110).print(shown)
 
 
 if __name__ == "__main__":

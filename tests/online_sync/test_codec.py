@@ -23,6 +23,7 @@ from online_sync.codec import (
     decode_epoch,
     encode,
     encode_epoch,
+    reader,
     same_content,
     written_by,
 )
@@ -305,3 +306,18 @@ def _protobuf_class() -> Any:
 
 
 _PROTOBUF_ROW = _protobuf_class()
+
+
+@given(stored(), st.integers(0, 400), st.integers(0, 255))
+def test_a_reader_reads_what_decode_reads_and_refuses_what_it_refuses(made: tuple[RowSchema, Row], at: int, byte: int) -> None:
+    schema, row = made
+    data = encode(schema, row)
+    assert reader(schema)(data) == decode(schema, data)
+    damaged = data[:at] + bytes([byte]) + data[at + 1 :]
+    try:
+        expected = decode(schema, damaged)
+    except CodecError:
+        with pytest.raises(CodecError):
+            reader(schema)(damaged)
+    else:
+        assert repr(reader(schema)(damaged)) == repr(expected)

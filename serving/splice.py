@@ -1,0 +1,344 @@
+"""What answers are in JSON: rows read as their readers get them, and finished pieces put together.
+
+A `Splicer` keeps the pieces of a service's entities near. A piece holds as long as the epoch records of the service's groups are, byte by
+byte, those by which it was made, and at most until its status or its values change by time alone. So what is kept near is never another
+answer than the store's own, as of the records' last reading.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from feature_definitions import layout
+from feature_definitions.intervals import EPOCH, instant, iso
+from feature_definitions.layout import KeySpace
+from feature_definitions.reading import CASES, FOREVER, NEVER, Question, age, conditions, unchanged_until
+from feature_definitions.sql.data_types import element_of, is_array
+from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode_epoch, reader, written_by
+from serving.request import JoinPlan, ServicePlan
+
+Stored: TypeAlias = Sequence[bytes | None]
+JsonValue: TypeAlias = Scalar | list[Scalar]
+Keys: TypeAlias = tuple[Any, ...]
+"""What a request says of one entity, in the order of the plan's `asked`."""
+
+_Kept: TypeAlias = tuple[int, int, bytes]
+"""A piece, and from when until when it holds: a clock may go back."""
+
+MOST_NEAR = 20_000
+"""Entities that one service keeps near, at most."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Found(NamedTuple):
+    """What one join answers for an entity: values one per column, and until when it stays so by time alone."""
+
+    status: str
+    values: Sequence[JsonValue] | None
+    event_timestamp: str | None = None
+    until: int = FOREVER
+
+
+# ------------------------------------------------------------------------------------------------------------------------ splice
+
+
+class Splicer:
+    """The answers of one service, from one lake's rows; what it keeps near is the only thing that changes."""
+
+    def __init__(self, plan: ServicePlan, *, space: KeySpace | None, most: int = MOST_NEAR) -> None:
+        """Know nothing yet of what is online; without a key space nothing ever is."""
+        self._plan, self._space, self._most = plan, space, most
+        self._records = [] if space is None else [layout.epoch_key(space, group) for group in plan.groups]
+        self._known = self._learned([None] * len(plan.groups))
+        self._seen = float("-inf")
+        self.hits = self.misses = 0
+
+    def asking(self, entities: Sequence[Keys], *, now: int, at: float, trust: float = 0.0) -> Generator[list[str], Stored, bytes]:
+        """Yields the keys to read and is sent their values; returns the results in the order asked, as a JSON array.
+
+        The epoch records are read together with the rows. They are read again where they were last read more than `trust` seconds before
+        `at`; `now` is microseconds since 1970.
+        """
+        while True:
+            known = self._known
+            pieces = [known.near(entity, now) for entity in entities]
+            lacking = [entity for entity, piece in zip(entities, pieces, strict=True) if piece is None]
+            if not lacking and at - self._seen < trust:
+                break
+            stored = yield [*self._records, *chain.from_iterable(known.keys(entity) for entity in lacking)]
+            records = list(stored[: len(self._records)])
+            self._seen = at
+            if records != known.stored and self._records:
+                if self._known is known:
+                    self._known = self._learned(records)
+                continue
+            rows = iter(stored[len(self._records) :])
+            made = iter([known.put(entity, rows, now) for entity in lacking])
+            pieces = [next(made) if piece is None else piece for piece in pieces]
+            self.hits, self.misses = self.hits + len(entities) - len(lacking), self.misses + len(lacking)
+            break
+        return b"[" + b",".join(pieces) + b"]"  # type: ignore[arg-type]  # none is lacking any more
+
+    def _learned(self, stored: list[bytes | None]) -> "_Known":
+        return _Known(self._plan, self._space, stored, self._most)
+
+
+class _Known:
+    """What is known online of a service's groups while their epoch records stay the same, and the pieces of entities lately asked for.
+
+    Of two halves the older goes when the newer is full, so what is asked for often stays.
+    """
+
+    def __init__(self, plan: ServicePlan, space: KeySpace | None, stored: list[bytes | None], most: int) -> None:
+        self.stored, self._half = stored, max(1, most // 2)
+        records = finished(plan, stored)
+        names = list(plan.asked)
+        self._joins = [_join_reader(join, records.get(join.group), space, names) for join in plan.joins]
+        self._entity = _struct(tuple(names))
+        self._shape = _result_shape(plan)
+        self._young: dict[Keys, _Kept] = {}
+        self._old: dict[Keys, _Kept] = {}
+
+    def near(self, entity: Keys, now: int) -> bytes | None:
+        """The piece of an entity, if it is near and holds at that time."""
+        kept = self._young.get(entity)
+        if kept is None:
+            kept = self._old.get(entity)
+            if kept is None:
+                return None
+            self._keep(entity, kept)
+        return kept[2] if kept[0] <= now <= kept[1] else None
+
+    def keys(self, entity: Keys) -> list[str]:
+        """The keys of the rows that an entity can have."""
+        return [key for join in self._joins if (key := join.key(entity)) is not None]
+
+    def put(self, entity: Keys, rows: Iterable[bytes | None], now: int) -> bytes:
+        """Make the piece of an entity from its rows, of which it takes as many as it has keys, and keep it near."""
+        rows, until, texts, status, times = iter(rows), FOREVER, [], [], []
+        for join in self._joins:
+            found = join.found(next(rows), now) if join.has_row(entity) else join.unread(entity, now)
+            until = min(until, found.until)
+            texts.append(join.text(found.values))
+            status.append(found.status.encode())
+            times.append(b"null" if found.event_timestamp is None else b'"%b"' % found.event_timestamp.encode())
+        said = _encode(self._entity(*entity))
+        piece = self._shape % (said, b",".join(filter(None, texts)), *status, *times)
+        self._keep(entity, (now, until, piece))
+        return piece
+
+    def _keep(self, entity: Keys, kept: _Kept) -> None:
+        if len(self._young) >= self._half:
+            self._young, self._old = {}, self._young
+        self._young[entity] = kept
+
+
+def _result_shape(plan: ServicePlan) -> bytes:
+    """The frame of a result: the entity, the values, and of each join the status and the event timestamp are put in."""
+    names = [_encode(join.name).replace(b"%", b"%%") for join in plan.joins]
+    status, times = (b",".join(name + b":" + each for name in names) for each in (b'"%b"', b"%b"))
+    return b'{"entity":%b,"values":{%b},"status":{' + status + b'},"event_timestamp":{' + times + b"}}"
+
+
+@lru_cache(maxsize=4096)
+def _struct(names: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
+    """A type that is written as an object with these names."""
+    fields = [f"field_{i}" for i in range(len(names))]
+    return msgspec.defstruct("Written", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
+
+
+# -------------------------------------------------------------------------------------------------------------------- epoch records
+
+
+def finished(plan: ServicePlan, stored: Stored) -> dict[str, EpochRecord]:
+    """The epoch records that were read of a plan's groups; a group whose first sync has not finished has none."""
+    found = {group: _epoch_record(data) for group, data in zip(plan.groups, stored, strict=False) if data is not None}
+    return {group: record for group, record in found.items() if record.epoch > 0}
+
+
+@lru_cache(maxsize=1024)
+def _epoch_record(data: bytes) -> EpochRecord:
+    return decode_epoch(data)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- one join
+
+
+@dataclass(frozen=True, slots=True)
+class _JoinReader:
+    """How one join is answered under an epoch record, or without one."""
+
+    join: JoinPlan
+    record: EpochRecord | None
+    shapes: "Mapping[int, Shape]"
+    prefix: str
+    picked: Callable[[Keys], Any]
+    written: Callable[..., msgspec.Struct]
+
+    def has_row(self, entity: Keys) -> bool:
+        """Whether there is something to read."""
+        return self.record is not None and None not in self._values(entity)
+
+    def key(self, entity: Keys) -> str | None:
+        """The key of an entity's row; None if it can have none."""
+        return f"{self.prefix}{layout.entity_text(self._values(entity))}}}" if self.has_row(entity) else None
+
+    def found(self, data: bytes | None, now: int) -> Found:
+        """What a row says."""
+        assert self.record is not None
+        return judged(self.record, self.shapes, data, question(self.record, now))
+
+    def unread(self, entity: Keys, now: int) -> Found:
+        """What is said where there is nothing to read."""
+        return unread(self.join, nobody=None in self._values(entity), now=now)
+
+    def text(self, values: Sequence[Any] | None) -> bytes:
+        """Values, none of them known if None, as members of a JSON object."""
+        named = [None] * len(self.join.outputs) if values is None else values
+        if self.join.defaults and None in named:
+            defaults = self.join.defaults
+            named = [defaults.get(name) if value is None else value for name, value in zip(self.join.outputs, named, strict=True)]
+        return _encode(self.written(*named))[1:-1]
+
+    def _values(self, entity: Keys) -> Keys:
+        values: Keys = self.picked(entity)
+        return values
+
+
+def _join_reader(join: JoinPlan, record: EpochRecord | None, space: KeySpace | None, names: list[str]) -> _JoinReader:
+    places = tuple(names.index(key) for key in join.keys)
+    picked = (lambda entity: (entity[places[0]],)) if len(places) == 1 else itemgetter(*places)
+    if record is None or space is None:
+        return _JoinReader(join, None, {}, "", picked, _struct(join.outputs))
+    prefix = layout.row_key(space, join.group, record.generation, "").removesuffix("}")
+    return _JoinReader(join, record, shapes_of(record, join), prefix, picked, _struct(join.outputs))
+
+
+def unread(join: JoinPlan, *, nobody: bool, now: int) -> Found:
+    """There was nothing to read: no entity, or no finished sync of its group."""
+    case = CASES[
+        conditions(Question(join.kind, now, NEVER, FOREVER), nobody=nobody, absent=True, at=now, empties_at=FOREVER, held=False).index(True)
+    ]
+    return Found(case.status, None)
+
+
+def question(record: EpochRecord, now: int) -> Question:
+    """What is asked of a group at a time, by its epoch record."""
+    coverage, ttl = NEVER if record.coverage is None else record.coverage, FOREVER if record.ttl is None else record.ttl
+    return Question(record.kind, now, coverage, ttl)
+
+
+def judged(record: EpochRecord, shapes: "Mapping[int, Shape]", data: bytes | None, asked: Question) -> Found:
+    """What a stored row, or none, means to who asks."""
+    shape, row = _row(record, shapes, data)
+    if row is None:
+        at, empties_at = asked.at, FOREVER
+        found = conditions(asked, nobody=False, absent=True, at=at, empties_at=FOREVER, held=False)
+    else:
+        at, empties_at = row.event_timestamp, FOREVER if row.empties_at is None else row.empties_at
+        found = conditions(asked, nobody=False, absent=False, at=at, empties_at=empties_at, held=row.held)
+    status, given = CASES[found.index(True)]
+    until = unchanged_until(asked, at=at, empties_at=empties_at)
+    values: Sequence[JsonValue] | None = None
+    if row is not None and given == "row":
+        values = shape.as_read(row.values, asked.at)
+        until = asked.at if shape.ages else until
+    elif given == "empty" and record.empty:
+        values = shapes[_OWN].empty(record.empty)
+    return Found(status, values, None if row is None else _time(row.event_timestamp), until)
+
+
+def _row(record: EpochRecord, shapes: "Mapping[int, Shape]", data: bytes | None) -> "tuple[Shape, Row | None]":
+    """The live row and its shape; a tombstone is no row, nor is what a sync wrote that was overtaken."""
+    if data is None:
+        return shapes[_OWN], None
+    epoch, schema = written_by(data)
+    if epoch < record.floor:
+        return shapes[_OWN], None
+    shape = shapes.get(schema)
+    if shape is None:
+        raise CodecError(f"the store holds a row of {record.group} with columns that its epoch record does not name; sync the group again")
+    row = shape.read(data)
+    return shape, None if row.tombstone else row
+
+
+# ------------------------------------------------------------------------------------------------------------------------ shapes
+
+_OWN = -1
+"""Under which the shape of the epoch's own schema is found, beside its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Where the columns that a join asks for lie in rows of a schema (None: not there yet), and which are not read as they are stored."""
+
+    schema: RowSchema
+    read: Callable[[bytes], Row]
+    places: tuple[int | None, ...]
+    plain: bool
+    ages: tuple[int, ...]
+    others: tuple[tuple[int, str], ...]
+
+    def empty(self, values: Sequence[Value]) -> list[JsonValue]:
+        """The values of an epoch record's `empty`, which are as answers have them already."""
+        return [None if place is None else listed(values[place]) for place in self.places]
+
+    def as_read(self, values: Sequence[Value], now: int) -> Sequence[Any]:
+        """The values of a row as a reader gets them at `now`."""
+        if self.plain:
+            return values
+        picked: list[Any] = [None if place is None else values[place] for place in self.places]
+        for at in self.ages:
+            picked[at] = None if picked[at] is None else age(now, picked[at])
+        for at, kind in self.others:
+            picked[at] = _as_json(picked[at], kind)
+        return picked
+
+
+def shapes_of(record: EpochRecord, join: JoinPlan) -> Mapping[int, Shape]:
+    """The shapes of all rows that a group may have, by the numbers of their schemas."""
+    return _shapes_of(record.columns, record.also, join.columns, join.ages)
+
+
+@lru_cache(maxsize=1024)
+def _shapes_of(columns: Columns, also: tuple[Columns, ...], asked: tuple[str, ...], ages: frozenset[str]) -> Mapping[int, Shape]:
+    own, *others = (_shape(RowSchema(each), asked, ages) for each in (columns, *also))
+    return {_OWN: own, **{shape.schema.number: shape for shape in (*others, own)}}
+
+
+def _shape(schema: RowSchema, asked: tuple[str, ...], ages: frozenset[str]) -> Shape:
+    kinds = dict(schema.columns)
+    found = {name: i for i, name in enumerate(kinds)}
+    aging = tuple(i for i, name in enumerate(asked) if kinds.get(name) == "timestamp" and name in ages)
+    dated = tuple((i, kinds.get(name, "")) for i, name in enumerate(asked) if i not in aging)
+    others = tuple((i, kind) for i, kind in dated if kind in ("date", "timestamp") or is_array(kind))
+    places = tuple(found.get(column) for column in asked)
+    plain = not aging and not others and places == tuple(range(len(found)))
+    return Shape(schema, reader(schema), places, plain, aging, others)
+
+
+def _as_json(value: Any, data_type: str) -> Any:
+    if value is None:
+        return None
+    if data_type == "timestamp":
+        return _time(value)
+    if data_type == "date":
+        return (EPOCH.date() + timedelta(days=value)).isoformat()
+    return [_as_json(each, element_of(data_type)) for each in value] if is_array(data_type) else value
+
+
+def listed(value: Value) -> JsonValue:
+    """A value as answers have it: arrays are lists."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=4096)
+def _time(microseconds: int) -> str:
+    return iso(instant(microseconds))
