@@ -37,7 +37,7 @@ MOST_NEAR = 20_000
 _encode = msgspec.json.Encoder().encode
 
 
-class Found(NamedTuple):
+class Judged(NamedTuple):
     """What one join answers for an entity: values one per column, and until when it stays so by time alone."""
 
     status: str
@@ -177,7 +177,7 @@ class _JoinReader:
 
     join: JoinPlan
     record: EpochRecord | None
-    shapes: "Mapping[int, Shape]"
+    shapes: "Mapping[int, Picking]"
     prefix: str
     picked: Callable[[Keys], Any]
     written: Callable[..., msgspec.Struct]
@@ -190,12 +190,12 @@ class _JoinReader:
         """The key of an entity's row; None if it can have none."""
         return f"{self.prefix}{layout.entity_text(self._values(entity))}}}" if self.has_row(entity) else None
 
-    def found(self, data: bytes | None, now: int) -> Found:
+    def found(self, data: bytes | None, now: int) -> Judged:
         """What a row says."""
         assert self.record is not None
         return judged(self.record, self.shapes, data, question(self.record, now))
 
-    def unread(self, entity: Keys, now: int) -> Found:
+    def unread(self, entity: Keys, now: int) -> Judged:
         """What is said where there is nothing to read."""
         return unread(self.join, nobody=None in self._values(entity), now=now)
 
@@ -221,12 +221,12 @@ def _join_reader(join: JoinPlan, record: EpochRecord | None, space: KeySpace | N
     return _JoinReader(join, record, shapes_of(record, join), prefix, picked, _struct(join.outputs))
 
 
-def unread(join: JoinPlan, *, nobody: bool, now: int) -> Found:
+def unread(join: JoinPlan, *, nobody: bool, now: int) -> Judged:
     """There was nothing to read: no entity, or no finished sync of its group."""
     case = CASES[
         conditions(Question(join.kind, now, NEVER, FOREVER), nobody=nobody, absent=True, at=now, empties_at=FOREVER, held=False).index(True)
     ]
-    return Found(case.status, None)
+    return Judged(case.status, None)
 
 
 def question(record: EpochRecord, now: int) -> Question:
@@ -235,7 +235,7 @@ def question(record: EpochRecord, now: int) -> Question:
     return Question(record.kind, now, coverage, ttl)
 
 
-def judged(record: EpochRecord, shapes: "Mapping[int, Shape]", data: bytes | None, asked: Question) -> Found:
+def judged(record: EpochRecord, shapes: "Mapping[int, Picking]", data: bytes | None, asked: Question) -> Judged:
     """What a stored row, or none, means to who asks."""
     shape, row = _row(record, shapes, data)
     if row is None:
@@ -252,10 +252,10 @@ def judged(record: EpochRecord, shapes: "Mapping[int, Shape]", data: bytes | Non
         until = asked.at if shape.ages else until
     elif given == "empty" and record.empty:
         values = shapes[_OWN].empty(record.empty)
-    return Found(status, values, None if row is None else _time(row.event_timestamp), until)
+    return Judged(status, values, None if row is None else _time(row.event_timestamp), until)
 
 
-def _row(record: EpochRecord, shapes: "Mapping[int, Shape]", data: bytes | None) -> "tuple[Shape, Row | None]":
+def _row(record: EpochRecord, shapes: "Mapping[int, Picking]", data: bytes | None) -> "tuple[Picking, Row | None]":
     """The live row and its shape; a tombstone is no row, nor is what a sync wrote that was overtaken."""
     if data is None:
         return shapes[_OWN], None
@@ -276,7 +276,7 @@ _OWN = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Picking:
     """Where the columns that a join asks for lie in rows of a schema (None: not there yet), and which are not read as they are stored."""
 
     schema: RowSchema
@@ -302,18 +302,18 @@ class Shape:
         return picked
 
 
-def shapes_of(record: EpochRecord, join: JoinPlan) -> Mapping[int, Shape]:
+def shapes_of(record: EpochRecord, join: JoinPlan) -> Mapping[int, Picking]:
     """The shapes of all rows that a group may have, by the numbers of their schemas."""
     return _shapes_of(record.columns, record.also, join.columns, join.ages)
 
 
 @lru_cache(maxsize=1024)
-def _shapes_of(columns: Columns, also: tuple[Columns, ...], asked: tuple[str, ...], ages: frozenset[str]) -> Mapping[int, Shape]:
+def _shapes_of(columns: Columns, also: tuple[Columns, ...], asked: tuple[str, ...], ages: frozenset[str]) -> Mapping[int, Picking]:
     own, *others = (_shape(RowSchema(each), asked, ages) for each in (columns, *also))
     return {_OWN: own, **{shape.schema.number: shape for shape in (*others, own)}}
 
 
-def _shape(schema: RowSchema, asked: tuple[str, ...], ages: frozenset[str]) -> Shape:
+def _shape(schema: RowSchema, asked: tuple[str, ...], ages: frozenset[str]) -> Picking:
     kinds = dict(schema.columns)
     found = {name: i for i, name in enumerate(kinds)}
     aging = tuple(i for i, name in enumerate(asked) if kinds.get(name) == "timestamp" and name in ages)
@@ -321,7 +321,7 @@ def _shape(schema: RowSchema, asked: tuple[str, ...], ages: frozenset[str]) -> S
     others = tuple((i, kind) for i, kind in dated if kind in ("date", "timestamp") or is_array(kind))
     places = tuple(found.get(column) for column in asked)
     plain = not aging and not others and places == tuple(range(len(found)))
-    return Shape(schema, reader(schema), places, plain, aging, others)
+    return Picking(schema, reader(schema), places, plain, aging, others)
 
 
 def _as_json(value: Any, data_type: str) -> Any:
