@@ -37,7 +37,7 @@ MOST_NEAR = 20_000
 _encode = msgspec.json.Encoder().encode
 
 
-class Judged(NamedTuple):
+class Said(NamedTuple):
     """What one join answers for an entity: values one per column, and until when it stays so by time alone."""
 
     status: str
@@ -190,12 +190,12 @@ class _JoinReader:
         """The key of an entity's row; None if it can have none."""
         return f"{self.prefix}{layout.entity_text(self._values(entity))}}}" if self.has_row(entity) else None
 
-    def found(self, data: bytes | None, now: int) -> Judged:
+    def found(self, data: bytes | None, now: int) -> Said:
         """What a row says."""
         assert self.record is not None
         return judged(self.record, self.shapes, data, question(self.record, now))
 
-    def unread(self, entity: Keys, now: int) -> Judged:
+    def unread(self, entity: Keys, now: int) -> Said:
         """What is said where there is nothing to read."""
         return unread(self.join, nobody=None in self._values(entity), now=now)
 
@@ -221,12 +221,12 @@ def _join_reader(join: JoinPlan, record: EpochRecord | None, space: KeySpace | N
     return _JoinReader(join, record, shapes_of(record, join), prefix, picked, _struct(join.outputs))
 
 
-def unread(join: JoinPlan, *, nobody: bool, now: int) -> Judged:
+def unread(join: JoinPlan, *, nobody: bool, now: int) -> Said:
     """There was nothing to read: no entity, or no finished sync of its group."""
     case = CASES[
         conditions(Question(join.kind, now, NEVER, FOREVER), nobody=nobody, absent=True, at=now, empties_at=FOREVER, held=False).index(True)
     ]
-    return Judged(case.status, None)
+    return Said(case.status, None)
 
 
 def question(record: EpochRecord, now: int) -> Question:
@@ -235,7 +235,7 @@ def question(record: EpochRecord, now: int) -> Question:
     return Question(record.kind, now, coverage, ttl)
 
 
-def judged(record: EpochRecord, shapes: "Mapping[int, Picking]", data: bytes | None, asked: Question) -> Judged:
+def judged(record: EpochRecord, shapes: "Mapping[int, Picking]", data: bytes | None, asked: Question) -> Said:
     """What a stored row, or none, means to who asks."""
     shape, row = _row(record, shapes, data)
     if row is None:
@@ -252,7 +252,7 @@ def judged(record: EpochRecord, shapes: "Mapping[int, Picking]", data: bytes | N
         until = asked.at if shape.ages else until
     elif given == "empty" and record.empty:
         values = shapes[_OWN].empty(record.empty)
-    return Judged(status, values, None if row is None else _time(row.event_timestamp), until)
+    return Said(status, values, None if row is None else _time(row.event_timestamp), until)
 
 
 def _row(record: EpochRecord, shapes: "Mapping[int, Picking]", data: bytes | None) -> "tuple[Picking, Row | None]":
