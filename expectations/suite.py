@@ -153,6 +153,15 @@ def checks(group: FeatureGroup, *, types: Mapping[str, str] | None = None) -> tu
     return tuple(made.values())
 
 
+def of_table(expected: Iterable[tuple[str | None, Expectation]], types: Mapping[str, str]) -> tuple[Check, ...]:
+    """The checks of a table as a whole, whose columns have these types: each expectation with its column, None if it is about rows."""
+    made = [
+        _stated(column or "rows", None if each.kind == "expression" else column, each, conditions.name(column or ""), row=types)
+        for column, each in expected
+    ]
+    return tuple({check.id: replace(check, screen=None, statistic=None) for check in made}.values())
+
+
 def computed(columns: Iterable[str]) -> tuple[Check, ...]:
     """A check for each column that could not be computed for some row, which names it in `not_computed`; the rest may be published."""
     return tuple(

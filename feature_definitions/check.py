@@ -395,9 +395,27 @@ def _training_set(training: TrainingSet) -> Iterator[_Finding]:
             yield None, f"the column {column!r} of its spine {training.spine.name} is one of a training set's own; rename it"
         if column.lower() in outputs:
             yield None, f"the column {column!r} of its spine {training.spine.name} is also a feature of {training.service.name}; rename it"
+    yield from ((None, message) for message in _of_training_set(training))
     if training.label is not None:
         for join in training.service.joins:
             yield from ((None, message) for message in _leaks(training.label, join, training.spine))
+
+
+def _of_training_set(training: TrainingSet) -> Iterator[str]:
+    """What is wrong with a training set's expectations."""
+    if not training.expected:
+        return
+    try:
+        types = columns_of(training.spine)
+    except DefinitionError:
+        return  # told of the source
+    types |= {name: kind for join in training.service.joins for name, kind in _shown(join).items()}
+    types |= {feature.name: feature.type for feature in training.service.on_demand} | {layout.ROW_PART: "string"}
+    for column, each in training.expected:
+        if each.kind == "expression":
+            yield from (f"expects {each}: {message}" for message in _condition(str(each.arguments[0]), types, training.name))
+        elif column in types and (wrong := _unfit(each, types[column])):
+            yield f"expects {each} of {column}, which is {articled(types[column])}; {wrong}"
 
 
 def _leaks(label: Label, join: Join, spine: Source) -> Iterator[str]:

@@ -85,6 +85,11 @@ def training_set_manifest(lake: str, name: str) -> str:
     return f"{training_sets(lake)}/{name}{MANIFEST}"
 
 
+def rejected_training_set(lake: str, name: str) -> str:
+    """The JSON file that says what was wrong with the newest build of a training set, if that was rejected."""
+    return f"{training_sets(lake)}/{name}.rejected.json"
+
+
 ROW_NUMBER, ROW_DATE, ROW_PART = TRAINING_COLUMNS = ("hw_row", "hw_date", "hw_split")
 """Columns that a training set has of its own: each row's place in the spine, the date by which it lies in partitions, and its part."""
 

@@ -332,6 +332,7 @@ class TrainingSetDocument(Document, frozen=True, kw_only=True):
     path: str
     rows: int
     unchanged: bool
+    rejected: list[str]
     manifest: dict[str, Any]
 
 
@@ -604,7 +605,8 @@ def optimize(done: Iterable[Any], swept: Any | None) -> OptimizeDocument:
 
 def training_set(built: Any) -> TrainingSetDocument:
     """The training set that lies there now."""
-    return TrainingSetDocument(name=built.name, path=built.path, rows=built.rows, unchanged=built.unchanged, manifest=built.manifest)
+    told = {name: getattr(built, name) for name in ("name", "path", "rows", "unchanged", "manifest")}
+    return TrainingSetDocument(**told, rejected=[*built.rejected])
 
 
 def sync(epochs: Iterable[Any], warnings: list[str]) -> SyncDocument:

@@ -265,6 +265,18 @@ def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = (
 # ------------------------------------------------------------------------------------------------------------- the story of a value
 
 
+def failed_checks(manifest: Any) -> Iterator[str]:
+    """What a training set's checks found that did not hold: how many rows, and where the first ones stand in the spine."""
+    for check in manifest.get("expectations", ()):
+        if check["passed"]:
+            continue
+        if "value" in check:
+            yield f"{check['check']} ({check['severity']}): it is {check['value']}"
+        else:
+            places = ", ".join(str(row["hw_row"]) for row in check["rows"])
+            yield f"{check['check']} ({check['severity']}): {check['bad_rows']:,} rows; the first have hw_row {places}"
+
+
 def story_lines(story: Any) -> Iterator[Any]:
     """What `explain` tells a person: the answer, what it rests on, the values, the events."""
     keys = " ".join(f"{key}={value}" for key, value in story.asked.entity.items())

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from spark_jobs.ingest.trial import Misfit
     from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
+    from spark_jobs.publish.validate import Judge
     from spark_jobs.training.build import Built
     from spark_jobs.training.spine import Spine, TrainingRequest
 
@@ -366,7 +367,7 @@ class Project:
         all other columns are text as written, or of the types in `spine_columns`; times without a zone are of `spine_timezone`.
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
         and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
-        With `statuses` it also has `<group or prefix>__hw_status`.
+        With `statuses` it also has `<group or prefix>__hw_status`. If it fails what is expected of it, readers keep what they had.
         """
         from spark_jobs.ingest import jdbc
         from spark_jobs.training import build
@@ -382,7 +383,7 @@ class Project:
         published = {group.name: self._published(group) for group in groups.values()}
         self.say(f"joining {len(published)} groups to the spine")
         with jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
-            return build.build(rows, request, published=published, context=self._context)
+            return build.build(rows, request, published=published, context=self._context, judge=_judge() if request.expect else None)
 
     def read(self, group: str) -> "pd.DataFrame":
         """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time.
@@ -744,7 +745,7 @@ class Project:
         from spark_jobs.training import spine
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
-        asked = (defined.service, mode or defined.mode, defined.label, defined.cut, defined.statuses)
+        asked = (defined.service, mode or defined.mode, defined.label, defined.cut, defined.statuses, defined.expected)
         request = spine.TrainingRequest(defined.name, *asked)
         return request, spine.of_source(defined.spine, self._context)
 
@@ -770,6 +771,13 @@ class Project:
             said = spine_files.declared(service.asked, columns, timezone)
             given = spine_files.read(inputs.path(given, self.settings.root), said, name=str(given))
         return spine.of_given(given, self._spark, keys=service.asked)
+
+
+def _judge() -> "Judge":
+    """Great Expectations, which takes seconds to import."""
+    from expectations import adapter
+
+    return adapter.judge
 
 
 def open(

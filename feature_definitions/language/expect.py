@@ -2,7 +2,9 @@
 # What users write is checked when it runs: a definition may hold anything, whatever its types say.
 """What a column, a row or an interval must be like: the expectations that a definition states."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from feature_definitions.language.rules import DefinitionError, listed
@@ -119,6 +121,25 @@ def _number(kind: str, x: object) -> float:
     if isinstance(x, bool) or not isinstance(x, int | float) or x != x:
         raise DefinitionError(f"{kind} takes a number, not {x!r}")
     return x
+
+
+ROWS = "*"
+"""Stands for the rows as such, where expectations are stated by column."""
+
+
+def by_column(where: str, values: object) -> Mapping[str, tuple[Expectation, ...]]:
+    """Expectations by the column that they are about, or by `*` if they are about rows; those stated alone are about rows."""
+    stated = values if isinstance(values, Mapping) else {ROWS: values} if listed(values) else {}
+    found = {column: expectations(f"{where}, {column}," if column != ROWS else where, each) for column, each in stated.items()}
+    for each in found.get(ROWS, ()):
+        if each.kind not in ("expression", "row_count"):
+            raise DefinitionError(f"{where} expects {each} of no column; write it by column, like expect={{'label': {each}}}")
+        if each.kind == "row_count" and each.arguments[2] is not None:
+            raise DefinitionError(f"{where} expects {each}, and has no interval before; write at_least and at_most")
+    for column, each in ((column, each) for column, stated in found.items() if column != ROWS for each in stated):
+        if each.kind == "row_count":
+            raise DefinitionError(f"{where} expects {each} of the column {column!r}; it is about rows: write expect={{'*': {each}}}")
+    return MappingProxyType(found)
 
 
 def expectations(where: str, values: object) -> tuple[Expectation, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from feature_definitions.language.expect import Expectation
+from feature_definitions.language.expect import ROWS, Expectation, by_column
 from feature_definitions.language.requests import OnDemandFeature
 from feature_definitions.language.rules import (
     DefinitionError,
@@ -20,7 +20,7 @@ from feature_definitions.language.rules import (
 from feature_definitions.language.sources import Source
 from feature_definitions.language.splits import Split
 from feature_definitions.language.transforms import FeatureGroup
-from feature_definitions.layout import is_of_training_sets
+from feature_definitions.layout import ROW_PART, is_of_training_sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,9 @@ MODES = ("event_time", "as_known")
 class TrainingSet:
     """A spine (a source with the keys of a service) joined point in time with the service's features.
 
-    `split` says in which part each row is; `"time"` stands for `Split("time")`, and so on. With `statuses` it has a column
-    `<join>__hw_status` for each join and each feature computed on demand.
+    `split` says in which part each row is; `"time"` stands for `Split("time")`, and so on. `expect` is what must hold before anybody
+    sees it: `row_count` and `expression`, or by column, as in `{"*": row_count(at_least=1000), "spend__paid_7d": not_null(0.9)}`. With
+    `statuses` it has a column `<join>__hw_status` for each join and each feature computed on demand.
     """
 
     name: str
@@ -163,7 +164,7 @@ class TrainingSet:
     label: Label | None = None
     mode: Mode = "as_known"
     split: Split | str | None = None
-    expect: tuple[Expectation, ...] = ()
+    expect: Expectation | tuple[Expectation, ...] | Mapping[str, object] = ()
     statuses: bool = False
 
     def __post_init__(self) -> None:
@@ -172,8 +173,7 @@ class TrainingSet:
         check_name("training set", self.name)
         check_no_verb(self.name)
         object.__setattr__(self, "split", _split(where, self))
-        if self.expect:
-            raise NotYet(where, "expect")
+        object.__setattr__(self, "expect", by_column(where, self.expect))
         _check_parts(where, self)
         check_mode(where, self.mode)
         if self.spine.shape != "events":
@@ -188,6 +188,19 @@ class TrainingSet:
             _check_field(where, self, name, data_type)
         if self.label is not None:
             _check_label(where, self, self.label)
+        for column in (each for each, _ in self.expected if each is not None):
+            check_known(f"{where}, expect", column, dict.fromkeys(self.columns), what="column")
+
+    @property
+    def expected(self) -> tuple[tuple[str | None, Expectation], ...]:
+        """What is expected, each with its column; None if it is about rows."""
+        stated = by_column(f"training set {self.name}", self.expect)
+        return tuple((None if column == ROWS else column, each) for column, found in stated.items() for each in found)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that something can be expected of: the spine's, the service's, and that of the split."""
+        return (*self.spine.names, *self.service.outputs, *([] if self.split is None else [ROW_PART]))
 
     @property
     def cut(self) -> Split | None:

@@ -20,7 +20,8 @@ from lake.staging import guarded, staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
-from spark_jobs.training import computed, manifest, order, parts, statistics
+from spark_jobs.publish.validate import Judge
+from spark_jobs.training import computed, gate, manifest, order, parts, statistics
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
@@ -30,13 +31,18 @@ from spark_jobs.training.spine import Spine, TrainingRequest
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A training set that lies at `path`; `unchanged` if what it rests on was the same as last time, so that nothing was computed."""
+    """A training set that lies at `path`; `unchanged` if what it rests on was the same as last time, so that nothing was computed.
+
+    `rejected` names the checks that kept it from its readers: then `rows` and `manifest` are of what was rejected, and at `path` lies
+    what was there before, if anything.
+    """
 
     name: str
     path: str
     rows: int
     manifest: Mapping[str, object]
     unchanged: bool
+    rejected: tuple[str, ...] = ()
 
     def to_arrow(self) -> pa.Table:
         """The rows as an Arrow table in the spine's order, read without Spark."""
@@ -47,39 +53,59 @@ class Built:
         return delta.pandas(self.to_arrow())
 
 
-def build(spine: Spine, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> Built:
-    """Join, check that exactly the spine's rows came out, and replace the training set of this name in one commit."""
+def build(
+    spine: Spine, request: TrainingRequest, *, published: Mapping[str, Published], context: Context, judge: Judge | None = None
+) -> Built:
+    """Join, check that exactly the spine's rows came out, and replace the training set of this name in one commit.
+
+    `judge` judges what is expected of the rows; where they fail, readers keep what they had.
+    """
     spines.check(spine, request)
     basis = manifest.basis(spine, request, published)
     spines.refuse_immature(spine, request, context.clock())
     fingerprint = manifest.fingerprint(basis)
     path, held = layout.training_set_table(context.lake, request.name), manifest.read(context.lake, request.name)
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
-        return Built(request.name, path, int(str(held["rows"])), held, unchanged=True)
+        return _built(request, path, held, unchanged=True)
+    rejected = manifest.read_rejected(context.lake, request.name)
+    if rejected is not None and rejected.get("fingerprint") == fingerprint:
+        return _built(request, path, rejected, unchanged=True)
     subject = subjects.training_set(request.name, lake=context.lake)
     with context.registry.lease(subject, now=context.clock(), patience=PATIENCE):
-        written = _written(basis, fingerprint, context)
-    return Built(request.name, path, int(str(written["rows"])), written, unchanged=False)
+        written = _written(basis, fingerprint, context, judge)
+    return _built(request, path, written, unchanged=False)
 
 
-def _written(basis: Basis, fingerprint: str, context: Context) -> Manifest:
-    """Write the table and then its manifest, which must not outlive the table that it describes."""
+def _built(request: TrainingRequest, path: str, of: Manifest, *, unchanged: bool) -> Built:
+    failed = of.get("rejected")
+    return Built(request.name, path, int(str(of["rows"])), of, unchanged, tuple(failed) if isinstance(failed, list | tuple) else ())
+
+
+def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | None) -> Manifest:
+    """Write the table and then its manifest, which must not outlive the table that it describes; or only that it was rejected."""
     build_id, name, spine = context.mint("p"), basis.request.name, basis.spine
     split, label = basis.request.split, basis.request.label
     cut = None if split is None else parts.cut(spine.rows, split, at=spine.at, label=label)
     with staging(context.lake, build_id) as folder:
         with workers.as_raised():
             rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
-        described = manifest.described(basis, statistics.of_rows(rows, manifest.look(basis)), cut)
+        kept = _kept(rows, basis, cut)
+        found = gate.judged(kept, basis.request, at=spine.at, judge=judge)
+        described = manifest.described(basis, statistics.of_rows(rows, manifest.look(basis)), cut) | {"expectations": [*found.found]}
+        described |= {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
+        if found.verdict.failed:
+            rejected = described | {"rejected": [*found.verdict.failed]}
+            manifest.write_rejected(rejected, context.lake, name)
+            return rejected
         manifest.delete(context.lake, name)
         table, partition = layout.training_set_table(context.lake, name), [layout.ROW_DATE]
         fence = guarded(folder, context.registry.fence)
-        tables.overwrite(_kept(rows, basis, cut), table, commit_id=build_id, partition=partition, order=[layout.ROW_NUMBER], fence=fence)
-    written = described | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
+        tables.overwrite(kept, table, commit_id=build_id, partition=partition, order=[layout.ROW_NUMBER], fence=fence)
     context.registry.fence()
-    manifest.write(written, context.lake, name)
-    return written
+    manifest.write(described, context.lake, name)
+    manifest.delete_rejected(context.lake, name)
+    return described
 
 
 def _kept(rows: DataFrame, basis: Basis, cut: Cut | None) -> DataFrame:

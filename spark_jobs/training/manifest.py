@@ -112,6 +112,7 @@ def fingerprint(of: Basis) -> str:
         str(request.label),
         str(request.split),
         request.statuses,
+        [(column, str(each), each.severity) for column, each in request.expect],
         dict(of.summary),
         of.spine.source,
         of.spine.rows.dtypes,
@@ -199,16 +200,39 @@ def _group(generation: int, publishes: Sequence[Publish]) -> dict[str, int]:
 
 def read(lake: str, name: str) -> Manifest | None:
     """The manifest of a training set; None if there is none that can be read."""
+    return _read(layout.training_set_manifest(lake, name))
+
+
+def read_rejected(lake: str, name: str) -> Manifest | None:
+    """The manifest of the newest build of a training set, if that was rejected."""
+    return _read(layout.rejected_training_set(lake, name))
+
+
+def _read(path: str) -> Manifest | None:
     try:
-        held = json.loads(storage.read(layout.training_set_manifest(lake, name)))
+        held = json.loads(storage.read(path))
     except (OSError, ValueError):
         return None
     return held if isinstance(held, dict) else None
 
 
+def write_rejected(manifest: Manifest, lake: str, name: str) -> None:
+    """Keep the manifest of a build that was rejected, beside that of the table that readers see."""
+    storage.write(layout.rejected_training_set(lake, name), _text(manifest))
+
+
+def delete_rejected(lake: str, name: str) -> None:
+    """Forget what was wrong with a training set."""
+    storage.delete(layout.rejected_training_set(lake, name))
+
+
 def write(manifest: Manifest, lake: str, name: str) -> None:
     """Put a manifest beside its training set."""
-    storage.write(layout.training_set_manifest(lake, name), (json.dumps(manifest, indent=2) + "\n").encode())
+    storage.write(layout.training_set_manifest(lake, name), _text(manifest))
+
+
+def _text(manifest: Manifest) -> bytes:
+    return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
 def delete(lake: str, name: str) -> None:

@@ -15,7 +15,7 @@ from pyspark.sql.classic.dataframe import DataFrame as Here
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
-from feature_definitions.language import FeatureService, Label, Mode, Source, Split
+from feature_definitions.language import Expectation, FeatureService, Label, Mode, Source, Split
 from feature_definitions.sql import data_types
 from lake import delta
 from spark_jobs import frames, tables
@@ -58,7 +58,10 @@ class Spine:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What to build: under which name, which service, in which mode, with which label, cut into which parts, with statuses or not."""
+    """What to build: under which name, which service, in which mode, with which label, cut into which parts, with statuses or not.
+
+    `expect` is what must hold before it is seen: each expectation with its column, None if it is about rows.
+    """
 
     name: str
     service: FeatureService
@@ -66,6 +69,7 @@ class TrainingRequest:
     label: Label | None = None
     split: Split | None = None
     statuses: bool = False
+    expect: tuple[tuple[str | None, Expectation], ...] = ()
 
 
 def of_source(source: Source, context: Context) -> Spine:

@@ -320,6 +320,21 @@ def test_a_spines_column_may_not_be_a_training_sets_own(column: str) -> None:
     assert message(training) == f"training set t: the column {column!r} of its spine labels is one of a training set's own; rename it"
 
 
+@pytest.mark.parametrize(
+    ("expect", "wrong"),
+    [
+        ({"place": at_least(0)}, "expects at_least(0) of place, which is a string; it needs a number; write an expression(...)"),
+        ({"spend__n_1d": one_of("a")}, "'a' can never be its value"),
+        (expression("spend__n_1d + 1"), "is an int64, not a condition"),
+        (expression("spend__m > 1"), "'spend__m > 1' reads 'spend__m', which t does not have"),
+    ],
+)
+def test_what_is_expected_of_a_training_set_fits_its_columns(expect: Any, wrong: str) -> None:
+    spine = Source("labels", columns={**COLUMNS, "place": "string"}, event_timestamp="paid_at")
+    service = FeatureService("s", joins=(Join(windowed(COUNT)),))
+    assert wrong in message(TrainingSet("t", spine=spine, service=service, expect=expect))
+
+
 def test_a_spines_column_may_not_be_an_output() -> None:
     spine = Source("labels", columns={**COLUMNS, "Spend__n_1d": "int64"}, event_timestamp="paid_at")
     training = TrainingSet("t", spine=spine, service=FeatureService("s", joins=(Join(windowed(COUNT)),)), label=Label("Spend__n_1d", "1d"))

@@ -120,6 +120,7 @@ def test_every_table_and_folder_of_a_lake_lies_in_a_place_of_its_own() -> None:
         layout.quarantine_table("lake", "x"),
         layout.training_set_table("lake", "x"),
         layout.training_set_manifest("lake", "x"),
+        layout.rejected_training_set("lake", "x"),
         layout.records_table("lake", "x"),
         layout.report_file("lake", "x", "newest.html"),
         layout.staging_folder("lake", "x"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -237,7 +238,6 @@ def test_each_part_of_the_language_can_be_said(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: training(expect=(at_least(0),)), "training set train uses expect"),
         (lambda: training(mode="as_served"), "training set train uses mode 'as_served'"),
     ],
 )
@@ -527,6 +527,14 @@ def test_a_wrong_service_is_refused(make: Callable[[], object], message: str) ->
         ({"label": "kind"}, "write the label with its horizon, like label=Label('kind', '30d')"),
         ({"label": Label("late", "1d")}, "there is no label 'late'"),
         ({"name": "list"}, "'list' cannot name a training set: headwater training-set list does something; write list_set"),
+        (
+            {"expect": at_least(0)},
+            "training set train expects at_least(0) of no column; write it by column, like expect={'label': at_least(0)}",
+        ),
+        ({"expect": row_count(change=0.5)}, "expects row_count(change=0.5), and has no interval before; write at_least and at_most"),
+        ({"expect": {"amount": row_count(at_least=1)}}, "of the column 'amount'; it is about rows: write expect={'*': row_count"),
+        ({"expect": {"amont": at_least(0)}}, "training set train, expect: there is no column 'amont'"),
+        ({"expect": {"amount": 0}}, "training set train, amount, expects 0; write at_least(0)"),
         ({"mode": "now"}, "has the mode 'now'; write 'as_known' or 'event_time'"),
         ({"spine": static_source()}, "its spine people has no event timestamp; a spine is a source of shape 'events'"),
         ({"spine": source(columns={"paid_at": "timestamp"})}, "there is no entity key 'customer_id'"),
@@ -548,6 +556,16 @@ def test_a_label_is_not_among_its_own_features() -> None:
     )
     assert training(service=service(joins=(Join(observed(), ("amount",)),)), label=Label("kind", "1d")).label == Label("kind", "1d")
     assert training(service=seen, spine=source(name="labels"), label=Label("kind", "1d")).spine.name == "labels"
+
+
+def test_what_is_expected_of_a_training_set_is_said_of_rows_or_by_column() -> None:
+    assert training(expect=row_count(at_least=1)).expected == ((None, row_count(at_least=1)),)
+    assert training().expected == ()
+    made = training(split="time", expect={"*": (row_count(at_least=1),), "amount": (at_least(0), not_null()), "hw_split": not_null()})
+    assert made.expected == (
+        (None, row_count(at_least=1)), ("amount", at_least(0)), ("amount", not_null()), ("hw_split", not_null()),
+    )  # fmt: skip
+    assert replace(made, name="other").expected == made.expected
 
 
 def test_a_label_has_a_horizon() -> None:
