@@ -17,11 +17,14 @@ from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.sql.data_types import element_of
-from lake import delta, s3, storage
+from lake import delta, s3, split, storage
 from lake.delta import Fence
 from spark_jobs import session
 
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
+
+_FEW_BYTES = 64_000_000
+"""Of how many bytes Spark may take rows to be that are written as one file first."""
 
 
 class Unwritable(UserError):
@@ -244,27 +247,53 @@ def _written(rows: DataFrame, table: DeltaTable, path: str, commit_id: str, *, o
     """Write rows as Parquet files in a folder of the run's own below the table's, where nobody sees them until they are committed."""
     run, partition, computed = layout.run_folder(path, commit_id), table.metadata().partition_columns, Observation()
     storage.delete_tree(run)
-    spread = rows.repartition(*partition) if partition else rows
-    spread = spread.sortWithinPartitions(*partition, *order) if order else spread
-    counted = spread.observe(computed, F.count(F.lit(1)).alias("rows"))
-    writer = counted.write.partitionBy(*partition).option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
-    if s3.is_remote(path) and session.is_local(rows.sparkSession):
-        files, found = _brought(writer, rows.sparkSession, path, run)
-    else:
-        writer.parquet(run)
+    if not session.is_local(rows.sparkSession):
+        _spread(_counted(rows, computed), run, partition, order)
         files, found = delta.added(path, run)
+    else:
+        with session.scratch_folder(rows.sparkSession) as folder:
+            into = f"{folder}/rows" if s3.is_remote(path) else run
+            _on_this_machine(rows, computed, into, partition, order, scratch=f"{folder}/whole")
+            files, found = _brought(path, run, copy=into) if into != run else delta.added(path, run)
     if found != computed.get["rows"]:
         raise RuntimeError(f"{path}: {computed.get['rows']} rows were computed, but {found} written; nothing was changed: run it again")
     return files
 
 
-def _brought(writer: DataFrameWriter, spark: SparkSession, path: str, run: str) -> tuple[list[AddAction], int]:
-    """Write files on this machine and bring them to S3, one request each: Spark's own way there asks some ten for each file."""
-    with session.scratch_folder(spark) as folder:
-        copy = f"{folder}/rows"
-        writer.parquet(copy)
-        files, found = delta.added(path, run, copy=copy)
-        storage.put_files({f"{path}/{file.path}": f"{copy}/{storage.relative(f'{path}/{file.path}', to=run)}" for file in files})
+def _on_this_machine(
+    rows: DataFrame, computed: Observation, into: str, partition: Sequence[str], order: Sequence[str], *, scratch: str
+) -> None:
+    """Write rows by one process: few of them as one file, which Arrow then parts by date, as a file costs Spark more than its rows."""
+    if [rows.schema[name].dataType for name in partition] != [T.DateType()] or _bytes_expected(rows) > _FEW_BYTES:
+        _spread(_counted(rows, computed), into, partition, order)
+        return
+    whole = stage(_counted(rows, computed), scratch)
+    if computed.get["rows"] * len(rows.columns) > split.AT_ONCE:
+        _spread(whole, into, partition, order)
+    else:
+        split.by_date(scratch, into, date=partition[0], order=order)
+
+
+def _counted(rows: DataFrame, computed: Observation) -> DataFrame:
+    return rows.observe(computed, F.count(F.lit(1)).alias("rows"))
+
+
+def _bytes_expected(rows: DataFrame) -> int:
+    """How many bytes Spark takes the rows to be, by the files that they come from: too many where it joins, never asked of the rows."""
+    return int(str(rows._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()))
+
+
+def _spread(rows: DataFrame, into: str, partition: Sequence[str], order: Sequence[str]) -> None:
+    """Write rows as Spark does: each partition by one task."""
+    spread = rows.repartition(*partition) if partition else rows
+    spread = spread.sortWithinPartitions(*partition, *order) if order else spread
+    spread.write.partitionBy(*partition).option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(into)
+
+
+def _brought(path: str, run: str, *, copy: str) -> tuple[list[AddAction], int]:
+    """Bring files that were written on this machine to S3, one request each: Spark's own way there asks some ten for each file."""
+    files, found = delta.added(path, run, copy=copy)
+    storage.put_files({f"{path}/{file.path}": f"{copy}/{storage.relative(f'{path}/{file.path}', to=run)}" for file in files})
     return files, found
 
 

@@ -1,0 +1,46 @@
+"""Rows are parted by date as Spark parts them."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lake import split
+
+AT = datetime(2026, 1, 5, 12, 0, 0, 1, tzinfo=UTC)
+
+
+def written(tmp_path: Path, days: list[date | None], numbers: list[int]) -> str:
+    rows = pa.table({"n": numbers, "day": pa.array(days, pa.date32()), "at": pa.array([AT] * len(days), pa.timestamp("us", "UTC"))})
+    (tmp_path / "whole").mkdir()
+    pq.write_table(rows, tmp_path / "whole" / "rows.parquet")
+    return str(tmp_path / "whole")
+
+
+def found(folder: Path) -> dict[str, list[int]]:
+    files = sorted(folder.glob("*/*.parquet"))
+    assert len({file.parent for file in files}) == len(files)
+    return {file.parent.name: pq.ParquetFile(file).read()["n"].to_pylist() for file in files}
+
+
+def test_each_date_is_a_file_without_the_date_in_its_order_and_null_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    a, b = date(2026, 1, 5), date(2026, 1, 6)
+    whole = written(tmp_path, [b, a, None, b, a], [1, 2, 3, 4, 5])
+    split.by_date(whole, str(tmp_path / "kept"), date="day")
+    assert found(tmp_path / "kept") == {"day=2026-01-05": [2, 5], "day=2026-01-06": [1, 4], "day=__HIVE_DEFAULT_PARTITION__": [3]}
+    split.by_date(whole, str(tmp_path / "sorted"), date="day", order=["n"])
+    assert found(tmp_path / "sorted") == found(tmp_path / "kept")
+    (first, *_) = sorted((tmp_path / "kept").glob("*/*.parquet"))
+    assert pq.ParquetFile(first).schema_arrow == pa.schema({"n": pa.int64(), "at": pa.timestamp("us", "UTC")})
+
+
+def test_rows_of_a_date_come_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    whole = written(tmp_path, [date(2026, 1, 5)] * 3, [3, 1, 2])
+    split.by_date(whole, str(tmp_path / "sorted"), date="day", order=["n"])
+    assert found(tmp_path / "sorted") == {"day=2026-01-05": [1, 2, 3]}
+
+
+def test_no_rows_are_no_files(tmp_path: Path) -> None:
+    split.by_date(written(tmp_path, [], []), str(tmp_path / "parts"), date="day")
+    assert found(tmp_path / "parts") == {}
