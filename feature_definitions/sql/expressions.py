@@ -12,7 +12,8 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 
 from feature_definitions.language import DefinitionError
-from feature_definitions.sql.functions import CLOCK, FUNCTIONS, MANY, OF_MANY_ROWS, OF_PATTERNS, OF_TIME
+from feature_definitions.sql.constants import refuse_constants
+from feature_definitions.sql.functions import CLOCK, FUNCTIONS, MANY, OF_MANY_ROWS, OF_TIME
 from feature_definitions.sql.inference import RULES, data_type_of
 from feature_definitions.sql.syntax import CASTS, DIVISIONS, SQL, call_name, cast_type, column_name, first_line, tokens, too_deep
 
@@ -105,25 +106,13 @@ def _refuse(sql: str, node: exp.Expr, tables: frozenset[str]) -> None:
     match node:
         case exp.Anonymous():
             refuse_call(sql, node)
-            if call_name(node) in OF_PATTERNS and len(node.expressions) > 1:
-                _refuse_computed(sql, node.expressions[1])
-        case exp.RegexpLike():
-            _refuse_computed(sql, node.expression)
         case exp.Column():
             refuse_column(sql, node, tables)
         case exp.Cast() | exp.TryCast():
             cast_type(sql, node)
+    refuse_constants(node, repr(sql))
     if type(node) not in PLAIN or is_odd(node):
         raise DefinitionError(f"{sql!r} {_what_is_wrong(node)}")
-
-
-def _refuse_computed(sql: str, pattern: exp.Expr) -> None:
-    """Refuse a pattern that each row says anew: Spark stops at the first that is none, and nobody can ask it before."""
-    if not isinstance(pattern.unnest(), exp.Literal):
-        raise DefinitionError(
-            f"{sql!r} takes a pattern from {pattern.sql(SQL)!r}; a text that is no pattern would stop all rows, so write it as a text, "
-            "like '^a' or 'yyyy-MM-dd'"
-        )
 
 
 def _what_is_wrong(node: exp.Expr) -> str:

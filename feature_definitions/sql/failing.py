@@ -45,6 +45,8 @@ _CAST_CALLS = {
 _TIMES = ("date", "timestamp")
 _ALL_AT_ONCE = {"concat", "concat_ws", "hash", "xxhash64", "greatest", "least"}
 """Functions of which Spark computes every argument."""
+_SOUND = r"\A(?s)(?:[^\\]|\\[_%\\])*\z"
+"""The patterns that LIKE takes, as a regular expression of Java."""
 _DIVIDING = {"mod", "pmod", "try_divide"}
 
 
@@ -254,6 +256,17 @@ def _alike(nodes: Sequence[exp.Expr], within: _Within) -> list[Failing]:
     ]
 
 
+def _like(node: exp.Expr, within: _Within) -> Failing:
+    """A text beside a pattern; one that a row says itself fails if a backslash stands before a sign that needs none."""
+    text, pattern = (within.safe(side) for side in (node.this, node.expression))
+    plain = _with(node, [text, pattern])
+    if isinstance(node.expression.unnest(), exp.Literal):
+        return Failing(plain, _first_failing([text, pattern]))
+    sound = call("regexp_like", pattern.value, exp.Literal.string(_SOUND))
+    wrong = all_of([*all_there([text.value, pattern.value]), exp.Not(this=sound)])
+    return Failing(call("if", sound, plain, exp.Null()), any_of([_first_failing([text, pattern]), wrong]))
+
+
 def _and(node: exp.Expr, within: _Within) -> Failing:
     """The second condition counts unless the first is false."""
     left, right = within.safe(node.this), within.safe(node.expression)
@@ -359,6 +372,7 @@ _RULES: dict[type[exp.Expr], Callable[[exp.Expr, _Within], Failing]] = {
     exp.Mod: _remainder,
     exp.Neg: _negative,
     **dict.fromkeys((exp.Cast, exp.TryCast), _cast),  # Spark's CAST is parsed as the second, which is not safe
+    **dict.fromkeys((exp.Like, exp.ILike), _like),
     exp.And: _and,
     exp.Or: _or,
     exp.Case: _case,

@@ -8,7 +8,9 @@ from sqlglot import exp
 from feature_definitions.sql.nodes import TypeOf, all_of, all_there, between, call, cast, missing, number, there
 from feature_definitions.sql.syntax import call_name
 
-_DAYS_OF_THE_WEEK = "SU SUN SUNDAY MO MON MONDAY TU TUE TUESDAY WE WED WEDNESDAY TH THU THURSDAY FR FRI FRIDAY SA SAT SATURDAY"
+_DAYS = "SU SUN SUNDAY MO MON MONDAY TU TUE TUESDAY WE WED WEDNESDAY TH THU THURSDAY FR FRI FRIDAY SA SAT SATURDAY"
+DAYS_OF_THE_WEEK = tuple(_DAYS.split())
+"""What Spark takes for a day of the week, in capitals."""
 _MONTHS, _YEARS = 60_000_000, 200_000
 """Spark's dates reach a little further than so many months, its timestamps than so many years."""
 _LONGEST, _LONGEST_REPEATED = 1_000_000, 10_000_000
@@ -99,7 +101,7 @@ def _next_day(name: str, arguments: Sequence[exp.Expr], _: TypeOf) -> Called:
     day = arguments[1]
     if isinstance(day, exp.Literal):
         return Called(call(name, *arguments))
-    known = [exp.Literal.string(each) for each in _DAYS_OF_THE_WEEK.split()]
+    known = [exp.Literal.string(each) for each in DAYS_OF_THE_WEEK]
     return _guarded(exp.In(this=call("upper", day), expressions=known), call(name, *arguments), arguments)
 
 

@@ -6,6 +6,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from feature_definitions.language import DefinitionError
+from feature_definitions.sql.constants import refuse_constants
 from feature_definitions.sql.expressions import PLAIN, closest, in_spark, is_odd, refuse_call, refuse_clock_words, refuse_column
 from feature_definitions.sql.functions import OF_GROUPS, OF_MANY_ROWS
 from feature_definitions.sql.syntax import SQL, call_name, cast_type, first_line, too_deep
@@ -68,6 +69,8 @@ def _refuse_in_query(sql: str, node: exp.Expr) -> None:
             refuse_column(sql, node, frozenset({node.table}))
         case exp.Cast() | exp.TryCast():
             cast_type(sql, node)
+        case exp.RegexpLike() | exp.Like() | exp.ILike():
+            refuse_constants(node, _short(sql))
         case exp.Star() if not isinstance(node.parent, exp.Anonymous):
             raise DefinitionError(f"{_short(sql)} has a star, so its columns would follow its sources'; name the columns")
         case exp.Limit() | exp.Offset() | exp.TableSample():
@@ -89,6 +92,7 @@ def _refuse_call_in_query(sql: str, call: exp.Anonymous) -> None:
             "write min, max or rank"
         )
     refuse_call(sql, call)
+    refuse_constants(call, _short(sql))
 
 
 def _refuse_tables(sql: str, tree: exp.Query, tables: Mapping[str, Mapping[str, str]]) -> None:

@@ -40,6 +40,9 @@ ROWS = [
     (1, None, None, None, 2.0, Decimal("1.00"), None, _DAY, None, [_DAY]),
     (2026, 2, "true", "Mon", 9.3e18, Decimal("3.00"), Decimal("0.12"), date(9999, 12, 31), _AT, [_DAY]),
     (3037000500, 3037000500, "1e400", " tue ", 4e9, Decimal("3.00"), Decimal("1e20"), date(1, 1, 1), _AT, [_DAY]),
+    (3, 2, "a\\b", "a\\b", 2.0, Decimal("1.00"), None, _DAY, _AT, [_DAY]),
+    (3, 2, None, "\\", 2.0, Decimal("1.00"), None, _DAY, _AT, [_DAY]),
+    (3, 2, "A\\_%", "a\\\\\\_\\%", 2.0, Decimal("1.00"), None, _DAY, _AT, [_DAY]),
     (10**13, 200_000, "9223372036854775808", "UTC", -0.0, Decimal("7.00"), Decimal("4.00"), _DAY, _AT, [_DAY]),
 ]
 CASES = [
@@ -130,6 +133,9 @@ CASES = [
     "NOT (b > 0 AND a * 2 > 0)",
     "(b IS NULL) = cast(note AS BOOLEAN)",
     "note LIKE cast(cast(note AS BIGINT) AS STRING)",
+    "note LIKE zone",
+    "NOT (note ILIKE zone)",
+    "zone LIKE 'a\\\\\\\\b'",
     "concat(note, a * 2)",
     "concat_ws('-', note, a * 2)",
     "xxhash64(note, a * 2)",
