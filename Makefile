@@ -2,10 +2,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
-.PHONY: help env demo new test test-s3 check bench bench-training bench-lake lock
+.PHONY: help env demo up down new test test-s3 test-airflow check bench bench-training bench-lake lock
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## Make .venv from requirements.lock, with Java and Delta's jars; does nothing when it is there
 	@:
@@ -16,6 +16,12 @@ $(STAMP):
 demo: env ## Take real flights from raw files to served features
 	@.venv/bin/headwater demo
 
+up: env ## Start Airflow, the online store and serving on this machine: make up PROJECT=my_features (none: that of make demo)
+	@docker/up $(or $(PROJECT),demo)
+
+down: env ## Stop what make up started; all data stay
+	@docker/down $(or $(PROJECT),demo)
+
 new: env ## Write a new group's file and its test: make new GROUP=visits SOURCE=page_views PROJECT=my_features (none: our own catalog)
 	@.venv/bin/headwater new $(GROUP) $(if $(SOURCE),--source $(SOURCE)) $(if $(PROJECT),--project $(PROJECT),--catalog feature_definitions/catalog)
 
@@ -25,6 +31,9 @@ test: env ## Run the whole test suite
 test-s3: env ## Kill runs, S3 and PostgreSQL while a reader loops (10 minutes; needs Go, which builds an S3 server the first time)
 	@.venv/bin/python -m tests.s3
 	@.venv/bin/python -m pytest -s tests/durability
+
+test-airflow: env ## Run the DAGs under a real scheduler on PostgreSQL (12 minutes)
+	@.venv/bin/python -m pytest -s -x tests/scheduler
 
 check: env ## Check style, types and imports: what CI runs before the tests
 	@.venv/bin/ruff check .

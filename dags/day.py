@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dags.schedule import Schedule, range_of
+from feature_definitions import layout
 from feature_definitions.intervals import Interval, parse_instant
 
 State = Literal["rejected", "waiting", "missing", "stale", "published", "nothing"]
@@ -16,6 +18,8 @@ _STATES: Mapping[str, State] = {
     "STALE(code)": "stale",
     "OK": "published",
 }
+DUE = tuple(status for status, state in _STATES.items() if state in ("missing", "stale"))
+"""What a run computes."""
 _WORST = ("rejected", "waiting", "missing", "stale", "published")
 """A run covers several intervals where cron cannot say their cadence: then the worst one is what it is called."""
 _SAID: Mapping[State, str] = {
@@ -84,3 +88,28 @@ def _advice(group: str, worst: Mapping[str, Any]) -> str:
         return f"; {given['sentence']}; then clear the red tasks of this run, which ingests again"
     span = f"--from {worst['interval_start']} --to {worst['interval_end']}"
     return f"; clear the red tasks of this run, or run: headwater materialize {group} {span}"
+
+
+def due(intervals: Sequence[Mapping[str, Any]], schedule: Schedule) -> Interval | None:
+    """From the first interval to the last that is due after the group's first published one, without the newest; None if none is."""
+    settled = intervals if schedule.is_static else intervals[:-1]
+    published = [each for each in settled if each["publish_id"] is not None]
+    late = [each for each in settled if each["status"] in DUE and published and each["interval_start"] >= published[0]["interval_start"]]
+    return _span(late) if late else None
+
+
+def lacking(intervals: Sequence[Mapping[str, Any]], schedule: Schedule) -> list[str]:
+    """A line for each status in which intervals of a group are that should be published, the newest one left out."""
+    lines = []
+    for status in sorted({each["status"] for each in intervals[:-1]} - {"OK"}):
+        mine = [each for each in intervals[:-1] if each["status"] == status]
+        span = _span(mine)
+        what = f"{schedule.group}: {len(mine)} of {len(intervals)} intervals are {status}, in {schedule.named(span)}"
+        words = " ".join(range_of(schedule.asked(span)))
+        fix = f"start {layout.RANGE_DAG} for them, or run: headwater materialize {schedule.group} {words}"
+        lines.append(f"{what}; {fix}" if status in DUE else f"{what}; the first: {'; '.join(mine[0]['reasons'])}")
+    return lines
+
+
+def _span(intervals: Sequence[Mapping[str, Any]]) -> Interval:
+    return Interval(parse_instant(intervals[0]["interval_start"]), parse_instant(intervals[-1]["interval_end"]))

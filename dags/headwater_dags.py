@@ -37,8 +37,9 @@ from dags.operators import (
     WaitOperator,
     WarningsOperator,
 )
-from dags.page import page, page_of_range
+from dags.page import page, page_of_range, page_of_reconcile
 from dags.range_backfill import MODES, ComputeOperator, MarkOperator, PlanOperator, ReportOperator
+from dags.reconcile import ReportDueOperator, StartOperator
 from dags.schedule import schedule_of
 from feature_definitions import layout, settings
 from feature_definitions.intervals import DAY, EPOCH
@@ -195,6 +196,26 @@ def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> 
     return dag
 
 
+def reconcile_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
+    """The DAG that starts each hour what is due and what no run has started, and is red while something is missing."""
+    mine: dict[str, Any] = {"project": project.root, "schedules": [schedule_of(group) for group in groups]}
+    start, report = layout.RECONCILE_TASKS
+    with DAG(
+        dag_id=layout.RECONCILE_DAG,
+        schedule=CronTriggerTimetable("30 * * * *", timezone="UTC"),
+        start_date=EPOCH,
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": project.name, **RETRIES},
+        description="Start what the ledger says is due and no run has started; red while something is missing or out of date",
+        doc_md=page_of_reconcile(),
+        tags=[project.name],
+    ) as dag:
+        assets = {group.name: group_asset(group.name, project=project.name) for group in groups}
+        StartOperator(task_id=start, assets=assets, **mine) >> ReportDueOperator(task_id=report, trigger_rule=ALL_DONE, retries=0, **mine)
+    return dag
+
+
 def project_dags(only: str | None) -> tuple[DAG, ...]:
     """The DAGs of the project that HEADWATER_PROJECT names, or that `only` one, for a task of it."""
     project = settings.load(settings.project_folder(None))
@@ -207,6 +228,7 @@ def project_dags(only: str | None) -> tuple[DAG, ...]:
         made[layout.training_set_dag(defined.name)] = partial(training_set_dag, defined, project=project)
     if groups:
         made[layout.SYNC_PUBLISHED_DAG] = partial(sync_published_dag, groups, project=project)
+        made[layout.RECONCILE_DAG] = partial(reconcile_dag, groups, project=project)
         made[layout.RANGE_DAG] = partial(range_dag, groups, project=project)
     return tuple(made[name]() for name in sorted(made) if only in (None, name))
 

@@ -24,8 +24,8 @@ from airflow.sdk.exceptions import (
 )
 
 from dags.day import Day, inside, judged
-from dags.process import DONE, REJECTED, Ended, Running, range_of
-from dags.schedule import KeyRefused, Schedule
+from dags.process import DONE, REJECTED, Ended, Running
+from dags.schedule import KeyRefused, Schedule, range_of
 from dags.siblings import adjacent
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, parse_instant

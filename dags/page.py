@@ -51,6 +51,17 @@ Press Trigger and fill in the form: which groups (none means all), the first and
 """
 
 
+def page_of_reconcile() -> str:
+    """What the DAG does that compares the ledger with what should be there."""
+    return """# What is due
+
+- `start` computes what is due after a group's first published day and what no run has started: days that an outage left
+  out, days that a repair made out of date. It is skipped if there is nothing.
+- `report` is red while days are missing, out of date, rejected or waiting. Its log says how many of which group, and how to
+  compute them. The newest day is left to its own run; the days before a group's first published one are yours to start.
+"""
+
+
 def _covered(schedule: Schedule) -> str:
     if schedule.is_static:
         return "state of a static source"

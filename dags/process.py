@@ -13,7 +13,8 @@ from typing import Any
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from feature_definitions.intervals import Interval, iso
+from dags.schedule import range_of
+from feature_definitions.intervals import Interval
 
 COMMAND = Path(sys.executable).with_name("headwater")
 """The command of the environment that Airflow runs in."""
@@ -77,8 +78,3 @@ class Running:
     def end(self) -> None:
         """End the command that runs, with all that it started."""
         self.hook.send_sigterm()
-
-
-def range_of(span: Interval | None) -> tuple[str, ...]:
-    """The options that say a span."""
-    return () if span is None else ("--from", iso(span.start), "--to", iso(span.end))

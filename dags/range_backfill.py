@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.day import judged
 from dags.operators import CommandOperator
-from dags.process import DONE, REJECTED, range_of
-from dags.schedule import Schedule
-from feature_definitions.intervals import Interval, floor, micros, parse_instant
+from dags.process import DONE, REJECTED
+from dags.schedule import Schedule, range_of
+from feature_definitions.intervals import Interval, micros, parse_instant
 
 MODES = ("missing", "stale", "due", "all")
 """What of a range is computed: what was never, what is out of date, both, or everything whatever its state."""
@@ -97,7 +97,7 @@ class MarkOperator(RangeOperator):
         for schedule in self.chosen(context):
             found = self.running.status(schedule.group, schedule.asked(span))
             mine = [each for each in found if (each["publish_id"] or "") >= began]
-            keys = sorted({_key(schedule, each) for each in mine})
+            keys = sorted({schedule.key_of(each["interval_start"]) for each in mine})
             if keys:
                 event = context["outlet_events"][self.assets[schedule.group]]
                 event.extra = {"rows": sum(each["rows"] or 0 for each in mine), "partitions": len(keys)}
@@ -135,8 +135,3 @@ def _only(mode: str) -> tuple[str, ...]:
 
 def _billed(bill: Mapping[str, Any], counted: Mapping[str, int]) -> tuple[object, ...]:
     return bill["group"], counted[bill["group"]], bill["files"], bill["bytes"]
-
-
-def _key(schedule: Schedule, interval: Mapping[str, Any]) -> str:
-    start = floor(parse_instant(interval["interval_start"]), schedule.step)
-    return schedule.key(Interval(start, start + schedule.step))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import lcm
 
-from feature_definitions.intervals import Interval, duration, floor
+from feature_definitions.intervals import Interval, duration, floor, iso, parse_instant
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning.upstream import ready_after
 
@@ -54,6 +54,10 @@ class Schedule:
     def key(self, interval: Interval) -> str:
         """The partition key of a run's interval."""
         return interval.start.strftime(self.key_format)
+
+    def key_of(self, start: str) -> str:
+        """The partition key of the run whose interval has one of the group's intervals, which begins at a time that is written out."""
+        return floor(parse_instant(start), self.step).strftime(self.key_format)
 
     def of_key(self, key: str) -> Interval:
         """The interval of a partition key; raises KeyRefused for one that names none."""
@@ -111,3 +115,8 @@ def schedule_of(group: FeatureGroup) -> Schedule:
         restate_within=duration(group.restate_within),
         is_static=group.is_static,
     )
+
+
+def range_of(span: Interval | None) -> tuple[str, ...]:
+    """The options that say a span."""
+    return () if span is None else ("--from", iso(span.start), "--to", iso(span.end))

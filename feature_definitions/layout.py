@@ -224,6 +224,9 @@ SYNC_DAG, SYNC_PUBLISHED_DAG = "sync__online", "sync__published"
 RANGE_DAG, RANGE_TASKS = "backfill__range", ("plan", "materialize", "publish", "report")
 """The DAG that computes a range of days which a person asks for, and the ids of its tasks."""
 
+RECONCILE_DAG, RECONCILE_TASKS = "reconcile", ("start", "report")
+"""The DAG that starts what the ledger says is due and no run has started, and the ids of its tasks."""
+
 TRAINING_SET_TASK = "training_set"
 
 

@@ -70,7 +70,7 @@ GROUPS = ("fg__burst", "fg__home", "fg__level", "fg__pace", "fg__paid", "fg__spe
 
 
 def test_there_is_one_dag_a_group_and_a_training_set_and_those_of_the_project(found: dict[str, Any]) -> None:
-    assert set(found["dags"]) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range"}
+    assert set(found["dags"]) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range", "reconcile"}
 
 
 def test_a_groups_tasks_end_in_publish(found: dict[str, Any]) -> None:
@@ -91,6 +91,7 @@ def test_only_publish_tells_others_of_a_partition(found: dict[str, Any]) -> None
     told = {(name, task): assets for name, dag in found["dags"].items() for task, assets in dag["outlets"].items() if assets}
     of_range = ("backfill__range", "publish")
     every = sorted(f"features.{name.removeprefix('fg__')}" for name in GROUPS)
+    assert told.pop(("reconcile", "start")) == every
     assert told.pop(of_range) == [name for name in every if name != "features.home"]
     assert told == {(name, "publish"): [f"features.{name.removeprefix('fg__')}"] for name in GROUPS}
 
@@ -121,6 +122,7 @@ def test_each_group_runs_at_its_cadence(found: dict[str, Any]) -> None:
         "fg__paid": "0 */6 * * *",
         "fg__spend": "0 0 * * *",
         "sync__online": "0 * * * *",
+        "reconcile": "30 * * * *",
     }
 
 
@@ -154,7 +156,7 @@ def test_parsing_loads_no_engine(airflow: Airflow, shop: Path) -> None:
 
 
 def test_another_process_finds_the_same_dags(airflow: Airflow, shop: Path, found: dict[str, Any]) -> None:
-    assert len(found["serialized"]) == 10
+    assert len(found["serialized"]) == 11
     assert airflow.python(PARSE + "answer = serialized", project=shop, PYTHONHASHSEED="2") == found["serialized"]
 
 
@@ -164,7 +166,7 @@ def test_a_broken_file_is_an_import_error_of_its_own_and_all_other_dags_stay(air
     broken.write_text("from feature_definitions import Entity\n\ncard = Entity('card', keys={'number': 'float'})\n", encoding="utf-8")
     program = PARSE + ERRORS + f"answer = [sorted(bag.dags), errors({str(project)!r}), errors({str(tmp_path)!r})]"
     dags, of_catalog, of_folder = airflow.python(program, project=project)
-    assert set(dags) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range"}
+    assert set(dags) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range", "reconcile"}
     assert [Path(file).name for file in of_catalog] == ["catalog_mistakes.py"]
     assert f"{broken}:3: " in of_catalog[next(iter(of_catalog))]
     assert "'number'" in of_catalog[next(iter(of_catalog))]

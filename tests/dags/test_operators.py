@@ -21,6 +21,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSk
 from dags import process
 from dags.operators import *
 from dags.range_backfill import ComputeOperator, MarkOperator, PlanOperator, ReportOperator
+from dags.reconcile import ReportDueOperator, StartOperator
 from dags.schedule import Schedule
 
 folder = Path({folder!r})
@@ -176,6 +177,10 @@ answer = {{
     "mark": end(MarkOperator(task_id="publish", assets={{"spend": asset}}, **wide), params=days,
                 answer=[interval(5, publish_id="p00000000000000001-a"), interval(6, publish_id="p01400000000000000-b"), rejected]),
     "report": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5), rejected]),
+    "reconcile": end(StartOperator(task_id="start", assets={{"spend": asset}}, **wide), answer=[
+        dict(each, group="spend") for each in (interval(4, publish_id="p2"), interval(5, "MISSING", None), rejected)]),
+    "reconcile nothing": end(StartOperator(task_id="start", assets={{"spend": asset}}, **wide), answer=[dict(interval(4), group="spend")]),
+    "lacking": end(ReportDueOperator(task_id="report", **wide), answer=[dict(each, group="spend") for each in (missing, interval(7))]),
     "report fine": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5)]),
 }}
 """
@@ -341,3 +346,15 @@ def test_a_range_is_red_while_one_of_its_days_is_not_published(ended: dict[str, 
     assert ended["report fine"][0] == "done"
     kind, said, _, _ = ended["report"]
     assert (kind, said) == ("AirflowFailException", f"spend 2013-01-06: the gate rejected it: failed spend_1d at_least(0); {FIX}")
+
+
+def test_what_no_run_has_started_is_computed_and_marked(ended: dict[str, Any]) -> None:
+    made = "--sound-only materialize spend --ingest --from 2013-01-05T00:00:00Z --to 2013-01-06T00:00:00Z"
+    assert ended["reconcile"][:3] == ["done", "", ["--sound-only status", made, "--sound-only status"]]
+    assert ended["reconcile"][3][1] == ["2013-01-04"]
+    assert ended["reconcile nothing"][0] == "AirflowSkipException"
+
+
+def test_what_is_lacking_makes_the_reconciliation_red(ended: dict[str, Any]) -> None:
+    kind, said, *_ = ended["lacking"]
+    assert (kind, said.partition(", in ")[0]) == ("AirflowFailException", "spend: 1 of 2 intervals are MISSING")
