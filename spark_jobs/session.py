@@ -130,6 +130,8 @@ def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
         "spark.sql.ansi.enabled": "true",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.catalogImplementation": "in-memory",
+        # A batch is bound by its rows; to bound its bytes too all columns are measured after every row, a seventh of a training set's CPU.
+        "spark.sql.execution.arrow.maxBytesPerBatch": "2147483647",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         # Beyond this many keys in a task Spark falls back to sorting; 128 by default, which an entity key always exceeds.

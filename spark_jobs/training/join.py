@@ -1,10 +1,11 @@
 """The point-in-time join of a spine with all groups of a service, one exchange for all groups that the same columns of the spine find.
 
 A pass unites the spine and what readers see of its groups, told apart by a tag. Their columns share slots by type, so a row is as wide as
-the widest of them. An exchange brings the rows of a key together, and `kernel` decides what each row of the spine sees.
+the widest of them. An exchange brings the rows of a key together, and `kernel` decides what each row of the spine sees. Groups of other
+keys with few rows come along: each task gets all of these, which costs less than to bring the spine together once more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from spark_jobs.training.kernel import Lookup, OutputColumn, TaskWork
 
 MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 """What stands before a join's name in the columns that say if its values rest on a modelled time, and by which case they were decided."""
-_PART = "_hw_part"
+_PART, _KEY = "_hw_part", "_hw_key"
 _TASK_BYTES, _ROW_BYTES, _SLOT_BYTES = 256 * 2**20, 64, 9
 """What a task may hold, and what a row of it needs; longer text comes on top."""
 
@@ -47,13 +48,31 @@ class Extent(NamedTuple):
     rows: int
 
 
+Key = tuple[str, str, int]
+"""A column of the spine, the Headwater type in which it is a key, and which of a group's keys that are equal to it, from 0 on."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Family:
+class Family:
     """Joins whose keys are the same columns of the spine, in the same types."""
 
-    keys: tuple[str, ...]
-    kinds: tuple[str, ...]
+    keys: tuple[Key, ...]
     joins: tuple[JoinAsked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one exchange is for: the family by whose keys rows are spread over tasks, and those of which each task gets all rows."""
+
+    spread: Family
+    copied: tuple[Family, ...]
+    parts: int
+
+    @property
+    def keys(self) -> Mapping[Key, str]:
+        """The columns that hold the keys of all families."""
+        found = dict.fromkeys(key for family in (self.spread, *self.copied) for key in family.keys)
+        return {key: f"{_KEY}{number}" for number, key in enumerate(found)}
 
 
 class _Slots:
@@ -84,65 +103,88 @@ def joined(spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, spark: Spar
     `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times. With an extent only rows
     are read that can give a value, so that a case may say NOT_FOUND of a row that would be there, but emptied or too old.
     """
-    rows = spine
-    for family in _families(asked):
-        rows = _widened(rows, family, at, spark, extent)
+    rows, least = spine, int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    width = len(spine.columns) + max((len(each.join.columns) for each in asked), default=0)
+    families = _families(asked)
+    counts = None if extent is None else [_rows(family, extent) for family in families]
+    for each in passes(families, counts, spine=0 if extent is None else extent.rows, width=width, least=least):
+        rows = _widened(rows, each, at, spark, extent)
     added = [name for each in asked for name in (*each.join.outputs, f"{MODELLED}{each.join.name}", f"{CASE}{each.join.name}")]
     return rows.select(*[f"`{name}`" for name in (*spine.columns, *added)])
 
 
-def _families(asked: Sequence[JoinAsked]) -> list[_Family]:
-    found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[JoinAsked]] = {}
+def _families(asked: Sequence[JoinAsked]) -> list[Family]:
+    found: dict[tuple[Key, ...], list[JoinAsked]] = {}
     for each in asked:
-        pairs = sorted(zip(each.join.keys, each.join.group.entity.keys.values(), strict=True))
-        keys, kinds = tuple(key for key, _ in pairs), tuple(kind for _, kind in pairs)
-        found.setdefault((keys, kinds), []).append(each)
-    return [_Family(keys, kinds, tuple(joins)) for (keys, kinds), joins in found.items()]
+        found.setdefault(tuple(key for key, _ in _pairs(each.join)), []).append(each)
+    return [Family(keys, tuple(joins)) for keys, joins in found.items()]
+
+
+def _pairs(join: Join) -> list[tuple[Key, str]]:
+    """The keys that find a group's rows, in the one order of their family, each with the group's own column."""
+    own = join.group.entity.keys
+    ordered = sorted((asked, own[key], key) for asked, key in zip(join.keys, own, strict=True))
+    named = [(asked, kind) for asked, kind, _ in ordered]
+    return [((asked, kind, named[:n].count((asked, kind))), key) for n, (asked, kind, key) in enumerate(ordered)]
+
+
+def passes(families: Sequence[Family], rows: Sequence[int] | None, *, spine: int, width: int, least: int) -> list[Pass]:
+    """Which families share an exchange: one of so few rows that a copy of them for each task is no more than the spine comes along.
+
+    `rows` are those of each family, and each has an exchange where they are not known; `spine` is how many the spine has, `width` how many
+    columns a row, `least` how many tasks there are at least.
+    """
+    if rows is None or not families:
+        return [Pass(family, (), least) for family in families]
+    parts = [max(least, -(-(spine + number) * (_ROW_BYTES + _SLOT_BYTES * width) // _TASK_BYTES)) for number in rows]
+    most = max(range(len(families)), key=lambda n: rows[n])
+    few = [n for n in range(len(families)) if n != most and rows[n] * parts[most] <= spine]
+    alone = [Pass(families[n], (), parts[n]) for n in range(len(families)) if n not in (most, *few)]
+    return [*alone, Pass(families[most], tuple(families[n] for n in few), parts[most])]
+
+
+def _rows(family: Family, extent: Extent) -> int:
+    rows = 0
+    for each in family.joins:
+        dates, group = _dates(each, extent), each.published
+        for place in (layout.feature_table, layout.history_table):
+            rows += delta.rows_in(place(group.lake, group.group.name, group.generation), first=dates.first, last=dates.last)
+    return rows
 
 
 # -------------------------------------------------------------------------------------------------------------------------- a pass
 
 
-def _widened(spine: DataFrame, family: _Family, at: str, spark: SparkSession, extent: Extent | None) -> DataFrame:
-    slots = _Slots()
+def _widened(spine: DataFrame, asked: Pass, at: str, spark: SparkSession, extent: Extent | None) -> DataFrame:
+    slots, copies = _Slots(), F.explode(F.sequence(F.lit(0), F.lit(asked.parts - 1)))
     kept = slots.allot(spine.schema)
-    branches, lookups = [_spine(spine, family, at, kept)], []
-    for number, each in enumerate(family.joins, start=1):
-        versions = _versions(each, spark, extent)
-        own = slots.allot(field for field in versions.schema if field.name in each.join.columns)
-        branches.append(_tagged(versions, number, own))
-        lookups.append(_lookup(each, number, own, spark))
-    parts = _parts(family, len(slots.types), spark, extent)
-    branches = [branch.withColumn(_PART, _part(family, parts)) for branch in branches]
-    branches += [
-        _replicated(point_in_time.snapshots(each.published, each.clock, spark), -number, family, parts)
-        for number, each in enumerate(family.joins, start=1)
-        if each.join.group.by_snapshot
-    ]
-    united = _united(branches).repartitionById(parts, F.col(_PART)).drop(_PART)
-    work = TaskWork(tuple(_key(n) for n in range(len(family.keys))), kept, tuple(lookups))
+    spread = _part(asked)
+    branches, lookups = [_spine(spine, asked, at, kept).withColumn(_PART, spread)], list[Lookup]()
+    for family in (asked.spread, *asked.copied):
+        for each in family.joins:
+            number = len(lookups) + 1
+            versions = _versions(each, asked, spark, extent)
+            own = slots.allot(field for field in versions.schema if field.name in each.join.columns)
+            branches.append(_tagged(versions, number, own).withColumn(_PART, spread if family is asked.spread else copies))
+            if each.join.group.by_snapshot:
+                branches.append(_snapshots(each, -number, spark).withColumn(_PART, copies))
+            lookups.append(_lookup(each, number, tuple(asked.keys[key] for key in family.keys), own, spark))
+    united = _united(branches).repartitionById(asked.parts, F.col(_PART)).drop(_PART)
+    work = TaskWork(kept, tuple(lookups))
     return united.mapInArrow(workers.carrying(kernel.work_of(work)), _schema(spine, united, lookups))
 
 
-def _key(number: int) -> str:
-    return f"_hw_key{number}"
-
-
-def _spine(spine: DataFrame, family: _Family, at: str, kept: dict[str, str]) -> DataFrame:
-    keys = [
-        F.col(f"`{c}`").cast(tables.spark_type(kind)).alias(_key(n))
-        for n, (c, kind) in enumerate(zip(family.keys, family.kinds, strict=True))
-    ]
+def _spine(spine: DataFrame, asked: Pass, at: str, kept: dict[str, str]) -> DataFrame:
+    keys = [F.col(f"`{name}`").cast(tables.spark_type(kind)).alias(column) for (name, kind, _), column in asked.keys.items()]
     columns = [F.col(f"`{name}`").alias(slot) for name, slot in kept.items()]
     return spine.select(F.lit(0).alias(kernel.TAG), *keys, F.unix_micros(f"`{at}`").alias(kernel.AT), *columns)
 
 
-def _versions(each: JoinAsked, spark: SparkSession, extent: Extent | None) -> DataFrame:
-    """What readers see of a group, with its keys in the family's order."""
+def _versions(each: JoinAsked, asked: Pass, spark: SparkSession, extent: Extent | None) -> DataFrame:
+    """What readers see of a group, with its keys in the columns of the pass."""
     dates = Dates() if extent is None else _dates(each, extent)
     rows = point_in_time.versions(each.published, each.clock, spark=spark, columns=each.join.columns, dates=dates)
-    pairs = sorted(zip(each.join.keys, each.join.group.entity.keys.items(), strict=True), key=lambda pair: (pair[0], pair[1][1]))
-    keys = [F.col(f"`{key}`").alias(_key(n)) for n, (_, (key, _)) in enumerate(pairs)]
+    keys = [F.col(f"`{own}`").alias(asked.keys[key]) for key, own in _pairs(each.join)]
     return rows.select(*keys, *[F.col(f"`{name}`") for name in rows.columns if name not in each.join.group.entity.keys])
 
 
@@ -151,7 +193,7 @@ def _tagged(versions: DataFrame, number: int, own: dict[str, str]) -> DataFrame:
     order = F.col(point_in_time.ORDER) * 8
     for name, bit in flags:
         order = order + F.when(F.col(name), bit).otherwise(0)
-    keys = [name for name in versions.columns if name.startswith(_key(0)[:-1])]
+    keys = [name for name in versions.columns if name.startswith(_KEY)]
     return versions.select(
         F.lit(number).alias(kernel.TAG),
         *keys,
@@ -163,37 +205,18 @@ def _tagged(versions: DataFrame, number: int, own: dict[str, str]) -> DataFrame:
     )
 
 
-def _replicated(snapshots: DataFrame, tag: int, family: _Family, parts: int) -> DataFrame:
-    """The times of snapshots, once for each task."""
-    keys = [F.lit(None).cast(tables.spark_type(kind)).alias(_key(n)) for n, kind in enumerate(family.kinds)]
-    return snapshots.select(
-        F.lit(tag).alias(kernel.TAG),
-        *keys,
-        F.col("seen").alias(kernel.AT),
-        F.col("at").alias(kernel.TIME),
-        F.col("until").alias(kernel.EMPTIES),
-        F.explode(F.sequence(F.lit(0), F.lit(parts - 1))).alias(_PART),
+def _snapshots(each: JoinAsked, tag: int, spark: SparkSession) -> DataFrame:
+    """The times of a group's snapshots."""
+    return point_in_time.snapshots(each.published, each.clock, spark).select(
+        F.lit(tag).alias(kernel.TAG), F.col("seen").alias(kernel.AT), F.col("at").alias(kernel.TIME), F.col("until").alias(kernel.EMPTIES)
     )
 
 
-def _parts(family: _Family, slots: int, spark: SparkSession, extent: Extent | None) -> int:
-    """How many tasks the rows are for, by the logs: each holds its own in memory."""
-    least = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
-    if extent is None:
-        return least
-    rows = extent.rows
-    for each in family.joins:
-        dates, group = _dates(each, extent), each.published
-        for place in (layout.feature_table, layout.history_table):
-            rows += delta.rows_in(place(group.lake, group.group.name, group.generation), first=dates.first, last=dates.last)
-    return max(least, -(-rows * (_ROW_BYTES + _SLOT_BYTES * slots) // _TASK_BYTES))
-
-
-def _part(family: _Family, parts: int) -> Column:
+def _part(asked: Pass) -> Column:
     """The task that a row goes to: that of its key; who has none may go to any."""
-    keys = [F.col(_key(n)) for n in range(len(family.keys))]
+    keys = [F.col(asked.keys[key]) for key in asked.spread.keys]
     nobody = F.when(F.concat_ws("", *[F.when(key.isNull(), "-") for key in keys]) != "", F.col(kernel.AT))
-    return F.pmod(F.hash(*keys, nobody), F.lit(parts))
+    return F.pmod(F.hash(*keys, nobody), F.lit(asked.parts))
 
 
 def _united(branches: Sequence[DataFrame]) -> DataFrame:
@@ -216,12 +239,13 @@ def _schema(spine: DataFrame, united: DataFrame, lookups: Sequence[Lookup]) -> S
 # ------------------------------------------------------------------------------------------------------------------ what is asked
 
 
-def _lookup(each: JoinAsked, number: int, own: dict[str, str], spark: SparkSession) -> Lookup:
+def _lookup(each: JoinAsked, number: int, keys: tuple[str, ...], own: dict[str, str], spark: SparkSession) -> Lookup:
     group, published = each.join.group, each.published
     question = reading.question(group, at=0, coverage=NEVER)
     empty = point_in_time.empty_values(published, spark)
     return Lookup(
         tag=number,
+        keys=keys,
         kind=question.kind,
         ttl=question.ttl,
         steps=point_in_time.coverage(published, each.clock) if group.by_coverage else (),

@@ -37,12 +37,13 @@ class OutputColumn(NamedTuple):
 class Lookup:
     """What one join asks of the versions with its tag; `steps` are its group's coverage, if values are as old as that.
 
-    `falls_back` says that a retracted row gives way to the one before. Rows with the tag `snapshots` are the times of snapshots: `TIME`,
-    visible from `AT` until `EMPTIES`. `modelled` and `case` name the columns that say whether the values are of a row that rests on a
-    modelled time, and which of `reading.CASES` decided.
+    `keys` are the columns in which a row of the spine and its versions are equal. `falls_back` says that a retracted row gives way to the
+    one before. Rows with the tag `snapshots` are the times of snapshots: `TIME`, visible from `AT` until `EMPTIES`. `modelled` and `case`
+    name the columns that say whether the values are of a row that rests on a modelled time, and which of `reading.CASES` decided.
     """
 
     tag: int
+    keys: tuple[str, ...]
     kind: GroupKind
     ttl: int
     steps: tuple[tuple[int, int], ...]
@@ -55,16 +56,15 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class TaskWork:
-    """What a task does: the columns of the keys, what of the spine is kept (name to column), and the joins."""
+    """What a task does: what of the spine is kept (name to column), and the joins."""
 
-    keys: tuple[str, ...]
     kept: Mapping[str, str]
     lookups: tuple[Lookup, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The spine's rows by key and time: where each lies, its key as a number (-1: nobody), its time."""
+    """The spine's rows: where each lies, its key as a number (-1: nobody), its time."""
 
     where: Numbers
     code: Numbers
@@ -103,13 +103,15 @@ def batched(table: pa.Table) -> Iterator[pa.RecordBatch]:
 def joined(rows: pa.Table, work: TaskWork) -> pa.Table:
     """The spine's rows, each once: what is kept of it, then of each join the outputs, `modelled` and `case`."""
     tag, at = _numbers(rows, TAG), _numbers(rows, AT)
-    codes, count = _codes([rows.column(key) for key in work.keys], len(rows))
+    keys = {lookup.keys: _codes([rows.column(key) for key in lookup.keys], len(rows)) for lookup in work.lookups}
     where = np.flatnonzero(tag == 0)
-    where = where[np.lexsort((at[where], codes[where]))]
-    asked = _Asked(where, codes[where], at[where])
+    for codes, _ in [*keys.values()][:1]:
+        where = where[np.lexsort((at[where], codes[where]))]  # what is near one another is looked up faster
     gathered = _Columns(rows)
     columns = {name: gathered.taken(slot, pa.array(where)) for name, slot in work.kept.items()}
     for lookup in work.lookups:
+        codes, count = keys[lookup.keys]
+        asked = _Asked(where, codes[where], at[where])
         found = _found(rows, lookup, asked, _Versions.of(rows, np.flatnonzero(tag == lookup.tag), codes), count)
         if lookup.snapshots is not None:
             found = _until_the_next(found, asked, _snapshots(rows, np.flatnonzero(tag == lookup.snapshots)))

@@ -24,7 +24,7 @@ OUTPUTS = (
     OutputColumn("amount", "number", 0.5, False),
     OutputColumn("since", "moment", None, True),
 )
-PLAIN = Lookup(1, "windowed", FOREVER, (), False, None, OUTPUTS, "modelled", "case")
+PLAIN = Lookup(1, ("k0", "k1"), "windowed", FOREVER, (), False, None, OUTPUTS, "modelled", "case")
 SCHEMA = pa.schema(
     [
         (TAG, pa.int32()), ("k0", pa.string()), ("k1", pa.int64()), (AT, pa.int64()), (TIME, pa.int64()), (ORDER, pa.int64()),
@@ -112,7 +112,7 @@ def table(case: Case, *, shuffled: Any = None, pieces: int = 1) -> pa.Table:
     return pa.concat_tables([pa.Table.from_pylist(rows[n : n + size], schema=SCHEMA) for n in range(0, max(len(rows), 1), size)])
 
 
-WORK = TaskWork(("k0", "k1"), {"label": "text"}, ())
+WORK = TaskWork({"label": "text"}, ())
 
 
 def joined(case: Case, **how: Any) -> list[dict[str, Any]]:
@@ -234,7 +234,7 @@ def test_nested_columns_and_long_text_come_out_in_the_types_in_which_they_came()
     nested = pa.array(
         [[{"a": 1}], None], pa.list_(pa.field("element", pa.struct([pa.field("a", pa.int32(), nullable=False)]), nullable=False))
     )
-    work = TaskWork(("k0", "k1"), {"nested": "nested", "label": "text"}, (COVERED,))
+    work = TaskWork({"nested": "nested", "label": "text"}, (COVERED,))
     [batch] = kernel.batched(kernel.joined(rows.append_column("nested", nested), work))
     assert (batch.schema.field("nested").type, batch.schema.field("label").type) == (nested.type, pa.string())
     assert batch.column("nested").to_pylist() == [[{"a": 1}]]

@@ -1,0 +1,137 @@
+"""Which groups share an exchange, and that each row of a spine finds what a plain loop finds, however its tasks were cut."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from feature_definitions import Entity, Join, ObservationGroup, Source, layout
+from feature_definitions.intervals import DAY, Interval, micros
+from feature_definitions.records import Publish
+from feature_definitions.sql.column_types import column_types_of
+from spark_jobs.point_in_time import AsOf, Published
+from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+FIRST, DAYS, TTL = datetime(2026, 1, 1, tzinfo=UTC), 6, timedelta(days=2)
+HOUR = timedelta(hours=1)
+KEYS = {"clicks": ("user",), "prices": ("item",), "baskets": ("user", "item"), "trips": ("start", "goal")}
+ROWS = {"clicks": 900, "prices": 30, "baskets": 900, "trips": 100}
+ON = {"start": "item", "goal": "item"}
+
+
+@dataclass(frozen=True)
+class World:
+    """Rows of groups, by name, with their tables; `spine` has a user, an item and a time."""
+
+    groups: dict[str, Published]
+    rows: dict[str, list[dict[str, Any]]]
+    spine: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One user and one item have most of the rows; hours are so few that many times are equal."""
+    draw, folder = random.Random(7), tmp_path_factory.mktemp("join")  # the same rows each time
+
+    def row() -> dict[str, Any]:
+        user = draw.choice([*["u0"] * 12, *(f"u{n}" for n in range(12)), *["u0u"]])
+        items = {name: draw.choice([1, 1, 1, 2, 3, 11]) for name in ("item", "start", "goal")}
+        return {"user": user, **items, "at": FIRST + draw.randrange(DAYS * 24) * HOUR}
+
+    rows = {}
+    for name, keys in KEYS.items():
+        found = {tuple(one[key] for key in (*keys, "at")): one for one in (row() for _ in range(ROWS[name]))}
+        rows[name] = [{**one, "value": None if draw.random() < 0.1 else n} for n, one in enumerate(found.values())]
+    spine = [{**row(), "label": n} for n in range(500)]
+    spine[::50] = [{**one, "user": None} for one in spine[::50]]
+    return World({name: _published(name, rows[name], folder) for name in KEYS}, rows, spine)
+
+
+def _published(name: str, rows: list[dict[str, Any]], folder: Path) -> Published:
+    kinds = {"user": "string", "item": "int64", "start": "int64", "goal": "int64"}
+    source = Source(f"{name}_events", columns={**kinds, "at": "timestamp", "value": "int64"}, event_timestamp="at")
+    entity = Entity("_".join(KEYS[name]), {key: kinds[key] for key in KEYS[name]})
+    group = ObservationGroup(name, entity, source, columns=("value",), ttl=f"{TTL.days}d")
+    at = pa.array([one["at"] for one in rows], pa.timestamp("us", tz="UTC"))
+    fixed = {
+        "event_timestamp": at, "created_timestamp": at, "publish_id": pa.array(["p1"] * len(rows)),
+        "empties_at": pa.nulls(len(rows), pa.timestamp("us", tz="UTC")), "held": pa.array([False] * len(rows)),
+        "value": pa.array([one["value"] for one in rows], pa.int64()), "date": at.cast(pa.date32()),
+    }  # fmt: skip
+    path = layout.feature_table(str(folder / "lake"), name, 1)
+    Path(path).mkdir(parents=True)
+    write_deltalake(path, pa.table({**{key: pa.array([one[key] for one in rows]) for key in KEYS[name]}, **fixed}), partition_by=["date"])
+    days = [Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(DAYS)]
+    publishes = tuple(Publish("p1", name, 1, day, day.start, "MODELLED") for day in days)
+    return Published(group, 1, str(folder / "lake"), column_types_of(group), publishes)
+
+
+def expected(world: World, name: str, asked: dict[str, Any]) -> int | None:
+    """The value of the newest row of the same keys, unless it is too old."""
+    seen = [one for one in world.rows[name] if one["at"] <= asked["at"] and all(one[key] == asked[ON.get(key, key)] for key in KEYS[name])]
+    newest = max(seen, key=lambda one: one["at"], default=None)
+    found: int | None = None if newest is None or asked["at"] - newest["at"] > TTL else newest["value"]
+    return found
+
+
+def answers(world: World, spark: SparkSession, *names: str) -> list[tuple[Any, ...]]:
+    """The label of each row that comes out, with the values of the groups."""
+    schema = pa.schema([("user", pa.string()), ("item", pa.int64()), ("at", pa.timestamp("us", tz="UTC")), ("label", pa.int64())])
+    rows = spark.createDataFrame(pa.Table.from_pylist(world.spine, schema=schema))
+    groups = [world.groups[name] for name in names]
+    joins = [Join(each.group, on={key: column for key, column in ON.items() if key in each.group.entity.keys}) for each in groups]
+    asked = [JoinAsked(join, each, AsOf()) for join, each in zip(joins, groups, strict=True)]
+    extent = Extent(micros(FIRST), micros(FIRST + DAYS * DAY), len(world.spine))
+    found = joined(rows, asked, at="at", spark=spark, extent=extent).toArrow().to_pylist()
+    return sorted((row["label"], *[row[f"{name}__value"] for name in names]) for row in found)
+
+
+def truth(world: World, *names: str) -> list[tuple[Any, ...]]:
+    return [(asked["label"], *[expected(world, name, asked) for name in names]) for asked in world.spine]
+
+
+# --------------------------------------------------------------------------------------------------------------------- the tests
+
+
+def family(*keys: str) -> Family:
+    return Family(tuple((key, "int64", 0) for key in keys), ())
+
+
+USER, ITEM, BOTH = family("user"), family("item"), family("item", "user")
+
+
+def shared(rows: list[int], *, spine: int, least: int = 2) -> list[tuple[Family, tuple[Family, ...], int]]:
+    return [(one.spread, one.copied, one.parts) for one in passes([USER, ITEM, BOTH], rows, spine=spine, width=10, least=least)]
+
+
+def test_groups_of_few_rows_come_along_in_the_exchange_of_the_most() -> None:
+    assert shared([100, 5_000, 500], spine=1_000) == [(ITEM, (USER, BOTH), 2)]
+
+
+def test_rows_whose_copies_are_more_than_the_spine_have_an_exchange_of_their_own() -> None:
+    assert shared([100, 5_000, 501], spine=1_000) == [(BOTH, (), 2), (ITEM, (USER,), 2)]
+    assert shared([100, 5_000, 500], spine=1_000, least=20) == [(USER, (), 20), (BOTH, (), 20), (ITEM, (), 20)]
+
+
+def test_a_task_holds_no_more_rows_than_have_place_in_it() -> None:
+    assert [one.parts for one in passes([USER], [50_000_000], spine=0, width=10, least=2)] == [29]
+
+
+def test_where_rows_are_not_known_each_family_has_an_exchange() -> None:
+    assert [one.spread for one in passes([USER, ITEM], None, spine=0, width=10, least=2)] == [USER, ITEM]
+    assert passes([], [], spine=5, width=10, least=2) == []
+
+
+def test_groups_that_come_along_and_those_of_other_keys_give_what_a_plain_loop_finds(world: World, spark: SparkSession) -> None:
+    names = ("clicks", "prices", "baskets", "trips")
+    assert answers(world, spark, *names) == truth(world, *names)
