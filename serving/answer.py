@@ -87,24 +87,31 @@ def _compute(plan: OnDemandPlan, results: Sequence[Result]) -> None:
 
 
 def lookup(
-    plan: ServicePlan, entities: Sequence[Entity], *, space: KeySpace | None, generations: Mapping[str, int], now: datetime
+    plan: ServicePlan,
+    entities: Sequence[Entity],
+    *,
+    space: KeySpace | None,
+    generations: Mapping[str, int],
+    now: datetime,
+    within: int | None = None,
 ) -> Generator[list[str], Stored, tuple[list[Result], dict[str, int]]]:
     """Yields the keys to read and is sent their values; returns the results and the generations that hold now.
 
     With the generations of the last answer it reads once, else twice: rows are only found under their generation. Without a key space, of
-    a lake from which nothing was ever brought online, there is nothing to read.
+    a lake from which nothing was ever brought online, there is nothing to read. Values are believed for no longer than `within`
+    microseconds.
     """
     if space is None:
         yield []
         return answer(plan, entities, stored=[None] * len(plan.groups), records={}, now=now), {}
     known = {group: generations[group] for group in plan.groups if group in generations}
     stored = yield read_keys(plan, entities, space=space, generations=known)
-    records = finished(plan, stored)
+    records = finished(plan.groups, stored, within=within)
     held = {group: record.generation for group, record in records.items()}
     if held != known:
         stored = yield read_keys(plan, entities, space=space, generations=held)
         # Were they replaced once more between the two reads, those that the rows were read by still hold together.
-        newer = finished(plan, stored)
+        newer = finished(plan.groups, stored, within=within)
         records = {g: newer[g] if g in newer and newer[g].generation == r.generation else r for g, r in records.items()}
     return answer(plan, entities, stored=stored, records=records, now=now), held
 

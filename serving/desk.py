@@ -1,21 +1,26 @@
 """Takes what was asked and reads the store until it is answered; it knows no protocol."""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 
-from feature_definitions import FeatureService
+from feature_definitions import FeatureService, layout
 from feature_definitions.intervals import micros
 from feature_definitions.layout import KeySpace
+from online_sync.codec import EpochRecord
 from online_sync.store import AsyncStore, Owner
+from serving import described
 from serving.answer import lookup
-from serving.request import ServicePlan, reading
-from serving.splice import Splicer, Stored
+from serving.metrics import Counts
+from serving.request import Asked, ServicePlan, reading
+from serving.splice import Splicer, Stored, finished
 
 _Answer = TypeVar("_Answer")
+
+_MOST_SPLICERS = 256
 
 
 class Desk:
@@ -37,23 +42,38 @@ class Desk:
         """Compile the services, and ask whose keys to read."""
         self.store, self.reading = store, reading(each for each in services if each.online)
         self._find, self._clock, self._trust, self.space = find, clock, trust, find()
-        self._splicers: dict[str, Splicer] = {}
+        self._splicers: dict[tuple[str, int | None], Splicer] = {}
+        self.counts = Counts()
         self._generations: dict[str, int] = {}
 
-    async def features(self, body: bytes) -> bytes:
-        """The results that a request's body asks for, as a JSON array."""
-        plan, entities = self.reading.asked(body)
-        return await self.results(plan, entities)
-
-    async def results(self, plan: ServicePlan, entities: Sequence[Any]) -> bytes:
-        """What a service answers for entities, as a JSON array."""
+    async def results(self, asked: Asked) -> bytes:
+        """The results that are asked for, as a JSON array of rows."""
         if self.space is None and await self.look() is None:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
-        if plan.on_demand:
-            return await self._computed(plan, entities)
-        splicer = self._splicers.get(plan.service) or self._splicer(plan)
-        at = asyncio.get_running_loop().time()
-        return await self._read(splicer.asking(entities, now=micros(self._clock()), at=at, trust=self._trust))
+        counted = self.counts.of(asked.plan.service)
+        if asked.plan.on_demand:
+            results = await self._computed(asked)
+        else:
+            splicer = self._splicers.get((asked.plan.service, asked.within)) or self._splicer(asked)
+            at, now = asyncio.get_running_loop().time(), micros(self._clock())
+            results = await self._read(splicer.asking(asked.entities, now=now, at=at, trust=self._trust))
+            counted.near, counted.found = counted.near + splicer.near, counted.found + splicer.found
+            splicer.near = splicer.found = 0
+        counted.entities += len(asked.entities)
+        return results
+
+    async def freshness(self, plan: ServicePlan) -> dict[str, Any]:
+        """How fresh the groups of a service's joins are."""
+        records = await self.records(plan.groups)
+        return described.freshness(records, {join.name: join.group for join in plan.joins}, now=micros(self._clock()))
+
+    async def records(self, groups: Sequence[str]) -> Mapping[str, EpochRecord]:
+        """The epoch records of groups, of those that are online."""
+        if self.space is None and await self.look() is None:
+            return {}
+        space = self.space
+        assert space is not None
+        return finished(groups, await self.store.mget([layout.epoch_key(space, group) for group in groups]))
 
     async def look(self) -> KeySpace | None:
         """Look again whose keys to read."""
@@ -67,15 +87,19 @@ class Desk:
         """From which lake the store's rows of this project come."""
         return None if self.space is None else await self.store.owner(self.space.project)
 
-    def _splicer(self, plan: ServicePlan) -> Splicer:
-        return self._splicers.setdefault(plan.service, Splicer(plan, space=self.space))
+    def _splicer(self, asked: Asked) -> Splicer:
+        if len(self._splicers) >= _MOST_SPLICERS:
+            self._splicers.clear()
+        splicer = Splicer(asked.plan, space=self.space, within=asked.within)
+        return self._splicers.setdefault((asked.plan.service, asked.within), splicer)
 
-    async def _computed(self, plan: ServicePlan, entities: Sequence[Any]) -> bytes:
+    async def _computed(self, asked: Asked) -> bytes:
         """What a service with features computed on demand answers."""
-        asked = [dict(zip(plan.asked, entity, strict=True)) for entity in entities]
-        looking = lookup(plan, asked, space=self.space, generations=self._generations, now=self._clock())
-        results, generations = await self._read(looking)
-        self._generations.update(generations)
+        entities = [dict(zip(asked.plan.asked, entity, strict=True)) for entity in asked.entities]
+        generations = self._generations
+        looking = lookup(asked.plan, entities, space=self.space, generations=generations, now=self._clock(), within=asked.within)
+        results, held = await self._read(looking)
+        generations.update(held)
         return msgspec.json.encode(results)
 
     async def _read(self, asking: Generator[list[str], Stored, _Answer]) -> _Answer:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from math import isfinite
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
 
 from feature_definitions import FeatureService, Join, OnDemandFeature
 from feature_definitions.errors import UserError
+from feature_definitions.intervals import MICROSECOND, duration
 from feature_definitions.language import DefinitionError
 from feature_definitions.reading import GroupKind, default, from_json, kind_of, to_json
 from feature_definitions.sql.column_types import types_of_outputs
@@ -25,6 +26,8 @@ MOST_VALUES = 10_000
 """How many values an array may have that a request brings."""
 
 _FIELDS = ("service", "entities")
+_MORE = ("include", "max_staleness")
+_FRESHNESS = "freshness"
 
 Entity: TypeAlias = Mapping[str, Any]
 
@@ -86,8 +89,8 @@ def compile_service(service: FeatureService) -> ServicePlan:
     return ServicePlan(service.name, service.asked, groups, joins, tuple(_on_demand(each, service) for each in service.on_demand))
 
 
-def parse_body(data: bytes) -> tuple[object, object]:
-    """The service and the entities that a request's JSON asks for, not checked yet."""
+def parse_body(data: bytes) -> Mapping[str, Any]:
+    """What a request's JSON says, not checked yet but for the names of its fields."""
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -98,9 +101,49 @@ def parse_body(data: bytes) -> tuple[object, object]:
         if name not in body:
             raise RequestError(f"{name} is missing; the body has {' and '.join(_FIELDS)}", field=name)
     for name in body:
-        if name not in _FIELDS:
-            raise RequestError(f"{name} is not known; the body has {' and '.join(_FIELDS)}", field=name)
-    return body["service"], body["entities"]
+        if name not in (*_FIELDS, *_MORE):
+            raise RequestError(f"{name} is not known; the body has {' and '.join(_FIELDS)}, and may have {' and '.join(_MORE)}", field=name)
+    return body
+
+
+def rows_of(plan: ServicePlan, columns: Mapping[str, Any]) -> list[Entity]:
+    """The entities that are given as columns, a list of values for each key."""
+    _check_names(plan.service, plan.asked, columns, where="entities.")
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            raise RequestError(f"entities.{name} is a list of values, one for each entity", field=f"entities.{name}")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise RequestError(f"the lists of entities have different lengths: {lengths}", field="entities")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _within(staleness: object) -> int | None:
+    if staleness is None:
+        return None
+    try:
+        return duration(str(staleness)) // MICROSECOND
+    except ValueError:
+        raise RequestError(f"max_staleness is a span like 30m or 2d, not {staleness!r}", field="max_staleness") from None
+
+
+def _is_fresh(include: object) -> bool:
+    if not isinstance(include, list) or not set(map(str, include)) <= {_FRESHNESS}:
+        raise RequestError(f'include is a list that may have "{_FRESHNESS}", not {include!r}', field="include")
+    return bool(include)
+
+
+class Asked(NamedTuple):
+    """What a request asks for: entities, each as its values in the order of the plan's `asked`, and how to answer.
+
+    `within` is for how many microseconds values are believed at most; `fresh`, whether the answer says how fresh they are.
+    """
+
+    plan: ServicePlan
+    entities: Sequence[Any]
+    form: Literal["rows", "columns"] = "rows"
+    within: int | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +153,21 @@ class Reading:
     plans: Mapping[str, ServicePlan]
     quick: Mapping[str, msgspec.json.Decoder[Any]]
 
-    def asked(self, data: bytes) -> tuple[ServicePlan, Sequence[Any]]:
-        """The service that a body asks, and its entities: values in the order of the plan's `asked`; a mistake is named."""
+    def asked(self, data: bytes) -> Asked:
+        """What a body asks for; a mistake is named."""
         try:
             body = _BODY.decode(data)
-            return self.plans[body.service], [astuple(each) for each in self.quick[body.service].decode(body.entities)]
+            return Asked(self.plans[body.service], [astuple(each) for each in self.quick[body.service].decode(body.entities)])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
-            service, entities = parse_body(data)
-        plan = self.plan(service)
-        return plan, [tuple(entity[name] for name in plan.asked) for entity in check_entities(plan, entities)]
+            return self._asked(parse_body(data))
+
+    def _asked(self, body: Mapping[str, Any]) -> Asked:
+        plan, entities, form = self.plan(body["service"]), body["entities"], "rows"
+        if isinstance(entities, dict) and entities:
+            entities, form = rows_of(plan, entities), "columns"
+        checked = check_entities(plan, entities)
+        keys = [tuple(entity[name] for name in plan.asked) for entity in checked]
+        return Asked(plan, keys, form, _within(body.get("max_staleness")), _is_fresh(body.get("include", [])))  # type: ignore[arg-type]
 
     def plan(self, name: object) -> ServicePlan:
         """The plan of a service that is online."""
@@ -148,8 +197,18 @@ def check_entities(plan: ServicePlan, entities: object) -> list[Entity]:
 
 def parse_entity(service: FeatureService, texts: Mapping[str, str]) -> Entity:
     """One entity from texts as a command line has them, `{"customer_id": "42"}`."""
-    _check_names(service.name, service.asked, texts, where="")
-    return {key: _parsed(texts[key], data_type=data_type, field=key) for key, data_type in service.asked.items()}
+    return _entity(service.name, service.asked, texts)
+
+
+def parse_query(plan: ServicePlan, texts: Mapping[str, str]) -> Entity:
+    """One entity from the texts of a URL; `key` is the name of a service's only key, too."""
+    [only, *more] = plan.asked
+    return _entity(plan.service, plan.asked, {only: texts["key"]} if set(texts) == {"key"} and not more else texts)
+
+
+def _entity(service: str, asked: Mapping[str, str], texts: Mapping[str, str]) -> Entity:
+    _check_names(service, asked, texts, where="")
+    return {key: _parsed(texts[key], data_type=data_type, field=key) for key, data_type in asked.items()}
 
 
 def field_value(value: object, data_type: str) -> object:

@@ -1,6 +1,6 @@
-"""The HTTP service: `POST /v1/features`, `GET /healthz`, `GET /readyz`; only here HTTP statuses are chosen."""
+"""The HTTP service: which path asks what, and the only place where HTTP statuses are chosen."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -19,13 +19,15 @@ from feature_definitions.layout import KeySpace
 from online_sync.codec import CodecError
 from online_sync.servers import StoreUnavailable, warnings
 from online_sync.store import AsyncStore, Owner
+from serving import openapi
 from serving.desk import Desk
+from serving.endpoints import Endpoints, UnknownGroup
 from serving.request import RequestError, UnknownService
 
 MOST_BYTES = 1024 * 1024
 
 _AGAIN = {"retry-after": "1"}
-_TYPE = (b"content-type", b"application/json")
+_TYPE, _PACKED = (b"content-type", b"application/json"), (b"content-type", b"application/msgpack")
 
 
 class TooLong(RequestError):
@@ -46,11 +48,18 @@ def app(
     seconds it is taken for granted that no sync has finished.
     """
     desk = Desk(services.values(), find=space, store=store, clock=clock, trust=trust)
-    features = _Features(desk)
+    endpoints = Endpoints(desk, services)
+    posted = {"/v1/features": _Posted(desk, endpoints.features), "/get-online-features": _Posted(desk, endpoints.feast)}
     routes = [
-        _route("/v1/features", features, method="POST"),
+        _route("/v1/features", posted["/v1/features"], method="POST"),
         _route("/healthz", _alive, method="GET"),
         _route("/readyz", partial(_ready, desk), method="GET"),
+        _route("/get-online-features", posted["/get-online-features"], method="POST"),
+        *_asked_by_get(endpoints),
+        _route(
+            "/openapi.json", _fixed(msgspec.json.encode(openapi.document(desk.reading.plans)), media_type="application/json"), method="GET"
+        ),
+        _route("/docs", _fixed(openapi.page(), media_type="text/html"), method="GET"),
     ]
 
     @asynccontextmanager
@@ -60,33 +69,82 @@ def app(
 
     made = Starlette(routes=routes, exception_handlers={**_HANDLERS, 404: _no_path(routes), 405: _other_method}, lifespan=store_open)
     made.router.redirect_slashes = False
-    return _Front(features, made)
+    return _Front(posted, made)
+
+
+def _asked_by_get(endpoints: Endpoints) -> list[Route]:
+    """What is asked by GET and answered in JSON; Prometheus' text aside."""
+
+    async def entity(request: Request) -> Response:
+        data = await endpoints.entity(request.path_params["service"], request.query_params)
+        return Response(data, media_type="application/json")
+
+    async def versions(request: Request) -> Response:
+        return _json(await endpoints.versions(request.path_params["name"]))
+
+    async def search(request: Request) -> Response:
+        texts = {name: request.query_params.get(name, "") for name in ("q", "tag", "owner")}
+        return _json({"groups": endpoints.search(**texts)})
+
+    async def metrics(_: Request) -> Response:
+        return Response(await endpoints.metrics(), media_type="text/plain; version=0.0.4")
+
+    def plain(answer: Callable[[Request], object]) -> Callable[[Request], object]:
+        async def answered(request: Request) -> Response:
+            return _json(answer(request))
+
+        return answered
+
+    found = {
+        "/v1/features/{service}": entity,
+        "/v1/services": plain(lambda _: {"services": endpoints.services()}),
+        "/v1/groups": plain(lambda _: {"groups": endpoints.groups()}),
+        "/v1/groups/{name}": plain(lambda request: endpoints.group(request.path_params["name"])),
+        "/v1/groups/{name}/versions": versions,
+        "/v1/search": search,
+        "/v1/stats": plain(lambda _: endpoints.stats()),
+        "/metrics": metrics,
+    }
+    return [_route(path, endpoint, method="GET") for path, endpoint in found.items()]
+
+
+def _fixed(data: bytes, *, media_type: str) -> Callable[[Request], object]:
+    async def answered(_: Request) -> Response:
+        return Response(data, media_type=media_type)
+
+    return answered
 
 
 class _Front:
     """Hands requests for features over at once, and all others to Starlette, which takes its time to find who answers."""
 
-    def __init__(self, features: "_Features", others: ASGIApp) -> None:
-        self._features, self._others = features, others
+    def __init__(self, posted: Mapping[str, ASGIApp], others: ASGIApp) -> None:
+        self._posted, self._others = posted, others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_for_features = scope["type"] == "http" and scope["path"] == "/v1/features" and scope["method"] == "POST"
-        await (self._features if is_for_features else self._others)(scope, receive, send)
+        found = self._posted.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (found or self._others)(scope, receive, send)
 
 
-class _Features:
-    """`POST /v1/features`."""
+class _Posted:
+    """An endpoint that answers a body, in JSON or, if that is what is accepted, in MessagePack."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        self._counts, self._answer = desk.counts, answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
         try:
-            data = b'{"results":%b}' % await self._desk.features(await _body(scope, receive))
+            data = await self._answer(await _body(headers, receive))
         except _REFUSED as error:
-            await _refusal(error)(scope, receive, send)
+            refused = _refusal(error)
+            self._counts.refused[refused.status_code] += 1
+            await refused(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, (b"content-length", b"%d" % len(data))]})
+        kind = _TYPE
+        if b"msgpack" in headers.get(b"accept", b""):
+            data, kind = msgspec.msgpack.encode(msgspec.json.decode(data)), _PACKED
+        await send({"type": "http.response.start", "status": 200, "headers": [kind, (b"content-length", b"%d" % len(data))]})
         await send({"type": "http.response.body", "body": data})
 
 
@@ -114,8 +172,8 @@ async def _alive(_: Request) -> Response:
     return _json({"status": "ok"})
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    announced = headers.get(b"content-length", b"")
     too_long, parts, length, more = announced.isdigit() and int(announced) > MOST_BYTES, [], 0, True
     while more and not too_long:
         message = await receive()
@@ -172,6 +230,7 @@ async def _other_method(request: Request, error: Exception) -> Response:
 _STATUS: Mapping[type[Exception], tuple[int, Mapping[str, str] | None]] = {
     RequestError: (400, None),
     UnknownService: (404, None),
+    UnknownGroup: (404, None),
     TooLong: (413, None),
     ClientDisconnect: (400, None),
     CodecError: (500, None),

@@ -6,7 +6,7 @@ answer than the store's own, as of the records' last reading.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from itertools import chain
@@ -18,7 +18,7 @@ import msgspec
 from feature_definitions import layout
 from feature_definitions.intervals import EPOCH, instant, iso
 from feature_definitions.layout import KeySpace
-from feature_definitions.reading import CASES, FOREVER, NEVER, Question, age, conditions, unchanged_until
+from feature_definitions.reading import CASES, EMPTY, FOREVER, NEVER, PRESENT, Question, age, conditions, unchanged_until
 from feature_definitions.sql.data_types import element_of, is_array
 from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode_epoch, reader, written_by
 from serving.request import JoinPlan, ServicePlan
@@ -28,12 +28,13 @@ JsonValue: TypeAlias = Scalar | list[Scalar]
 Keys: TypeAlias = tuple[Any, ...]
 """What a request says of one entity, in the order of the plan's `asked`."""
 
-_Kept: TypeAlias = tuple[int, int, bytes]
-"""A piece, and from when until when it holds: a clock may go back."""
+_Kept: TypeAlias = tuple[int, int, bytes, bool]
+"""From when until when a piece holds (a clock may go back), the piece, and whether every join found something."""
 
 MOST_NEAR = 20_000
 """Entities that one service keeps near, at most."""
 
+_FOUND = (PRESENT.encode(), EMPTY.encode())
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,13 +53,13 @@ class Said(NamedTuple):
 class Splicer:
     """The answers of one service, from one lake's rows; what it keeps near is the only thing that changes."""
 
-    def __init__(self, plan: ServicePlan, *, space: KeySpace | None, most: int = MOST_NEAR) -> None:
-        """Know nothing yet of what is online; without a key space nothing ever is."""
-        self._plan, self._space, self._most = plan, space, most
+    def __init__(self, plan: ServicePlan, *, space: KeySpace | None, most: int = MOST_NEAR, within: int | None = None) -> None:
+        """Know nothing yet of what is online; without a key space nothing ever is. `within` is a TTL for all groups, in microseconds."""
+        self._plan, self._space, self._most, self._within = plan, space, most, within
         self._records = [] if space is None else [layout.epoch_key(space, group) for group in plan.groups]
         self._known = self._learned([None] * len(plan.groups))
         self._seen = float("-inf")
-        self.hits = self.misses = 0
+        self.near = self.found = 0
 
     def asking(self, entities: Sequence[Keys], *, now: int, at: float, trust: float = 0.0) -> Generator[list[str], Stored, bytes]:
         """Yields the keys to read and is sent their values; returns the results in the order asked, as a JSON array.
@@ -82,12 +83,14 @@ class Splicer:
             rows = iter(stored[len(self._records) :])
             made = iter([known.put(entity, rows, now) for entity in lacking])
             pieces = [next(made) if piece is None else piece for piece in pieces]
-            self.hits, self.misses = self.hits + len(entities) - len(lacking), self.misses + len(lacking)
             break
-        return b"[" + b",".join(pieces) + b"]"  # type: ignore[arg-type]  # none is lacking any more
+        self.near += len(entities) - len(lacking)
+        self.found += sum(piece[3] for piece in pieces if piece is not None)
+        return b"[" + b",".join([piece[2] for piece in pieces if piece is not None]) + b"]"
 
     def _learned(self, stored: list[bytes | None]) -> "_Known":
-        return _Known(self._plan, self._space, stored, self._most)
+        records = finished(self._plan.groups, stored, within=self._within)
+        return _Known(self._plan, self._space, stored, records, self._most)
 
 
 class _Known:
@@ -96,9 +99,10 @@ class _Known:
     Of two halves the older goes when the newer is full, so what is asked for often stays.
     """
 
-    def __init__(self, plan: ServicePlan, space: KeySpace | None, stored: list[bytes | None], most: int) -> None:
+    def __init__(
+        self, plan: ServicePlan, space: KeySpace | None, stored: list[bytes | None], records: Mapping[str, EpochRecord], most: int
+    ) -> None:
         self.stored, self._half = stored, max(1, most // 2)
-        records = finished(plan, stored)
         names = list(plan.asked)
         self._joins = [_join_reader(join, records.get(join.group), space, names) for join in plan.joins]
         self._entity = _struct(tuple(names))
@@ -106,21 +110,21 @@ class _Known:
         self._young: dict[Keys, _Kept] = {}
         self._old: dict[Keys, _Kept] = {}
 
-    def near(self, entity: Keys, now: int) -> bytes | None:
-        """The piece of an entity, if it is near and holds at that time."""
+    def near(self, entity: Keys, now: int) -> _Kept | None:
+        """What is kept of an entity, if it is near and holds at that time."""
         kept = self._young.get(entity)
         if kept is None:
             kept = self._old.get(entity)
             if kept is None:
                 return None
             self._keep(entity, kept)
-        return kept[2] if kept[0] <= now <= kept[1] else None
+        return kept if kept[0] <= now <= kept[1] else None
 
     def keys(self, entity: Keys) -> list[str]:
         """The keys of the rows that an entity can have."""
         return [key for join in self._joins if (key := join.key(entity)) is not None]
 
-    def put(self, entity: Keys, rows: Iterable[bytes | None], now: int) -> bytes:
+    def put(self, entity: Keys, rows: Iterable[bytes | None], now: int) -> _Kept:
         """Make the piece of an entity from its rows, of which it takes as many as it has keys, and keep it near."""
         rows, until, texts, status, times = iter(rows), FOREVER, [], [], []
         for join in self._joins:
@@ -131,8 +135,9 @@ class _Known:
             times.append(b"null" if found.event_timestamp is None else b'"%b"' % found.event_timestamp.encode())
         said = _encode(self._entity(*entity))
         piece = self._shape % (said, b",".join(filter(None, texts)), *status, *times)
-        self._keep(entity, (now, until, piece))
-        return piece
+        kept = (now, until, piece, all(each in _FOUND for each in status))
+        self._keep(entity, kept)
+        return kept
 
     def _keep(self, entity: Keys, kept: _Kept) -> None:
         if len(self._young) >= self._half:
@@ -157,10 +162,20 @@ def _struct(names: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
 # -------------------------------------------------------------------------------------------------------------------- epoch records
 
 
-def finished(plan: ServicePlan, stored: Stored) -> dict[str, EpochRecord]:
-    """The epoch records that were read of a plan's groups; a group whose first sync has not finished has none."""
-    found = {group: _epoch_record(data) for group, data in zip(plan.groups, stored, strict=False) if data is not None}
+def finished(groups: Sequence[str], stored: Stored, *, within: int | None = None) -> dict[str, EpochRecord]:
+    """The epoch records that were read of groups; one whose first sync has not finished has none.
+
+    Their values are believed for no longer than `within` microseconds.
+    """
+    found = {group: _epoch_record(data) for group, data in zip(groups, stored, strict=False) if data is not None}
+    if within is not None:
+        found = {group: _within(record, within) for group, record in found.items()}
     return {group: record for group, record in found.items() if record.epoch > 0}
+
+
+def _within(record: EpochRecord, ttl: int) -> EpochRecord:
+    """An epoch record whose values are believed for no longer than so many microseconds."""
+    return replace(record, ttl=ttl if record.ttl is None else min(ttl, record.ttl))
 
 
 @lru_cache(maxsize=1024)

@@ -130,7 +130,7 @@ def test_a_row_that_is_near_is_not_read_again_but_its_record_is() -> None:
     assert len(reads.reads) == 2  # the generation was not known
     assert reads.answer({"customer_id": 42}, at=1.0) == first
     assert reads.reads == [["hw:shop:lakelake:spend:epoch"]]
-    assert (reads.splicer.hits, reads.splicer.misses) == (1, 1)
+    assert (reads.splicer.near, reads.splicer.found) == (1, 2)
 
 
 def test_a_record_that_is_trusted_is_not_read_again() -> None:
