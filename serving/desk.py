@@ -14,6 +14,7 @@ from online_sync.codec import EpochRecord
 from online_sync.store import AsyncStore, Owner
 from serving import described
 from serving.answer import lookup
+from serving.columns import columns
 from serving.metrics import Counts
 from serving.request import Asked, ServicePlan, reading
 from serving.splice import Splicer, Stored, finished
@@ -46,26 +47,31 @@ class Desk:
         self.counts = Counts()
         self._generations: dict[str, int] = {}
 
+    async def features(self, body: bytes) -> bytes:
+        """What a request for features is answered."""
+        asked = self.reading.asked(body)
+        results = await self.results(asked)
+        if asked.form == "columns":
+            results = msgspec.json.encode(columns(msgspec.json.decode(results)))
+        if not asked.fresh:
+            return b'{"results":%b}' % results
+        return b'{"results":%b,"freshness":%b}' % (results, msgspec.json.encode(await self._freshness(asked.plan)))
+
     async def results(self, asked: Asked) -> bytes:
         """The results that are asked for, as a JSON array of rows."""
         if self.space is None and await self.look() is None:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
-        counted = self.counts.of(asked.plan.service)
+        clock = asyncio.get_running_loop().time
+        counted, at = self.counts.of(asked.plan.service), clock()
         if asked.plan.on_demand:
             results = await self._computed(asked)
         else:
             splicer = self._splicers.get((asked.plan.service, asked.within)) or self._splicer(asked)
-            at, now = asyncio.get_running_loop().time(), micros(self._clock())
-            results = await self._read(splicer.asking(asked.entities, now=now, at=at, trust=self._trust))
+            results = await self._read(splicer.asking(asked.entities, now=micros(self._clock()), at=at, trust=self._trust))
             counted.near, counted.found = counted.near + splicer.near, counted.found + splicer.found
             splicer.near = splicer.found = 0
-        counted.entities += len(asked.entities)
+        counted.answered(len(asked.entities), clock() - at)
         return results
-
-    async def freshness(self, plan: ServicePlan) -> dict[str, Any]:
-        """How fresh the groups of a service's joins are."""
-        records = await self.records(plan.groups)
-        return described.freshness(records, {join.name: join.group for join in plan.joins}, now=micros(self._clock()))
 
     async def records(self, groups: Sequence[str]) -> Mapping[str, EpochRecord]:
         """The epoch records of groups, of those that are online."""
@@ -86,6 +92,11 @@ class Desk:
     async def owner(self) -> Owner | None:
         """From which lake the store's rows of this project come."""
         return None if self.space is None else await self.store.owner(self.space.project)
+
+    async def _freshness(self, plan: ServicePlan) -> dict[str, Any]:
+        """How fresh the groups of a service's joins are."""
+        records = await self.records(plan.groups)
+        return described.freshness(records, {join.name: join.group for join in plan.joins}, now=micros(self._clock()))
 
     def _splicer(self, asked: Asked) -> Splicer:
         if len(self._splicers) >= _MOST_SPLICERS:

@@ -1,6 +1,5 @@
 """What each endpoint answers, as bytes or as plain data: it knows neither HTTP's statuses nor who carries the answer."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import msgspec
 
 from feature_definitions import FeatureGroup, FeatureService
 from serving import described
-from serving.columns import as_feast, columns
+from serving.columns import as_feast
 from serving.desk import Desk
 from serving.feast_api import FeastReading
 from serving.metrics import exposition
@@ -28,27 +27,17 @@ class Endpoints:
         self._groups: dict[str, FeatureGroup] = {join.group.name: join.group for each in self._services.values() for join in each.joins}
         self._feast = FeastReading(desk.reading, self._groups)
 
-    async def features(self, body: bytes) -> bytes:
-        """Features of a list of entities."""
-        asked = self._desk.reading.asked(body)
-        results = await self._counted(asked)
-        if asked.form == "columns":
-            results = msgspec.json.encode(columns(msgspec.json.decode(results)))
-        if not asked.fresh:
-            return b'{"results":%b}' % results
-        return b'{"results":%b,"freshness":%b}' % (results, msgspec.json.encode(await self._desk.freshness(asked.plan)))
-
     async def feast(self, body: bytes) -> bytes:
         """Features, asked for and answered as Feast does."""
         asked, full_names = self._feast.asked(body)
-        results = msgspec.json.decode(await self._counted(asked))
+        results = msgspec.json.decode(await self._desk.results(asked))
         return msgspec.json.encode(as_feast(asked.plan, results, full_names=full_names))
 
     async def entity(self, service: str, texts: Mapping[str, str]) -> bytes:
         """Features of one entity, by the texts of a URL."""
         plan = self._desk.reading.plan(service)
         entity = parse_query(plan, texts)
-        results = await self._counted(Asked(plan, [tuple(entity[name] for name in plan.asked)]))
+        results = await self._desk.results(Asked(plan, [tuple(entity[name] for name in plan.asked)]))
         return results[1:-1]
 
     def services(self) -> list[dict[str, Any]]:
@@ -79,13 +68,6 @@ class Endpoints:
     async def metrics(self) -> str:
         """What was answered, and what is online, for Prometheus."""
         return exposition(self._desk.counts, await self._desk.records(list(self._groups)))
-
-    async def _counted(self, asked: Asked) -> bytes:
-        clock = asyncio.get_running_loop().time
-        before = clock()
-        results = await self._desk.results(asked)
-        self._desk.counts.answered(asked.plan.service, clock() - before)
-        return results
 
     def _group(self, name: str) -> FeatureGroup:
         if name not in self._groups:

@@ -22,6 +22,13 @@ class Served:
     seconds: float = 0.0
     latencies: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
 
+    def answered(self, entities: int, seconds: float) -> None:
+        """Count one request that was answered."""
+        self.requests += 1
+        self.entities += entities
+        self.seconds += seconds
+        self.latencies[bisect_left(BOUNDS, seconds)] += 1
+
 
 class Counts:
     """What was answered since the process began: of each service, and refusals by their HTTP status."""
@@ -35,13 +42,6 @@ class Counts:
         """The counts of a service; lists of features that are asked for by name count as one."""
         name = service.partition(":")[0]
         return self.services.get(name) or self.services.setdefault(name, Served())
-
-    def answered(self, service: str, seconds: float) -> None:
-        """Count one request that was answered."""
-        served = self.of(service)
-        served.requests += 1
-        served.seconds += seconds
-        served.latencies[bisect_left(BOUNDS, seconds)] += 1
 
     def stats(self) -> dict[str, object]:
         """All counts, with the shares of entities that were near and that were found."""

@@ -49,7 +49,7 @@ def app(
     """
     desk = Desk(services.values(), find=space, store=store, clock=clock, trust=trust)
     endpoints = Endpoints(desk, services)
-    posted = {"/v1/features": _Posted(desk, endpoints.features), "/get-online-features": _Posted(desk, endpoints.feast)}
+    posted = {"/v1/features": _Posted(desk, desk.features), "/get-online-features": _Posted(desk, endpoints.feast)}
     routes = [
         _route("/v1/features", posted["/v1/features"], method="POST"),
         _route("/healthz", _alive, method="GET"),
