@@ -14,7 +14,7 @@ from online_sync.codec import EpochRecord
 from online_sync.store import AsyncStore, Owner
 from serving import described
 from serving.answer import lookup
-from serving.columns import columns
+from serving.forms import columns
 from serving.metrics import Counts
 from serving.request import Asked, ServicePlan, reading
 from serving.splice import Splicer, Stored, finished

@@ -7,9 +7,9 @@ import msgspec
 
 from feature_definitions import FeatureGroup, FeatureService
 from serving import described
-from serving.columns import as_feast
 from serving.desk import Desk
 from serving.feast_api import FeastReading
+from serving.forms import as_feast
 from serving.metrics import exposition
 from serving.request import Asked, RequestError, parse_query
 
