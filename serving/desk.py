@@ -16,7 +16,7 @@ from serving import described
 from serving.answer import lookup
 from serving.forms import columns
 from serving.metrics import Counts
-from serving.request import Asked, ServicePlan, reading
+from serving.request import Wanted, ServicePlan, reading
 from serving.splice import Splicer, Stored, finished
 
 _Answer = TypeVar("_Answer")
@@ -57,7 +57,7 @@ class Desk:
             return b'{"results":%b}' % results
         return b'{"results":%b,"freshness":%b}' % (results, msgspec.json.encode(await self._freshness(asked.plan)))
 
-    async def results(self, asked: Asked) -> bytes:
+    async def results(self, asked: Wanted) -> bytes:
         """The results that are asked for, as a JSON array of rows."""
         if self.space is None and await self.look() is None:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
@@ -98,13 +98,13 @@ class Desk:
         records = await self.records(plan.groups)
         return described.freshness(records, {join.name: join.group for join in plan.joins}, now=micros(self._clock()))
 
-    def _splicer(self, asked: Asked) -> Splicer:
+    def _splicer(self, asked: Wanted) -> Splicer:
         if len(self._splicers) >= _MOST_SPLICERS:
             self._splicers.clear()
         splicer = Splicer(asked.plan, space=self.space, within=asked.within)
         return self._splicers.setdefault((asked.plan.service, asked.within), splicer)
 
-    async def _computed(self, asked: Asked) -> bytes:
+    async def _computed(self, asked: Wanted) -> bytes:
         """What a service with features computed on demand answers."""
         entities = [dict(zip(asked.plan.asked, entity, strict=True)) for entity in asked.entities]
         generations = self._generations

@@ -11,7 +11,7 @@ from serving.desk import Desk
 from serving.feast_api import FeastReading
 from serving.forms import as_feast
 from serving.metrics import exposition
-from serving.request import Asked, RequestError, parse_query
+from serving.request import Wanted, RequestError, parse_query
 
 
 class UnknownGroup(RequestError):
@@ -37,7 +37,7 @@ class Endpoints:
         """Features of one entity, by the texts of a URL."""
         plan = self._desk.reading.plan(service)
         entity = parse_query(plan, texts)
-        results = await self._desk.results(Asked(plan, [tuple(entity[name] for name in plan.asked)]))
+        results = await self._desk.results(Wanted(plan, [tuple(entity[name] for name in plan.asked)]))
         return results[1:-1]
 
     def services(self) -> list[dict[str, Any]]:

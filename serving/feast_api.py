@@ -8,7 +8,7 @@ import msgspec
 
 from feature_definitions import FeatureGroup, FeatureService, Join
 from feature_definitions.errors import UserError
-from serving.request import Asked, Reading, RequestError, ServicePlan, check_entities, compile_service, rows_of
+from serving.request import Wanted, Reading, RequestError, ServicePlan, check_entities, compile_service, rows_of
 
 MOST_PLANS = 1000
 """How many lists of features are kept compiled."""
@@ -31,7 +31,7 @@ class FeastReading:
         self._reading, self._groups = reading, groups
         self._plans: dict[tuple[str, ...], ServicePlan] = {}
 
-    def asked(self, data: bytes) -> tuple[Asked, bool]:
+    def asked(self, data: bytes) -> tuple[Wanted, bool]:
         """What a body asks for, and whether features are called by their full names."""
         try:
             body = msgspec.json.decode(data, type=FeastBody)
@@ -40,7 +40,7 @@ class FeastReading:
         plan = self._reading.plan(body.feature_service) if body.feature_service is not None else self._plan(tuple(body.features))
         entities = {name: body.entities[name] for name in body.entities if name in plan.asked or body.feature_service is not None}
         checked = check_entities(plan, rows_of(plan, entities))
-        return Asked(plan, [tuple(entity[name] for name in plan.asked) for entity in checked]), body.full_feature_names
+        return Wanted(plan, [tuple(entity[name] for name in plan.asked) for entity in checked]), body.full_feature_names
 
     def _plan(self, features: tuple[str, ...]) -> ServicePlan:
         if not features:

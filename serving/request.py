@@ -133,7 +133,7 @@ def _is_fresh(include: object) -> bool:
     return bool(include)
 
 
-class Asked(NamedTuple):
+class Wanted(NamedTuple):
     """What a request asks for: entities, each as its values in the order of the plan's `asked`, and how to answer.
 
     `within` is for how many microseconds values are believed at most; `fresh`, whether the answer says how fresh they are.
@@ -153,21 +153,21 @@ class Reading:
     plans: Mapping[str, ServicePlan]
     quick: Mapping[str, msgspec.json.Decoder[Any]]
 
-    def asked(self, data: bytes) -> Asked:
+    def asked(self, data: bytes) -> Wanted:
         """What a body asks for; a mistake is named."""
         try:
             body = _BODY.decode(data)
-            return Asked(self.plans[body.service], [astuple(each) for each in self.quick[body.service].decode(body.entities)])
+            return Wanted(self.plans[body.service], [astuple(each) for each in self.quick[body.service].decode(body.entities)])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
             return self._asked(parse_body(data))
 
-    def _asked(self, body: Mapping[str, Any]) -> Asked:
+    def _asked(self, body: Mapping[str, Any]) -> Wanted:
         plan, entities, form = self.plan(body["service"]), body["entities"], "rows"
         if isinstance(entities, dict) and entities:
             entities, form = rows_of(plan, entities), "columns"
         checked = check_entities(plan, entities)
         keys = [tuple(entity[name] for name in plan.asked) for entity in checked]
-        return Asked(plan, keys, form, _within(body.get("max_staleness")), _is_fresh(body.get("include", [])))  # type: ignore[arg-type]
+        return Wanted(plan, keys, form, _within(body.get("max_staleness")), _is_fresh(body.get("include", [])))  # type: ignore[arg-type]
 
     def plan(self, name: object) -> ServicePlan:
         """The plan of a service that is online."""
@@ -241,7 +241,7 @@ def _quick(asked: Mapping[str, str]) -> msgspec.json.Decoder[Any]:
     """Reads entities that are right, and refuses all others without saying why."""
     fields = [(f"field_{i}", _QUICK[kind]) for i, kind in enumerate(asked.values())]
     names = {field: name for (field, _), name in zip(fields, asked, strict=True)}
-    entity = msgspec.defstruct("Asked", fields, rename=names, forbid_unknown_fields=True, gc=False)
+    entity = msgspec.defstruct("Wanted", fields, rename=names, forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(Annotated[list[entity], msgspec.Meta(min_length=1, max_length=MOST_ENTITIES)])  # type: ignore[valid-type]
 
 
