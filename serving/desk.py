@@ -16,7 +16,7 @@ from serving import described
 from serving.answer import lookup
 from serving.forms import columns
 from serving.metrics import Counts
-from serving.request import Wanted, ServicePlan, reading
+from serving.request import ServicePlan, Wanted, reading
 from serving.splice import Splicer, Stored, finished
 
 _Answer = TypeVar("_Answer")

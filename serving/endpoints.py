@@ -11,7 +11,7 @@ from serving.desk import Desk
 from serving.feast_api import FeastReading
 from serving.forms import as_feast
 from serving.metrics import exposition
-from serving.request import Wanted, RequestError, parse_query
+from serving.request import RequestError, Wanted, parse_query
 
 
 class UnknownGroup(RequestError):

@@ -8,7 +8,7 @@ import msgspec
 
 from feature_definitions import FeatureGroup, FeatureService, Join
 from feature_definitions.errors import UserError
-from serving.request import Wanted, Reading, RequestError, ServicePlan, check_entities, compile_service, rows_of
+from serving.request import Reading, RequestError, ServicePlan, Wanted, check_entities, compile_service, rows_of
 
 MOST_PLANS = 1000
 """How many lists of features are kept compiled."""
