@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from examples.draft import DraftRefused
+from feature_definitions.counted import counted
 from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
 from feature_definitions.language.rules import COLUMN, check_name
 from feature_definitions.loader import Catalog
@@ -160,12 +161,14 @@ def _zone(columns: Mapping[str, Guess], seen: Sample, timezone: str | None) -> t
 
 def _id(ids: tuple[str, ...], others: tuple[str, ...], rows: int) -> list[_Line]:
     if ids:
-        also = f"; so is {', '.join(others)}" if others else ""
-        return [
-            _Line(f"id=({_quoted(ids[0])},),", (f"unique in the {rows:,} rows that were seen{also}. The same id again is a correction",))
-        ]
-    said = f"{', '.join(others)} is unique" if others else "no column is unique"
-    return [_Line("id=(),", (f"{said} in the {rows:,} rows that were seen. Without an id every row counts",))]
+        also = f"; so {'is' if len(others) == 1 else 'are'} {', '.join(others)}" if others else ""
+        return [_Line(f"id=({_quoted(ids[0])},),", (f"unique in the {_seen(rows)}{also}. The same id again is a correction",))]
+    said = f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} unique" if others else "no column is unique"
+    return [_Line("id=(),", (f"{said} in the {_seen(rows)}. Without an id every row counts",))]
+
+
+def _seen(rows: int) -> str:
+    return f"{counted(rows, 'row')} that {'was' if rows == 1 else 'were'} seen"
 
 
 def _text(name: str, seen: Sample, lines: Iterable[_Line]) -> str:

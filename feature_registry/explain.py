@@ -68,8 +68,9 @@ class Story:
     `values` are what a reader gets; of an entity without events they lack what is derived, if no publish kept it yet. `events` are the
     newest of the `event_count` rows of `source` that the group's longest window holds, as they are in the source now; those that came
     after the run say so (of a table that is read in place nobody knows when a row came). A transform's are those of the first source that
-    it reads and that has the entity's keys, if there is one. A `event_count` of None: they cannot be listed without Spark. `later` are
-    versions of the same time that became known after the time that was asked for.
+    it reads and that has the entity's keys, if there is one. A `event_count` of None: they cannot be listed without Spark, and `look` says
+    where they are found. `later` are versions of the same time that became known after the time that was asked for. `aside` is how many
+    rows of a table in place are put aside: those of the entity may be among the events.
     """
 
     asked: Asked
@@ -84,6 +85,8 @@ class Story:
     events: tuple[Row, ...]
     event_count: int | None
     later: tuple[Version, ...]
+    aside: int = 0
+    look: str = ""
 
 
 def explain(asked: Asked, known: Known, *, lake: str) -> Story:
@@ -112,6 +115,8 @@ def explain(asked: Asked, known: Known, *, lake: str) -> Story:
         tuple(described[:MOST_EVENTS]),
         count,
         tuple(later),
+        0 if source is None else versions.aside(source, lake),
+        "" if source is None or window is None else versions.look(source, entity=asked.entity, window=window),
     )
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from feature_definitions import layout
+from feature_definitions.counted import counted
 from feature_definitions.errors import NotCovered, Unknown
 from feature_definitions.intervals import Interval
 from feature_definitions.language import FeatureGroup, TransformGroup
@@ -180,7 +181,8 @@ class Planner:
         lacking = [] if current is None or accept == "gaps" else self._lacking(group, chosen, current.number)
         if current is not None and lacking:
             raise NotCovered(
-                f"generation {chosen} of {group.name} lacks {len(lacking)} intervals that readers see in generation {current.number}, the "
+                f"generation {chosen} of {group.name} lacks {counted(len(lacking), 'interval')} "
+                f"that readers see in generation {current.number}, the "
                 f"first {lacking[0]}: run `headwater materialize {group.name}` first, or accept the gaps by "
                 f"`headwater promote {group.name} --anyway`"
             )

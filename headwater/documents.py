@@ -437,6 +437,7 @@ class ExplainDocument(Document, frozen=True, kw_only=True):
     window: ExplainedWindow | None
     events: list[dict[str, Any]]
     event_count: int | None
+    rows_aside: int
     later: list[ExplainedRow]
 
 
@@ -635,6 +636,7 @@ def explain(story: Any) -> ExplainDocument:
         window=None if story.window is None else _part(ExplainedWindow, story.window),
         events=list(story.events),
         event_count=story.event_count,
+        rows_aside=story.aside,
         later=[_row(version) for version in story.later],
     )
 

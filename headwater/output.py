@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from feature_definitions.counted import counted
 from feature_definitions.intervals import Interval, iso, merge
 from feature_definitions.planning import plan
 from feature_definitions.planning.cost import CostEstimate
@@ -94,7 +95,7 @@ def warn_brought(report: Any, *, with_id: Collection[str]) -> None:
     """Tell what of a source was put aside, left for later or refused; the rows of sources `with_id` count once."""
     where = "not read where they lie" if report.in_place else "in quarantine"
     for reason, n in report.reasons.items():
-        warn(f"{report.source}: {n} rows {where}: {reason}")
+        warn(f"{report.source}: {counted(n, 'row')} {where}: {reason}")
     copied = "rows of one id count once" if report.source in with_id else "its rows count twice"
     for name, original in report.copies.items():
         warn(f"{report.source}: {name} is a copy of {original}: {copied}; delete one if it is a mistake")
@@ -168,8 +169,8 @@ def retried_lines(retried: Iterable[Any]) -> Iterator[str]:
     """What became of what was judged again."""
     for each in (one for one in retried if one.failed is None):
         before, after = each.before, each.after
-        gone = f"{before.rows - after.rows:,} of {before.rows:,} rows"
-        intervals = f", {before.intervals - after.intervals} of {before.intervals} intervals" if before.intervals else ""
+        gone = f"{before.rows - after.rows:,} of {counted(before.rows, 'row')}"
+        intervals = f", {before.intervals - after.intervals} of {counted(before.intervals, 'interval')}" if before.intervals else ""
         yield f"{each.name}: {gone}{intervals} are put aside no more"
 
 
@@ -242,7 +243,7 @@ def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = (
             waiting.setdefault(s.group, []).append(s)
     for group, some in waiting.items():
         rejected = [awaited for s in some for awaited in s.waits_for if awaited.group == group]
-        which = f"{group}: {len(some)} intervals from {iso(some[0].interval.start)} to {iso(some[-1].interval.end)}"
+        which = f"{group}: {counted(len(some), 'interval')} from {iso(some[0].interval.start)} to {iso(some[-1].interval.end)}"
         if not rejected:
             warn(f"{which}: the first {some[0].reasons[0]}")
             continue
@@ -250,16 +251,14 @@ def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = (
         holders = [s for s in found if s.group == group and s.holds and s.status == plan.REJECTED and first <= s.interval <= last]
         gate = f"{first}, which the gate rejected" if len(holders) == 1 else f"{len(holders)} that the gate rejected"
         warn(
-            f"{which} wait for {gate}; correct its data, "
+            f"{which} {'waits' if len(some) == 1 else 'wait'} for {gate}; correct its data, "
             f"or let them pass: headwater release {group} --from {iso(first.start)} --to {iso(last.end)}"
         )
     for work in works:
         if work.waiting and work.group.name not in waiting:
             first, last = work.waiting[0].interval, work.waiting[-1].interval
-            warn(
-                f"{work.group.name}: {len(work.waiting)} intervals from {iso(first.start)} to {iso(last.end)} are left alone: "
-                f"the first {work.waiting[0].reasons[0]}; it is to be tried again, so take it into the range"
-            )
+            which = f"{work.group.name}: {counted(len(work.waiting), 'interval')} from {iso(first.start)} to {iso(last.end)}"
+            warn(f"{which} left alone: the first {work.waiting[0].reasons[0]}; it is to be tried again, so take it into the range")
 
 
 # ------------------------------------------------------------------------------------------------------------- the story of a value
@@ -274,7 +273,7 @@ def failed_checks(manifest: Any) -> Iterator[str]:
             yield f"{check['check']} ({check['severity']}): it is {check['value']}"
         else:
             places = ", ".join(str(row["hw_row"]) for row in check["rows"])
-            yield f"{check['check']} ({check['severity']}): {check['bad_rows']:,} rows; the first have hw_row {places}"
+            yield f"{check['check']} ({check['severity']}): {counted(check['bad_rows'], 'row')}; the first have hw_row {places}"
 
 
 def story_lines(story: Any) -> Iterator[Any]:
@@ -287,13 +286,19 @@ def story_lines(story: Any) -> Iterator[Any]:
     yield facts
     yield table("feature", "value", rows=story.values.items())
     if story.window is not None and story.event_count is None:
-        yield f"the events of {story.source} in {story.window} are not listed: only Spark can read them where they lie"
+        yield f"the events of {story.source} in {story.window} are not listed: only Spark reads them where they lie{story.look}"
     elif story.window is not None and story.source is not None:
-        yield f"{story.event_count} events of {story.source} in {story.window}, as they are now"
+        yield f"{counted(story.event_count, 'event')} of {story.source} in {story.window}, as they are now{_among(story)}"
     if story.events:
         yield table(*story.events[0], rows=[tuple(event.values()) for event in story.events])
     if (story.event_count or 0) > len(story.events):
         yield f"and {story.event_count - len(story.events)} older ones"
+
+
+def _among(story: Any) -> str:
+    """What is said where rows may be listed that the source puts aside: of a table in place only Spark tells which."""
+    aside = f"{counted(story.aside, 'row')} of it put aside, which may be among them"
+    return f"; {aside}: `headwater quarantine {story.source}`" if story.aside else ""
 
 
 def _facts(story: Any) -> Iterator[tuple[str, str]]:

@@ -12,10 +12,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from feature_definitions import layout, times
-from feature_definitions.intervals import ALWAYS, Interval, in_utc, micros, utc_date
+from feature_definitions.intervals import ALWAYS, Interval, in_utc, iso, micros, utc_date
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import ASIDE, DATE, FILE, INGEST, LINE, LIVE, TIME
-from lake import delta, storage
+from lake import delta, quarantine, storage
 from lake.delta import Fence
 from lake.logs import Logs
 
@@ -112,6 +112,26 @@ def events(source: Source, lake: str, *, entity: Mapping[str, object], window: I
         return None
     inside = [row for row in found if window.start <= row[TIME] < window.end]
     return sorted(inside, key=lambda row: (row[TIME], row[FILE] or "", row[LINE] or 0), reverse=True)
+
+
+def aside(source: Source, lake: str) -> int:
+    """How many rows of a table in place are put aside: only Spark can tell which, so they may be among an entity's events."""
+    return quarantine.rows_of_source(source.name, lake=lake) if source.lies_in_place else 0
+
+
+def look(source: Source, *, entity: Mapping[str, object], window: Interval) -> str:
+    """Where a person finds the events that cannot be listed, to follow what is said of them."""
+    match source.at:
+        case Jdbc(table=str(table), connection=connection):
+            keys = [f"{source.written[key].name} = {delta.literal(value)}" for key, value in entity.items()]
+            at = source.written[str(source.event_timestamp)].name if source.event_timestamp else None
+            times = [] if at is None or window == ALWAYS else [f"{at} >= '{iso(window.start)}'", f"{at} < '{iso(window.end)}'"]
+            return f"; ask {connection}: SELECT * FROM {table} WHERE {' AND '.join([*keys, *times])}"
+        case Query(sources=sources):
+            return f"; they come of {', '.join(each.name for each in sources)}, by the query of {source.name}"
+        case DeltaTable(path=place) | Table(name=place):
+            return f"; they are in {place}"
+    return ""
 
 
 def _ingested(source: Source, lake: str, entity: Mapping[str, object], window: Interval) -> list[Row]:

@@ -98,7 +98,9 @@ def test_a_table_of_a_database_becomes_features_and_its_password_is_nowhere(
     assert within("sync", "--json").code == 0
     got = within("get", "customer_v1", "customer_id=2", "--json")
     assert '"20.00"' in got.out
-    for words in (("status", "--json"), ("explain", "spend", "customer_id=2"), ("status",)):
+    explained = flat(within("explain", "spend", "customer_id=2"))
+    assert "ask warehouse: SELECT * FROM sales.payments WHERE customer_id = 2 AND paid_at >= '2026-01-" in explained
+    for words in (("status", "--json"), ("status",)):
         assert within(*words).code == 0
     postgresql.stop()
     try:

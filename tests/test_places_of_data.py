@@ -130,7 +130,7 @@ def test_every_place_is_ingested_and_reports_what_it_holds(lived: Lived) -> None
     found = {each["source"]: (each["files"], each["rows"], each["quarantined"]) for each in lived.ingest.json["sources"]}
     assert found == {"orders": (1, 3, 1), "views": (1, 5, 0), "busy": (1, 4, 0)}
     assert lived.ingest.code == 3
-    assert "orders: 1 rows in quarantine: customer_id" in lived.ingest.err
+    assert "orders: 1 row in quarantine: customer_id" in lived.ingest.err
 
 
 def test_rows_from_json_lines_a_delta_table_and_a_query_are_those_of_the_oracle(lived: Lived) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
+from feature_definitions.counted import counted
 from feature_definitions.intervals import BEGINNING, DAY, MICROSECOND, utc_date
 from feature_definitions.language import Source
 
@@ -102,7 +103,7 @@ class Aside(NamedTuple):
 
     def _reason(self, day: date) -> str:
         rows = self.rows[day]
-        dated = f"{rows:,} {'row' if rows == 1 else 'rows'} of {day} {'lies' if rows == 1 else 'lie'}"
+        dated = f"{counted(rows, 'row')} of {day} {'lies' if rows == 1 else 'lie'}"
         if self._is_beyond(day) and self.source.until is not None:
             return f'{dated} at or after until="{self.source.until}"; write a later one if such dates are meant'
         if self._is_beyond(day):

@@ -9,6 +9,7 @@ import typer
 
 import headwater.project
 from feature_definitions import settings
+from feature_definitions.counted import counted
 from feature_definitions.errors import Unknown
 from feature_definitions.language import Jdbc
 from feature_definitions.loader import CatalogError
@@ -87,13 +88,18 @@ def source(
     place: Annotated[
         str | None, typer.Option("--from", metavar="PATH", help="a file, a glob in quotes, a folder, or a Delta table")
     ] = None,
-    connection: Annotated[str | None, typer.Option(metavar="NAME", help="the database that holds the table")] = None,
-    table: Annotated[str | None, typer.Option(metavar="TABLE", help="a table of that database, like sales.payments")] = None,
+    connection: Annotated[str | None, typer.Option(metavar="NAME", help="the database that holds the table, with --table")] = None,
+    table: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="a table of the database that --connection names, like sales.payments")
+    ] = None,
     timezone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="where times without a zone were written down, like Europe/Berlin")
     ] = None,
 ) -> int:
-    """Look at data and write the definition of a source, to be read and corrected; never over a file that is there."""
+    """Look at data and write the definition of a source, to be read and corrected; never over a file that is there.
+
+    The data are files or a Delta table (--from PATH), or a table of a database (--connection NAME --table TABLE).
+    """
     from examples import source_draft
 
     if (place is None) == (table is None) or (table is None) != (connection is None):
@@ -104,7 +110,10 @@ def source(
     source_draft.write(made)
     for question in made.decide:
         output.warn(f"decide before it can be used: {question}")
-    shown = [f"wrote {output.plain(str(made.file))} by {seen.rows:,} rows", *(f"  check {output.plain(each)}" for each in made.check)]
+    shown = [
+        f"wrote {output.plain(str(made.file))} by {counted(seen.rows, 'row')}",
+        *(f"  check {output.plain(each)}" for each in made.check),
+    ]
     document = documents.SourceDocument(source=name, file=str(made.file), rows=seen.rows, decide=list(made.decide), check=list(made.check))
     return call.answer(document, *shown, f"Next: read it and correct it, then `headwater check` and `headwater ingest {name}`")
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from feature_definitions.counted import counted
 from feature_definitions.errors import Unknown
 from headwater import documents, output
 from headwater.commands.offline import OFFLINE
@@ -70,7 +71,7 @@ def quarantine(
     document = documents.quarantine(found, retried=retried, exported=exported)
     call.answer(document, output.aside_table(found) if found else "nothing is put aside", *output.retried_lines(retried))
     if exported is not None:
-        output.warn(f"wrote {exported[1]:,} rows to {exported[0]}")
+        output.warn(f"wrote {counted(exported[1], 'row')} to {exported[0]}")
     failed = [each.failed for each in retried if each.failed is not None]
     for why in failed:
         output.mistake(why)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from feature_definitions.counted import counted
 from headwater import documents, output
 from headwater.commands.verb import DONE, MISTAKE, REJECTED, Call, Group, Groups, verb
 
@@ -102,7 +103,7 @@ def status(
         refused, advised = p.unplanned(*groups), p.advice(found) if advise else {}
     output.warn_waiting(found)
     for name, rows in aside.items():
-        output.warn(f"{name}: {rows:,} rows are put aside; `headwater quarantine {name}` shows them")
+        output.warn(f"{name}: {counted(rows, 'row')} put aside; `headwater quarantine {name}` shows them")
     known = {group: path for group, path in tables.items() if group not in refused}
     given = {key: documents.advice(each, output.advice_sentence(each)) for key, each in advised.items()}
     shown = () if call.as_json else (output.status_table(found, known), *output.advice_lines(advised))

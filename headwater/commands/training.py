@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from feature_definitions.counted import counted
 from feature_definitions.errors import Unknown
 from feature_definitions.language import Jdbc
 from headwater import documents, inputs, output
@@ -59,7 +60,7 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
             name, spine=given, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone, statuses=statuses
         )
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
-    where = "rejected; readers keep what was there before" if built.rejected else f"{built.rows:,} rows in {built.path}{unchanged}"
+    where = "rejected; readers keep what was there before" if built.rejected else f"{counted(built.rows, 'row')} in {built.path}{unchanged}"
     call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {where}")
     for sentence in output.failed_checks(built.manifest):
         output.warn(f"{built.name}: {sentence}")

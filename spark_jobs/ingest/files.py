@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
+from feature_definitions.counted import counted
 from feature_definitions.language import Files, Source
 from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, VALUE
 from feature_definitions.planning import far
@@ -53,7 +54,7 @@ def ingest(job: Ingest) -> IngestReport:
         return replace(_without_rows(job, look), hints=tuple(hints.of_globs(source.at.paths, root=context.root)))
     if not look.read:
         return _without_rows(job, look)
-    context.say(f"ingesting {source.name}: {len(look.read)} files")
+    context.say(f"ingesting {source.name}: {counted(len(look.read), 'file')}")
     with staging(context.lake, job.ingest_id):
         parsed = _parsed(job, look.read)
         seen = _seen(parsed, source)

@@ -33,6 +33,10 @@ _WRITTEN = {
 """Numbers by what stands before their fractions, and what parts groups of digits. A blank stands for those that do not break, too."""
 
 
+_ODD = 0.1
+"""A column of numbers may have so large a share of values that are none."""
+
+
 class Guess(NamedTuple):
     """What a column looks like: how it lies in the data, and what of that is not sure.
 
@@ -75,6 +79,7 @@ def _of_values(name: str, values: Sequence[str]) -> Guess:
         partial(_number, values),
         partial(_iso, values),
         partial(_formatted, values),
+        partial(_mostly_numbers, name, values),
     )
     found = (kind() for kind in kinds)
     return next((guess for guess in found if guess is not None), Guess(Column("string")))
@@ -118,6 +123,17 @@ def _number(values: Sequence[str]) -> Guess | None:
             doubts = ("a comma before three digits may part thousands",) if doubt else ()
             return Guess(Column("double"), doubts, decimal=decimal, thousands=sign if parted else None)
     return None
+
+
+def _mostly_numbers(name: str, values: Sequence[str]) -> Guess | None:
+    """Text, if nearly all of it are numbers of one spelling: such a column is one of numbers with a few bad values."""
+    odd = [value for value in values if _number([value]) is None]
+    rest = [value for value in values if value not in odd]
+    found = (_digits(name, rest) or _number(rest)) if 0 < len(odd) <= len(values) * _ODD else None
+    if found is None or found.column.data_type not in ("int64", "double"):
+        return None
+    doubt = f'all but {", ".join(map(repr, odd[:3]))} look like numbers: as "{found.column.data_type}" only such rows are put aside'
+    return found._replace(column=Column("string"), doubts=(*found.doubts, doubt))
 
 
 def _iso(values: Sequence[str]) -> Guess | None:

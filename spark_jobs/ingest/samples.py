@@ -162,7 +162,8 @@ def _csv(glob: str, files: Sequence[Place], told: Mapping[str, Guess]) -> Sample
 
 def _of_one_dialect(dialect: Csv, seen: Mapping[str, Guess]) -> tuple[Csv, dict[str, Guess]]:
     """The dialect by which the columns of numbers are read; those that it does not fit are text."""
-    commas = [guess for guess in seen.values() if guess.decimal == ","]
+    points = any(guess.column.data_type == "double" and guess.decimal == "." for guess in seen.values())
+    commas = [guess for guess in seen.values() if guess.decimal == "," and (guess.column.data_type == "double" or not points)]
     decimal = "," if commas else "."
     groups = dict.fromkeys(guess.thousands for guess in seen.values() if guess.thousands and guess.decimal == decimal)
     nulls = dict.fromkeys(("", *(word for guess in seen.values() for word in guess.nulls)))

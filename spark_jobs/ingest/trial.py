@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pyarrow.compute as pc
 
+from feature_definitions.counted import counted
 from feature_definitions.errors import UserError
 from feature_definitions.language import Files, Source
 from feature_definitions.layout import LINE, REASON
@@ -61,4 +62,4 @@ def _misfit(path: Place, wanted: Shape, name: str) -> str | None:
     hint = hints.of_file(path, folders.at(wanted, name)) if bad or wanted.format == "jsonl" else None
     if not bad:
         return None if hint is None else f"{name}: {hint}"
-    return f"{name}: {bad} of the first {rows} rows are put aside; {first}{'' if hint is None else f'. {hint}'}"
+    return f"{name}: {bad} of the first {counted(rows, 'row')} put aside; {first}{'' if hint is None else f'. {hint}'}"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pyspark.sql import DataFrame
 
 from expectations.suite import Verdict
+from feature_definitions.counted import counted
 from feature_definitions.intervals import Interval, dates, merge
 from feature_definitions.language import TransformGroup, WindowedGroup
 from feature_definitions.planning import fingerprint, plan, tiling
@@ -55,7 +56,7 @@ def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[Wi
     started = time.monotonic()
     name, job = work.group.name, _begun(work, context)
     with staging(context.lake, job.publish_id):
-        context.say(f"{name}: computing {len(work.due)} intervals")
+        context.say(f"{name}: computing {counted(len(work.due), 'interval')}")
         read = work.group.input_sources
         with failing_alone(f"group {name}"), jdbc.told(context, *read), jdbc.one_state(context, *read) as seen:
             staged, failed = _compute(replace(job, context=seen), sharing)

@@ -12,6 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from feature_definitions import layout
+from headwater import output
 from lake import delta
 from tests import projects
 
@@ -96,6 +97,7 @@ class Week:
     lying: IngestReport
     paced: IngestReport
     codes: list[tuple[int, int | None]]
+    explained: str
     aside: list[dict[str, Any]]
     kept: int
     results: dict[str, GroupResult]
@@ -126,8 +128,9 @@ def week(spark: object, tmp_path_factory: pytest.TempPathFactory) -> Week:
         }
         rows = {name: len(p.read(name)) for name in results}
         codes = [(row["code"], row["before"]) for row in delta.load(p.tables("codes")["codes"]).sort_by("event_timestamp").to_pylist()]
+        explained = "\n".join(map(str, output.story_lines(p.explain("codes", {"shop_id": 1}, at="2026-01-06T12:00:00Z"))))
         kept = delta.load(layout.source_table(lake, "orders")).num_rows
-    return Week(report, lying, pace, codes, sorted(bad.pop("orders"), key=lambda row: row["line"]), kept, results, bad, rows)
+    return Week(report, lying, pace, codes, explained, sorted(bad.pop("orders"), key=lambda row: row["line"]), kept, results, bad, rows)
 
 
 def _failed(week: Week, group: str) -> dict[str, tuple[str, ...]]:
@@ -177,6 +180,10 @@ def test_after_a_fix_of_what_is_derived_rows_come_back_though_no_file_changed(sp
     with closing(projects.opened(folder)) as p:
         (retried,) = p.retry_quarantine("steps")
         assert (retried.before.rows, retried.after.rows, p.quarantine("steps")) == (1, 0, ())
+
+
+def test_explain_says_that_rows_in_place_may_be_among_the_events_that_are_put_aside(week: Week) -> None:
+    assert "as they are now; 1 row of it put aside, which may be among them: `headwater quarantine lying`" in week.explained
 
 
 def test_the_sql_of_a_transform_that_fails_rejects_its_interval_and_the_others_go_on(week: Week) -> None:

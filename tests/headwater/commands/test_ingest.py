@@ -27,7 +27,7 @@ def test_ingest_ends_with_3_when_rows_went_to_quarantine(shop: Shop) -> None:
     }  # fmt: skip
     assert (visits["files"], visits["revision"]) == (0, None)
     assert (accounts["rows"], accounts["dates_changed"]) == (3, 1)
-    assert "payments: 1 rows in quarantine: amount: is not a double" in shop.ingest.err
+    assert "payments: 1 row in quarantine: amount: is not a double" in shop.ingest.err
 
 
 def test_a_refused_row_lies_in_quarantine_with_file_line_reason_and_its_columns(shop: Shop) -> None:

@@ -178,7 +178,7 @@ def test_promote_tells_which_generation_readers_see_and_which_columns_it_lacks(t
         ledgers.ran(p, {3: "PUBLISHED"}, generation=2)
     refused = within("promote", "spend", project=tmp_path, now=now)
     assert (refused.code, refused.out) == (2, "")
-    assert "generation 2 of spend lacks 1 intervals" in refused.err
+    assert "generation 2 of spend lacks 1 interval " in refused.err
     assert "headwater promote spend --anyway" in refused.err
     forth = within("promote", "spend", "--anyway", "--json", project=tmp_path, now=now)
     assert [(g["generation"], g["current"]) for g in forth.json["generations"]] == [(1, False), (2, True)]

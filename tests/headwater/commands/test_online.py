@@ -98,7 +98,7 @@ def test_init_says_what_to_do_next(chain: Chain) -> None:
 
 
 def test_long_work_says_on_stderr_what_it_does(chain: Chain) -> None:
-    assert "ingesting payments: 1 files" in chain.done["ingest"].err
+    assert "ingesting payments: 1 file" in chain.done["ingest"].err
     assert "customer_spend: computing" in chain.done["materialize"].err
 
 

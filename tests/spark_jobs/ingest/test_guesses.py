@@ -26,6 +26,15 @@ CASES: dict[str, tuple[str, list[str], Guess]] = {
     ),
     "digits that are text": ("zip", ["00501", "9"], Guess(Column("string"), ("its digits begin with 0, so they are no number",), **ALL)),
     "digits beyond int64": ("n", ["9" * 20, "1"], Guess(Column("string"), ("its digits are beyond int64",), **ALL)),
+    "numbers but for one": (
+        "betrag", [f"{n},50" for n in range(10)] + ["storniert"],
+        Guess(Column("string"), ("all but 'storniert' look like numbers: as \"double\" only such rows are put aside",), decimal=",", **ALL),
+    ),
+    "whole numbers but for one": (
+        "n", [*map(str, range(10)), "?!"],
+        Guess(Column("string"), ("all but '?!' look like numbers: as \"int64\" only such rows are put aside",), **ALL),
+    ),
+    "codes of which many are numbers": ("code", ["1", "2", "A3"], Guess(Column("string"), **ALL)),
     "truth": ("paid", ["true", "FALSE", "true"], Guess(Column("boolean"), filled=True)),
     "noughts and ones": ("paid", ["1", "0", "0"], Guess(Column("int64"), filled=True)),
     "dates": ("day", ["2026-01-05", "2026-01-06"], Guess(Column("date"), **ALL)),

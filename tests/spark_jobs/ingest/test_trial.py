@@ -33,7 +33,7 @@ def test_rows_that_would_be_put_aside_are_counted_and_the_first_is_told(tmp_path
     (tmp_path / "a.csv").write_text("id,amount\na,1.5\nb,NULL\nc,NULL\nd,2.5\n")
     ((_, message),) = said(tmp_path, Files("*.csv"))
     assert message == (
-        "a.csv: 2 of the first 4 rows are put aside; line 3: amount: 'NULL' is not a double. "
+        "a.csv: 2 of the first 4 rows put aside; line 3: amount: 'NULL' is not a double. "
         'It has words that mean null: write csv=Csv(nulls=("", "NULL"))'
     )
 

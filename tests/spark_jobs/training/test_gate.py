@@ -88,7 +88,7 @@ def test_a_rejected_training_set_leaves_readers_what_they_had(spark: SparkSessio
     before, known = projects.table(path), Path(f"{path}.manifest.json").read_text()
     bad = expecting('{"amount": at_least(0)}')
     assert (bad.code, bad.json["rejected"]) == (3, ["amount:at_least(0)"])
-    assert "refunds: amount:at_least(0) (critical): 1 rows; the first have hw_row 3" in bad.err
+    assert "refunds: amount:at_least(0) (critical): 1 row; the first have hw_row 3" in bad.err
     assert projects.table(path).equals(before)
     assert Path(f"{path}.manifest.json").read_text() == known
     told = json.loads(Path(layout.rejected_training_set(str(folder / "lake"), "refunds")).read_text())
