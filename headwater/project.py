@@ -24,6 +24,7 @@ from feature_definitions.language import (
     Jdbc,
     Join,
     Mode,
+    Query,
     Source,
     TrainingSet,
     WindowedGroup,
@@ -362,9 +363,10 @@ class Project:
     ) -> "Built":
         """Build a training set: one that the catalog defines, by name, or a spine (frame or path) joined with a service.
 
-        A spine is a frame (as in `write`), the path of a Delta table, a Parquet file or folder, or a file of CSV, TSV or JSON, or
-        `Jdbc(query=..., connection=...)`, with the service's keys and `event_timestamp`. In a file keys are of the service's types;
-        all other columns are text as written, or of the types in `spine_columns`; times without a zone are of `spine_timezone`.
+        A spine is a frame (as in `write`), the path of a Delta table, a Parquet file or folder, or a file of CSV, TSV or JSON, a
+        `Query("SELECT ...", sources)`, or `Jdbc(query=..., connection=...)`, with the service's keys and `event_timestamp`. In a file
+        keys are of the service's types; all other columns are text as written, or of the types in `spine_columns`; times without a zone
+        are of `spine_timezone`.
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
         and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
         With `statuses` it also has `<group or prefix>__hw_status`. If it fails what is expected of it, readers keep what they had.
@@ -384,6 +386,14 @@ class Project:
         self.say(f"joining {len(published)} groups to the spine")
         with jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
             return build.build(rows, request, published=published, context=self._context, judge=_judge() if request.expect else None)
+
+    def spine_query(self, sql: str, connection: str | None = None) -> Query | Jdbc:
+        """A spine from SQL: a query of the sources whose names it reads, in Spark's words, or of a connection's database in its own."""
+        from feature_definitions.sql import queries
+
+        if connection is not None:
+            return Jdbc(query=sql, connection=connection)
+        return Query(sql, tuple(names.source(self.catalog, each) for each in sorted(queries.query_tables(sql))))
 
     def read(self, group: str) -> "pd.DataFrame":
         """A group's published rows in their newest correction, as pandas, in the table's columns and ordered by key and time.
@@ -767,6 +777,9 @@ class Project:
         if isinstance(given, Jdbc):
             with jdbc.told(self._context, given):
                 return spine.of_rows(jdbc.selected(given, self._context), keys=service.asked)
+        if isinstance(given, Query):
+            with jdbc.told(self._context, *given.sources):
+                return spine.of_query(given, self._context, keys=service.asked)
         if isinstance(given, str | os.PathLike):
             said = spine_files.declared(service.asked, columns, timezone)
             given = spine_files.read(inputs.path(given, self.settings.root), said, name=str(given))

@@ -133,16 +133,25 @@ class FeatureService:
         return (*self.joined, *(feature.name for feature in self.on_demand))
 
 
+Immature = Literal["refuse", "leave out"]
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A spine's column that a model learns, and how long after the event timestamp it is known for sure."""
+    """A spine's column that a model learns, and how long after the event timestamp it is known for sure.
+
+    Rows whose horizon is not over yet are `immature`: they refuse the training set, or are left out of it until it is.
+    """
 
     column: str
     horizon: str
+    immature: Immature = "refuse"
 
     def __post_init__(self) -> None:
-        """Check the horizon."""
+        """Check the horizon, and what becomes of rows that are too young."""
         check_span(f"label {self.column}", "horizon", self.horizon)
+        if self.immature not in ("refuse", "leave out"):
+            raise DefinitionError(f"label {self.column} has immature={self.immature!r}; write 'refuse' or 'leave out'")
 
 
 Mode = Literal["event_time", "as_known", "as_served"]

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from feature_definitions.intervals import ALWAYS, Interval, duration, micros
-from feature_definitions.language import FeatureGroup, Source
+from feature_definitions.language import FeatureGroup, Query, Source
 from feature_definitions.records import Publish
 
 
@@ -17,6 +17,13 @@ def sources_of(group: FeatureGroup) -> tuple[Source, ...]:
     """The sources behind a group, also by way of groups that it reads, each once."""
     found = [source for each in group.inputs for source in ((each,) if isinstance(each, Source) else sources_of(each))]
     return tuple({source.name: source for source in found}.values())
+
+
+def read_by(source: Source) -> frozenset[str]:
+    """The names of the sources with times whose rows a source shows: itself, and those behind its query."""
+    behind = source.at.sources if isinstance(source.at, Query) else ()
+    own = frozenset() if source.shape == "static" else frozenset({source.name})
+    return own.union(*map(read_by, behind))
 
 
 def ready_after(group: FeatureGroup) -> timedelta:

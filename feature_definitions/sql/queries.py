@@ -36,6 +36,12 @@ def query_outputs(sql: str, tables: Mapping[str, Mapping[str, str]]) -> tuple[st
     return outputs
 
 
+def query_tables(sql: str) -> frozenset[str]:
+    """The names of all tables that a query reads, but for those that it makes itself."""
+    tree = parse_query(sql)
+    return frozenset(table.name for table in tree.find_all(exp.Table)) - {cte.alias for cte in tree.find_all(exp.CTE)}
+
+
 def query_reads(sql: str) -> frozenset[str]:
     """The names of all columns that a query reads, of whichever table."""
     return frozenset(column.name for column in parse_query(sql).find_all(exp.Column))

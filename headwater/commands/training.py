@@ -6,7 +6,6 @@ import typer
 
 from feature_definitions.counted import counted
 from feature_definitions.errors import Unknown
-from feature_definitions.language import Jdbc
 from headwater import documents, inputs, output
 from headwater.commands.verb import DONE, REJECTED, Call, pairs, verb
 
@@ -23,7 +22,7 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
     spine: Annotated[
         str | None, typer.Option(metavar="PATH", help="a file or a Delta table with the service's keys and event_timestamp")
     ] = None,
-    spine_sql: Annotated[str | None, typer.Option(metavar="SELECT", help="the spine as a query of a database")] = None,
+    spine_sql: Annotated[str | None, typer.Option(metavar="SELECT", help="the spine as a query of sources, or of a database")] = None,
     connection: Annotated[str | None, typer.Option(metavar="NAME", help="the database that is asked for the spine")] = None,
     service: Annotated[str | None, typer.Option(metavar="SERVICE", help="the feature service to join to the spine")] = None,
     column: Annotated[
@@ -49,13 +48,13 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
     """Join a spine with features as they were known at its times."""
     if spine is None and (column or timezone):
         raise Unknown("--column and --timezone tell of the columns in a file; name it: --spine labels.csv")
-    if (spine_sql is None) != (connection is None) or (spine_sql is not None and spine is not None):
-        raise Unknown("a spine is either a file, --spine labels.csv, or a query, --spine-sql 'SELECT ...' --connection warehouse")
-    given = spine if spine_sql is None else Jdbc(query=spine_sql, connection=str(connection))
-    if given is not None and service is None:
+    if (spine_sql is None and connection is not None) or (spine_sql is not None and spine is not None):
+        raise Unknown("a spine is either a file, --spine labels.csv, or a query, --spine-sql 'SELECT ...', of sources or of a --connection")
+    if (spine or spine_sql) is not None and service is None:
         raise Unknown("--spine needs --service: which features shall be joined to it?")
     columns = {name: inputs.column(said) for name, said in pairs(column, example="amount=double", what="NAME=TYPE").items()}
     with output.progress() as say, call.project(say) as p:
+        given = spine if spine_sql is None else p.spine_query(spine_sql, connection)
         built = p.training_set(
             name, spine=given, service=service, mode=mode, spine_columns=columns, spine_timezone=timezone, statuses=statuses
         )

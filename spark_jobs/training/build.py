@@ -11,7 +11,6 @@ from pyspark.sql import functions as F
 from feature_definitions import layout, times
 from feature_definitions.intervals import iso
 from feature_definitions.language import FeatureService
-from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import CASES, FAILED, PRESENT, default
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
@@ -61,8 +60,9 @@ def build(
     `judge` judges what is expected of the rows; where they fail, readers keep what they had.
     """
     spines.check(spine, request)
-    basis = manifest.basis(spine, request, published)
-    spines.refuse_immature(spine, request, context.clock())
+    spine, left_out = spines.mature(spine, request, context.clock())
+    basis = manifest.basis(spine, request, published, left_out=left_out)
+    spines.refuse_immature(spine, request, context.clock(), last=basis.summary["last"])
     fingerprint = manifest.fingerprint(basis)
     path, held = layout.training_set_table(context.lake, request.name), manifest.read(context.lake, request.name)
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
@@ -136,8 +136,8 @@ def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
         rows = parts.with_part(rows, cut, at=spine.at, service=request.service, label=request.label)
     asked = []
     for wanted in request.service.joins:
-        strict = spine.source is None or spine.source in {source.name for source in sources_of(wanted.group)}
-        asked.append(JoinAsked(wanted, published[wanted.group.name], AsOf(request.mode, strict)))
+        clock = AsOf(request.mode, spine.may_show(wanted.group))
+        asked.append(JoinAsked(wanted, published[wanted.group.name], clock))
     rows = joined(rows, asked, at=spine.at, spark=context.spark, extent=_extent(basis))
     rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
     return computed.with_features(rows, request.service, context.catalog)

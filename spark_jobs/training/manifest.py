@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 from typing import Literal
@@ -44,6 +44,7 @@ class Basis:
     days: Mapping[int, int]
     published: Mapping[str, Published]
     used: Mapping[str, Sequence[Publish]]
+    left_out: int = 0
 
     @property
     def dated_by(self) -> DatedBy:
@@ -54,12 +55,12 @@ class Basis:
 _ROWS_OF_A_DAY = 10_000
 
 
-def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Published]) -> Basis:
-    """What a training set of this spine rests on; one pass over the spine."""
+def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Published], *, left_out: int = 0) -> Basis:
+    """What a training set of this spine rests on, of which so many rows were left out; one pass over the spine."""
     days = _days(spine)
     summary, names = _summary(spine, days), sorted({join.group.name for join in request.service.joins})
     used = {name: _relevant(published[name], request.mode, summary) for name in names}
-    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used)
+    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used, left_out)
 
 
 def _days(spine: Spine) -> list[Row]:
@@ -114,7 +115,7 @@ def fingerprint(of: Basis) -> str:
         request.statuses,
         [(column, str(each), each.severity) for column, each in request.expect],
         dict(of.summary),
-        of.spine.source,
+        [of.spine.source, *sorted(of.spine.reads)],
         of.spine.rows.dtypes,
     ]
     for name, publishes in of.used.items():
@@ -142,7 +143,7 @@ def described(of: Basis, found: Statistics, cut: Cut | None) -> Manifest:
         "service": service.name,
         "version": service.version,
         "mode": request.mode,
-        "label": None if request.label is None else asdict(request.label),
+        "label": None if request.label is None else {"column": request.label.column, "horizon": request.label.horizon},
         "split": None if cut is None else _split(cut, found),
         "rows": found.rows,
         "hw_date": of.dated_by,
@@ -188,6 +189,7 @@ def _spine(of: Basis) -> dict[str, object]:
     return {
         "source": of.spine.source,
         "event_timestamp": of.spine.at,
+        "left_out": of.left_out,
         "first": iso(instant(of.summary["first"])) if of.summary["rows"] else None,
         "last": iso(instant(of.summary["last"])) if of.summary["rows"] else None,
         "checksum": f"{of.summary['xor'] & (2**64 - 1):016x}{of.summary['sum']:x}",

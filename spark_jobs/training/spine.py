@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 
@@ -15,8 +15,9 @@ from pyspark.sql.classic.dataframe import DataFrame as Here
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
-from feature_definitions.language import Expectation, FeatureService, Label, Mode, Source, Split
-from feature_definitions.sql import data_types
+from feature_definitions.language import Expectation, FeatureGroup, FeatureService, Label, Mode, Query, Source, Split
+from feature_definitions.planning.upstream import read_by, sources_of
+from feature_definitions.sql import column_types, data_types, queries
 from lake import delta
 from spark_jobs import frames, tables
 from spark_jobs.context import Context
@@ -34,7 +35,7 @@ class SpineRefused(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Spine:
-    """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any.
+    """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any, `reads` all behind it.
 
     The rows have their places (`order.NUMBER`); those of a source do not, whose order is that of their times and of their ids.
     """
@@ -43,6 +44,12 @@ class Spine:
     at: str
     source: str | None
     ids: tuple[str, ...] = ()
+    reads: frozenset[str] = frozenset()
+
+    def may_show(self, group: FeatureGroup) -> bool:
+        """Whether a group may show the very events that the rows are: it reads a source of theirs, or they name none."""
+        reads = self.reads | (frozenset() if self.source is None else {self.source})
+        return not reads or any(not reads.isdisjoint(read_by(source)) for source in sources_of(group))
 
     @property
     def columns(self) -> list[str]:
@@ -75,7 +82,7 @@ class TrainingRequest:
 def of_source(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
     rows = events.read(source, context).select(*[f"`{name}`" for name in source.names])
-    return Spine(rows, str(source.event_timestamp), source.name, source.id)
+    return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source))
 
 
 def of_given(frame: object, spark: SparkSession, *, keys: Mapping[str, str]) -> Spine:
@@ -93,6 +100,18 @@ def of_frame(frame: pa.Table, spark: SparkSession, *, keys: Mapping[str, str] = 
     at = frame.column_names.index(TIME)
     exact = frame.column(at).cast(pa.timestamp("us", tz=frame.schema.field(at).type.tz), safe=False).cast(pa.timestamp("us", tz="UTC"))
     return Spine(spark.createDataFrame(order.with_places(frame.set_column(at, TIME, exact))), TIME, None)
+
+
+def of_query(query: Query, context: Context, *, keys: Mapping[str, str]) -> Spine:
+    """A spine from a query over sources, computed once; its times are in its column `event_timestamp`."""
+    known = {source.name: column_types.columns_of(source) for source in query.sources}
+    queries.query_outputs(query.sql, known)
+    frames = {each.name: events.read(each, context).select(*[f"`{name}`" for name in known[each.name]]) for each in query.sources}
+    try:
+        rows = tables.query(context.spark, queries.query_sql(query.sql), frames)
+    except PySparkException as error:
+        raise SpineRefused(f"the spine's query cannot be run: {first_line(error)}") from error
+    return replace(of_rows(rows, keys=keys), reads=frozenset().union(*map(read_by, query.sources)))
 
 
 def of_rows(rows: DataFrame, *, keys: Mapping[str, str]) -> Spine:
@@ -204,14 +223,31 @@ def check(spine: Spine, request: TrainingRequest) -> None:
         raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
 
 
-def refuse_immature(spine: Spine, request: TrainingRequest, now: datetime) -> None:
-    """Refuse rows whose labels may still change."""
-    if request.label is None:
+def mature(spine: Spine, request: TrainingRequest, now: datetime) -> tuple[Spine, int]:
+    """The spine without the rows whose labels may still change, if these are left out, and how many they are."""
+    if request.label is None or request.label.immature == "refuse":
+        return spine, 0
+    young = F.unix_micros(f"`{spine.at}`") > _newest(request.label, now)
+    left_out = spine.rows.where(young).count()
+    if not left_out:
+        return spine, 0
+    rows = spine.rows.where(~F.coalesce(young, F.lit(False)))  # a row without a time is told of elsewhere
+    numbered = order.NUMBER in rows.columns
+    return replace(spine, rows=order.held(rows.orderBy(order.NUMBER).drop(order.NUMBER)) if numbered else rows), left_out
+
+
+def refuse_immature(spine: Spine, request: TrainingRequest, now: datetime, *, last: int) -> None:
+    """Refuse rows whose labels may still change; `last` is the newest time of all, in microseconds."""
+    if request.label is None or last <= (limit := _newest(request.label, now)):
         return
-    limit = micros(now - duration(request.label.horizon))
     young = spine.rows.where(F.unix_micros(f"`{spine.at}`") > limit).count()
-    if young:
-        raise SpineRefused(
-            f"{young} rows of the spine are younger than the label's horizon {request.label.horizon}: "
-            f"their {request.label.column!r} may still change. Leave out rows after {iso(instant(limit))}"
-        )
+    of = request.label
+    raise SpineRefused(
+        f"{young} rows of the spine are younger than the label's horizon {of.horizon}: their {of.column!r} may still change. "
+        f"Leave out rows after {iso(instant(limit))}, or write Label({of.column!r}, {of.horizon!r}, immature='leave out')"
+    )
+
+
+def _newest(label: Label, now: datetime) -> int:
+    """The last time, in microseconds, whose label is known for sure."""
+    return micros(now - duration(label.horizon))

@@ -570,6 +570,7 @@ def test_what_is_expected_of_a_training_set_is_said_of_rows_or_by_column() -> No
 
 def test_a_label_has_a_horizon() -> None:
     refuses(lambda: Label("late", "soon"), "label late, horizon: 'soon' is not a duration")
+    refuses(lambda: Label("late", "1d", immature="drop"), "label late has immature='drop'; write 'refuse' or 'leave out'")  # type: ignore[arg-type]
 
 
 def test_an_unknown_severity_is_refused_where_an_expectation_is_made_by_hand() -> None:

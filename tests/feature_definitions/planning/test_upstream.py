@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feature_definitions import DefinitionError, Entity, Feature, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions import (
+    DefinitionError,
+    Entity,
+    Feature,
+    ObservationGroup,
+    Query,
+    SnapshotGroup,
+    Source,
+    TransformGroup,
+    WindowedGroup,
+)
 from feature_definitions.intervals import MICROSECOND, Interval
 from feature_definitions.planning import fingerprint, plan
-from feature_definitions.planning.upstream import Awaited, Upstream, ordered, ready_after, sources_of
+from feature_definitions.planning.upstream import Awaited, Upstream, ordered, read_by, ready_after, sources_of
 from feature_definitions.records import LedgerEntry, Publish, Release, Revision
 
 if TYPE_CHECKING:
@@ -266,3 +276,10 @@ def test_observations_are_read_up_to_the_last_interval_that_ended() -> None:
     upstream = Upstream(seen, 1, {one_day(4): "MISSING", one_day(6): "MISSING"}, {}, ())
     assert upstream.waits_for(Interval(day(5), day(6, 5))) == ()
     assert upstream.waits_for(Interval(day(4, 5), day(6))) == (Awaited("seen", one_day(4), "MISSING", one_day(4), 1),)
+
+
+def test_a_query_shows_the_rows_of_all_sources_behind_it_that_have_times() -> None:
+    paid = Source("paid", Query("SELECT 1", (PAYMENTS, PEOPLE), assume_always_known=True), columns=COLUMNS, event_timestamp="at")
+    seen = Source("seen", Query("SELECT 1", (paid, VISITS)), columns=COLUMNS, event_timestamp="at")
+    assert read_by(seen) == {"seen", "paid", "payments", "visits"}
+    assert (read_by(PAYMENTS), read_by(PEOPLE)) == ({"payments"}, frozenset())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,8 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from spark_jobs.training.spine import SpineRefused, of_frame
+from feature_definitions import FeatureService, Join, Label
+from spark_jobs.training.spine import SpineRefused, TrainingRequest, mature, of_frame
 from tests import projects
+from tests.feature_definitions.language.test_requests import spend
 from tests.projects import NOW
 
 if TYPE_CHECKING:
@@ -98,4 +100,23 @@ def test_rows_younger_than_the_labels_horizon_are_refused(shop: Project) -> None
     with projects.opened(shop.settings.root, now=datetime(2026, 1, 6, 9, tzinfo=UTC)) as early, pytest.raises(SpineRefused) as refused:
         early.training_set("refunds")
     assert "1 rows of the spine are younger than the label's horizon 1d: their 'refunded' may still change" in str(refused.value)
-    assert "Leave out rows after 2026-01-05T09:00:00Z" in str(refused.value)
+    assert "Leave out rows after 2026-01-05T09:00:00Z, or write Label('refunded', '1d', immature='leave out')" in str(refused.value)
+
+
+def test_rows_younger_than_the_labels_horizon_are_left_out_if_that_is_said(shop: Project) -> None:
+    catalog = shop.settings.root / "catalog/shop.py"
+    catalog.write_text(catalog.read_text().replace('Label("refunded", "1d")', 'Label("refunded", "1d", immature="leave out")'))
+    with projects.opened(shop.settings.root, now=datetime(2026, 1, 6, 9, tzinfo=UTC)) as early:
+        built = early.training_set("refunds")
+    with projects.opened(shop.settings.root, now=datetime(2026, 1, 6, 10, tzinfo=UTC)) as later:
+        again = later.training_set("refunds")
+    assert [(one.rows, one.manifest["spine"]["left_out"]) for one in (built, again)] == [(3, 1), (4, 0)]  # type: ignore[index]
+
+
+def test_places_stay_without_gaps_where_rows_are_left_out(spark: SparkSession) -> None:
+    times = [NOW, NOW - timedelta(days=2), None, NOW - timedelta(days=3)]
+    given = of_frame(pa.table({"n": [0, 1, 2, 3], "event_timestamp": pa.array(times, pa.timestamp("us", tz="UTC"))}), spark)
+    request = TrainingRequest("t", FeatureService("s", joins=Join(spend)), label=Label("n", "1d", immature="leave out"))
+    found, left_out = mature(given, request, NOW)
+    assert left_out == 1
+    assert [(row["n"], row["_hw_row"]) for row in found.rows.orderBy("_hw_row").collect()] == [(1, 0), (2, 1), (3, 2)]
