@@ -21,14 +21,18 @@ from feature_definitions.reading import NEVER
 from lake import delta
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.point_in_time import AsOf, Dates, Published
-from spark_jobs.training import kernel
+from spark_jobs.training import hot, kernel
+from spark_jobs.training.hot import HASH, PART, CutKeys
 from spark_jobs.training.kernel import Lookup, OutputColumn, TaskWork
 
 MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 """What stands before a join's name in the columns that say if its values rest on a modelled time, and by which case they were decided."""
-_PART, _KEY = "_hw_part", "_hw_key"
+_KEY = "_hw_key"
 _TASK_BYTES, _ROW_BYTES, _SLOT_BYTES = 256 * 2**20, 64, 9
 """What a task may hold, and what a row of it needs; longer text comes on top."""
+_FEW_TASKS, _FEW_ASKED, _MANY_MORE = 4, 100_000, 4
+"""Among how few tasks no key is looked for that one has too many rows of; of how few rows of a spine all keys go to each task that reads a
+group, where its rows are so many times more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +66,32 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one exchange is for: the family by whose keys rows are spread over tasks, and those of which each task gets all rows."""
+    """What one exchange is for: the family by whose keys rows are spread over tasks, and those of which each task gets all rows.
+
+    `rows` is how many are spread, if known; `only_asked` says that of these groups only rows of the spine's keys are.
+    """
 
     spread: Family
     copied: tuple[Family, ...]
     parts: int
+    rows: int | None = None
+    only_asked: bool = False
 
     @property
     def keys(self) -> Mapping[Key, str]:
         """The columns that hold the keys of all families."""
         found = dict.fromkeys(key for family in (self.spread, *self.copied) for key in family.keys)
         return {key: f"{_KEY}{number}" for number, key in enumerate(found)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What all passes of a spine share."""
+
+    spine: DataFrame
+    at: str
+    spark: SparkSession
+    extent: Extent | None
 
 
 class _Slots:
@@ -103,12 +122,12 @@ def joined(spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, spark: Spar
     `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times. With an extent only rows
     are read that can give a value, so that a case may say NOT_FOUND of a row that would be there, but emptied or too old.
     """
-    rows, least = spine, int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    rows, by, least = spine, _Asking(spine, at, spark, extent), int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
     width = len(spine.columns) + max((len(each.join.columns) for each in asked), default=0)
     families = _families(asked)
     counts = None if extent is None else [_rows(family, extent) for family in families]
     for each in passes(families, counts, spine=0 if extent is None else extent.rows, width=width, least=least):
-        rows = _widened(rows, each, at, spark, extent)
+        rows = _widened(rows, each, by)
     added = [name for each in asked for name in (*each.join.outputs, f"{MODELLED}{each.join.name}", f"{CASE}{each.join.name}")]
     return rows.select(*[f"`{name}`" for name in (*spine.columns, *added)])
 
@@ -139,8 +158,10 @@ def passes(families: Sequence[Family], rows: Sequence[int] | None, *, spine: int
     parts = [max(least, -(-(spine + number) * (_ROW_BYTES + _SLOT_BYTES * width) // _TASK_BYTES)) for number in rows]
     most = max(range(len(families)), key=lambda n: rows[n])
     few = [n for n in range(len(families)) if n != most and rows[n] * parts[most] <= spine]
-    alone = [Pass(families[n], (), parts[n]) for n in range(len(families)) if n not in (most, *few)]
-    return [*alone, Pass(families[most], tuple(families[n] for n in few), parts[most])]
+    spread = [n for n in range(len(families)) if n not in (most, *few)] + [most]
+    only = [spine <= _FEW_ASKED and number > spine * _MANY_MORE for number in rows]
+    copied = tuple(families[n] for n in few)
+    return [Pass(families[n], copied if n == most else (), parts[n], spine + rows[n], only[n]) for n in spread]
 
 
 def _rows(family: Family, extent: Extent) -> int:
@@ -155,23 +176,51 @@ def _rows(family: Family, extent: Extent) -> int:
 # -------------------------------------------------------------------------------------------------------------------------- a pass
 
 
-def _widened(spine: DataFrame, asked: Pass, at: str, spark: SparkSession, extent: Extent | None) -> DataFrame:
-    slots, copies = _Slots(), F.explode(F.sequence(F.lit(0), F.lit(asked.parts - 1)))
-    kept = slots.allot(spine.schema)
-    spread = _part(asked)
-    branches, lookups = [_spine(spine, asked, at, kept).withColumn(_PART, spread)], list[Lookup]()
-    for family in (asked.spread, *asked.copied):
-        for each in family.joins:
-            number = len(lookups) + 1
-            versions = _versions(each, asked, spark, extent)
-            own = slots.allot(field for field in versions.schema if field.name in each.join.columns)
-            branches.append(_tagged(versions, number, own).withColumn(_PART, spread if family is asked.spread else copies))
-            if each.join.group.by_snapshot:
-                branches.append(_snapshots(each, -number, spark).withColumn(_PART, copies))
-            lookups.append(_lookup(each, number, tuple(asked.keys[key] for key in family.keys), own, spark))
-    united = _united(branches).repartitionById(asked.parts, F.col(_PART)).drop(_PART)
-    work = TaskWork(kept, tuple(lookups))
-    return united.mapInArrow(workers.carrying(kernel.work_of(work)), _schema(spine, united, lookups))
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """The versions of one join, as a pass unites them."""
+
+    rows: DataFrame
+    lookup: Lookup
+    join: JoinAsked
+    is_spread: bool
+
+
+def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> DataFrame:
+    slots = _Slots()
+    kept = slots.allot(rows.schema)
+    spine = _spine(rows, asked, by.at, kept)
+    listed = [(family, each) for family in (asked.spread, *asked.copied) for each in family.joins]
+    branches = [_branch(each, number, family=family, asked=asked, slots=slots, by=by) for number, (family, each) in enumerate(listed, 1)]
+    united = _united(_placed(spine, branches, asked, by)).repartitionById(asked.parts, F.col(PART)).drop(PART)
+    lookups = tuple(branch.lookup for branch in branches)
+    return united.mapInArrow(workers.carrying(kernel.work_of(TaskWork(kept, lookups))), _schema(rows, united, lookups))
+
+
+def _branch(each: JoinAsked, number: int, *, family: Family, asked: Pass, slots: _Slots, by: _Asking) -> _Branch:
+    versions, is_spread = _versions(each, asked, by.spark, by.extent), family is asked.spread
+    if is_spread and asked.only_asked:
+        names = [asked.keys[key] for key in family.keys]
+        versions = versions.join(F.broadcast(_spine(by.spine, asked, by.at, {}).select(names)), on=names, how="left_semi")
+    own = slots.allot(field for field in versions.schema if field.name in each.join.columns)
+    lookup = _lookup(each, number, tuple(asked.keys[key] for key in family.keys), own, by.spark)
+    return _Branch(_tagged(versions, number, own), lookup, each, is_spread)
+
+
+def _placed(spine: DataFrame, branches: Sequence[_Branch], asked: Pass, by: _Asking) -> list[DataFrame]:
+    """All rows, each with the task that it goes to: that of its key, or each."""
+    keys, copies = [asked.keys[key] for key in asked.spread.keys], F.explode(F.sequence(F.lit(0), F.lit(asked.parts - 1)))
+    spread = [rows.withColumn(HASH, _hash(keys)) for rows in (spine, *(branch.rows for branch in branches if branch.is_spread))]
+    cuts: CutKeys = {}
+    if asked.rows is not None and asked.parts > _FEW_TASKS:
+        cuts = hot.cuts(spread, count=asked.rows, parts=asked.parts)
+    placed = [rows.withColumn(PART, hot.part(F.col(HASH), F.col(kernel.AT), cuts, parts=asked.parts)).drop(HASH) for rows in spread]
+    if cuts:
+        for rows, branch in zip(spread[1:], (branch for branch in branches if branch.is_spread), strict=True):
+            placed.append(hot.carried(rows, cuts, keys=keys, parts=asked.parts, falls_back=branch.lookup.falls_back))
+    placed += [branch.rows.withColumn(PART, copies) for branch in branches if not branch.is_spread]
+    snapshots = [_snapshots(branch.join, -branch.lookup.tag, by.spark) for branch in branches if branch.lookup.snapshots is not None]
+    return placed + [rows.withColumn(PART, copies) for rows in snapshots]
 
 
 def _spine(spine: DataFrame, asked: Pass, at: str, kept: dict[str, str]) -> DataFrame:
@@ -212,11 +261,10 @@ def _snapshots(each: JoinAsked, tag: int, spark: SparkSession) -> DataFrame:
     )
 
 
-def _part(asked: Pass) -> Column:
-    """The task that a row goes to: that of its key; who has none may go to any."""
-    keys = [F.col(asked.keys[key]) for key in asked.spread.keys]
-    nobody = F.when(F.concat_ws("", *[F.when(key.isNull(), "-") for key in keys]) != "", F.col(kernel.AT))
-    return F.pmod(F.hash(*keys, nobody), F.lit(asked.parts))
+def _hash(keys: Sequence[str]) -> Column:
+    """By what rows of a key come together; those of nobody need not."""
+    nobody = F.when(F.concat_ws("", *[F.when(F.col(key).isNull(), "-") for key in keys]) != "", F.col(kernel.AT))
+    return F.hash(*keys, nobody)
 
 
 def _united(branches: Sequence[DataFrame]) -> DataFrame:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
@@ -17,15 +18,19 @@ from feature_definitions.intervals import DAY, Interval, micros
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from spark_jobs.point_in_time import AsOf, Published
+from spark_jobs.training import hot
+from spark_jobs.training.hot import SampledKey, Stretches
 from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import SparkSession
 
 FIRST, DAYS, TTL = datetime(2026, 1, 1, tzinfo=UTC), 6, timedelta(days=2)
 HOUR = timedelta(hours=1)
-KEYS = {"clicks": ("user",), "prices": ("item",), "baskets": ("user", "item"), "trips": ("start", "goal")}
-ROWS = {"clicks": 900, "prices": 30, "baskets": 900, "trips": 100}
+KEYS = {"clicks": ("user",), "prices": ("item",), "baskets": ("user", "item"), "trips": ("start", "goal"), "loans": ("user",)}
+ROWS = {"clicks": 900, "prices": 30, "baskets": 900, "trips": 100, "loans": 600}
 ON = {"start": "item", "goal": "item"}
 
 
@@ -51,7 +56,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     rows = {}
     for name, keys in KEYS.items():
         found = {tuple(one[key] for key in (*keys, "at")): one for one in (row() for _ in range(ROWS[name]))}
-        rows[name] = [{**one, "value": None if draw.random() < 0.1 else n} for n, one in enumerate(found.values())]
+        rows[name] = [
+            {**one, "value": None if draw.random() < 0.1 else n, "gone": name == "loans" and draw.random() < 0.3}
+            for n, one in enumerate(found.values())
+        ]  # fmt: skip
     spine = [{**row(), "label": n} for n in range(500)]
     spine[::50] = [{**one, "user": None} for one in spine[::50]]
     return World({name: _published(name, rows[name], folder) for name in KEYS}, rows, spine)
@@ -68,19 +76,35 @@ def _published(name: str, rows: list[dict[str, Any]], folder: Path) -> Published
         "empties_at": pa.nulls(len(rows), pa.timestamp("us", tz="UTC")), "held": pa.array([False] * len(rows)),
         "value": pa.array([one["value"] for one in rows], pa.int64()), "date": at.cast(pa.date32()),
     }  # fmt: skip
-    path = layout.feature_table(str(folder / "lake"), name, 1)
-    Path(path).mkdir(parents=True)
-    write_deltalake(path, pa.table({**{key: pa.array([one[key] for one in rows]) for key in KEYS[name]}, **fixed}), partition_by=["date"])
+    whole = pa.table({**{key: pa.array([one[key] for one in rows]) for key in KEYS[name]}, **fixed})
+    gone = pa.array([one["gone"] for one in rows])
+    _write(layout.feature_table(str(folder / "lake"), name, 1), whole.filter(pc.invert(gone)))
+    if any(gone.to_pylist()):
+        before = whole.filter(gone).append_column("retracted", pa.array([False] * len(whole.filter(gone))))
+        tombstones = before.drop(["publish_id", "retracted"]).append_column("publish_id", pa.array(["p2"] * len(before)))
+        tombstones = tombstones.append_column("retracted", pa.array([True] * len(before))).select(before.column_names)
+        _write(layout.history_table(str(folder / "lake"), name, 1), pa.concat_tables([before, tombstones]))
     days = [Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(DAYS)]
     publishes = tuple(Publish("p1", name, 1, day, day.start, "MODELLED") for day in days)
+    publishes += tuple(Publish("p2", name, 1, day, day.end + DAY, "MODELLED") for day in days)
     return Published(group, 1, str(folder / "lake"), column_types_of(group), publishes)
 
 
+def _write(path: str, rows: pa.Table) -> None:
+    Path(path).mkdir(parents=True)
+    write_deltalake(path, rows, partition_by=["date"])
+
+
 def expected(world: World, name: str, asked: dict[str, Any]) -> int | None:
-    """The value of the newest row of the same keys, unless it is too old."""
-    seen = [one for one in world.rows[name] if one["at"] <= asked["at"] and all(one[key] == asked[ON.get(key, key)] for key in KEYS[name])]
+    """The value of the newest row of the same keys that was not taken back by then, unless it is too old."""
+    at = asked["at"]
+    seen = [
+        one for one in world.rows[name]
+        if one["at"] <= at and all(one[key] == asked[ON.get(key, key)] for key in KEYS[name])
+        and not (one["gone"] and at >= one["at"].replace(hour=0) + 2 * DAY)
+    ]  # fmt: skip
     newest = max(seen, key=lambda one: one["at"], default=None)
-    found: int | None = None if newest is None or asked["at"] - newest["at"] > TTL else newest["value"]
+    found: int | None = None if newest is None or at - newest["at"] > TTL else newest["value"]
     return found
 
 
@@ -133,5 +157,46 @@ def test_where_rows_are_not_known_each_family_has_an_exchange() -> None:
 
 
 def test_groups_that_come_along_and_those_of_other_keys_give_what_a_plain_loop_finds(world: World, spark: SparkSession) -> None:
-    names = ("clicks", "prices", "baskets", "trips")
+    names = ("clicks", "prices", "baskets", "trips", "loans")
     assert answers(world, spark, *names) == truth(world, *names)
+
+
+def test_of_a_spine_of_few_rows_only_the_groups_rows_of_its_keys_are_exchanged(world: World, spark: SparkSession) -> None:
+    few = replace(world, spine=[one for one in world.spine if one["user"] in ("u3", "u0u", None)])
+    assert [one.only_asked for one in passes([USER, ITEM], [401, 400], spine=100, width=10, least=2)] == [False, True]
+    assert answers(few, spark, "clicks", "loans") == truth(few, "clicks", "loans")
+
+
+@pytest.fixture
+def cuts_made(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stretches]]:
+    """The cuts of keys, which are cut where they have more than ten rows or so."""
+    found, before, cut = list[Stretches](), str(spark.conf.get("spark.sql.shuffle.partitions")), hot.cut
+
+    def kept(*given: Any, **how: Any) -> hot.CutKeys:
+        made = cut(*given, **how)
+        found.extend(made.values())
+        return made
+
+    monkeypatch.setattr(hot, "cut", kept)
+    monkeypatch.setattr(hot, "OF_A_TASK", 40)
+    spark.conf.set("spark.sql.shuffle.partitions", "5")
+    yield found
+    spark.conf.set("spark.sql.shuffle.partitions", before)
+
+
+def test_keys_that_are_cut_give_what_whole_ones_give(world: World, spark: SparkSession, cuts_made: list[Stretches]) -> None:
+    assert answers(world, spark, "clicks", "loans") == truth(world, "clicks", "loans")
+    assert len(cuts_made) >= 13
+    assert max(len(one.begins) for one in cuts_made) >= 20
+
+
+def test_a_key_is_cut_into_stretches_of_as_many_rows_as_the_bound() -> None:
+    times = range(10, 70, 10)
+    assert hot.cut({5: SampledKey(4, times), 3: SampledKey(100, times), 4: SampledKey(20, times)}, bound=10) == {
+        3: Stretches(0, (10, 20, 30, 40, 50, 60)),
+        4: Stretches(7, (30,)),
+    }
+
+
+def test_rows_of_one_time_cannot_be_cut() -> None:
+    assert hot.cut({5: SampledKey(30, [7, 7, 7, 7])}, bound=10) == {5: Stretches(0, (7,))}
