@@ -42,7 +42,6 @@ from headwater import inputs, names
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import SparkSession
-    from starlette.types import ASGIApp
 
     from feature_registry.explain import Story
     from feature_registry.leases import Lease
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from online_sync.sync import Depth, Synced, Target
     from serving.answer import Result
     from serving.request import Entity
+    from serving.rest import Application
     from spark_jobs.context import Context
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.ingest.samples import Sample
@@ -524,7 +524,7 @@ class Project:
 
         server.run(self.app(), host=host, port=port, ready=ready)
 
-    def app(self) -> "ASGIApp":
+    def app(self) -> "Application":
         """The HTTP service as an ASGI application, for a server of your own."""
         from online_sync.store import AsyncStore
         from serving import rest

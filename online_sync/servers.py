@@ -25,6 +25,8 @@ KEYS_PER_CALL = 500
 
 _PATIENCE, _CONNECT = 0.5, 0.3
 _CONNECTIONS = 32
+_FAILURES, _PAUSE = 5, 0.5
+"""Calls that fail one after the other before most are told so without trying, and the seconds between two that are tried then."""
 _CALLS, _KEYS_PER_READ = 4, 2000
 """Calls for values that are under way at most, and keys that one is for, unless one asker has more."""
 
@@ -206,7 +208,8 @@ class _Asked(NamedTuple):
 class AsyncServers:
     """The store's servers as serving reads them; every call ends within half a second, connecting included.
 
-    What is asked for in one turn of the event loop, or while a few calls are on their way, goes as one call.
+    What is asked for in one turn of the event loop, or while a few calls are on their way, goes as one call. After some calls that failed
+    one after the other only one is tried every half second, until one succeeds.
     """
 
     def __init__(self, url: str) -> None:
@@ -220,6 +223,7 @@ class AsyncServers:
         self._single = redis.asyncio.Redis(connection_pool=pool)
         self._waiting: list[_Asked] = []
         self._under_way: set[asyncio.Task[None]] = set()
+        self._failures, self._closed_until, self._fault = 0, float("-inf"), ""
         self._client: _Client = None
         self.address = _address(pool.connection_kwargs)
 
@@ -228,6 +232,7 @@ class AsyncServers:
         with errors(self.address):
             async with asyncio.timeout(_PATIENCE):
                 await self._single.ping()
+        self._failures = 0
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of the keys, in their order; None where there is none. One round trip, in a cluster one to each server."""
@@ -264,7 +269,7 @@ class AsyncServers:
         """One call for all of them: each key once."""
         places = {key: i for i, key in enumerate(dict.fromkeys(chain.from_iterable(asked.keys for asked in some)))}
         try:
-            found = await self._mget(list(places))
+            found = await self._guarded(list(places))
         except Exception as error:  # noqa: BLE001  # whoever waits is told
             for asked in some:
                 if not asked.values.done():
@@ -273,6 +278,21 @@ class AsyncServers:
         for asked in some:
             if not asked.values.done():
                 asked.values.set_result([found[places[key]] for key in asked.keys])
+
+    async def _guarded(self, keys: list[str]) -> list[bytes | None]:
+        """Ask, unless the last calls failed one after the other: then only now and then, and everybody else is told at once."""
+        now = asyncio.get_running_loop().time()
+        if self._failures >= _FAILURES:
+            if now < self._closed_until:
+                raise StoreUnavailable(self._fault)
+            self._closed_until = now + _PAUSE
+        try:
+            found = await self._mget(keys)
+        except StoreUnavailable as error:
+            self._failures, self._fault, self._closed_until = self._failures + 1, str(error), asyncio.get_running_loop().time() + _PAUSE
+            raise
+        self._failures = 0
+        return found
 
     async def _mget(self, keys: list[str]) -> list[bytes | None]:
         with errors(self.address):

@@ -10,6 +10,7 @@ from serving import described
 from serving.desk import Desk
 from serving.feast_api import FeastReading
 from serving.forms import as_feast
+from serving.keys import Key
 from serving.metrics import exposition
 from serving.request import RequestError, Wanted, parse_query
 
@@ -27,17 +28,17 @@ class Endpoints:
         self._groups: dict[str, FeatureGroup] = {join.group.name: join.group for each in self._services.values() for join in each.joins}
         self._feast = FeastReading(desk.reading, self._groups)
 
-    async def feast(self, body: bytes) -> bytes:
+    async def feast(self, body: bytes, key: Key | None = None) -> bytes:
         """Features, asked for and answered as Feast does."""
         asked, full_names = self._feast.asked(body)
-        results = msgspec.json.decode(await self._desk.results(asked))
+        results = msgspec.json.decode(await self._desk.results(asked, key))
         return msgspec.json.encode(as_feast(asked.plan, results, full_names=full_names))
 
-    async def entity(self, service: str, texts: Mapping[str, str]) -> bytes:
+    async def entity(self, service: str, texts: Mapping[str, str], key: Key | None = None) -> bytes:
         """Features of one entity, by the texts of a URL."""
         plan = self._desk.reading.plan(service)
         entity = parse_query(plan, texts)
-        results = await self._desk.results(Wanted(plan, [tuple(entity[name] for name in plan.asked)]))
+        results = await self._desk.results(Wanted(plan, [tuple(entity[name] for name in plan.asked)]), key)
         return results[1:-1]
 
     def services(self) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
 """The HTTP service: which path asks what, and the only place where HTTP statuses are chosen."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from starlette.applications import Starlette
@@ -20,8 +21,9 @@ from online_sync.codec import CodecError
 from online_sync.servers import StoreUnavailable, warnings
 from online_sync.store import AsyncStore, Owner
 from serving import openapi
-from serving.desk import Desk
+from serving.desk import Desk, Limits, Overloaded, TooSlow
 from serving.endpoints import Endpoints, UnknownGroup
+from serving.keys import Key, Keys, NoKey, NotAllowed, TooOften, Verb
 from serving.request import RequestError, UnknownService
 
 MOST_BYTES = 1024 * 1024
@@ -30,8 +32,19 @@ _AGAIN = {"retry-after": "1"}
 _TYPE, _PACKED = (b"content-type", b"application/json"), (b"content-type", b"application/msgpack")
 
 
+_LIMITS = Limits()
+_NO_DEADLINE = nullcontext()
+
+
 class TooLong(RequestError):
     """A body that is longer than is allowed; it is not read to its end."""
+
+
+class Guard(NamedTuple):
+    """Asks requests for API keys, and tells of those that are refused."""
+
+    keys: Keys
+    audit: Callable[[Mapping[str, object]], None]
 
 
 def app(
@@ -40,43 +53,116 @@ def app(
     space: Callable[[], KeySpace | None],
     store: AsyncStore,
     clock: Callable[[], datetime],
-    trust: float = 0.0,
-) -> ASGIApp:
+    limits: Limits = _LIMITS,
+    guard: Guard | None = None,
+) -> "Application":
     """The application that answers for the services that are online, from one store.
 
-    `space` says whose keys to read (None: the lake has no identity yet, so nothing of it is online), `clock` what time it is. For `trust`
-    seconds it is taken for granted that no sync has finished.
+    `space` says whose keys to read (None: the lake has no identity yet, so nothing of it is online), `clock` what time it is. `guard` asks
+    for API keys.
     """
-    desk = Desk(services.values(), find=space, store=store, clock=clock, trust=trust)
+
+    def opened(some: Mapping[str, FeatureService]) -> _Open:
+        return _open(some, Desk(some.values(), find=space, store=store, clock=clock, limits=limits), guard)
+
+    return Application(services, opened, guard)
+
+
+class _Open(NamedTuple):
+    """What is answered now: by POST, without Starlette, and all else."""
+
+    posted: Mapping[str, ASGIApp]
+    others: ASGIApp
+    desk: Desk
+
+
+_Opening: TypeAlias = Callable[[Mapping[str, FeatureService]], _Open]
+
+
+class Application:
+    """The service as an ASGI application; another version of the catalog can be taken up while it answers."""
+
+    def __init__(
+        self, services: Mapping[str, FeatureService], opened: Callable[[Mapping[str, FeatureService]], _Open], guard: Guard | None
+    ):
+        """Open with these services."""
+        self._opened, self._guard = opened, guard
+        self._open = opened(services)
+
+    def take_up(self, services: Mapping[str, FeatureService]) -> None:
+        """Answer by these services from now on; requests under way are answered by the old ones."""
+        self._open = self._opened(services)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        now_open = self._open
+        if scope["type"] == "http":
+            try:
+                if self._guard is not None and scope["path"] not in _WITHOUT_KEY:
+                    scope["key"] = _key(self._guard.keys, scope, now_open.desk)
+            except _REFUSED as error:
+                await self._refuse(error, scope, receive, send)
+                return
+            if scope["method"] == "POST" and scope["path"] in now_open.posted:
+                await now_open.posted[scope["path"]](scope, receive, send)
+                return
+        await now_open.others(scope, receive, send)
+
+    async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = _refusal(error)
+        self._open.desk.counts.refused[refused.status_code] += 1
+        if self._guard is not None:
+            self._guard.audit(_refused_event(error, refused.status_code, scope))
+        await refused(scope, receive, send)
+
+
+_WITHOUT_KEY = ("/healthz", "/readyz", "/docs", "/openapi.json")
+
+
+def _key(keys: Keys, scope: Scope, desk: Desk) -> Key:
+    """The key of a request; what it asks for decides which verb the key must allow."""
+    path: str = scope["path"]
+    verb: Verb = "metrics" if path in ("/metrics", "/v1/stats") else "describe"
+    if path.startswith("/v1/features") or path == "/get-online-features":
+        verb = "features"
+    authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    return keys.allowed(authorization, verb, now=desk.clock(), at=asyncio.get_running_loop().time())
+
+
+def _refused_event(error: Exception, status: int, scope: Scope) -> dict[str, object]:
+    client = scope.get("client") or ("", 0)
+    return {"event": "refused", "status": status, "path": scope["path"], "client": client[0], "reason": str(error)}
+
+
+def _open(services: Mapping[str, FeatureService], desk: Desk, guard: Guard | None) -> _Open:
     endpoints = Endpoints(desk, services)
-    posted = {"/v1/features": _Posted(desk, desk.features), "/get-online-features": _Posted(desk, endpoints.feast)}
+    document = msgspec.json.encode(openapi.document(desk.reading.plans))
+    posted = {"/v1/features": _Posted(desk, desk.features, guard), "/get-online-features": _Posted(desk, endpoints.feast, guard)}
     routes = [
         _route("/v1/features", posted["/v1/features"], method="POST"),
         _route("/healthz", _alive, method="GET"),
         _route("/readyz", partial(_ready, desk), method="GET"),
         _route("/get-online-features", posted["/get-online-features"], method="POST"),
         *_asked_by_get(endpoints),
-        _route(
-            "/openapi.json", _fixed(msgspec.json.encode(openapi.document(desk.reading.plans)), media_type="application/json"), method="GET"
-        ),
+        _route("/openapi.json", _fixed(document, media_type="application/json"), method="GET"),
         _route("/docs", _fixed(openapi.page(), media_type="text/html"), method="GET"),
     ]
 
     @asynccontextmanager
     async def store_open(_: Starlette) -> AsyncIterator[None]:
         yield
-        await store.close()
+        await desk.store.close()
 
     made = Starlette(routes=routes, exception_handlers={**_HANDLERS, 404: _no_path(routes), 405: _other_method}, lifespan=store_open)
     made.router.redirect_slashes = False
-    return _Front(posted, made)
+    return _Open(posted, made, desk)
 
 
 def _asked_by_get(endpoints: Endpoints) -> list[Route]:
     """What is asked by GET and answered in JSON; Prometheus' text aside."""
 
     async def entity(request: Request) -> Response:
-        data = await endpoints.entity(request.path_params["service"], request.query_params)
+        data = await endpoints.entity(request.path_params["service"], request.query_params, request.scope.get("key"))
         return Response(data, media_type="application/json")
 
     async def versions(request: Request) -> Response:
@@ -115,30 +201,22 @@ def _fixed(data: bytes, *, media_type: str) -> Callable[[Request], object]:
     return answered
 
 
-class _Front:
-    """Hands requests for features over at once, and all others to Starlette, which takes its time to find who answers."""
-
-    def __init__(self, posted: Mapping[str, ASGIApp], others: ASGIApp) -> None:
-        self._posted, self._others = posted, others
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._posted.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (found or self._others)(scope, receive, send)
-
-
 class _Posted:
     """An endpoint that answers a body, in JSON or, if that is what is accepted, in MessagePack."""
 
-    def __init__(self, desk: Desk, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
-        self._counts, self._answer = desk.counts, answer
+    def __init__(self, desk: Desk, answer: Callable[[bytes, Key | None], Awaitable[bytes]], guard: Guard | None) -> None:
+        self._counts, self._answer, self._guard = desk.counts, answer, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         try:
-            data = await self._answer(await _body(headers, receive))
+            async with _deadline(headers):
+                data = await self._answer(await _body(headers, receive), scope.get("key"))
         except _REFUSED as error:
             refused = _refusal(error)
             self._counts.refused[refused.status_code] += 1
+            if self._guard is not None and refused.status_code == 403:
+                self._guard.audit(_refused_event(error, refused.status_code, scope))
             await refused(scope, receive, send)
             return
         kind = _TYPE
@@ -146,6 +224,25 @@ class _Posted:
             data, kind = msgspec.msgpack.encode(msgspec.json.decode(data)), _PACKED
         await send({"type": "http.response.start", "status": 200, "headers": [kind, (b"content-length", b"%d" % len(data))]})
         await send({"type": "http.response.body", "body": data})
+
+
+def _deadline(headers: Mapping[bytes, bytes]) -> AbstractAsyncContextManager[object]:
+    """What ends a request after as many milliseconds as it says."""
+    said = headers.get(b"x-deadline-ms")
+    if said is None:
+        return _NO_DEADLINE
+    if not said.isdigit() or len(said) > 6:
+        raise RequestError("x-deadline-ms is a whole number of milliseconds", field="x-deadline-ms")
+    return _ends_after(int(said))
+
+
+@asynccontextmanager
+async def _ends_after(milliseconds: int) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(milliseconds / 1000):
+            yield
+    except TimeoutError:
+        raise TooSlow(f"not answered within {milliseconds} ms", field="x-deadline-ms") from None
 
 
 async def _ready(desk: Desk, _: Request) -> Response:
@@ -231,6 +328,11 @@ _STATUS: Mapping[type[Exception], tuple[int, Mapping[str, str] | None]] = {
     RequestError: (400, None),
     UnknownService: (404, None),
     UnknownGroup: (404, None),
+    NoKey: (401, {"www-authenticate": "Bearer"}),
+    NotAllowed: (403, None),
+    TooOften: (429, _AGAIN),
+    Overloaded: (503, _AGAIN),
+    TooSlow: (504, None),
     TooLong: (413, None),
     ClientDisconnect: (400, None),
     CodecError: (500, None),

@@ -29,6 +29,7 @@ from online_sync import embedded
 from online_sync.codec import EpochRecord, Row, RowSchema, encode
 from online_sync.store import AsyncStore, Store
 from serving import rest, server
+from serving.desk import Limits
 from tests.serving.processes import COVERAGE, ROOT
 
 SPACE = KeySpace("shop", "lakelake")
@@ -98,7 +99,7 @@ def fill(url: str) -> None:
 
 def serve(url: str, trust: float) -> None:
     """Serve in this process, and print the port."""
-    app = rest.app(SERVICES, space=lambda: SPACE, store=AsyncStore(url), clock=lambda: NOW, trust=trust)
+    app = rest.app(SERVICES, space=lambda: SPACE, store=AsyncStore(url), clock=lambda: NOW, limits=Limits(trust=trust))
     server.run(app, ready=lambda port: print(port, flush=True), port=0)
 
 
