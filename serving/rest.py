@@ -76,15 +76,13 @@ class _Open(NamedTuple):
     desk: Desk
 
 
-_Opening: TypeAlias = Callable[[Mapping[str, FeatureService]], _Open]
+_Opens: TypeAlias = Callable[[Mapping[str, FeatureService]], _Open]
 
 
 class Application:
     """The service as an ASGI application; another version of the catalog can be taken up while it answers."""
 
-    def __init__(
-        self, services: Mapping[str, FeatureService], opened: Callable[[Mapping[str, FeatureService]], _Open], guard: Guard | None
-    ):
+    def __init__(self, services: Mapping[str, FeatureService], opened: _Opens, guard: Guard | None):
         """Open with these services."""
         self._opened, self._guard = opened, guard
         self._open = opened(services)
