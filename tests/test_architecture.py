@@ -311,6 +311,7 @@ TOUCH_FILES = {
     "lake/split.py": "the folder of this machine that rows are parted in",
     "lake/storage.py": "the lake",
     "online_sync/embedded.py": "the embedded store's folder in the project's state",
+    "serving/keys.py": "the file of API keys",
     "spark_jobs/context.py": "the project's root",
     "spark_jobs/ingest/folders.py": "input files of sources",
     "spark_jobs/ingest/globs.py": "input files of sources",
