@@ -39,7 +39,7 @@ from dags.operators import (
 )
 from dags.page import page, page_of_range, page_of_reconcile
 from dags.range_backfill import MODES, ComputeOperator, MarkOperator, PlanOperator, ReportOperator
-from dags.reconcile import ReportDueOperator, StartOperator
+from dags.reconcile import MarkPublishedOperator, ReportDueOperator, StartOperator
 from dags.schedule import schedule_of
 from feature_definitions import layout, settings
 from feature_definitions.intervals import DAY, EPOCH
@@ -216,6 +216,27 @@ def reconcile_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings)
     return dag
 
 
+def mark_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
+    """The DAG that tells Airflow once of what was published before it knew of the project; `make up` runs it while consumers are paused."""
+    with DAG(
+        dag_id=layout.MARK_DAG,
+        schedule=PartitionedAtRuntime(),
+        start_date=EPOCH,
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": project.name, **RETRIES},
+        description="Tell Airflow of the partitions that were published before it knew of the project",
+        tags=[project.name],
+    ) as dag:
+        MarkPublishedOperator(
+            task_id=layout.MARK_TASK,
+            project=project.root,
+            schedules=[schedule_of(group) for group in groups],
+            assets={group.name: group_asset(group.name, project=project.name) for group in groups},
+        )
+    return dag
+
+
 def project_dags(only: str | None) -> tuple[DAG, ...]:
     """The DAGs of the project that HEADWATER_PROJECT names, or that `only` one, for a task of it."""
     project = settings.load(settings.project_folder(None))
@@ -229,6 +250,7 @@ def project_dags(only: str | None) -> tuple[DAG, ...]:
     if groups:
         made[layout.SYNC_PUBLISHED_DAG] = partial(sync_published_dag, groups, project=project)
         made[layout.RECONCILE_DAG] = partial(reconcile_dag, groups, project=project)
+        made[layout.MARK_DAG] = partial(mark_dag, groups, project=project)
         made[layout.RANGE_DAG] = partial(range_dag, groups, project=project)
     return tuple(made[name]() for name in sorted(made) if only in (None, name))
 

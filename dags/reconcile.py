@@ -35,16 +35,38 @@ class ReconcileOperator(CommandOperator):
         return found
 
 
-class StartOperator(ReconcileOperator):
+class TellingOperator(ReconcileOperator):
+    """A task that tells of partitions of any group."""
+
+    def __init__(self, *, assets: Mapping[str, Asset], **options: Any) -> None:
+        """Keep the groups' assets."""
+        super().__init__(outlets=list(assets.values()), **options)
+        self.assets = dict(assets)
+
+    def tell(self, context: Mapping[str, Any], *, since: str = "") -> None:
+        """Tell of the partitions that the ledger has as published, those only whose publish began at `since` or later."""
+        found = self.ledger()
+        for schedule in (each for each in self.schedules if not each.is_static):
+            mine = [each for each in found.get(schedule.group, ()) if each["publish_id"] is not None and each["publish_id"] >= since]
+            keys = sorted({schedule.key_of(each["interval_start"]) for each in mine})
+            if keys:
+                context["outlet_events"][self.assets[schedule.group]].add_partitions(keys)
+            log.info("%s: %d partitions", schedule.group, len(keys))
+
+
+class MarkPublishedOperator(TellingOperator):
+    """Tell Airflow of all that was published before it knew of the project, by the command."""
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """Tell of every published partition."""
+        self.tell(context)
+
+
+class StartOperator(TellingOperator):
     """Compute what is due since a group's first published interval: what an outage left out, and what a repair made stale.
 
     The days before are history, which a person starts; the newest interval is its own run's.
     """
-
-    def __init__(self, *, assets: Mapping[str, Asset], **options: Any) -> None:
-        """Keep the groups' assets, to tell of what is published here."""
-        super().__init__(outlets=list(assets.values()), **options)
-        self.assets = dict(assets)
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Go through the groups; one that is rejected stops no other."""
@@ -58,12 +80,7 @@ class StartOperator(ReconcileOperator):
                 started.append(schedule.group)
         if not started:
             raise AirflowSkipException("nothing is due that no run has started")
-        now = self.ledger()
-        for schedule in self.schedules:
-            mine = [each for each in now.get(schedule.group, ()) if (each["publish_id"] or "") >= began]
-            keys = sorted({schedule.key_of(each["interval_start"]) for each in mine}) if not schedule.is_static else []
-            if keys:
-                context["outlet_events"][self.assets[schedule.group]].add_partitions(keys)
+        self.tell(context, since=began)
 
 
 class ReportDueOperator(ReconcileOperator):

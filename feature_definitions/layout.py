@@ -227,6 +227,9 @@ RANGE_DAG, RANGE_TASKS = "backfill__range", ("plan", "materialize", "publish", "
 RECONCILE_DAG, RECONCILE_TASKS = "reconcile", ("start", "report")
 """The DAG that starts what the ledger says is due and no run has started, and the ids of its tasks."""
 
+MARK_DAG, MARK_TASK = "mark__published", "mark"
+"""The DAG that tells Airflow once of what was published before, and the id of its task."""
+
 TRAINING_SET_TASK = "training_set"
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from examples import starter
 from feature_definitions import layout
+from tests.dags.conftest import SHOP
+from tests.dags.conftest import project as make
 
 if TYPE_CHECKING:
     from conftest import Airflow
@@ -66,11 +68,20 @@ def test_the_folder_parses_without_errors_or_warnings(found: dict[str, Any]) -> 
     assert found["warnings"] == {}
 
 
+PROJECT = ("ts__churn", "sync__online", "sync__published", "backfill__range", "reconcile", "mark__published")
 GROUPS = ("fg__burst", "fg__home", "fg__level", "fg__pace", "fg__paid", "fg__spend")
 
 
 def test_there_is_one_dag_a_group_and_a_training_set_and_those_of_the_project(found: dict[str, Any]) -> None:
-    assert set(found["dags"]) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range", "reconcile"}
+    assert set(found["dags"]) == {
+        *GROUPS,
+        "ts__churn",
+        "sync__online",
+        "sync__published",
+        "backfill__range",
+        "reconcile",
+        "mark__published",
+    }
 
 
 def test_a_groups_tasks_end_in_publish(found: dict[str, Any]) -> None:
@@ -91,7 +102,7 @@ def test_only_publish_tells_others_of_a_partition(found: dict[str, Any]) -> None
     told = {(name, task): assets for name, dag in found["dags"].items() for task, assets in dag["outlets"].items() if assets}
     of_range = ("backfill__range", "publish")
     every = sorted(f"features.{name.removeprefix('fg__')}" for name in GROUPS)
-    assert told.pop(("reconcile", "start")) == every
+    assert told.pop(("reconcile", "start")) == told.pop(("mark__published", "mark")) == every
     assert told.pop(of_range) == [name for name in every if name != "features.home"]
     assert told == {(name, "publish"): [f"features.{name.removeprefix('fg__')}"] for name in GROUPS}
 
@@ -156,7 +167,7 @@ def test_parsing_loads_no_engine(airflow: Airflow, shop: Path) -> None:
 
 
 def test_another_process_finds_the_same_dags(airflow: Airflow, shop: Path, found: dict[str, Any]) -> None:
-    assert len(found["serialized"]) == 11
+    assert len(found["serialized"]) == 12
     assert airflow.python(PARSE + "answer = serialized", project=shop, PYTHONHASHSEED="2") == found["serialized"]
 
 
@@ -166,7 +177,7 @@ def test_a_broken_file_is_an_import_error_of_its_own_and_all_other_dags_stay(air
     broken.write_text("from feature_definitions import Entity\n\ncard = Entity('card', keys={'number': 'float'})\n", encoding="utf-8")
     program = PARSE + ERRORS + f"answer = [sorted(bag.dags), errors({str(project)!r}), errors({str(tmp_path)!r})]"
     dags, of_catalog, of_folder = airflow.python(program, project=project)
-    assert set(dags) == {*GROUPS, "ts__churn", "sync__online", "sync__published", "backfill__range", "reconcile"}
+    assert set(dags) == {*GROUPS, *PROJECT}
     assert [Path(file).name for file in of_catalog] == ["catalog_mistakes.py"]
     assert f"{broken}:3: " in of_catalog[next(iter(of_catalog))]
     assert "'number'" in of_catalog[next(iter(of_catalog))]
@@ -191,3 +202,27 @@ def status(project: Path, group: str) -> list[dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     intervals: list[dict[str, Any]] = json.loads(done.stdout)["intervals"]
     return intervals
+
+
+CALLS = """
+import sys, dags.headwater_dags as made
+calls = []
+sys.setprofile(lambda _, event, __: calls.append(1) if event == "call" else None)
+made.project_dags(None)
+sys.setprofile(None)
+answer = len(calls)
+"""
+
+
+def test_parsing_a_hundred_groups_costs_a_hundred_times_one_and_no_more(airflow: Airflow, tmp_path: Path) -> None:
+    """Calls, not seconds: a group costs what it costs, however many there are."""
+    base, group = SHOP.partition("\nspend = ")[0], SHOP.partition("\npace = ")[2].partition("\n")[0]
+
+    def calls(groups: int) -> int:
+        definitions = "".join(f"\npace_{n} = {group.replace('pace', f'pace_{n}')}" for n in range(groups))
+        found: int = airflow.python(CALLS, project=make(tmp_path / str(groups), base + definitions))
+        return found
+
+    few, many = calls(10), calls(100)
+    assert many < 12 * few
+    assert many < 100 * 25_000

@@ -21,7 +21,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSk
 from dags import process
 from dags.operators import *
 from dags.range_backfill import ComputeOperator, MarkOperator, PlanOperator, ReportOperator
-from dags.reconcile import ReportDueOperator, StartOperator
+from dags.reconcile import MarkPublishedOperator, ReportDueOperator, StartOperator
 from dags.schedule import Schedule
 
 folder = Path({folder!r})
@@ -178,8 +178,10 @@ answer = {{
                 answer=[interval(5, publish_id="p00000000000000001-a"), interval(6, publish_id="p01400000000000000-b"), rejected]),
     "report": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5), rejected]),
     "reconcile": end(StartOperator(task_id="start", assets={{"spend": asset}}, **wide), answer=[
-        dict(each, group="spend") for each in (interval(4, publish_id="p2"), interval(5, "MISSING", None), rejected)]),
+        dict(each, group="spend") for each in (interval(3, publish_id="p0"), interval(4), interval(5, "MISSING", None), rejected)]),
     "reconcile nothing": end(StartOperator(task_id="start", assets={{"spend": asset}}, **wide), answer=[dict(interval(4), group="spend")]),
+    "marked": end(MarkPublishedOperator(task_id="mark", assets={{"spend": asset}}, **wide), answer=[
+        dict(each, group="spend") for each in (interval(4), interval(5), rejected)]),
     "lacking": end(ReportDueOperator(task_id="report", **wide), answer=[dict(each, group="spend") for each in (missing, interval(7))]),
     "report fine": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5)]),
 }}
@@ -351,10 +353,14 @@ def test_a_range_is_red_while_one_of_its_days_is_not_published(ended: dict[str, 
 def test_what_no_run_has_started_is_computed_and_marked(ended: dict[str, Any]) -> None:
     made = "--sound-only materialize spend --ingest --from 2013-01-05T00:00:00Z --to 2013-01-06T00:00:00Z"
     assert ended["reconcile"][:3] == ["done", "", ["--sound-only status", made, "--sound-only status"]]
-    assert ended["reconcile"][3][1] == ["2013-01-04"]
+    assert ended["reconcile"][3] == [None, ["2013-01-04"]]
     assert ended["reconcile nothing"][0] == "AirflowSkipException"
 
 
 def test_what_is_lacking_makes_the_reconciliation_red(ended: dict[str, Any]) -> None:
     kind, said, *_ = ended["lacking"]
     assert (kind, said.partition(", in ")[0]) == ("AirflowFailException", "spend: 1 of 2 intervals are MISSING")
+
+
+def test_airflow_is_told_once_of_all_that_the_command_published(ended: dict[str, Any]) -> None:
+    assert ended["marked"][2:] == [["--sound-only status"], [None, ["2013-01-04", "2013-01-05"]]]

@@ -101,7 +101,8 @@ class System:
         return answer
 
     def backfill(self, dag: str, first: date, last: date, *, reprocess: str = "none") -> dict[str, Any]:
-        """Start Airflow's own backfill."""
+        """Start Airflow's own backfill, once the one before is over: a DAG has one at a time."""
+        self.until(lambda: all(each["completed_at"] for each in self.ask("GET", f"/backfills?dag_id={dag}")["backfills"]))
         body = {
             "dag_id": dag, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z", "reprocess_behavior": reprocess,
             "max_active_runs": 3,
@@ -148,8 +149,8 @@ def _running(folder: Path, database: str) -> Iterator[System]:
     settings = {"AIRFLOW_PORT": str(port), "SERVING_PORT": str(serving), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database}
     small = {"HEADWATER_SPARK_MASTER": "local[2]", "HEADWATER_DRIVER_MEMORY": "1g"}
     cache = {name: os.environ[name] for name in ("HEADWATER_CACHE",) if name in os.environ}
-    subprocess.run([ROOT / "docker/up", folder], env={**ours, **settings, **small, **cache}, check=True)
     try:
+        subprocess.run([ROOT / "docker/up", folder], env={**ours, **settings, **small, **cache}, check=True)
         password = json.loads((folder / ".headwater/up/passwords").read_text(encoding="utf-8"))["admin"]
         login = _asked(f"http://127.0.0.1:{port}/auth/token", method="POST", body={"username": "admin", "password": password}, headers={})
         yield System(folder, port, login["access_token"])
