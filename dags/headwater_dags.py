@@ -53,6 +53,8 @@ RETRIES = {
     "max_retry_delay": timedelta(minutes=15),
 }
 """For what passes by itself: a source or a group that another run works on, a store that is away."""
+FIRST = {"priority_weight": 10, "weight_rule": "absolute"}
+"""Each day's own run goes before ranges of days, which have the weight 1."""
 ALL_DONE, NONE_SKIPPED = "all_done", "none_skipped"
 HOUR = timedelta(hours=1)
 
@@ -76,9 +78,9 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         start_date=EPOCH,
         catchup=False,
         max_active_runs=schedule.most_runs,
-        default_args={"owner": group.owner or domain, **RETRIES},
+        default_args={"owner": group.owner or domain, **RETRIES, **FIRST},
         description=f"Publish {group.name}, features of {group.entity.name}",
-        doc_md=page(group, schedule),
+        doc_md=page(group, schedule, report=layout.report_file(project.lake, group.name, "newest.html")),
         tags=sorted({domain, group.owner, *group.tags} - {""}),
     ) as dag:
         asset = group_asset(group.name, project=project.name)
@@ -172,7 +174,7 @@ def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> 
         start_date=EPOCH,
         catchup=False,
         max_active_runs=1,
-        default_args={"owner": project.name, **RETRIES},
+        default_args={"owner": project.name, "weight_rule": "absolute", **RETRIES},
         description="Compute a range of days of some groups, in one Spark job per chunk",
         doc_md=page_of_range(),
         tags=[project.name],

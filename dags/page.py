@@ -5,8 +5,8 @@ from feature_definitions.intervals import DAY, spell
 from feature_definitions.language import Derived, Feature, FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
 
 
-def page(group: FeatureGroup, schedule: Schedule) -> str:
-    """A group in Markdown: whose it is, what it is about, when it runs, and what each column says."""
+def page(group: FeatureGroup, schedule: Schedule, *, report: str) -> str:
+    """A group in Markdown: whose it is, when it runs, what each column says and is expected to be, where its newest `report` lies."""
     keys = ", ".join(f"`{key}` {data_type}" for key, data_type in group.entity.keys.items())
     rows = "\n".join(f"| `{name}` | {_cell(meaning)} |" for name, meaning in _columns(group))
     return f"""# {group.name}
@@ -15,10 +15,13 @@ def page(group: FeatureGroup, schedule: Schedule) -> str:
 - **Entity**: {group.entity.name} ({keys})
 - **{"Reads" if isinstance(group, TransformGroup) else "Source"}**: {", ".join(each.name for each in group.inputs)}
 - **Schedule**: {_when(schedule)}
+- **Newest report of the gate**: `{report}`
 
 | column | meaning |
 |---|---|
 {rows}
+
+{_expectations(group)}
 
 A run is of one {_covered(schedule)}. Its colour is what the ledger says of it:
 
@@ -95,6 +98,19 @@ def _meanings(feature: Feature | Derived) -> list[tuple[str, str]]:
         (column, f"{feature.aggregation}{of} over {window}{condition}")
         for column, window in zip(feature.columns, feature.windows, strict=True)
     ]
+
+
+def _expectations(group: FeatureGroup) -> str:
+    """What is expected beside what follows from the definition: of each feature, then of the group."""
+    features = group.features if isinstance(group, WindowedGroup) else ()
+    stated = [(feature.name, each) for feature in features for each in feature.expect]
+    stated += [("the group", each) for each in group.expect]
+    lines = [f"- {about}: `{each}`, {each.severity}" for about, each in stated]
+    return (
+        "\n".join(["What is expected, beside keys that are unique and values that are finite:", "", *lines])
+        if lines
+        else ("Nothing is expected beside keys that are unique and values that are finite.")
+    )
 
 
 def _cell(text: str) -> str:

@@ -39,6 +39,7 @@ answer |= {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.
         "catchup": dag.catchup,
         "runs": dag.max_active_runs,
         "alone": [task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1],
+        "weights": [task.priority_weight for task in dag.tasks],
         "rules": {task.task_id: task.trigger_rule for task in dag.tasks},
         "outlets": {task.task_id: sorted(asset.name for asset in task.outlets) for task in dag.tasks},
         "retries": [task.retries for task in dag.tasks],
@@ -150,6 +151,11 @@ def test_only_one_run_of_a_group_works_at_a_time(found: dict[str, Any]) -> None:
 def test_tasks_are_tried_again(found: dict[str, Any]) -> None:
     assert {n for name in (*GROUPS, "sync__online") for n in found["dags"][name]["retries"]} == {0, 5}
     assert found["dags"]["fg__spend"]["retries"].count(0) == 1
+
+
+def test_a_days_own_run_goes_before_a_range_of_days(found: dict[str, Any]) -> None:
+    assert {weight for name in GROUPS for weight in found["dags"][name]["weights"]} == {10}
+    assert set(found["dags"]["backfill__range"]["weights"]) == {1}
 
 
 def test_a_dag_says_whose_it_is_and_what_it_is_about(found: dict[str, Any]) -> None:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dags.page import page
 from dags.schedule import schedule_of
-from feature_definitions import Derived, Entity, Feature, Files, ObservationGroup, SnapshotGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions import (
+    Derived,
+    Entity,
+    Feature,
+    Files,
+    ObservationGroup,
+    SnapshotGroup,
+    Source,
+    TransformGroup,
+    WindowedGroup,
+    at_least,
+    row_count,
+)
 from feature_definitions.language import FeatureGroup
 
 customer = Entity("customer", keys={"shop": "string", "customer_id": "int64"})
@@ -20,7 +32,7 @@ people = Source("people", columns={"shop": "string", "customer_id": "int64", "ci
 
 
 def shown(group: FeatureGroup) -> str:
-    return page(group, schedule_of(group))
+    return page(group, schedule_of(group), report="/lake/reports/spend/newest.html")
 
 
 def spend(**changes: str) -> WindowedGroup:
@@ -85,3 +97,12 @@ def test_a_page_says_what_the_colours_of_a_run_mean_and_which_day_it_is_of() -> 
     text = shown(spend())
     assert "A run is of one data day, which its partition key names. Its colour is what the ledger says of it:" in text
     assert "- `materialize` red, `publish` red: the gate rejected it" in text
+
+
+def test_a_page_names_the_newest_report_and_what_is_expected() -> None:
+    text = shown(spend())
+    assert "- **Newest report of the gate**: `/lake/reports/spend/newest.html`" in text
+    assert "Nothing is expected beside keys that are unique and values that are finite." in text
+    feature = Feature("spend", "sum", "amount", windows=("1d",), expect=(at_least(0, severity="warning"),))
+    expecting = WindowedGroup("spend", customer, payments, every="1d", ttl="2d", features=(feature,), expect=(row_count(at_least=1),))
+    assert "- spend: `at_least(0)`, warning\n- the group: `row_count(at_least=1)`, critical" in shown(expecting)
