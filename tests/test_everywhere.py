@@ -25,7 +25,7 @@ from feature_definitions.language import SnapshotGroup
 from feature_definitions.loader import Catalog
 from feature_definitions.sql.column_types import column_types_of
 from lake import delta
-from tests import oracle
+from tests import flights_by_hand, oracle
 from tests.histories import arrivals, batches, observation_groups, snapshot_groups, span, windowed_groups
 from tests.histories import sources as sources_of_histories
 from tests.offline import answer_differences, arrow, drawn, feature_rows, told_apart
@@ -158,7 +158,21 @@ def compare_training(month: Month, *, sample: int) -> int:
     )  # fmt: skip
     wrong = [text for name, row in zip(asked, expected, strict=True) for text in answer_differences(month.service, row, rows[name])]
     assert wrong[:5] == []
+    compare_by_hand(month, spine, rows)
     return len(rows)
+
+
+def compare_by_hand(month: Month, spine: Mapping[str, Event], rows: Mapping[str, Event]) -> None:
+    """Every feature of every row is what the raw events give by hand."""
+    sources = month.project.catalog.sources
+    raw = flights_by_hand.Month(**{name: landed(month.project, sources[name]) for name in ("arrivals", "departures", "weather", "planes")})
+    assert all(any(row[each] is not None for row in rows.values()) for each in month.service.outputs)
+    wrong = []
+    for name, row in rows.items():
+        want = raw.row(spine[name])
+        assert set(want) == set(month.service.outputs)
+        wrong += [f"{name} {each}: {value}, not {row[each]}" for each, value in want.items() if flights_by_hand.differs(value, row[each])]
+    assert wrong[:5] == []
 
 
 def compare_online(month: Month, entities: Sequence[Mapping[str, Any]]) -> None:
