@@ -25,7 +25,7 @@ from feature_registry.known import Facts
 
 if TYPE_CHECKING:
     from feature_registry.registry import Registry
-    from lake.logs import Logs
+    from lake.delta import Logs
 
 _OfSource = Callable[[str, frozenset[date]], tuple[int, int]]
 """The number and the bytes of the files that are read for some dates of a source."""
@@ -225,12 +225,11 @@ class Planner:
         due = [work for work in works if work.due]
         if not due:
             return ()
-        from lake import versions
-        from lake.logs import found_all
+        from lake import delta, versions
 
         sources = {source.name: source for work in due for source in work.group.input_sources}
         tables = (path for work in due for path in (*self._tiles(work.group), *self._upstream_tables(work)))
-        logs = found_all([*tables, *(path for source in sources.values() for path in versions.logs(source, self.lake))])
+        logs = delta.told_all([*tables, *(path for source in sources.values() for path in versions.logs(source, self.lake))])
 
         @cache
         def of_source(name: str, dates: frozenset[date]) -> tuple[int, int]:

@@ -8,19 +8,19 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, QueryBuilder, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from feature_definitions.intervals import BEGINNING, DAY, Interval, floor, instant, merge
-from lake import storage
+from lake import logs, s3, storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-LOGGED = re.compile(r"\d{20}\.json")
-"""The files of a log in which a commit each is."""
 _STATE = re.compile(r"\d{20}\.checkpoint\.([\w-]+\.)*parquet")
 _OF_A_TABLE = re.compile(r"\d{20}\.(json|checkpoint\..*)")
 _AT_ONCE = 32
 """How many files are looked at side by side."""
+_LOGS_AT_ONCE = 64
+"""How many logs are."""
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""How the folder of a partition is called whose value is null."""
 _FOOTER = 1 << 16
 """So many bytes of a file's end are read at first: almost every footer is shorter."""
 _ONE_FILE_EVERY, _CLEANED_EVERY = 10, 100
@@ -63,7 +65,7 @@ def _answer(table: DeltaTable | None, sql: str) -> Any:
 
 def columns(path: str) -> tuple[str, ...]:
     """The columns of a Delta table; none of one that is not there."""
-    table = found(path)
+    table = told(path)
     return () if table is None else tuple(each.name for each in table.schema().fields)
 
 
@@ -100,7 +102,7 @@ def literal(value: object) -> str:
 
 def footprint(path: str, *, partition: str, dates: Collection[date]) -> tuple[int, int]:
     """The number and the bytes of the files in these dates' partitions, by the log alone; nothing for a table that is not there."""
-    return footprint_of(found(path), partition=partition, dates=dates)
+    return footprint_of(told(path), partition=partition, dates=dates)
 
 
 def footprint_of(table: DeltaTable | None, *, partition: str, dates: Collection[date]) -> tuple[int, int]:
@@ -119,7 +121,7 @@ def rows_in(path: str, *, first: date | None, last: date | None) -> int:
 
     A table without these partitions is read whole, and one that is not there not at all.
     """
-    table = found(path)
+    table = told(path)
     if table is None:
         return 0
     actions = table.get_add_actions(flatten=True)
@@ -176,7 +178,7 @@ def _days(low: Any, high: Any) -> Interval | None:
 
 def table_id(path: str) -> str | None:
     """The id that a Delta table was given when it was made; None if there is no table."""
-    return id_of(found(path))
+    return id_of(told(path))
 
 
 def id_of(table: DeltaTable | None) -> str | None:
@@ -199,6 +201,27 @@ def found(path: str, *, version: int | None = None) -> DeltaTable | None:
         return opened(path, version=version)
     except TableNotFoundError:
         return None
+
+
+Logs = Mapping[str, DeltaTable | None]
+"""What the logs of tables say, by their paths; None where there is none."""
+
+
+def told(path: str) -> DeltaTable | None:
+    """What the log of the table at `path` says; None if there is none. On S3 it is asked of version, files and columns, of nothing else."""
+    if not s3.is_remote(path):
+        return found(path)
+    try:
+        return logs.table(path)
+    except logs.NotWhole:
+        return found(path)
+
+
+def told_all(paths: Iterable[str]) -> Logs:
+    """What the logs of the tables at some paths say, looked at side by side."""
+    listed = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(_LOGS_AT_ONCE) as threads:
+        return dict(zip(listed, threads.map(told, listed), strict=True))
 
 
 def exists(path: str) -> bool:
@@ -278,7 +301,7 @@ def commit_ids(path: str) -> frozenset[str]:
     states = [file for file in files if _STATE.fullmatch(file.name)]
     newest = max((file.name[:20] for file in states), default="")
     found = {each for file in states if file.name.startswith(newest) for each in _ids_in(file.path)}
-    later = [file for file in files if LOGGED.fullmatch(file.name) and file.name[:20] > newest]
+    later = [file for file in files if logs.COMMIT.fullmatch(file.name) and file.name[:20] > newest]
     return frozenset(found | {entry["txn"]["appId"] for file in later for entry in _entries(file) if "txn" in entry})
 
 
@@ -301,7 +324,7 @@ def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
 
 def _log(path: str) -> list[storage.File]:
     """The files of a table's log in which a commit each is, the oldest first."""
-    return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if LOGGED.fullmatch(file.name)]
+    return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if logs.COMMIT.fullmatch(file.name)]
 
 
 def _history(log: Iterable[storage.File]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -463,10 +486,59 @@ def commit(
     _attempt(table, lambda on: _write(on, [*old, *new], commit_id), as_seen, commit_id, fence)
 
 
-def overwrite(table: DeltaTable, *, schema: str, new: Sequence[AddAction], commit_id: str, fence: Fence | None = None) -> None:
-    """Put new files in the place of all that a table has, and their columns, given as JSON, in the place of its own."""
+def overwrite(
+    table: DeltaTable, *, schema: str, partition: Sequence[str], new: Sequence[AddAction], commit_id: str, fence: Fence | None = None
+) -> None:
+    """Put new files in the place of all that a table has, and their columns, given as JSON, and partitions in the place of its own."""
     wanted = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
-    _attempt(table, lambda on: _write(on, new, commit_id, over=wanted), lambda _: True, commit_id, fence)
+
+    def write(on: DeltaTable) -> None:
+        if on.metadata().partition_columns == list(partition):
+            _write(on, new, commit_id, over=wanted)
+        else:
+            _put(on, [*_made_anew(on, wanted, partition, commit_id), *map(_removal, in_partitions(on, None)), *map(_addition, new)])
+
+    _attempt(table, write, lambda _: True, commit_id, fence)
+
+
+def _put(table: DeltaTable, actions: Sequence[Mapping[str, Any]]) -> None:
+    """Put the next version of a table: what deltalake cannot change, the columns by which it is partitioned, is changed by this alone."""
+    version = table.version() + 1
+    try:
+        storage.create(f"{place(table)}/_delta_log/{version:020}.json", "\n".join(map(json.dumps, actions)).encode())
+    except FileExistsError as error:
+        raise CommitFailedError(f"version {version} is taken") from error
+    except s3.S3Fault as error:
+        raise OSError(str(error)) from error
+
+
+def _made_anew(table: DeltaTable, schema: Schema, partition: Sequence[str], commit_id: str) -> list[dict[str, Any]]:
+    """What a log says of a commit that gives a table other columns and partitions."""
+    now, known = int(time.time() * 1000), table.metadata()
+    whole = {
+        "id": str(known.id),
+        "name": known.name,
+        "description": known.description,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema.to_json(),
+        "partitionColumns": list(partition),
+        "configuration": known.configuration,
+        "createdTime": known.created_time,
+    }
+    done = {"timestamp": now, "operation": "WRITE", "operationParameters": {"mode": "Overwrite"}, "userMetadata": commit_id}
+    return [{"commitInfo": done}, {"metaData": whole}, {"txn": {"appId": commit_id, "version": 1, "lastUpdated": now}}]
+
+
+def _removal(old: RemoveAction) -> dict[str, Any]:
+    """What a log says of a file that is no part of the table any more."""
+    said = {"path": old.path, "deletionTimestamp": old.deletion_timestamp, "dataChange": True, "extendedFileMetadata": True}
+    return {"remove": said | {"partitionValues": old.partition_values, "size": old.size}}
+
+
+def _addition(new: AddAction) -> dict[str, Any]:
+    """What a log says of a file that becomes part of the table."""
+    said = {"path": quote(new.path, safe="/="), "partitionValues": new.partition_values, "size": new.size, "dataChange": True}
+    return {"add": said | {"modificationTime": new.modification_time, "stats": new.stats}}
 
 
 def _attempt(
@@ -571,9 +643,14 @@ def in_partitions(table: DeltaTable, values: Collection[str] | None) -> list[Rem
     partition, now = table.metadata().partition_columns, int(time.time() * 1000)
     names = ["path", "size_bytes", *(f"partition.{column}" for column in partition)]
     files = pa.table(table.get_add_actions(flatten=True)).select(names).to_pylist() if table.file_uris() else []
-    found = [(file, {column: str(file[f"partition.{column}"]) for column in partition}) for file in files]
+    found = [(file, {column: _text(file[f"partition.{column}"]) for column in partition}) for file in files]
     mine = [(file, at) for file, at in found if values is None or (at and set(at.values()) <= set(values))]
     return [RemoveAction(file["path"], True, now, file["size_bytes"], {**at}) for file, at in mine]
+
+
+def _text(value: object) -> str | None:
+    """A partition's value as a log spells it."""
+    return None if value is None else str(value)
 
 
 def added(path: str, run: str, *, copy: str | None = None) -> tuple[list[AddAction], int]:
@@ -587,7 +664,8 @@ def added(path: str, run: str, *, copy: str | None = None) -> tuple[list[AddActi
     for file, statistics in zip(written, told, strict=True):
         rows += statistics["numRecords"]
         place = storage.relative(file.path, to=copy or run)
-        at = dict(part.split("=", 1) for part in place.split("/")[:-1])
+        named_by = (part.split("=", 1) for part in place.split("/")[:-1])
+        at = {column: None if value == _NULL else value for column, value in named_by}
         moment = int(file.written_at.timestamp() * 1000)
         if statistics["numRecords"]:
             named = f"{storage.relative(run, to=path)}/{place}"
@@ -647,10 +725,19 @@ def files(table: DeltaTable) -> list[str]:
     return [unquote(uri) for uri in table.file_uris()]
 
 
-def sizes(table: DeltaTable) -> dict[str, int]:
-    """The bytes of each of a table's data files, by their paths, as its log tells."""
+Wanted = Callable[[date], bool]
+"""Which dates are asked for."""
+
+
+def sizes(table: DeltaTable, *, at: str, wanted: Wanted | None = None) -> dict[str, int]:
+    """The bytes of each data file of a table that lies `at` a path, by their paths, as its log tells.
+
+    Where dates are wanted, files of others are left out, if the table is partitioned by a date.
+    """
     import pyarrow as pa
 
-    actions = pa.table(table.get_add_actions(flatten=True))
-    found = zip(actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist(), strict=True)
-    return {f"{place(table)}/{unquote(path)}": size for path, size in found}
+    actions, partition = pa.table(table.get_add_actions(flatten=True)), table.metadata().partition_columns
+    names, sizes = actions.column("path").to_pylist(), actions.column("size_bytes").to_pylist()
+    days = actions.column(f"partition.{partition[0]}").to_pylist() if len(partition) == 1 and names else [None] * len(names)
+    found = zip(names, sizes, days, strict=True)
+    return {f"{at}/{unquote(path)}": size for path, size, day in found if not (wanted and isinstance(day, date)) or wanted(day)}

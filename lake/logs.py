@@ -1,49 +1,44 @@
-"""The logs of many tables at once, to look at: those on S3 are brought here with few requests, and read here.
+"""The log of a table on S3, brought here with few requests, all that is needed of it side by side, and read here.
 
-deltalake itself asks S3 some fifteen times for each log, one after the other. A log says all of a table but its rows.
+deltalake itself asks S3 some fifteen times for a log, one after the other. A log says all of a table but its rows.
 """
 
 import json
+import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lake import delta, s3, storage
+from lake import storage
 
-Logs = Mapping[str, DeltaTable | None]
-"""Tables by their paths, whose rows may lie elsewhere than they say; None where there is none."""
-_AT_ONCE = 64
-"""How many logs are looked at side by side."""
+COMMIT = re.compile(r"\d{20}\.json")
+"""The files of a log in which a commit each is."""
 _HINT, _SUM = "_last_checkpoint", ".checkpoint.parquet"
 """The file of a log that says which version was summed up, and how the file ends in which one is, whole."""
 
 
-def found_all(paths: Iterable[str]) -> Logs:
-    """What the logs of the tables at some paths say, looked at side by side: for questions about versions, files and columns alone."""
-    listed = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return dict(zip(listed, threads.map(_found, listed), strict=True))
+class NotWhole(Exception):
+    """A log that is not told whole by what is understood here: it is left to deltalake."""
 
 
-def _found(path: str) -> DeltaTable | None:
-    if not s3.is_remote(path):
-        return delta.found(path)
+def table(path: str) -> DeltaTable | None:
+    """What the log of the table at a path says, as a table that lies nowhere; None where there is none. Raises NotWhole."""
     named = _needed(f"{path}/_delta_log")
     if not named:
         return None
-    table = _read_here(storage.read_all(named)) if _is_whole(named) else None
-    return delta.found(path) if table is None else table
+    if not _is_whole(named):
+        raise NotWhole(path)
+    return _read_here(storage.read_all(named))
 
 
 def _needed(log: str) -> list[str]:
     """The files of a log that say all of its newest version: its newest sum, and the commits after that; none without a table."""
     found = storage.files(log, after=f"{_summed(log):020}")
     newest = max((file.path for file in found if file.name.endswith(_SUM)), default="")
-    later = [file.path for file in found if delta.LOGGED.fullmatch(file.name) and _version(file.path) > _version(newest)]
+    later = [file.path for file in found if COMMIT.fullmatch(file.name) and _version(file.path) > _version(newest)]
     return [newest, *later] if newest else later
 
 
@@ -66,8 +61,7 @@ def _summed(log: str) -> int:
         return 0
 
 
-def _read_here(held: Mapping[str, bytes]) -> DeltaTable | None:
-    """The table of a log's files; None if deltalake cannot make it of them: one of them went meanwhile, or others sum up in more files."""
+def _read_here(held: Mapping[str, bytes]) -> DeltaTable:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "_delta_log")
         log.mkdir()
@@ -75,5 +69,5 @@ def _read_here(held: Mapping[str, bytes]) -> DeltaTable | None:
             log.joinpath(path.rpartition("/")[2]).write_bytes(content)
         try:
             return DeltaTable(folder)
-        except DeltaError:
-            return None
+        except DeltaError as error:  # one of the files went meanwhile, or is not what its name says
+            raise NotWhole from error

@@ -8,6 +8,7 @@ import errno
 import os
 import posixpath
 import re
+import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -146,6 +147,23 @@ def put_files(copies: Mapping[str, str]) -> None:
 def _put_file(copy: str, path: str) -> None:
     with told(path):
         obstore.put(*_at(path), Path(copy))
+
+
+def bring(copies: Mapping[str, str]) -> None:
+    """Bring files of a lake here, many at the same time, each whole or not at all: `copies` says where each shall lie."""
+    for folder in {Path(copy).parent for copy in copies.values()}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+        for done in [threads.submit(_bring_file, path, copy) for path, copy in copies.items()]:
+            done.result()
+
+
+def _bring_file(path: str, copy: str) -> None:
+    part = Path(f"{copy}.{secrets.token_hex(4)}")
+    with told(path), part.open("wb") as file:
+        for piece in obstore.get(*_at(path)).stream():
+            file.write(piece)
+    part.replace(copy)
 
 
 def create(path: str, content: bytes | memoryview) -> None:

@@ -16,8 +16,7 @@ from feature_definitions.intervals import ALWAYS, Interval, in_utc, iso, micros,
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import ASIDE, DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake import delta, quarantine, storage
-from lake.delta import Fence
-from lake.logs import Logs
+from lake.delta import Fence, Logs
 
 UNSEEN = -1
 Row = Mapping[str, Any]

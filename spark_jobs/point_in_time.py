@@ -60,6 +60,10 @@ class Dates:
     first: date | None = None
     last: date | None = None
 
+    def hold(self, day: date) -> bool:
+        """Whether a date is one of them."""
+        return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
+
     def of(self, rows: DataFrame) -> DataFrame:
         """The rows of these dates, found by literal values, so that other partitions are not read; all where there are no dates."""
         if "date" not in rows.columns:
@@ -78,13 +82,13 @@ def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns:
     current = layout.feature_table(published.lake, published.group.name, published.generation)
     if not delta.exists(current):
         return spark.createDataFrame([], _version_schema(published, columns))
-    rows = _fields(dates.of(tables.read(spark, current)), published, columns)
+    rows = _fields(dates.of(tables.read(spark, current, wanted=dates.hold)), published, columns)
     at = F.col(TIME) + (1 if clock.strict and published.group.row_time == "event" and not published.group.by_snapshot else 0)
     if clock.mode == "event_time":
         return rows.withColumns({VISIBLE: at, MODELLED: F.lit(False), ORDER: F.lit(0).cast("bigint")})
     history = layout.history_table(published.lake, published.group.name, published.generation)
     if delta.exists(history):
-        rows = rows.unionByName(_fields(dates.of(tables.read(spark, history)), published, columns))
+        rows = rows.unionByName(_fields(dates.of(tables.read(spark, history, wanted=dates.hold)), published, columns))
     known = F.broadcast(_known(spark, published))
     return rows.join(known, on=["publish_id", "_hw_start"]).withColumn(VISIBLE, F.greatest(at, F.col("_hw_known")))
 
@@ -244,10 +248,12 @@ def snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFra
         return spark.createDataFrame([], "at: bigint, seen: bigint, until: bigint")
     if clock.mode == "event_time":
         at = F.unix_micros("event_timestamp")
-        return tables.read(spark, current).select(at.alias("at"), at.alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
-    taken = _taken(tables.read(spark, current).withColumn("replaced_by", F.lit(None).cast("string")), group)
+        rows = tables.read(spark, current, wanted=tables.every_date)
+        return rows.select(at.alias("at"), at.alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
+    now = tables.read(spark, current, wanted=tables.every_date).withColumn("replaced_by", F.lit(None).cast("string"))
+    taken = _taken(now, group)
     if delta.exists(history):
-        taken = taken.union(_taken(tables.read(spark, history).where(~F.col("retracted")), group))
+        taken = taken.union(_taken(tables.read(spark, history, wanted=tables.every_date).where(~F.col("retracted")), group))
     known = F.broadcast(_known(spark, published).drop(MODELLED, ORDER))
     ended = known.withColumnsRenamed({"publish_id": "replaced_by", "_hw_known": "_hw_ended"})
     lasting = taken.join(known, on=["publish_id", "_hw_start"]).join(ended, on=["replaced_by", "_hw_start"], how="left")

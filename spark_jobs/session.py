@@ -101,10 +101,15 @@ def is_local(spark: SparkSession) -> bool:
     return str(spark.sparkContext.master).startswith("local")
 
 
+def scratch(spark: SparkSession) -> Path:
+    """The folder on this machine where Spark keeps its temporary files."""
+    return Path(spark.conf.get("spark.local.dir") or tempfile.gettempdir())
+
+
 @contextmanager
 def scratch_folder(spark: SparkSession) -> Iterator[str]:
     """A folder on this machine, among Spark's temporary files, that is gone after the block."""
-    place = Path(spark.conf.get("spark.local.dir") or tempfile.gettempdir())
+    place = scratch(spark)
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="written-", dir=place, ignore_cleanup_errors=True) as folder:
         yield folder

@@ -19,7 +19,7 @@ from feature_definitions.intervals import Interval, micros
 from feature_definitions.sql.data_types import element_of
 from lake import delta, s3, split, storage
 from lake.delta import Fence
-from spark_jobs import session
+from spark_jobs import nearby, session
 
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
 
@@ -69,17 +69,26 @@ def columns_sql(columns: Mapping[str, str]) -> str:
     return ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in columns.items())
 
 
-def read(spark: SparkSession, path: str) -> DataFrame:
-    """The newest state of one of our Delta tables.
+def every_date(_: date) -> bool:
+    """All dates are wanted."""
+    return True
+
+
+def read(spark: SparkSession, path: str, *, wanted: delta.Wanted | None = None) -> DataFrame:
+    """The newest state of one of our Delta tables; of the dates that are `wanted` at least, where it is known which are.
 
     Its log is read without Spark, to which reading a new version costs more than a small job (1.1 CPU-s against 0.2, measured); where there
     are very many files, or somebody turned on what only Delta's own reader understands, it is left to that.
+    Files on S3 of the dates that are wanted are brought here at once, if they are small and Spark runs here.
     """
-    table = delta.opened(path)
-    files = delta.sizes(table)
+    table = delta.told(path) or delta.opened(path)
+    files = delta.sizes(table, at=path, wanted=wanted)
     if table.protocol().min_reader_version > 1 or len(files) > session.LISTED:
         return spark.read.format("delta").load(path)
-    return _parquet(spark, table, files)
+    near = nearby.copied(spark, files) if wanted is not None and s3.is_remote(path) else None
+    if near is None:
+        return _parquet(spark, table, files, root=path)
+    return _parquet(spark, table, {nearby.place(near, file): size for file, size in files.items()}, root=nearby.place(near, path))
 
 
 def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
@@ -89,7 +98,7 @@ def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[s
         _delta_writer(frame, commit_id, fence, partition=partition).option("mergeSchema", "true").mode("append").save(path)
     elif table.transaction_version(commit_id) is None:
         table = delta.add_columns(table, frame.schema.json())
-        new = _written(_in_schema(frame, table), table, path, commit_id)
+        new = _written(_in_schema(frame, table), table.metadata().partition_columns, path, commit_id)
         delta.commit(table, days=(), old=(), new=new, commit_id=commit_id, fence=fence)
 
 
@@ -119,9 +128,9 @@ def replace(
         refused = F.raise_error(F.lit(f"{path}: there are rows for which not: {where}")).cast("boolean")
         rows = rows.where(F.expr(where) | refused)
     if where and old:
-        before = _parquet(frame.sparkSession, table, {f"{path}/{one.path}": one.size or 0 for one in old})
+        before = _parquet(frame.sparkSession, table, {f"{path}/{one.path}": one.size or 0 for one in old}, root=path)
         rows = rows.unionByName(before.where(f"({where}) IS NOT TRUE"))
-    new = _written(rows, table, path, commit_id)
+    new = _written(rows, table.metadata().partition_columns, path, commit_id)
     found = {str(value) for action in new for value in action.partition_values.values()}
     if days is not None and found - days:
         raise ValueError(f"{path}: rows of {sorted(found - days)} are not of the dates that are replaced")
@@ -139,12 +148,12 @@ def overwrite(
 ) -> None:
     """Replace a whole table, its columns too, in one commit; each file's rows are in the order of some columns."""
     table = delta.create(path, frame.schema.json(), partition=partition)
-    if _only_delta_writes(table) or _is_partitioned_otherwise(table, partition):
+    if _only_delta_writes(table):
         writer = _delta_writer(frame, commit_id, fence, partition=partition)
         writer.option("overwriteSchema", "true").mode("overwrite").save(path)
     elif table.transaction_version(commit_id) is None:
-        new = _written(frame, table, path, commit_id, order=order)
-        delta.overwrite(table, schema=frame.schema.json(), new=new, commit_id=commit_id, fence=fence)
+        new = _written(frame, partition, path, commit_id, order=order)
+        delta.overwrite(table, schema=frame.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
 
 
 def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
@@ -207,17 +216,6 @@ def fingerprint_of(columns: Sequence[str]) -> Column:
     return F.xxhash64(*parts)
 
 
-def _is_partitioned_otherwise(table: DeltaTable, partition: Sequence[str]) -> bool:
-    """Whether a table has other partition columns, which Delta's own writer alone can change in one commit."""
-    otherwise = table.metadata().partition_columns != list(partition)
-    if otherwise and s3.is_remote(delta.place(table)):
-        raise Unwritable(
-            f"{delta.place(table)} is partitioned by {', '.join(table.metadata().partition_columns) or 'nothing'}, not by "
-            f"{', '.join(partition) or 'nothing'}, which cannot be changed on S3; delete its folder, and run the same command again"
-        )
-    return otherwise
-
-
 def _only_delta_writes(table: DeltaTable) -> bool:
     """Whether somebody turned on what only Delta's own writer understands. On S3 that one loses what others commit at the same time."""
     only = table.protocol().min_writer_version > 2
@@ -243,9 +241,9 @@ def _condition(table: DeltaTable, days: Iterable[str] | None, where: str) -> str
     return " AND ".join([*dated, *filter(None, [where])]) or "true"
 
 
-def _written(rows: DataFrame, table: DeltaTable, path: str, commit_id: str, *, order: Sequence[str] = ()) -> list[AddAction]:
+def _written(rows: DataFrame, partition: Sequence[str], path: str, commit_id: str, *, order: Sequence[str] = ()) -> list[AddAction]:
     """Write rows as Parquet files in a folder of the run's own below the table's, where nobody sees them until they are committed."""
-    run, partition, computed = layout.run_folder(path, commit_id), table.metadata().partition_columns, Observation()
+    run, computed = layout.run_folder(path, commit_id), Observation()
     storage.delete_tree(run)
     if not session.is_local(rows.sparkSession):
         _spread(_counted(rows, computed), run, partition, order)
@@ -254,7 +252,7 @@ def _written(rows: DataFrame, table: DeltaTable, path: str, commit_id: str, *, o
         with session.scratch_folder(rows.sparkSession) as folder:
             into = f"{folder}/rows" if s3.is_remote(path) else run
             _on_this_machine(rows, computed, into, partition, order, scratch=f"{folder}/whole")
-            files, found = _brought(path, run, copy=into) if into != run else delta.added(path, run)
+            files, found = _brought(path, run, copy=into, spark=rows.sparkSession) if into != run else delta.added(path, run)
     if found != computed.get["rows"]:
         raise RuntimeError(f"{path}: {computed.get['rows']} rows were computed, but {found} written; nothing was changed: run it again")
     return files
@@ -290,20 +288,22 @@ def _spread(rows: DataFrame, into: str, partition: Sequence[str], order: Sequenc
     spread.write.partitionBy(*partition).option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(into)
 
 
-def _brought(path: str, run: str, *, copy: str) -> tuple[list[AddAction], int]:
+def _brought(path: str, run: str, *, copy: str, spark: SparkSession) -> tuple[list[AddAction], int]:
     """Bring files that were written on this machine to S3, one request each: Spark's own way there asks some ten for each file."""
     files, found = delta.added(path, run, copy=copy)
-    storage.put_files({f"{path}/{file.path}": f"{copy}/{storage.relative(f'{path}/{file.path}', to=run)}" for file in files})
+    written = {f"{path}/{file.path}": f"{copy}/{storage.relative(f'{path}/{file.path}', to=run)}" for file in files}
+    storage.put_files(written)
+    nearby.keep(spark, written)
     return files, found
 
 
-def _parquet(spark: SparkSession, table: DeltaTable, files: Mapping[str, int]) -> DataFrame:
-    """The rows of some of a table's files, of which the bytes are said.
+def _parquet(spark: SparkSession, table: DeltaTable, files: Mapping[str, int], *, root: str) -> DataFrame:
+    """The rows of some of a table's files, which lie below a folder, and of which the bytes are said.
 
     Those that lie in a run's folder are read apart from those that were joined or that Delta wrote: Spark reads the values of partitions
     from paths, all of which must have the same ones.
     """
-    schema, root = _schema(table), delta.place(table)
+    schema = _schema(table)
     names = [name for name in schema.names if name not in table.metadata().partition_columns]
     ours = {path: size for path, size in files.items() if path.startswith(f"{root}/{layout.RUN}")}
     others = {path: size for path, size in files.items() if path not in ours}

@@ -103,13 +103,14 @@ def _store(made: DataFrame, path: str, dates: Iterable[date], *, commit_id: str,
 def _read(of: TileSet, grain: timedelta, spans: Sequence[Interval], build: Build, *, states: Sequence[PartialAggregate]) -> DataFrame:
     """The stored tiles of one grain that start in `spans`, with the parts of these states."""
     columns = [*of.keys, TILE, *[part for state in states for part in tiles.parts(state)]]
-    stored = tables.read(build.context.spark, of.table(grain)) if delta.exists(of.table(grain)) else None
+    first, last = min(s.start for s in spans).date(), max(s.end for s in spans).date()
+    path, spark = of.table(grain), build.context.spark
+    stored = tables.read(spark, path, wanted=lambda day: first <= day <= last) if delta.exists(path) else None
     if stored is None or not set(columns) <= set(stored.columns):
         # A state that was never built is missing here only where nothing happened.
         none = events.read(of.source, build.context, dates=())
         nothing = tiles.of_events(none, keys=of.keys, grain=grain, states=states).withColumn("date", F.current_date())
         stored = nothing if stored is None else stored.unionByName(nothing, allowMissingColumns=True)
-    first, last = min(s.start for s in spans).date(), max(s.end for s in spans).date()
     dated = stored.where(f"date BETWEEN DATE'{first.isoformat()}' AND DATE'{last.isoformat()}'")
     inside = " OR ".join(f"({TILE} >= {micros(s.start)} AND {TILE} < {micros(s.end)})" for s in merge(spans))
     return dated.where(inside).select(*[F.col(f"`{column}`") for column in columns])

@@ -190,9 +190,9 @@ def _opened(of: Source | FeatureGroup, span: Interval, upstream: Sequence[Upstre
     path = layout.feature_table(context.lake, of.name, generation)
     if not delta.exists(path):
         return context.spark.createDataFrame([], f"{tables.columns_sql(types)}, {_STARTS} bigint")
-    rows = tables.read(context.spark, path)
+    touched = set() if of.is_static else set(dates(Interval(span.start - of.cadence, span.end)))
+    rows = tables.read(context.spark, path, wanted=tables.every_date if of.is_static else touched.__contains__)
     if not of.is_static:
-        touched = dates(Interval(span.start - of.cadence, span.end))
         rows = rows.where(tables.in_dates("date", touched))
     live = F.col("empties_at").isNull() | (F.col("empties_at") > F.col("event_timestamp"))
     return rows.where(live).select(*[f"`{name}`" for name in types], start_of(of).alias(_STARTS))

@@ -1,6 +1,6 @@
 """The columns that a source derives: computed whenever its rows are read, never stored, those that read `prev` from the row before."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from functools import reduce
 from operator import and_
@@ -87,26 +87,37 @@ def lagging(source: Source) -> frozenset[str]:
 def days_around(source: Source, dates: Iterable[date], *, after: bool) -> str:
     """The dates, with those before that hold the rows before theirs, and with those `after` whose rows read theirs, as an SQL condition."""
     lag = _days_of_lag(source)
-    return _spans((_earlier(day, lag), _later(day, lag if after else timedelta(0))) for day in dates)
+    return _sql(_spans((_earlier(day, lag), _later(day, lag if after else timedelta(0))) for day in dates))
+
+
+def is_around(source: Source, dates: Iterable[date]) -> Callable[[date], bool]:
+    """Whether a date is one of these, or one before that holds the rows before theirs."""
+    lag = _days_of_lag(source)
+    spans = _spans((_earlier(day, lag), day) for day in dates)
+    return lambda asked: any(first <= asked <= last for first, last in spans)
 
 
 def days_from(source: Source, dates: Iterable[date]) -> str:
     """The dates, with those after whose rows read theirs, as an SQL condition."""
-    return _spans((day, _later(day, _days_of_lag(source))) for day in dates)
+    return _sql(_spans((day, _later(day, _days_of_lag(source))) for day in dates))
 
 
 def _days_of_lag(source: Source) -> timedelta:
     return -(-source.lag // _DAY) * _DAY
 
 
-def _spans(days: Iterable[tuple[date, date]]) -> str:
-    """Spans of dates, joined where they meet, as an SQL condition."""
+def _spans(days: Iterable[tuple[date, date]]) -> list[tuple[date, date]]:
+    """Spans of dates, joined where they meet."""
     spans: list[tuple[date, date]] = []
     for first, last in sorted(set(days)):
         if spans and first <= _later(spans[-1][1], _DAY):
             spans[-1] = (spans[-1][0], max(last, spans[-1][1]))
         else:
             spans.append((first, last))
+    return spans
+
+
+def _sql(spans: Iterable[tuple[date, date]]) -> str:
     return " OR ".join(f"(`_hw_date` BETWEEN DATE'{a.isoformat()}' AND DATE'{b.isoformat()}')" for a, b in spans) or "false"
 
 

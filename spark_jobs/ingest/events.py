@@ -17,11 +17,12 @@ from feature_definitions.layout import ASIDE, COLUMN, DATE, FILE, INGEST, LINE, 
 from feature_definitions.sql import column_types, failing
 from feature_definitions.sql.derivations import may_fail
 from lake import delta, versions
+from lake.delta import Wanted
 from lake.versions import UNSEEN, PinnedVersion
 from spark_jobs import tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import in_place, jdbc
-from spark_jobs.ingest.derived import days_around, judged_by_derivation, with_derived
+from spark_jobs.ingest.derived import days_around, is_around, judged_by_derivation, with_derived
 from spark_jobs.ingest.selects import Times
 
 State = Mapping[str, PinnedVersion]
@@ -43,7 +44,8 @@ def _live(source: Source, context: Context, state: State | None = None, *, dates
     if source.lies_in_place:
         seen = versions.pinned(source, context.lake) if state is None else state
         return read_of(in_place.holding(lying_in_place(source, context, seen, dates=dates), source), seen.get(source.name))
-    return _ingested(source, context, None if state is None else state.get(source.name))
+    wanted = tables.every_date if dates is None else is_around(source, dates)
+    return _ingested(source, context, None if state is None else state.get(source.name), wanted)
 
 
 def read_of(rows: DataFrame, pin: PinnedVersion | None) -> DataFrame:
@@ -54,15 +56,15 @@ def read_of(rows: DataFrame, pin: PinnedVersion | None) -> DataFrame:
     return rows.where(at < pin.last) if pin is not None and pin.last is not None else rows
 
 
-def _ingested(source: Source, context: Context, pin: PinnedVersion | None) -> DataFrame:
-    kept = in_place.opened(pin, context) if pin is not None else _newest(layout.source_table(context.lake, source.name), context)
+def _ingested(source: Source, context: Context, pin: PinnedVersion | None, wanted: Wanted) -> DataFrame:
+    kept = in_place.opened(pin, context) if pin is not None else _newest(layout.source_table(context.lake, source.name), context, wanted)
     if kept is None:
         return _nothing(source, context)
     return in_columns(kept, source).where(LIVE).select(*[f"`{name}`" for name in source.columns], TIME, DATE)
 
 
-def _newest(path: str, context: Context) -> DataFrame | None:
-    return tables.read(context.spark, path) if delta.exists(path) else None
+def _newest(path: str, context: Context, wanted: Wanted) -> DataFrame | None:
+    return tables.read(context.spark, path, wanted=wanted) if delta.exists(path) else None
 
 
 def lying_in_place(source: Source, context: Context, state: State, *, dates: Sequence[date] | None = None) -> DataFrame:

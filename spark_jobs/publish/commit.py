@@ -133,7 +133,7 @@ def _commit(job: Run, staged: DataFrame, passed: Sequence[Interval]) -> None:
     tables.add_columns(job.context.spark, table, [(c, tables.spark_type(job.types.outputs[c])) for c in job.group.outputs])
     again = [interval for interval in passed if interval in job.before]
     if again:
-        current = tables.read(job.context.spark, table).where(_where(job.group, merge(again)))
+        current = tables.read(job.context.spark, table, wanted=_dates(job.group, merge(again))).where(_where(job.group, merge(again)))
         rows = history.merged(job, rows, current)
     tables.replace(
         _arranged(job, rows),
@@ -164,6 +164,12 @@ def _arranged(job: Run, rows: DataFrame) -> DataFrame:
     columns = [F.col(f"`{c}`").cast(tables.spark_type(job.types.outputs[c])).alias(c) for c in job.group.outputs]
     fixed = ["event_timestamp", "created_timestamp", "publish_id", "empties_at", "held"]
     return rows.select(*history.keys_of(job.group), *fixed, *columns, "date")
+
+
+def _dates(group: FeatureGroup, spans: Sequence[Interval]) -> delta.Wanted:
+    """The dates in which rows of these intervals lie, among others: `_where` holds for none of another date."""
+    first, last = spans[0].start.date(), spans[-1].end.date()
+    return tables.every_date if group.is_static else lambda day: first <= day <= last
 
 
 def _where(group: FeatureGroup, spans: Sequence[Interval]) -> str:

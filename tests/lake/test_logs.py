@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lake import delta, logs, storage
+from lake import delta, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_what_the_log_says_is_what_deltalake_says(lake: str, befalls: Callable[[
     path = f"{lake}/table"
     appended(path, 3)
     befalls(path)
-    held, itself = logs.found_all([path])[path], delta.opened(path)
+    held, itself = delta.told(path), delta.opened(path)
     assert held is not None
     assert (held.version(), held.metadata().id, held.schema()) == (itself.version(), itself.metadata().id, itself.schema())
     files = [pa.table(table.get_add_actions(flatten=True)).sort_by("path") for table in (held, itself)]
@@ -64,7 +64,7 @@ def test_what_the_log_says_is_what_deltalake_says(lake: str, befalls: Callable[[
 
 
 def test_where_no_table_is_there_is_none(lake: str) -> None:
-    assert logs.found_all([f"{lake}/none", f"{lake}/none"]) == {f"{lake}/none": None}
+    assert delta.told_all([f"{lake}/none", f"{lake}/none"]) == {f"{lake}/none": None}
 
 
 def test_a_log_that_is_not_whole_is_left_to_deltalake(lake: str) -> None:
@@ -76,6 +76,6 @@ def test_a_log_that_is_not_whole_is_left_to_deltalake(lake: str) -> None:
     storage.delete(f"{log}/{2:020}.checkpoint.parquet")
     storage.write(f"{log}/_last_checkpoint", b'{"version":2,"size":9,"parts":1}')
     appended(path, 1)
-    found = logs.found_all([path])[path]
+    found = delta.told(path)
     assert found is not None
     assert len(found.file_uris()) == 4

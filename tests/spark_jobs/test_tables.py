@@ -201,6 +201,16 @@ def test_a_table_begins_without_rows_so_that_its_first_ones_are_fenced_too(spark
     assert ids(path) == [1]
 
 
+def test_a_date_that_is_null_is_read_and_replaced_like_any_other(spark: SparkSession, path: str) -> None:
+    tables.append(spark.sql("SELECT 9L AS id, CAST(NULL AS date) AS date"), path, commit_id="two")
+    for frame in (tables.read(spark, path), spark.read.format("delta").load(path)):
+        assert {row.id for row in frame.where("date IS NULL").collect()} == {9}
+    replaced(spark, path, "SELECT 8L AS id, DATE'2026-01-06' AS date", commit_id="three")
+    assert ids(path) == [0, 2, 4, 8, 9]
+    replaced(spark, path, "SELECT 7L AS id, DATE'2026-01-06' AS date", dates=None, commit_id="four")
+    assert ids(path) == [7]
+
+
 def test_a_column_is_added_to_old_rows_as_null(spark: SparkSession, path: str) -> None:
     tables.add_columns(spark, path, [("id", "bigint"), ("price", "decimal(10,2)")])
     tables.add_columns(spark, path, [("price", "decimal(10,2)")])
@@ -216,6 +226,22 @@ def test_a_column_is_added_to_old_rows_as_null(spark: SparkSession, path: str) -
 def test_a_whole_table_is_overwritten_with_its_columns(spark: SparkSession, path: str) -> None:
     tables.overwrite(spark.sql("SELECT 'x' AS name"), path, commit_id="two")
     assert delta.load(path).to_pylist() == [{"name": "x"}]
+
+
+def test_the_partitions_of_a_table_are_changed_with_its_rows(spark: SparkSession, path: str) -> None:
+    before = delta.table_id(path)
+    for number, partition in enumerate(((), ("id",), ("date",))):
+        rows = spark.sql(f"SELECT {number}L AS id, DATE'2026-01-05' AS date UNION ALL SELECT NULL, NULL")
+        tables.overwrite(rows, path, partition=partition, commit_id=f"to {number}")
+        tables.overwrite(spark.sql("SELECT 'happens once' AS x"), path, commit_id=f"to {number}")
+        assert DeltaTable(path).metadata().partition_columns == list(partition)
+        for frame in (tables.read(spark, path), spark.read.format("delta").load(path)):
+            assert {(row.id, row.date) for row in frame.collect()} == {(number, date(2026, 1, 5)), (None, None)}
+    assert delta.table_id(path) == before
+    assert {row["id"] for row in delta.rows(path, ["true"])} == {2, None}
+    assert delta.commit_of(path, "to 2")[0] == 4
+    with pytest.raises(PermissionError):
+        tables.overwrite(spark.sql("SELECT 1 AS y"), path, commit_id="lost", fence=lambda: (_ for _ in ()).throw(PermissionError()))
 
 
 def test_a_table_is_read_wherever_it_lies_and_without_rows(spark: SparkSession, tmp_path: Path) -> None:
