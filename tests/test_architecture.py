@@ -324,6 +324,7 @@ TOUCH_FILES = {
     "spark_jobs/ingest/trial.py": "input files of sources",
     "spark_jobs/ingest/whereabouts.py": "input files of sources",
     "spark_jobs/jvm.py": "Java, jars and classes",
+    "spark_jobs/nearby.py": "copies of files on S3 among Spark's temporary files",
     "spark_jobs/session.py": "Spark's scratch folder",
     "spark_jobs/training/computed.py": "the catalog's folder",
     "spark_jobs/training/spine_files.py": "spines in files",
