@@ -91,10 +91,22 @@ def _advice(group: str, worst: Mapping[str, Any]) -> str:
 
 
 def due(intervals: Sequence[Mapping[str, Any]], schedule: Schedule) -> Interval | None:
-    """From the first interval to the last that is due after the group's first published one, without the newest; None if none is."""
+    """From the first to the last interval that runs should have computed; None if there is none.
+
+    These are what is missing after the group's first published one, and what late events changed as far back as the group restates them;
+    the newest is its own run's. What a changed definition made out of date is a person's to start: it may be all of history.
+    """
     settled = intervals if schedule.is_static else intervals[:-1]
-    published = [each for each in settled if each["publish_id"] is not None]
-    late = [each for each in settled if each["status"] in DUE and published and each["interval_start"] >= published[0]["interval_start"]]
+    published = [each["interval_start"] for each in settled if each["publish_id"] is not None]
+    if not published:
+        return None
+    oldest = parse_instant(intervals[-1]["interval_end"]) - schedule.restate_within
+    late = [
+        each
+        for each in settled
+        if (each["status"] == "MISSING" and each["interval_start"] > published[0])
+        or (each["status"] == "STALE(data)" and (schedule.is_static or parse_instant(each["interval_end"]) >= oldest))
+    ]
     return _span(late) if late else None
 
 

@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 
 def say_last(context: Mapping[str, Any]) -> None:
-    """End a red task's log with the one line that says what is wrong, below Python's account of it."""
+    """End a red task's log with the one line that says what is wrong, below Python's account of it and outside of folded groups."""
+    log.info("::endgroup::")
     log.error("%s", context.get("exception"))
 
 

@@ -58,8 +58,8 @@ def page_of_reconcile() -> str:
     """What the DAG does that compares the ledger with what should be there."""
     return """# What is due
 
-- `start` computes what is due after a group's first published day and what no run has started: days that an outage left
-  out, days that a repair made out of date. It is skipped if there is nothing.
+- `start` computes what no run has started: days that an outage left out after a group's first published one, and days
+  that late events or a repair changed, as far back as the group restates them. It is skipped if there is nothing.
 - `report` is red while days are missing, out of date, rejected or waiting. Its log says how many of which group, and how to
   compute them. The newest day is left to its own run; the days before a group's first published one are yours to start.
 """

@@ -63,7 +63,7 @@ class MarkPublishedOperator(TellingOperator):
 
 
 class StartOperator(TellingOperator):
-    """Compute what is due since a group's first published interval: what an outage left out, and what a repair made stale.
+    """Compute what runs should have computed since a group's first published interval: what an outage left out, what a repair made stale.
 
     The days before are history, which a person starts; the newest interval is its own run's.
     """
@@ -75,7 +75,7 @@ class StartOperator(TellingOperator):
             span = due(found.get(schedule.group, ()), schedule)
             if span is not None:
                 log.info("%s: %s is due, and no run has started it", schedule.group, schedule.named(span))
-                words = ("materialize", schedule.group, "--ingest", *range_of(schedule.asked(span)))
+                words = ("materialize", schedule.group, "--ingest", "--within", "restate", *range_of(schedule.asked(span)))
                 self.call(*words, accepted=(DONE, REJECTED))
                 started.append(schedule.group)
         if not started:

@@ -69,12 +69,19 @@ def test_only_intervals_that_lie_in_a_span_are_inside_it() -> None:
     assert inside([interval(day) for day in (5, 6, 7, 8)], span) == [interval(6), interval(7)]
 
 
-def test_due_is_what_is_missing_or_stale_after_the_first_published_day_and_before_the_newest() -> None:
-    found = [interval(4, "MISSING"), interval(5), interval(6, "MISSING"), interval(7), interval(8, "STALE(data)"), interval(9, "MISSING")]
+def test_due_is_what_is_missing_after_the_first_published_day_and_before_the_newest() -> None:
+    found = [interval(4, "MISSING"), interval(5), interval(6, "MISSING"), interval(7), interval(8, "MISSING"), interval(9, "MISSING")]
     assert due(found, SPEND) == Interval(parse_instant("2013-01-06"), parse_instant("2013-01-09"))
 
 
-@pytest.mark.parametrize("statuses", [(), ("MISSING",), ("MISSING", "MISSING"), ("OK", "OK"), ("OK", "REJECTED", "WAITING", "MISSING")])
+def test_late_events_are_due_as_far_back_as_the_group_restates_them() -> None:
+    found = [interval(day, "STALE(data)") for day in (4, 5, 6, 7, 8)]
+    assert due(found, SPEND) == Interval(parse_instant("2013-01-05"), parse_instant("2013-01-08"))
+
+
+@pytest.mark.parametrize(
+    "statuses", [(), ("MISSING",), ("MISSING", "MISSING"), ("OK", "OK"), ("OK", "REJECTED", "WAITING", "STALE(code)", "MISSING")]
+)
 def test_nothing_is_due_of_history_of_what_was_judged_and_of_the_newest_day(statuses: tuple[str, ...]) -> None:
     assert due([interval(day, status) for day, status in enumerate(statuses, 4)], SPEND) is None
 

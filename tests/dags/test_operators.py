@@ -351,7 +351,7 @@ def test_a_range_is_red_while_one_of_its_days_is_not_published(ended: dict[str, 
 
 
 def test_what_no_run_has_started_is_computed_and_marked(ended: dict[str, Any]) -> None:
-    made = "--sound-only materialize spend --ingest --from 2013-01-05T00:00:00Z --to 2013-01-06T00:00:00Z"
+    made = "--sound-only materialize spend --ingest --within restate --from 2013-01-05T00:00:00Z --to 2013-01-06T00:00:00Z"
     assert ended["reconcile"][:3] == ["done", "", ["--sound-only status", made, "--sound-only status"]]
     assert ended["reconcile"][3] == [None, ["2013-01-04"]]
     assert ended["reconcile nothing"][0] == "AirflowSkipException"
