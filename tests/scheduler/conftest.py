@@ -60,6 +60,10 @@ def payments(at: date, *amounts: float) -> str:
     return HEADER + "".join(f"{n},{amount},false,{at}T0{n}:00:00Z\n" for n, amount in enumerate(amounts, 1))
 
 
+class ServerError(AssertionError):
+    """An answer that says that the server failed, not the request."""
+
+
 @dataclass(frozen=True)
 class System:
     """A project and the Airflow that runs it."""
@@ -71,7 +75,14 @@ class System:
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Airflow's answer to a request below /api/v2."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        return _asked(f"http://127.0.0.1:{self.port}/api/v2{path}", method=method, body=body, headers=headers)
+        url = f"http://127.0.0.1:{self.port}/api/v2{path}"
+        for _ in range(3 if method == "GET" else 1):  # what only looks is asked again where Airflow's server stumbles
+            try:
+                return _asked(url, method=method, body=body, headers=headers)
+            except ServerError as error:
+                failed = error
+                time.sleep(2)
+        raise failed
 
     def runs(self, dag: str) -> dict[str | None, dict[str, Any]]:
         """The newest run of each partition key of a DAG."""
@@ -165,7 +176,8 @@ def _asked(url: str, *, method: str, body: Mapping[str, Any] | None, headers: Ma
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
-        raise AssertionError(f"{method} {url}: {error.code} {error.read().decode()}") from None
+        kind = ServerError if error.code >= 500 else AssertionError
+        raise kind(f"{method} {url}: {error.code} {error.read().decode()}") from None
 
 
 def _free() -> int:
