@@ -47,7 +47,7 @@ bench: env ## Run the shorter benchmarks, one after the other
 bench-lake: env ## Compare a lake on S3 with one in a folder: the flights of a month and one day more (--days 7 in ARGS is less)
 	@.venv/bin/python -m tests.benchmarks.bench_lake $(ARGS)
 
-bench-training: env ## Compare the join of training sets with Feast and others (hours; --only U in ARGS is one shape)
+bench-training: env ## Compare the join of training sets with Feast and others, at a tenth (ARGS="--only U --scale 1")
 	@.venv/bin/python -m tests.benchmarks.bench_training $(ARGS)
 
 lock: env ## Resolve requirements.in into requirements.lock (then run make env)

@@ -1,7 +1,8 @@
 """What a point-in-time join costs: ours on Delta tables read as they were known, beside what others do with the same rows.
 
-python -m tests.benchmarks.bench_training --only U --rows 300000 --spine 30000
-A rival is stopped at twice the ratio that is the goal against it; what finishes must have our very values.
+python -m tests.benchmarks.bench_training --only U --scale 1
+Rows and spines are a tenth of what a shape says, unless `--scale` or a flag of its own says otherwise. A rival is stopped at twice the
+ratio that is the goal against it; what finishes must have our very values.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import re
+import resource
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import write_deltalake
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -41,15 +46,13 @@ from tests.benchmarks.measured import Cost, measured, table
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 TTLS = ("30d", "365d", "7d")
-customer = Entity("customer", {"customer": "int64"})
-KINDS = {"customer": "int64", "at": "timestamp", "a": "double", "b": "double", "c": "double"}
 
 
 @dataclass(frozen=True)
 class Shape:
     """How many groups, rows of each, rows of the spine, entities; `zipf` is how unevenly rows fall on entities.
 
-    The spine asks for the last `asked` of all `days`, and for the share `asked_of` of the entities.
+    The spine asks for the last `asked` of all `days`, and for the share `asked_of` of the entities. Each group has so many `features`.
     """
 
     groups: int
@@ -60,6 +63,23 @@ class Shape:
     asked: int = 90
     asked_of: float = 1.0
     days: int = 90
+    features: int = 3
+    key: Literal["int64", "string"] = "int64"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The features of each group."""
+        return tuple(f"f{number}" for number in range(self.features))
+
+    @property
+    def entity(self) -> Entity:
+        """Whose features they are."""
+        return Entity("customer", {"customer": self.key})
+
+    def named(self, customers: kernel.Numbers) -> pa.Array:
+        """The keys of customers by their numbers."""
+        numbers = pa.array(customers)
+        return numbers if self.key == "int64" else pc.binary_join_element_wise("customer", numbers.cast(pa.string()), "-")
 
 
 SHAPES = {
@@ -70,6 +90,8 @@ SHAPES = {
     "G": Shape(10, 300_000, 1_000_000, 50_000),
     "P": Shape(3, 2_000_000, 20_000, 50_000, asked=14, asked_of=0.02),
     "H": Shape(3, 2_000_000, 200_000, 260),
+    "W": Shape(3, 500_000, 100_000, 50_000, features=50, key="string"),
+    "wide service": Shape(100, 2_000, 10_000, 1_000, features=20),
 }
 GOALS = {"feast": {"U": 7, "G": 12, "D": 40, "Z": 50, "P": 3}, "union and last": {"U": 1.3, "G": 2.3}}
 """How many times our wall time a rival is to need; where nothing is said, ten times."""
@@ -100,7 +122,7 @@ def made(shape: Shape, folder: Path) -> Made:
         who[draw.choice(shape.entities, shape.spine, p=weights / weights.sum())] if shape.asked_of == 1 else draw.choice(asked, shape.spine)
     )
     at = _times(draw, shape.days - shape.asked, shape.days, shape.spine)
-    pq.write_table(pa.table({"row": np.arange(shape.spine), "customer": customers, "at": at}), folder / "spine.parquet")
+    pq.write_table(pa.table({"row": np.arange(shape.spine), "customer": shape.named(customers), "at": at}), folder / "spine.parquet")
     return Made(shape, groups, folder / "spine.parquet")
 
 
@@ -111,10 +133,11 @@ def _times(draw: np.random.Generator, first: int, last: int, count: int) -> pa.A
 
 def _group(shape: Shape, number: int, folder: Path, draw: np.random.Generator, who: kernel.Numbers, weights: kernel.Numbers) -> Published:
     """A group of observations, each known from its own time on; of one customer no two are of one time."""
-    source = Source(f"events{number}", columns=KINDS, event_timestamp="at")
-    group = ObservationGroup(f"group{number}", customer, source, columns=("a", "b", "c"), ttl=TTLS[number % len(TTLS)])
+    kinds = {"customer": shape.key, "at": "timestamp", **dict.fromkeys(shape.columns, "double")}
+    source = Source(f"events{number}", columns=kinds, event_timestamp="at")
+    group = ObservationGroup(f"group{number}", shape.entity, source, columns=shape.columns, ttl=TTLS[number % len(TTLS)])
     at = _times(draw, 0, shape.days, shape.rows)
-    rows = pa.table({"customer": who[draw.choice(shape.entities, shape.rows, p=weights)], "event_timestamp": at})
+    rows = pa.table({"customer": shape.named(who[draw.choice(shape.entities, shape.rows, p=weights)]), "event_timestamp": at})
     rows = rows.group_by(["customer", "event_timestamp"]).aggregate([]).sort_by("event_timestamp")
     values = {name: pa.array(draw.normal(size=len(rows)), mask=draw.random(len(rows)) < 0.05) for name in group.outputs}
     fixed = {
@@ -143,7 +166,7 @@ def outputs(of: Made) -> list[str]:
 
 def spine(spark: SparkSession, of: Made) -> DataFrame:
     """The spine as everybody reads it."""
-    return spark.read.schema("row bigint, customer bigint, at timestamp").parquet(str(of.spine))
+    return spark.read.schema(f"row bigint, customer {tables.spark_type(of.shape.key)}, at timestamp").parquet(str(of.spine))
 
 
 def ours(spark: SparkSession, of: Made) -> DataFrame:
@@ -155,8 +178,8 @@ def ours(spark: SparkSession, of: Made) -> DataFrame:
 
 def floor(spark: SparkSession, of: Made) -> DataFrame:
     """The rows of all tables, read and exchanged once, and nothing else."""
-    rows = [_rows(spark, of, n).select("customer", "event_timestamp", "a", "b", "c") for n in range(len(of.groups))]
-    empty = [F.lit(None).cast("double").alias(name) for name in "abc"]
+    rows = [_rows(spark, of, n).select("customer", "event_timestamp", *of.shape.columns) for n in range(len(of.groups))]
+    empty = [F.lit(None).cast("double").alias(name) for name in of.shape.columns]
     asked = spine(spark, of).select("customer", F.col("at").alias("event_timestamp"), *empty)
     return reduce(DataFrame.union, [*rows, asked]).repartition(int(spark.conf.get("spark.sql.shuffle.partitions") or 1), "customer")
 
@@ -199,7 +222,7 @@ def by_feast(spark: SparkSession, of: Made) -> DataFrame:
     from feast import Entity as FeastEntity
     from feast import FeatureStore, FeatureView, Field, RepoConfig
     from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
-    from feast.types import Float64, Int64
+    from feast.types import Float64, Int64, String
 
     folder = tempfile.mkdtemp()
     config = RepoConfig(
@@ -207,7 +230,7 @@ def by_feast(spark: SparkSession, of: Made) -> DataFrame:
         online_store={"type": "sqlite", "path": f"{folder}/online.db"}, entity_key_serialization_version=3,
     )  # fmt: skip
     store, views = FeatureStore(config=config), []
-    who = FeastEntity(name="customer", join_keys=["customer"])
+    who, key = FeastEntity(name="customer", join_keys=["customer"]), Int64 if of.shape.key == "int64" else String
     for number, published in enumerate(of.groups):
         _rows(spark, of, number).createOrReplaceTempView(published.group.name)
         source = SparkSource(
@@ -218,7 +241,7 @@ def by_feast(spark: SparkSession, of: Made) -> DataFrame:
         ttl = timedelta(days=_days(published))
         views.append(
             FeatureView(
-                name=published.group.name, entities=[who], ttl=ttl, schema=[*fields, Field(name="customer", dtype=Int64)], source=source
+                name=published.group.name, entities=[who], ttl=ttl, schema=[*fields, Field(name="customer", dtype=key)], source=source
             )
         )
     store.apply([who, *views])
@@ -235,7 +258,7 @@ def by_duckdb(of: Made) -> pa.Table:
         name = published.group.name
         young = f"s.at - {name}.event_timestamp <= INTERVAL {_days(published)} DAY"
         columns += [f"CASE WHEN {young} THEN {name}.{c} END AS {name}__{c}" for c in published.group.outputs]
-        files = f"(SELECT customer, event_timestamp, a, b, c FROM read_parquet('{of.rows(number)}/date=*/*.parquet'))"
+        files = f"(SELECT customer, event_timestamp, {', '.join(of.shape.columns)} FROM read_parquet('{of.rows(number)}/date=*/*.parquet'))"
         joins.append(f"ASOF LEFT JOIN {files} {name} ON s.customer = {name}.customer AND s.at >= {name}.event_timestamp")
     query = f"SELECT s.row, s.customer, s.at, {', '.join(columns)} FROM read_parquet('{of.spine}') s {' '.join(joins)}"
     with duckdb.connect() as connection:
@@ -249,7 +272,7 @@ def by_polars(of: Made) -> pa.Table:
     rows = pl.read_parquet(of.spine).sort("at")
     for number, published in enumerate(of.groups):
         name = published.group.name
-        right = pl.read_parquet(f"{of.rows(number)}/date=*/*.parquet", columns=["customer", "event_timestamp", "a", "b", "c"])
+        right = pl.read_parquet(f"{of.rows(number)}/date=*/*.parquet", columns=["customer", "event_timestamp", *of.shape.columns])
         right = right.rename({c: f"{name}__{c}" for c in published.group.outputs}).sort("event_timestamp")
         rows = rows.join_asof(right, left_on="at", right_on="event_timestamp", by="customer", tolerance=published.group.ttl)
         rows = rows.drop("event_timestamp", strict=False)
@@ -293,6 +316,47 @@ def shape_of(rows: DataFrame) -> str:
     return f"{exchanges} exchanges, {sorts} sorts"
 
 
+def planned(spark: SparkSession, of: Made) -> str:
+    """What it takes until Spark has a plan of ours, and what is in it."""
+    gateway = spark.sparkContext._gateway
+    assert gateway is not None
+    client, calls, jobs, started = gateway._gateway_client, list[None](), _jobs(spark), time.monotonic()
+    send = client.send_command
+
+    def counted(*given: Any, **how: Any) -> Any:
+        calls.append(None)
+        return send(*given, **how)
+
+    client.send_command = counted
+    try:
+        shape = shape_of(ours(spark, of))
+    finally:
+        client.send_command = send
+    return f"{shape}; planned in {time.monotonic() - started:.1f} s by {len(calls):,} calls and {_jobs(spark) - jobs} jobs"
+
+
+def _jobs(spark: SparkSession) -> int:
+    return int(spark.sparkContext._jsc.sc().statusStore().jobsList(None).size())
+
+
+def _peak() -> float:
+    """The most memory that this process, Spark's driver in Python, has held; MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def spread_of(spark: SparkSession, since: int) -> str:
+    """The bytes that jobs from one on exchanged, and the rows of the largest task of the stage that read most, beside the mean."""
+    store = spark.sparkContext._jsc.sc().statusStore()
+    jobs = store.jobsList(None)
+    known = {int(ids.apply(n)) for j in range(jobs.size() - since) for ids in [jobs.apply(j).stageIds()] for n in range(ids.size())}
+    stages = [store.lastStageAttempt(number) for number in known]
+    most = max(stages, key=lambda stage: int(stage.shuffleReadRecords()))
+    tasks = store.taskList(most.stageId(), most.attemptId(), 100_000)
+    rows = [int(tasks.apply(n).taskMetrics().get().shuffleReadMetrics().recordsRead()) for n in range(tasks.size())]
+    exchanged = sum(int(stage.shuffleWriteBytes()) for stage in stages) / 1e6
+    return f"{exchanged:.0f} MB exchanged, largest task {max(rows) * len(rows) / max(sum(rows), 1):.1f}x the mean"
+
+
 def stopped_after(spark: SparkSession, seconds: float, work: Callable[[], tuple[object, ...]]) -> Callable[[], object]:
     """The work, whose jobs are cancelled when its time is over; then its answer is None."""
 
@@ -316,8 +380,9 @@ def stopped_after(spark: SparkSession, seconds: float, work: Callable[[], tuple[
 def compared(name: str, of: Made, spark: SparkSession, rivals: tuple[str, ...]) -> Iterator[Cost]:
     """Ours, the floor, and each rival; raises SystemExit where what finished is not equal."""
     content(ours(spark, of), of)  # warm
-    mine = measured(f"ours ({shape_of(ours(spark, of))})", spark, lambda: content(ours(spark, of), of))
-    yield mine
+    shown, began, memory = planned(spark, of), _jobs(spark), _peak()
+    mine = measured("ours", spark, lambda: content(ours(spark, of), of))
+    yield replace(mine, name=f"ours ({shown}; {spread_of(spark, began)}; Python's peak {memory:.0f} MB, then {_peak():.0f})")
     yield measured("floor: scan and one exchange", spark, lambda: content(floor(spark, of), None))
     for rival, make in {"union and last": by_union_and_last, "join + row_number": by_row_number, "feast": by_feast}.items():
         if rival not in rivals:
@@ -342,6 +407,8 @@ def main() -> None:
     """Compare on each shape and print it."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = ("union and last", "join + row_number", "feast", "duckdb", "polars")
+    asked.add_argument("--scale", type=float, default=0.1)
+    asked.add_argument("--parts", type=int, help="shuffle partitions")
     asked.add_argument("--only", nargs="*", choices=tuple(SHAPES), default=tuple(SHAPES))
     asked.add_argument("--rivals", nargs="*", choices=every, default=every)
     for flag in ("rows", "spine", "entities", "groups"):
@@ -351,8 +418,11 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
         spark = session(jars=delta_jars(jar_cache()), scratch=Path(folder) / "spark", driver_memory="6g")
+        if said.parts is not None:
+            spark.conf.set("spark.sql.shuffle.partitions", str(said.parts))
         for name in said.only:
-            shape = replace(SHAPES[name], **given)
+            whole = SHAPES[name]
+            shape = replace(whole, **{"rows": int(whole.rows * said.scale), "spine": int(whole.spine * said.scale), **given})
             Path(folder, name).mkdir()
             print(f"{name}: {shape}", file=sys.stderr)
             costs = list(compared(name, made(shape, Path(folder, name)), spark, tuple(said.rivals)))
