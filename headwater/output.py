@@ -258,7 +258,8 @@ def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = (
         if work.waiting and work.group.name not in waiting:
             first, last = work.waiting[0].interval, work.waiting[-1].interval
             which = f"{work.group.name}: {counted(len(work.waiting), 'interval')} from {iso(first.start)} to {iso(last.end)}"
-            warn(f"{which} left alone: the first {work.waiting[0].reasons[0]}; it is to be tried again, so take it into the range")
+            left, why = "is" if len(work.waiting) == 1 else "are", work.waiting[0].reasons[0]
+            warn(f"{which} {left} left alone: the first {why}; it is to be tried again, so take it into the range")
 
 
 # ------------------------------------------------------------------------------------------------------------- the story of a value
