@@ -44,6 +44,8 @@ EARLIER = projects.NOW.replace(day=5)
 CATALOG = projects.CATALOG.replace(", expect=(at_least(0),)", "")
 CORRECTED = PAYMENTS[0].replace("10.5", "11.5").replace("09:01:00Z", "09:02:00Z")
 """The payment of 3 January set right: it changes two published days, and 5 January was never computed."""
+FAR = "p0,1,1.0,no,1970-01-01T00:00:00Z,2026-01-05T09:00:00Z"
+"""A payment that lies far from all others: it is put aside."""
 
 
 # ------------------------------------------------------------------------------------------------------------ what a project holds
@@ -73,6 +75,11 @@ def live(project: Project) -> list[tuple[Any, ...]]:
     return sorted((r["payment_id"], r["amount"], r["paid_at"]) for r in held if r["_hw_live"])
 
 
+def aside(project: Project) -> list[tuple[str, int]]:
+    """The source's rows that are put aside, by reason."""
+    return [(each.reason, each.rows) for each in project.quarantine("payments")]
+
+
 def left_over(project: Project) -> list[object]:
     """What a run must not leave behind: staged rows and intentions."""
     folder = Path(layout.staging_folder(project.settings.lake, "x")).parent
@@ -88,11 +95,12 @@ class State:
     statuses: list[tuple[str, str, int | None]]
     replaced: list[tuple[Any, ...]]
     live: list[tuple[Any, ...]]
+    aside: list[tuple[str, int]]
 
 
 def state(project: Project) -> State:
     assert left_over(project) == []
-    return State(published(project), statuses(project), replaced(project), live(project))
+    return State(published(project), statuses(project), replaced(project), live(project), aside(project))
 
 
 # --------------------------------------------------------------------------------------------------------------- dying at a point
@@ -166,7 +174,7 @@ def base(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Base:
         p.ingest("payments")
         p.materialize("spend")
         old = published(p)
-    projects.write(folder, "data/payments/second.csv", rows(CORRECTED))
+    projects.write(folder, "data/payments/second.csv", rows(CORRECTED, FAR))
     to_ingest = copied(folder, root / "to_ingest")
     with opened(folder) as p:
         p.ingest("payments")
@@ -182,6 +190,7 @@ def test_the_run_that_is_disturbed_below_replaces_two_days_and_adds_one(base: Ba
     assert [status for _, status, _ in base.done.statuses] == ["OK", "OK", "OK"]
     assert len(base.done.published) > len(base.old) == 3
     assert [row[0] for row in base.done.replaced] == [1, 1]
+    assert [(reason[:25], n) for reason, n in base.done.aside] == [("1 row of 1970-01-01 lies ", 1)]
 
 
 @pytest.mark.parametrize("point", PUBLISHING)
