@@ -186,7 +186,7 @@ class Project:
         if isinstance(place, str):
             return samples.look(place, root=self.settings.root)
         with jdbc.told(self._context, place):
-            return samples.of_arrow(place, jdbc.selected(place, self._context).limit(samples.ROWS).toArrow())
+            return samples.of_arrow(place, jdbc.sampled(place, self._context, rows=samples.ROWS))
 
     def plan(
         self,

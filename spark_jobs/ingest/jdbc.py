@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
+from pyspark.sql import Column as Values
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -57,6 +59,27 @@ def selected(at: Jdbc, context: Context) -> DataFrame:
         return _whole(at, context.connection(at.connection), context.spark)
 
 
+def sampled(at: Jdbc, context: Context, *, rows: int) -> pa.Table:
+    """The first rows of a table or a query, in the types of its columns; a number or a time that these cannot hold is null."""
+    with told(context, at):
+        connection = context.connection(at.connection)
+        whole = _whole(at, connection, context.spark)
+        if connection.kind != "postgresql":
+            return whole.limit(rows).toArrow()
+        kinds = {field.name: field.dataType for field in whole.schema.fields}
+        digits = {name for name, kind in kinds.items() if isinstance(kind, T.DecimalType)}
+        asked = selects.rows(at, [_column(name, kind, digits) for name, kind in kinds.items()], where=f"true LIMIT {rows}")
+        found = _loaded(context.spark, connectors.reader(connection, at), asked)
+        return found.select(*[_held(F.col(f"`{name}`"), kind).alias(name) for name, kind in kinds.items()]).toArrow()
+
+
+def _held(values: Values, kind: T.DataType) -> Values:
+    """What of the values that a database gave so that no reader fails at them is of their column's type."""
+    if isinstance(kind, T.DecimalType):
+        return values.try_cast(kind)
+    return F.when(F.year(values) < 10000, values) if isinstance(kind, T.DateType | T.TimestampType | T.TimestampNTZType) else values
+
+
 def _having(source: Source, at: Jdbc, connection: Connection, spark: SparkSession) -> DataFrame:
     """What a source reads, with its columns alone, since others may differ in capitals only; with all, if one of them is missing."""
     try:
@@ -80,11 +103,11 @@ def one_state(context: Context, *read: Source) -> Iterator[Context]:
     """
     names = dict.fromkeys(at.connection for each in read for _, at in _databases(each))
     with contextlib.ExitStack() as held:
-        found = {name: _held(context.connection(name), context, held) for name in names}
+        found = {name: _snapshot(context.connection(name), context, held) for name in names}
         yield replace(context, connection=lambda name: found.get(name) or context.connection(name)) if found else context
 
 
-def _held(connection: Connection, context: Context, held: contextlib.ExitStack) -> Connection:
+def _snapshot(connection: Connection, context: Context, held: contextlib.ExitStack) -> Connection:
     """The connection with a snapshot of now, which a transaction holds that stays open until `held` is left."""
     if connection.kind != "postgresql":
         return connection

@@ -112,10 +112,11 @@ def test_a_table_of_a_database_is_drafted_and_can_be_checked(tmp_path: Path, pos
     postgresql.run(
         "CREATE TABLE paid (id bigint, amount numeric(12,2), at timestamptz)",
         "INSERT INTO paid SELECT i, i * 1.25, '2026-01-05 06:00+00'::timestamptz + i * interval '1 hour' FROM generate_series(1, 3) i",
+        "INSERT INTO paid VALUES (4, 'NaN', 'infinity')",
         database="drafts",
     )
     done = within("source", "paid", "--connection", "warehouse", "--table", "paid", "--json", project=projects.make(tmp_path))
-    assert (done.code, done.json["decide"], done.json["rows"]) == (0, [], 3), done.err
+    assert (done.code, done.json["decide"], done.json["rows"]) == (0, [], 4), done.err
     text = (tmp_path / "catalog/paid.py").read_text()
     for line in ('Jdbc("paid", connection="warehouse"),', '"amount": "decimal(12,2)",', 'event_timestamp="at",', 'id=("id",),'):
         assert line in text
