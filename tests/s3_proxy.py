@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -192,14 +194,27 @@ class Apart:
 def apart(server: s3.Server) -> Iterator[Apart]:
     """The proxy in front of a server, in a process of its own, which ends with the block."""
     port = s3.free_port()
-    command = [sys.executable, "-m", "tests.s3_proxy", str(server.port), str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", f"from tests.s3_proxy import main; main({server.port}, {port})"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         try:
             yield Apart(port)
         finally:
             process.stdin.close()
+
+
+def now_and_then() -> Callable[[Request], Fault | None]:
+    """Every 23rd request is refused; of every third version of a table the writer does not hear that it came to be."""
+    asked, created = itertools.count(1), itertools.count(1)
+
+    def fault(request: Request) -> Fault | None:
+        if request.creates and next(created) % 3 == 0:
+            return Fault.UNANSWERED
+        return Fault.BUSY if next(asked) % 23 == 0 else None
+
+    return fault
 
 
 def main(upstream: int, port: int) -> None:
@@ -304,7 +319,3 @@ async def _piece(reader: asyncio.StreamReader, writer: asyncio.StreamWriter | No
 def _hand_on(writer: asyncio.StreamWriter | None, piece: bytes) -> None:
     if writer is not None:
         writer.write(piece)
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
