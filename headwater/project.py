@@ -3,6 +3,7 @@
 Heavy parts (Spark, Great Expectations, Delta) are imported when something needs them, so that looking costs nothing.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -79,6 +80,21 @@ class NotEmpty(UserError):
 
 class RegistryLost(UserError):
     """A registry that knows nothing of a lake with a past: it was lost, or is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How a project is served: in how many processes, with which file of API keys and which certificate and its key.
+
+    `trust`: that a sync has finished is noticed after at most so many seconds. `stale`: while the store is away, what is near is answered
+    for so many seconds.
+    """
+
+    workers: int = 1
+    keys: Path | None = None
+    tls: tuple[str, str] | None = None
+    trust: float = 0.0
+    stale: float = 0.0
 
 
 @dataclass
@@ -518,18 +534,34 @@ class Project:
         asked = names.service(self.catalog, service) if group is None else _alone(names.group(self.catalog, group))
         return request.parse_entity(asked, texts)
 
-    def serve(self, *, host: str, port: int, ready: Callable[[int], None]) -> None:
-        """Answer feature requests over HTTP until SIGTERM or ctrl-c; port 0 takes a free one, and `ready` is told which."""
+    def serve(self, *, host: str, port: int, ready: Callable[[int], None], serving: "Serving | None" = None) -> None:
+        """Answer feature requests over HTTP until SIGTERM or ctrl-c; port 0 takes a free one, and `ready` is told which.
+
+        A SIGHUP takes up the definitions as they are then; if they do not hold, the old ones stay. Any address but this machine's own
+        demands API keys.
+        """
         from serving import server
+        from serving.keys import KeysDemanded
 
-        server.run(self.app(), host=host, port=port, ready=ready)
+        chosen = serving or Serving()
+        if chosen.keys is None and not server.is_loopback(host):
+            raise KeysDemanded(host)
+        app = self.app(chosen)
+        processes = server.Processes(chosen.workers, chosen.tls, lambda: self._renew(app))
+        server.run(app, host=host, port=port, ready=ready, processes=processes)
 
-    def app(self) -> "Application":
+    def app(self, serving: "Serving | None" = None) -> "Application":
         """The HTTP service as an ASGI application, for a server of your own."""
         from online_sync.store import AsyncStore
         from serving import rest
+        from serving.desk import Limits
+        from serving.keys import Keys
 
-        return rest.app(self.catalog.services, space=self._space, store=AsyncStore(self.store_url()), clock=self.clock)
+        chosen = serving or Serving()
+        limits = Limits(trust=chosen.trust, stale=chosen.stale)
+        guard = None if chosen.keys is None else rest.Guard(Keys(chosen.keys), lambda event: self.say(json.dumps(event)))
+        store = AsyncStore(self.store_url())
+        return rest.app(self.catalog.services, space=self._space, store=store, clock=self.clock, limits=limits, guard=guard)
 
     def store_url(self) -> str:
         """The online store's URL: the one set by HEADWATER_REDIS_URL, else the embedded store's, which is started if need be."""
@@ -733,6 +765,15 @@ class Project:
 
         lake = identity.of(self.settings.lake)
         return None if lake is None else layout.KeySpace(self.settings.name, lake)
+
+    def _renew(self, app: "Application") -> None:
+        """Have an application answer by the definitions as they are now."""
+        from feature_definitions.check import checked
+
+        try:
+            app.take_up(checked(self.settings.catalog).services)
+        except UserError as error:
+            self.say(f"the old definitions stay: {error}")
 
     def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth") -> "Synced":
         from online_sync import sync

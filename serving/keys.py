@@ -23,6 +23,14 @@ class KeysError(UserError):
     """A file of keys that cannot be used."""
 
 
+class KeysDemanded(UserError):
+    """An address that others reach, without keys."""
+
+    def __init__(self, host: str) -> None:
+        """Say where, and what to do."""
+        super().__init__(f"{host} is reached by others, so that it needs API keys: write a file of them and name it by --keys")
+
+
 class NoKey(RequestError):
     """A request without a key that is known and still holds."""
 

@@ -1,48 +1,122 @@
 """Runs the HTTP service: the only place that knows uvicorn."""
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from feature_definitions.errors import UserError
+from serving import workers
 
 
 class CannotListen(UserError):
     """The address cannot be served from."""
 
 
-def run(app: ASGIApp, *, ready: Callable[[int], None], host: str = "127.0.0.1", port: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """In how many processes it is served, by which certificate and key if any, and what brings their catalog up to date at a SIGHUP."""
+
+    count: int = 1
+    tls: tuple[str, str] | None = None
+    renew: Callable[[], None] | None = None
+
+
+_ONE = Processes()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def run(app: ASGIApp, *, ready: Callable[[int], None], host: str = "127.0.0.1", port: int, processes: Processes = _ONE) -> None:
     """Serve until SIGTERM or Ctrl-C, finishing the requests under way; port 0 takes a free one.
 
     `ready` is told the port when connections are taken, just before they are answered.
     """
-    config = uvicorn.Config(app, log_level="warning", access_log=False, loop="uvloop", http="httptools", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    with _listening(host, port) as listener, _stopped_by_signals(server):
+    if processes.count > 1:
+        _run_many(app, ready, (host, port), processes)
+        return
+    server = _server(app, processes, None)
+    with _listening(host, port) as listener, _stopped_by_signals(server, processes.renew):
         ready(int(listener.getsockname()[1]))
         server.run(sockets=[listener])
 
 
+def _run_many(app: ASGIApp, ready: Callable[[int], None], address: tuple[str, int], processes: Processes) -> None:
+    """Serve in several processes, each with a socket of its own; the parent holds the port and takes no connections."""
+    host, port = address
+    with _refused_addresses(host, port):
+        held = workers.shared(host, port, family=_family(host))
+    with held:
+        taken = int(held.getsockname()[1])
+
+        def work(pipe: int) -> None:
+            with workers.shared(host, taken, family=_family(host)) as listener:
+                listener.listen(2048)
+                server = _server(app, processes, pipe)
+                with _stopped_by_signals(server, processes.renew):
+                    server.run(sockets=[listener])
+
+        workers.run(work, count=processes.count, ready=partial(ready, taken))
+
+
+def _server(app: ASGIApp, processes: Processes, pipe: int | None) -> uvicorn.Server:
+    certificate, key = processes.tls or (None, None)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, loop="uvloop", http="httptools", timeout_graceful_shutdown=5,
+        ssl_certfile=certificate, ssl_keyfile=key, timeout_notify=0,
+    )  # fmt: skip
+    if pipe is not None:
+
+        async def lives() -> None:
+            os.write(pipe, b".")
+
+        config.callback_notify = lives
+    return uvicorn.Server(config)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def _listening(host: str, port: int) -> socket.socket:
+    with _refused_addresses(host, port):
+        return socket.create_server((host, port), family=_family(host), backlog=2048)
+
+
+@contextlib.contextmanager
+def _refused_addresses(host: str, port: int) -> Iterator[None]:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        yield
     except (OSError, OverflowError) as error:
         raise CannotListen(f"{host}:{port} cannot be served from ({error}); choose another port by --port, or 0 for a free one") from None
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Signals stop the server from the first moment; the process ends well though uvicorn raises them again."""
+def _stopped_by_signals(server: uvicorn.Server, renew: Callable[[], None] | None) -> Iterator[None]:
+    """Signals stop the server from the first moment, or renew it; the process ends well though uvicorn raises them again."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM), server.handle_exit)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    if renew is not None:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=renew, daemon=True).start())
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """The verb that answers feature requests."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,26 +8,32 @@ import typer
 from headwater import documents, output
 from headwater.commands.online import ONLINE
 from headwater.commands.verb import DONE, Call, verb
+from headwater.project import Serving
 
 app = typer.Typer()
 
 
 @verb(app, example="headwater serve --port 8000", panel=ONLINE)
-def serve(
+def serve(  # noqa: PLR0913  # one for each flag
     call: Call,
     *,
     port: Annotated[int, typer.Option(metavar="N", help="the port, 0 for a free one", show_default=True)] = 8000,
     host: Annotated[str, typer.Option(metavar="HOST", help="the address to listen at (default: this machine only)")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="processes that answer", show_default=True)] = 1,
+    keys: Annotated[Path | None, typer.Option(metavar="FILE", help="the file of API keys; demanded unless HOST is this machine")] = None,
+    tls: Annotated[tuple[str, str] | None, typer.Option(metavar="CERT KEY", help="files of a certificate and its key, for HTTPS")] = None,
+    trust: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how late a sync may be noticed", show_default=True)] = 0.1,
+    stale: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long what is near is answered without store")] = 0.0,
 ) -> int:
     """Answer feature requests over HTTP."""
-    with call.project() as p:
+    with call.project(output.err.print) as p:
         services = list(p.catalog.services)
 
         def ready(taken: int) -> None:
-            url = f"http://{host}:{taken}"
+            url = f"{'https' if tls else 'http'}://{host}:{taken}"
             if call.as_json:
                 output.print_json(documents.ServeDocument(url=url, services=services))
             output.err.print(f"serving {', '.join(services)} at {url} (ctrl-c stops)")
 
-        p.serve(host=host, port=port, ready=ready)
+        p.serve(host=host, port=port, ready=ready, serving=Serving(workers, keys, tls, trust, stale))
     return DONE

@@ -12,7 +12,7 @@ import pytest
 from online_sync import embedded
 from online_sync.store import AsyncStore
 from serving import rest
-from serving.server import CannotListen, run
+from serving.server import CannotListen, is_loopback, run
 from tests.serving.processes import serving
 
 if TYPE_CHECKING:
@@ -39,3 +39,10 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen, match=f"127.0.0.1:{port} cannot be served from"):
             run(app, ready=lambda _: pytest.fail("it says that it serves"), port=port)
+
+
+@pytest.mark.parametrize(
+    ("host", "only_here"), [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("10.0.0.1", False)]
+)  # fmt: skip
+def test_which_addresses_others_reach(host: str, only_here: bool) -> None:  # noqa: FBT001
+    assert is_loopback(host) == only_here

@@ -1,0 +1,86 @@
+"""Several processes at one port: all answer, one that dies or hangs is replaced, and all end when asked."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.serving.processes import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SERVER = """
+import sys
+from serving import server, workers
+workers.run.__kwdefaults__["silent"] = 4.0
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    import os
+    body = str(os.getpid()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
+
+server.run(app, ready=lambda port: print(port, flush=True), port=0, processes=server.Processes(count=2))
+"""
+
+
+@contextmanager
+def running() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, int(process.stdout.readline())
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def who_answers(port: int) -> int:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", "/")
+        return int(connection.getresponse().read())
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_all_workers_answer_and_end_with_their_parent() -> None:
+    with running() as (process, port):
+        workers = children(process.pid)
+        assert len(workers) == 2
+        until(lambda: {who_answers(port) for _ in range(20)} == workers)
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_a_worker_that_dies_or_hangs_is_replaced() -> None:
+    with running() as (process, port):
+        dies, hangs = sorted(children(process.pid))
+        os.kill(dies, signal.SIGKILL)
+        os.kill(hangs, signal.SIGSTOP)
+        until(lambda: len(children(process.pid) - {dies, hangs}) == 2)
+        assert children(process.pid).isdisjoint({dies, hangs})
+        until(lambda: who_answers(port) not in {dies, hangs})
