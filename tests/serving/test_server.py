@@ -42,7 +42,8 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "only_here"), [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("10.0.0.1", False)]
-)  # fmt: skip
-def test_which_addresses_others_reach(host: str, only_here: bool) -> None:  # noqa: FBT001
+    ("host", "only_here"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("10.0.0.1", False)],
+)
+def test_which_addresses_others_reach(host: str, only_here: bool) -> None:
     assert is_loopback(host) == only_here
