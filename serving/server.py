@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from feature_definitions.errors import UserError
-from serving import workers
+from serving import forked
 
 
 class CannotListen(UserError):
@@ -61,18 +61,18 @@ def _run_many(app: ASGIApp, ready: Callable[[int], None], address: tuple[str, in
     """Serve in several processes, each with a socket of its own; the parent holds the port and takes no connections."""
     host, port = address
     with _refused_addresses(host, port):
-        held = workers.shared(host, port, family=_family(host))
+        held = forked.shared(host, port, family=_family(host))
     with held:
         taken = int(held.getsockname()[1])
 
         def work(pipe: int) -> None:
-            with workers.shared(host, taken, family=_family(host)) as listener:
+            with forked.shared(host, taken, family=_family(host)) as listener:
                 listener.listen(2048)
                 server = _server(app, processes, pipe)
                 with _stopped_by_signals(server, processes.renew):
                     server.run(sockets=[listener])
 
-        workers.run(work, count=processes.count, ready=partial(ready, taken))
+        forked.run(work, count=processes.count, ready=partial(ready, taken))
 
 
 def _server(app: ASGIApp, processes: Processes, pipe: int | None) -> uvicorn.Server:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SERVER = """
 import sys
-from serving import server, workers
-workers.run.__kwdefaults__["silent"] = 4.0
+from serving import forked, server
+forked.run.__kwdefaults__["silent"] = 4.0
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
