@@ -39,7 +39,7 @@ def facts(lake: str) -> RegistryFacts:
     publishes = [_publish(row, commits[row["publish_id"]]) for row in lake_facts.PUBLISHES.read(lake) if row["publish_id"] in commits]
     promotions = _last({(p.group, p.number): p for p in map(lake_facts.PROMOTIONS.rows.record, lake_facts.PROMOTIONS.read(lake))})
     releases = sorted(map(lake_facts.RELEASES.rows.record, lake_facts.RELEASES.read(lake)), key=lambda release: release.released_at)
-    newest = {(e.group, e.generation, e.interval): e for e in sorted(entries, key=lambda e: e.publish_id)}
+    newest = {(e.group, e.generation, e.interval): e for e in sorted(entries, key=_order)}
     return RegistryFacts(
         files=_files(lake),
         revisions=_revisions(lake),
@@ -93,6 +93,11 @@ def _entry(row: Row, commit: _Commit) -> LedgerEntry:
     return lake_facts.LEDGER.rows.record(row, delta_version=commit.version if row["state"] == "PUBLISHED" else None)
 
 
+def _order(entry: LedgerEntry) -> tuple[str, int, str]:
+    """By what comes later: ids sort by the time of their run, and of two runs at one time the later one made the later version."""
+    return entry.publish_id.partition("-")[0], -1 if entry.delta_version is None else entry.delta_version, entry.publish_id
+
+
 def _publish(row: Row, commit: _Commit) -> Publish:
     publish = lake_facts.PUBLISHES.rows.record(row)
     return replace(publish, known_from=commit.at) if publish.basis == "OBSERVED" and commit.at else publish
@@ -103,7 +108,7 @@ def _generations(entries: Sequence[LedgerEntry], commits: Mapping[str, _Commit],
     current = {p.group: p.generation for p in promotions}
     newest: dict[tuple[str, int], LedgerEntry] = {}
     first: dict[tuple[str, int], datetime] = {}
-    for entry in sorted(entries, key=lambda entry: entry.publish_id):
+    for entry in sorted(entries, key=_order):
         name = (entry.group, entry.generation)
         newest[name] = entry
         if entry.state == "PUBLISHED":

@@ -89,10 +89,8 @@ def published(folder: Path, now: datetime, *, killed: bool) -> dict[str, Any]:
             assert seen(p) == before
         p.materialize("carrier_delays")
         lake, registry = p.settings.lake, p._registry
-        history, known = (
-            layout.history_table(lake, "carrier_delays", 1),
-            {one.publish_id for one in registry.publishes("carrier_delays", 1)},
-        )
+        history = layout.history_table(lake, "carrier_delays", 1)
+        known = {one.publish_id for one in registry.publishes("carrier_delays", 1)}
         replaced = delta.load(history).to_pylist() if delta.exists(history) else []
         assert registry.pending_publishes("carrier_delays") == registry.pending_ingests("arrivals") == ()
         assert storage.files(layout.staging(lake)) == []

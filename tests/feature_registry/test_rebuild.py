@@ -271,3 +271,16 @@ def test_what_never_committed_is_not_restored(tmp_path: Path) -> None:
     dead = (Ingest(("a",), (1,), "died before the commit"), Run(1, {0: 2}, "died before the commit"))
     with closing(world_after(dead, tmp_path).registry):
         assert rebuild.facts(str(tmp_path / "lake")) == RegistryFacts()
+
+
+def test_of_two_publishes_at_one_time_the_one_counts_that_made_the_later_version(tmp_path: Path) -> None:
+    lake, interval = str(tmp_path), Interval(START, START + HOUR)
+    for version, publish_id in enumerate(("p00000000000000001-b", "p00000000000000001-a"), start=1):
+        entry = LedgerEntry(
+            "spend", 1, interval, "PUBLISHED", publish_id, {"x": "h"}, "g", 1, version, None, (), (), publish_id, 1.0, START
+        )
+        pending = PendingPublish(publish_id, "spend", 1, {"x": "h"}, (entry,), (), commits=True)
+        facts.keep_publish(lake, pending, fence=lambda: None)
+        facts.keep_commit(lake, Committed("spend", 1, publish_id, START, version), fence=lambda: None)
+    (found,) = rebuild.facts(lake).entries
+    assert (found.publish_id, found.delta_version) == ("p00000000000000001-a", 2)

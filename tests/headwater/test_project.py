@@ -17,6 +17,7 @@ from feature_definitions import layout
 from feature_definitions.planning.plan import RangeError
 from feature_definitions.settings import SettingsError
 from lake import storage
+from lake.s3 import S3Fault
 from online_sync.store import Store
 from online_sync.sync import OtherLake
 from serving.request import RequestError
@@ -423,3 +424,18 @@ def test_arrays_ages_and_defaults_are_the_same_in_training_and_online(spark: Spa
     expected.append(dict.fromkeys(expected[0]) | {"habits__pages_2d": ["nothing"]})
     assert [{name: row[name] for name in expected[0]} for row in rows] == expected
     assert [{name: list(v) if isinstance(v, tuple) else v for name, v in answer.items()} for answer in answers] == expected
+
+
+def test_a_group_that_s3_refuses_is_refused_alone_and_a_lake_that_it_does_not_give_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> bool:
+        raise S3Fault("S3 does not answer")
+
+    with projects.opened(projects.make(tmp_path)) as p:
+        monkeypatch.setattr(p, "_materialize", refused)
+        (work, *_) = p.plan()
+        assert p._materialize_or_refuse(work).refused == "S3 does not answer"
+        monkeypatch.setattr(storage, "exists", refused)
+        with pytest.raises(S3Fault, match="does not answer"):
+            p._materialize_or_refuse(work)
