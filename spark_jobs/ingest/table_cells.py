@@ -49,7 +49,10 @@ def of_digits(digits: Values, kind: str) -> Read:
         unfit = found.isNull() | ~(F.abs(found) < float("inf"))
     else:
         unfit = found.isNull() | digits.rlike(rf"\.\d{{{scale}}}\d*[1-9]")
-    return Read(found, F.when(digits.isNotNull() & unfit, F.lit(f" is no {kind}: it has more digits than that can hold")))
+    said = F.when(digits.rlike("[0-9]"), F.lit(f" is no {kind}: it has more digits than that can hold")).otherwise(
+        F.lit(" is not a finite number")
+    )
+    return Read(found, F.when(digits.isNotNull() & unfit, said))
 
 
 def _refuse_type(given: T.DataType, named: str, kind: str, timezone: str | None) -> None:
