@@ -1,6 +1,6 @@
 """Checks a whole catalog without Java or data: what every expression reads and gives, and what only shows when definitions meet."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +16,7 @@ from feature_definitions.language import (
     FeatureService,
     Join,
     Label,
-    ObservationGroup,
     Query,
-    SnapshotGroup,
     Source,
     SourceGroup,
     TrainingSet,
@@ -28,10 +26,11 @@ from feature_definitions.language import (
 from feature_definitions.language.sources import reads_previous
 from feature_definitions.loader import Catalog, CatalogError, Mistake, load, load_sound, without
 from feature_definitions.reading import default
+from feature_definitions.sql import lineage
 from feature_definitions.sql.column_types import columns_of, derive_type, feature_type, output_types, types_of_outputs
 from feature_definitions.sql.data_types import articled, element_of, is_array, is_number
 from feature_definitions.sql.expressions import closest, columns_in, derive_columns_in, type_of
-from feature_definitions.sql.queries import query_outputs, query_reads
+from feature_definitions.sql.queries import query_outputs
 
 _Finding = tuple[str | None, str]
 """The feature that a mistake is in (None: the definition as a whole), and what is wrong."""
@@ -132,7 +131,7 @@ def _beyond_the_row(source: Source) -> Iterator[str]:
         if reads_previous(sql) or not lagging.isdisjoint(derive_columns_in(sql)):
             lagging.add(name)
     for each in source.expect:
-        read = _try(columns_in, str(each.arguments[0])) if each.kind == "expression" else frozenset()
+        read = lineage.columns_of(columns_in, str(each.arguments[0])) if each.kind == "expression" else frozenset()
         for name in sorted(read & lagging):
             yield f"expects {each}: {name!r} rests on the row before, and rows are judged one by one as they arrive; write it at a group"
 
@@ -256,7 +255,7 @@ def _not_before(group: WindowedGroup, derived: Derived, name: str) -> str:
 
 def _circle(group: WindowedGroup, start: str, name: str) -> str | None:
     """How a derived column depends on itself by way of `name`, as `a reads b reads a`; None if it does not."""
-    reads = {f.name: sorted(_try(columns_in, f.expression)) for f in group.features if isinstance(f, Derived)}
+    reads = {f.name: sorted(lineage.columns_of(columns_in, f.expression)) for f in group.features if isinstance(f, Derived)}
     paths: list[tuple[str, ...]] = [(start, name)]
     while paths:
         path = paths.pop()
@@ -420,8 +419,8 @@ def _of_training_set(training: TrainingSet) -> Iterator[str]:
 
 def _leaks(label: Label, join: Join, spine: Source) -> Iterator[str]:
     """Features that show a label of the spine's own source, or what it is derived from, before its horizon has passed."""
-    group, told = join.group, _rooted(spine, frozenset({label.column}))
-    reading = [name for name, read in _reads(group, frozenset(join.columns), spine.name) if told & read]
+    group, told = join.group, lineage.rooted(spine, frozenset({label.column}))
+    reading = [name for name, read in lineage.reads(group, frozenset(join.columns), spine.name) if told & read]
     if not reading:
         return
     start = f"the label {label.column!r} is among its own features: {reading[0]} reads it"
@@ -430,75 +429,3 @@ def _leaks(label: Label, join: Join, spine: Source) -> Iterator[str]:
     elif duration(group.publish_delay) < duration(label.horizon):
         delay = f"publish_delay={label.horizon!r}"
         yield f"{start}, and it is known only {label.horizon} after its event; remove it, or give {group.name} {delay}"
-
-
-_Reads = Iterator[tuple[str, frozenset[str]]]
-
-
-def _reads(group: FeatureGroup, outputs: frozenset[str], source: str) -> _Reads:
-    """What is read from a source on the way to columns of a group, and by what: conditions, features, queries, transforms."""
-    match group:
-        case TransformGroup():
-            yield from _read_by_transform(group, source)
-        case WindowedGroup():
-            yield from _read_from_source(group, source, _read_by_features(group, outputs))
-        case ObservationGroup() | SnapshotGroup():
-            of = group.source
-            derived = (name for name in group.columns if name in outputs & set(of.derive))
-            yield from _read_from_source(group, source, ((f"{group.name}.{name}", _rooted(of, frozenset({name}))) for name in derived))
-
-
-def _read_from_source(group: SourceGroup, source: str, by_columns: _Reads) -> _Reads:
-    """What a group of one source reads by its source's query; if it reads the source asked for, by its condition and columns too."""
-    yield from _read_by_query(group.source, source)
-    if group.source.name == source:
-        yield f"where of {group.name}", _rooted(group.source, _try(columns_in, group.where))
-        yield from by_columns
-
-
-def _read_by_features(group: WindowedGroup, outputs: frozenset[str]) -> _Reads:
-    needed = set(outputs)
-    for feature in reversed(group.features):
-        if needed.isdisjoint(feature.columns):
-            continue
-        if isinstance(feature, Derived):
-            needed |= _try(columns_in, feature.expression)
-        else:
-            read = _try(columns_in, feature.of) | _try(columns_in, feature.where) | frozenset(feature.by or ())
-            yield f"{group.name}.{feature.name}", _rooted(group.source, read)
-
-
-def _read_by_transform(group: TransformGroup, source: str) -> _Reads:
-    """A function may read whatever its inputs have."""
-    for each in group.inputs:
-        if not isinstance(each, Source):
-            yield from _reads(each, frozenset(each.outputs), source)
-            continue
-        yield from _read_by_query(each, source)
-        if each.name == source:
-            yield group.name, _rooted(each, frozenset(each.names) if group.sql is None else _try(query_reads, group.sql))
-
-
-def _read_by_query(of: Source, source: str) -> _Reads:
-    if isinstance(of.at, Query):
-        for each in of.at.sources:
-            yield from _read_by_query(each, source)
-            if each.name == source:
-                yield f"the query {of.name}", _rooted(each, _try(query_reads, of.at.sql))
-
-
-def _rooted(source: Source, read: frozenset[str]) -> frozenset[str]:
-    """Columns with those that they are derived from, those of rows before included."""
-    found = set(read)
-    for name, sql in reversed(list(source.derive.items())):
-        if name in found:
-            found |= {column.removeprefix("prev.") for column in _try(derive_columns_in, sql)}
-    return frozenset(found)
-
-
-def _try(reads: Callable[[str], frozenset[str]], sql: str | None) -> frozenset[str]:
-    """The columns that SQL reads; none if it is wrong, which is told elsewhere."""
-    try:
-        return reads(sql) if sql else frozenset()
-    except DefinitionError:
-        return frozenset()
