@@ -23,7 +23,7 @@ from spark_jobs.compute import windows
 from spark_jobs.compute.rows import start_of
 
 VISIBLE, ORDER, MODELLED, RETRACTED = "_hw_visible", "_hw_order", "_hw_modelled", "_hw_retracted"
-TIME = "_hw_at"
+TIME, START, KNOWN = "_hw_at", "_hw_start", "_hw_known"
 _BEST, _SNAPSHOTS = "_hw_best", "_hw_snapshots"
 
 
@@ -55,22 +55,25 @@ class AsOf:
 
 @dataclass(frozen=True, slots=True)
 class Dates:
-    """The dates of which rows are read, of partitions as of rows; None has no bound."""
+    """The dates of which rows are read, of partitions as of rows, and those `also` read: from there on. None has no bound."""
 
     first: date | None = None
     last: date | None = None
+    also: date | None = None
 
     def hold(self, day: date) -> bool:
         """Whether a date is one of them."""
-        return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
+        within = (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
+        return within or (self.also is not None and day >= self.also)
 
     def of(self, rows: DataFrame) -> DataFrame:
         """The rows of these dates, found by literal values, so that other partitions are not read; all where there are no dates."""
         if "date" not in rows.columns:
             return rows
-        for bound, condition in ((self.first, "date >= DATE'{}'"), (self.last, "date <= DATE'{}'")):
-            rows = rows if bound is None else rows.where(condition.format(bound.isoformat()))
-        return rows
+        bounds = ((self.first, "date >= DATE'{}'"), (self.last, "date <= DATE'{}'"))
+        within = " AND ".join(condition.format(bound) for bound, condition in bounds if bound is not None)
+        beyond = "" if self.also is None else f" OR date >= DATE'{self.also}'"
+        return rows.where(f"({within}){beyond}") if within else rows
 
 
 def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns: Sequence[str], dates: Dates = Dates()) -> DataFrame:
@@ -89,8 +92,23 @@ def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns:
     history = layout.history_table(published.lake, published.group.name, published.generation)
     if delta.exists(history):
         rows = rows.unionByName(_fields(dates.of(tables.read(spark, history, wanted=dates.hold)), published, columns))
-    known = F.broadcast(_known(spark, published))
-    return rows.join(known, on=["publish_id", "_hw_start"]).withColumn(VISIBLE, F.greatest(at, F.col("_hw_known")))
+    known = F.broadcast(known_times(published, spark))
+    return rows.join(known, on=["publish_id", START]).withColumn(VISIBLE, F.greatest(at, F.col(KNOWN)))
+
+
+def known_times(published: Published, spark: SparkSession) -> DataFrame:
+    """When each publish of each interval became known, in microseconds; what is not in it never was published."""
+    order = {name: n for n, name in enumerate(sorted({p.publish_id for p in published.publishes}))}
+    rows = {
+        "publish_id": [p.publish_id for p in published.publishes],
+        START: [micros(p.interval.start) for p in published.publishes],
+        KNOWN: [micros(p.known_from) for p in published.publishes],
+        MODELLED: [p.basis == "MODELLED" for p in published.publishes],
+        ORDER: [order[p.publish_id] for p in published.publishes],
+    }
+    kinds = {"publish_id": pa.string(), START: pa.int64(), KNOWN: pa.int64(), MODELLED: pa.bool_(), ORDER: pa.int64()}
+    schema = pa.schema([*kinds.items()])
+    return spark.createDataFrame(pa.table(rows, schema=schema))
 
 
 def falls_back(published: Published, clock: AsOf) -> bool:
@@ -173,7 +191,7 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
     return rows.select(
         *[f"`{key}`" for key in group.entity.keys],
         at.alias(TIME),
-        start_of(group).alias("_hw_start"),
+        start_of(group).alias(START),
         "publish_id",
         retracted.alias(RETRACTED),
         "held",
@@ -201,21 +219,6 @@ def _version_schema(published: Published, columns: Sequence[str]) -> str:
     values = "".join(f", `{c}` {tables.spark_type(published.types.outputs[c])}" for c in columns)
     decides = f"publish_id string, {RETRACTED} boolean, held boolean, empties_at bigint, {MODELLED} boolean"
     return f"{keys}, {VISIBLE} bigint, {TIME} bigint, {ORDER} bigint, {decides}{values}"
-
-
-def _known(spark: SparkSession, published: Published) -> DataFrame:
-    """When each publish of each interval became known, in microseconds; what is not in it never was published."""
-    order = {name: n for n, name in enumerate(sorted({p.publish_id for p in published.publishes}))}
-    rows = {
-        "publish_id": [p.publish_id for p in published.publishes],
-        "_hw_start": [micros(p.interval.start) for p in published.publishes],
-        "_hw_known": [micros(p.known_from) for p in published.publishes],
-        MODELLED: [p.basis == "MODELLED" for p in published.publishes],
-        ORDER: [order[p.publish_id] for p in published.publishes],
-    }
-    kinds = {"publish_id": pa.string(), "_hw_start": pa.int64(), "_hw_known": pa.int64(), MODELLED: pa.bool_(), ORDER: pa.int64()}
-    schema = pa.schema([*kinds.items()])
-    return spark.createDataFrame(pa.table(rows, schema=schema))
 
 
 def _with_fallbacks(versions: DataFrame, group: FeatureGroup) -> DataFrame:
@@ -254,10 +257,10 @@ def snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFra
     taken = _taken(now, group)
     if delta.exists(history):
         taken = taken.union(_taken(tables.read(spark, history, wanted=tables.every_date).where(~F.col("retracted")), group))
-    known = F.broadcast(_known(spark, published).drop(MODELLED, ORDER))
-    ended = known.withColumnsRenamed({"publish_id": "replaced_by", "_hw_known": "_hw_ended"})
-    lasting = taken.join(known, on=["publish_id", "_hw_start"]).join(ended, on=["replaced_by", "_hw_start"], how="left")
-    seen, until = F.greatest("at", "_hw_known"), F.when(F.col("_hw_ended").isNotNull(), F.greatest("at", "_hw_ended"))
+    known = F.broadcast(known_times(published, spark).drop(MODELLED, ORDER))
+    ended = known.withColumnsRenamed({"publish_id": "replaced_by", KNOWN: "_hw_ended"})
+    lasting = taken.join(known, on=["publish_id", START]).join(ended, on=["replaced_by", START], how="left")
+    seen, until = F.greatest("at", KNOWN), F.when(F.col("_hw_ended").isNotNull(), F.greatest("at", "_hw_ended"))
     return lasting.select("at", seen.alias("seen"), until.alias("until")).distinct()
 
 
@@ -269,7 +272,7 @@ def _taken_by(published: Published, spark: SparkSession) -> DataFrame:
 def _taken(rows: DataFrame, group: FeatureGroup) -> DataFrame:
     """The times of snapshots, with the publishes that brought their rows and replaced them."""
     at = F.unix_micros("event_timestamp")
-    return rows.select(at.alias("at"), start_of(group).alias("_hw_start"), "publish_id", "replaced_by").distinct()
+    return rows.select(at.alias("at"), start_of(group).alias(START), "publish_id", "replaced_by").distinct()
 
 
 def _standing_at(time: Column) -> Column:

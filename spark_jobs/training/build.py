@@ -20,12 +20,14 @@ from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.publish.validate import Judge
-from spark_jobs.training import computed, gate, manifest, order, parts, statistics
+from spark_jobs.training import computed, gate, leaks, manifest, order, parts, statistics
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
 from spark_jobs.training.parts import Cut
+from spark_jobs.training.recomputed import recomputed
 from spark_jobs.training.spine import Spine, TrainingRequest
+from spark_jobs.training.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
             rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
         kept = _kept(rows, basis, cut)
         found = gate.judged(kept, basis.request, at=spine.at, judge=judge)
-        described = manifest.described(basis, statistics.of_rows(rows, manifest.look(basis)), cut) | {"expectations": [*found.found]}
+        described = _described(basis, statistics.of_rows(rows, manifest.look(basis)), cut, context) | {"expectations": [*found.found]}
         described |= {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
         if found.verdict.failed:
@@ -130,17 +132,30 @@ def _statuses(service: FeatureService) -> dict[str, Column]:
 
 
 def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
-    spine, request, published = basis.spine, basis.request, basis.published
+    spine, request = basis.spine, basis.request
     rows = spine.numbered(basis.days)
     if cut is not None:
         rows = parts.with_part(rows, cut, at=spine.at, service=request.service, label=request.label)
-    asked = []
-    for wanted in request.service.joins:
-        clock = AsOf(request.mode, spine.may_show(wanted.group))
-        asked.append(JoinAsked(wanted, published[wanted.group.name], clock))
-    rows = joined(rows, asked, at=spine.at, spark=context.spark, extent=_extent(basis))
+    rows = joined(rows, _asked(basis), at=spine.at, spark=context.spark, extent=_extent(basis))
     rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
     return computed.with_features(rows, request.service, context.catalog)
+
+
+def _asked(basis: Basis) -> list[JoinAsked]:
+    """The joins, as they are asked of a spine from its source."""
+    spine, request, asked = basis.spine, basis.request, []
+    for wanted in request.service.joins:
+        clock = AsOf(request.mode, spine.may_show(wanted.group))
+        asked.append(JoinAsked(wanted, basis.published[wanted.group.name], clock))
+    return asked
+
+
+def _described(basis: Basis, found: Statistics, cut: Cut | None, context: Context) -> Manifest:
+    """What a training set rests on, what its rows hold, and its leak report, for which a sample is joined a second time."""
+    spine, sample = basis.spine, found.sample
+    again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
+    report = leaks.report(sample, again, request=basis.request, source=spine.source, at=spine.at)
+    return manifest.described(basis, found, cut) | {"leaks": report}
 
 
 def _extent(basis: Basis) -> Extent | None:
