@@ -22,6 +22,7 @@ from serving.request import compile_service
 from spark_jobs import point_in_time
 from spark_jobs.point_in_time import AsOf
 from spark_jobs.training.join import CASE, JoinAsked, joined
+from spark_jobs.training.recomputed import recomputed
 from spark_jobs.training.spine import of_frame
 from tests import oracle
 from tests.offline import answer_differences
@@ -76,6 +77,10 @@ def disagreements(asked: Asked, *, times: int, entities: int, seed: int = 7) -> 
         "explain": [explained(asked, time, entity) for time, entity in questions],
     }
     wrong = []
+    again = recomputed_values(asked, questions)
+    for (time, entity), want, got in zip(questions, expected, again, strict=True):
+        where = f"recomputed for {entity} at {iso(time)}"
+        wrong += [f"{where}: {text}" for text in answer_differences(asked.service, want.values, got)]
     for who, answers in found.items():
         for (time, entity), want, got in zip(questions, expected, answers, strict=True):
             where = f"{who} of {entity} at {iso(time)}"
@@ -122,6 +127,17 @@ def trained(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[
     found = joined(spine.rows, (JoinAsked(join, published, AsOf()),), at=spine.at, spark=spark)
     rows = sorted(found.toArrow().to_pylist(), key=lambda row: row["number"])
     return [Answer(CASES[row[f"{CASE}{join.name}"]].status, row) for row in rows]
+
+
+def recomputed_values(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[Mapping[str, Any]]:
+    """What the sample of a training set is compared with."""
+    [join] = asked.service.joins
+    columns = {
+        key: pa.array([entity[key] for _, entity in questions], delta.arrow_type(kind)) for key, kind in asked.group.entity.keys.items()
+    }
+    at = {"event_timestamp": pa.array([at for at, _ in questions], pa.timestamp("us", tz="UTC"))}
+    found = recomputed(pa.table(columns | at), (JoinAsked(join, asked.published, AsOf()),), at="event_timestamp", spark=asked.lake.spark)
+    return [each.expected for each in found[join.name]]
 
 
 def served(asked: Asked, at: datetime, entities: Sequence[Entity]) -> list[Answer]:

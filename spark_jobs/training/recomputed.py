@@ -47,7 +47,7 @@ def recomputed(sample: pa.Table, asked: Sequence[JoinAsked], *, at: str, spark: 
     branches = [_pairs(each, sample, asked_at, spark).select(*_packed(n, slots[n], kinds)) for n, each in enumerate(asked)]
     found: dict[tuple[int, int], Mapping[str, Any]] = {}
     for row in _chosen(reduce(DataFrame.union, branches), asked).toArrow().to_pylist():
-        found[row[_JOIN], row[_ROW]] = row
+        found[row[_JOIN], row[_ROW]] = {name: _version(row, name) for name in (_BEST, _NEWEST)}
     return {
         each.join.name: _Answers.of(each, slots[n], spark).all(sample, asked_at, [found.get((n, row)) for row in range(len(asked_at))])
         for n, each in enumerate(asked)
@@ -134,10 +134,18 @@ def _chosen(pairs: DataFrame, asked: Iterable[JoinAsked]) -> DataFrame:
         times_of = pairs.groupBy(_JOIN, _ROW, F.col(_VERSION)["at"]).agg(F.max(best).alias(_BEST), F.max(newest).alias(_NEWEST))
         best, newest = (F.when(~F.col(name)["retracted"], F.col(name)) for name in (_BEST, _NEWEST))
         pairs = times_of
-    return pairs.groupBy(_JOIN, _ROW).agg(F.max(best).alias(_BEST), F.max(newest).alias(_NEWEST))
+    both = pairs.groupBy(_JOIN, _ROW).agg(F.max(best).alias(_BEST), F.max(newest).alias(_NEWEST))
+    fields = [F.col(name)[field].alias(f"{name} {field}") for name in (_BEST, _NEWEST) for field in both.select(f"{_BEST}.*").columns]
+    return both.select(_JOIN, _ROW, *fields)
 
 
 # ----------------------------------------------------------------------------------------------------------------- in plain Python
+
+
+def _version(row: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """One of the versions in a row; None if there is none."""
+    fields = {column.removeprefix(f"{name} "): value for column, value in row.items() if column.startswith(f"{name} ")}
+    return None if fields["at"] is None else fields
 
 
 class _Answers(NamedTuple):

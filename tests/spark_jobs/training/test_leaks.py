@@ -122,7 +122,7 @@ def test_what_reads_the_labels_own_column_is_named_however_late_it_does() -> Non
 
 
 def test_a_static_source_is_named_once_with_all_joins_that_rest_on_it() -> None:
-    country = Source("country", columns={"customer_id": "int64", "name": "string"}, shape="static")
+    country = Source("country", columns={"customer_id": "int64", "name": "string"}, id=("customer_id",), shape="static")
     lives = SnapshotGroup("lives", CUSTOMER, country, columns=("name",), assume_always_known=True)
     assert leaks.static_sources(FeatureService("v1", joins=(Join(lives), Join(lives, prefix="other"), Join(SHOWN)))) == {
         "country": ["lives", "other"]
