@@ -20,7 +20,7 @@ from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.publish.validate import Judge
-from spark_jobs.training import computed, gate, leaks, manifest, order, parts, statistics
+from spark_jobs.training import computed, gate, leak_report, manifest, order, parts, statistics
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
@@ -154,7 +154,7 @@ def _described(basis: Basis, found: Statistics, cut: Cut | None, context: Contex
     """What a training set rests on, what its rows hold, and its leak report, for which a sample is joined a second time."""
     spine, sample = basis.spine, found.sample
     again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
-    report = leaks.report(sample, again, request=basis.request, source=spine.source, at=spine.at)
+    report = leak_report.report(sample, again, request=basis.request, source=spine.source, at=spine.at)
     return manifest.described(basis, found, cut) | {"leaks": report}
 
 

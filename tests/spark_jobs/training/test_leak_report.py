@@ -22,7 +22,7 @@ from feature_definitions.language import (
     Source,
     WindowedGroup,
 )
-from spark_jobs.training import build, leaks
+from spark_jobs.training import build, leak_report
 from spark_jobs.training.spine import TrainingRequest
 from tests import projects
 from tests.projects import NOW
@@ -115,16 +115,16 @@ LOAN_V1 = FeatureService("loan_v1", joins=(Join(PAST), Join(SHOWN)))
 
 
 def test_what_reads_the_labels_own_column_is_named_however_late_it_does() -> None:
-    found = leaks.report(None, {}, request=TrainingRequest("loans", LOAN_V1, label=Label("late", "30d")), source="loans", at="at")
+    found = leak_report.report(None, {}, request=TrainingRequest("loans", LOAN_V1, label=Label("late", "30d")), source="loans", at="at")
     assert found["label_readers"] == ["past.late_loans", "shown.paid_late"]
-    other = leaks.report(None, {}, request=TrainingRequest("loans", LOAN_V1, label=Label("late", "30d")), source="payments", at="at")
+    other = leak_report.report(None, {}, request=TrainingRequest("loans", LOAN_V1, label=Label("late", "30d")), source="payments", at="at")
     assert other["label_readers"] == []
 
 
 def test_a_static_source_is_named_once_with_all_joins_that_rest_on_it() -> None:
     country = Source("country", columns={"customer_id": "int64", "name": "string"}, id=("customer_id",), shape="static")
     lives = SnapshotGroup("lives", CUSTOMER, country, columns=("name",), assume_always_known=True)
-    assert leaks.static_sources(FeatureService("v1", joins=(Join(lives), Join(lives, prefix="other"), Join(SHOWN)))) == {
+    assert leak_report.static_sources(FeatureService("v1", joins=(Join(lives), Join(lives, prefix="other"), Join(SHOWN)))) == {
         "country": ["lives", "other"]
     }
 
@@ -132,10 +132,10 @@ def test_a_static_source_is_named_once_with_all_joins_that_rest_on_it() -> None:
 def test_values_are_compared_as_what_they_are() -> None:
     held = [1, None, nan, Decimal("1.0"), [1.0, nan], True]
     naive = [2, 4, nan, Decimal("2.5"), [1.0, nan], False]
-    found = leaks.compared(held, held, naive)
+    found = leak_report.compared(held, held, naive)
     assert (found.moved, found.changed) == (0, 4)
     assert found.difference == pytest.approx((1 + 1.5 - 1) / 3)
-    assert leaks.compared([1, 2], [1, None], [1, 2]).where == {1}
+    assert leak_report.compared([1, 2], [1, None], [1, 2]).where == {1}
 
 
 def test_values_known_only_later_are_told_with_the_mode_that_does_not_see_them() -> None:
@@ -148,7 +148,7 @@ def test_values_known_only_later_are_told_with_the_mode_that_does_not_see_them()
         "from_the_spine": ["amount"],
         "known_later": {"spend": late, "page": {"values": 0, "after": None, "after_label": None}},
     }
-    said = leaks.sentences(found, TrainingRequest("loans", LOAN_V1, mode="event_time"))
+    said = leak_report.sentences(found, TrainingRequest("loans", LOAN_V1, mode="event_time"))
     assert said == [
         "50 % of the values of spend were known only after their row's time, 25 % only after the label; mode as_known sees none of them",
         "amount come from the spine; whether they were known at its times cannot be told",
