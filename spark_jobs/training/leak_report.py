@@ -16,7 +16,7 @@ from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import default
 from feature_definitions.sql import lineage
 from spark_jobs.training.computed import shown
-from spark_jobs.training.recomputed import Sampled
+from spark_jobs.training.recomputed import Recomputed
 from spark_jobs.training.spine import TrainingRequest
 from spark_jobs.training.statistics import SEED
 
@@ -27,7 +27,7 @@ Report = dict[str, Any]
 
 
 def report(
-    sample: pa.Table | None, again: Mapping[str, Sequence[Sampled]], *, request: TrainingRequest, source: str | None, at: str
+    sample: pa.Table | None, again: Mapping[str, Sequence[Recomputed]], *, request: TrainingRequest, source: str | None, at: str
 ) -> Report:
     """The leak report; `again` is the sample computed anew, by join, and `source` the spine's."""
     rows = 0 if sample is None else sample.num_rows
@@ -68,7 +68,7 @@ class Compared(NamedTuple):
         return found if math.isfinite(found) else None
 
 
-def _compared(sample: pa.Table | None, again: Mapping[str, Sequence[Sampled]], service: FeatureService) -> dict[str, Compared]:
+def _compared(sample: pa.Table | None, again: Mapping[str, Sequence[Recomputed]], service: FeatureService) -> dict[str, Compared]:
     types = shown(service)
     stands = {name: default(value, types[name]) for name, value in service.defaults.items()}
     found = {}
@@ -108,7 +108,7 @@ def _moved(compared: Mapping[str, Compared]) -> int:
     return len(frozenset[int]().union(*(each.where for each in compared.values())))
 
 
-def _known_later(sample: pa.Table | None, again: Mapping[str, Sequence[Sampled]], *, at: str, label: Label | None) -> Report:
+def _known_later(sample: pa.Table | None, again: Mapping[str, Sequence[Recomputed]], *, at: str, label: Label | None) -> Report:
     """By join the shares of values that were known only after their row's time, and only when its label was."""
     times = [] if sample is None else sample.column(at).cast(pa.int64()).to_pylist()
     horizon = None if label is None else duration(label.horizon) // MICROSECOND

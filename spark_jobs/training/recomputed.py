@@ -5,7 +5,6 @@ the second differs, the point-in-time join matters. Nothing here asks the join o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ Values = dict[str, Any]
 Slots = Mapping[str, str]
 
 
-class Sampled(NamedTuple):
+class Recomputed(NamedTuple):
     """One join for one row of a sample: what the row must hold, and what the newest values are.
 
     `known` is since when the version that gives the row's values is known, in microseconds; None where none does.
@@ -40,7 +39,7 @@ class Sampled(NamedTuple):
     known: int | None
 
 
-def recomputed(sample: pa.Table, asked: Sequence[JoinAsked], *, at: str, spark: SparkSession) -> dict[str, list[Sampled]]:
+def recomputed(sample: pa.Table, asked: Sequence[JoinAsked], *, at: str, spark: SparkSession) -> dict[str, list[Recomputed]]:
     """What the rows of a sample hold by each join, without defaults, in the sample's order; one job. `sample` has the keys and times."""
     asked_at: list[int] = sample.column(at).cast(pa.int64()).to_pylist()
     slots, kinds = _slots(asked)
@@ -83,7 +82,11 @@ def _pairs(each: JoinAsked, sample: pa.Table, asked_at: Sequence[int], spark: Sp
     there = (time < F.col(_ASKED)) if strict else (time <= F.col(_ASKED))
     if each.clock.mode != "event_time":
         there = there & (known_from <= F.col(_ASKED))
-    return rows.join(F.broadcast(wanted), on=[*group.entity.keys]).withColumn(_VISIBLE, there)
+    pairs = rows.join(F.broadcast(wanted), on=[*group.entity.keys]).withColumn(_VISIBLE, there)
+    back = _back(group)
+    if back is None:
+        return pairs
+    return pairs.where((time > F.col(_ASKED) - F.lit(back)) & (time <= F.col(_ASKED)) | (time > F.lit(_newest(each) - back)))
 
 
 def _questions(each: JoinAsked, sample: pa.Table, asked_at: Sequence[int]) -> pa.Table:
@@ -95,17 +98,23 @@ def _questions(each: JoinAsked, sample: pa.Table, asked_at: Sequence[int]) -> pa
 
 def _dates(each: JoinAsked, asked_at: Sequence[int]) -> Dates:
     """The dates of versions that may hold at one of these times, and of those that may hold now."""
-    group, newest = each.join.group, max((micros(p.interval.end) for p in each.published.publishes), default=0)
-    first = _first(group, min(asked_at))
-    return Dates() if first is None else Dates(first, instant(max(asked_at)).date(), _first(group, newest))
+    back = _back(each.join.group)
+    if back is None:
+        return Dates()
+    first, also = (instant(max(at - back, times.FIRST)).date() for at in (min(asked_at), _newest(each)))
+    return Dates(first, instant(max(asked_at)).date(), also)
 
 
-def _first(group: FeatureGroup, at: int) -> date | None:
-    """The date of the oldest versions that may hold at a time; None if any may."""
+def _newest(each: JoinAsked) -> int:
+    """The end of the newest interval that was published, in microseconds."""
+    return max((micros(publish.interval.end) for publish in each.published.publishes), default=0)
+
+
+def _back(group: FeatureGroup) -> int | None:
+    """How long before a time the versions lie that may hold at it, in microseconds; None if any may."""
     if group.ttl is None or group.lifetime or group.by_snapshot:
         return None
-    back = duration(group.ttl) + group.longest + 2 * group.cadence + DAY
-    return instant(max(at - back // MICROSECOND, times.FIRST)).date()
+    return (duration(group.ttl) + group.longest + 2 * group.cadence + DAY) // MICROSECOND
 
 
 def _packed(number: int, slots: Slots, kinds: Mapping[str, str]) -> list[Column]:
@@ -170,19 +179,19 @@ class _Answers(NamedTuple):
             taken = tuple((row["at"], row["seen"], FOREVER if row["until"] is None else row["until"]) for row in rows)
         return cls(asked, slots, point_in_time.empty_values(published, spark), ends, seen, taken)
 
-    def all(self, sample: pa.Table, asked_at: Sequence[int], found: Sequence[Mapping[str, Any] | None]) -> list[Sampled]:
+    def all(self, sample: pa.Table, asked_at: Sequence[int], found: Sequence[Mapping[str, Any] | None]) -> list[Recomputed]:
         """What each row of the sample holds."""
         keys = [sample.column(column).to_pylist() for column in self.asked.join.keys]
         nobody = [None in key for key in zip(*keys, strict=True)]
         return [self._sampled(at, row or {}, nobody=gone) for at, row, gone in zip(asked_at, found, nobody, strict=True)]
 
-    def _sampled(self, at: int, row: Mapping[str, Any], *, nobody: bool) -> Sampled:
+    def _sampled(self, at: int, row: Mapping[str, Any], *, nobody: bool) -> Recomputed:
         best, newest = row.get(_BEST), row.get(_NEWEST)
         best = None if best is None or best["retracted"] else best
         given = self._given(at, best, nobody=nobody)
         plain = "nothing" if nobody or (newest and newest["held"]) else "empty" if newest is None or newest["retracted"] else "row"
         known = best["known"] if best is not None and given == "row" else None
-        return Sampled(self._values(at, best, given), self._values(at, newest, plain), known)
+        return Recomputed(self._values(at, best, given), self._values(at, newest, plain), known)
 
     def _given(self, at: int, version: Mapping[str, Any] | None, *, nobody: bool) -> str:
         """What a reader gets, by the rule of `reading`."""
