@@ -265,6 +265,28 @@ def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = (
 # ------------------------------------------------------------------------------------------------------------- the story of a value
 
 
+def training_lines(manifest: Any) -> Iterator[Any]:
+    """A training set for a person: its dates, how the rows of each join were found, and what its leak report says, the worst first."""
+    spine = manifest["spine"]
+    if spine["first"] is not None:
+        yield f"{spine['first']} to {spine['last']}, mode {manifest['mode']}"
+    joins = manifest.get("statistics", {}).get("joins", {})
+    statuses = ("PRESENT", "EMPTY", "EXPIRED", "NOT_FOUND", "HELD")
+    rows = ((name, *(_share(found["shares"][status]) for status in statuses)) for name, found in joins.items())
+    if joins and manifest["rows"]:
+        yield table("join", *statuses, "on MODELLED times", rows=(
+            (*row, _share(found["on_modelled_times"])) for row, found in zip(rows, joins.values(), strict=True)
+        ))  # fmt: skip
+    leaks = manifest.get("leaks")
+    if leaks and leaks["shift"]["rows"]:
+        yield f"{leaks['shift']['rows']} rows computed again without what came after their time: {leaks['shift']['moved']} differ"
+        yield from (plain(sentence) for sentence in leaks["sentences"])
+
+
+def _share(share: float | None) -> str | None:
+    return None if share is None else f"{share:.1%}"
+
+
 def failed_checks(manifest: Any) -> Iterator[str]:
     """What a training set's checks found that did not hold: how many rows, and where the first ones stand in the spine."""
     for check in manifest.get("expectations", ()):

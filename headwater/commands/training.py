@@ -60,7 +60,7 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
         )
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
     where = "rejected; readers keep what was there before" if built.rejected else f"{counted(built.rows, 'row')} in {built.path}{unchanged}"
-    call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {where}")
+    call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {where}", *output.training_lines(built.manifest))
     for sentence in output.failed_checks(built.manifest):
         output.warn(f"{built.name}: {sentence}")
     return REJECTED if built.rejected else DONE

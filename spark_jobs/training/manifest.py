@@ -29,7 +29,7 @@ from spark_jobs.training.statistics import ColumnsLookedAt, Places, Statistics
 Manifest = dict[str, object]
 DatedBy = Literal["day", "month"]
 
-_LAYOUT = 3
+_LAYOUT = 4
 """Which columns and partitions a table has, and what its manifest tells: one of another layout is built again."""
 
 
