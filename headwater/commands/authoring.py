@@ -149,5 +149,10 @@ def check(
     for misfit in misfits:
         output.refuse(f"{misfit.source}: {misfit.message}")
     fine = "fine: " if not misfits else "the definitions are fine, the data are not: "
-    done = call.answer(found, fine + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in documents.counts(found).items()))
+    done = call.answer(found, fine + ", ".join(_said(n, name.replace("_", " ")) for name, n in documents.counts(found).items()))
     return MISTAKE if misfits else done
+
+
+def _said(number: int, plural: str) -> str:
+    """So many definitions of a kind."""
+    return f"{number} {plural}" if number != 1 else f"1 {'entity' if plural == 'entities' else plural.removesuffix('s')}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def test_check_counts_what_is_defined(fresh: Path) -> None:
     expected = {"mistakes": [], "entities": 1, "sources": 1, "groups": 1, "services": 1, "training_sets": 0, "connections": []}
     assert within("check", "--json", project=fresh).json == expected
+    assert within("check", project=fresh).out == "fine: 1 entity, 1 source, 1 group, 1 service, 0 training sets\n"
 
 
 def test_check_with_data_names_the_files_that_do_not_fit_and_what_to_write(tmp_path: Path) -> None:
