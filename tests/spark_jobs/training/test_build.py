@@ -22,7 +22,7 @@ from tests.projects import NOW
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from headwater import Project
     from tests.postgresql import Server
@@ -251,6 +251,19 @@ def test_the_command_says_by_which_status_each_value_is_as_it_is(shop: Project) 
 def test_what_the_command_does_is_no_name_of_a_training_set(shop: Project, name: str) -> None:
     with pytest.raises(DefinitionError, match=f"'{name}' cannot name a training set"):
         shop.training_set(name, spine=spine(), service="customer_v1")
+
+
+def test_a_join_that_doubles_a_row_in_place_of_another_writes_nothing(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = build.joined
+
+    def wrong(*of: Any, **how: Any) -> DataFrame:
+        found = right(*of, **how)
+        return found.where("_hw_row <> 1").unionByName(found.where("_hw_row = 0"))
+
+    monkeypatch.setattr(build, "joined", wrong)
+    with pytest.raises(AssertionError, match="this is a defect, nothing was written"):
+        shop.training_set("doubled", spine=spine(), service="customer_v1")
+    assert not Path(shop.settings.lake, "training_sets/doubled").exists()
 
 
 def test_a_mode_of_later_is_refused_by_name(shop: Project) -> None:
