@@ -184,18 +184,16 @@ def empty_values(published: Published, spark: SparkSession) -> Mapping[str, obje
 def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> DataFrame:
     """Rows of the current or the history table in the columns that versions need; a column a table lacks is null in it."""
     group, have = published.group, set(rows.columns)
-    at = F.unix_micros("event_timestamp")
     kinds = {column: tables.spark_type(published.types.outputs[column]) for column in columns}
-    values = [(F.col(f"`{c}`") if c in have else F.lit(None)).cast(kind).alias(c) for c, kind in kinds.items()]
-    retracted = F.col("retracted") if "retracted" in have else F.lit(False)
-    return rows.select(
+    values = [f"CAST({f'`{c}`' if c in have else 'NULL'} AS {kind}) AS `{c}`" for c, kind in kinds.items()]
+    return rows.withColumn(START, start_of(group)).selectExpr(
         *[f"`{key}`" for key in group.entity.keys],
-        at.alias(TIME),
-        start_of(group).alias(START),
+        f"unix_micros(event_timestamp) AS {TIME}",
+        START,
         "publish_id",
-        retracted.alias(RETRACTED),
+        f"{'retracted' if 'retracted' in have else 'false'} AS {RETRACTED}",
         "held",
-        F.unix_micros("empties_at").alias("empties_at"),
+        "unix_micros(empties_at) AS empties_at",
         *values,
     )
 

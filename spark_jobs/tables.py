@@ -309,7 +309,7 @@ def _parquet(spark: SparkSession, table: DeltaTable, files: Mapping[str, int], *
     others = {path: size for path, size in files.items() if path not in ours}
     groups = [group for group in (ours, others) if group]
     found = [_known(spark, root, group, schema=schema, names=names) for group in groups] or [spark.createDataFrame([], schema)]
-    return reduce(DataFrame.union, [rows.select(*[F.col(f"`{name}`") for name in schema.names]) for rows in found])
+    return reduce(DataFrame.union, [rows.selectExpr(*[f"`{name}`" for name in schema.names]) for rows in found])
 
 
 def _known(spark: SparkSession, root: str, files: Mapping[str, int], *, schema: StructType, names: Sequence[str]) -> DataFrame:
@@ -325,9 +325,10 @@ def _known(spark: SparkSession, root: str, files: Mapping[str, int], *, schema: 
     asked, nothing, none = hadoop.Path(root), java.PythonUtils.toScalaMap({}), java.scala.Option.apply(None)
     folder = asked.getFileSystem(inner.sessionState().newHadoopConf()).makeQualified(asked)
     whole = folder.toString()
-    statuses = gateway.new_array(hadoop.FileStatus, len(files))
+    path_of, status_of = hadoop.Path, hadoop.FileStatus  # each look-up of a class is a call
+    statuses = gateway.new_array(status_of, len(files))
     for number, (path, size) in enumerate(files.items()):
-        statuses[number] = hadoop.FileStatus(size, False, 1, 0, 0, hadoop.Path(f"{whole}{path.removeprefix(root)}"))
+        statuses[number] = status_of(size, False, 1, 0, 0, path_of(f"{whole}{path.removeprefix(root)}"))
     told = session.known_listings(spark)
     told.putLeafFiles(folder, statuses)
     said = inner.parseDataType(schema.json())

@@ -129,7 +129,7 @@ def joined(spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, spark: Spar
     for each in passes(families, counts, spine=0 if extent is None else extent.rows, width=width, least=least):
         rows = _widened(rows, each, by)
     added = [name for each in asked for name in (*each.join.outputs, f"{MODELLED}{each.join.name}", f"{CASE}{each.join.name}")]
-    return rows.select(*[f"`{name}`" for name in (*spine.columns, *added)])
+    return rows.selectExpr(*[f"`{name}`" for name in (*spine.columns, *added)])
 
 
 def _families(asked: Sequence[JoinAsked]) -> list[Family]:
@@ -224,33 +224,30 @@ def _placed(spine: DataFrame, branches: Sequence[_Branch], asked: Pass, by: _Ask
 
 
 def _spine(spine: DataFrame, asked: Pass, at: str, kept: dict[str, str]) -> DataFrame:
-    keys = [F.col(f"`{name}`").cast(tables.spark_type(kind)).alias(column) for (name, kind, _), column in asked.keys.items()]
-    columns = [F.col(f"`{name}`").alias(slot) for name, slot in kept.items()]
-    return spine.select(F.lit(0).alias(kernel.TAG), *keys, F.unix_micros(f"`{at}`").alias(kernel.AT), *columns)
+    keys = [f"CAST(`{name}` AS {tables.spark_type(kind)}) AS {column}" for (name, kind, _), column in asked.keys.items()]
+    columns = [f"`{name}` AS {slot}" for name, slot in kept.items()]
+    return spine.selectExpr(f"0 AS {kernel.TAG}", *keys, f"unix_micros(`{at}`) AS {kernel.AT}", *columns)
 
 
 def _versions(each: JoinAsked, asked: Pass, spark: SparkSession, extent: Extent | None) -> DataFrame:
     """What readers see of a group, with its keys in the columns of the pass."""
     dates = Dates() if extent is None else _dates(each, extent)
     rows = point_in_time.versions(each.published, each.clock, spark=spark, columns=each.join.columns, dates=dates)
-    keys = [F.col(f"`{own}`").alias(asked.keys[key]) for key, own in _pairs(each.join)]
-    return rows.select(*keys, *[F.col(f"`{name}`") for name in rows.columns if name not in each.join.group.entity.keys])
+    keys = [f"`{own}` AS {asked.keys[key]}" for key, own in _pairs(each.join)]
+    return rows.selectExpr(*keys, *[f"`{name}`" for name in rows.columns if name not in each.join.group.entity.keys])
 
 
 def _tagged(versions: DataFrame, number: int, own: dict[str, str]) -> DataFrame:
     flags = [(point_in_time.RETRACTED, kernel.RETRACTED), ("held", kernel.HELD), (point_in_time.MODELLED, kernel.MODELLED)]
-    order = F.col(point_in_time.ORDER) * 8
-    for name, bit in flags:
-        order = order + F.when(F.col(name), bit).otherwise(0)
-    keys = [name for name in versions.columns if name.startswith(_KEY)]
-    return versions.select(
-        F.lit(number).alias(kernel.TAG),
-        *keys,
-        F.col(point_in_time.VISIBLE).alias(kernel.AT),
-        F.col(point_in_time.TIME).alias(kernel.TIME),
-        order.alias(kernel.ORDER),
-        F.col("empties_at").alias(kernel.EMPTIES),
-        *[F.col(f"`{name}`").alias(slot) for name, slot in own.items()],
+    order = " + ".join([f"{point_in_time.ORDER} * 8", *[f"if({name}, {bit}, 0)" for name, bit in flags]])
+    return versions.selectExpr(  # each Column made in Python is some six calls of Java, and there may be thousands
+        f"{number} AS {kernel.TAG}",
+        *[name for name in versions.columns if name.startswith(_KEY)],
+        f"{point_in_time.VISIBLE} AS {kernel.AT}",
+        f"{point_in_time.TIME} AS {kernel.TIME}",
+        f"{order} AS {kernel.ORDER}",
+        f"empties_at AS {kernel.EMPTIES}",
+        *[f"`{name}` AS {slot}" for name, slot in own.items()],
     )
 
 

@@ -200,3 +200,37 @@ def test_a_key_is_cut_into_stretches_of_as_many_rows_as_the_bound() -> None:
 
 def test_rows_of_one_time_cannot_be_cut() -> None:
     assert hot.cut({5: SampledKey(30, [7, 7, 7, 7])}, bound=10) == {5: Stretches(0, (7,))}
+
+
+def test_a_feature_more_costs_few_calls_of_java(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = tuple(f"f{number}" for number in range(60))
+    source = Source("wide_events", columns={"item": "int64", "at": "timestamp", **dict.fromkeys(names, "double")}, event_timestamp="at")
+    group = ObservationGroup("wide", Entity("thing", {"item": "int64"}), source, columns=names, ttl="2d")
+    at = pa.array([FIRST], pa.timestamp("us", tz="UTC"))
+    own = {"event_timestamp": at, "created_timestamp": at, "publish_id": ["p1"], "held": [False], "date": at.cast(pa.date32())}
+    emptied = pa.nulls(1, pa.timestamp("us", tz="UTC"))
+    _write(
+        layout.feature_table(str(tmp_path), "wide", 1), pa.table({"item": [1], **own, "empties_at": emptied, **{n: [0.5] for n in names}})
+    )
+    publish = Publish("p1", "wide", 1, Interval(FIRST, FIRST + DAY), FIRST, "MODELLED")
+    published = Published(group, 1, str(tmp_path), column_types_of(group), (publish,))
+    spine = spark.createDataFrame(pa.table({"item": [1], "at": at}))
+    gateway, calls = spark.sparkContext._gateway, list[object]()
+    assert gateway is not None
+    client = gateway._gateway_client
+    send = client.send_command
+
+    def sent(*given: Any, **how: Any) -> Any:
+        calls.append(None)
+        return send(*given, **how)
+
+    monkeypatch.setattr(client, "send_command", sent)
+
+    def counted(features: tuple[str, ...]) -> int:
+        before = len(calls)
+        joined(spine, [JoinAsked(Join(group, features), published, AsOf())], at="at", spark=spark, extent=Extent(0, micros(FIRST), 1))
+        return len(calls) - before
+
+    counted(names[:1])
+    few, many = counted(names[:10]), counted(names)
+    assert few < many < few + 50 * 12
