@@ -275,6 +275,12 @@ def contents(table: DeltaTable, path: str) -> "pa.Table":
     return table.to_pyarrow_table(filesystem=storage.arrow(path))
 
 
+def batches(path: str, *, rows: int) -> "Iterator[pa.RecordBatch]":
+    """The rows of a table in batches of at most so many, file by file, one held at a time."""
+    dataset = opened(path).to_pyarrow_dataset(filesystem=storage.arrow(path))
+    yield from dataset.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1)
+
+
 def pandas(table: "pa.Table") -> "pd.DataFrame":
     """A table as pandas in its nullable types: a whole number beside a null keeps its digits; arrays are lists."""
     import pandas as pd

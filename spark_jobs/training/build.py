@@ -1,6 +1,6 @@
 """Builds training sets: a spine joined point in time with a service's features, as a Delta table with a manifest of what it rests on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -48,6 +48,10 @@ class Built:
     def to_arrow(self) -> pa.Table:
         """The rows as an Arrow table in the spine's order, read without Spark."""
         return delta.load(self.path).sort_by(layout.ROW_NUMBER)
+
+    def batches(self, *, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """The rows in Arrow batches, for sets that no memory holds: in the order of the files, which is not always that of `hw_row`."""
+        return delta.batches(self.path, rows=rows)
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a pandas frame in the spine's order and in nullable types (Int64, boolean, string), read without Spark."""

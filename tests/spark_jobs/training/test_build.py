@@ -8,10 +8,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from sklearn.linear_model import LinearRegression
 
 from feature_definitions.language import DefinitionError, NotYet
 from lake import delta
@@ -269,3 +271,18 @@ def test_a_join_that_doubles_a_row_in_place_of_another_writes_nothing(shop: Proj
 def test_a_mode_of_later_is_refused_by_name(shop: Project) -> None:
     with pytest.raises(NotYet, match="as_served"):
         shop.training_set(spine=spine(), service="customer_v1", mode="as_served")
+
+
+def test_batches_hold_every_row_once_and_no_more_than_asked(built: build.Built) -> None:
+    found = [*built.batches(rows=4)]
+    assert max(batch.num_rows for batch in found) <= 4
+    assert pa.Table.from_batches(found).sort_by("hw_row").select(built.to_arrow().column_names).equals(built.to_arrow())
+
+
+def test_duckdb_and_scikit_learn_read_what_arrow_and_pandas_do(built: build.Built) -> None:
+    rows = built.to_pandas()
+    counted = duckdb.from_arrow(built.to_arrow()).filter("spend__payments_1d = 1").df()
+    assert len(counted) == (rows["spend__payments_1d"] == 1).sum() > 0
+    known = rows.dropna(subset=["spend__paid_1d", "label"])
+    model = LinearRegression().fit(known[["spend__paid_1d", "spend__paid_3d"]], known["spend__payments_1d"].astype(int))
+    assert len(model.predict(known[["spend__paid_1d", "spend__paid_3d"]])) == len(known)
