@@ -546,9 +546,9 @@ class Project:
         chosen = serving or Serving()
         if chosen.keys is None and not server.is_loopback(host):
             raise KeysDemanded(host)
-        app = self.app(chosen)
-        processes = server.Processes(chosen.workers, chosen.tls, lambda: self._renew(app))
-        server.run(app, host=host, port=port, ready=ready, processes=processes)
+        self.store_url()
+        processes = server.Processes(chosen.workers, chosen.tls, self._renew)
+        server.run(lambda: self.app(chosen), host=host, port=port, ready=ready, processes=processes)
 
     def app(self, serving: "Serving | None" = None) -> "Application":
         """The HTTP service as an ASGI application, for a server of your own."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -23,11 +24,12 @@ class CannotListen(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """In how many processes it is served, by which certificate and key if any, and what brings their catalog up to date at a SIGHUP."""
+    """In how many processes it is served, by which certificate and key if any, and what brings an
+    application up to date at a SIGHUP."""
 
     count: int = 1
     tls: tuple[str, str] | None = None
-    renew: Callable[[], None] | None = None
+    renew: Callable[[Any], None] | None = None
 
 
 _ONE = Processes()
@@ -43,21 +45,25 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def run(app: ASGIApp, *, ready: Callable[[int], None], host: str = "127.0.0.1", port: int, processes: Processes = _ONE) -> None:
+def run(
+    make: Callable[[], ASGIApp], *, ready: Callable[[int], None], host: str = "127.0.0.1", port: int, processes: Processes = _ONE
+) -> None:
     """Serve until SIGTERM or Ctrl-C, finishing the requests under way; port 0 takes a free one.
 
-    `ready` is told the port when connections are taken, just before they are answered.
+    `ready` is told the port when connections are taken, just before they are answered. Each process makes its own application: threads
+    that a parent started, of a lake or a registry, are not there in what it forks.
     """
     if processes.count > 1:
-        _run_many(app, ready, (host, port), processes)
+        _run_many(make, ready, (host, port), processes)
         return
+    app = make()
     server = _server(app, processes, None)
-    with _listening(host, port) as listener, _stopped_by_signals(server, processes.renew):
+    with _listening(host, port) as listener, _stopped_by_signals(server, _renewing(app, processes)):
         ready(int(listener.getsockname()[1]))
         server.run(sockets=[listener])
 
 
-def _run_many(app: ASGIApp, ready: Callable[[int], None], address: tuple[str, int], processes: Processes) -> None:
+def _run_many(make: Callable[[], ASGIApp], ready: Callable[[int], None], address: tuple[str, int], processes: Processes) -> None:
     """Serve in several processes, each with a socket of its own; the parent holds the port and takes no connections."""
     host, port = address
     with _refused_addresses(host, port):
@@ -66,13 +72,18 @@ def _run_many(app: ASGIApp, ready: Callable[[int], None], address: tuple[str, in
         taken = int(held.getsockname()[1])
 
         def work(pipe: int) -> None:
+            app = make()
             with forked.shared(host, taken, family=_family(host)) as listener:
                 listener.listen(2048)
                 server = _server(app, processes, pipe)
-                with _stopped_by_signals(server, processes.renew):
+                with _stopped_by_signals(server, _renewing(app, processes)):
                     server.run(sockets=[listener])
 
         forked.run(work, count=processes.count, ready=partial(ready, taken))
+
+
+def _renewing(app: ASGIApp, processes: Processes) -> Callable[[], None] | None:
+    return None if processes.renew is None else partial(processes.renew, app)
 
 
 def _server(app: ASGIApp, processes: Processes, pipe: int | None) -> uvicorn.Server:

@@ -100,7 +100,7 @@ def fill(url: str) -> None:
 def serve(url: str, trust: float) -> None:
     """Serve in this process, and print the port."""
     app = rest.app(SERVICES, space=lambda: SPACE, store=AsyncStore(url), clock=lambda: NOW, limits=Limits(trust=trust))
-    server.run(app, ready=lambda port: print(port, flush=True), port=0)
+    server.run(lambda: app, ready=lambda port: print(port, flush=True), port=0)
 
 
 def cpu_of(case: Case, url: str, *, requests: int) -> float:

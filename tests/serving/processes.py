@@ -45,7 +45,7 @@ services = (FeatureService("by_customer", joins=(Join(spend),)), FeatureService(
 found = {service.name: service for service in services if "none" not in sys.argv}
 space = KeySpace("shop", "lakelake")
 app = rest.app(found, space=lambda: space, store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC))
-run(app, ready=lambda port: print(port, flush=True), port=0)
+run(lambda: app, ready=lambda port: print(port, flush=True), port=0)
 """
 
 

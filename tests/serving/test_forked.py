@@ -30,7 +30,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
     await send({"type": "http.response.body", "body": body})
 
-server.run(app, ready=lambda port: print(port, flush=True), port=0, processes=server.Processes(count=2))
+server.run(lambda: app, ready=lambda port: print(port, flush=True), port=0, processes=server.Processes(count=2))
 """
 
 

@@ -38,7 +38,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen, match=f"127.0.0.1:{port} cannot be served from"):
-            run(app, ready=lambda _: pytest.fail("it says that it serves"), port=port)
+            run(lambda: app, ready=lambda _: pytest.fail("it says that it serves"), port=port)
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,12 @@ class Chain:
     done: dict[str, Done]
     ready: int
     served: Any
+    by_two: tuple[int, Any]
 
 
-def served(folder: Path, body: object) -> tuple[int, Any]:
+def served(folder: Path, body: object, *words: str) -> tuple[int, Any]:
     """What `headwater serve` says at /readyz, and its answer to a request for features."""
-    with projects.starting("serve", "--port", "0", "--project", folder) as process:
+    with projects.starting("serve", "--port", "0", *words, "--project", folder) as process:
         try:
             assert process.stderr is not None
             port = int(re.search(r"http://127\.0\.0\.1:(\d+)", process.stderr.readline())[1])  # type: ignore[index]  # else it fails here
@@ -84,13 +85,19 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     }
     for name, words in verbs.items():
         done[name] = command(*words, "--project", folder)
-    ready, answer = served(folder, {"service": "customer_v1", "entities": [{"customer_id": 1}, {"customer_id": 999}]})
+    body = {"service": "customer_v1", "entities": [{"customer_id": 1}, {"customer_id": 999}]}
+    ready, answer = served(folder, body)
+    by_two = served(folder, body, "--workers", "2")
     done["down"] = command("down", "--project", folder)
-    return Chain(folder, done, ready, answer)
+    return Chain(folder, done, ready, answer, by_two)
 
 
 def test_every_command_of_the_tour_ends_with_0(chain: Chain) -> None:
     assert {name: (done.code, done.err if done.code else "") for name, done in chain.done.items()} == dict.fromkeys(chain.done, (0, ""))
+
+
+def test_two_processes_answer_what_one_does(chain: Chain) -> None:
+    assert chain.by_two == (chain.ready, chain.served)
 
 
 def test_init_says_what_to_do_next(chain: Chain) -> None:

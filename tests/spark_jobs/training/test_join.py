@@ -57,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name, keys in KEYS.items():
         found = {tuple(one[key] for key in (*keys, "at")): one for one in (row() for _ in range(ROWS[name]))}
         rows[name] = [
-            {**one, "value": None if draw.random() < 0.1 else n, "gone": name == "loans" and draw.random() < 0.3}
+            {**one, "value": None if draw.random() < 0.1 else n, "gone": name == "loans" and draw.random() < 0.7}
             for n, one in enumerate(found.values())
         ]  # fmt: skip
     spine = [{**row(), "label": n} for n in range(500)]
@@ -86,7 +86,7 @@ def _published(name: str, rows: list[dict[str, Any]], folder: Path) -> Published
         _write(layout.history_table(str(folder / "lake"), name, 1), pa.concat_tables([before, tombstones]))
     days = [Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(DAYS)]
     publishes = tuple(Publish("p1", name, 1, day, day.start, "MODELLED") for day in days)
-    publishes += tuple(Publish("p2", name, 1, day, day.end + DAY, "MODELLED") for day in days)
+    publishes += tuple(Publish("p2", name, 1, day, day.end, "MODELLED") for day in days)
     return Published(group, 1, str(folder / "lake"), column_types_of(group), publishes)
 
 
@@ -101,7 +101,7 @@ def expected(world: World, name: str, asked: dict[str, Any]) -> int | None:
     seen = [
         one for one in world.rows[name]
         if one["at"] <= at and all(one[key] == asked[ON.get(key, key)] for key in KEYS[name])
-        and not (one["gone"] and at >= one["at"].replace(hour=0) + 2 * DAY)
+        and not (one["gone"] and at >= one["at"].replace(hour=0) + DAY)
     ]  # fmt: skip
     newest = max(seen, key=lambda one: one["at"], default=None)
     found: int | None = None if newest is None or at - newest["at"] > TTL else newest["value"]
