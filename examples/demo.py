@@ -164,6 +164,7 @@ def _summary(run: DemoRun) -> RenderableType:
         f"  plot          {folder}/plots/arrival_delay.png   definitions  feature_definitions/catalog/flights",
         "[bold]What to try next[/]",
         f"  headwater status --project {folder}",
+        f"  headwater training-set arrival_delay --project {folder}      how its rows were found, and its leak report",
         f"  headwater get {SERVICE} {' '.join(f'{k}={v}' for k, v in served[0]['entity'].items())} --project {folder}",
         f"  headwater serve --port 8000 --project {folder}",
         f"  edit a file in {folder}/data/arrivals, then: headwater ingest --project {folder} && headwater plan --project {folder}",
