@@ -84,7 +84,7 @@ def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns:
     """
     current = layout.feature_table(published.lake, published.group.name, published.generation)
     if not delta.exists(current):
-        return spark.createDataFrame([], _version_schema(published, columns))
+        return spark.createDataFrame([], _version_schema(published, clock, columns))
     rows = _fields(dates.of(tables.read(spark, current, wanted=dates.hold)), published, columns)
     at = F.col(TIME) + (1 if clock.strict and published.group.row_time == "event" and not published.group.by_snapshot else 0)
     if clock.mode == "event_time":
@@ -212,11 +212,12 @@ def _comparable(published: Published, spark: SparkSession) -> DataFrame:
     return _with_fallbacks(best, group) if falls_back(published, clock) else best
 
 
-def _version_schema(published: Published, columns: Sequence[str]) -> str:
+def _version_schema(published: Published, clock: AsOf, columns: Sequence[str]) -> str:
     keys = ", ".join(f"`{k}` {tables.spark_type(kind)}" for k, kind in published.group.entity.keys.items())
     values = "".join(f", `{c}` {tables.spark_type(published.types.outputs[c])}" for c in columns)
     decides = f"publish_id string, {RETRACTED} boolean, held boolean, empties_at bigint, {MODELLED} boolean"
-    return f"{keys}, {VISIBLE} bigint, {TIME} bigint, {ORDER} bigint, {decides}{values}"
+    known = "" if clock.mode == "event_time" else f", {KNOWN} bigint"
+    return f"{keys}, {VISIBLE} bigint, {TIME} bigint, {START} bigint{known}, {ORDER} bigint, {decides}{values}"
 
 
 def _with_fallbacks(versions: DataFrame, group: FeatureGroup) -> DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -68,6 +69,14 @@ def test_no_row_moves_when_what_came_after_its_time_is_hidden(shop: Project, hon
         assert found["sample"] == {"rows": 256, "seed": 0}
         assert found["shift"] == {"rows": 256, "moved": 0, "features": {}}
         assert not any(sentence.startswith("LEAK") for sentence in found["sentences"])
+
+
+@pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize("mode", ["as_known", "event_time"])
+def test_groups_of_which_nothing_was_ever_published_have_a_report_too(tmp_path: Path, mode: Any) -> None:
+    with projects.opened(projects.shop(tmp_path)) as p:
+        found = reported(p, "nothing", mode=mode)
+    assert (found["shift"]["rows"], found["shift"]["moved"]) == (256, 0)
 
 
 def test_a_join_that_ignores_time_is_caught_and_named(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
