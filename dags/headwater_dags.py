@@ -8,7 +8,7 @@ The runs of a group's DAG have partition keys: the run that starts at the end of
 event and the run of a backfill of that day. `Schedule.interval` decides what a run covers; `airflow dags test` names a logical date.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -98,19 +98,31 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
     return dag
 
 
-def command_dag(dag_id: str, *words: str, task: str, project: settings.Settings, schedule: Any, about: str) -> DAG:
-    """A DAG of one command, of which one run works at a time."""
-    with DAG(
+def _alone(dag_id: str, *, project: settings.Settings, schedule: Any, about: str, text: str | None = None, **more: Any) -> DAG:
+    """A DAG of the project as a whole, of which one run works at a time."""
+    return DAG(
         dag_id=dag_id,
         schedule=schedule,
         start_date=EPOCH,
         catchup=False,
         max_active_runs=1,
-        default_args={"owner": project.name, **RETRIES},
+        default_args={"owner": project.name, **RETRIES, **more.pop("default_args", {})},
         description=about,
-        doc_md=f"{about}: `headwater {' '.join(words)}`.\n",
+        doc_md=text,
         tags=[project.name],
-    ) as dag:
+        **more,
+    )
+
+
+def _assets(groups: Iterable[str], project: settings.Settings) -> dict[str, Asset]:
+    """What groups publish, by their names."""
+    return {name: group_asset(name, project=project.name) for name in groups}
+
+
+def command_dag(dag_id: str, *words: str, task: str, project: settings.Settings, schedule: Any, about: str) -> DAG:
+    """A DAG of one command, of which one run works at a time."""
+    said = f"{about}: `headwater {' '.join(words)}`.\n"
+    with _alone(dag_id, project=project, schedule=schedule, about=about, text=said) as dag:
         CommandOperator(task_id=task, project=project.root, arguments=words)
     return dag
 
@@ -168,16 +180,13 @@ def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> 
     schedules = [schedule for group in groups if not (schedule := schedule_of(group)).is_static]
     names = [schedule.group for schedule in schedules]
     mine: dict[str, Any] = {"project": project.root, "schedules": schedules}
-    with DAG(
-        dag_id=layout.RANGE_DAG,
+    with _alone(
+        layout.RANGE_DAG,
+        project=project,
         schedule=PartitionedAtRuntime(),
-        start_date=EPOCH,
-        catchup=False,
-        max_active_runs=1,
-        default_args={"owner": project.name, "weight_rule": "absolute", **RETRIES},
-        description="Compute a range of days of some groups, in one Spark job per chunk",
-        doc_md=page_of_range(),
-        tags=[project.name],
+        about="Compute a range of days of some groups, in one Spark job per chunk",
+        text=page_of_range(),
+        default_args={"weight_rule": "absolute"},
         params={
             "groups": Param([], type="array", items={"type": "string", "enum": names}, examples=names, description="none: all groups"),
             "from": Param(None, type="string", format="date", description="the first day (UTC)"),
@@ -188,7 +197,7 @@ def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> 
         },
     ) as dag:
         plan, materialize, publish, report = layout.RANGE_TASKS
-        assets = {name: group_asset(name, project=project.name) for name in names}
+        assets = _assets(names, project)
         (
             PlanOperator(task_id=plan, **mine)
             >> ComputeOperator(task_id=materialize, **mine)
@@ -202,39 +211,31 @@ def reconcile_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings)
     """The DAG that starts each hour what is due and what no run has started, and is red while something is missing."""
     mine: dict[str, Any] = {"project": project.root, "schedules": [schedule_of(group) for group in groups]}
     start, report = layout.RECONCILE_TASKS
-    with DAG(
-        dag_id=layout.RECONCILE_DAG,
+    with _alone(
+        layout.RECONCILE_DAG,
+        project=project,
         schedule=CronTriggerTimetable("30 * * * *", timezone="UTC"),
-        start_date=EPOCH,
-        catchup=False,
-        max_active_runs=1,
-        default_args={"owner": project.name, **RETRIES},
-        description="Start what the ledger says is due and no run has started; red while something is missing or out of date",
-        doc_md=page_of_reconcile(),
-        tags=[project.name],
+        about="Start what the ledger says is due and no run has started; red while something is missing or out of date",
+        text=page_of_reconcile(),
     ) as dag:
-        assets = {group.name: group_asset(group.name, project=project.name) for group in groups}
+        assets = _assets((group.name for group in groups), project)
         StartOperator(task_id=start, assets=assets, **mine) >> ReportDueOperator(task_id=report, trigger_rule=ALL_DONE, retries=0, **mine)
     return dag
 
 
 def mark_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
     """The DAG that tells Airflow once of what was published before it knew of the project; `make up` runs it while consumers are paused."""
-    with DAG(
-        dag_id=layout.MARK_DAG,
+    with _alone(
+        layout.MARK_DAG,
+        project=project,
         schedule=PartitionedAtRuntime(),
-        start_date=EPOCH,
-        catchup=False,
-        max_active_runs=1,
-        default_args={"owner": project.name, **RETRIES},
-        description="Tell Airflow of the partitions that were published before it knew of the project",
-        tags=[project.name],
+        about="Tell Airflow of the partitions that were published before it knew of the project",
     ) as dag:
         MarkPublishedOperator(
             task_id=layout.MARK_TASK,
             project=project.root,
             schedules=[schedule_of(group) for group in groups],
-            assets={group.name: group_asset(group.name, project=project.name) for group in groups},
+            assets=_assets((group.name for group in groups), project),
         )
     return dag
 

@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from feature_definitions.intervals import BEGINNING, DAY, Interval, floor, instant, merge
-from lake import logs, s3, storage
+from lake import logs, s3, split, storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +34,6 @@ _AT_ONCE = 32
 """How many files are looked at side by side."""
 _LOGS_AT_ONCE = 64
 """How many logs are."""
-_NULL = "__HIVE_DEFAULT_PARTITION__"
-"""How the folder of a partition is called whose value is null."""
 _FOOTER = 1 << 16
 """So many bytes of a file's end are read at first: almost every footer is shorter."""
 _ONE_FILE_EVERY, _CLEANED_EVERY = 10, 100
@@ -671,7 +669,7 @@ def added(path: str, run: str, *, copy: str | None = None) -> tuple[list[AddActi
         rows += statistics["numRecords"]
         place = storage.relative(file.path, to=copy or run)
         named_by = (part.split("=", 1) for part in place.split("/")[:-1])
-        at = {column: None if value == _NULL else value for column, value in named_by}
+        at = {column: None if value == split.NULL else value for column, value in named_by}
         moment = int(file.written_at.timestamp() * 1000)
         if statistics["numRecords"]:
             named = f"{storage.relative(run, to=path)}/{place}"

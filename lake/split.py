@@ -7,7 +7,8 @@ from pathlib import Path
 
 AT_ONCE = 4_000_000
 """Up to how many values are parted at once, in memory."""
-_NULL = "__HIVE_DEFAULT_PARTITION__"
+NULL = "__HIVE_DEFAULT_PARTITION__"
+"""How the folder of a partition is called whose value is null."""
 
 
 def by_date(folder: str, into: str, *, date: str, order: Sequence[str] = ()) -> None:
@@ -23,7 +24,7 @@ def by_date(folder: str, into: str, *, date: str, order: Sequence[str] = ()) -> 
     runs = pc.run_end_encode(rows[date].combine_chunks()) if rows.num_rows else None
     values, first = rows.drop_columns([date]).combine_chunks(), 0
     for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True) if runs is not None else ():
-        place = Path(into) / f"{date}={_NULL if day is None else day.isoformat()}"
+        place = Path(into) / f"{date}={NULL if day is None else day.isoformat()}"
         place.mkdir(parents=True)
         pq.write_table(values.slice(first, end - first), place / "part-0.parquet")
         first = end
