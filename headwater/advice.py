@@ -44,20 +44,24 @@ def advise(found: Iterable[IntervalStatus], planner: "Planner", *, lake: str) ->
                 break
             entry = entries.get(status.interval)
             rows = held.get((status.interval.start, entry.publish_id), 0) if entry is not None else 0
-            if status.status == plan.REJECTED and entry is not None:
-                report = layout.report_file(lake, name, f"{entry.publish_id}.html")
-                example = quarantine.one_of(name, lake=lake, publish_id=entry.publish_id, start=status.interval.start) if rows else None
-                there, sources = report if storage.exists(report) else None, tuple(source.name for source in sources_of(group))
-                release = _release(name, status.interval) if status.holds else None
-                given[name, status.interval] = Advice(name, status.interval, example, there, sources, release, 0)
-            elif status.status == plan.WAITING:
+            if status.status == plan.WAITING:
                 given[name, status.interval] = _of_waiting(status)
+            elif status.status == plan.REJECTED and entry is not None:
+                sources = tuple(source.name for source in sources_of(group))
+                release = _release(name, status.interval) if status.holds else None
+                shown = _of_run(status, entry.publish_id, lake=lake, rows=rows)
+                given[name, status.interval] = Advice(name, status.interval, *shown, sources, release, 0)
             elif rows and status.publish_id is not None:
-                example = quarantine.one_of(name, lake=lake, publish_id=status.publish_id, start=status.interval.start)
-                report = layout.report_file(lake, name, f"{status.publish_id}.html")
-                there = report if storage.exists(report) else None
-                given[name, status.interval] = Advice(name, status.interval, example, there, (), None, rows)
+                shown = _of_run(status, status.publish_id, lake=lake, rows=rows)
+                given[name, status.interval] = Advice(name, status.interval, *shown, (), None, rows)
     return given
+
+
+def _of_run(status: IntervalStatus, publish_id: str, *, lake: str, rows: int) -> tuple[Mapping[str, Any] | None, str | None]:
+    """A row that a run put aside, if it put any of the interval aside, and the run's report, if it is kept."""
+    start, report = status.interval.start, layout.report_file(lake, status.group, f"{publish_id}.html")
+    example = quarantine.one_of(status.group, lake=lake, publish_id=publish_id, start=start) if rows else None
+    return example, report if storage.exists(report) else None
 
 
 def _of_waiting(status: IntervalStatus) -> Advice:

@@ -160,11 +160,6 @@ def sentences(found: Report, request: TrainingRequest) -> list[str]:
     return [*_of_shift(found), *_of_later(found, request), *_of_definitions(found), *_of_naive(found)]
 
 
-def leaked(found: Report) -> bool:
-    """Whether rows of the training set saw what came after their time."""
-    return bool(found["shift"]["moved"])
-
-
 def _of_shift(found: Report) -> list[str]:
     shift = found["shift"]
     if not shift["moved"]:
