@@ -38,10 +38,15 @@ Columns: TypeAlias = tuple[tuple[str, str], ...]
 
 EPOCH_START, EPOCH_END = 18, 27
 """Where the epoch field lies in every row, tag included: the store compares it there."""
+FLAGS = 33
+"""Where the byte of a row's flags lies: the store finds tombstones by it."""
 
-_NEVER = -(2**63)
-_HELD, _TOMBSTONE = 1, 2
-_MOST_EPOCHS = 2**53
+NEVER = -(2**63)
+"""The `empties_at` of a row that has none."""
+HELD, TOMBSTONE = 1, 2
+"""The bits of a row's flags."""
+MOST_EPOCHS = 2**53
+"""Epochs are smaller."""
 _HEADER = struct.Struct("<sqsqsQsIsI")
 _TAGS = (b"\x09", b"\x11", b"\x19", b"\x25", b"\x2d")
 _UNFIT = (struct.error, OverflowError, AttributeError, UnicodeEncodeError, TypeError)
@@ -69,7 +74,7 @@ class RowSchema:
             raise CodecError(f"a row's schema has one or more columns, each once; this one has {names}")
         for name, data_type in self.columns:
             try:
-                _section(data_type)
+                section_of(data_type)
             except CodecError as error:
                 raise CodecError(f"column {name!r}: {error}") from None
         digest = hashlib.sha256(json.dumps(self.columns).encode()).digest()
@@ -142,10 +147,10 @@ class EpochRecord:
 
 def encode(schema: RowSchema, row: Row) -> bytes:
     """The row's bytes; a value that its column cannot hold is named."""
-    layout, values = _layout(schema), row.values
+    layout, values = shape_of(schema), row.values
     if len(values) != len(schema.columns):
         raise CodecError(f"the row has {len(values)} values, its schema {len(schema.columns)} columns")
-    if not 0 <= row.epoch < _MOST_EPOCHS:
+    if not 0 <= row.epoch < MOST_EPOCHS:
         raise CodecError(f"{row.epoch} is no epoch; epochs count up from 1")
     nulls = sum(1 << i for i, value in enumerate(values) if value is None) if None in values else 0
     numbers: list[object] = [nulls.to_bytes(layout.nulls, "little")]
@@ -153,8 +158,8 @@ def encode(schema: RowSchema, row: Row) -> bytes:
         numbers += (layout.doubles_head, *[0.0 if values[i] is None else values[i] for i in layout.doubles])
     if layout.integers:
         numbers += (layout.integers_head, *[values[i] or 0 for i in layout.integers])
-    flags = _HELD * row.held + _TOMBSTONE * row.tombstone
-    empties_at = _NEVER if row.empties_at is None else row.empties_at
+    flags = HELD * row.held + TOMBSTONE * row.tombstone
+    empties_at = NEVER if row.empties_at is None else row.empties_at
     try:
         fixed = layout.fixed.pack(
             b"\x09", row.event_timestamp, b"\x11", empties_at, b"\x19", row.epoch, b"\x25", schema.number, b"\x2d", flags,
@@ -168,11 +173,20 @@ def encode(schema: RowSchema, row: Row) -> bytes:
         raise CodecError(_misfit(schema, row)) from None
 
 
+def template(schema: RowSchema, *, epoch: int) -> bytes:
+    """The fixed part of a row at the time 0 whose values are all zero and none is null."""
+    shape = shape_of(schema)
+    numbers: list[object] = [bytes(shape.nulls)]
+    for head, section in ((shape.doubles_head, shape.doubles), (shape.integers_head, shape.integers)):
+        numbers += (head, *[0] * len(section)) if section else ()
+    return shape.fixed.pack(b"\x09", 0, b"\x11", NEVER, b"\x19", epoch, b"\x25", schema.number, b"\x2d", 0, shape.nulls_head, *numbers)
+
+
 def decode(schema: RowSchema, data: bytes) -> Row:
     """The row that the bytes hold; anything that `encode` would not have written with this schema is a CodecError."""
     if written_by(data)[1] != schema.number:
         raise CodecError("the row was written with another schema")
-    layout = _layout(schema)
+    layout = shape_of(schema)
     if len(data) < layout.fixed.size:
         raise CodecError(f"the row is cut off: {len(data)} bytes of at least {layout.fixed.size}")
     fields = layout.fixed.unpack_from(data)
@@ -181,13 +195,13 @@ def decode(schema: RowSchema, data: bytes) -> Row:
     if end != len(data):
         raise CodecError(f"{len(data) - end} bytes follow the row's last value")
     flags, nulls = fields[9], int.from_bytes(fields[11], "little")
-    if flags > (_HELD | _TOMBSTONE) or nulls >> len(schema.columns):
+    if flags > (HELD | TOMBSTONE) or nulls >> len(schema.columns):
         raise CodecError("the row has flags or nulls that do not exist")
     return Row(
         event_timestamp=fields[1],
-        empties_at=None if fields[3] == _NEVER else fields[3],
-        held=bool(flags & _HELD),
-        tombstone=bool(flags & _TOMBSTONE),
+        empties_at=None if fields[3] == NEVER else fields[3],
+        held=bool(flags & HELD),
+        tombstone=bool(flags & TOMBSTONE),
         epoch=fields[5],
         values=_in_order(layout, (*numbers, *varying), nulls),
     )
@@ -195,7 +209,7 @@ def decode(schema: RowSchema, data: bytes) -> Row:
 
 def reader(schema: RowSchema) -> Callable[[bytes], Row]:
     """What `decode` is for one schema, made once for many rows."""
-    layout = _layout(schema)
+    layout = shape_of(schema)
     places = [0, 2, 4, 6, 7, 8, 10, *([12] if layout.doubles else []), *([_after(layout)] if layout.integers else [])]
     constants = itemgetter(*places)
     heads = (*([layout.doubles_head] if layout.doubles else []), *([layout.integers_head] if layout.integers else []))
@@ -208,7 +222,7 @@ def reader(schema: RowSchema) -> Callable[[bytes], Row]:
         fields = unpack(data)
         if fields[9] or fields[11] != no_nulls or constants(fields) != expected:
             return decode(schema, data)
-        return Row(fields[1], None if fields[3] == _NEVER else fields[3], False, False, fields[5], ordered(fields))
+        return Row(fields[1], None if fields[3] == NEVER else fields[3], False, False, fields[5], ordered(fields))
 
     return read
 
@@ -249,7 +263,7 @@ def decode_epoch(data: bytes) -> EpochRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Shape:
     """How rows of one schema lie in bytes: the columns of each section, and the struct of everything of fixed size.
 
     Of arrays also the section that their values would be in, and whether these are booleans.
@@ -267,22 +281,39 @@ class _Layout:
     booleans: tuple[int, ...]
     order: tuple[int, ...]
 
+    @property
+    def nulls_at(self) -> int:
+        """Where the bits of nulls lie."""
+        return _HEADER.size + len(self.nulls_head)
+
+    @property
+    def doubles_at(self) -> int:
+        """Where the first double lies."""
+        return self.nulls_at + self.nulls + len(self.doubles_head)
+
+    @property
+    def integers_at(self) -> int:
+        """Where the first integer lies."""
+        doubles = len(self.doubles_head) + 8 * len(self.doubles) if self.doubles else 0
+        return self.nulls_at + self.nulls + doubles + len(self.integers_head)
+
 
 @lru_cache(maxsize=4096)
-def _layout(schema: RowSchema) -> _Layout:
+def shape_of(schema: RowSchema) -> Shape:
+    """How rows of a schema lie in bytes."""
     sections: dict[Section, list[int]] = {"d": [], "q": [], "s": []}
     arrays: list[tuple[int, Section, bool]] = []
     for i, (_, data_type) in enumerate(schema.columns):
         if is_array(data_type):
-            arrays.append((i, _section(data_type), element_of(data_type) == "boolean"))
+            arrays.append((i, section_of(data_type), element_of(data_type) == "boolean"))
         else:
-            sections[_section(data_type)].append(i)
+            sections[section_of(data_type)].append(i)
     doubles, integers, texts = tuple(sections["d"]), tuple(sections["q"]), tuple(sections["s"])
     nulls = (len(schema.columns) + 7) // 8
     heads = (_head(6, nulls), _head(7, 8 * len(doubles)), _head(8, 8 * len(integers)))
     packed = [f"{len(head)}s{len(section)}{s}" for head, section, s in ((heads[1], doubles, "d"), (heads[2], integers, "q")) if section]
     stored = (*doubles, *integers, *texts, *(i for i, *_ in arrays))
-    return _Layout(
+    return Shape(
         fixed=struct.Struct(f"{_HEADER.format}{len(heads[0])}s{nulls}s{''.join(packed)}"),
         nulls=nulls,
         nulls_head=heads[0],
@@ -297,7 +328,7 @@ def _layout(schema: RowSchema) -> _Layout:
     )
 
 
-def _section(data_type: str) -> Section:
+def section_of(data_type: str) -> Section:
     """Where values of a type lie, and those of an array of them in its message."""
     if is_array(data_type):
         data_type = element_of(data_type)
@@ -317,7 +348,7 @@ def _head(field: int, length: int) -> bytes:
 # -------------------------------------------------------------------------------------------------------------------- the parts
 
 
-def _numbers(layout: _Layout, fields: tuple[object, ...]) -> list[Any]:
+def _numbers(layout: Shape, fields: tuple[object, ...]) -> list[Any]:
     """The doubles and integers among the fixed fields, after their tags were checked."""
     expected, found, at = [layout.nulls_head], [fields[10]], 12
     numbers: list[Any] = []
@@ -332,12 +363,12 @@ def _numbers(layout: _Layout, fields: tuple[object, ...]) -> list[Any]:
     return numbers
 
 
-def _after(layout: _Layout) -> int:
+def _after(layout: Shape) -> int:
     """Where the head of the integers lies among the fixed fields."""
     return 12 + (1 + len(layout.doubles) if layout.doubles else 0)
 
 
-def _in_order_of(layout: _Layout) -> Callable[[Sequence[Any]], tuple[Value, ...]]:
+def _in_order_of(layout: Shape) -> Callable[[Sequence[Any]], tuple[Value, ...]]:
     """Picks the columns in their order out of the fixed fields, where nothing else is stored."""
     doubles = [13 + i for i in range(len(layout.doubles))]
     stored = doubles + [_after(layout) + 1 + i for i in range(len(layout.integers))]
@@ -347,7 +378,7 @@ def _in_order_of(layout: _Layout) -> Callable[[Sequence[Any]], tuple[Value, ...]
     return itemgetter(*places) if places else lambda _: ()
 
 
-def _in_order(layout: _Layout, stored: Sequence[Value], nulls: int) -> tuple[Value, ...]:
+def _in_order(layout: Shape, stored: Sequence[Value], nulls: int) -> tuple[Value, ...]:
     values = [stored[i] for i in layout.order]
     for i in layout.booleans:
         values[i] = bool(values[i])
@@ -356,7 +387,7 @@ def _in_order(layout: _Layout, stored: Sequence[Value], nulls: int) -> tuple[Val
     return tuple(values)
 
 
-def _varying(layout: _Layout, data: bytes) -> tuple[list[Value], int]:
+def _varying(layout: Shape, data: bytes) -> tuple[list[Value], int]:
     """The texts and arrays that follow what has a fixed size, and where they end."""
     values: list[Value] = []
     at = layout.fixed.size
@@ -375,7 +406,7 @@ def _varying(layout: _Layout, data: bytes) -> tuple[list[Value], int]:
 def _misfit(schema: RowSchema, row: Row) -> str:
     """Which value does not fit its column: found only after packing the row has failed."""
     for (name, data_type), value in zip(schema.columns, row.values, strict=True):
-        section = _section(data_type)
+        section = section_of(data_type)
         try:
             if is_array(data_type):
                 wire.array(value, section)

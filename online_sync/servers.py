@@ -67,7 +67,10 @@ def warnings(says: Mapping[str, Saying]) -> list[str]:
 
 
 class Script(NamedTuple):
-    """A program that runs inside the store, for each of its keys by itself, with one value each; it returns how many it changed."""
+    """A program that runs inside the store, for each of its keys by itself, with one value each and what all have in common.
+
+    It returns a text: one letter for each key, which says what was done.
+    """
 
     text: str
 
@@ -96,18 +99,18 @@ class Servers:
         with errors(self.address):
             return cast(list[bytes | None], self._client.mget_nonatomic(keys) if self._is_cluster else self._client.mget(keys))
 
-    def run(self, script: Script, pairs: Sequence[tuple[str, bytes]]) -> int:
-        """Run a script for keys with a value each, and say how many it changed; at most 500 keys a call, in a cluster one."""
-        changed = 0
+    def run(self, script: Script, pairs: Sequence[tuple[str, bytes]], *common: str | int) -> str:
+        """Run a script for keys with a value each, and say by its letters what it did; at most 500 keys a call, in a cluster one."""
+        done = []
         with errors(self.address):
             for start in range(0, len(pairs), KEYS_PER_CALL):
                 some = pairs[start : start + KEYS_PER_CALL]
                 try:
-                    changed += self._run(self._loaded(script), some)
+                    done.append(self._run(self._loaded(script), some, common))
                 except redis.exceptions.NoScriptError:
                     del self._known[script]
-                    changed += self._run(self._loaded(script), some)
-        return changed
+                    done.append(self._run(self._loaded(script), some, common))
+        return "".join(done)
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """Put a value in the place of another, or of none, unless something else lies there."""
@@ -174,28 +177,38 @@ class Servers:
             self._known[script] = sha.decode() if isinstance(sha, bytes) else sha
         return self._known[script]
 
-    def _run(self, sha: str, pairs: Sequence[tuple[str, bytes]]) -> int:
+    def _run(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> str:
         if not self._is_cluster:
-            return int(self._client.evalsha(sha, len(pairs), *[key for key, _ in pairs], *[value for _, value in pairs]))
-        shares: dict[str, list[tuple[str, bytes]]] = {}
-        for key, value in pairs:
-            shares.setdefault(self._client.get_node_from_key(key).name, []).append((key, value))
-        return sum(_run_at(self._client, name, sha, share) for name, share in shares.items())
+            keys, values = zip(*pairs, strict=True)
+            return _letters(self._client.evalsha(sha, len(pairs), *keys, *values, *common))
+        shares: dict[str, list[int]] = {}
+        for place, (key, _) in enumerate(pairs):
+            shares.setdefault(self._client.get_node_from_key(key).name, []).append(place)
+        done = [""] * len(pairs)
+        for name, places in shares.items():
+            calls = [(sha, 1, *pairs[place], *common) for place in places]
+            for place, letter in zip(places, _run_at(self._client, name, calls), strict=True):
+                done[place] = letter
+        return "".join(done)
 
 
-def _run_at(client: _Client, name: str, sha: str, pairs: Sequence[tuple[str, bytes]]) -> int:
+def _run_at(client: _Client, name: str, calls: Sequence[tuple[Any, ...]]) -> list[str]:
     """Run a script at one server of a cluster, key by key in one go; a key that has moved meanwhile is followed."""
     with client.get_redis_connection(client.get_node(node_name=name)).pipeline(transaction=False) as pipeline:
-        for key, value in pairs:
-            pipeline.evalsha(sha, 1, key, value)
+        for call in calls:
+            pipeline.evalsha(*call)
         found = pipeline.execute(raise_on_error=False)
-    changed = 0
-    for (key, value), first in zip(pairs, found, strict=True):
-        result = client.execute_command("EVALSHA", sha, 1, key, value) if isinstance(first, _ELSEWHERE) else first
+    done = []
+    for call, first in zip(calls, found, strict=True):
+        result = client.execute_command("EVALSHA", *call) if isinstance(first, _ELSEWHERE) else first
         if isinstance(result, Exception):
             raise result
-        changed += int(result)
-    return changed
+        done.append(_letters(result))
+    return done
+
+
+def _letters(said: Any) -> str:
+    return said.decode() if isinstance(said, bytes) else str(said)
 
 
 class _Asked(NamedTuple):

@@ -20,35 +20,72 @@ from feature_definitions import layout
 from feature_definitions.layout import KeySpace
 from online_sync import checks
 from online_sync.checks import Looked
-from online_sync.codec import EPOCH_END, EPOCH_START, CodecError, EpochRecord, decode_epoch, encode_epoch
+from online_sync.codec import EPOCH_END, EPOCH_START, FLAGS, TOMBSTONE, CodecError, EpochRecord, decode_epoch, encode_epoch
 from online_sync.servers import AsyncServers, Script, Servers, StoreUnavailable
 
 _ATTEMPTS = 10
 
-# GETRANGE fetches the epoch field alone: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used. Of a key that is no
-# text it is an error, which is a table: no row lies there, and SET puts one in its place.
+GONE, OTHER, BELOW = WRITTEN = "gor"
+"""What is said of a row that was written: nothing lay there, another one did, or the same one below the floor."""
+SAME, LATER, OLDER, UNSURE, DROPPED = "slnud"
+"""What is said of one that was not: it lies there already; a row of a later epoch does; it is older than what lies there, or than a
+tombstone, so that the lake must be asked; of a key that it was deleted."""
+
+Rule = Literal["replace", "unless older"]
+"""Which rows are written: all that differ from what lies there, or those that are not older."""
+
+_TOMBSTONE_SECONDS = 7 * 86_400
+"""How long a tombstone lies there: then its key is gone, which readers take for the same."""
+
+# A row's epoch: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used. GET of a key that is no text is an error, which
+# is a table: no row lies there, and SET puts one in its place.
 _EPOCH = f"""
 local function epoch(field)
-  if type(field) ~= 'string' or #field ~= {EPOCH_END - EPOCH_START} or string.byte(field) ~= 25 then return -1 end
+  if #field ~= {EPOCH_END - EPOCH_START} or string.byte(field) ~= 25 then return -1 end
   local low, high = struct.unpack('<I4I4', field, 2)
   return high * 4294967296 + low
 end
-local changed = 0
-for i, key in ipairs(KEYS) do
-  local kept = epoch(redis.pcall('GETRANGE', key, {EPOCH_START}, {EPOCH_END - 1}))
+local done = {{}}
 """
+# Each row is compared with what lies there, whichever epoch wrote that. Times are compared as two halves, as Lua's numbers hold 53 bits.
 _PUT_ROWS = Script(f"""{_EPOCH}
-  if epoch(string.sub(ARGV[i], {EPOCH_START + 1}, {EPOCH_END})) >= kept then
-    redis.call('SET', key, ARGV[i])
-    changed = changed + 1
+local floor, unless_older, lasting = tonumber(ARGV[#KEYS + 1]), ARGV[#KEYS + 2] == '{"unless older"}', ARGV[#KEYS + 3]
+local function gone(row) return (string.byte(row, {FLAGS + 1}) or 0) >= {TOMBSTONE} end
+local function older(a, b)
+  local low, high = struct.unpack('<I4i4', a, 2)
+  local other_low, other_high = struct.unpack('<I4i4', b, 2)
+  return high < other_high or (high == other_high and low < other_low)
+end
+for i, key in ipairs(KEYS) do
+  local row, kept, said = ARGV[i], redis.pcall('GET', key), '{WRITTEN[1]}'
+  if type(kept) ~= 'string' then
+    said = '{WRITTEN[0]}'
+    if kept == false and gone(row) then said = '{SAME}' end
+  else
+    local before = epoch(string.sub(kept, {EPOCH_START + 1}, {EPOCH_END}))
+    if before > epoch(string.sub(row, {EPOCH_START + 1}, {EPOCH_END})) then
+      said = '{LATER}'
+    elseif string.sub(kept, {EPOCH_END + 1}) == string.sub(row, {EPOCH_END + 1})
+        and string.sub(kept, 1, {EPOCH_START}) == string.sub(row, 1, {EPOCH_START}) then
+      said = before < floor and '{WRITTEN[2]}' or '{SAME}'
+    elseif unless_older and before >= floor and before >= 0 and older(row, kept) then
+      said = gone(kept) and '{UNSURE}' or '{OLDER}'
+    end
+  end
+  done[i] = said
+  if said == '{WRITTEN[0]}' or said == '{WRITTEN[1]}' or said == '{WRITTEN[2]}' then
+    if gone(row) then redis.call('SET', key, row, 'EX', lasting) else redis.call('SET', key, row) end
   end
 end
-return changed
+return table.concat(done)
 """)
 _DROP_BEFORE = Script(f"""{_EPOCH}
-  if kept < tonumber(ARGV[i]) then changed = changed + redis.call('UNLINK', key) end
+for i, key in ipairs(KEYS) do
+  local field = redis.pcall('GETRANGE', key, {EPOCH_START}, {EPOCH_END - 1})
+  local kept = type(field) == 'string' and epoch(field) or -1
+  done[i] = kept < tonumber(ARGV[i]) and redis.call('UNLINK', key) == 1 and '{DROPPED}' or '{SAME}'
 end
-return changed
+return table.concat(done)
 """)
 
 _Change: TypeAlias = Callable[[EpochRecord | None], EpochRecord | None]
@@ -69,9 +106,13 @@ class Owner:
 class Store(Servers):
     """A connection to the online store for jobs and commands; `patience` is how many seconds an answer may take."""
 
-    def put_rows(self, rows: Sequence[tuple[str, bytes]]) -> int:
-        """Write packed rows under their keys, and say how many were written; one is left out where a row of a later epoch lies."""
-        return self.run(_PUT_ROWS, rows)
+    def put_rows(self, rows: Sequence[tuple[str, bytes]], *, rule: Rule = "replace", floor: int = 0) -> str:
+        """Write packed rows under their keys, and say of each by a letter what was done (`WRITTEN`, or one of the others).
+
+        One that lies there already, from the epoch `floor` on, is left alone, and so is a row of a later epoch. Tombstones go by
+        themselves after a week.
+        """
+        return self.run(_PUT_ROWS, rows, floor, rule, _TOMBSTONE_SECONDS)
 
     def read_epoch(self, space: KeySpace, group: str) -> EpochRecord | None:
         """The group's epoch record; its `epoch` is 0 while its first sync runs. A damaged one counts as none: the next sync repairs it."""
@@ -139,7 +180,7 @@ class Store(Servers):
             found = [(key, known) for key in keys if (known := layout.online_key(key, space.project)) is not None]
             swept += self.unlink([key for key, known in found if _is_others(known, owner)])
             bounds = [(key, _bound(known, finished.get(known.group))) for key, known in found if known.lake == space.lake]
-            swept += self.run(_DROP_BEFORE, [(key, str(bound).encode()) for key, bound in bounds if bound])
+            swept += self.run(_DROP_BEFORE, [(key, str(bound).encode()) for key, bound in bounds if bound]).count(DROPPED)
             owner = self.owner(space.project)
         if owner is not None and owner.sweep:
             self.swap(layout.owner_key(space.project), _owner(owner), _owner(replace(owner, sweep="")) or b"")

@@ -15,7 +15,7 @@ from feature_definitions.reading import CASES, from_json
 from feature_definitions.sql.column_types import types_as_read
 from feature_registry import explain
 from lake import delta
-from online_sync import push, sync
+from online_sync import packing, sync
 from online_sync.codec import RowSchema, encode_epoch
 from serving.answer import fetch
 from serving.request import compile_service
@@ -147,9 +147,8 @@ def served(asked: Asked, at: datetime, entities: Sequence[Entity]) -> list[Answe
         published, sync.Target("", layout.KeySpace("tests", "lakelake"), ""), epoch=1, now=at, empty=sync._empty(published, spark)
     )
     keys, schema = tuple(group.entity.keys), RowSchema(record.columns)
-    spec = push.PushSpec("", record, keys, schema)
     newest = point_in_time.newest(published, spark=spark, now=at).toArrow()
-    store = dict(row for batch in newest.to_batches() for row in push._packed(batch, spec)[0])
+    store = dict(row for batch in newest.to_batches() for row in packing.packed(batch, record, keys, schema).rows)
     store[layout.epoch_key(record.space, group.name)] = encode_epoch(replace(record, begun=1))
     plan, types = compile_service(asked.service), types_as_read(group)
     [join] = asked.service.joins

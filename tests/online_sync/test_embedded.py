@@ -17,6 +17,7 @@ import pytest
 from online_sync import embedded
 from online_sync.codec import Row, RowSchema, encode
 from online_sync.store import Store, StoreUnavailable
+from tests.online_sync.conftest import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def write(url: str) -> None:
     with closing(Store(url)) as store:
-        assert store.put_rows([("k", VALUE)]) == 1
+        assert written(store.put_rows([("k", VALUE)])) == 1
 
 
 def read(url: str) -> bytes | None:

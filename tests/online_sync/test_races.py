@@ -73,7 +73,7 @@ class GatedStore(Store):
         self._wait()
         return super().mget(keys)
 
-    def run(self, *given: Any) -> int:
+    def run(self, *given: Any) -> str:
         self._wait()
         return super().run(*given)
 
