@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from lake.leftovers import Swept
     from lake.optimize import Optimized
     from lake.quarantine import PutAside
+    from lake.readable import Published
     from online_sync.sync import Depth, Synced, Target
     from serving.answer import Result
     from serving.request import Entity
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.ingest.samples import Sample
     from spark_jobs.ingest.trial import Misfit
-    from spark_jobs.point_in_time import Published
     from spark_jobs.publish.materialize import GroupResult
     from spark_jobs.publish.validate import Judge
     from spark_jobs.training.build import Built
@@ -748,7 +748,7 @@ class Project:
 
     def _published(self, group: FeatureGroup) -> "Published":
         from feature_definitions.sql.column_types import column_types_of
-        from spark_jobs.point_in_time import Published
+        from lake.readable import Published
 
         self._recover(group)
         number = self._planner.generation(group)

@@ -45,8 +45,7 @@ NEVER = -(2**63)
 """The `empties_at` of a row that has none."""
 HELD, TOMBSTONE = 1, 2
 """The bits of a row's flags."""
-MOST_EPOCHS = 2**53
-"""Epochs are smaller."""
+_MOST_EPOCHS = 2**53
 _HEADER = struct.Struct("<sqsqsQsIsI")
 _TAGS = (b"\x09", b"\x11", b"\x19", b"\x25", b"\x2d")
 _UNFIT = (struct.error, OverflowError, AttributeError, UnicodeEncodeError, TypeError)
@@ -150,7 +149,7 @@ def encode(schema: RowSchema, row: Row) -> bytes:
     layout, values = shape_of(schema), row.values
     if len(values) != len(schema.columns):
         raise CodecError(f"the row has {len(values)} values, its schema {len(schema.columns)} columns")
-    if not 0 <= row.epoch < MOST_EPOCHS:
+    if not 0 <= row.epoch < _MOST_EPOCHS:
         raise CodecError(f"{row.epoch} is no epoch; epochs count up from 1")
     nulls = sum(1 << i for i, value in enumerate(values) if value is None) if None in values else 0
     numbers: list[object] = [nulls.to_bytes(layout.nulls, "little")]
@@ -175,11 +174,9 @@ def encode(schema: RowSchema, row: Row) -> bytes:
 
 def template(schema: RowSchema, *, epoch: int) -> bytes:
     """The fixed part of a row at the time 0 whose values are all zero and none is null."""
-    shape = shape_of(schema)
-    numbers: list[object] = [bytes(shape.nulls)]
-    for head, section in ((shape.doubles_head, shape.doubles), (shape.integers_head, shape.integers)):
-        numbers += (head, *[0] * len(section)) if section else ()
-    return shape.fixed.pack(b"\x09", 0, b"\x11", NEVER, b"\x19", epoch, b"\x25", schema.number, b"\x2d", 0, shape.nulls_head, *numbers)
+    nothing: dict[Section, Value] = {"d": 0.0, "q": 0, "s": ""}
+    values = tuple(() if is_array(data_type) else nothing[section_of(data_type)] for _, data_type in schema.columns)
+    return encode(schema, Row(0, None, False, False, epoch, values))[: shape_of(schema).fixed.size]
 
 
 def decode(schema: RowSchema, data: bytes) -> Row:
@@ -263,7 +260,7 @@ def decode_epoch(data: bytes) -> EpochRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class RowShape:
     """How rows of one schema lie in bytes: the columns of each section, and the struct of everything of fixed size.
 
     Of arrays also the section that their values would be in, and whether these are booleans.
@@ -299,7 +296,7 @@ class Shape:
 
 
 @lru_cache(maxsize=4096)
-def shape_of(schema: RowSchema) -> Shape:
+def shape_of(schema: RowSchema) -> RowShape:
     """How rows of a schema lie in bytes."""
     sections: dict[Section, list[int]] = {"d": [], "q": [], "s": []}
     arrays: list[tuple[int, Section, bool]] = []
@@ -313,7 +310,7 @@ def shape_of(schema: RowSchema) -> Shape:
     heads = (_head(6, nulls), _head(7, 8 * len(doubles)), _head(8, 8 * len(integers)))
     packed = [f"{len(head)}s{len(section)}{s}" for head, section, s in ((heads[1], doubles, "d"), (heads[2], integers, "q")) if section]
     stored = (*doubles, *integers, *texts, *(i for i, *_ in arrays))
-    return Shape(
+    return RowShape(
         fixed=struct.Struct(f"{_HEADER.format}{len(heads[0])}s{nulls}s{''.join(packed)}"),
         nulls=nulls,
         nulls_head=heads[0],
@@ -348,7 +345,7 @@ def _head(field: int, length: int) -> bytes:
 # -------------------------------------------------------------------------------------------------------------------- the parts
 
 
-def _numbers(layout: Shape, fields: tuple[object, ...]) -> list[Any]:
+def _numbers(layout: RowShape, fields: tuple[object, ...]) -> list[Any]:
     """The doubles and integers among the fixed fields, after their tags were checked."""
     expected, found, at = [layout.nulls_head], [fields[10]], 12
     numbers: list[Any] = []
@@ -363,12 +360,12 @@ def _numbers(layout: Shape, fields: tuple[object, ...]) -> list[Any]:
     return numbers
 
 
-def _after(layout: Shape) -> int:
+def _after(layout: RowShape) -> int:
     """Where the head of the integers lies among the fixed fields."""
     return 12 + (1 + len(layout.doubles) if layout.doubles else 0)
 
 
-def _in_order_of(layout: Shape) -> Callable[[Sequence[Any]], tuple[Value, ...]]:
+def _in_order_of(layout: RowShape) -> Callable[[Sequence[Any]], tuple[Value, ...]]:
     """Picks the columns in their order out of the fixed fields, where nothing else is stored."""
     doubles = [13 + i for i in range(len(layout.doubles))]
     stored = doubles + [_after(layout) + 1 + i for i in range(len(layout.integers))]
@@ -378,7 +375,7 @@ def _in_order_of(layout: Shape) -> Callable[[Sequence[Any]], tuple[Value, ...]]:
     return itemgetter(*places) if places else lambda _: ()
 
 
-def _in_order(layout: Shape, stored: Sequence[Value], nulls: int) -> tuple[Value, ...]:
+def _in_order(layout: RowShape, stored: Sequence[Value], nulls: int) -> tuple[Value, ...]:
     values = [stored[i] for i in layout.order]
     for i in layout.booleans:
         values[i] = bool(values[i])
@@ -387,7 +384,7 @@ def _in_order(layout: Shape, stored: Sequence[Value], nulls: int) -> tuple[Value
     return tuple(values)
 
 
-def _varying(layout: Shape, data: bytes) -> tuple[list[Value], int]:
+def _varying(layout: RowShape, data: bytes) -> tuple[list[Value], int]:
     """The texts and arrays that follow what has a fixed size, and where they end."""
     values: list[Value] = []
     at = layout.fixed.size

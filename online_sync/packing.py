@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from feature_definitions import layout
 from feature_definitions.sql.data_types import element_of, is_array, is_decimal
 from online_sync import codec, wire
-from online_sync.codec import HELD, MOST_EPOCHS, NEVER, TOMBSTONE, CodecError, EpochRecord, RowSchema
+from online_sync.codec import HELD, NEVER, TOMBSTONE, CodecError, EpochRecord, RowSchema
 
 Numbers = np.ndarray[Any, Any]
 
@@ -83,8 +83,6 @@ def _escaped(column: pa.Array) -> pa.Array:
 
 
 def _bytes(part: pa.Table, schema: RowSchema, record: EpochRecord, flags: Numbers) -> list[bytes]:
-    if not 0 <= record.epoch < MOST_EPOCHS:
-        raise CodecError(f"{record.epoch} is no epoch; epochs count up from 1")
     columns = {name: _column(part, name) for name, _ in schema.columns}
     fixed = _fixed(part, schema, record, flags, columns)
     size, whole = fixed.shape[1], fixed.tobytes()

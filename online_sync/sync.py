@@ -24,13 +24,14 @@ from feature_definitions.language import FeatureGroup
 from feature_definitions.layout import KeySpace
 from feature_definitions.reading import kind_of, to_json
 from feature_definitions.records import Epoch
+from lake import readable
+from lake.readable import Published
 from online_sync import checks
 from online_sync.checks import Looked, Sampled
 from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import COUNTS, PushSpec, push_batches
 from online_sync.store import Owner, Store, is_under_way
 from spark_jobs import point_in_time, workers
-from spark_jobs.point_in_time import Published
 
 _PATIENCE = 5.0
 Depth = Literal["as needed", "verify", "full"]
@@ -252,7 +253,7 @@ def _other_lake(owner: Owner, target: Target, address: str) -> OtherLake:
 
 def _record(published: Published, target: Target, *, epoch: int, now: datetime, empty: tuple[Value, ...]) -> EpochRecord:
     group = published.group
-    covered = point_in_time.covered(published, now) if group.by_coverage else None
+    covered = readable.covered(published, now) if group.by_coverage else None
     return EpochRecord(
         project=target.space.project,
         lake=target.space.lake,

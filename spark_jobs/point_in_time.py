@@ -13,11 +13,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_definitions import layout, reading
-from feature_definitions.intervals import instant, micros
-from feature_definitions.language import FeatureGroup, Mode
-from feature_definitions.records import Publish
-from feature_definitions.sql.column_types import ColumnTypes
-from lake import delta
+from feature_definitions.intervals import micros
+from feature_definitions.language import FeatureGroup
+from lake import delta, readable
+from lake.readable import AsOf, Published
 from spark_jobs import tables
 from spark_jobs.compute import windows
 from spark_jobs.compute.rows import start_of
@@ -25,32 +24,6 @@ from spark_jobs.compute.rows import start_of
 VISIBLE, ORDER, MODELLED, RETRACTED = "_hw_visible", "_hw_order", "_hw_modelled", "_hw_retracted"
 TIME, START, KNOWN = "_hw_at", "_hw_start", "_hw_known"
 _BEST, _SNAPSHOTS = "_hw_best", "_hw_snapshots"
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A group's generation as it can be read: where it lies, what it means, and since when each publish is known.
-
-    `empty` is the generation's: what its columns hold for an entity without events, as its last publish kept it.
-    """
-
-    group: FeatureGroup
-    generation: int
-    lake: str
-    types: ColumnTypes
-    publishes: tuple[Publish, ...]
-    empty: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AsOf:
-    """How time is read: `as_known` sees a row from `max(T, known_from)`, `event_time` from `T` on, in its newest correction.
-
-    `strict` sees observations only after their own time (T < t): the spine's own events must not explain themselves.
-    """
-
-    mode: Mode = "as_known"
-    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +71,9 @@ def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns:
 
 def known_times(published: Published, spark: SparkSession) -> DataFrame:
     """When each publish of each interval became known, in microseconds; what is not in it never was published."""
-    order = {name: n for n, name in enumerate(sorted({p.publish_id for p in published.publishes}))}
-    rows = {
-        "publish_id": [p.publish_id for p in published.publishes],
-        START: [micros(p.interval.start) for p in published.publishes],
-        KNOWN: [micros(p.known_from) for p in published.publishes],
-        MODELLED: [p.basis == "MODELLED" for p in published.publishes],
-        ORDER: [order[p.publish_id] for p in published.publishes],
-    }
-    kinds = {"publish_id": pa.string(), START: pa.int64(), KNOWN: pa.int64(), MODELLED: pa.bool_(), ORDER: pa.int64()}
-    schema = pa.schema([*kinds.items()])
-    return spark.createDataFrame(pa.table(rows, schema=schema))
-
-
-def falls_back(published: Published, clock: AsOf) -> bool:
-    """Whether rows may have been retracted, so that readers fall back to the ones before: windowed rows never vanish."""
-    history = layout.history_table(published.lake, published.group.name, published.generation)
-    return clock.mode != "event_time" and not published.group.keeps_rows and delta.exists(history)
+    known = readable.known(published)
+    names = {"publish_id": "publish_id", START: "start", KNOWN: "known", MODELLED: "modelled", ORDER: "order"}
+    return spark.createDataFrame(pa.table({mine: known.column(name) for mine, name in names.items()}))
 
 
 def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataFrame:
@@ -139,29 +98,6 @@ def newest(published: Published, *, spark: SparkSession, now: datetime) -> DataF
         F.col(_BEST)["publish_id"].alias("publish_id"),
         *[F.col(_BEST)[column].alias(column) for column in group.outputs],
     )
-
-
-def coverage(published: Published, clock: AsOf) -> tuple[tuple[int, int], ...]:
-    """When which coverage began, as (visible from, newest visible interval end) in microseconds, both strictly rising."""
-    visible: dict[int, int] = {}
-    for publish in published.publishes:
-        end = micros(publish.interval.end)
-        seen = end if clock.mode == "event_time" else max(end, micros(publish.known_from))
-        visible[end] = min(seen, visible.get(end, seen))
-    steps: list[tuple[int, int]] = []
-    for seen, end in sorted((seen, end) for end, seen in visible.items()):
-        if steps and end <= steps[-1][1]:
-            continue
-        if steps and steps[-1][0] == seen:
-            steps.pop()
-        steps.append((seen, end))
-    return tuple(steps)
-
-
-def covered(published: Published, now: datetime) -> datetime | None:
-    """The group's coverage as it is known `now`: the newest visible interval end."""
-    ends = [end for seen, end in coverage(published, AsOf()) if seen <= micros(now)]
-    return instant(ends[-1]) if ends else None
 
 
 def empty_values(published: Published, spark: SparkSession) -> Mapping[str, object]:
@@ -209,7 +145,7 @@ def _comparable(published: Published, spark: SparkSession) -> DataFrame:
     fields: list[Column | str] = [rank, at, "publish_id", retracted, "held", "empties_at", *values]
     rows = versions(published, clock, spark=spark, columns=group.outputs)
     best = rows.select(*[f"`{key}`" for key in group.entity.keys], VISIBLE, F.struct(*fields).alias(_BEST))
-    return _with_fallbacks(best, group) if falls_back(published, clock) else best
+    return _with_fallbacks(best, group) if readable.falls_back(published, clock) else best
 
 
 def _version_schema(published: Published, clock: AsOf, columns: Sequence[str]) -> str:

@@ -27,10 +27,10 @@ from feature_definitions.sql.column_types import column_types_of
 from feature_registry import Registry
 from feature_registry.planner import Planner
 from lake import delta
+from lake.readable import Published
 from spark_jobs.context import Context
 from spark_jobs.ingest import bring
 from spark_jobs.ingest.journal import IngestReport
-from spark_jobs.point_in_time import Published
 from spark_jobs.publish import materialize
 from spark_jobs.publish.materialize import GroupResult, Judge
 from tests.histories import ColumnTypes, Run, arrivals, batches, observation_groups, runs, windowed_groups

@@ -15,12 +15,12 @@ from feature_definitions.reading import CASES, from_json
 from feature_definitions.sql.column_types import types_as_read
 from feature_registry import explain
 from lake import delta
+from lake.readable import AsOf
 from online_sync import packing, sync
 from online_sync.codec import RowSchema, encode_epoch
 from serving.answer import fetch
 from serving.request import compile_service
 from spark_jobs import point_in_time
-from spark_jobs.point_in_time import AsOf
 from spark_jobs.training.join import CASE, JoinAsked, joined
 from spark_jobs.training.recomputed import recomputed
 from spark_jobs.training.spine import of_frame
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from feature_definitions.language import FeatureGroup
-    from spark_jobs.point_in_time import Published
+    from lake.readable import Published
     from tests.offline import Lake
     from tests.oracle import Publish
 

@@ -12,8 +12,8 @@ import pytest
 from feature_definitions import Derived, Entity, Feature, FeatureService, Join, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.intervals import DAY
 from feature_registry import open_registry, rebuild
+from lake.readable import AsOf
 from spark_jobs import point_in_time
-from spark_jobs.point_in_time import AsOf
 from spark_jobs.training import join
 from spark_jobs.training.spine import of_frame
 from tests import oracle

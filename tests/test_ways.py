@@ -35,7 +35,7 @@ walks = WindowedGroup("walks", walker, steps, ttl="2d", features=(
 walker_v1 = FeatureService("walker_v1", joins=(Join(walks),))
 """
 STAGES = ("expectations", "lake", "online_sync", "serving", "spark_jobs")
-IN_WORKERS = {"online_sync/push.py"}
+IN_WORKERS = {"online_sync/packing.py", "online_sync/push.py"}
 OPTIMIZED = 0x01
 """The flag of a function's code, which the code of a module or a class does not have."""
 

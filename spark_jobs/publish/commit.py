@@ -18,10 +18,10 @@ from feature_definitions.records import Committed, Generation, LedgerEntry, Pend
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE, Registry
 from lake import delta, facts, staging
+from lake.readable import Published
 from spark_jobs import point_in_time, tables
 from spark_jobs.compute.rows import NEWEST, START
 from spark_jobs.context import Run
-from spark_jobs.point_in_time import Published
 from spark_jobs.publish import history
 
 

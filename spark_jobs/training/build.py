@@ -15,10 +15,10 @@ from feature_definitions.reading import CASES, FAILED, PRESENT, default
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
+from lake.readable import AsOf, Published
 from lake.staging import guarded, staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
-from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.publish.validate import Judge
 from spark_jobs.training import computed, gate, leak_report, manifest, order, parts, statistics
 from spark_jobs.training import spine as spines

@@ -18,9 +18,10 @@ from feature_definitions import layout, reading, times
 from feature_definitions.intervals import MICROSECOND, duration, instant
 from feature_definitions.language import Join, WindowedGroup
 from feature_definitions.reading import NEVER
-from lake import delta
+from lake import delta, readable
+from lake.readable import AsOf, Published
 from spark_jobs import point_in_time, tables, workers
-from spark_jobs.point_in_time import AsOf, Dates, Published
+from spark_jobs.point_in_time import Dates
 from spark_jobs.training import hot, kernel
 from spark_jobs.training.hot import HASH, PART, CutKeys
 from spark_jobs.training.kernel import Lookup, OutputColumn, TaskWork
@@ -293,8 +294,8 @@ def _lookup(each: JoinAsked, number: int, keys: tuple[str, ...], own: dict[str, 
         keys=keys,
         kind=question.kind,
         ttl=question.ttl,
-        steps=point_in_time.coverage(published, each.clock) if group.by_coverage else (),
-        falls_back=point_in_time.falls_back(published, each.clock),
+        steps=readable.coverage(published, each.clock) if group.by_coverage else (),
+        falls_back=readable.falls_back(published, each.clock),
         snapshots=-number if group.by_snapshot else None,
         outputs=tuple(
             OutputColumn(name, own[column], empty[column], column in group.ages)
@@ -309,7 +310,7 @@ def _dates(each: JoinAsked, extent: Extent) -> Dates:
     """The dates of rows that can give a value in the extent: none of later, and none that emptied or became too old before."""
     group, first = each.join.group, None
     if group.row_time == "end":
-        steps = point_in_time.coverage(each.published, each.clock)
+        steps = readable.coverage(each.published, each.clock)
         covered = max((end for seen, end in steps if seen <= extent.first), default=steps[0][1] if steps else extent.first)
         lasting = group.longest if isinstance(group, WindowedGroup) else group.cadence
         first = covered - (lasting + 2 * group.cadence) // MICROSECOND

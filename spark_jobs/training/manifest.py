@@ -17,8 +17,8 @@ from feature_definitions.language import FeatureService, Mode
 from feature_definitions.planning import fingerprint as fingerprints
 from feature_definitions.records import Publish
 from lake import storage
+from lake.readable import Published
 from spark_jobs import tables
-from spark_jobs.point_in_time import Published
 from spark_jobs.training import order, statistics
 from spark_jobs.training.computed import FAILED, shown
 from spark_jobs.training.join import CASE, MODELLED

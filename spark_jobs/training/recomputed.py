@@ -17,6 +17,7 @@ from feature_definitions import reading, times
 from feature_definitions.intervals import DAY, MICROSECOND, duration, instant, micros
 from feature_definitions.language import FeatureGroup
 from feature_definitions.reading import CASES, FOREVER, NEVER
+from lake import readable
 from spark_jobs import point_in_time, tables
 from spark_jobs.point_in_time import Dates
 from spark_jobs.training.join import JoinAsked
@@ -139,7 +140,7 @@ def _packed(number: int, slots: Slots, kinds: Mapping[str, str]) -> list[Column]
 def _chosen(pairs: DataFrame, asked: Iterable[JoinAsked]) -> DataFrame:
     """Of each row and join the newest version that it may see, and the newest of all; a time whose last version is a tombstone has none."""
     best, newest = F.when(F.col(_VISIBLE), F.col(_VERSION)), F.col(_VERSION)
-    if any(point_in_time.falls_back(each.published, each.clock) for each in asked):
+    if any(readable.falls_back(each.published, each.clock) for each in asked):
         times_of = pairs.groupBy(_JOIN, _ROW, F.col(_VERSION)["at"]).agg(F.max(best).alias(_BEST), F.max(newest).alias(_NEWEST))
         best, newest = (F.when(~F.col(name)["retracted"], F.col(name)) for name in (_BEST, _NEWEST))
         pairs = times_of

@@ -36,9 +36,9 @@ from feature_definitions import Entity, Join, ObservationGroup, Source, layout
 from feature_definitions.intervals import DAY, Interval, micros
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
+from lake.readable import AsOf, Published
 from spark_jobs import tables
 from spark_jobs.jvm import delta_jars, jar_cache
-from spark_jobs.point_in_time import AsOf, Published
 from spark_jobs.session import session
 from spark_jobs.training import kernel
 from spark_jobs.training.join import Extent, JoinAsked, joined

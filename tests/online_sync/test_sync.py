@@ -19,11 +19,11 @@ from feature_definitions.reading import to_json
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from feature_registry import open_registry
+from lake.readable import Published
 from online_sync import sync
 from online_sync.store import Store
 from serving import answer, request
 from spark_jobs.context import Context
-from spark_jobs.point_in_time import Published
 from spark_jobs.training import build
 from spark_jobs.training.spine import TrainingRequest, of_frame
 

@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 from feature_definitions import FeatureService, Join
 from feature_definitions.intervals import micros
 from feature_definitions.reading import age
-from lake import delta
+from lake import delta, readable
+from lake.readable import AsOf
 from spark_jobs import point_in_time
-from spark_jobs.point_in_time import AsOf
 from spark_jobs.training import build
 from spark_jobs.training.spine import Spine, TrainingRequest, of_frame
 from tests import oracle
@@ -114,7 +114,7 @@ def test_coverage_is_the_newest_visible_interval_end_at_every_time(worlds: Seque
     for world in worlds:
         publishes = world.published(world.windowed)
         for mode in ("as_known", "event_time"):
-            steps = point_in_time.coverage(world.lake.published(world.windowed.group), AsOf(mode))
+            steps = readable.coverage(world.lake.published(world.windowed.group), AsOf(mode))
             times = sorted({at for p in publishes for at in (p.known_from, p.interval.end)})
             for at in times:
                 visible = [p.interval.end for p in publishes if p.interval.end <= at and (mode == "event_time" or p.known_from <= at)]

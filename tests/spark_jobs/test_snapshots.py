@@ -14,7 +14,7 @@ from feature_definitions import Entity, FeatureService, Join, SnapshotGroup, Sou
 from feature_definitions.intervals import DAY, MICROSECOND, Interval
 from feature_registry import explain, open_registry
 from feature_registry.explain import Asked, Known
-from lake import delta
+from lake import delta, readable
 from spark_jobs import point_in_time
 from spark_jobs.training import build, join
 from spark_jobs.training.spine import TrainingRequest, of_frame
@@ -71,7 +71,7 @@ def seen(lake: Lake, customer: int, at: datetime) -> tuple[str, object]:
     found = story(lake, contract, {"customer": customer}, at)
     spine = pa.table({"customer": pa.array([customer]), "event_timestamp": pa.array([at], pa.timestamp("us", tz="UTC"))})
     given = of_frame(spine, lake.spark)
-    asked = join.JoinAsked(service.joins[0], lake.published(contract), point_in_time.AsOf())
+    asked = join.JoinAsked(service.joins[0], lake.published(contract), readable.AsOf())
     [row] = join.joined(given.rows, (asked,), at=given.at, spark=lake.spark).collect()
     assert row["contract__plan"] == found.values["plan"]
     return found.status, found.values["plan"]

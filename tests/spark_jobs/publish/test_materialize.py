@@ -11,7 +11,7 @@ import pytest
 from feature_definitions import Entity, Feature, Source, WindowedGroup, at_least, layout
 from feature_definitions.intervals import DAY, Interval, iso
 from feature_registry import open_registry
-from spark_jobs import point_in_time
+from lake import readable
 from tests.offline import Lake, rejecting
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def test_an_empty_interval_is_recorded_and_counts_for_coverage(story: Story) -> 
     assert not [place for place in story["published"].rows if place[1] == 6]
     published = story.lake.published(wider)
     before_the_ninth = replace(published, publishes=tuple(p for p in published.publishes if p.interval.end <= day(6).end))
-    assert point_in_time.covered(before_the_ninth, story.lake.now) == day(6).end
+    assert readable.covered(before_the_ninth, story.lake.now) == day(6).end
 
 
 def test_late_events_make_exactly_the_intervals_stale_that_depend_on_them(story: Story) -> None:

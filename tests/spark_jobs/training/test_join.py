@@ -17,7 +17,7 @@ from feature_definitions import Entity, Join, ObservationGroup, Source, layout
 from feature_definitions.intervals import DAY, Interval, micros
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
-from spark_jobs.point_in_time import AsOf, Published
+from lake.readable import AsOf, Published
 from spark_jobs.training import hot
 from spark_jobs.training.hot import SampledKey, Stretches
 from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
