@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, CursorResult, Table, delete, exists, func, literal, or_, select, tuple_, update
 
-from feature_definitions.intervals import Interval, micros
+from feature_definitions.intervals import Interval, instant, micros
 from feature_definitions.record_rows import Record, Row
 from feature_definitions.records import (
     Epoch,
@@ -119,6 +119,19 @@ class Registry:
     def ledger(self, group: str, generation: int) -> dict[Interval, LedgerEntry]:
         """The newest entry of each interval of a group's generation, oldest interval first."""
         return {entry.interval: entry for entry in self._records(schema.LEDGER, feature_group=group, generation=generation)}
+
+    def computed_as(self, group: str, generation: int) -> tuple[tuple[datetime, Mapping[str, str]], ...]:
+        """By which features a generation's intervals were computed: each start from which on these are others, and the features."""
+        table = schema.LEDGER.table
+        mine = (table.c.feature_group == group, table.c.generation == generation)
+        query = select(table.c.start_at, table.c.features_id).where(*mine).order_by(table.c.start_at)
+        found: list[tuple[int, str]] = []
+        with self._database.reading() as connection:
+            for at, features in connection.execute(query):
+                if not found or found[-1][1] != features:
+                    found.append((at, features))
+            maps = _feature_maps(connection, [{"features_id": features} for _, features in found])
+        return tuple((instant(at), maps[features]) for at, features in found)
 
     def runs(self, group: str, generation: int) -> tuple[tuple[int, float], ...]:
         """How many intervals each run did whose entries are still the newest, and in how many seconds."""

@@ -3,10 +3,11 @@
 Heavy parts (Spark, Great Expectations, Delta) are imported when something needs them, so that looking costs nothing.
 """
 
+from feature_definitions import version
 from feature_definitions.errors import InputRefused, NotCovered, Unknown, UserError
 from headwater.project import NotEmpty, Project, RegistryLost, Say, open
 
-__version__ = "0.1.0"
+__version__ = version.VERSION
 
 __all__ = ["InputRefused", "NotCovered", "NotEmpty", "Project", "RegistryLost", "Say", "Unknown", "UserError", "main", "open"]
 

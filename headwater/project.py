@@ -811,7 +811,7 @@ class Project:
 
     def _spine(self, given: object, service: FeatureService, columns: Mapping[str, str | Column] | None, timezone: str | None) -> "Spine":
         from spark_jobs.ingest import jdbc
-        from spark_jobs.training import spine, spine_files
+        from spark_jobs.training import provenance, spine, spine_files
 
         if not isinstance(given, str | os.PathLike) and (columns or timezone):
             raise InputRefused("spine_columns and spine_timezone are for a spine in a file; the columns of others have types already")
@@ -823,7 +823,9 @@ class Project:
                 return spine.of_query(given, self._context, keys=service.asked)
         if isinstance(given, str | os.PathLike):
             said = spine_files.declared(service.asked, columns, timezone)
-            given = spine_files.read(inputs.path(given, self.settings.root), said, name=str(given))
+            path = inputs.path(given, self.settings.root)
+            seen, rows = provenance.of_path(path), spine_files.read(path, said, name=str(given))
+            return replace(spine.of_given(rows, self._spark, keys=service.asked), tables=(*seen.items(),))
         return spine.of_given(given, self._spark, keys=service.asked)
 
 

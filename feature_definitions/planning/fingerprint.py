@@ -12,6 +12,7 @@ from feature_definitions.language import (
     Expectation,
     Feature,
     FeatureGroup,
+    FeatureService,
     ObservationGroup,
     OnDemandFeature,
     Query,
@@ -46,6 +47,13 @@ def columns(group: FeatureGroup) -> dict[str, str]:
 def on_demand(feature: OnDemandFeature) -> str:
     """The fingerprint of a feature computed on demand: of its inputs, type and function, of which the text counts, not what it calls."""
     return _hash(["OnDemandFeature", *map(repr, feature.inputs), feature.rows], feature.type, _text(feature.function))
+
+
+def service(given: FeatureService) -> str:
+    """The fingerprint of a service: of what is joined by which keys, what is computed on demand, and what stands for null."""
+    joins = [[join.group.name, join.columns, join.outputs, join.keys] for join in given.joins]
+    features = [[feature.name, on_demand(feature)] for feature in given.on_demand]
+    return _hash(given.name, given.version, joins, features, sorted((name, repr(value)) for name, value in given.defaults.items()))
 
 
 def _base(group: SourceGroup, known: Mapping[str, object]) -> list[object]:

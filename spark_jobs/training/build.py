@@ -20,11 +20,12 @@ from lake.staging import guarded, staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.publish.validate import Judge
-from spark_jobs.training import computed, gate, leak_report, manifest, order, parts, statistics
+from spark_jobs.training import computed, gate, leak_report, manifest, order, parts, provenance, statistics
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
 from spark_jobs.training.manifest import Basis, Manifest
 from spark_jobs.training.parts import Cut
+from spark_jobs.training.provenance import Versions
 from spark_jobs.training.recomputed import recomputed
 from spark_jobs.training.spine import Spine, TrainingRequest
 from spark_jobs.training.statistics import Statistics
@@ -69,7 +70,8 @@ def build(
     spine, left_out = spines.mature(spine, request, context.clock())
     basis = manifest.basis(spine, request, published, left_out=left_out)
     spines.refuse_immature(spine, request, context.clock(), last=basis.summary["last"])
-    fingerprint = manifest.fingerprint(basis)
+    computed = {name: context.registry.computed_as(name, each.generation) for name, each in published.items()}
+    fingerprint = manifest.fingerprint(basis, computed)
     path, held = layout.training_set_table(context.lake, request.name), manifest.read(context.lake, request.name)
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
         return _built(request, path, held, unchanged=True)
@@ -92,13 +94,14 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
     build_id, name, spine = context.mint("p"), basis.request.name, basis.spine
     split, label = basis.request.split, basis.request.label
     cut = None if split is None else parts.cut(spine.rows, split, at=spine.at, label=label)
+    versions = provenance.of_groups(basis.published.values())
     with staging(context.lake, build_id) as folder:
         with workers.as_raised():
             rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
         kept = _kept(rows, basis, cut)
         found = gate.judged(kept, basis.request, at=spine.at, judge=judge)
         described = _described(basis, statistics.of_rows(rows, manifest.look(basis)), cut, context) | {"expectations": [*found.found]}
-        described |= {"fingerprint": fingerprint, "built_at": iso(context.clock())}
+        described |= _provenance(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
         if found.verdict.failed:
             rejected = described | {"rejected": [*found.verdict.failed]}
@@ -160,6 +163,17 @@ def _described(basis: Basis, found: Statistics, cut: Cut | None, context: Contex
     again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
     report = leak_report.report(sample, again, request=basis.request, source=spine.source, at=spine.at)
     return manifest.described(basis, found, cut) | {"leaks": report}
+
+
+def _provenance(basis: Basis, context: Context, *, before: Versions) -> Manifest:
+    """The tables that were read, of which `before` holds the versions that groups had at first, the definitions, and the code."""
+    after = provenance.of_groups(basis.published.values())
+    return {
+        "inputs": provenance.inputs({**dict(basis.spine.tables), **before}, after, lake=context.lake),
+        "revisions": {name: context.registry.next_revision(name) - 1 for name in sorted(basis.spine.reads)},
+        "definitions": provenance.definitions(basis.request.service),
+        "code": provenance.code(context.catalog),
+    }
 
 
 def _extent(basis: Basis) -> Extent | None:

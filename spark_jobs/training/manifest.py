@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import reduce
 from operator import xor
 from typing import Literal
@@ -28,8 +29,10 @@ from spark_jobs.training.statistics import ColumnsLookedAt, Places, Statistics
 
 Manifest = dict[str, object]
 DatedBy = Literal["day", "month"]
+Computed = Sequence[tuple[datetime, Mapping[str, str]]]
+"""As what intervals were computed: since which start, and the fingerprint of each column."""
 
-_LAYOUT = 4
+_LAYOUT = 5
 """Which columns and partitions a table has, and what its manifest tells: one of another layout is built again."""
 
 
@@ -100,15 +103,12 @@ def _relevant(published: Published, mode: Mode, summary: Mapping[str, int]) -> t
     return tuple(p for p in published.publishes if max(micros(p.interval.start), micros(p.known_from)) <= last)
 
 
-def fingerprint(of: Basis) -> str:
-    """A hash of all that the rows of a training set depend on."""
+def fingerprint(of: Basis, computed: Mapping[str, Computed]) -> str:
+    """A hash of all that the rows of a training set depend on; `computed` says as what the intervals of each group were computed."""
     request, service = of.request, of.request.service
     parts: list[object] = [
         _LAYOUT,
-        service.version,
-        [j.outputs for j in service.joins],
-        [(feature.name, fingerprints.on_demand(feature)) for feature in service.on_demand],
-        sorted((name, repr(value)) for name, value in service.defaults.items()),
+        fingerprints.service(service),
         request.mode,
         str(request.label),
         str(request.split),
@@ -122,7 +122,25 @@ def fingerprint(of: Basis) -> str:
         group = of.published[name].group
         seen = sorted((p.publish_id, micros(p.interval.start), micros(p.known_from)) for p in publishes)
         parts += [name, of.published[name].generation, group.ttl, group.publish_delay, seen]
+        parts.append(_meanings(computed.get(name, ()), _asked_of(service, name), until=of.summary["last"]))
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _asked_of(service: FeatureService, group: str) -> list[str]:
+    """The columns of a group that a service asks for."""
+    return sorted({column for join in service.joins if join.group.name == group for column in join.columns})
+
+
+def _meanings(computed: Computed, columns: Sequence[str], *, until: int) -> list[object]:
+    """As what columns were computed in the intervals up to a time: one that is added to rows leaves their publishes as they are."""
+    found: list[object] = []
+    held: list[str | None] = []
+    for start, features in computed:
+        meant = [features.get(column) for column in columns]
+        if micros(start) <= until and meant != held:
+            found.append([micros(start), meant])
+            held = meant
+    return found
 
 
 def look(of: Basis) -> ColumnsLookedAt:

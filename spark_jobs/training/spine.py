@@ -23,7 +23,7 @@ from spark_jobs import frames, tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
 from spark_jobs.ingest.cells import first_line
-from spark_jobs.training import order
+from spark_jobs.training import order, provenance
 
 TIME = "event_timestamp"
 """The column of a spine that says at which time each of its rows is joined."""
@@ -37,6 +37,8 @@ class SpineRefused(UserError):
 class Spine:
     """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any, `reads` all behind it.
 
+    `tables` are what they were read from, each with its version.
+
     The rows have their places (`order.NUMBER`); those of a source do not, whose order is that of their times and of their ids.
     """
 
@@ -45,6 +47,7 @@ class Spine:
     source: str | None
     ids: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
+    tables: tuple[tuple[str, int | None], ...] = ()
 
     def may_show(self, group: FeatureGroup) -> bool:
         """Whether a group may show the very events that the rows are: it reads a source of theirs, or they name none."""
@@ -81,8 +84,9 @@ class TrainingRequest:
 
 def of_source(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
+    seen = provenance.of_source(source, context.lake)
     rows = events.read(source, context).select(*[f"`{name}`" for name in source.names])
-    return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source))
+    return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source), (*seen.items(),))
 
 
 def of_given(frame: object, spark: SparkSession, *, keys: Mapping[str, str]) -> Spine:
@@ -106,12 +110,13 @@ def of_query(query: Query, context: Context, *, keys: Mapping[str, str]) -> Spin
     """A spine from a query over sources, computed once; its times are in its column `event_timestamp`."""
     known = {source.name: column_types.columns_of(source) for source in query.sources}
     queries.query_outputs(query.sql, known)
+    seen = provenance.of_query(query, context.lake)
     frames = {each.name: events.read(each, context).select(*[f"`{name}`" for name in known[each.name]]) for each in query.sources}
     try:
         rows = tables.query(context.spark, queries.query_sql(query.sql), frames)
     except PySparkException as error:
         raise SpineRefused(f"the spine's query cannot be run: {first_line(error)}") from error
-    return replace(of_rows(rows, keys=keys), reads=frozenset().union(*map(read_by, query.sources)))
+    return replace(of_rows(rows, keys=keys), reads=frozenset().union(*map(read_by, query.sources)), tables=(*seen.items(),))
 
 
 def of_rows(rows: DataFrame, *, keys: Mapping[str, str]) -> Spine:

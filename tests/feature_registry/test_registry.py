@@ -225,6 +225,14 @@ def test_runs_tell_how_many_intervals_they_did_and_in_how_long(registry: Registr
     assert registry.runs("spend", 2) == ()
 
 
+def test_a_generation_tells_by_which_features_its_intervals_were_computed_one_entry_for_each_stretch(registry: Registry) -> None:
+    wider = FEATURES | {"spend_30d": "cc"}
+    registry.begin_publish(pending(entry(0), entry(1), entry(2, features=wider), entry(3)))
+    registry.finish_publish("p1", committed_at=T, delta_version=0)
+    assert registry.computed_as("spend", 1) == ((T, FEATURES), (T + 2 * HOUR, wider), (T + 3 * HOUR, FEATURES))
+    assert registry.computed_as("spend", 2) == ()
+
+
 def test_generations_and_groups_do_not_share_entries(registry: Registry) -> None:
     other = entry(group="visits", rows=1)
     second = entry(generation=2, rows=2)

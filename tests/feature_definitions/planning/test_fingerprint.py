@@ -13,9 +13,14 @@ from feature_definitions import (
     Entity,
     Feature,
     FeatureGroup,
+    FeatureService,
     Files,
+    Join,
     ObservationGroup,
+    OnDemandFeature,
     Query,
+    Ref,
+    Request,
     Rows,
     SnapshotGroup,
     Source,
@@ -331,3 +336,35 @@ def test_how_a_column_lies_in_the_data_changes_what_reads_it_alone() -> None:
     plain = replace(SEEN, source=replace(PAYMENTS, columns={**COLUMNS, "amount": Column("double")}))
     named = replace(SEEN, source=replace(PAYMENTS, columns={**COLUMNS, "amount": Column("double", "Amount")}))
     assert (changed(SEEN, plain), changed(SEEN, named)) == (set(), {"amount"})
+
+
+# --------------------------------------------------------------------------------------------------------------------- services
+
+
+def pair(**changes: Any) -> FeatureService:
+    """One group joined twice under prefixes, by two columns of the caller, and what is computed of both."""
+    joins = tuple(Join(SEEN, ("amount",), prefix=name, on={"customer_id": f"{name}_id"}) for name in ("payer", "payee"))
+    more = OnDemandFeature("more", (Ref("payer__amount"), Request("fee", "double")), "double", larger)
+    return replace(FeatureService("pair", joins=joins, on_demand=(more,), defaults={"payer__amount": 0.0}), **changes)
+
+
+def larger(amount: float, fee: float) -> float:
+    return amount + fee
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"joins": tuple(replace(join, prefix=other) for join, other in zip(pair().joins, ("payee", "payer"), strict=True))},
+        {"joins": (replace(pair().joins[0], features=("amount", "kind")), pair().joins[1])},
+        {"defaults": {"payer__amount": 1.0}},
+        {"on_demand": (replace(pair().on_demand[0], function=max),)},
+        {"version": 2},
+    ],
+)  # fmt: skip
+def test_a_service_has_another_fingerprint_if_its_answers_may_be_others(changes: dict[str, Any]) -> None:
+    assert fingerprint.service(pair(**changes)) != fingerprint.service(pair()) == fingerprint.service(pair())
+
+
+def test_a_service_keeps_its_fingerprint_whether_it_is_online_or_not() -> None:
+    assert fingerprint.service(pair(online=False)) == fingerprint.service(pair())

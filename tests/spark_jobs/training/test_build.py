@@ -15,9 +15,11 @@ import pytest
 from deltalake import DeltaTable
 from sklearn.linear_model import LinearRegression
 
+from feature_definitions import layout
 from feature_definitions.language import DefinitionError, NotYet
+from feature_definitions.planning import fingerprint
 from lake import delta
-from spark_jobs.training import build, manifest
+from spark_jobs.training import build, manifest, provenance
 from tests import projects
 from tests.projects import NOW
 
@@ -134,6 +136,18 @@ def test_the_manifest_tells_what_the_features_hold_and_how_their_rows_were_found
     assert sum(statistics["joins"]["home"]["shares"].values()) == pytest.approx(1)
 
 
+def test_the_manifest_names_the_tables_with_their_versions_the_definitions_and_the_code(shop: Project, built: build.Built) -> None:
+    inputs: Any = built.manifest["inputs"]
+    tables = {each["table"]: each["version"] for each in inputs}
+    paths = {name: layout.feature_table(shop.settings.lake, name, 1) for name in ("spend", "last_page", "account")}
+    assert tables == {path.removeprefix(f"{shop.settings.lake}/"): DeltaTable(path).version() for path in paths.values()}
+    assert all(each["version"] == each["version_after"] for each in inputs)
+    definitions: Any = built.manifest["definitions"]
+    assert set(definitions["groups"]["spend"]) == {name.removeprefix("spend__") for name in OUTPUTS if name.startswith("spend__")}
+    assert definitions["groups"]["account"] == fingerprint.columns(shop.catalog.groups["account"])
+    assert built.manifest["code"] == provenance.code(shop.settings.catalog)
+
+
 def test_the_same_spine_again_is_not_computed_again(shop: Project, built: build.Built) -> None:
     again = shop.training_set("cases", spine=spine(), service="customer_v1")
     assert (again.unchanged, again.manifest) == (True, built.manifest)
@@ -237,6 +251,27 @@ def test_a_training_set_of_the_catalog_takes_its_spine_from_a_source(shop: Proje
     assert list(zip(rows["paid_at"], rows.index, strict=True)) == sorted(zip(rows["paid_at"], rows.index, strict=True))
     assert (refunds.rows, rows.loc["p2", "spend__paid_1d"], rows.loc["p4", "spend__paid_1d"]) == (4, 10.5, 20.0)
     assert refunds.manifest["label"] == {"column": "refunded", "horizon": "1d"}
+
+
+def test_a_spine_from_a_source_is_named_with_its_table_and_revision(shop: Project) -> None:
+    found = shop.training_set("refunds").manifest
+    assert found["revisions"] == {"payments": 1}
+    inputs: Any = found["inputs"]
+    assert {each["table"] for each in inputs} >= {"sources/payments", "features/spend/g1"}
+
+
+def test_a_column_that_is_added_to_published_rows_makes_another_training_set(spark: SparkSession, tmp_path_factory: Any) -> None:
+    folder = projects.published(tmp_path_factory.getbasetemp()).copied(tmp_path_factory.mktemp("added"))
+    before = PUBLISHED - timedelta(hours=1)
+    frame = pd.DataFrame({"customer_id": [1], "event_timestamp": [before]})
+    wider = projects.CATALOG.replace('windows=("1d",))', 'windows=("1d", "2d"))')
+    assert wider != projects.CATALOG
+    projects.write(folder, "catalog/shop.py", wider)
+    with projects.opened(folder) as p:
+        p.training_set("added", spine=frame, service="customer_v1")
+        p.materialize("spend", only="all", start="2026-01-03", end="2026-01-05")
+        again = p.training_set("added", spine=frame, service="customer_v1")
+    assert (again.unchanged, again.to_pandas()["spend__payments_2d"].tolist()) == (False, [1])
 
 
 def test_the_command_says_by_which_status_each_value_is_as_it_is(shop: Project) -> None:
