@@ -67,6 +67,14 @@ def columns(path: str) -> tuple[str, ...]:
     return () if table is None else tuple(each.name for each in table.schema().fields)
 
 
+def selected(table: DeltaTable, columns: Sequence[str], conditions: Sequence[str]) -> "pa.Table":
+    """Columns of the rows of an open table for which all SQL conditions hold."""
+    import pyarrow as pa
+
+    names = ", ".join(f'"{name}"' for name in columns)
+    return pa.table(_answer(table, f"SELECT {names} FROM t WHERE {' AND '.join(conditions)}"))
+
+
 def distinct(path: str, columns: Sequence[str], conditions: Sequence[str]) -> list[tuple[Any, ...]]:
     """What a Delta table's rows, where all SQL conditions hold, have in these columns, each once; nothing without a table."""
     result = _answer(found(path), f"SELECT DISTINCT {', '.join(columns)} FROM t WHERE {' AND '.join(conditions)}")
@@ -120,8 +128,11 @@ def rows_in(path: str, *, first: date | None, last: date | None) -> int:
     A table without these partitions is read whole, and one that is not there not at all.
     """
     table = told(path)
-    if table is None:
-        return 0
+    return 0 if table is None else rows_of(table, first=first, last=last)
+
+
+def rows_of(table: DeltaTable, *, first: date | None, last: date | None) -> int:
+    """What `rows_in` tells, of a table that is open already."""
     actions = table.get_add_actions(flatten=True)
     rows, name = actions.column("num_records").to_pylist(), "partition.date"
     days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(rows)

@@ -39,14 +39,17 @@ class Dates:
         within = (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
         return within or (self.also is not None and day >= self.also)
 
+    @property
+    def condition(self) -> str | None:
+        """Which dates they are, in SQL; None where it is all."""
+        bounds = ((self.first, "date >= DATE '{}'"), (self.last, "date <= DATE '{}'"))
+        within = " AND ".join(condition.format(bound) for bound, condition in bounds if bound is not None)
+        beyond = "" if self.also is None else f" OR date >= DATE '{self.also}'"
+        return f"(({within}){beyond})" if within else None
+
     def of(self, rows: DataFrame) -> DataFrame:
         """The rows of these dates, found by literal values, so that other partitions are not read; all where there are no dates."""
-        if "date" not in rows.columns:
-            return rows
-        bounds = ((self.first, "date >= DATE'{}'"), (self.last, "date <= DATE'{}'"))
-        within = " AND ".join(condition.format(bound) for bound, condition in bounds if bound is not None)
-        beyond = "" if self.also is None else f" OR date >= DATE'{self.also}'"
-        return rows.where(f"({within}){beyond}") if within else rows
+        return rows.where(self.condition) if "date" in rows.columns and self.condition else rows
 
 
 def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns: Sequence[str], dates: Dates = Dates()) -> DataFrame:

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pyarrow as pa
 
@@ -21,6 +22,7 @@ from online_sync.codec import RowSchema, encode_epoch
 from serving.answer import fetch
 from serving.request import compile_service
 from spark_jobs import point_in_time
+from spark_jobs.training import found_here
 from spark_jobs.training.join import CASE, JoinAsked, joined
 from spark_jobs.training.recomputed import recomputed
 from spark_jobs.training.spine import of_frame
@@ -77,10 +79,11 @@ def disagreements(asked: Asked, *, times: int, entities: int, seed: int = 7) -> 
         "explain": [explained(asked, time, entity) for time, entity in questions],
     }
     wrong = []
-    again = recomputed_values(asked, questions)
-    for (time, entity), want, got in zip(questions, expected, again, strict=True):
-        where = f"recomputed for {entity} at {iso(time)}"
-        wrong += [f"{where}: {text}" for text in answer_differences(asked.service, want.values, got)]
+    for who, most in (("recomputed here", found_here.VALUES), ("recomputed by Spark", -1)):
+        again = recomputed_values(asked, questions, most=most)
+        for (time, entity), want, got in zip(questions, expected, again, strict=True):
+            where = f"{who} for {entity} at {iso(time)}"
+            wrong += [f"{where}: {text}" for text in answer_differences(asked.service, want.values, got)]
     for who, answers in found.items():
         for (time, entity), want, got in zip(questions, expected, answers, strict=True):
             where = f"{who} of {entity} at {iso(time)}"
@@ -129,14 +132,16 @@ def trained(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[
     return [Answer(CASES[row[f"{CASE}{join.name}"]].status, row) for row in rows]
 
 
-def recomputed_values(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[Mapping[str, Any]]:
-    """What the sample of a training set is compared with."""
+def recomputed_values(asked: Asked, questions: Sequence[tuple[datetime, Entity]], *, most: int) -> list[Mapping[str, Any]]:
+    """What the sample of a training set is compared with; groups of so many values at most are looked at without Spark."""
     [join] = asked.service.joins
     columns = {
         key: pa.array([entity[key] for _, entity in questions], delta.arrow_type(kind)) for key, kind in asked.group.entity.keys.items()
     }
     at = {"event_timestamp": pa.array([at for at, _ in questions], pa.timestamp("us", tz="UTC"))}
-    found = recomputed(pa.table(columns | at), (JoinAsked(join, asked.published, AsOf()),), at="event_timestamp", spark=asked.lake.spark)
+    join_asked = JoinAsked(join, asked.published, AsOf())
+    with patch.object(found_here, "VALUES", most):
+        found = recomputed(pa.table(columns | at), (join_asked,), at="event_timestamp", spark=asked.lake.spark)
     return [each.expected for each in found[join.name]]
 
 

@@ -14,8 +14,8 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
 _SCALAR = r"string|int64|double|boolean|date|timestamp|decimal\((\d{1,2}),(\d{1,2})\)"
 TYPE = re.compile(rf"(?:{_SCALAR})|array<(?:{_SCALAR})>")
-RESERVED = ("event_timestamp", "created_timestamp", "publish_id", "empties_at", "held", "date")
-"""Columns that every feature table has; no key or feature may take their name."""
+RESERVED = ("event_timestamp", "created_timestamp", "publish_id", "empties_at", "held", "date", "retracted", "replaced_by")
+"""Columns that every feature table has, or its history; no key or feature may take their name."""
 
 
 class DefinitionError(UserError):

@@ -9,8 +9,8 @@ from feature_definitions.language import FeatureService, Query, Source
 from feature_definitions.planning import fingerprint
 from feature_definitions.version import VERSION
 from lake import delta, versions
+from lake.readable import Published
 from spark_jobs.ingest import whereabouts
-from spark_jobs.point_in_time import Published
 
 Versions = Mapping[str, int | None]
 """Tables by their paths, each with its version; None of what has none, such as a file or a table of a database."""
