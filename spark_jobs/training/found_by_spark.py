@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from lake import readable
 from spark_jobs import point_in_time, tables
-from spark_jobs.training.sampled import NOTHING, Found, Question, Version
+from spark_jobs.training.sampled import NOTHING, AskedOfSample, FoundVersions, SampledVersion
 
 _ROW, _JOIN, _ASKED = "_hw_sampled", "_hw_join", "_hw_asked"
 _VISIBLE, _VERSION, _BEST, _NEWEST = "_hw_seen", "_hw_version", "_hw_best", "_hw_newest"
@@ -18,20 +18,20 @@ _VISIBLE, _VERSION, _BEST, _NEWEST = "_hw_seen", "_hw_version", "_hw_best", "_hw
 Slots = Mapping[str, str]
 
 
-def found(asked: Sequence[Question], spark: SparkSession) -> list[list[Found]]:
+def found(asked: Sequence[AskedOfSample], spark: SparkSession) -> list[list[FoundVersions]]:
     """The versions that each join finds for each row of a sample, in its order."""
     if not asked:
         return []
     slots, kinds = _slots(asked)
     branches = [_pairs(each, spark).select(*_packed(n, slots[n], kinds)) for n, each in enumerate(asked)]
-    answers: dict[tuple[int, int], Found] = {}
+    answers: dict[tuple[int, int], FoundVersions] = {}
     for row in _chosen(reduce(DataFrame.union, branches), asked).toArrow().to_pylist():
         number = row[_JOIN]
-        answers[number, row[_ROW]] = Found(*[_version(row, name, slots[number]) for name in (_BEST, _NEWEST)])
+        answers[number, row[_ROW]] = FoundVersions(*[_version(row, name, slots[number]) for name in (_BEST, _NEWEST)])
     return [[answers.get((n, row), NOTHING) for row in range(len(each.times))] for n, each in enumerate(asked)]
 
 
-def _slots(asked: Sequence[Question]) -> tuple[list[Slots], dict[str, str]]:
+def _slots(asked: Sequence[AskedOfSample]) -> tuple[list[Slots], dict[str, str]]:
     """Of each join which column holds which of its values, and the types of these: columns that all joins share."""
     kinds: dict[str, str] = {}
     slots: list[Slots] = []
@@ -46,7 +46,7 @@ def _slots(asked: Sequence[Question]) -> tuple[list[Slots], dict[str, str]]:
     return slots, kinds
 
 
-def _pairs(each: Question, spark: SparkSession) -> DataFrame:
+def _pairs(each: AskedOfSample, spark: SparkSession) -> DataFrame:
     """Each row of the sample with all versions of its entity, and whether it may see them."""
     published, clock = each.asked.published, each.asked.clock
     rows = point_in_time.versions(published, clock, spark=spark, columns=each.asked.join.columns, dates=each.dates)
@@ -84,7 +84,7 @@ def _packed(number: int, slots: Slots, kinds: Mapping[str, str]) -> list[Column]
     return [F.lit(number).alias(_JOIN), F.col(_ROW), F.col(_VISIBLE), version.alias(_VERSION)]
 
 
-def _chosen(pairs: DataFrame, asked: Sequence[Question]) -> DataFrame:
+def _chosen(pairs: DataFrame, asked: Sequence[AskedOfSample]) -> DataFrame:
     """Of each row and join the newest version that it may see, and the newest of all; a time whose last version is a tombstone has none."""
     best, newest = F.when(F.col(_VISIBLE), F.col(_VERSION)), F.col(_VERSION)
     if any(readable.falls_back(each.asked.published, each.asked.clock) for each in asked):
@@ -96,10 +96,10 @@ def _chosen(pairs: DataFrame, asked: Sequence[Question]) -> DataFrame:
     return both.select(_JOIN, _ROW, *fields)
 
 
-def _version(row: Mapping[str, Any], name: str, slots: Slots) -> Version | None:
+def _version(row: Mapping[str, Any], name: str, slots: Slots) -> SampledVersion | None:
     """One of the versions in a row; None if there is none."""
     fields = {column.removeprefix(f"{name} "): value for column, value in row.items() if column.startswith(f"{name} ")}
     if fields["at"] is None:
         return None
     fixed = {each: fields[each] for each in ("at", "known", "empties_at", "held", "retracted")}
-    return Version(**fixed, columns={column: fields[slot] for column, slot in slots.items()})
+    return SampledVersion(**fixed, columns={column: fields[slot] for column, slot in slots.items()})

@@ -14,7 +14,7 @@ from feature_definitions.intervals import MICROSECOND, micros
 from feature_definitions.language import FeatureGroup
 from feature_definitions.records import Publish
 from lake import delta, readable
-from spark_jobs.training.sampled import NOTHING, Found, Question, Version
+from spark_jobs.training.sampled import NOTHING, AskedOfSample, FoundVersions, SampledVersion
 
 Numbers = npt.NDArray[np.int64]
 
@@ -25,7 +25,7 @@ _FIXED = {"event_timestamp": "timestamp", "publish_id": "string", "held": "boole
 _NEVER = np.iinfo(np.int64).max
 
 
-def tables(asked: Question) -> list[DeltaTable] | None:
+def tables(asked: AskedOfSample) -> list[DeltaTable] | None:
     """The tables to look at; None where there are so many rows, or what only Delta's own reader understands, that Spark is to look.
 
     They are those of the group's rows, and of rows that were replaced only where it matters when they were known.
@@ -40,7 +40,7 @@ def tables(asked: Question) -> list[DeltaTable] | None:
     return there if rows * values <= VALUES and all(table.protocol().min_reader_version == 1 for table in there) else None
 
 
-def found(asked: Question, tables: Iterable[DeltaTable]) -> list[Found]:
+def found(asked: AskedOfSample, tables: Iterable[DeltaTable]) -> list[FoundVersions]:
     """The versions for each row of a sample, in its order."""
     rows = [_rows(table, asked) for table in tables] if any(_has_entity(asked)) else []
     if not rows:
@@ -48,12 +48,12 @@ def found(asked: Question, tables: Iterable[DeltaTable]) -> list[Found]:
     return _Versions(asked, pa.concat_tables(rows)).found()
 
 
-def _has_entity(asked: Question) -> Iterable[bool]:
+def _has_entity(asked: AskedOfSample) -> Iterable[bool]:
     """For each row of the sample whether it has an entity: no key of it is null."""
     return (None not in key for key in zip(*(column.to_pylist() for column in asked.keys.values()), strict=True))
 
 
-def _rows(table: DeltaTable, asked: Question) -> pa.Table:
+def _rows(table: DeltaTable, asked: AskedOfSample) -> pa.Table:
     """The rows of a table that have a key of the sample's, in the columns that versions need; a column that it lacks is null."""
     have, types = {field.name for field in table.schema().fields}, asked.asked.published.types.outputs
     kinds = {**asked.group.entity.keys, **_FIXED, **{column: types[column] for column in asked.asked.join.columns}}
@@ -75,7 +75,7 @@ def _literals(column: pa.ChunkedArray) -> list[str]:
 class _Versions:
     """The versions of the sample's entities, by entity, time and order of publishes."""
 
-    def __init__(self, asked: Question, rows: pa.Table) -> None:
+    def __init__(self, asked: AskedOfSample, rows: pa.Table) -> None:
         self._asked = asked
         self._wanted, entity = _entities(asked, rows)
         at = rows.column("event_timestamp").cast(pa.int64()).to_numpy()
@@ -89,11 +89,11 @@ class _Versions:
         self._rows = rows
         self._falls_back = readable.falls_back(asked.asked.published, asked.asked.clock)
 
-    def found(self) -> list[Found]:
+    def found(self) -> list[FoundVersions]:
         """What is found for each row of the sample."""
         chosen = [(self._best(row, at), self._newest(row, at)) for row, at in enumerate(self._asked.times)]
         versions = self._read(sorted({place for both in chosen for place in both if place is not None}))
-        return [Found(*[None if place is None else versions[place] for place in both]) for both in chosen]
+        return [FoundVersions(*[None if place is None else versions[place] for place in both]) for both in chosen]
 
     def _of_entity(self, row: int) -> tuple[int, int]:
         entity = self._wanted[row]
@@ -124,7 +124,7 @@ class _Versions:
             end = int(np.searchsorted(self._at[places], self._at[places[end]])) - 1
         return int(places[end]) if end >= 0 else None
 
-    def _read(self, places: Sequence[int]) -> Mapping[int, Version]:
+    def _read(self, places: Sequence[int]) -> Mapping[int, SampledVersion]:
         """Versions by their places."""
         columns = self._asked.asked.join.columns
         rows = self._rows.take(pa.array(self._places[list(places)], pa.int64())).select(["empties_at", "held", *columns])
@@ -132,11 +132,11 @@ class _Versions:
         for place, row in zip(places, rows.to_pylist(), strict=True):
             at, known, until = int(self._at[place]), int(self._known[place]), row["empties_at"]
             fixed = (at, None if known == _NEVER else known, None if until is None else micros(until), row["held"])
-            read[place] = Version(*fixed, bool(self._retracted[place]), {column: row[column] for column in columns})
+            read[place] = SampledVersion(*fixed, bool(self._retracted[place]), {column: row[column] for column in columns})
         return read
 
 
-def _entities(asked: Question, rows: pa.Table) -> tuple[Numbers, Numbers]:
+def _entities(asked: AskedOfSample, rows: pa.Table) -> tuple[Numbers, Numbers]:
     """The entity of each row of the sample and of each version, as a number; -1 of nobody and of others."""
     wanted, there = np.zeros(len(asked.times), np.int64), np.zeros(rows.num_rows, np.int64)
     for key, column in asked.keys.items():
@@ -147,7 +147,7 @@ def _entities(asked: Question, rows: pa.Table) -> tuple[Numbers, Numbers]:
     return wanted, there
 
 
-def _publishes(asked: Question, rows: pa.Table, at: Numbers) -> tuple[Numbers, Numbers]:
+def _publishes(asked: AskedOfSample, rows: pa.Table, at: Numbers) -> tuple[Numbers, Numbers]:
     """The place of each version's publish among all, -1 of one that never was, and since when it is known, in microseconds."""
     publishes: Sequence[Publish] = asked.asked.published.publishes
     names = pa.array(sorted({each.publish_id for each in publishes}), pa.string())

@@ -17,7 +17,7 @@ from feature_definitions.reading import CASES, FOREVER, NEVER
 from spark_jobs import point_in_time
 from spark_jobs.training import found_by_spark, found_here
 from spark_jobs.training.join import JoinAsked
-from spark_jobs.training.sampled import Found, Question, Version, question
+from spark_jobs.training.sampled import AskedOfSample, FoundVersions, SampledVersion, question
 
 Values = dict[str, Any]
 
@@ -44,9 +44,9 @@ def recomputed(sample: pa.Table, asked: Sequence[JoinAsked], *, at: str, spark: 
     return {each.asked.join.name: _Answers.of(each, spark).all(answers) for each, answers in zip(questions, found, strict=True)}
 
 
-def _found(questions: Sequence[Question], spark: SparkSession) -> list[list[Found]]:
+def _found(questions: Sequence[AskedOfSample], spark: SparkSession) -> list[list[FoundVersions]]:
     """The versions that each join finds for the rows of a sample."""
-    here: dict[int, list[Found]] = {}
+    here: dict[int, list[FoundVersions]] = {}
     for number, each in enumerate(questions):
         tables = found_here.tables(each)
         if tables is not None:
@@ -59,14 +59,14 @@ def _found(questions: Sequence[Question], spark: SparkSession) -> list[list[Foun
 class _Answers(NamedTuple):
     """How versions of one join become the values that a reader gets."""
 
-    question: Question
+    question: AskedOfSample
     empty: Mapping[str, object]
     ends: np.ndarray[Any, Any]
     seen: np.ndarray[Any, Any]
     snapshots: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def of(cls, question: Question, spark: SparkSession) -> "_Answers":
+    def of(cls, question: AskedOfSample, spark: SparkSession) -> "_Answers":
         published = question.asked.published
         ends = np.array([micros(p.interval.end) for p in published.publishes], np.int64)
         known = np.array([micros(p.known_from) for p in published.publishes], np.int64)
@@ -77,12 +77,12 @@ class _Answers(NamedTuple):
             taken = tuple((row["at"], row["seen"], FOREVER if row["until"] is None else row["until"]) for row in rows)
         return cls(question, point_in_time.empty_values(published, spark), ends, seen, taken)
 
-    def all(self, found: Sequence[Found]) -> list[Recomputed]:
+    def all(self, found: Sequence[FoundVersions]) -> list[Recomputed]:
         """What each row of the sample holds."""
         nobody = [None in key for key in zip(*(column.to_pylist() for column in self.question.keys.values()), strict=True)]
         return [self._sampled(at, row, nobody=gone) for at, row, gone in zip(self.question.times, found, nobody, strict=True)]
 
-    def _sampled(self, at: int, row: Found, *, nobody: bool) -> Recomputed:
+    def _sampled(self, at: int, row: FoundVersions, *, nobody: bool) -> Recomputed:
         best, newest = row
         best = None if best is None or best.retracted else best
         given = self._given(at, best, nobody=nobody)
@@ -90,7 +90,7 @@ class _Answers(NamedTuple):
         known = best.known if best is not None and given == "row" else None
         return Recomputed(self._values(at, best, given), self._values(at, newest, plain), known)
 
-    def _given(self, at: int, version: Version | None, *, nobody: bool) -> str:
+    def _given(self, at: int, version: SampledVersion | None, *, nobody: bool) -> str:
         """What a reader gets, by the rule of `reading`."""
         visible = self.ends[self.seen <= at]
         holds = reading.conditions(
@@ -103,17 +103,17 @@ class _Answers(NamedTuple):
         )
         return CASES[holds.index(True)].given
 
-    def _empties_at(self, at: int, version: Version) -> int:
+    def _empties_at(self, at: int, version: SampledVersion) -> int:
         if not self.question.group.by_snapshot:
             return FOREVER if version.empties_at is None else version.empties_at
         later = (taken for taken, seen, until in self.snapshots if version.at < taken <= at and seen <= at < until)
         return min(later, default=FOREVER)
 
-    def _values(self, at: int, version: Version | None, given: str) -> Values:
+    def _values(self, at: int, version: SampledVersion | None, given: str) -> Values:
         join = self.question.asked.join
         pairs = zip(join.outputs, join.columns, strict=True)
         match given, version:
-            case "row", Version():
+            case "row", SampledVersion():
                 return {output: self._shown(at, column, version.columns[column]) for output, column in pairs}
             case "empty", _:
                 return {output: None if column in join.group.ages else _listed(self.empty[column]) for output, column in pairs}

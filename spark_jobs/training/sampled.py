@@ -14,7 +14,7 @@ from spark_jobs.point_in_time import Dates
 from spark_jobs.training.join import JoinAsked
 
 
-class Version(NamedTuple):
+class SampledVersion(NamedTuple):
     """A row as it was published once: its time, since when it is known and when it empties, in microseconds, and the columns asked for."""
 
     at: int
@@ -25,18 +25,18 @@ class Version(NamedTuple):
     columns: Mapping[str, Any]
 
 
-class Found(NamedTuple):
+class FoundVersions(NamedTuple):
     """Of one row of a sample the version that it must see, and the newest that its entity has; None where there is none."""
 
-    best: Version | None
-    newest: Version | None
+    best: SampledVersion | None
+    newest: SampledVersion | None
 
 
-NOTHING = Found(None, None)
+NOTHING = FoundVersions(None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AskedOfSample:
     """One join asked of each row of a sample: the entities, by the group's own keys and in their types, and the times."""
 
     asked: JoinAsked
@@ -81,7 +81,7 @@ class Question:
         return Dates(first, instant(max(self.times)).date(), also)
 
 
-def question(asked: JoinAsked, sample: pa.Table, asked_at: Sequence[int]) -> Question:
+def question(asked: JoinAsked, sample: pa.Table, asked_at: Sequence[int]) -> AskedOfSample:
     """What a sample asks of a join, at times in microseconds."""
     pairs = zip(asked.join.group.entity.keys.items(), asked.join.keys, strict=True)
-    return Question(asked, {key: sample.column(column).cast(delta.arrow_type(kind)) for (key, kind), column in pairs}, (*asked_at,))
+    return AskedOfSample(asked, {key: sample.column(column).cast(delta.arrow_type(kind)) for (key, kind), column in pairs}, (*asked_at,))
