@@ -87,6 +87,15 @@ def logs(source: Source, lake: str) -> tuple[str, ...]:
     return () if source.lies_in_place else (layout.source_table(lake, source.name),)
 
 
+def tables(source: Source, lake: str) -> dict[str, int | None]:
+    """The tables that a source is read from now, each with its version; None of what has none, such as a table of a database."""
+    if source.lies_in_place:
+        return {pin.path(lake): pin.version for pin in pinned(source, lake).values() if pin.place}
+    path = layout.source_table(lake, source.name)
+    table = delta.told(path)
+    return {} if table is None else {path: table.version()}
+
+
 def footprint(source: Source, lake: str, *, dates: Collection[date], opened: Logs) -> tuple[int, int]:
     """The number and the bytes of the files that are read for these dates of a source; `opened` are its `logs`.
 

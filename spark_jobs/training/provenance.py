@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from feature_definitions import layout
-from feature_definitions.language import FeatureService, Query, Source
+from feature_definitions.language import FeatureService, Query
 from feature_definitions.planning import fingerprint
 from feature_definitions.version import VERSION
 from lake import delta, versions
@@ -19,20 +19,11 @@ _PATIENCE = 10
 """How many seconds git is waited for."""
 
 
-def of_source(source: Source, lake: str) -> Versions:
-    """The tables that a source is read from, in the versions that readers see now."""
-    if source.lies_in_place:
-        return {pin.path(lake): pin.version for pin in versions.pinned(source, lake).values() if pin.place}
-    path = layout.source_table(lake, source.name)
-    table = delta.told(path)
-    return {} if table is None else {path: table.version()}
-
-
 def of_query(query: Query, lake: str) -> Versions:
     """The tables that a query over sources is read from."""
     found: dict[str, int | None] = {}
     for source in query.sources:
-        found |= of_source(source, lake)
+        found |= versions.tables(source, lake)
     return found
 
 

@@ -18,7 +18,7 @@ from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.language import Expectation, FeatureGroup, FeatureService, Label, Mode, Query, Source, Split
 from feature_definitions.planning.upstream import read_by, sources_of
 from feature_definitions.sql import column_types, data_types, queries
-from lake import delta
+from lake import delta, versions
 from spark_jobs import frames, tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
@@ -84,7 +84,7 @@ class TrainingRequest:
 
 def of_source(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
-    seen = provenance.of_source(source, context.lake)
+    seen = versions.tables(source, context.lake)
     rows = events.read(source, context).select(*[f"`{name}`" for name in source.names])
     return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source), (*seen.items(),))
 
