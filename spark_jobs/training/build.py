@@ -172,7 +172,7 @@ def _provenance(basis: Basis, context: Context, *, before: Versions) -> Manifest
         "inputs": provenance.inputs({**dict(basis.spine.tables), **before}, after, lake=context.lake),
         "revisions": {name: context.registry.next_revision(name) - 1 for name in sorted(basis.spine.reads)},
         "definitions": provenance.definitions(basis.request.service),
-        "code": provenance.code(context.catalog),
+        "code": provenance.code(str(context.catalog)),
     }
 
 

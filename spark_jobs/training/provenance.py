@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from feature_definitions import layout
 from feature_definitions.language import FeatureService, Query
@@ -62,17 +61,17 @@ def definitions(service: FeatureService) -> dict[str, object]:
     }
 
 
-def code(catalog: Path) -> dict[str, object]:
+def code(catalog: str) -> dict[str, object]:
     """Which Headwater computed it, and by which commit of the repository that holds the catalog; None where there is none."""
     commit = _git(catalog, "rev-parse", "HEAD")
     changed = None if commit is None else bool(_git(catalog, "status", "--porcelain", "--", "."))
     return {"headwater": VERSION, "engine": fingerprint.ENGINE, "commit": commit, "uncommitted": changed}
 
 
-def _git(folder: Path, *words: str) -> str | None:
+def _git(folder: str, *words: str) -> str | None:
     """What git says of a folder; None where there is no git, or no repository."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=_PATIENCE, check=False)
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -145,7 +145,7 @@ def test_the_manifest_names_the_tables_with_their_versions_the_definitions_and_t
     definitions: Any = built.manifest["definitions"]
     assert set(definitions["groups"]["spend"]) == {name.removeprefix("spend__") for name in OUTPUTS if name.startswith("spend__")}
     assert definitions["groups"]["account"] == fingerprint.columns(shop.catalog.groups["account"])
-    assert built.manifest["code"] == provenance.code(shop.settings.catalog)
+    assert built.manifest["code"] == provenance.code(str(shop.settings.catalog))
 
 
 def test_the_same_spine_again_is_not_computed_again(shop: Project, built: build.Built) -> None:

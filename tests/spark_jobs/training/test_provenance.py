@@ -49,7 +49,7 @@ def test_only_the_columns_that_are_asked_for_are_named_by_their_hashes() -> None
 
 
 def test_code_outside_of_a_repository_is_named_by_the_version_alone(tmp_path: Path) -> None:
-    assert provenance.code(tmp_path) == {
+    assert provenance.code(str(tmp_path)) == {
         "headwater": headwater.__version__,
         "engine": fingerprint.ENGINE,
         "commit": None,
@@ -59,7 +59,7 @@ def test_code_outside_of_a_repository_is_named_by_the_version_alone(tmp_path: Pa
 
 def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert provenance.code(tmp_path)["commit"] is None
+    assert provenance.code(str(tmp_path))["commit"] is None
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -75,6 +75,6 @@ def test_the_commit_of_the_catalog_is_named_and_whether_its_files_are_others(tmp
     git("add", ".")
     git("commit", "-q", "-m", "first")
     (tmp_path / "notes").write_text("beside the catalog")
-    assert provenance.code(catalog) | {"commit": git("rev-parse", "HEAD"), "uncommitted": False} == provenance.code(catalog)
+    assert provenance.code(str(catalog)) | {"commit": git("rev-parse", "HEAD"), "uncommitted": False} == provenance.code(str(catalog))
     (catalog / "shop.py").write_text("a = 2")
-    assert provenance.code(catalog)["uncommitted"] is True
+    assert provenance.code(str(catalog))["uncommitted"] is True
