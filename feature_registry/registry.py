@@ -3,9 +3,10 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import date, datetime, timedelta
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -130,16 +131,20 @@ class Registry:
             for at, features in connection.execute(query):
                 if not found or found[-1][1] != features:
                     found.append((at, features))
-            maps = _feature_maps(connection, [{"features_id": features} for _, features in found])
+            maps = _feature_maps(connection, {features for _, features in found})
         return tuple((instant(at), maps[features]) for at, features in found)
 
-    def runs(self, group: str, generation: int) -> tuple[tuple[int, float], ...]:
-        """How many intervals each run did whose entries are still the newest, and in how many seconds."""
+    def runs(self, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], tuple[tuple[int, float], ...]]:
+        """Of generations of groups, how many intervals each run did whose entries are still the newest, and in how many seconds."""
+        found: dict[tuple[str, int], list[tuple[int, float]]] = {key: [] for key in keys}
         table = schema.LEDGER.table
-        mine = (table.c.feature_group == group, table.c.generation == generation)
-        query = select(func.count(), func.sum(table.c.seconds)).where(*mine).group_by(table.c.run_id).order_by(table.c.run_id)
+        of = (table.c.feature_group, table.c.generation)
+        query = select(*of, func.count(), func.sum(table.c.seconds)).group_by(*of, table.c.run_id).order_by(*of, table.c.run_id)
         with self._database.reading() as connection:
-            return tuple((int(count), float(seconds)) for count, seconds in connection.execute(query))
+            for some in _in_parts(keys):
+                for group, generation, count, seconds in connection.execute(query.where(tuple_(*of).in_(some))):
+                    found[group, generation].append((int(count), float(seconds)))
+        return {key: tuple(runs) for key, runs in found.items()}
 
     def publishes(self, group: str, generation: int) -> tuple[Publish, ...]:
         """Every publish of a group's generation, ordered by publish id and interval."""
@@ -163,6 +168,12 @@ class Registry:
             "empty": pending.empty,
         }
         self._begin(_PUBLISH, pending.publish_id, subject=pending.group, change=change)
+
+    def publishing(self) -> frozenset[str]:
+        """The groups of which a publish began and was neither finished nor abandoned."""
+        query = select(schema.pending.c.subject).where(schema.pending.c.kind == _PUBLISH).distinct()
+        with self._database.reading() as connection:
+            return frozenset(connection.execute(query).scalars())
 
     def pending_publishes(self, group: str) -> tuple[PendingPublish, ...]:
         """The publishes of a group that began and were neither finished nor abandoned."""
@@ -272,15 +283,20 @@ class Registry:
 
     def tiles(self, path: str, *, table_id: str | None) -> dict[date, TileRecord]:
         """What the tiles of a table were built from, by the date on which they start; nothing that is said of another table there."""
-        if not table_id:
-            return {}
+        return self.tiles_of({path: table_id} if table_id else {}).get(path, {})
+
+    def tiles_of(self, tables: Mapping[str, str], *, first: date = date.min, last: date = date.max) -> dict[str, dict[date, TileRecord]]:
+        """What `tiles` says of those of many tables, given with their ids, that start on one of the dates from `first` to `last`."""
+        found: dict[str, dict[date, TileRecord]] = {path: {} for path in tables}
+        tiles, states_of = schema.tiles.c, cache(lambda text: frozenset[str](json.loads(text)))
+        days = tiles.date >= first.isoformat(), tiles.date <= last.isoformat()
+        query = select(tiles.path, tiles.date, tiles.revision, tiles.states).where(*days)
         with self._database.reading() as connection:
-            rows = _rows(connection, schema.tiles, path=path)
-        return {
-            date.fromisoformat(row["date"]): TileRecord(row["revision"], frozenset(json.loads(row["states"])))
-            for row in rows
-            if row["table_id"] == table_id
-        }
+            for some in _in_parts(tables.items()):
+                rows = connection.execute(query.where(tuple_(tiles.path, tiles.table_id).in_(some)).order_by(tiles.path, tiles.date))
+                for path, day, revision, states in rows:
+                    found[path][date.fromisoformat(day)] = TileRecord(revision, states_of(states))
+        return found
 
     def record_tiles(self, path: str, built: Mapping[date, TileRecord], *, table_id: str) -> None:
         """Remember what the tiles of these dates were built from, once they are committed."""
@@ -425,12 +441,13 @@ class Registry:
         found: dict[tuple[Any, ...], list[Record]] = {key: [] for key in keys}
         prefix = list(kind.table.primary_key)[: len(keys[0])]
         with self._database.reading() as connection:
-            for start in range(0, len(keys), _KEYS_AT_ONCE):
-                query = select(kind.table).where(tuple_(*prefix).in_(keys[start : start + _KEYS_AT_ONCE])).order_by(*kind.table.primary_key)
-                rows = _as_mappings(connection.execute(query))
-                maps = _feature_maps(connection, rows) if kind.with_features else {}
-                for row in rows:
-                    found[tuple(row[column.name] for column in prefix)].append(kind.record(row, maps=maps))
+            for some in _in_parts(keys):
+                query = select(kind.table).where(tuple_(*prefix).in_(some)).order_by(*kind.table.primary_key)
+                columns = _by_column(connection.execute(query))
+                for key, record in zip(
+                    zip(*(columns[column.name] for column in prefix), strict=True), _made(connection, kind, columns), strict=True
+                ):
+                    found[key].append(record)
         return {key: tuple(records) for key, records in found.items()}
 
     def _greatest(self, table: Table, column: str, **key: object) -> int:
@@ -450,27 +467,31 @@ class Registry:
             return [(name, json.loads(change)) for name, change in connection.execute(query.order_by(table.c.pending_id))]
 
 
+def _in_parts(keys: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Keys, as many at once as one statement may ask for."""
+    listed = list(keys)
+    return (listed[start : start + _KEYS_AT_ONCE] for start in range(0, len(listed), _KEYS_AT_ONCE))
+
+
 def _records(connection: Connection, kind: Remembered[Record], **key: object) -> tuple[Record, ...]:
-    rows = _rows(connection, kind.table, **key)
-    maps = _feature_maps(connection, rows) if kind.with_features else {}
-    return tuple(kind.record(row, maps=maps) for row in rows)
-
-
-def _rows(connection: Connection, table: Table, **key: object) -> list[Row]:
-    """The rows of one key prefix, in the order of the primary key."""
+    table = kind.table
     query = select(table).where(*(table.c[column] == value for column, value in key.items())).order_by(*table.primary_key)
-    return _as_mappings(connection.execute(query))
+    return tuple(_made(connection, kind, _by_column(connection.execute(query))))
 
 
-def _as_mappings(found: CursorResult[Any]) -> list[Row]:
-    """Rows by the names of their columns: SQLAlchemy's own way takes three times as long."""
-    names = tuple(found.keys())
-    return [dict(zip(names, row, strict=True)) for row in found]
+def _made(connection: Connection, kind: Remembered[Record], columns: Mapping[str, Sequence[Any]]) -> Iterator[Record]:
+    """The records of rows that are given by column."""
+    return kind.records(columns, maps=_feature_maps(connection, set(columns["features_id"])) if kind.with_features else {})
 
 
-def _feature_maps(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
-    """The feature maps that rows name, each built once; a stored map never changes."""
-    names = {row["features_id"] for row in rows}
+def _by_column(found: CursorResult[Any]) -> dict[str, Sequence[Any]]:
+    """The values of each column, by its name."""
+    names, rows = tuple(found.keys()), found.all()
+    return dict(zip(names, zip(*rows, strict=True) if rows else ((),) * len(names), strict=True))
+
+
+def _feature_maps(connection: Connection, names: Collection[str]) -> dict[str, Mapping[str, str]]:
+    """The feature maps of some names, each built once; a stored map never changes."""
     if not names:
         return {}
     query = select(schema.feature_maps).where(schema.feature_maps.c.features_id.in_(names))

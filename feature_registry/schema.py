@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Generic
@@ -65,6 +65,10 @@ class Remembered(Generic[Record]):
     def record(self, row: Mapping[str, Any], *, maps: Mapping[str, Mapping[str, str]]) -> Record:
         """The record of a row, with its features."""
         return self.rows.record(row, **({"features": maps[row["features_id"]]} if self.with_features else {}))
+
+    def records(self, columns: Mapping[str, Sequence[Any]], *, maps: Mapping[str, Mapping[str, str]]) -> Iterator[Record]:
+        """The records of rows that are given by column, with their features."""
+        return self.rows.records(columns, **({"features": [maps[name] for name in columns["features_id"]]} if self.with_features else {}))
 
 
 def _remembered(name: str, record: type[Record], *key: str) -> Remembered[Record]:

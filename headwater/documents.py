@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from msgspec import UNSET, DecodeError, Struct, UnsetType, to_builtins
+from msgspec.json import encode
 from msgspec.json import format as format_json
 
 from feature_definitions.intervals import Interval, iso
@@ -665,11 +666,21 @@ def counts(found: Struct) -> dict[str, int]:
 
 def text(document: Document) -> str:
     """A document as it is printed."""
+    if isinstance(document, StatusDocument) and (plain := _plain(document)) is not None:
+        return plain
     found = to_builtins(document, builtin_types=AS_TEXT, enc_hook=str)
     try:
         return format_json(json.dumps(found, default=as_text), indent=2)  # a fourth of the time that json takes to indent
     except DecodeError:  # NaN, which only Python's JSON has
         return json.dumps(found, indent=2, default=as_text)
+
+
+def _plain(document: StatusDocument) -> str | None:
+    """A status as it is printed, in a fourth of the time: it may have very many intervals. None if Python spells something otherwise."""
+    if any(each.advice is not UNSET for each in document.intervals):
+        return None
+    found = encode(document)
+    return format_json(found, indent=2).decode() if found.isascii() else None
 
 
 def as_text(value: object) -> str:
@@ -692,8 +703,18 @@ def _step(step: str, planned: IntervalStatus) -> PlannedStep:
 
 
 def _interval(known: IntervalStatus, advice: GivenAdvice | None) -> KnownInterval:
-    waits_for = [_part(AwaitedIntervals, each, **_span(each.first)) for each in known.waits_for]
-    return _part(KnownInterval, known, waits_for=waits_for, advice=UNSET if advice is None else advice, **_span(known.interval))
+    return KnownInterval(
+        group=known.group,
+        interval_start=known.interval.start,
+        interval_end=known.interval.end,
+        status=known.status,
+        reasons=list(known.reasons),
+        rows=known.rows,
+        publish_id=known.publish_id,
+        delta_version=known.delta_version,
+        waits_for=[_part(AwaitedIntervals, each, **_span(each.first)) for each in known.waits_for],
+        advice=UNSET if advice is None else advice,
+    )
 
 
 def _materialized(result: Any) -> MaterializedGroup:

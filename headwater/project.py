@@ -245,8 +245,7 @@ class Project:
         """
         chosen, first, last = names.groups(self.catalog, groups), inputs.moment(start), inputs.moment(end)
         plan.check_range(chosen, start=first, end=last, now=self.clock())
-        for group in chosen:
-            self._recover(group)
+        self._recover(chosen)
         planner, results = self._planner, []
         refused = planner.unplanned(chosen) if len(chosen) > 1 else {}
         planner.ahead(group for group in chosen if group.name not in refused)
@@ -313,7 +312,7 @@ class Project:
         generation comes that is newer than all that there are. Returns the group's generations as they are then.
         """
         found = names.group(self.catalog, group)
-        self._recover(found)
+        self._recover([found])
         number = self._planner.promotable(found, generation, accept=accept)
         self._show(found, number, by="person")
         return self._registry.generations(group)
@@ -655,9 +654,10 @@ class Project:
         subject = subjects.group(group.name, lake=self.settings.lake, registry=self._registry)
         return self._registry.lease(subject, now=self.clock(), patience=PATIENCE)
 
-    def _recover(self, group: FeatureGroup) -> None:
+    def _recover(self, groups: Iterable[FeatureGroup]) -> None:
         """Set right what a crash cut off; what a living process is publishing is left to it."""
-        if self._registry.pending_publishes(group.name):
+        publishing = self._registry.publishing()
+        for group in (each for each in groups if each.name in publishing):
             from feature_registry import LeaseHeld, subjects
             from spark_jobs.publish import commit
 
@@ -720,7 +720,7 @@ class Project:
         from headwater import aside
 
         try:
-            self._recover(group)
+            self._recover([group])
             (work,) = self._planner.plan([group], choice=Choice("all", "range"))
         except UserError as error:
             return str(error)
@@ -750,7 +750,7 @@ class Project:
         from feature_definitions.sql.column_types import column_types_of
         from lake.readable import Published
 
-        self._recover(group)
+        self._recover([group])
         number = self._planner.generation(group)
         publishes = self._registry.publishes(group.name, number)
         return Published(group, number, self.settings.lake, column_types_of(group), publishes, self._empty(group.name, number))

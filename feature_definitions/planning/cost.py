@@ -9,7 +9,7 @@ from feature_definitions.intervals import Interval, dates, merge
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan, tiling
 from feature_definitions.planning.plan import GroupPlan
-from feature_definitions.planning.revisions import first_events
+from feature_definitions.planning.revisions import history
 from feature_definitions.records import Revision, TileRecord
 
 
@@ -40,21 +40,27 @@ class Reads(NamedTuple):
     tiles: frozenset[date]
 
 
+def spans(work: GroupPlan, revisions: Sequence[Revision]) -> tuple[Interval, ...]:
+    """The times whose events a plan's rows depend on; a lifetime window reads from the source's first event on."""
+    found = merge(plan.inputs(work.group, status.interval) for status in work.due)
+    if not work.group.lifetime:
+        return found
+    first = min(history(revisions).first_events.values(), default=None)
+    return tuple(Interval(max(s.start, first), s.end) for s in found if first is not None and first < s.end)
+
+
 def reads(work: GroupPlan, *, tiles: Mapping[date, TileRecord], revisions: Sequence[Revision]) -> Reads:
     """What a plan reads: of a windowed group the events of dates whose tiles are not there or too old, and the tiles of all others.
 
-    `tiles` are the stored ones of the group's cadence. What coarser tiles save is left out: it is at most so much. A lifetime window reads
-    from the source's first event on.
+    `tiles` are the stored ones of the group's cadence, at least those of `spans`. What coarser tiles save is left out: it is at most so
+    much.
     """
-    group, spans = work.group, merge(plan.inputs(work.group, status.interval) for status in work.due)
-    if group.lifetime:
-        first = min(first_events(revisions).values(), default=None)
-        spans = tuple(Interval(max(s.start, first), s.end) for s in spans if first is not None and first < s.end)
-    read = {day for span in spans for day in dates(span)}
+    group, needed = work.group, spans(work, revisions)
+    read = {day for span in needed for day in dates(span)}
     if not group.aggregated:
         return Reads(frozenset(read), frozenset())
     built = {(group.cadence, day): record for day, record in tiles.items()}
-    due = tiling.due({group.cadence: spans}, states=frozenset(), built=built, revisions=revisions)
+    due = tiling.due({group.cadence: needed}, states=frozenset(), built=built, revisions=revisions)
     events = {day for each in due for day in each.dates}
     return Reads(frozenset(events), frozenset(read - events))
 

@@ -10,7 +10,7 @@ from feature_definitions.errors import UserError
 from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
 from feature_definitions.language import FeatureGroup, TransformGroup
 from feature_definitions.planning import fingerprint
-from feature_definitions.planning.revisions import RevisionIndex, changes, first_events
+from feature_definitions.planning.revisions import RevisionIndex, changes, history
 from feature_definitions.planning.upstream import Awaited, Upstream, ready_after, sources_of, starts_at
 from feature_definitions.records import Generation, LedgerEntry, Promotion, Release, Revision
 from feature_definitions.records import Publish as PublishRecord
@@ -138,10 +138,11 @@ def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: 
     reads. What is due is WAITING while an earlier interval whose events it reads is REJECTED, or one of a group that it reads cannot be
     read; what was published before stays as it is.
     """
-    known = {read.name: changes(r for r in revisions if r.source == read.name) for read in group.input_sources}
+    past = history(revisions)
+    known = {read.name: past.changes.get(read.name, _UNCHANGED) for read in group.input_sources}
     meant = (fingerprint.columns(group), fingerprint.gate(group), _inputs_of(group))
-    wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream))
-    wanted_now = expected(group, revisions, now)
+    wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream), {})
+    wanted_now = expected(group, past, now)
     found = _taken_back(wanted, wanted_now, entries, now)
     found += [_status(wanted, interval, entries.get(interval)) for interval in wanted_now]
     holders = [s.interval for s in found if s.holds and s.status == REJECTED]
@@ -210,7 +211,7 @@ def _expected(group: FeatureGroup, revisions: Sequence[Revision], now: datetime)
 
 def begins(group: FeatureGroup, revisions: Iterable[Revision], now: datetime) -> datetime | None:
     """When the first interval begins that should be there; None while a source of the group has no event."""
-    first = starts_at(group, first_events(revisions))
+    first = starts_at(group, history(revisions).first_events)
     if first is None or group.is_static:
         return first
     return max(floor(first, group.cadence), _readable_from(group, now))
@@ -228,7 +229,8 @@ def _taken_back(
 ) -> list[IntervalStatus]:
     """The intervals before the first one expected that show events which were taken back since."""
     first, oldest = expected_now[0] if expected_now else None, _readable_from(wanted.group, now)
-    shown = [i for i, entry in entries.items() if entry.state == "PUBLISHED" and (first is None or i < first) and i.start >= oldest]
+    before = entries if first is None else [i for i in entries if i.start <= first.start and i < first]
+    shown = [i for i in before if entries[i].state == "PUBLISHED" and i.start >= oldest]
     return [s for i in sorted(shown) if (s := _status(wanted, i, entries[i])).status == STALE_DATA]
 
 
@@ -296,8 +298,9 @@ def materialize(
 
 def in_range(group: FeatureGroup, found: Sequence[IntervalStatus], *, start: datetime | None, end: datetime | None) -> list[IntervalStatus]:
     """Those of a group's intervals that lie in `[start, end)`, None being no bound; a static group has no times: any range takes it in."""
-    timeless = group.is_static
-    return [s for s in found if timeless or ((start is None or s.interval.start >= start) and (end is None or s.interval.end <= end))]
+    if group.is_static or (start is None and end is None):
+        return [*found]
+    return [s for s in found if (start is None or s.interval.start >= start) and (end is None or s.interval.end <= end)]
 
 
 def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: datetime | None, now: datetime) -> None:
@@ -360,8 +363,14 @@ def _sealed_at(group: FeatureGroup, interval: Interval) -> datetime:
     return interval.end + ready_after(group)
 
 
+_UNCHANGED = changes(())
+
+
 class _Wanted(NamedTuple):
-    """What a group's intervals should have been computed by."""
+    """What a group's intervals should have been computed by.
+
+    `lacking` is what was found of features and gates before: the entries of one publish share them.
+    """
 
     group: FeatureGroup
     generation: int
@@ -371,6 +380,7 @@ class _Wanted(NamedTuple):
     changes: Mapping[str, RevisionIndex]
     upstream: Sequence[Upstream]
     released: Mapping[Interval, Release]
+    lacking: dict[tuple[int, str, str], tuple[str, ...]]
 
 
 def _valid(
@@ -414,7 +424,7 @@ def _and_more(intervals: Sequence[Interval]) -> str:
 def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
     group, generation = wanted.group, wanted.generation
     span = wanted.inputs(interval)
-    unreadable = tuple(awaited for each in wanted.upstream for awaited in each.waits_for(span))
+    unreadable = tuple([awaited for each in wanted.upstream for awaited in each.waits_for(span)]) if wanted.upstream else ()
     if entry is None:
         return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",), unreadable=unreadable)
     data, code = _changed_data(wanted, span, entry), _changed_code(entry, wanted)
@@ -465,6 +475,13 @@ def _changed_data(wanted: _Wanted, span: Interval, entry: LedgerEntry) -> tuple[
 
 
 def _changed_code(entry: LedgerEntry, wanted: _Wanted) -> tuple[str, ...]:
+    key = id(entry.features), entry.state, entry.gate
+    if key not in wanted.lacking:
+        wanted.lacking[key] = _lacking(entry, wanted)
+    return wanted.lacking[key]
+
+
+def _lacking(entry: LedgerEntry, wanted: _Wanted) -> tuple[str, ...]:
     reasons = [f"lacks {column}" for column in wanted.features if column not in entry.features]
     reasons += [f"{c} was computed by an older definition" for c, h in wanted.features.items() if entry.features.get(c, h) != h]
     if entry.state == "REJECTED" and entry.gate != wanted.gate:

@@ -1,13 +1,12 @@
 """Finds what changed in a source within a span of time after a revision, quickly also where there are many of both."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from functools import cached_property
 from typing import NamedTuple
 
-from feature_definitions.intervals import DAY, EPOCH, MICROSECOND, Interval
+from feature_definitions.intervals import MICROSECOND, Interval
 from feature_definitions.records import Revision
-
-_EPOCH = EPOCH.toordinal()
 
 
 class RevisionIndex(NamedTuple):
@@ -23,8 +22,8 @@ class RevisionIndex(NamedTuple):
 
     def after(self, span: Interval, revision: int) -> list[Revision]:
         """The revisions later than `revision` that overlap the span, in their order."""
-        start = max(_ordinal(span.start) - self.first, 0)
-        end = min(_ordinal(span.end - MICROSECOND) - self.first + 1, len(self.by_date))
+        start = max(span.start.toordinal() - self.first, 0)
+        end = min((span.end - MICROSECOND).toordinal() - self.first + 1, len(self.by_date))
         if start >= end or self._greatest(start, end) <= revision:
             return []
         later = (n for n in range(start, end) if self.greatest[0][n] > revision)
@@ -37,11 +36,33 @@ class RevisionIndex(NamedTuple):
         return max(self.greatest[level][start], self.greatest[level][end - (1 << level)])
 
 
+class History(tuple[Revision, ...]):
+    """The revisions of some sources, of which is found out once what many groups ask."""
+
+    @cached_property
+    def first_events(self) -> Mapping[str, datetime]:
+        """When the first event of each source is."""
+        return first_events(self)
+
+    @cached_property
+    def changes(self) -> Mapping[str, RevisionIndex]:
+        """The revisions of each source that has any, made ready to be asked about spans."""
+        listed: dict[str, list[Revision]] = {}
+        for revision in self:
+            listed.setdefault(revision.source, []).append(revision)
+        return {source: changes(some) for source, some in listed.items()}
+
+
+def history(revisions: Iterable[Revision]) -> History:
+    """Revisions as a history, which they may be already."""
+    return revisions if isinstance(revisions, History) else History(revisions)
+
+
 def changes(revisions: Iterable[Revision]) -> RevisionIndex:
     """The revisions of a source, made ready to be asked about spans."""
     listed: dict[int, list[Revision]] = {}
     for revision in revisions:
-        for day in range(_ordinal(revision.first), _ordinal(revision.end - MICROSECOND) + 1):
+        for day in range(revision.first.toordinal(), (revision.end - MICROSECOND).toordinal() + 1):
             listed.setdefault(day, []).append(revision)
     if not listed:
         return RevisionIndex(date.min.toordinal(), (), ())
@@ -80,8 +101,3 @@ def _newest(revisions: Iterable[Revision]) -> dict[tuple[str, date], Revision]:
         if known is None or known.revision < r.revision:
             found[r.source, r.date] = r
     return found
-
-
-def _ordinal(at: datetime) -> int:
-    """The number of an instant's UTC date, as `date.toordinal` counts them."""
-    return _EPOCH + (at - EPOCH) // DAY
