@@ -4,6 +4,7 @@ deltalake itself asks S3 some fifteen times for a log, one after the other. A lo
 """
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from lake import storage
 
 COMMIT = re.compile(r"\d{20}\.json")
 """The files of a log in which a commit each is."""
+_IN_MEMORY = "/dev/shm"  # noqa: S108  # the folder has a name of its own, and is this user's alone
+"""Where Linux keeps files without a disk."""
 _HINT, _SUM = "_last_checkpoint", ".checkpoint.parquet"
 """The file of a log that says which version was summed up, and how the file ends in which one is, whole."""
 
@@ -62,7 +65,7 @@ def _summed(log: str) -> int:
 
 
 def _read_here(held: Mapping[str, bytes]) -> DeltaTable:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=_IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None) as folder:
         log = Path(folder, "_delta_log")
         log.mkdir()
         for path, content in held.items():

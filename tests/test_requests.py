@@ -21,6 +21,7 @@ from tests.s3_proxy import Counting, counting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
     import headwater as hw
@@ -47,11 +48,11 @@ events = Source("events", Files("in/*.csv", format="csv"), columns={{{keys}, "at
 """
 
 
-def log_of_dates(folder: str, column: str, dates: int) -> dict[str, bytes]:
+def log_of_dates(folder: str, column: str, dates: int, *, first: datetime) -> dict[str, bytes]:
     """The files of the log of a table that got a file for each date by a commit of its own."""
     delta.create(folder, TABLE.replace("date", column, 1), partition=(column,))
     for n in range(dates):
-        day = (FIRST + timedelta(days=n)).date().isoformat()
+        day = (first + timedelta(days=n)).date().isoformat()
         new = AddAction(f"{column}={day}/part-0.parquet", 1000, {column: day}, 0, True, json.dumps({"numRecords": 1}))
         delta.commit(delta.opened(folder), days=(), old=(), new=[new], commit_id=f"c{n}")
     return {file.name: storage.read(file.path) for file in storage.files(f"{folder}/_delta_log")}
@@ -75,12 +76,12 @@ def remembered(p: hw.Project, dates: int) -> None:
         p._promote(group, 1)
 
 
-def lake_of_dates(p: hw.Project, scratch: Path, dates: int) -> list[str]:
+def lake_of_dates(p: hw.Project, scratch: Path, dates: int, *, first: datetime = FIRST) -> list[str]:
     """Put the tables of the source and of all tiles into the lake, as far as their logs go; where they lie."""
     lake, day = p.settings.lake, timedelta(days=1)
     tiles = [layout.tile_table(lake, "events", group.entity.keys, day, day) for group in p.catalog.groups.values()]
-    logs = dict.fromkeys(tiles, log_of_dates(str(scratch / "tiles"), "date", dates))
-    logs[layout.source_table(lake, "events")] = log_of_dates(str(scratch / "events"), layout.DATE, dates)
+    logs = dict.fromkeys(tiles, log_of_dates(str(scratch / "tiles"), "date", dates, first=first))
+    logs[layout.source_table(lake, "events")] = log_of_dates(str(scratch / "events"), layout.DATE, dates, first=first)
     for path, log in logs.items():
         newest = max((name for name in log if "checkpoint.parquet" in name), default="")
         for name, text in log.items():

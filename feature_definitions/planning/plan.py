@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -37,8 +37,7 @@ class TooManyIntervals(RangeError):
     """A group of which more intervals are expected than can be planned."""
 
 
-@dataclass(frozen=True, slots=True)
-class IntervalStatus:
+class IntervalStatus(NamedTuple):
     """What is known of one interval of a group, and why it is so.
 
     `holds`: the gate rejected it, so that what reads its events waits; `released`: a person said that this need not. A WAITING interval
@@ -414,7 +413,7 @@ def _waiting(s: IntervalStatus, rejected: Sequence[Interval]) -> IntervalStatus:
     if not awaited:
         return s
     stale = s.reasons if s.status in (STALE_DATA, STALE_CODE) else ()
-    return replace(s, status=WAITING, reasons=(*(each.reason(s.group) for each in awaited), *stale), waits_for=awaited)
+    return s._replace(status=WAITING, reasons=(*(each.reason(s.group) for each in awaited), *stale), waits_for=awaited)
 
 
 def _and_more(intervals: Sequence[Interval]) -> str:
@@ -439,7 +438,8 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> I
         status, reasons = WAITING, tuple(awaited.reason(group.name) for awaited in outdated)
     else:
         status, reasons = OK, tuple(f"warning: {name}" for name in entry.warned)
-    release, visible = wanted.released.get(interval), entry.state == "PUBLISHED"
+    release = wanted.released.get(interval) if wanted.released else None
+    visible = entry.state == "PUBLISHED"
     if status == REJECTED and release is not None:
         reasons += (f"released {iso(release.released_at)}: {release.reason or 'no reason given'}",)
     return IntervalStatus(

@@ -67,6 +67,16 @@ def test_a_record_comes_back_to_the_microsecond(name: str, data: st.DataObject) 
     assert round_trip(kind, record) == record
 
 
+@pytest.mark.parametrize("name", RECORDS)
+@given(data=st.data())
+def test_many_records_come_back_by_column_as_each_does_by_its_row(name: str, data: st.DataObject) -> None:
+    kind, records = RECORDS[name]
+    listed, maps = data.draw(st.lists(records, max_size=4).map(lambda found: found * 2)), dict[str, Mapping[str, str]]()
+    rows = [kind.row(record, maps=maps) for record in listed]
+    columns = {column.name: [row[column.name] for row in rows] for column in kind.table.columns}
+    assert list(kind.records(columns, maps=maps)) == [kind.record(row, maps=maps) for row in rows] == listed
+
+
 def test_every_kind_of_fact_has_its_table() -> None:
     assert {field.name for field in fields(RegistryFacts)} == set(schema.FACTS)
 

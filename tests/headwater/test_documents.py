@@ -10,11 +10,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.main import get_command
 
 from feature_definitions import Entity, Feature, Source, WindowedGroup
 from feature_definitions.intervals import Interval
 from feature_definitions.planning.plan import MISSING, STALE_CODE, GroupPlan, IntervalStatus
+from feature_definitions.planning.upstream import Awaited
 from headwater import documents
 from headwater.commands import app
 from tests.headwater.fields import document, fields, verbs
@@ -38,6 +41,23 @@ def day(n: int) -> Interval:
 def test_a_document_is_printed_as_pythons_json_prints_it(value: object) -> None:
     found = documents.get([{"entity": {}, "values": {"x": value}, "status": {}, "event_timestamp": {}}])
     assert documents.text(found) == json.dumps(msgspec.to_builtins(found), indent=2)
+
+
+@given(
+    reasons=st.lists(st.text(), max_size=3),
+    start=st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),  # noqa: DTZ001  # hypothesis adds the zone
+    rows=st.none() | st.integers(0, 2**62),
+)
+def test_a_status_is_printed_as_pythons_json_prints_it(reasons: list[str], start: datetime, rows: int | None) -> None:
+    interval = Interval(start, start + timedelta(hours=1))
+    waits = (Awaited("spend", interval, "REJECTED", interval, 1),)
+    found = [
+        IntervalStatus("spend", 1, interval, "OK", tuple(reasons), rows, "p1", 3),
+        IntervalStatus("spend", 1, interval, "WAITING", tuple(reasons), waits_for=waits),
+    ]
+    printed = documents.status(found, {"spend": f"/lake/{''.join(reasons)}"}, quarantined={"spend": 3}, refused={})
+    spelled = msgspec.to_builtins(printed, builtin_types=documents.AS_TEXT)
+    assert documents.text(printed) == json.dumps(spelled, indent=2, default=documents.as_text)
 
 
 def test_the_page_has_a_section_for_every_verb() -> None:

@@ -706,7 +706,7 @@ def test_what_a_run_computes_beside_an_interval_that_it_rejects_is_withheld_unle
     assert work.withheld([one_day(6)]) == {one_day(7): (one_day(6),)}
     assert work.withheld([one_day(6), one_day(7)]) == {one_day(8): (one_day(7),)}
     assert work.withheld([]) == {}
-    calm = tuple(replace(s, released=s.interval == one_day(6)) for s in found)
+    calm = tuple(s._replace(released=s.interval == one_day(6)) for s in found)
     assert plan.materialize(spend(), generation=1, found=calm, start=None, end=None).withheld([one_day(6)]) == {}
 
 

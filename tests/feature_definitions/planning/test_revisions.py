@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_definitions.intervals import MICROSECOND, Interval
-from feature_definitions.planning.revisions import changes
+from feature_definitions.planning.revisions import changes, first_events, history
 from feature_definitions.records import Revision
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,6 +36,15 @@ def test_the_ends_are_exact_to_the_microsecond(first: int, end: int, found: int)
     at = START + timedelta(hours=5)
     known = changes([revision(2, Interval(at + MICROSECOND, at + 2 * MICROSECOND))])
     assert len(known.after(Interval(at + first * MICROSECOND, at + end * MICROSECOND), 1)) == found
+
+
+def test_a_history_knows_of_each_source_what_its_revisions_say() -> None:
+    made = [revision(n, Interval(START + timedelta(days=n), START + timedelta(days=n + 1))) for n in range(1, 5)]
+    mine, others = made[::2], [replace(each, source="visits") for each in made[1::2]]
+    known = history([*mine, *others])
+    assert known.first_events == first_events([*mine, *others]) == {"payments": made[0].first, "visits": made[1].first}
+    assert known.changes == {"payments": changes(mine), "visits": changes(others)}
+    assert history(known) is known
 
 
 def test_a_source_without_revisions_has_no_changes() -> None:
