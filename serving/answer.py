@@ -13,8 +13,9 @@ from feature_definitions.intervals import micros
 from feature_definitions.layout import KeySpace
 from feature_definitions.reading import FAILED, PRESENT, from_json, to_json
 from online_sync.codec import EpochRecord
+from serving.forms import JsonValue
 from serving.request import Entity, JoinPlan, OnDemandPlan, ServicePlan, field_value
-from serving.splice import JsonValue, Stored, finished, judged, listed, question, shapes_of, unread
+from serving.splice import Stored, finished, judged, listed, question, shapes_of, unread
 
 
 class Result(TypedDict):

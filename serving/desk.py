@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-import msgspec
-
 from feature_definitions import FeatureService, layout
 from feature_definitions.intervals import micros
 from feature_definitions.layout import KeySpace
@@ -15,11 +13,11 @@ from online_sync.codec import EpochRecord
 from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner
 from serving import described
-from serving.answer import lookup
-from serving.forms import columns
+from serving.answer import Result, lookup
+from serving.forms import PLAIN, Beside, Form, form
 from serving.keys import Key
 from serving.metrics import Counts
-from serving.request import RequestError, ServicePlan, Wanted, reading
+from serving.request import FormName, RequestError, Wanted, reading
 from serving.splice import Splicer, Stored, finished
 
 _Answer = TypeVar("_Answer")
@@ -67,29 +65,22 @@ class Desk:
         self.store, self.reading = store, reading(each for each in services if each.online)
         self._find, self.clock, self._limits, self.space = find, clock, limits, find()
         self._under_way = 0
-        self._splicers: dict[tuple[str, int | None], Splicer] = {}
+        self._splicers: dict[tuple[str, FormName, int | None], Splicer] = {}
+        self._forms: dict[tuple[str, FormName], Form] = {}
         self.counts = Counts()
         self._generations: dict[str, int] = {}
 
     async def features(self, body: bytes, key: Key | None = None) -> bytes:
         """What a request for features is answered; `key` says which services it may ask."""
-        asked = self.reading.asked(body)
-        flags = b""
-        try:
-            results = await self.results(asked, key)
-        except StoreUnavailable:
-            stale = self._stale(asked)
-            if stale is None:
-                raise
-            results, flags = stale, b',"stale":true'
-        if asked.form == "columns":
-            results = msgspec.json.encode(columns(msgspec.json.decode(results)))
-        if asked.fresh and not flags:
-            flags = b',"freshness":%b' % msgspec.json.encode(await self._freshness(asked.plan))
-        return b'{"results":%b%b}' % (results, flags)
+        return await self.answer(self.reading.asked(body), key)
 
-    async def results(self, asked: Wanted, key: Key | None = None) -> bytes:
-        """The results that are asked for, as a JSON array of rows."""
+    def features_at_once(self, body: bytes, key: Key | None = None) -> bytes | None:
+        """The same, if it is a plain request and its answer is near."""
+        asked = self.reading.quickly(body)
+        return None if asked is None else self.at_once(asked, key)
+
+    async def answer(self, asked: Wanted, key: Key | None = None) -> bytes:
+        """What is asked for, in the form in which it is asked for."""
         if key is not None:
             key.allow(asked.plan.service)
         if self._under_way >= self._limits.at_once:
@@ -99,6 +90,20 @@ class Desk:
             return await self._answered(asked)
         finally:
             self._under_way -= 1
+
+    def at_once(self, asked: Wanted, key: Key | None = None) -> bytes | None:
+        """The answer, if all of it is near and epoch records were read just now; None if the store has to be asked, or it is refused."""
+        splicer = self._splicers.get((asked.plan.service, asked.form, asked.within))
+        if splicer is None or asked.fresh or (key is not None and not key.allows(asked.plan.service)):
+            return None
+        clock = asyncio.get_running_loop().time
+        at = clock()
+        pieces = splicer.at_hand(asked.entities, now=micros(self.clock()), at=at, within=self._limits.trust)
+        if pieces is None:
+            return None
+        data = splicer.form.whole(pieces, PLAIN)
+        self._count(asked, splicer, clock() - at)
+        return data
 
     async def records(self, groups: Sequence[str]) -> Mapping[str, EpochRecord]:
         """The epoch records of groups, of those that are online."""
@@ -124,45 +129,67 @@ class Desk:
         if self.space is None and await self.look() is None:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
         clock = asyncio.get_running_loop().time
-        counted, at = self.counts.of(asked.plan.service), clock()
+        at, splicer = clock(), None
         if asked.plan.on_demand:
             results = await self._computed(asked)
+            data = self._form(asked).computed(results, await self._beside(asked))
         else:
-            splicer = self._splicers.get((asked.plan.service, asked.within)) or self._splicer(asked)
-            asking = splicer.asking(asked.entities, now=micros(self.clock()), at=at, trust=self._limits.trust)
-            results = await self._read(asking)
+            splicer = self._splicer(asked)
+            pieces, beside = await self._pieces(asked, splicer, at)
+            data = splicer.form.whole(pieces, beside)
+        self._count(asked, splicer, clock() - at)
+        return data
+
+    async def _pieces(self, asked: Wanted, splicer: Splicer, at: float) -> tuple[Sequence[Any], Beside]:
+        """The pieces of an answer, and what is said beside them; while the store is away, of what is near, if that is wished."""
+        now = micros(self.clock())
+        try:
+            pieces = await self._read(splicer.asking(asked.entities, now=now, at=at, trust=self._limits.trust))
+        except StoreUnavailable:
+            stale = splicer.at_hand(asked.entities, now=now, at=at, within=self._limits.stale) if splicer.form.flags else None
+            if stale is None:
+                raise
+            return stale, Beside(stale=True)
+        return pieces, await self._beside(asked)
+
+    async def _beside(self, asked: Wanted) -> Beside:
+        if not asked.fresh:
+            return PLAIN
+        records = await self.records(asked.plan.groups)
+        joins = {join.name: join.group for join in asked.plan.joins}
+        return Beside(freshness=described.freshness(records, joins, now=micros(self.clock())))
+
+    def _count(self, asked: Wanted, splicer: Splicer | None, seconds: float) -> None:
+        counted = self.counts.of(asked.plan.service)
+        if splicer is not None:
             counted.near, counted.found = counted.near + splicer.near, counted.found + splicer.found
             splicer.near = splicer.found = 0
-        counted.answered(len(asked.entities), clock() - at)
-        return results
-
-    def _stale(self, asked: Wanted) -> bytes | None:
-        """What is near of what is asked for, while the store is away."""
-        splicer = self._splicers.get((asked.plan.service, asked.within))
-        if splicer is None or not self._limits.stale:
-            return None
-        at = asyncio.get_running_loop().time()
-        return splicer.stale(asked.entities, now=micros(self.clock()), at=at, most=self._limits.stale)
-
-    async def _freshness(self, plan: ServicePlan) -> dict[str, Any]:
-        """How fresh the groups of a service's joins are."""
-        records = await self.records(plan.groups)
-        return described.freshness(records, {join.name: join.group for join in plan.joins}, now=micros(self.clock()))
+        counted.answered(len(asked.entities), seconds)
 
     def _splicer(self, asked: Wanted) -> Splicer:
-        if len(self._splicers) >= _MOST_SPLICERS:
-            self._splicers.clear()
-        splicer = Splicer(asked.plan, space=self.space, within=asked.within)
-        return self._splicers.setdefault((asked.plan.service, asked.within), splicer)
+        key = (asked.plan.service, asked.form, asked.within)
+        if key not in self._splicers:
+            if len(self._splicers) >= _MOST_SPLICERS:
+                self._splicers.clear()
+            self._splicers[key] = Splicer(asked.plan, space=self.space, form=self._form(asked), within=asked.within)
+        return self._splicers[key]
 
-    async def _computed(self, asked: Wanted) -> bytes:
+    def _form(self, asked: Wanted) -> Form:
+        key = (asked.plan.service, asked.form)
+        if key not in self._forms:
+            if len(self._forms) >= _MOST_SPLICERS:
+                self._forms.clear()
+            self._forms[key] = form(asked.plan, asked.form)
+        return self._forms[key]
+
+    async def _computed(self, asked: Wanted) -> list[Result]:
         """What a service with features computed on demand answers."""
         entities = [dict(zip(asked.plan.asked, entity, strict=True)) for entity in asked.entities]
         generations = self._generations
         looking = lookup(asked.plan, entities, space=self.space, generations=generations, now=self.clock(), within=asked.within)
         results, held = await self._read(looking)
         generations.update(held)
-        return msgspec.json.encode(results)
+        return results
 
     async def _read(self, asking: Generator[list[str], Stored, _Answer]) -> _Answer:
         try:

@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from feature_definitions import FeatureGroup, FeatureService
 from serving import described
 from serving.desk import Desk
 from serving.feast_api import FeastReading
-from serving.forms import as_feast
 from serving.keys import Key
 from serving.metrics import exposition
 from serving.request import RequestError, Wanted, parse_query
@@ -30,16 +27,18 @@ class Endpoints:
 
     async def feast(self, body: bytes, key: Key | None = None) -> bytes:
         """Features, asked for and answered as Feast does."""
-        asked, full_names = self._feast.asked(body)
-        results = msgspec.json.decode(await self._desk.results(asked, key))
-        return msgspec.json.encode(as_feast(asked.plan, results, full_names=full_names))
+        return await self._desk.answer(self._feast.asked(body), key)
+
+    def feast_at_once(self, body: bytes, key: Key | None = None) -> bytes | None:
+        """The same, if it is a plain request and its answer is near."""
+        asked = self._feast.quickly(body)
+        return None if asked is None else self._desk.at_once(asked, key)
 
     async def entity(self, service: str, texts: Mapping[str, str], key: Key | None = None) -> bytes:
         """Features of one entity, by the texts of a URL."""
         plan = self._desk.reading.plan(service)
         entity = parse_query(plan, texts)
-        results = await self._desk.results(Wanted(plan, [tuple(entity[name] for name in plan.asked)]), key)
-        return results[1:-1]
+        return await self._desk.answer(Wanted(plan, [tuple(entity[name] for name in plan.asked)], "row"), key)
 
     def services(self) -> list[dict[str, Any]]:
         """All services."""

@@ -1,38 +1,188 @@
-"""Results in other forms than rows: as columns, and as Feast has them."""
+"""In which forms results are written: rows, one row, columns, and Feast's lists, all in JSON.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+A form makes a piece for each entity, which is kept near, and puts pieces together. What it writes for one entity never depends on another.
+"""
 
-from feature_definitions.reading import EXPIRED, NOT_FOUND
-from serving.request import JoinPlan, RequestError, ServicePlan
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
 
+import msgspec
+
+from feature_definitions.reading import EXPIRED, FOREVER, NOT_FOUND
+from online_sync.codec import Scalar
+from serving.request import FormName, JoinPlan, RequestError, ServicePlan
+
+JsonValue: TypeAlias = Scalar | list[Scalar]
+Keys: TypeAlias = tuple[Any, ...]
+"""What a request says of one entity, in the order of the plan's `asked`."""
+
+_encode = msgspec.json.Encoder().encode
 _NO_TIME = "1970-01-01T00:00:00Z"
 _SAID: Mapping[str, str] = {EXPIRED: "OUTSIDE_MAX_AGE", NOT_FOUND: "NOT_FOUND"}
+_FEAST_STATUSES = {name: b'"%b"' % name.encode() for name in ("PRESENT", "NULL_VALUE", "OUTSIDE_MAX_AGE", "NOT_FOUND")}
 
 
-def columns(results: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, list[Any]]]:
-    """Results column by column: a list for each name, in the order asked."""
-    first = results[0]
-    return {part: {name: [result[part][name] for result in results] for name in first[part]} for part in first}
+class Said(NamedTuple):
+    """What one join answers for an entity: values one per column (None: none of them known), and until when it stays so by time alone."""
+
+    status: str
+    values: Sequence[JsonValue] | None
+    event_timestamp: str | None = None
+    until: int = FOREVER
 
 
-def as_feast(plan: ServicePlan, results: Sequence[Mapping[str, Mapping[str, Any]]], *, full_names: bool) -> dict[str, Any]:
-    """Results as Feast's feature server gives them: a list of values, statuses and event timestamps for each name."""
-    found = {key: [result["entity"][key] for result in results] for key in plan.asked}
-    names, answers = list(found), [_answer(values, ["PRESENT"] * len(values), [_NO_TIME] * len(values)) for values in found.values()]
-    for join in plan.joins:
-        status = [result["status"][join.name] for result in results]
-        times = [result["event_timestamp"][join.name] or _NO_TIME for result in results]
-        for name, output in zip(names_of(join, full=full_names), join.outputs, strict=True):
-            values = [result["values"][output] for result in results]
-            names.append(name)
-            answers.append(_answer(values, [_status(value, said) for value, said in zip(values, status, strict=True)], times))
-    for feature in plan.on_demand:
-        values = [result["values"][feature.feature.name] for result in results]
-        names.append(feature.feature.name)
-        answers.append(_answer(values, [_status(value, "") for value in values], [_NO_TIME] * len(values)))
-    _refuse_twice(names)
-    return {"metadata": {"feature_names": names}, "results": answers}
+class Beside(NamedTuple):
+    """What is said beside results: whether the store was away, and how fresh the joins are, if that was asked for."""
+
+    stale: bool = False
+    freshness: Mapping[str, Any] | None = None
+
+
+PLAIN = Beside()
+
+
+class Form(Protocol):
+    """How results are written; `flags` says whether there is room for what is said beside them."""
+
+    flags: bool
+
+    def piece(self, entity: Keys, found: Sequence[Said]) -> Any:
+        """One entity's piece; every join's values are there, with their defaults."""
+
+    def whole(self, pieces: Sequence[Any], beside: Beside) -> bytes:
+        """The answer."""
+
+    def computed(self, results: Sequence[Mapping[str, Any]], beside: Beside) -> bytes:
+        """The answer of a service with features that are computed on demand, from its results as plain data."""
+
+
+class Rows:
+    """A list of objects, one for each entity."""
+
+    flags = True
+
+    def __init__(self, plan: ServicePlan) -> None:
+        """Prepare the frame of a row."""
+        self._entity, self._shape = _struct(tuple(plan.asked)), _row_shape(plan)
+        self._values = [_struct(join.outputs) for join in plan.joins]
+
+    def piece(self, entity: Keys, found: Sequence[Said]) -> bytes:
+        """The row as an object."""
+        texts = [_encode(write(*said.values or ()))[1:-1] for write, said in zip(self._values, found, strict=True)]
+        status = [said.status.encode() for said in found]
+        times = [b"null" if said.event_timestamp is None else b'"%b"' % said.event_timestamp.encode() for said in found]
+        return self._shape % (_encode(self._entity(*entity)), b",".join(filter(None, texts)), *status, *times)
+
+    def whole(self, pieces: Sequence[bytes], beside: Beside) -> bytes:
+        """All rows, in the order asked."""
+        return b'{"results":[%b]%b}' % (b",".join(pieces), _flags(beside))
+
+    def computed(self, results: Sequence[Mapping[str, Any]], beside: Beside) -> bytes:
+        """The results are rows already."""
+        return b'{"results":%b%b}' % (_encode(results), _flags(beside))
+
+
+class Row(Rows):
+    """The object of one entity."""
+
+    flags = False
+
+    def whole(self, pieces: Sequence[bytes], _: Beside) -> bytes:
+        """The only row."""
+        return pieces[0]
+
+    def computed(self, results: Sequence[Mapping[str, Any]], _: Beside) -> bytes:
+        """The only row."""
+        return _encode(results[0])
+
+
+class Columns(Rows):
+    """An object of lists, a list for each name."""
+
+    def whole(self, pieces: Sequence[bytes], beside: Beside) -> bytes:
+        """All rows, turned."""
+        return self.computed(msgspec.json.decode(b"[%b]" % b",".join(pieces)), beside)
+
+    def computed(self, results: Sequence[Mapping[str, Any]], beside: Beside) -> bytes:
+        """The results, turned."""
+        first = results[0]
+        turned = {part: {name: [result[part][name] for result in results] for name in first[part]} for part in first}
+        return b'{"results":%b%b}' % (_encode(turned), _flags(beside))
+
+
+class _FeastPiece(NamedTuple):
+    """What one entity adds to each of Feast's lists; the statuses are those of the features alone."""
+
+    values: tuple[bytes, ...]
+    statuses: tuple[bytes, ...]
+    times: tuple[bytes, ...]
+
+
+class Feast:
+    """Feast's JSON: of each name a list of values, of statuses and of event timestamps."""
+
+    flags = False
+
+    def __init__(self, plan: ServicePlan, *, full: bool) -> None:
+        """Prepare the names; `full` ones have the join before the column."""
+        self._keys, self._widths = len(plan.asked), [*(len(join.outputs) for join in plan.joins), *(1 for _ in plan.on_demand)]
+        names = [*plan.asked, *(name for join in plan.joins for name in names_of(join, full=full))]
+        self._plan, self._names = plan, [*names, *(each.feature.name for each in plan.on_demand)]
+        _refuse_twice(self._names)
+        self._head = b'{"metadata":{"feature_names":%b},"results":[' % _encode(self._names)
+
+    def piece(self, entity: Keys, found: Sequence[Said]) -> _FeastPiece:
+        """The entity's own keys, and its features."""
+        values = [value for said in found for value in said.values or ()]
+        statuses = [_FEAST_STATUSES[_status(value, said.status)] for said in found for value in said.values or ()]
+        times = [b'"%b"' % (said.event_timestamp or _NO_TIME).encode() for said in found]
+        return _FeastPiece(tuple(_encode(value) for value in (*entity, *values)), _shared(tuple(statuses)), tuple(times))
+
+    def whole(self, pieces: Sequence[_FeastPiece], _: Beside) -> bytes:
+        """The lists, name by name."""
+        values = [b",".join(each) for each in zip(*[piece.values for piece in pieces], strict=True)]
+        present, no_time = _repeated(_FEAST_STATUSES["PRESENT"], len(pieces)), _repeated(b'"%b"' % _NO_TIME.encode(), len(pieces))
+        statuses = [*[present] * self._keys, *self._statuses(pieces)]
+        times = [no_time] * self._keys
+        for join, width in zip(zip(*[piece.times for piece in pieces], strict=True), self._widths, strict=True):
+            times += [b",".join(join)] * width
+        lists = [b'{"values":[%b],"statuses":[%b],"event_timestamps":[%b]}' % each for each in zip(values, statuses, times, strict=True)]
+        return self._head + b",".join(lists) + b"]}"
+
+    def computed(self, results: Sequence[Mapping[str, Any]], beside: Beside) -> bytes:
+        """The lists of results, with those of the features that are computed on demand behind the others."""
+        return self.whole([self._computed_piece(result) for result in results], beside)
+
+    def _computed_piece(self, result: Mapping[str, Any]) -> _FeastPiece:
+        found = [
+            Said(result["status"][join.name], [result["values"][out] for out in join.outputs], result["event_timestamp"][join.name])
+            for join in self._plan.joins
+        ]
+        found += [Said("", [result["values"][each.feature.name]]) for each in self._plan.on_demand]
+        return self.piece(tuple(result["entity"][key] for key in self._plan.asked), found)
+
+    def _statuses(self, pieces: Sequence[_FeastPiece]) -> list[bytes]:
+        """The statuses of the features; often they are the same everywhere."""
+        first = pieces[0].statuses
+        if all(piece.statuses is first for piece in pieces):
+            return [_repeated(status, len(pieces)) for status in first]
+        return [b",".join(each) for each in zip(*[piece.statuses for piece in pieces], strict=True)]
+
+
+def form(plan: ServicePlan, name: FormName) -> Form:
+    """A form for the results of a plan."""
+    match name:
+        case "rows":
+            return Rows(plan)
+        case "row":
+            return Row(plan)
+        case "columns":
+            return Columns(plan)
+        case "feast" | "feast in full":
+            return Feast(plan, full=name == "feast in full")
+        case _:
+            assert_never(name)
 
 
 def names_of(join: JoinPlan, *, full: bool) -> Sequence[str]:
@@ -40,12 +190,38 @@ def names_of(join: JoinPlan, *, full: bool) -> Sequence[str]:
     return join.outputs if full else join.columns
 
 
-def _answer(values: list[Any], statuses: list[str], times: list[str]) -> dict[str, list[Any]]:
-    return {"values": values, "statuses": statuses, "event_timestamps": times}
+def _row_shape(plan: ServicePlan) -> bytes:
+    """The frame of a row: the entity, the values, and of each join the status and the event timestamp are put in."""
+    names = [_encode(join.name).replace(b"%", b"%%") for join in plan.joins]
+    status, times = (b",".join(name + b":" + each for name in names) for each in (b'"%b"', b"%b"))
+    return b'{"entity":%b,"values":{%b},"status":{' + status + b'},"event_timestamp":{' + times + b"}}"
+
+
+@lru_cache(maxsize=4096)
+def _struct(names: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
+    """A type that is written as an object with these names."""
+    fields = [f"field_{i}" for i in range(len(names))]
+    return msgspec.defstruct("Written", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
+
+
+def _flags(beside: Beside) -> bytes:
+    said = b',"stale":true' if beside.stale else b""
+    return said if beside.freshness is None else said + b',"freshness":' + _encode(beside.freshness)
 
 
 def _status(value: object, said: str) -> str:
     return "PRESENT" if value is not None else _SAID.get(said, "NULL_VALUE")
+
+
+@lru_cache(maxsize=4096)
+def _shared(statuses: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """One tuple for all that are equal."""
+    return statuses
+
+
+@lru_cache(maxsize=4096)
+def _repeated(text: bytes, times: int) -> bytes:
+    return b",".join([text] * times)
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

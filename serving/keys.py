@@ -53,9 +53,13 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: datetime | None = None
     per_second: float | None = None
 
+    def allows(self, service: str) -> bool:
+        """Whether it may ask a service."""
+        return not self.services or service in self.services
+
     def allow(self, service: str) -> None:
         """Refuse a service that the key does not allow."""
-        if self.services and service not in self.services:
+        if not self.allows(service):
             raise NotAllowed(f"the key {self.name} does not allow the service {service}", field="service")
 
 

@@ -30,6 +30,7 @@ _MORE = ("include", "max_staleness")
 _FRESHNESS = "freshness"
 
 Entity: TypeAlias = Mapping[str, Any]
+FormName: TypeAlias = Literal["rows", "row", "columns", "feast", "feast in full"]
 
 
 class RequestError(UserError):
@@ -141,7 +142,7 @@ class Wanted(NamedTuple):
 
     plan: ServicePlan
     entities: Sequence[Any]
-    form: Literal["rows", "columns"] = "rows"
+    form: FormName = "rows"
     within: int | None = None
     fresh: bool = False
 
@@ -152,22 +153,28 @@ class Reading:
 
     plans: Mapping[str, ServicePlan]
     quick: Mapping[str, msgspec.json.Decoder[Any]]
+    quick_lists: Mapping[str, msgspec.json.Decoder[Any]]
 
     def asked(self, data: bytes) -> Wanted:
         """What a body asks for; a mistake is named."""
+        return self.quickly(data) or self._asked(parse_body(data))
+
+    def quickly(self, data: bytes) -> Wanted | None:
+        """What a body asks for, if it has the form that is asked most and no mistake."""
         try:
             body = _BODY.decode(data)
             return Wanted(self.plans[body.service], [astuple(each) for each in self.quick[body.service].decode(body.entities)])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
-            return self._asked(parse_body(data))
+            return None
 
     def _asked(self, body: Mapping[str, Any]) -> Wanted:
-        plan, entities, form = self.plan(body["service"]), body["entities"], "rows"
+        plan, entities = self.plan(body["service"]), body["entities"]
+        form: FormName = "rows"
         if isinstance(entities, dict) and entities:
             entities, form = rows_of(plan, entities), "columns"
         checked = check_entities(plan, entities)
         keys = [tuple(entity[name] for name in plan.asked) for entity in checked]
-        return Wanted(plan, keys, form, _within(body.get("max_staleness")), _is_fresh(body.get("include", [])))  # type: ignore[arg-type]
+        return Wanted(plan, keys, form, _within(body.get("max_staleness")), _is_fresh(body.get("include", [])))
 
     def plan(self, name: object) -> ServicePlan:
         """The plan of a service that is online."""
@@ -181,7 +188,9 @@ class Reading:
 def reading(services: Iterable[FeatureService]) -> Reading:
     """How requests for these services are read."""
     plans = {service.name: compile_service(service) for service in services}
-    return Reading(plans, {name: _quick(plan.asked) for name, plan in plans.items() if set(plan.asked.values()) <= set(_QUICK)})
+    rows = {name: read for name, plan in plans.items() if (read := _quick(plan.asked)) is not None}
+    lists = {name: read for name, plan in plans.items() if (read := quick_lists(plan.asked, more="refused")) is not None}
+    return Reading(plans, rows, lists)
 
 
 def check_entities(plan: ServicePlan, entities: object) -> list[Entity]:
@@ -237,12 +246,25 @@ _QUICK: Mapping[str, Any] = {
 """Types that msgspec takes exactly as `_fits` does."""
 
 
-def _quick(asked: Mapping[str, str]) -> msgspec.json.Decoder[Any]:
-    """Reads entities that are right, and refuses all others without saying why."""
-    fields = [(f"field_{i}", _QUICK[kind]) for i, kind in enumerate(asked.values())]
-    names = {field: name for (field, _), name in zip(fields, asked, strict=True)}
-    entity = msgspec.defstruct("Wanted", fields, rename=names, forbid_unknown_fields=True, gc=False)
+def _quick(asked: Mapping[str, str]) -> msgspec.json.Decoder[Any] | None:
+    """Reads entities that are right, and refuses all others without saying why; None where keys are not plain."""
+    if not set(asked.values()) <= set(_QUICK):
+        return None
+    entity = _struct(asked, {key: _QUICK[kind] for key, kind in asked.items()}, more="refused")
     return msgspec.json.Decoder(Annotated[list[entity], msgspec.Meta(min_length=1, max_length=MOST_ENTITIES)])  # type: ignore[valid-type]
+
+
+def quick_lists(asked: Mapping[str, str], *, more: Literal["allowed", "refused"]) -> msgspec.json.Decoder[Any] | None:
+    """The same of entities that are given as lists, beside which there may be more."""
+    if not set(asked.values()) <= set(_QUICK):
+        return None
+    return msgspec.json.Decoder(_struct(asked, {key: list[_QUICK[kind]] for key, kind in asked.items()}, more=more))  # type: ignore[valid-type]
+
+
+def _struct(asked: Mapping[str, str], kinds: Mapping[str, Any], *, more: Literal["allowed", "refused"]) -> type[msgspec.Struct]:
+    fields = [(f"field_{i}", kind) for i, kind in enumerate(kinds.values())]
+    names = {field: name for (field, _), name in zip(fields, asked, strict=True)}
+    return msgspec.defstruct("Wanted", fields, rename=names, forbid_unknown_fields=more == "refused", gc=False)
 
 
 def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:

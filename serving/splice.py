@@ -11,40 +11,26 @@ from datetime import timedelta
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias
-
-import msgspec
+from typing import Any, TypeAlias
 
 from feature_definitions import layout
 from feature_definitions.intervals import EPOCH, instant, iso
 from feature_definitions.layout import KeySpace
 from feature_definitions.reading import CASES, EMPTY, FOREVER, NEVER, PRESENT, Question, age, conditions, unchanged_until
 from feature_definitions.sql.data_types import element_of, is_array
-from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Scalar, Value, decode_epoch, reader, written_by
+from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Value, decode_epoch, reader, written_by
+from serving.forms import Form, JsonValue, Keys, Rows, Said
 from serving.request import JoinPlan, ServicePlan
 
 Stored: TypeAlias = Sequence[bytes | None]
-JsonValue: TypeAlias = Scalar | list[Scalar]
-Keys: TypeAlias = tuple[Any, ...]
-"""What a request says of one entity, in the order of the plan's `asked`."""
 
-_Kept: TypeAlias = tuple[int, int, bytes, bool]
+_Kept: TypeAlias = tuple[int, int, Any, bool]
 """From when until when a piece holds (a clock may go back), the piece, and whether every join found something."""
 
 MOST_NEAR = 20_000
 """Entities that one service keeps near, at most."""
 
-_FOUND = (PRESENT.encode(), EMPTY.encode())
-_encode = msgspec.json.Encoder().encode
-
-
-class Said(NamedTuple):
-    """What one join answers for an entity: values one per column, and until when it stays so by time alone."""
-
-    status: str
-    values: Sequence[JsonValue] | None
-    event_timestamp: str | None = None
-    until: int = FOREVER
+_FOUND = (PRESENT, EMPTY)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ splice
@@ -53,16 +39,19 @@ class Said(NamedTuple):
 class Splicer:
     """The answers of one service, from one lake's rows; what it keeps near is the only thing that changes."""
 
-    def __init__(self, plan: ServicePlan, *, space: KeySpace | None, most: int = MOST_NEAR, within: int | None = None) -> None:
+    def __init__(
+        self, plan: ServicePlan, *, space: KeySpace | None, form: Form | None = None, most: int = MOST_NEAR, within: int | None = None
+    ) -> None:
         """Know nothing yet of what is online; without a key space nothing ever is. `within` is a TTL for all groups, in microseconds."""
+        self.form: Form = Rows(plan) if form is None else form
         self._plan, self._space, self._most, self._within = plan, space, most, within
         self._records = [] if space is None else [layout.epoch_key(space, group) for group in plan.groups]
         self._known = self._learned([None] * len(plan.groups))
         self._seen = float("-inf")
         self.near = self.found = 0
 
-    def asking(self, entities: Sequence[Keys], *, now: int, at: float, trust: float = 0.0) -> Generator[list[str], Stored, bytes]:
-        """Yields the keys to read and is sent their values; returns the results in the order asked, as a JSON array.
+    def asking(self, entities: Sequence[Keys], *, now: int, at: float, trust: float = 0.0) -> Generator[list[str], Stored, list[Any]]:
+        """Yields the keys to read and is sent their values; returns the pieces of the entities in the order asked.
 
         The epoch records are read together with the rows. They are read again where they were last read more than `trust` seconds before
         `at`; `now` is microseconds since 1970.
@@ -84,20 +73,26 @@ class Splicer:
             made = iter([known.put(entity, rows, now) for entity in lacking])
             pieces = [next(made) if piece is None else piece for piece in pieces]
             break
+        kept = [piece for piece in pieces if piece is not None]
         self.near += len(entities) - len(lacking)
-        self.found += sum(piece[3] for piece in pieces if piece is not None)
-        return b"[" + b",".join([piece[2] for piece in pieces if piece is not None]) + b"]"
+        self.found += sum(piece[3] for piece in kept)
+        return [piece[2] for piece in kept]
 
-    def stale(self, entities: Sequence[Keys], *, now: int, at: float, most: float) -> bytes | None:
-        """The results, if all are near and the epoch records were read at most so many seconds ago; the store is not asked."""
-        pieces = [self._known.near(entity, now) for entity in entities]
-        if None in pieces or at - self._seen > most:
+    def at_hand(self, entities: Sequence[Keys], *, now: int, at: float, within: float) -> list[Any] | None:
+        """The pieces, if all are near and the epoch records were read less than so many seconds ago; the store is not asked."""
+        if at - self._seen >= within:
             return None
-        return b"[" + b",".join([piece[2] for piece in pieces if piece is not None]) + b"]"
+        near = self._known.near
+        kept = [piece for entity in entities if (piece := near(entity, now)) is not None]
+        if len(kept) < len(entities):
+            return None
+        self.near += len(kept)
+        self.found += sum([piece[3] for piece in kept])
+        return [piece[2] for piece in kept]
 
     def _learned(self, stored: list[bytes | None]) -> "_Known":
         records = finished(self._plan.groups, stored, within=self._within)
-        return _Known(self._plan, self._space, stored, records, self._most)
+        return _Known(self._plan, self._space, stored, records, (self._most, self.form))
 
 
 class _Known:
@@ -107,13 +102,16 @@ class _Known:
     """
 
     def __init__(
-        self, plan: ServicePlan, space: KeySpace | None, stored: list[bytes | None], records: Mapping[str, EpochRecord], most: int
+        self,
+        plan: ServicePlan,
+        space: KeySpace | None,
+        stored: list[bytes | None],
+        records: Mapping[str, EpochRecord],
+        keeping: tuple[int, Form],
     ) -> None:
-        self.stored, self._half = stored, max(1, most // 2)
+        self.stored, self._half, self._form = stored, max(1, keeping[0] // 2), keeping[1]
         names = list(plan.asked)
         self._joins = [_join_reader(join, records.get(join.group), space, names) for join in plan.joins]
-        self._entity = _struct(tuple(names))
-        self._shape = _result_shape(plan)
         self._young: dict[Keys, _Kept] = {}
         self._old: dict[Keys, _Kept] = {}
 
@@ -133,16 +131,12 @@ class _Known:
 
     def put(self, entity: Keys, rows: Iterable[bytes | None], now: int) -> _Kept:
         """Make the piece of an entity from its rows, of which it takes as many as it has keys, and keep it near."""
-        rows, until, texts, status, times = iter(rows), FOREVER, [], [], []
+        rows, found = iter(rows), []
         for join in self._joins:
-            found = join.found(next(rows), now) if join.has_row(entity) else join.unread(entity, now)
-            until = min(until, found.until)
-            texts.append(join.text(found.values))
-            status.append(found.status.encode())
-            times.append(b"null" if found.event_timestamp is None else b'"%b"' % found.event_timestamp.encode())
-        said = _encode(self._entity(*entity))
-        piece = self._shape % (said, b",".join(filter(None, texts)), *status, *times)
-        kept = (now, until, piece, all(each in _FOUND for each in status))
+            said = join.found(next(rows), now) if join.has_row(entity) else join.unread(entity, now)
+            found.append(join.named(said))
+        piece = self._form.piece(entity, found)
+        kept = (now, min((said.until for said in found), default=FOREVER), piece, all(said.status in _FOUND for said in found))
         self._keep(entity, kept)
         return kept
 
@@ -150,20 +144,6 @@ class _Known:
         if len(self._young) >= self._half:
             self._young, self._old = {}, self._young
         self._young[entity] = kept
-
-
-def _result_shape(plan: ServicePlan) -> bytes:
-    """The frame of a result: the entity, the values, and of each join the status and the event timestamp are put in."""
-    names = [_encode(join.name).replace(b"%", b"%%") for join in plan.joins]
-    status, times = (b",".join(name + b":" + each for name in names) for each in (b'"%b"', b"%b"))
-    return b'{"entity":%b,"values":{%b},"status":{' + status + b'},"event_timestamp":{' + times + b"}}"
-
-
-@lru_cache(maxsize=4096)
-def _struct(names: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
-    """A type that is written as an object with these names."""
-    fields = [f"field_{i}" for i in range(len(names))]
-    return msgspec.defstruct("Written", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
 
 
 # -------------------------------------------------------------------------------------------------------------------- epoch records
@@ -202,7 +182,6 @@ class _JoinReader:
     shapes: "Mapping[int, Picking]"
     prefix: str
     picked: Callable[[Keys], Any]
-    written: Callable[..., msgspec.Struct]
 
     def has_row(self, entity: Keys) -> bool:
         """Whether there is something to read."""
@@ -221,13 +200,13 @@ class _JoinReader:
         """What is said where there is nothing to read."""
         return unread(self.join, nobody=None in self._values(entity), now=now)
 
-    def text(self, values: Sequence[Any] | None) -> bytes:
-        """Values, none of them known if None, as members of a JSON object."""
-        named = [None] * len(self.join.outputs) if values is None else values
-        if self.join.defaults and None in named:
+    def named(self, said: Said) -> Said:
+        """What is said, with a value for each column: its default where none is known."""
+        values: Sequence[Any] = [None] * len(self.join.outputs) if said.values is None else said.values
+        if self.join.defaults and None in values:
             defaults = self.join.defaults
-            named = [defaults.get(name) if value is None else value for name, value in zip(self.join.outputs, named, strict=True)]
-        return _encode(self.written(*named))[1:-1]
+            values = [defaults.get(name) if value is None else value for name, value in zip(self.join.outputs, values, strict=True)]
+        return said if values is said.values else said._replace(values=values)
 
     def _values(self, entity: Keys) -> Keys:
         values: Keys = self.picked(entity)
@@ -238,9 +217,9 @@ def _join_reader(join: JoinPlan, record: EpochRecord | None, space: KeySpace | N
     places = tuple(names.index(key) for key in join.keys)
     picked = (lambda entity: (entity[places[0]],)) if len(places) == 1 else itemgetter(*places)
     if record is None or space is None:
-        return _JoinReader(join, None, {}, "", picked, _struct(join.outputs))
+        return _JoinReader(join, None, {}, "", picked)
     prefix = layout.row_key(space, join.group, record.generation, "").removesuffix("}")
-    return _JoinReader(join, record, shapes_of(record, join), prefix, picked, _struct(join.outputs))
+    return _JoinReader(join, record, shapes_of(record, join), prefix, picked)
 
 
 def unread(join: JoinPlan, *, nobody: bool, now: int) -> Said:

@@ -15,6 +15,7 @@ from feature_definitions import Feature, FeatureService, Join, WindowedGroup, la
 from feature_definitions.intervals import MICROSECOND, instant, micros
 from feature_definitions.reading import FOREVER, Question, conditions, unchanged_until
 from online_sync.codec import EpochRecord, Row, RowSchema, encode, encode_epoch
+from serving.forms import PLAIN
 from serving.request import compile_service
 from serving.splice import Splicer
 from tests.serving import test_answer as given_by
@@ -61,7 +62,7 @@ class Reads:
                 self.reads.append(wanted)
                 wanted = asking.send([self.store.get(key) for key in wanted])
         except StopIteration as end:
-            return json.loads(end.value)
+            return json.loads(self.splicer.form.whole(end.value, PLAIN))["results"]
 
 
 @st.composite
