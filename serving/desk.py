@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import Any, TypeVar
 
 from feature_definitions import FeatureService, layout
@@ -67,6 +68,7 @@ class Desk:
         self._under_way = 0
         self._splicers: dict[tuple[str, FormName, int | None], Splicer] = {}
         self._forms: dict[tuple[str, FormName], Form] = {}
+        self._refreshing: dict[Splicer, asyncio.Task[Any]] = {}
         self.counts = Counts()
         self._generations: dict[str, int] = {}
 
@@ -96,14 +98,27 @@ class Desk:
         splicer = self._splicers.get((asked.plan.service, asked.form, asked.within))
         if splicer is None or asked.fresh or (key is not None and not key.allows(asked.plan.service)):
             return None
-        clock = asyncio.get_running_loop().time
-        at = clock()
+        at = monotonic()
         pieces = splicer.at_hand(asked.entities, now=micros(self.clock()), at=at, within=self._limits.trust)
         if pieces is None:
             return None
+        if splicer.age(at) > self._limits.trust / 2 and splicer not in self._refreshing:
+            self._refresh(splicer, at)
         data = splicer.form.whole(pieces, PLAIN)
-        self._count(asked, splicer, clock() - at)
+        self._count(asked, splicer, monotonic() - at)
         return data
+
+    def _refresh(self, splicer: Splicer, at: float) -> None:
+        """Read the epoch records of a service meanwhile, so that what is near is answered at once further on."""
+        reading = asyncio.get_running_loop().create_task(self._read(splicer.asking((), now=micros(self.clock()), at=at)))
+        self._refreshing[splicer] = reading
+
+        def refreshed(done: asyncio.Task[Any]) -> None:
+            del self._refreshing[splicer]
+            if not done.cancelled():
+                done.exception()  # whoever asks next asks the store itself, and is told
+
+        reading.add_done_callback(refreshed)
 
     async def records(self, groups: Sequence[str]) -> Mapping[str, EpochRecord]:
         """The epoch records of groups, of those that are online."""
@@ -128,8 +143,7 @@ class Desk:
     async def _answered(self, asked: Wanted) -> bytes:
         if self.space is None and await self.look() is None:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
-        clock = asyncio.get_running_loop().time
-        at, splicer = clock(), None
+        at, splicer = monotonic(), None
         if asked.plan.on_demand:
             results = await self._computed(asked)
             data = self._form(asked).computed(results, await self._beside(asked))
@@ -137,7 +151,7 @@ class Desk:
             splicer = self._splicer(asked)
             pieces, beside = await self._pieces(asked, splicer, at)
             data = splicer.form.whole(pieces, beside)
-        self._count(asked, splicer, clock() - at)
+        self._count(asked, splicer, monotonic() - at)
         return data
 
     async def _pieces(self, asked: Wanted, splicer: Splicer, at: float) -> tuple[Sequence[Any], Beside]:

@@ -57,7 +57,7 @@ class Form(Protocol):
         """The answer of a service with features that are computed on demand, from its results as plain data."""
 
 
-class Rows:
+class RowsForm:
     """A list of objects, one for each entity."""
 
     flags = True
@@ -83,7 +83,7 @@ class Rows:
         return b'{"results":%b%b}' % (_encode(results), _flags(beside))
 
 
-class Row(Rows):
+class RowForm(RowsForm):
     """The object of one entity."""
 
     flags = False
@@ -97,7 +97,7 @@ class Row(Rows):
         return _encode(results[0])
 
 
-class Columns(Rows):
+class ColumnsForm(RowsForm):
     """An object of lists, a list for each name."""
 
     def whole(self, pieces: Sequence[bytes], beside: Beside) -> bytes:
@@ -112,14 +112,15 @@ class Columns(Rows):
 
 
 class _FeastPiece(NamedTuple):
-    """What one entity adds to each of Feast's lists; the statuses are those of the features alone."""
+    """What one entity adds to each of Feast's lists, and the answer where it is asked for alone; statuses are those of the features."""
 
     values: tuple[bytes, ...]
     statuses: tuple[bytes, ...]
     times: tuple[bytes, ...]
+    alone: list[bytes]
 
 
-class Feast:
+class FeastForm:
     """Feast's JSON: of each name a list of values, of statuses and of event timestamps."""
 
     flags = False
@@ -137,10 +138,18 @@ class Feast:
         values = [value for said in found for value in said.values or ()]
         statuses = [_FEAST_STATUSES[_status(value, said.status)] for said in found for value in said.values or ()]
         times = [b'"%b"' % (said.event_timestamp or _NO_TIME).encode() for said in found]
-        return _FeastPiece(tuple(_encode(value) for value in (*entity, *values)), _shared(tuple(statuses)), tuple(times))
+        return _FeastPiece(tuple(_encode(value) for value in (*entity, *values)), _shared(tuple(statuses)), tuple(times), [])
 
     def whole(self, pieces: Sequence[_FeastPiece], _: Beside) -> bytes:
         """The lists, name by name."""
+        if len(pieces) > 1:
+            return self._lists(pieces)
+        alone = pieces[0].alone
+        if not alone:
+            alone.append(self._lists(pieces))
+        return alone[0]
+
+    def _lists(self, pieces: Sequence[_FeastPiece]) -> bytes:
         values = [b",".join(each) for each in zip(*[piece.values for piece in pieces], strict=True)]
         present, no_time = _repeated(_FEAST_STATUSES["PRESENT"], len(pieces)), _repeated(b'"%b"' % _NO_TIME.encode(), len(pieces))
         statuses = [*[present] * self._keys, *self._statuses(pieces)]
@@ -174,13 +183,13 @@ def form(plan: ServicePlan, name: FormName) -> Form:
     """A form for the results of a plan."""
     match name:
         case "rows":
-            return Rows(plan)
+            return RowsForm(plan)
         case "row":
-            return Row(plan)
+            return RowForm(plan)
         case "columns":
-            return Columns(plan)
+            return ColumnsForm(plan)
         case "feast" | "feast in full":
-            return Feast(plan, full=name == "feast in full")
+            return FeastForm(plan, full=name == "feast in full")
         case _:
             assert_never(name)
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -24,6 +25,7 @@ from serving import openapi
 from serving.desk import Desk, Limits, Overloaded, TooSlow
 from serving.endpoints import Endpoints, UnknownGroup
 from serving.keys import Key, Keys, NoKey, NotAllowed, TooOften, Verb
+from serving.protocol import PlainRequest
 from serving.request import RequestError, UnknownService
 
 MOST_BYTES = 1024 * 1024
@@ -69,8 +71,9 @@ def app(
 
 
 class _Open(NamedTuple):
-    """What is answered now: by POST, without Starlette, and all else."""
+    """What is answered now: at once if it is near, by POST without Starlette, and all else."""
 
+    quick: Mapping[bytes, Callable[[bytes, Key | None], bytes | None]]
     posted: Mapping[str, ASGIApp]
     others: ASGIApp
     desk: Desk
@@ -96,7 +99,7 @@ class Application:
         now_open = self._open
         if scope["type"] == "http":
             try:
-                if self._guard is not None and scope["path"] not in _WITHOUT_KEY:
+                if self._guard is not None and scope["path"] not in _WITHOUT_KEY and "key" not in scope:
                     scope["key"] = _key(self._guard.keys, scope, now_open.desk)
             except _REFUSED as error:
                 await self._refuse(error, scope, receive, send)
@@ -105,6 +108,24 @@ class Application:
                 await now_open.posted[scope["path"]](scope, receive, send)
                 return
         await now_open.others(scope, receive, send)
+
+    def is_quick(self, path: bytes) -> bool:
+        """Whether requests by POST for a path may be answered at once."""
+        return path in self._open.quick
+
+    def at_once(self, asked: PlainRequest) -> tuple[bytes | None, Key | None]:
+        """The answer to a plain request, if it is near and allowed, and the request's key."""
+        now_open, key = self._open, None
+        if self._guard is not None:
+            try:
+                key = self._guard.keys.allowed(asked.authorization, "features", now=now_open.desk.clock(), at=monotonic())
+            except RequestError:
+                return None, None
+        return now_open.quick[asked.path](asked.body, key), key
+
+    def refused(self, status: int) -> None:
+        """Count a request that was refused before it reached the application."""
+        self._open.desk.counts.refused[status] += 1
 
     async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
         refused = _refusal(error)
@@ -124,7 +145,7 @@ def _key(keys: Keys, scope: Scope, desk: Desk) -> Key:
     if path.startswith("/v1/features") or path == "/get-online-features":
         verb = "features"
     authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    return keys.allowed(authorization, verb, now=desk.clock(), at=asyncio.get_running_loop().time())
+    return keys.allowed(authorization, verb, now=desk.clock(), at=monotonic())
 
 
 def _refused_event(error: Exception, status: int, scope: Scope) -> dict[str, object]:
@@ -153,7 +174,8 @@ def _open(services: Mapping[str, FeatureService], desk: Desk, guard: Guard | Non
 
     made = Starlette(routes=routes, exception_handlers={**_HANDLERS, 404: _no_path(routes), 405: _other_method}, lifespan=store_open)
     made.router.redirect_slashes = False
-    return _Open(posted, made, desk)
+    quick = {b"/v1/features": desk.features_at_once, b"/get-online-features": endpoints.feast_at_once}
+    return _Open(quick, posted, made, desk)
 
 
 def _asked_by_get(endpoints: Endpoints) -> list[Route]:

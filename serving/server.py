@@ -1,6 +1,7 @@
-"""Runs the HTTP service: the only place that knows uvicorn."""
+"""Runs the HTTP service: it and the protocol are the only places that know uvicorn."""
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
+from time import monotonic
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from feature_definitions.errors import UserError
-from serving import forked
+from serving import forked, protocol
 
 
 class CannotListen(UserError):
@@ -33,6 +35,8 @@ class Processes:
 
 
 _ONE = Processes()
+_GARBAGE = 50_000
+"""So many more objects than before are made before those are looked through that nothing names any more."""
 
 
 def is_loopback(host: str) -> bool:
@@ -89,16 +93,20 @@ def _renewing(app: ASGIApp, processes: Processes) -> Callable[[], None] | None:
 def _server(app: ASGIApp, processes: Processes, pipe: int | None) -> uvicorn.Server:
     certificate, key = processes.tls or (None, None)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, loop="uvloop", http="httptools", timeout_graceful_shutdown=5,
-        ssl_certfile=certificate, ssl_keyfile=key, timeout_notify=0,
+        app, log_level="error", access_log=False, loop="uvloop", http=protocol.for_application(app), timeout_graceful_shutdown=5,
+        ssl_certfile=certificate, ssl_keyfile=key, timeout_notify=0, timeout_keep_alive=int(protocol.IDLE), server_header=False,
     )  # fmt: skip
-    if pipe is not None:
+    server = uvicorn.Server(config)
+    gc.freeze()  # what is there now stays; looking through it again and again would keep requests waiting
+    gc.set_threshold(_GARBAGE)
 
-        async def lives() -> None:
+    async def each_second() -> None:
+        protocol.end_late_ones(server.server_state.connections, monotonic())
+        if pipe is not None:
             os.write(pipe, b".")
 
-        config.callback_notify = lives
-    return uvicorn.Server(config)
+    config.callback_notify = each_second
+    return server
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -19,7 +19,7 @@ from feature_definitions.layout import KeySpace
 from feature_definitions.reading import CASES, EMPTY, FOREVER, NEVER, PRESENT, Question, age, conditions, unchanged_until
 from feature_definitions.sql.data_types import element_of, is_array
 from online_sync.codec import CodecError, Columns, EpochRecord, Row, RowSchema, Value, decode_epoch, reader, written_by
-from serving.forms import Form, JsonValue, Keys, Rows, Said
+from serving.forms import Form, JsonValue, Keys, RowsForm, Said
 from serving.request import JoinPlan, ServicePlan
 
 Stored: TypeAlias = Sequence[bytes | None]
@@ -43,7 +43,7 @@ class Splicer:
         self, plan: ServicePlan, *, space: KeySpace | None, form: Form | None = None, most: int = MOST_NEAR, within: int | None = None
     ) -> None:
         """Know nothing yet of what is online; without a key space nothing ever is. `within` is a TTL for all groups, in microseconds."""
-        self.form: Form = Rows(plan) if form is None else form
+        self.form: Form = RowsForm(plan) if form is None else form
         self._plan, self._space, self._most, self._within = plan, space, most, within
         self._records = [] if space is None else [layout.epoch_key(space, group) for group in plan.groups]
         self._known = self._learned([None] * len(plan.groups))
@@ -77,6 +77,10 @@ class Splicer:
         self.near += len(entities) - len(lacking)
         self.found += sum(piece[3] for piece in kept)
         return [piece[2] for piece in kept]
+
+    def age(self, at: float) -> float:
+        """How many seconds before `at` the epoch records were read."""
+        return at - self._seen
 
     def at_hand(self, entities: Sequence[Keys], *, now: int, at: float, within: float) -> list[Any] | None:
         """The pieces, if all are near and the epoch records were read less than so many seconds ago; the store is not asked."""

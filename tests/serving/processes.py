@@ -35,7 +35,10 @@ from datetime import UTC, datetime
 from feature_definitions import Entity, Feature, FeatureService, Join, Source, WindowedGroup
 from feature_definitions.layout import KeySpace
 from online_sync.store import AsyncStore
+from pathlib import Path
 from serving import rest
+from serving.desk import Limits
+from serving.keys import Keys
 from serving.server import run
 
 customer = Entity("customer", {"customer_id": "int64"})
@@ -44,7 +47,12 @@ spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(Feature("
 services = (FeatureService("by_customer", joins=(Join(spend),)), FeatureService("offline", joins=(Join(spend),), online=False))
 found = {service.name: service for service in services if "none" not in sys.argv}
 space = KeySpace("shop", "lakelake")
-app = rest.app(found, space=lambda: space, store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC))
+more = dict(argument.split("=") for argument in sys.argv[2:] if "=" in argument)
+guard = rest.Guard(Keys(Path(more["keys"])), lambda event: print(event, file=sys.stderr)) if "keys" in more else None
+app = rest.app(
+    found, space=lambda: space, store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC),
+    limits=Limits(trust=float(more.get("trust", 0))), guard=guard,
+)
 run(lambda: app, ready=lambda port: print(port, flush=True), port=0)
 """
 

@@ -1,0 +1,219 @@
+"""HTTP/1.1 on one connection: what is near is answered as its request is read, all else by the ASGI application, as uvicorn does.
+
+uvicorn parses (httptools), keeps the order of pipelined requests, and holds back who reads too slowly. Added are bounds for heads and for
+connections on which nothing goes on, and refusals in our own words.
+"""
+
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD = 32 * 1024
+"""Bytes of a request's line and headers that are waited for at most."""
+SLOW, IDLE = 15.0, 75.0
+"""Seconds in which a request must have arrived and an answer be read, and for which a connection is kept on which nothing is asked."""
+
+_MOST_BODY = 128 * 1024
+"""Bytes of a body that are collected here; with a longer one uvicorn holds the sender back."""
+_PLAIN = (b"*/*", b"application/json")
+_NEVER_PLAIN = frozenset((b"expect", b"upgrade", b"x-deadline-ms", b"content-encoding"))
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
+
+
+class PlainRequest(NamedTuple):
+    """A plain request with its whole body."""
+
+    path: bytes
+    authorization: bytes
+    body: bytes
+
+
+class Quick(Protocol):
+    """An application that answers some plain requests at once."""
+
+    def is_quick(self, path: bytes) -> bool:
+        """Whether requests by POST for a path may be answered at once."""
+
+    def at_once(self, asked: PlainRequest) -> tuple[bytes | None, object]:
+        """The answer in JSON, and the key that the request brings; no answer where it has to be found by the ASGI application."""
+
+    def refused(self, status: int) -> None:
+        """Count a request that was refused before it reached the application."""
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One connection; `quick` is what answers at once, if anything does."""
+
+    quick: Quick | None = None
+    _dates: tuple[object, bytes] = (None, b"")
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        """Nothing was asked yet."""
+        super().__init__(*positional, **named)
+        self._waits_since: float | None = monotonic()
+        self._stuck_since: float | None = None
+        self._idle_since: float | None = None
+        self._heading, self._head_bytes = True, 0
+        self._body: list[bytes] | None = None
+        self._is_plain, self._authorization = True, b""
+        self._key: object = None
+
+    def data_received(self, data: bytes) -> None:
+        """Read some bytes of a request."""
+        self._idle_since = None
+        if self._waits_since is None:
+            self._waits_since = monotonic()
+        super().data_received(data)
+        if self._heading:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD and not self.transport.is_closing():
+                self._refuse(431, f"the request's line and headers are longer than {MOST_HEAD:,} bytes")
+
+    def on_message_begin(self) -> None:
+        """A request begins; what ASGI needs of it is made only if ASGI is asked."""
+        if self._waits_since is None:  # it came together with the one before
+            self._waits_since, self._idle_since = monotonic(), None
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._heading, self._head_bytes = True, 0
+        self._is_plain, self._authorization = True, b""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and see whether the request is still a plain one."""
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"authorization":
+            self._authorization = value
+        elif name in _NEVER_PLAIN or (name == b"accept" and value not in _PLAIN):
+            self._is_plain = False
+            self.expect_100_continue = self.expect_100_continue or (name == b"expect" and value.lower() == b"100-continue")
+
+    def on_headers_complete(self) -> None:
+        """Decide who answers."""
+        self._heading = False
+        cycle: Any = self.cycle  # None before the first, whatever uvicorn's types say
+        waits = cycle is not None and not cycle.response_complete
+        if (
+            self.quick is not None
+            and self._is_plain
+            and not waits
+            and self.parser.get_method() == b"POST"
+            and self.quick.is_quick(self.url)
+        ):
+            self._body = []
+            return
+        self._hand_over()
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body, unless it is long."""
+        if self._body is None:
+            super().on_body(body)
+            return
+        self._body.append(body)
+        if sum(map(len, self._body)) > _MOST_BODY:
+            self._hand_over()
+
+    def on_message_complete(self) -> None:
+        """Answer what is near; ask the application for all else."""
+        self._waits_since = None
+        if self._body is not None and not self._answered():
+            self._hand_over()
+        if self._body is None:
+            super().on_message_complete()
+        self._body = None
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._idle_since = monotonic()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(400, f"this is no HTTP/1.1 request: {msg}")
+
+    def shutdown(self) -> None:
+        """End once the request under way is answered."""
+        if self._body is not None:
+            self._hand_over()
+        super().shutdown()
+
+    def pause_writing(self) -> None:
+        """The other side reads too slowly."""
+        self._stuck_since = monotonic()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The other side has read."""
+        self._stuck_since = None
+        super().resume_writing()
+
+    def end_if_late(self, now: float) -> None:
+        """Close the connection if its request should have arrived by now, its answer been read, or if it was idle for long."""
+        if self._stuck_since is not None and now - self._stuck_since > SLOW:
+            self.transport.abort()
+        elif self._waits_since is not None and now - self._waits_since > SLOW:
+            self._refuse(408, f"no whole request arrived within {SLOW:.0f} s")
+        elif self._idle_since is not None and now - self._idle_since > IDLE:
+            self.transport.close()
+
+    def _answered(self) -> bool:
+        """Whether the request was answered at once."""
+        if self.quick is None or self._body is None or self.flow.write_paused or not self.parser.should_keep_alive():
+            return False
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        data, key = self.quick.at_once(PlainRequest(self.url, self._authorization, body))
+        if data is None:
+            self._key = key
+            return False
+        self.transport.write(_OK % (len(data), self._date(), data))
+        self._idle_since = monotonic()
+        return True
+
+    def _hand_over(self) -> None:
+        """Let uvicorn and the ASGI application go on with the request, as far as it was read."""
+        url, headers, expected, body = self.url, self.headers, self.expect_100_continue, self._body
+        self._body = None
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expected
+        self.headers += headers
+        if self._key is not None:
+            self.scope["key"], self._key = self._key, None  # type: ignore[typeddict-unknown-key]
+        super().on_headers_complete()
+        for part in body or ():
+            super().on_body(part)
+
+    def _date(self) -> bytes:
+        """The headers that every answer has, as uvicorn has them now."""
+        seen, text = HttpConnection._dates
+        now = self.server_state.default_headers
+        if seen is not now:
+            text = b"".join(b"%b: %b\r\n" % each for each in now)
+            HttpConnection._dates = now, text
+        return text
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self.transport.is_closing():
+            return
+        if self.quick is not None:
+            self.quick.refused(status)
+        data = msgspec.json.encode({"error": {"field": None, "message": message}})
+        head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (status, _REASONS[status], len(data)) + data)
+        self.transport.close()
+
+
+_REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+
+
+def for_application(app: object) -> type[HttpConnection]:
+    """The kind of connections of an application, which is asked first if it answers at once."""
+    return type("HttpConnection", (HttpConnection,), {"quick": app if hasattr(app, "at_once") else None})
+
+
+def end_late_ones(connections: Iterable[object], now: float) -> None:
+    """Close those connections on which nothing goes on for too long."""
+    for each in list(connections):
+        if isinstance(each, HttpConnection):
+            each.end_if_late(now)

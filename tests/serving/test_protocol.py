@@ -1,0 +1,255 @@
+"""HTTP on the wire: what is near is answered without the store, in order; what is malformed, slow or too long is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+from contextlib import ExitStack, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from online_sync import embedded
+from serving.protocol import IDLE, MOST_HEAD, SLOW, HttpConnection, end_late_ones
+from tests.serving.processes import fill, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.serving.processes import Service
+
+NEAR = json.dumps({"service": "by_customer", "entities": [{"customer_id": 42}]}).encode()
+OTHER = json.dumps({"service": "by_customer", "entities": [{"customer_id": 7}]}).encode()
+FEAST = json.dumps({"feature_service": "by_customer", "entities": {"customer_id": [42]}}).encode()
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/v1/features", version: bytes = b"1.1") -> bytes:
+    lines = [b"POST %b HTTP/%b" % (path, version), b"host: x", b"content-length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+GET = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class Talk:
+    """A connection, and the answers that come on it."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._read = b""
+
+    def say(self, *parts: bytes) -> Talk:
+        for part in parts:
+            self.socket.sendall(part)
+        return self
+
+    def answer(self) -> tuple[int, dict[bytes, bytes], bytes]:
+        """Status, headers and body of the next answer."""
+        while b"\r\n\r\n" not in self._read:
+            self._more()
+        head, _, self._read = self._read.partition(b"\r\n\r\n")
+        line, *lines = head.split(b"\r\n")
+        headers = dict(each.lower().split(b": ", 1) for each in lines)
+        while len(self._read) < int(headers.get(b"content-length", 0)):
+            self._more()
+        body, self._read = self._read[: int(headers.get(b"content-length", 0))], self._read[int(headers.get(b"content-length", 0)) :]
+        return int(line.split()[1]), headers, body
+
+    def is_over(self) -> bool:
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def _more(self) -> None:
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise EOFError(self._read)
+        self._read += data
+
+    def __del__(self) -> None:
+        self.socket.close()
+
+
+@pytest.fixture(scope="module")
+def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that knows customer 42 and trusts what it knows, and whose store is gone."""
+    folder = tmp_path_factory.mktemp("store")
+    url = embedded.ensure(folder)
+    fill(url)
+    with serving(url, "trust=10000") as running:
+        for body, path in ((NEAR, b"/v1/features"), (FEAST, b"/get-online-features")):
+            assert Talk(running.port).say(post(body, path=path)).answer()[0] == 200
+        embedded.stop(folder)
+        yield running
+
+
+@pytest.mark.parametrize(("body", "path"), [(NEAR, b"/v1/features"), (FEAST, b"/get-online-features")])
+def test_what_is_near_is_answered_at_once_and_as_the_application_does(away: Service, body: bytes, path: bytes) -> None:
+    """A deadline is the application's own affair."""
+    at_once = Talk(away.port).say(post(body, path=path)).answer()
+    through = Talk(away.port).say(post(body, b"x-deadline-ms: 60000", path=path)).answer()
+    assert (at_once[0], at_once[2]) == (through[0], through[2])
+    assert set(at_once[1]) == set(through[1]) == {b"content-type", b"content-length", b"date"}
+    assert Talk(away.port).say(post(OTHER)).answer()[0] == 503
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40, 10_000])
+def test_requests_are_answered_in_order_however_they_arrive(away: Service, cut: int) -> None:
+    chunked = b"POST /v1/features HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + b"".join(
+        b"%x\r\n%b\r\n" % (len(part), part) for part in (NEAR[:5], NEAR[5:])
+    )
+    asked = post(NEAR) + GET + post(OTHER) + post(NEAR) + chunked + b"0\r\n\r\n" + post(b"{") + GET
+    talk = Talk(away.port).say(*(asked[at : at + cut] for at in range(0, len(asked), cut)))
+    answers = [talk.answer() for _ in range(7)]
+    assert [status for status, _, _ in answers] == [200, 200, 503, 200, 200, 400, 200]
+    assert answers[0][2] == answers[3][2] == answers[4][2]
+
+
+@pytest.mark.parametrize("body", [NEAR, OTHER])
+def test_who_waits_to_be_told_to_go_on_is_told(service: Service, body: bytes) -> None:
+    talk = Talk(service.port).say(post(body, b"expect: 100-continue")[: -len(body)])
+    assert talk.answer()[0] == 100
+    assert talk.say(body).answer()[0] == 200
+
+
+@pytest.mark.parametrize(("headers", "version"), [([b"connection: close"], b"1.1"), ([], b"1.0")])
+def test_a_connection_that_is_to_end_ends_after_its_answer(away: Service, headers: list[bytes], version: bytes) -> None:
+    talk = Talk(away.port).say(post(NEAR, *headers, version=version))
+    assert talk.answer()[0] == 200
+    assert talk.is_over()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"\x00\x01\x02\x03\r\n\r\n", b"GET\r\n\r\n", b"POST /v1/features HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", post(NEAR, b"content-length: 5"), post(NEAR, b"transfer-encoding: chunked"),
+        post(NEAR, b"a b: c"), b"POST /v1/features HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_refused_and_the_connection_ends(away: Service, wrong: bytes) -> None:
+    talk = Talk(away.port).say(wrong)
+    status, headers, body = talk.answer()
+    assert (status, headers[b"connection"]) == (400, b"close")
+    assert "no HTTP/1.1 request" in json.loads(body)["error"]["message"]
+    assert talk.is_over()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.lists(st.sampled_from([post(NEAR), GET, post(b"{"), b"\r\n", b"0\r\n\r\n"]) | st.binary(max_size=30), max_size=4))
+def test_no_bytes_on_the_wire_are_an_error_of_the_server(away: Service, parts: list[bytes]) -> None:
+    talk, answered = Talk(away.port), b""
+    with suppress(ConnectionError):
+        talk.say(*parts)
+        with suppress(OSError):  # it is over already
+            talk.socket.shutdown(socket.SHUT_WR)
+        while data := talk.socket.recv(1 << 16):
+            answered += data
+    assert b"HTTP/1.1 500" not in answered
+    assert Talk(away.port).say(post(NEAR)).answer()[0] == 200
+
+
+def test_a_head_that_never_ends_is_refused(away: Service) -> None:
+    talk = Talk(away.port).say(b"GET /healthz HTTP/1.1\r\nx: ", *[b"y" * 4096] * (MOST_HEAD // 4096))
+    assert talk.answer()[0] == 431
+
+
+def test_many_who_say_little_keep_nobody_waiting(away: Service) -> None:
+    with ExitStack() as stack:
+        for i in range(300):
+            talk = Talk(away.port).say(post(NEAR)[: 10 + i % 80])
+            stack.callback(talk.socket.close)
+        assert Talk(away.port).say(post(NEAR)).answer()[0] == 200
+
+
+@pytest.mark.parametrize("services", [[], ["nothing"]])
+def test_a_key_pays_for_each_request_once_whichever_way_it_is_answered(own_store: Path, services: list[str]) -> None:
+    keys = own_store / "keys.json"
+    named = {"name": "model", "sha256": hashlib.sha256(b"sesame").hexdigest(), "per_second": 3, "services": services}
+    keys.write_text(json.dumps({"keys": [named]}))
+    with serving(embedded.ensure(own_store), "trust=10000", f"keys={keys}") as service:
+        talk = Talk(service.port)
+        found = [talk.say(post(NEAR, b"authorization: Bearer sesame")).answer()[0] for _ in range(4)]
+        assert found == ([403] * 3 if services else [200] * 3) + [429]
+        assert talk.say(post(NEAR)).answer()[0] == 401
+
+
+# ------------------------------------------------------------------------------------------------------------- who is late
+
+
+class Transport:
+    """What a connection does to its socket."""
+
+    def __init__(self) -> None:
+        self.written, self.ends = b"", ""
+
+    def get_extra_info(self, _: str, default: object = None) -> object:
+        return default
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.ends = self.ends or "closed"
+
+    def abort(self) -> None:
+        self.ends = self.ends or "aborted"
+
+    def is_closing(self) -> bool:
+        return bool(self.ends)
+
+
+def late(*, heard: bytes, seconds: float, stuck: bool) -> tuple[str, bytes]:
+    """A connection on which something was heard, and then nothing for so many seconds."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    class Knows:
+        def is_quick(self, _: bytes) -> bool:
+            return True
+
+        def at_once(self, _: object) -> tuple[bytes, None]:
+            return b"{}", None
+
+        def refused(self, _: int) -> None:
+            return
+
+    async def run() -> tuple[str, bytes]:
+        connection = type("Quick", (HttpConnection,), {"quick": Knows()})(Config(application), ServerState(), {})
+        transport = Transport()
+        connection.connection_made(cast("asyncio.Transport", transport))
+        if heard:
+            connection.data_received(heard)
+        if stuck:
+            connection.pause_writing()
+        end_late_ones([connection, object()], monotonic() + seconds)
+        return transport.ends, transport.written
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("heard", "seconds", "stuck", "ends", "status"),
+    [
+        (b"", SLOW - 1, False, "", b""), (b"", SLOW + 1, False, "closed", b"408"), (post(NEAR)[:-1], SLOW - 1, False, "", b""),
+        (post(NEAR)[:-1], SLOW + 1, False, "closed", b"408"), (post(NEAR), IDLE - 1, False, "", b"200"),
+        (post(NEAR), IDLE + 1, False, "closed", b"200"), (post(NEAR) + b"POST", SLOW + 1, False, "closed", b"200"),
+        (post(NEAR), SLOW + 1, True, "aborted", b"200"), (GET, 10 * IDLE, False, "", b""),
+    ],
+)  # fmt: skip
+def test_a_connection_ends_where_its_other_side_is_late(heard: bytes, seconds: float, stuck: bool, ends: str, status: bytes) -> None:
+    found, written = late(heard=heard, seconds=seconds, stuck=stuck)
+    assert found == ends
+    assert written.split(b" ")[1:2] == ([status] if status else [])
