@@ -18,16 +18,14 @@ from airflow.sdk import (
     Asset,
     CronPartitionTimetable,
     CronTriggerTimetable,
-    DayWindow,
     FixedKeyMapper,
     Param,
     PartitionedAssetTimetable,
     PartitionedAtRuntime,
-    RollupMapper,
-    StartOfDayMapper,
     get_parsing_context,
 )
 
+from dags.consumers import FollowOperator, TrainingSetOperator
 from dags.operators import (
     CommandOperator,
     IngestOperator,
@@ -42,7 +40,7 @@ from dags.range_backfill import MODES, ComputeOperator, MarkOperator, PlanOperat
 from dags.reconcile import MarkPublishedOperator, ReportDueOperator, StartOperator
 from dags.schedule import schedule_of
 from feature_definitions import layout, settings
-from feature_definitions.intervals import DAY, EPOCH
+from feature_definitions.intervals import EPOCH
 from feature_definitions.language import FeatureGroup, TrainingSet
 from feature_definitions.loader import Catalog, load_sound
 
@@ -54,7 +52,7 @@ RETRIES = {
 }
 """For what passes by itself: a source or a group that another run works on, a store that is away."""
 FIRST = {"priority_weight": 10, "weight_rule": "absolute"}
-"""Each day's own run goes before ranges of days, which have the weight 1."""
+"""Each day's own run goes before ranges of days and what follows, which have the weight 1, where a pool bounds how many compute."""
 ALL_DONE, NONE_SKIPPED = "all_done", "none_skipped"
 HOUR = timedelta(hours=1)
 
@@ -87,7 +85,7 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         (
             WaitOperator(task_id=layout.WAIT_TASK, **mine)
             # Rows in quarantine and files that cannot be read do not stop the day: what is left of it is judged as a whole.
-            >> IngestOperator(task_id=layout.INGEST_TASK, **alone)
+            >> IngestOperator(task_id=layout.INGEST_TASK, pool=project.pool, **alone)
             >> MaterializeOperator(task_id=layout.MATERIALIZE_TASK, **alone)
             >> [
                 RestateOperator(task_id=layout.RESTATE_TASK, trigger_rule=ALL_DONE, **alone),
@@ -119,11 +117,13 @@ def _assets(groups: Iterable[str], project: settings.Settings) -> dict[str, Asse
     return {name: group_asset(name, project=project.name) for name in groups}
 
 
-def command_dag(dag_id: str, *words: str, task: str, project: settings.Settings, schedule: Any, about: str) -> DAG:
+def command_dag(
+    dag_id: str, *words: str, task: str, project: settings.Settings, schedule: Any, about: str, operator: Any = CommandOperator
+) -> DAG:
     """A DAG of one command, of which one run works at a time."""
     said = f"{about}: `headwater {' '.join(words)}`.\n"
     with _alone(dag_id, project=project, schedule=schedule, about=about, text=said) as dag:
-        CommandOperator(task_id=task, project=project.root, arguments=words)
+        operator(task_id=task, project=project.root, arguments=words, pool=project.pool)
     return dag
 
 
@@ -141,28 +141,21 @@ def sync_dag(project: settings.Settings) -> DAG:
 
 def sync_published_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
     """The DAG that syncs as soon as a group published something; what many partitions bring at once is synced once."""
-    anything = group_asset(groups[0].name, project=project.name)
-    for group in groups[1:]:
-        anything = anything | group_asset(group.name, project=project.name)
     return command_dag(
         layout.SYNC_PUBLISHED_DAG,
         "sync",
         task=layout.SYNC_TASK,
         project=project,
-        schedule=PartitionedAssetTimetable(assets=anything, default_partition_mapper=FixedKeyMapper("newest")),
+        schedule=_any_publish((group.name for group in groups), project),
         about="Bring what a group has just published to the online store; the hourly DAG does it in any case",
+        operator=FollowOperator,
     )
 
 
 def training_set_dag(defined: TrainingSet, *, project: settings.Settings) -> DAG:
-    """The DAG that builds a training set when one day of all its groups is published: of daily ones, and of hourly ones each hour."""
+    """The DAG that builds a training set when a day of all its groups is published; groups that run many times an hour do not start it."""
     asked = {join.group.name: schedule_of(join.group) for join in defined.service.joins}
-    assets = {name: group_asset(name, project=project.name) for name, schedule in asked.items() if schedule.step in (HOUR, DAY)}
-    hours = StartOfDayMapper(input_format=next((s.key_format for s in asked.values() if s.step == HOUR), "%Y-%m-%dT%H:%M"))
-    everything: Any = None
-    for asset in assets.values():
-        everything = asset if everything is None else everything & asset
-    mappers = {assets[name]: RollupMapper(upstream_mapper=hours, window=DayWindow()) for name in assets if asked[name].step == HOUR}
+    followed = [schedule for _, schedule in sorted(asked.items()) if schedule.step >= HOUR]
     by_day = CronTriggerTimetable("0 3 * * *", timezone="UTC")
     return command_dag(
         layout.training_set_dag(defined.name),
@@ -170,9 +163,18 @@ def training_set_dag(defined: TrainingSet, *, project: settings.Settings) -> DAG
         defined.name,
         task=layout.TRAINING_SET_TASK,
         project=project,
-        schedule=by_day if everything is None else PartitionedAssetTimetable(assets=everything, partition_mapper_config=mappers),
+        schedule=_any_publish((each.group for each in followed), project) if followed else by_day,
         about=f"Build the training set {defined.name} when one day of all of its groups is published ({', '.join(sorted(asked))})",
+        operator=partial(TrainingSetOperator, schedules=followed),
     )
+
+
+def _any_publish(groups: Iterable[str], project: settings.Settings) -> PartitionedAssetTimetable:
+    """Whenever one of the groups has published something; what was published until a run begins is one run's."""
+    either: Any = None
+    for asset in _assets(groups, project).values():
+        either = asset if either is None else either | asset
+    return PartitionedAssetTimetable(assets=either, default_partition_mapper=FixedKeyMapper("newest"))
 
 
 def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
@@ -200,7 +202,7 @@ def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> 
         assets = _assets(names, project)
         (
             PlanOperator(task_id=plan, **mine)
-            >> ComputeOperator(task_id=materialize, **mine)
+            >> ComputeOperator(task_id=materialize, pool=project.pool, **mine)
             >> MarkOperator(task_id=publish, assets=assets, trigger_rule=NONE_SKIPPED, **mine)
             >> ReportOperator(task_id=report, trigger_rule=NONE_SKIPPED, retries=0, **mine)
         )
@@ -219,7 +221,9 @@ def reconcile_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings)
         text=page_of_reconcile(),
     ) as dag:
         assets = _assets((group.name for group in groups), project)
-        StartOperator(task_id=start, assets=assets, **mine) >> ReportDueOperator(task_id=report, trigger_rule=ALL_DONE, retries=0, **mine)
+        StartOperator(task_id=start, assets=assets, pool=project.pool, **mine) >> ReportDueOperator(
+            task_id=report, trigger_rule=ALL_DONE, retries=0, **mine
+        )
     return dag
 
 

@@ -30,7 +30,7 @@ from dags.siblings import adjacent
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, parse_instant
 
-LOOK_AGAIN, GIVE_UP = timedelta(minutes=1), timedelta(hours=6)
+LOOK_AGAIN, GIVE_UP = timedelta(seconds=30), timedelta(hours=6)
 """A day that waits for days of other groups, which other runs are at, is looked at again so often, and for so long."""
 
 log = logging.getLogger(__name__)
@@ -94,18 +94,22 @@ class OfDay(CommandOperator):
 
 
 class WaitOperator(OfDay):
-    """Wait, without a worker, until the source has all of the run's interval."""
+    """Wait, without a worker, until the source has all of the run's interval, and the groups that are read have published theirs."""
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Go on at once when that time has passed, else let the triggerer wait for it."""
-        interval = span_of(context, self.group_schedule)
-        sealed = self.group_schedule.sealed_at(interval)
-        log.info("%s is sealed at %s", self.group_schedule.named(interval), iso(sealed))
+        schedule, interval = self.group_schedule, span_of(context, self.group_schedule)
+        sealed = schedule.sealed_at(interval)
+        log.info("%s is sealed at %s", schedule.named(interval), iso(sealed))
         if sealed > datetime.now(UTC):
-            self.defer(trigger=DateTimeTrigger(moment=sealed, end_from_trigger=True), method_name="execute_complete")
+            trigger = DateTimeTrigger(moment=sealed, end_from_trigger=not schedule.reads_groups)
+            self.defer(trigger=trigger, method_name="execute_complete")
+        self.execute_complete(context)
 
-    def execute_complete(self, context: Mapping[str, Any], event: object = None) -> None:
-        """Nothing is left to do; where there is no triggerer that ends the task itself, Airflow comes here."""
+    def execute_complete(self, context: Mapping[str, Any], event: object = None) -> None:  # noqa: ARG002  # as Airflow calls it
+        """Look at the groups that are read, which other runs publish."""
+        if self.group_schedule.reads_groups:
+            look_again(self.day(span_of(context, self.group_schedule)), context)
 
 
 class IngestOperator(OfDay):
@@ -143,8 +147,10 @@ class MaterializeOperator(OfDay):
         own = found if schedule.is_static else inside(found, span)
         day = self.day(span, own)
         if day.state not in ("published", "nothing") and is_repeated(context):
-            self.make(span)
-            day = self.day(span)
+            self.make(wide, within="range" if wide == span else "restate")
+            found = self.ledger(wide)
+            own = found if schedule.is_static else inside(found, span)
+            day = self.day(span, own)
         _end(day, context)
         earlier = any(each["status"] != "OK" for each in found if each not in own)
         idle = [*([] if day.warnings else [layout.WARNINGS_TASK]), *([] if earlier else [layout.RESTATE_TASK])]
@@ -230,11 +236,16 @@ def _end(day: Day, context: Mapping[str, Any]) -> None:
         raise AirflowFailException(day.line)
     if day.state == "missing":
         raise AirflowException(day.line)
+    look_again(day, context)
+    if day.state in ("waiting", "nothing"):
+        raise AirflowSkipException(day.line)
+
+
+def look_again(day: Day, context: Mapping[str, Any]) -> None:
+    """Postpone the end of a task while what its day waits for is on its way, but not for ever."""
     if day.passes and not _waited_long(context):
         log.info("it is looked at again in %s", LOOK_AGAIN)
         raise AirflowRescheduleException(datetime.now(UTC) + LOOK_AGAIN)
-    if day.state in ("waiting", "nothing"):
-        raise AirflowSkipException(day.line)
 
 
 def _waited_long(context: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.day import judged
 from dags.operators import CommandOperator
+from dags.partitions import tell
 from dags.process import DONE, REJECTED
 from dags.schedule import Schedule, range_of
 from feature_definitions.intervals import Interval, micros, parse_instant
@@ -94,15 +95,12 @@ class MarkOperator(RangeOperator):
     def execute(self, context: Mapping[str, Any]) -> None:
         """Add the partitions, by the ledger: those whose publish began after this run did."""
         began, span = f"p{micros(context['dag_run'].start_date):017d}", span_asked(context["params"])
+        published = {}
         for schedule in self.chosen(context):
             found = self.running.status(schedule.group, schedule.asked(span))
             mine = [each for each in found if (each["publish_id"] or "") >= began]
-            keys = sorted({schedule.key_of(each["interval_start"]) for each in mine})
-            if keys:
-                event = context["outlet_events"][self.assets[schedule.group]]
-                event.extra = {"rows": sum(each["rows"] or 0 for each in mine), "partitions": len(keys)}
-                event.add_partitions(keys)
-            log.info("%s: %d partitions were published by this run", schedule.group, len(keys))
+            published[schedule.group] = (schedule, self.assets[schedule.group], mine)
+        tell(self, context, published)
 
 
 class ReportOperator(RangeOperator):

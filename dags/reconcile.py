@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.day import due, lacking
 from dags.operators import CommandOperator
+from dags.partitions import tell
 from dags.process import DONE, MISTAKE, REJECTED
 from dags.schedule import Schedule, range_of
 from feature_definitions.intervals import micros
@@ -45,13 +46,11 @@ class TellingOperator(ReconcileOperator):
 
     def tell(self, context: Mapping[str, Any], *, since: str = "") -> None:
         """Tell of the partitions that the ledger has as published, those only whose publish began at `since` or later."""
-        found = self.ledger()
+        found, published = self.ledger(), {}
         for schedule in (each for each in self.schedules if not each.is_static):
             mine = [each for each in found.get(schedule.group, ()) if each["publish_id"] is not None and each["publish_id"] >= since]
-            keys = sorted({schedule.key_of(each["interval_start"]) for each in mine})
-            if keys:
-                context["outlet_events"][self.assets[schedule.group]].add_partitions(keys)
-            log.info("%s: %d partitions", schedule.group, len(keys))
+            published[schedule.group] = (schedule, self.assets[schedule.group], mine)
+        tell(self, context, published)
 
 
 class MarkPublishedOperator(TellingOperator):
@@ -78,6 +77,7 @@ class StartOperator(TellingOperator):
                 words = ("materialize", schedule.group, "--ingest", "--within", "restate", *range_of(schedule.asked(span)))
                 self.call(*words, accepted=(DONE, REJECTED))
                 started.append(schedule.group)
+                found = self.ledger()  # what it changed may have made others stale, which come after it
         if not started:
             raise AirflowSkipException("nothing is due that no run has started")
         self.tell(context, since=began)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from math import lcm
 
 from feature_definitions.intervals import Interval, duration, floor, iso, parse_instant
-from feature_definitions.language import FeatureGroup
+from feature_definitions.language import FeatureGroup, Source
 from feature_definitions.planning.upstream import ready_after
 
 HOUR, DAY = 3600, 86_400
@@ -17,13 +17,14 @@ class KeyRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How often a group runs, how long its source takes, and how far back a scheduled run looks for late events."""
+    """How often a group runs, how long its source takes, how far back a scheduled run looks for late events, whether it reads groups."""
 
     group: str
     cadence: timedelta
     ready_after: timedelta
     restate_within: timedelta
     is_static: bool
+    reads_groups: bool = False
 
     @property
     def step(self) -> timedelta:
@@ -114,6 +115,7 @@ def schedule_of(group: FeatureGroup) -> Schedule:
         ready_after=ready_after(group),
         restate_within=duration(group.restate_within),
         is_static=group.is_static,
+        reads_groups=any(not isinstance(each, Source) for each in group.inputs),
     )
 
 

@@ -1,6 +1,9 @@
-"""Shows Airflow once what the command published before: `docker/up` runs it, with Airflow's address and password in its environment.
+"""Shows Airflow once what the command published before, so that it counts as done; `docker/up` runs it.
 
-The DAGs that publishing triggers are paused meanwhile, so that nothing is queued for history.
+    docker/mark.py pause KEPT    before the scheduler starts: makes the pool, and pauses all DAGs, whose names it keeps in a file
+    docker/mark.py mark KEPT     once it runs: has one DAG tell of all that was published, then lets the others go on
+
+So nothing is queued for history, and what is published from now on reaches all that wait for it. ADDRESS, PASSWORD and POOL are of Airflow.
 """
 
 import json
@@ -9,22 +12,26 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-MARK, CONSUMERS = "mark__published", ("ts__", "sync__published")
-SECONDS = 180
+MARK = "mark__published"
+SLOTS = 2
+"""How many tasks compute at a time; a person changes it in Airflow, under Admin, Pools."""
+SECONDS = 300
 
 
 def ask(method: str, path: str, body: object = None, *, token: str = "") -> Any:
-    """Airflow's answer, None for what is not there yet."""
+    """Airflow's answer, None for what is not there yet, or is there already."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(os.environ["ADDRESS"] + path, method=method, data=data, headers=headers)  # noqa: S310  # on loopback
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
-        if error.code == 404:
+        if error.code in (404, 409):
             return None
         raise
 
@@ -35,29 +42,48 @@ def until(found: Any) -> Any:
     while not (answer := found()):
         if time.monotonic() > deadline:
             sys.exit(f"make up: Airflow did not run {MARK}; trigger it by hand to see what was published before")
-        time.sleep(1)
+        time.sleep(0.5)
     return answer
 
 
-def main() -> None:
-    """Run the DAG that marks, while its consumers are paused."""
-    token = ask("POST", "/auth/token", {"username": "admin", "password": os.environ["PASSWORD"]})["access_token"]
+def running(token: str) -> Iterator[str]:
+    """The DAGs that are not paused, which Airflow lists by the hundred."""
+    offset = 0
+    while page := ask("GET", f"/api/v2/dags?limit=100&offset={offset}&order_by=dag_id", token=token)["dags"]:
+        yield from (dag["dag_id"] for dag in page if not dag["is_paused"] and dag["dag_id"] != MARK)
+        offset += len(page)
+
+
+def switch(dags: list[str], *, paused: bool, token: str) -> None:
+    """Pause DAGs, or let them go on."""
+    for dag in dags:
+        ask("PATCH", f"/api/v2/dags/{dag}?update_mask=is_paused", {"is_paused": paused}, token=token)
+
+
+def pause(kept: Path, token: str) -> None:
+    """Make the pool, and pause all DAGs unless what was published before is shown already."""
+    ask("POST", "/api/v2/pools", {"name": os.environ["POOL"], "slots": SLOTS, "include_deferred": False}, token=token)
     until(lambda: ask("GET", f"/api/v2/dags/{MARK}", token=token))
-    listed = ask("GET", "/api/v2/dags?limit=1000", token=token)["dags"]
-    consumers = [dag["dag_id"] for dag in listed if dag["dag_id"].startswith(CONSUMERS) and not dag["is_paused"]]
+    if kept.exists() or ask("GET", f"/api/v2/dags/{MARK}/dagRuns?state=success&limit=1", token=token)["dag_runs"]:
+        return
+    dags = list(running(token))
+    kept.write_text(json.dumps(dags), encoding="utf-8")
+    switch(dags, paused=True, token=token)
 
-    def pause(how: bool) -> None:  # noqa: FBT001  # as Airflow says it
-        for dag in consumers:
-            ask("PATCH", f"/api/v2/dags/{dag}?update_mask=is_paused", {"is_paused": how}, token=token)
 
-    pause(True)
+def mark(kept: Path, token: str) -> None:
+    """Run the DAG that marks, then let the others go on."""
+    if not kept.exists():
+        return
     try:
         run = ask("POST", f"/api/v2/dags/{MARK}/dagRuns", {"logical_date": None}, token=token)
         place = f"/api/v2/dags/{MARK}/dagRuns/{run['dag_run_id']}"
         until(lambda: ask("GET", place, token=token)["state"] in ("success", "failed"))
     finally:
-        pause(False)
+        switch(json.loads(kept.read_text(encoding="utf-8")), paused=False, token=token)
+        kept.unlink()
 
 
 if __name__ == "__main__":
-    main()
+    token = ask("POST", "/auth/token", {"username": "admin", "password": os.environ["PASSWORD"]})["access_token"]
+    {"pause": pause, "mark": mark}[sys.argv[1]](Path(sys.argv[2]), token)

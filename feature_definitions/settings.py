@@ -27,6 +27,7 @@ VARIABLES = {
     "HEADWATER_SPARK_JARS": "jars that Spark is to have beside its own, with commas between them",
     "HEADWATER_DRIVER_MEMORY": "the Spark driver's memory, like 3g",
     "HEADWATER_CACHE": "where downloaded jars are kept",
+    "HEADWATER_POOL": "the pool of Airflow in which tasks that compute run, instead of its default_pool",
     "HEADWATER_PROMOTE": "auto or manual: whether a new generation is shown to readers as soon as it covers what the old one does",
 }
 _KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "spark_jars", "driver_memory", "promote"}
@@ -63,6 +64,7 @@ class Settings:
     registry_url: str = field(default="", repr=False)
     redis_url: str | None = field(default=None, repr=False)
     promote: Promote = "auto"
+    pool: str = "default_pool"
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -100,6 +102,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         registry_url=registry,
         redis_url=variables.get("HEADWATER_REDIS_URL") or None,
         promote=_promote(variables.get("HEADWATER_PROMOTE") or project.get("promote"), registry),
+        pool=variables.get("HEADWATER_POOL") or "default_pool",
         connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(PREFIX) and value}),
     )
 

@@ -1,15 +1,20 @@
-"""The DAGs under a real scheduler, from the first run to a recovery; each test goes on where the one before it ended."""
+"""The DAGs under a real scheduler, from the first run to recoveries; each test goes on where the one before it ended."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.scheduler.conftest import DAYS, day
 
 if TYPE_CHECKING:
-    from tests.scheduler.conftest import System
+    from tests.scheduler.conftest import Shop
 
+GROUPS = ("spend", "pace", "level")
 GREEN = {
     "wait": "success",
     "ingest": "success",
@@ -19,78 +24,141 @@ GREEN = {
     "publish": "success",
 }
 RED = {"wait": "success", "ingest": "success", "materialize": "failed", "warnings": "upstream_failed", "publish": "failed"}
+WAITING = {"wait": "success", "ingest": "success", "materialize": "skipped", "publish": "failed"}
 
 
-def test_each_group_runs_for_yesterday_and_is_green_as_the_ledger_says(system: System) -> None:
+def computed(system: Shop, run: dict[str, object], task: str = "ingest") -> list[str]:
+    """What a task of a run says that it computes."""
+    return [line for line in system.log(run, task) if re.fullmatch(r"\w+: computing \d+ intervals?", line)]
+
+
+def test_each_group_runs_for_yesterday_and_is_green_as_the_ledger_says(system: Shop) -> None:
     key = str(day(1))
-    for group in ("spend", "pace", "level"):
+    for group in GROUPS:
         run = system.ended(f"fg__{group}", key)
         assert (run["state"], run["dag_run_id"].split("__")[2]) == ("success", key)
         assert system.status(group)[key] == "OK"
-    assert system.states(system.runs("fg__spend")[key]) == GREEN
-    assert any(line == f"the data day of this run: {key} of spend" for line in system.log(system.runs("fg__spend")[key], "ingest"))
+        assert system.states(run) == GREEN
+    assert f"the data day of this run: {key} of spend" in system.log(system.runs("fg__spend")[key], "ingest")
 
 
-def test_only_one_process_of_a_run_starts_java(system: System) -> None:
+def test_only_one_process_of_a_run_starts_java(system: Shop) -> None:
     run = system.ended("fg__spend", str(day(1)))
     started = {task: system.log(run, task).count("starting Spark") for task in ("ingest", "materialize", "publish")}
     assert started == {"ingest": 1, "materialize": 0, "publish": 0}
 
 
-def test_what_was_published_triggers_the_sync_and_the_training_set(system: System) -> None:
-    assert system.ended("ts__refunds", str(day(1)))["state"] == "success"
-    assert system.ended("sync__published", "newest")["state"] == "success"
-    events = system.ask("GET", "/assets/events?limit=100&order_by=timestamp")["asset_events"]
-    (extra,) = [event["extra"] for event in events if event["name"] == "features.spend"]
-    assert (extra["rows"], extra["verdict"]) == (2, "passed")
+def test_what_was_published_triggers_the_sync_and_the_training_set(system: Shop) -> None:
+    assert [run["state"] for run in system.quiet("sync__published")][-1] == "success"
+    built = [run for run in system.quiet("ts__refunds") if system.states(run) == {"training_set": "success"}]
+    assert any(f"published by all groups: {day(1)}" in system.log(run, "training_set") for run in built)
+    told = {(event["name"], event["partition_key"]): event["extra"] for event in system.events()}
+    assert set(told) == {(f"features.{group}", str(day(1))) for group in GROUPS}
+    assert (told["features.spend", str(day(1))]["rows"], told["features.spend", str(day(1))]["verdict"]) == (2, "passed")
 
 
-def test_a_backfill_computes_days_that_lie_side_by_side_in_one_job(system: System) -> None:
-    days = [str(day(back)) for back in range(12, 7, -1)]  # yesterday's run restated those of the last days
-    system.backfill("fg__spend", day(12), day(8))
-    runs = [system.ended("fg__spend", key) for key in days]
-    assert [run["state"] for run in runs] == ["success"] * 5
-    assert {system.status("spend")[key] for key in days} == {"OK"}
-    computed = [line for run in runs for line in system.log(run, "ingest") if re.fullmatch(r"spend: computing \d+ intervals", line)]
-    assert computed == ["spend: computing 5 intervals"]
-    assert system.status("spend")[str(day(13))] == "MISSING"
+def test_the_sync_runs_each_hour_too(system: Shop) -> None:
+    assert system.quiet("sync__online")[-1]["state"] == "success"
 
 
-def test_a_rejected_day_is_red_says_why_and_recovers_by_only_failed(system: System) -> None:
-    key = str(day(3))
-    system.pay(day(3), 10, -20)
-    system.backfill("fg__spend", day(3), day(3), reprocess="completed")
-    run = system.until(lambda: (r := system.ended("fg__spend", key)) and r["state"] == "failed" and r)
+def test_a_backfill_computes_five_days_of_each_group_in_one_job_and_consumers_follow(system: Shop) -> None:
+    days = [str(day(back)) for back in range(9, 4, -1)]  # yesterday's run restated those of the last days
+    for group in GROUPS:
+        system.backfill(f"fg__{group}", day(9), day(5))
+    for group in GROUPS:
+        runs = [system.ended(f"fg__{group}", key) for key in days]
+        assert [run["state"] for run in runs] == ["success"] * 5
+        assert {system.status(group)[key] for key in days} == {"OK"}
+        assert [line for run in runs for line in computed(system, run)] == [f"{group}: computing 5 intervals"]
+        assert system.status(group)[str(day(10))] == "MISSING"
+        assert {*days, str(day(1))} == system.partitions(group)
+    said = [line for run in system.quiet("ts__refunds") for line in system.log(run, "training_set")]
+    followed = {date for line in said if line.startswith("published by all groups: ") for date in line.partition(": ")[2].split(", ")}
+    assert {*days, str(day(1))} == followed
+
+
+def test_a_range_is_computed_in_one_job_and_all_its_partitions_are_marked(system: Shop) -> None:
+    asked = {"groups": ["pace"], "from": str(day(DAYS)), "to": str(day(11)), "mode": "missing", "chunk_days": 90, "dry_run": False}
+    run = system.finished("backfill__range", system.trigger("backfill__range", **asked))
+    assert run["state"] == "success"
+    assert computed(system, run, "materialize") == ["pace: computing 30 intervals"]
+    assert {str(day(back)) for back in range(11, DAYS + 1)} <= system.partitions("pace")
+    assert None not in {event["partition_key"] for event in system.events()}
+
+
+def test_a_rejected_day_stops_its_consumers_says_why_and_recovers_by_only_failed(system: Shop) -> None:
+    key = str(day(10))
+    system.pay(day(10), 10, -20)
+    for group in GROUPS:
+        system.backfill(f"fg__{group}", day(10), day(10))
+    run, level = system.ended("fg__spend", key), system.ended("fg__level", key)
     assert {task: state for task, state in system.states(run).items() if task in RED} == RED
     last = [line for line in system.log(run, "materialize") if not line.startswith("::")][-1]
     assert last.startswith(f"spend {key}: the gate rejected it: failed spent_1d:at_least(0); for example customer_id=2 ")
     assert "report: " in last
     assert "correct payments, or let later ones pass: headwater release spend " in last
+    assert {task: state for task, state in system.states(level).items() if task in WAITING} == WAITING
+    assert system.ended("fg__pace", key)["state"] == "success"
+    assert system.states(system.quiet("ts__refunds")[-1]) == {"training_set": "skipped"}
 
-    system.pay(day(3), 10, 21)
-    system.clear_failed(run)
-    again = system.until(lambda: (r := system.runs("fg__spend")[key]) and r["state"] == "success" and r)
-    assert again["dag_run_id"] == run["dag_run_id"]
-    assert system.status("spend")[key] == "OK"
-
-
-def test_a_range_is_computed_in_one_job_and_all_its_partitions_are_marked(system: System) -> None:
-    conf = {"groups": ["pace"], "from": str(day(DAYS)), "to": str(day(11)), "mode": "missing", "chunk_days": 90, "dry_run": False}
-    system.ask("POST", "/dags/backfill__range/dagRuns", {"logical_date": None, "conf": conf})
-    run = system.ended("backfill__range", None)
-    assert run["state"] == "success"
-    assert "pace: computing 30 intervals" in system.log(run, "materialize")
-    events = system.ask("GET", "/assets/events?limit=100&order_by=-timestamp")["asset_events"]
-    marked = {event["partition_key"] for event in events if event["name"] == "features.pace"}
-    assert {str(day(back)) for back in range(11, DAYS + 1)} <= marked
+    system.pay(day(10), 10, 21)
+    for red in (run, level):
+        system.clear_failed(red)
+        assert system.finished(red["dag_id"], red["dag_run_id"])["state"] == "success"
+    assert {system.status(group)[key] for group in GROUPS} == {"OK"}
+    assert system.states(system.quiet("ts__refunds")[-1]) == {"training_set": "success"}
 
 
-def test_a_broken_file_is_an_import_error_and_the_other_dags_run_on(system: System) -> None:
+def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Shop) -> None:
+    before = {group: system.intervals(group) for group in GROUPS}
+    system.pay(day(2), 10, 22)
+    system.command("ingest")
+    run = system.finished("reconcile", system.trigger("reconcile"))
+    assert computed(system, run, "start") == [f"{group}: computing 1 interval" for group in GROUPS]
+    for group in GROUPS:
+        after = system.intervals(group)
+        assert {at for at, each in after.items() if each["publish_id"] != before[group][at]["publish_id"]} == {str(day(2))}
+        assert after[str(day(2))]["status"] == "OK"
+    built = system.quiet("ts__refunds")[-1]
+    assert f"published by all groups: {day(2)}" in system.log(built, "training_set")
+    assert system.states(built) == {"training_set": "success"}
+
+
+@pytest.fixture(scope="module")
+def killed(system: Shop) -> str:
+    """A run that computes a range, whose worker was killed with all that it had started."""
+    asked = {"groups": ["spend"], "from": str(day(DAYS)), "to": str(day(11)), "mode": "missing", "chunk_days": 90, "dry_run": False}
+    run_id = system.trigger("backfill__range", **asked)
+    system.until(lambda: "starting Spark" in system.log(system.run("backfill__range", run_id), "materialize"))
+    pid = system.working("materialize")
+    assert pid is not None
+    system.kill_worker(pid)
+    return run_id
+
+
+def test_a_broken_file_is_an_import_error_and_the_other_dags_run_on(system: Shop, killed: str) -> None:  # noqa: ARG001  # its wait is used
     (system.folder / "catalog" / "broken.py").write_text("x = = 1\n", encoding="utf-8")
     errors = system.until(lambda: system.ask("GET", "/importErrors")["import_errors"])
     assert [error["filename"] for error in errors] == ["catalog_mistakes.py"]
     assert "broken.py:1: this is not Python" in errors[0]["stack_trace"]
-    system.backfill("fg__pace", day(2), day(2))
+    system.backfill("fg__pace", day(2), day(2), reprocess="completed")
     assert system.ended("fg__pace", str(day(2)))["state"] == "success"
     (system.folder / "catalog" / "broken.py").unlink()
     system.until(lambda: not system.ask("GET", "/importErrors")["import_errors"])
+
+
+def test_what_a_killed_worker_was_at_is_done_by_another_one(system: Shop, killed: str) -> None:
+    run = system.finished("backfill__range", killed)
+    assert run["state"] == "success"
+    assert {system.status("spend")[str(day(back))] for back in range(11, DAYS + 1)} == {"OK"}
+    assert {str(day(back)) for back in range(11, DAYS + 1)} <= system.partitions("spend")
+
+
+def test_what_a_killed_scheduler_was_at_is_done_when_it_is_started_again(system: Shop) -> None:
+    asked = {"groups": ["level"], "from": str(day(DAYS)), "to": str(day(11)), "mode": "missing", "chunk_days": 90, "dry_run": False}
+    run_id = system.trigger("backfill__range", **asked)
+    system.until(lambda: system.working("materialize"))
+    os.kill(system.pid("scheduler"), signal.SIGKILL)
+    system.up()
+    assert system.finished("backfill__range", run_id)["state"] == "success"
+    assert {system.status("level")[str(day(back))] for back in range(11, DAYS + 1)} == {"OK"}
