@@ -69,9 +69,8 @@ def days_told(events: Mapping[Any, Sequence[Any]], schedules: Sequence[Schedule]
     by_asset = {layout.group_asset(schedule.group): schedule for schedule in schedules}
     days = set()
     for asset, told in events.items():
-        schedule = by_asset.get(asset.name)
-        for event in told if schedule is not None else ():
-            start = floor(schedule.of_key(event.partition_key).start, DAY)
+        for event in told if asset.name in by_asset else ():
+            start = floor(by_asset[asset.name].of_key(event.partition_key).start, DAY)
             days.add(Interval(start, start + DAY))
     return sorted(days, key=lambda day: day.start)
 

@@ -44,9 +44,9 @@ class TellingOperator(ReconcileOperator):
         super().__init__(outlets=list(assets.values()), **options)
         self.assets = dict(assets)
 
-    def tell(self, context: Mapping[str, Any], *, since: str = "") -> None:
+    def tell(self, context: Mapping[str, Any], found: Found, *, since: str = "") -> None:
         """Tell of the partitions that the ledger has as published, those only whose publish began at `since` or later."""
-        found, published = self.ledger(), {}
+        published = {}
         for schedule in (each for each in self.schedules if not each.is_static):
             mine = [each for each in found.get(schedule.group, ()) if each["publish_id"] is not None and each["publish_id"] >= since]
             published[schedule.group] = (schedule, self.assets[schedule.group], mine)
@@ -58,7 +58,7 @@ class MarkPublishedOperator(TellingOperator):
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Tell of every published partition."""
-        self.tell(context)
+        self.tell(context, self.ledger())
 
 
 class StartOperator(TellingOperator):
@@ -80,7 +80,7 @@ class StartOperator(TellingOperator):
                 found = self.ledger()  # what it changed may have made others stale, which come after it
         if not started:
             raise AirflowSkipException("nothing is due that no run has started")
-        self.tell(context, since=began)
+        self.tell(context, found, since=began)
 
 
 class ReportDueOperator(ReconcileOperator):

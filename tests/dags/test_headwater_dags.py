@@ -39,6 +39,7 @@ answer |= {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.
         "catchup": dag.catchup,
         "runs": dag.max_active_runs,
         "alone": [task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1],
+        "pools": {task.task_id: task.pool for task in dag.tasks},
         "weights": [task.priority_weight for task in dag.tasks],
         "rules": {task.task_id: task.trigger_rule for task in dag.tasks},
         "outlets": {task.task_id: sorted(asset.name for asset in task.outlets) for task in dag.tasks},
@@ -112,6 +113,9 @@ def test_a_training_set_and_a_sync_are_triggered_by_the_partitions_that_they_res
     training, sync = (json.loads(found["serialized"][name])["dag"]["timetable"] for name in ("ts__churn", "sync__published"))
     assert {"features.spend", "features.home"} <= set(re.findall(r"features\.\w+", json.dumps(training)))
     assert "features.level" not in json.dumps(training)
+    either = {json.dumps(each["asset_condition"]).count("asset_any") for each in (training["__var"], sync["__var"])}
+    assert either == {1}  # of all of them Airflow would keep what lacks one pending for ever
+    assert "newest" in json.dumps(training)
     assert {f"features.{name.removeprefix('fg__')}" for name in GROUPS} <= set(re.findall(r"features\.\w+", json.dumps(sync)))
 
 
@@ -156,6 +160,17 @@ def test_tasks_are_tried_again(found: dict[str, Any]) -> None:
 def test_a_days_own_run_goes_before_a_range_of_days(found: dict[str, Any]) -> None:
     assert {weight for name in GROUPS for weight in found["dags"][name]["weights"]} == {10}
     assert set(found["dags"]["backfill__range"]["weights"]) == {1}
+
+
+def test_what_computes_runs_in_the_pool_of_the_project_and_what_looks_does_not(airflow: Airflow, shop: Path, found: dict[str, Any]) -> None:
+    assert {pool for dag in found["dags"].values() for pool in dag["pools"].values()} == {"default_pool"}
+    dags = airflow.python(PARSE + DESCRIBE, project=shop, HEADWATER_POOL="spark")["dags"]
+    computing = {(name, task) for name, dag in dags.items() for task, pool in dag["pools"].items() if pool == "spark"}
+    of_project = {
+        ("backfill__range", "materialize"), ("reconcile", "start"), ("sync__online", "sync"), ("sync__published", "sync"),
+        ("ts__churn", "training_set"),
+    }  # fmt: skip
+    assert computing == of_project | {(name, "ingest") for name in GROUPS}
 
 
 def test_a_dag_says_whose_it_is_and_what_it_is_about(found: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSkipped, TaskDeferred
 from dags import process
+from dags.consumers import FollowOperator, TrainingSetOperator
 from dags.operators import *
 from dags.range_backfill import ComputeOperator, MarkOperator, PlanOperator, ReportOperator
 from dags.reconcile import MarkPublishedOperator, ReportDueOperator, StartOperator
@@ -52,8 +53,8 @@ class Event:
 
 
 class Instance:
-    def __init__(self, tries, waited, siblings):
-        self.try_number, self.waited, self.siblings = tries, waited, siblings
+    def __init__(self, tries, waited, siblings, waiting):
+        self.try_number, self.waited, self.siblings, self.waiting = tries, waited, siblings, waiting
 
     def get_first_reschedule_date(self, context):
         return self.waited
@@ -61,11 +62,16 @@ class Instance:
     def get_task_states(self, dag_id, task_ids):
         return {{name: {{"ingest": state}} for name, state in self.siblings.items()}}
 
-    def get_dr_count(self, dag_id, run_ids, states):
+    def get_dr_count(self, dag_id, run_ids=None, states=()):
+        if run_ids is None:
+            return self.waiting
         return sum("dead" not in name for name in run_ids)
 
 
-def end(operator, at=then, *, kind="manual", key=None, code=0, said="", answer=(), did=1, tries=1, waited=None, siblings=None, params=None):
+def end(
+    operator, at=then, *, kind="manual", key=None, code=0, said="", answer=(), did=1, tries=1, waited=None, siblings=None, waiting=0,
+    params=None, told=()
+):
     (folder / "code").write_text(str(code))
     (folder / "said").write_text(said)
     (folder / "status").write_text(json.dumps({{"intervals": list(answer)}}))
@@ -79,21 +85,23 @@ def end(operator, at=then, *, kind="manual", key=None, code=0, said="", answer=(
     )
     event = Event()
     context = {{
-        "dag_run": run, "ti": Instance(tries, waited, siblings or {{}}), "outlet_events": {{asset: event}}, "params": params,
+        "dag_run": run, "ti": Instance(tries, waited, siblings or {{}}, waiting), "outlet_events": {{asset: event}}, "params": params,
         "task_reschedule_count": 0 if waited is None else 1,
+        "triggering_asset_events": {{asset: [SimpleNamespace(partition_key=each) for each in told]}} if told else {{}},
     }}
-    told = ""
+    said_last = ""
     try:
         operator.execute(context)
         outcome = "done"
     except TaskDeferred as deferred:
-        outcome, told = "deferred", deferred.trigger.moment.isoformat()
+        outcome, said_last = "deferred", deferred.trigger.moment.isoformat()
     except DownstreamTasksSkipped as skipped:
-        outcome, told = "done", " ".join(skipped.tasks)
+        outcome, said_last = "done", " ".join(skipped.tasks)
     except Exception as error:
-        outcome, told = type(error).__name__, str(error)
+        outcome, said_last = type(error).__name__, str(error)
     calls = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
-    return [outcome, told, [call.removesuffix(" --json --project " + str(project)) for call in calls], [event.extra, event.keys]]
+    called = [call.removesuffix(" --json --project " + str(project)) for call in calls]
+    return [outcome, said_last, called, [event.extra, event.keys], [each.name for each in operator.outlets]]
 
 
 def interval(day, status="OK", publish_id="p1", reasons=(), rows=8, waits_for=(), held=0, correct="payments"):
@@ -119,6 +127,14 @@ stuck = interval(6, "WAITING", None, ["waits for 5 January"], None, [("spend", "
 stale = interval(6, "STALE(data)", "p1", ["payments changed"])
 missing = interval(6, "MISSING", None, ["never computed"], None)
 held = interval(6, held=2)
+reading = Schedule("level", day, day / 24, 3 * day, is_static=False, reads_groups=True)
+
+
+def hour_of(day):
+    return {{"interval_start": f"2013-01-{{day:02}}T23:00:00Z", "interval_end": f"2013-01-{{day + 1:02}}T00:00:00Z"}}
+
+
+last_hour = dict(interval(6), **hour_of(6))
 days = {{"from": "2013-01-05", "to": "2013-01-07", "groups": [], "mode": "missing", "chunk_days": 2, "dry_run": False}}
 wide = {{"project": project, "schedules": [daily]}}
 tomorrow = datetime(2101, 1, 6, tzinfo=UTC)
@@ -183,6 +199,23 @@ answer = {{
     "marked": end(MarkPublishedOperator(task_id="mark", assets={{"spend": asset}}, **wide), answer=[
         dict(each, group="spend") for each in (interval(4), interval(5), rejected)]),
     "lacking": end(ReportDueOperator(task_id="report", **wide), answer=[dict(each, group="spend") for each in (missing, interval(7))]),
+    "follow": end(FollowOperator(task_id="sync", project=project, arguments=["sync"])),
+    "follow one that waits": end(FollowOperator(task_id="sync", project=project, arguments=["sync"]), waiting=1),
+    "wait for groups": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[waiting]),
+    "wait for groups that are stuck": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[stuck]),
+    "wait for groups later": end(WaitOperator(task_id="wait", project=project, schedule=reading), tomorrow),
+    "marked none": end(MarkPublishedOperator(task_id="mark", assets={{"spend": asset}}, **wide)),
+    **{{f"training set {{name}}": end(TrainingSetOperator(task_id="training_set", project=project, arguments=["training-set", "churn"],
+            schedules=[daily, static, Schedule("pace", day / 24, day / 24, day, is_static=False)]),
+        told=told, answer=[dict(each, group=group) for group, each in found])
+        for name, told, found in (
+            ("by hand", [], []),
+            ("complete", ["2013-01-06"], [("spend", interval(6)), ("pace", last_hour)]),
+            ("repaired", ["2013-01-03", "2013-01-06"], [("spend", interval(3)), ("pace", dict(last_hour, **hour_of(3)))]),
+            ("lacks hours", ["2013-01-06"], [("spend", interval(6)), ("pace", dict(last_hour, interval_end="2013-01-06T05:00:00Z"))]),
+            ("lacks a group", ["2013-01-06"], [("spend", interval(6))]),
+            ("is stale", ["2013-01-06"], [("spend", stale), ("pace", last_hour)]),
+        )}},
     "report fine": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5)]),
 }}
 """
@@ -275,7 +308,7 @@ def test_an_earlier_day_has_a_task_of_its_own(ended: dict[str, Any]) -> None:
     assert ended["earlier"][:2] == ["done", "warnings"]
     assert ended["earlier is fine"][:2] == ["done", "warnings restate"]
     assert ended["restate fine"][0] == "done"
-    kind, said, called, _ = ended["restate rejected"]
+    kind, said, called, *_ = ended["restate rejected"]
     assert (kind, called) == ("AirflowFailException", [f"{STATUS} --from 2013-01-03T00:00:00Z --to 2013-01-06T00:00:00Z"])
     assert said == f"spend 2013-01-05: the gate rejected it: failed n; {FIX} (and 1 more since then)"
 
@@ -320,7 +353,7 @@ def test_a_static_group_is_published_whatever_the_day(ended: dict[str, Any]) -> 
 
 
 def test_a_sealed_interval_is_not_waited_for(ended: dict[str, Any]) -> None:
-    assert ended["sealed"] == ended["static is sealed"] == ["done", "", [], [None, None]]
+    assert ended["sealed"] == ended["static is sealed"] == ["done", "", [], [None, None], []]
 
 
 def test_the_triggerer_waits_until_the_source_is_ready(ended: dict[str, Any]) -> None:
@@ -346,14 +379,14 @@ def test_a_range_marks_the_partitions_that_it_published_and_no_others(ended: dic
 
 def test_a_range_is_red_while_one_of_its_days_is_not_published(ended: dict[str, Any]) -> None:
     assert ended["report fine"][0] == "done"
-    kind, said, _, _ = ended["report"]
+    kind, said, *_ = ended["report"]
     assert (kind, said) == ("AirflowFailException", f"spend 2013-01-06: the gate rejected it: failed spend_1d at_least(0); {FIX}")
 
 
 def test_what_no_run_has_started_is_computed_and_marked(ended: dict[str, Any]) -> None:
     made = "--sound-only materialize spend --ingest --within restate --from 2013-01-05T00:00:00Z --to 2013-01-06T00:00:00Z"
     assert ended["reconcile"][:3] == ["done", "", ["--sound-only status", made, "--sound-only status"]]
-    assert ended["reconcile"][3] == [None, ["2013-01-04"]]
+    assert ended["reconcile"][3] == [{"rows": 8, "partitions": 1}, ["2013-01-04"]]
     assert ended["reconcile nothing"][0] == "AirflowSkipException"
 
 
@@ -363,4 +396,35 @@ def test_what_is_lacking_makes_the_reconciliation_red(ended: dict[str, Any]) -> 
 
 
 def test_airflow_is_told_once_of_all_that_the_command_published(ended: dict[str, Any]) -> None:
-    assert ended["marked"][2:] == [["--sound-only status"], [None, ["2013-01-04", "2013-01-05"]]]
+    assert ended["marked"][2:4] == [["--sound-only status"], [{"rows": 16, "partitions": 2}, ["2013-01-04", "2013-01-05"]]]
+
+
+def test_airflow_hears_of_an_asset_only_with_a_partition(ended: dict[str, Any]) -> None:
+    assert ended["marked"][4] == ended["mark"][4] == ended["reconcile"][4] == ["features.spend"]
+    assert ended["marked none"][4] == []
+
+
+def test_a_run_of_a_group_that_reads_groups_waits_for_their_runs_before_it_begins(ended: dict[str, Any]) -> None:
+    assert ended["wait for groups"][0] == "AirflowRescheduleException"
+    assert ended["wait for groups that are stuck"][0] == "done"
+    assert ended["wait for groups later"][0] == "deferred"
+
+
+def test_of_syncs_that_wait_one_behind_the_other_the_last_one_does_the_work(ended: dict[str, Any]) -> None:
+    assert ended["follow"][2] == ["--sound-only sync"]
+    assert ended["follow one that waits"][:3] == [
+        "AirflowSkipException", "another run of this DAG waits, and will do what is left for this one", [],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["by hand", "complete", "repaired"])
+def test_a_training_set_is_built_when_all_of_its_groups_have_published_a_day(ended: dict[str, Any], case: str) -> None:
+    assert ended[f"training set {case}"][0] == "done"
+    assert ended[f"training set {case}"][2][-1] == "--sound-only training-set churn"
+
+
+@pytest.mark.parametrize(("case", "lacking"), [("lacks hours", "pace"), ("lacks a group", "pace"), ("is stale", "spend")])
+def test_a_training_set_waits_for_a_group_that_lacks_some_of_the_day(ended: dict[str, Any], case: str, lacking: str) -> None:
+    kind, said, called, *_ = ended[f"training set {case}"]
+    assert (kind, said) == ("AirflowSkipException", f"2013-01-06 is not published yet by {lacking}; it will start this")
+    assert called == [f"--sound-only status spend pace {DAY}"]

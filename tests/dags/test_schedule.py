@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dags.schedule import KeyRefused, Schedule, schedule_of
-from feature_definitions import Entity, Feature, Files, SnapshotGroup, Source, WindowedGroup
+from feature_definitions import Entity, Feature, Files, SnapshotGroup, Source, TransformGroup, WindowedGroup
 from feature_definitions.intervals import EPOCH, Interval, duration, floor
 
 DAY = timedelta(days=1)
@@ -148,3 +148,13 @@ def test_a_key_that_names_no_interval_is_refused_with_one_that_does(every: str, 
 def test_a_span_is_called_by_its_first_and_last_day() -> None:
     assert schedule().named(Interval(at("2013-01-06"), at("2013-01-07"))) == "2013-01-06"
     assert schedule().named(Interval(at("2013-01-06"), at("2013-01-09"))) == "2013-01-06 to 2013-01-08"
+
+
+def test_a_group_that_reads_groups_waits_for_them() -> None:
+    customer = Entity("customer", keys={"customer_id": "int64"})
+    columns = {"customer_id": "int64", "paid_at": "timestamp"}
+    payments = Source("payments", Files("data/*.csv"), columns=columns, event_timestamp="paid_at", timezone="UTC")
+    pace = WindowedGroup("pace", customer, payments, ttl="2d", features=(Feature("n", "count", windows=("1d",)),))
+    sql = "SELECT customer_id, max(n_1d) AS level FROM pace GROUP BY customer_id"
+    level = TransformGroup("level", customer, (pace,), lookback="1d", ttl="2d", schema={"level": "int64"}, sql=sql)
+    assert (schedule_of(pace).reads_groups, schedule_of(level).reads_groups) == (False, True)

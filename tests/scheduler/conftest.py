@@ -11,7 +11,6 @@ from tests import airflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 CATALOG = """
 from feature_definitions import (

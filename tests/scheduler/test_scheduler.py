@@ -136,7 +136,7 @@ def killed(system: Shop) -> str:
     return run_id
 
 
-def test_a_broken_file_is_an_import_error_and_the_other_dags_run_on(system: Shop, killed: str) -> None:  # noqa: ARG001  # its wait is used
+def test_a_broken_file_is_an_import_error_and_the_other_dags_run_on(system: Shop, killed: str) -> None:
     (system.folder / "catalog" / "broken.py").write_text("x = = 1\n", encoding="utf-8")
     errors = system.until(lambda: system.ask("GET", "/importErrors")["import_errors"])
     assert [error["filename"] for error in errors] == ["catalog_mistakes.py"]
