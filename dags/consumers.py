@@ -30,8 +30,8 @@ class FollowOperator(CommandOperator):
         self.call(*self.arguments)
 
 
-class TrainingSetOperator(CommandOperator):
-    """Build a training set as soon as a day of what was published is published by all of its groups."""
+class CompleteOperator(CommandOperator):
+    """Let a training set be built as soon as a day of what was published is published by all of its groups."""
 
     def __init__(self, *, schedules: Sequence[Schedule], **options: Any) -> None:
         """Keep the groups that it reads."""
@@ -39,21 +39,21 @@ class TrainingSetOperator(CommandOperator):
         self.schedules = tuple(schedules)
 
     def execute(self, context: Mapping[str, Any]) -> None:
-        """Build it, or skip while each of the days lacks a group; a run that a person starts asks for no day."""
+        """Skip while each of the days lacks a group, unless a run before has left a complete one to this; a person asks for no day."""
         asked = days_told(context["triggering_asset_events"], self.schedules)
-        if asked:
-            found = self.ledger(Interval(asked[0].start, asked[-1].end))
-            lacking = {day: missing for day in asked if (missing := lacks(found, self.schedules, day))}
-            for day, missing in lacking.items():
-                log.info("%s: not published by %s", day.start.date(), ", ".join(missing))
-            if len(lacking) == len(asked):
-                newest = asked[-1]
-                raise AirflowSkipException(
-                    f"{newest.start.date()} is not published yet by {', '.join(lacking[newest])}; it will start this"
-                )
-            complete = [str(day.start.date()) for day in asked if day not in lacking]
-            log.info("published by all groups: %s", ", ".join(complete))
-        self.call(*self.arguments)
+        if not asked:
+            return
+        found = self.ledger(Interval(asked[0].start, asked[-1].end))
+        lacking = {day: missing for day in asked if (missing := lacks(found, self.schedules, day))}
+        if lacking:
+            newest, groups = list(lacking.items())[-1]
+            log.info("%d of %d days are not published by all groups; the newest is %s", len(lacking), len(asked), newest.start.date())
+        if len(lacking) < len(asked):
+            log.info("published by all groups: %s", ", ".join(str(day.start.date()) for day in asked if day not in lacking))
+        elif is_left(context):
+            log.info("a run before this one has left a complete day to it")
+        else:
+            raise AirflowSkipException(f"{newest.start.date()} is not published yet by {', '.join(groups)}, which will start another run")
 
     def ledger(self, span: Interval) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """The intervals in a span of each group that has times, which the ledger knows."""
@@ -62,6 +62,19 @@ class TrainingSetOperator(CommandOperator):
         for each in self.call("status", *dated, *range_of(span), accepted=(DONE, MISTAKE)).document["intervals"] if dated else ():
             found.setdefault(each["group"], []).append(each)
         return found
+
+
+def is_left(context: Mapping[str, Any]) -> bool:
+    """Whether, since the training set was built last, a run that might have built it has left that to a later one."""
+    check, build = layout.TRAINING_SET_TASKS
+    dag_id, mine = context["dag_run"].dag_id, context["dag_run"].run_id
+    states = context["ti"].get_task_states(dag_id=dag_id, task_ids=[check, build])
+    left = False
+    for run in sorted(states, key=lambda run: run.partition("__")[2]):
+        built = states[run].get(build)
+        if run != mine and (built == "success" or (built == "skipped" and states[run].get(check) == "success")):
+            left = built == "skipped"
+    return left
 
 
 def days_told(events: Mapping[Any, Sequence[Any]], schedules: Sequence[Schedule]) -> list[Interval]:

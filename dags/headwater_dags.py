@@ -25,7 +25,7 @@ from airflow.sdk import (
     get_parsing_context,
 )
 
-from dags.consumers import FollowOperator, TrainingSetOperator
+from dags.consumers import CompleteOperator, FollowOperator
 from dags.operators import (
     CommandOperator,
     IngestOperator,
@@ -117,39 +117,22 @@ def _assets(groups: Iterable[str], project: settings.Settings) -> dict[str, Asse
     return {name: group_asset(name, project=project.name) for name in groups}
 
 
-def command_dag(
-    dag_id: str, *words: str, task: str, project: settings.Settings, schedule: Any, about: str, operator: Any = CommandOperator
-) -> DAG:
-    """A DAG of one command, of which one run works at a time."""
-    said = f"{about}: `headwater {' '.join(words)}`.\n"
-    with _alone(dag_id, project=project, schedule=schedule, about=about, text=said) as dag:
-        operator(task_id=task, project=project.root, arguments=words, pool=project.pool)
-    return dag
-
-
 def sync_dag(project: settings.Settings) -> DAG:
     """The hourly DAG that syncs all published groups in one Spark application; what did not change costs little."""
-    return command_dag(
-        layout.SYNC_DAG,
-        "sync",
-        task=layout.SYNC_TASK,
-        project=project,
-        schedule=CronTriggerTimetable("0 * * * *", timezone="UTC"),
-        about="Bring the newest row of every entity of every published group to the online store, each hour",
-    )
+    schedule = CronTriggerTimetable("0 * * * *", timezone="UTC")
+    about = "Bring the newest row of every entity of every published group to the online store, each hour"
+    with _alone(layout.SYNC_DAG, project=project, schedule=schedule, about=about, text=_said(about, layout.SYNC_TASK)) as dag:
+        CommandOperator(task_id=layout.SYNC_TASK, arguments=[layout.SYNC_TASK], **_heavy(project))
+    return dag
 
 
 def sync_published_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
     """The DAG that syncs as soon as a group published something; what many partitions bring at once is synced once."""
-    return command_dag(
-        layout.SYNC_PUBLISHED_DAG,
-        "sync",
-        task=layout.SYNC_TASK,
-        project=project,
-        schedule=_any_publish((group.name for group in groups), project),
-        about="Bring what a group has just published to the online store; the hourly DAG does it in any case",
-        operator=FollowOperator,
-    )
+    schedule = _any_publish((group.name for group in groups), project)
+    about = "Bring what a group has just published to the online store; the hourly DAG does it in any case"
+    with _alone(layout.SYNC_PUBLISHED_DAG, project=project, schedule=schedule, about=about, text=_said(about, layout.SYNC_TASK)) as dag:
+        FollowOperator(task_id=layout.SYNC_TASK, arguments=[layout.SYNC_TASK], **_heavy(project))
+    return dag
 
 
 def training_set_dag(defined: TrainingSet, *, project: settings.Settings) -> DAG:
@@ -157,16 +140,29 @@ def training_set_dag(defined: TrainingSet, *, project: settings.Settings) -> DAG
     asked = {join.group.name: schedule_of(join.group) for join in defined.service.joins}
     followed = [schedule for _, schedule in sorted(asked.items()) if schedule.step >= HOUR]
     by_day = CronTriggerTimetable("0 3 * * *", timezone="UTC")
-    return command_dag(
+    words, (check, build) = ("training-set", defined.name), layout.TRAINING_SET_TASKS
+    about = f"Build the training set {defined.name} when one day of all of its groups is published ({', '.join(sorted(asked))})"
+    with _alone(
         layout.training_set_dag(defined.name),
-        "training-set",
-        defined.name,
-        task=layout.TRAINING_SET_TASK,
         project=project,
         schedule=_any_publish((each.group for each in followed), project) if followed else by_day,
-        about=f"Build the training set {defined.name} when one day of all of its groups is published ({', '.join(sorted(asked))})",
-        operator=partial(TrainingSetOperator, schedules=followed),
-    )
+        about=about,
+        text=_said(about, *words),
+    ) as dag:
+        (
+            CompleteOperator(task_id=check, project=project.root, schedules=followed)
+            >> FollowOperator(task_id=build, arguments=words, **_heavy(project))
+        )
+    return dag
+
+
+def _said(about: str, *words: str) -> str:
+    return f"{about}: `headwater {' '.join(words)}`.\n"
+
+
+def _heavy(project: settings.Settings) -> dict[str, Any]:
+    """What a task that computes is given: where, and in which pool."""
+    return {"project": project.root, "pool": project.pool}
 
 
 def _any_publish(groups: Iterable[str], project: settings.Settings) -> PartitionedAssetTimetable:

@@ -230,7 +230,8 @@ RECONCILE_DAG, RECONCILE_TASKS = "reconcile", ("start", "report")
 MARK_DAG, MARK_TASK = "mark__published", "mark"
 """The DAG that tells Airflow once of what was published before, and the id of its task."""
 
-TRAINING_SET_TASK = "training_set"
+TRAINING_SET_TASKS = ("complete", "training_set")
+"""The ids of the tasks that say whether a training set is to be built, and build it."""
 
 
 def group_asset(group: str) -> str:

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSkipped, TaskDeferred
 from dags import process
-from dags.consumers import FollowOperator, TrainingSetOperator
+from dags.consumers import CompleteOperator, FollowOperator
 from dags.operators import *
 from dags.range_backfill import ComputeOperator, MarkOperator, PlanOperator, ReportOperator
 from dags.reconcile import MarkPublishedOperator, ReportDueOperator, StartOperator
@@ -60,7 +60,7 @@ class Instance:
         return self.waited
 
     def get_task_states(self, dag_id, task_ids):
-        return {{name: {{"ingest": state}} for name, state in self.siblings.items()}}
+        return {{name: state if isinstance(state, dict) else {{"ingest": state}} for name, state in self.siblings.items()}}
 
     def get_dr_count(self, dag_id, run_ids=None, states=()):
         if run_ids is None:
@@ -135,6 +135,13 @@ def hour_of(day):
 
 
 last_hour = dict(interval(6), **hour_of(6))
+
+
+def enumerated(states):
+    for n, (complete, built) in reversed(list(enumerate(states))):
+        yield f"{{'manual' if n % 2 else 'asset_triggered'}}__2013-01-0{{n + 1}}", {{"complete": complete, "training_set": built}}
+
+
 days = {{"from": "2013-01-05", "to": "2013-01-07", "groups": [], "mode": "missing", "chunk_days": 2, "dry_run": False}}
 wide = {{"project": project, "schedules": [daily]}}
 tomorrow = datetime(2101, 1, 6, tzinfo=UTC)
@@ -205,15 +212,18 @@ answer = {{
     "wait for groups that are stuck": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[stuck]),
     "wait for groups later": end(WaitOperator(task_id="wait", project=project, schedule=reading), tomorrow),
     "marked none": end(MarkPublishedOperator(task_id="mark", assets={{"spend": asset}}, **wide)),
-    **{{f"training set {{name}}": end(TrainingSetOperator(task_id="training_set", project=project, arguments=["training-set", "churn"],
+    **{{f"training set {{name}}": end(CompleteOperator(task_id="complete", project=project,
             schedules=[daily, static, Schedule("pace", day / 24, day / 24, day, is_static=False)]),
-        told=told, answer=[dict(each, group=group) for group, each in found])
-        for name, told, found in (
+        told=told, answer=[dict(each, group=group) for group, each in found], siblings=dict(enumerated(states)))
+        for name, told, found, *states in (
             ("by hand", [], []),
             ("complete", ["2013-01-06"], [("spend", interval(6)), ("pace", last_hour)]),
             ("repaired", ["2013-01-03", "2013-01-06"], [("spend", interval(3)), ("pace", dict(last_hour, **hour_of(3)))]),
             ("lacks hours", ["2013-01-06"], [("spend", interval(6)), ("pace", dict(last_hour, interval_end="2013-01-06T05:00:00Z"))]),
             ("lacks a group", ["2013-01-06"], [("spend", interval(6))]),
+            ("left", ["2013-01-06"], [], ("success", "success"), ("success", "skipped"), ("skipped", "skipped")),
+            ("left and failed", ["2013-01-06"], [], ("success", "skipped"), ("success", "failed")),
+            ("left and done", ["2013-01-06"], [], ("success", "skipped"), ("success", "success"), ("skipped", "skipped")),
             ("is stale", ["2013-01-06"], [("spend", stale), ("pace", last_hour)]),
         )}},
     "report fine": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5)]),
@@ -420,11 +430,15 @@ def test_of_syncs_that_wait_one_behind_the_other_the_last_one_does_the_work(ende
 @pytest.mark.parametrize("case", ["by hand", "complete", "repaired"])
 def test_a_training_set_is_built_when_all_of_its_groups_have_published_a_day(ended: dict[str, Any], case: str) -> None:
     assert ended[f"training set {case}"][0] == "done"
-    assert ended[f"training set {case}"][2][-1] == "--sound-only training-set churn"
 
 
 @pytest.mark.parametrize(("case", "lacking"), [("lacks hours", "pace"), ("lacks a group", "pace"), ("is stale", "spend")])
 def test_a_training_set_waits_for_a_group_that_lacks_some_of_the_day(ended: dict[str, Any], case: str, lacking: str) -> None:
     kind, said, called, *_ = ended[f"training set {case}"]
-    assert (kind, said) == ("AirflowSkipException", f"2013-01-06 is not published yet by {lacking}; it will start this")
+    assert (kind, said) == ("AirflowSkipException", f"2013-01-06 is not published yet by {lacking}, which will start another run")
     assert called == [f"--sound-only status spend pace {DAY}"]
+
+
+def test_a_complete_day_that_a_run_has_left_to_the_next_one_is_not_lost(ended: dict[str, Any]) -> None:
+    assert ended["training set left"][0] == ended["training set left and failed"][0] == "done"
+    assert ended["training set left and done"][0] == "AirflowSkipException"

@@ -24,6 +24,7 @@ GREEN = {
     "publish": "success",
 }
 RED = {"wait": "success", "ingest": "success", "materialize": "failed", "warnings": "upstream_failed", "publish": "failed"}
+BUILT = {"complete": "success", "training_set": "success"}
 WAITING = {"wait": "success", "ingest": "success", "materialize": "skipped", "publish": "failed"}
 
 
@@ -50,8 +51,8 @@ def test_only_one_process_of_a_run_starts_java(system: Shop) -> None:
 
 def test_what_was_published_triggers_the_sync_and_the_training_set(system: Shop) -> None:
     assert [run["state"] for run in system.quiet("sync__published")][-1] == "success"
-    built = [run for run in system.quiet("ts__refunds") if system.states(run) == {"training_set": "success"}]
-    assert any(f"published by all groups: {day(1)}" in system.log(run, "training_set") for run in built)
+    built = [run for run in system.quiet("ts__refunds") if system.states(run) == BUILT]
+    assert any(f"published by all groups: {day(1)}" in system.log(run, "complete") for run in built)
     told = {(event["name"], event["partition_key"]): event["extra"] for event in system.events()}
     assert set(told) == {(f"features.{group}", str(day(1))) for group in GROUPS}
     assert (told["features.spend", str(day(1))]["rows"], told["features.spend", str(day(1))]["verdict"]) == (2, "passed")
@@ -72,7 +73,7 @@ def test_a_backfill_computes_five_days_of_each_group_in_one_job_and_consumers_fo
         assert [line for run in runs for line in computed(system, run)] == [f"{group}: computing 5 intervals"]
         assert system.status(group)[str(day(10))] == "MISSING"
         assert {*days, str(day(1))} == system.partitions(group)
-    said = [line for run in system.quiet("ts__refunds") for line in system.log(run, "training_set")]
+    said = [line for run in system.quiet("ts__refunds") for line in system.log(run, "complete")]
     followed = {date for line in said if line.startswith("published by all groups: ") for date in line.partition(": ")[2].split(", ")}
     assert {*days, str(day(1))} == followed
 
@@ -99,14 +100,14 @@ def test_a_rejected_day_stops_its_consumers_says_why_and_recovers_by_only_failed
     assert "correct payments, or let later ones pass: headwater release spend " in last
     assert {task: state for task, state in system.states(level).items() if task in WAITING} == WAITING
     assert system.ended("fg__pace", key)["state"] == "success"
-    assert system.states(system.quiet("ts__refunds")[-1]) == {"training_set": "skipped"}
+    assert system.states(system.quiet("ts__refunds")[-1]) == {"complete": "skipped", "training_set": "skipped"}
 
     system.pay(day(10), 10, 21)
     for red in (run, level):
         system.clear_failed(red)
         assert system.finished(red["dag_id"], red["dag_run_id"])["state"] == "success"
     assert {system.status(group)[key] for group in GROUPS} == {"OK"}
-    assert system.states(system.quiet("ts__refunds")[-1]) == {"training_set": "success"}
+    assert system.states(system.quiet("ts__refunds")[-1]) == BUILT
 
 
 def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Shop) -> None:
@@ -120,8 +121,8 @@ def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Sho
         assert {at for at, each in after.items() if each["publish_id"] != before[group][at]["publish_id"]} == {str(day(2))}
         assert after[str(day(2))]["status"] == "OK"
     built = system.quiet("ts__refunds")[-1]
-    assert f"published by all groups: {day(2)}" in system.log(built, "training_set")
-    assert system.states(built) == {"training_set": "success"}
+    assert f"published by all groups: {day(2)}" in system.log(built, "complete")
+    assert system.states(built) == BUILT
 
 
 @pytest.fixture(scope="module")
