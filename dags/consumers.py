@@ -89,11 +89,11 @@ def days_told(events: Mapping[Any, Sequence[Any]], schedules: Sequence[Schedule]
 
 
 def lacks(found: Mapping[str, Sequence[Mapping[str, Any]]], schedules: Sequence[Schedule], day: Interval) -> list[str]:
-    """The groups that have not published all of a day, or not as it should be now."""
+    """The groups that have not published all of a day; one that is out of date is published, and will start another run when it is not."""
     lacking = []
     for schedule in (each for each in schedules if not each.is_static):
         mine = [each for each in found.get(schedule.group, ()) if day.start <= parse_instant(each["interval_start"]) < day.end]
         ended = max((parse_instant(each["interval_end"]) for each in mine), default=day.start)
-        if ended < day.end or any(each["status"] != "OK" for each in mine):
+        if ended < day.end or any(each["status"] in ("MISSING", "REJECTED", "WAITING") for each in mine):
             lacking.append(schedule.group)
     return lacking

@@ -225,6 +225,7 @@ answer = {{
             ("left and failed", ["2013-01-06"], [], ("success", "skipped"), ("success", "failed")),
             ("left and done", ["2013-01-06"], [], ("success", "skipped"), ("success", "success"), ("skipped", "skipped")),
             ("is stale", ["2013-01-06"], [("spend", stale), ("pace", last_hour)]),
+            ("is rejected", ["2013-01-06"], [("spend", dict(rejected, publish_id="p1")), ("pace", last_hour)]),
         )}},
     "report fine": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5)]),
 }}
@@ -427,12 +428,12 @@ def test_of_syncs_that_wait_one_behind_the_other_the_last_one_does_the_work(ende
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ["by hand", "complete", "repaired"])
+@pytest.mark.parametrize("case", ["by hand", "complete", "repaired", "is stale"])
 def test_a_training_set_is_built_when_all_of_its_groups_have_published_a_day(ended: dict[str, Any], case: str) -> None:
     assert ended[f"training set {case}"][0] == "done"
 
 
-@pytest.mark.parametrize(("case", "lacking"), [("lacks hours", "pace"), ("lacks a group", "pace"), ("is stale", "spend")])
+@pytest.mark.parametrize(("case", "lacking"), [("lacks hours", "pace"), ("lacks a group", "pace"), ("is rejected", "spend")])
 def test_a_training_set_waits_for_a_group_that_lacks_some_of_the_day(ended: dict[str, Any], case: str, lacking: str) -> None:
     kind, said, called, *_ = ended[f"training set {case}"]
     assert (kind, said) == ("AirflowSkipException", f"2013-01-06 is not published yet by {lacking}, which will start another run")
