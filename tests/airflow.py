@@ -27,6 +27,10 @@ PATIENCE = 600.0
 ENDED = ("success", "failed")
 
 
+class NotThere(AssertionError):
+    """An answer that says that something is not there, or not yet."""
+
+
 class ServerError(AssertionError):
     """An answer that says that the server failed, not the request."""
 
@@ -59,7 +63,10 @@ class System:
     def log(self, run: Mapping[str, Any], task: str, number: int = 1) -> list[str]:
         """The lines of a task's log."""
         path = f"/dags/{run['dag_id']}/dagRuns/{quote(run['dag_run_id'])}/taskInstances/{task}/logs/{number}?full_content=true"
-        return [str(each.get("event", "")) for each in self.ask("GET", path)["content"]]
+        try:
+            return [str(each.get("event", "")) for each in self.ask("GET", path)["content"]]
+        except NotThere:  # the task has not begun
+            return []
 
     def events(self) -> list[dict[str, Any]]:
         """The events of assets, the newest first. Airflow fails at them while a run that they start is queued (apache/airflow#71360)."""
@@ -167,6 +174,12 @@ class System:
         for each in (*reversed(parents), *_below(pid)):
             os.kill(each, signal.SIGKILL)
 
+    def kill(self, name: str) -> None:
+        """Kill a part of the system, and wait until it is gone."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        self.until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+
     def up(self) -> None:
         """Start what does not run."""
         subprocess.run([ROOT / "docker/up", self.folder], env=self.environment, check=True)
@@ -205,7 +218,7 @@ def _asked(url: str, *, method: str, body: Mapping[str, Any] | None, headers: Ma
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
-        kind = ServerError if error.code >= 500 else AssertionError
+        kind = ServerError if error.code >= 500 else NotThere if error.code == 404 else AssertionError
         raise kind(f"{method} {url}: {error.code} {error.read().decode()}") from None
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -159,7 +157,7 @@ def test_what_a_killed_scheduler_was_at_is_done_when_it_is_started_again(system:
     asked = {"groups": ["level"], "from": str(day(DAYS)), "to": str(day(11)), "mode": "missing", "chunk_days": 90, "dry_run": False}
     run_id = system.trigger("backfill__range", **asked)
     system.until(lambda: system.working("materialize"))
-    os.kill(system.pid("scheduler"), signal.SIGKILL)
+    system.kill("scheduler")
     system.up()
     assert system.finished("backfill__range", run_id)["state"] == "success"
     assert {system.status("level")[str(day(back))] for back in range(11, DAYS + 1)} == {"OK"}
