@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from feature_definitions.intervals import Interval
 
@@ -82,6 +82,14 @@ class LedgerEntry:
     seconds: float
     recorded_at: datetime
     inputs: Mapping[str, str] = field(default_factory=dict, metadata={"kind": "json"})
+
+
+class PastRuns(NamedTuple):
+    """How many runs of a generation did so many intervals each, as far as their entries are still the newest, and in how long together."""
+
+    intervals: int
+    runs: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from feature_definitions.planning.cost import CostEstimate, Reads
 from feature_definitions.planning.plan import EVERYTHING_DUE, REJECTED, Choice, GroupPlan, IntervalStatus
 from feature_definitions.planning.revisions import History
 from feature_definitions.planning.upstream import Upstream, sources_of
-from feature_definitions.records import Generation, LedgerEntry, PromotedBy, Promotion, Publish, Release, Revision
+from feature_definitions.records import Generation, LedgerEntry, PastRuns, PromotedBy, Promotion, Publish, Release, Revision
 from feature_definitions.settings import Promote
 from feature_registry.known import Facts
 
@@ -247,7 +247,7 @@ class Planner:
             for work in due
         )
 
-    def _cost(self, work: GroupPlan, read: Sequence[tuple[int, int]], past: Sequence[tuple[int, float]]) -> CostEstimate:
+    def _cost(self, work: GroupPlan, read: Sequence[tuple[int, int]], past: Sequence[PastRuns]) -> CostEstimate:
         files, size = sum(n for n, _ in read), sum(n for _, n in read)
         online = {name: name in self._read.online() for name in self.catalog.tables}
         moved = cost.stale(self.catalog, work.group.name, built=self._read.training_sets(), online=online)

@@ -20,6 +20,7 @@ from feature_definitions.records import (
     IngestedFile,
     LeaseHolder,
     LedgerEntry,
+    PastRuns,
     PendingIngest,
     PendingPublish,
     Promotion,
@@ -134,16 +135,20 @@ class Registry:
             maps = _feature_maps(connection, {features for _, features in found})
         return tuple((instant(at), maps[features]) for at, features in found)
 
-    def runs(self, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], tuple[tuple[int, float], ...]]:
-        """Of generations of groups, how many intervals each run did whose entries are still the newest, and in how many seconds."""
-        found: dict[tuple[str, int], list[tuple[int, float]]] = {key: [] for key in keys}
-        table = schema.LEDGER.table
-        of = (table.c.feature_group, table.c.generation)
-        query = select(*of, func.count(), func.sum(table.c.seconds)).group_by(*of, table.c.run_id).order_by(*of, table.c.run_id)
+    def runs(self, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], tuple[PastRuns, ...]]:
+        """The past runs of generations of groups, those of one size together, the smallest first."""
+        found: dict[tuple[str, int], list[PastRuns]] = {key: [] for key in keys}
+        of = (schema.LEDGER.table.c.feature_group, schema.LEDGER.table.c.generation)
+        spent = func.sum(schema.LEDGER.table.c.seconds).label("seconds")
+        runs = select(*of, func.count().label("intervals"), spent).group_by(*of, schema.LEDGER.table.c.run_id)
         with self._database.reading() as connection:
             for some in _in_parts(keys):
-                for group, generation, count, seconds in connection.execute(query.where(tuple_(*of).in_(some))):
-                    found[group, generation].append((int(count), float(seconds)))
+                each = runs.where(tuple_(*of).in_(some)).subquery().c
+                sizes = (each.feature_group, each.generation, each.intervals)
+                for group, generation, *past in connection.execute(
+                    select(*sizes, func.count(), func.sum(each.seconds)).group_by(*sizes).order_by(*sizes)
+                ):
+                    found[group, generation].append(PastRuns(*past))
         return {key: tuple(runs) for key, runs in found.items()}
 
     def publishes(self, group: str, generation: int) -> tuple[Publish, ...]:

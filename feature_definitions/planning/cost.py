@@ -10,7 +10,7 @@ from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan, tiling
 from feature_definitions.planning.plan import GroupPlan
 from feature_definitions.planning.revisions import history
-from feature_definitions.records import Revision, TileRecord
+from feature_definitions.records import PastRuns, Revision, TileRecord
 
 
 class Stale(NamedTuple):
@@ -65,20 +65,20 @@ def reads(work: GroupPlan, *, tiles: Mapping[date, TileRecord], revisions: Seque
     return Reads(frozenset(events), frozenset(read - events))
 
 
-def seconds(runs: Collection[tuple[int, float]], intervals: int) -> float | None:
-    """How long a run over so many intervals may take, by the intervals and seconds of the group's past runs.
+def seconds(runs: Collection[PastRuns], intervals: int) -> float | None:
+    """How long a run over so many intervals may take, by the group's past runs.
 
     A share for each run and one for each interval, fitted by least squares, neither below 0. With runs of one size only, the time of one
     for up to so many intervals, and in proportion beyond. None if nothing ran yet.
     """
     if not runs or not intervals:
         return None if not runs else 0.0
-    sizes, times = [n for n, _ in runs], [spent for _, spent in runs]
-    size, time = sum(sizes) / len(sizes), sum(times) / len(times)
-    spread = sum((n - size) ** 2 for n in sizes)
+    count = sum(past.runs for past in runs)
+    size, time = sum(past.intervals * past.runs for past in runs) / count, sum(past.seconds for past in runs) / count
+    spread = sum((past.intervals - size) ** 2 * past.runs for past in runs)
     if not spread:
         return time * max(1.0, intervals / size)
-    each = max(0.0, sum((n - size) * (spent - time) for n, spent in runs) / spread)
+    each = max(0.0, sum((past.intervals - size) * (past.seconds - time * past.runs) for past in runs) / spread)
     start = max(0.0, time - each * size)
     return start + each * intervals
 

@@ -18,6 +18,7 @@ from feature_definitions.records import (
     Generation,
     IngestedFile,
     LedgerEntry,
+    PastRuns,
     PendingIngest,
     PendingPublish,
     Promotion,
@@ -221,7 +222,7 @@ def test_runs_tell_how_many_intervals_they_did_and_in_how_long(registry: Registr
     registry.finish_publish("p1", committed_at=T, delta_version=0)
     registry.begin_publish(pending(entry(1, publish_id="p2", run_id="s", seconds=4.0), publish_id="p2"))
     registry.finish_publish("p2", committed_at=T, delta_version=1)
-    assert registry.runs([("spend", 1), ("spend", 2)]) == {("spend", 1): ((2, 1.0), (1, 4.0)), ("spend", 2): ()}
+    assert registry.runs([("spend", 1), ("spend", 2)]) == {("spend", 1): (PastRuns(1, 1, 4.0), PastRuns(2, 1, 1.0)), ("spend", 2): ()}
 
 
 def test_a_generation_tells_by_which_features_its_intervals_were_computed_one_entry_for_each_stretch(registry: Registry) -> None:

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feature_definitions.intervals import ALWAYS
 from feature_definitions.language import Feature, FeatureService, Join, TrainingSet
 from feature_definitions.planning import cost, plan
-from feature_definitions.records import TileRecord
+from feature_definitions.records import PastRuns, TileRecord
 from tests.feature_definitions.planning.test_plan import LAST_PAYMENT, PAYMENTS, STATIC, all_done, changed, day, one_day, spend, statuses
 
 if TYPE_CHECKING:
@@ -74,7 +76,16 @@ def test_a_group_without_windows_reads_the_events_of_its_intervals() -> None:
     ids=["like one", "beyond", "their mean", "a smaller one", "in proportion", "more never takes less", "nothing", "no run yet"],
 )
 def test_the_seconds_of_a_run_are_told_by_past_runs(past: list[tuple[int, float]], intervals: int, expected: float | None) -> None:
-    assert cost.seconds(past, intervals) == (None if expected is None else pytest.approx(expected))
+    runs = [PastRuns(size, 1, spent) for size, spent in past]
+    assert cost.seconds(runs, intervals) == (None if expected is None else pytest.approx(expected))
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.floats(0.1, 1e4)), min_size=1, max_size=30), st.integers(1, 1000))
+def test_runs_of_one_size_tell_together_what_each_of_them_tells(past: list[tuple[int, float]], intervals: int) -> None:
+    each = [PastRuns(size, 1, spent) for size, spent in past]
+    sizes = {size: [spent for other, spent in past if other == size] for size, _ in past}
+    together = [PastRuns(size, len(spent), sum(spent)) for size, spent in sizes.items()]
+    assert cost.seconds(together, intervals) == pytest.approx(cost.seconds(each, intervals), rel=1e-6, abs=1e-6)
 
 
 class Reading(SimpleNamespace):
