@@ -107,6 +107,23 @@ def test_a_server_that_stays_away_is_waited_for_only_so_long(server: Server, reg
         server.start()
 
 
+def test_of_several_servers_that_are_all_away_any_is_waited_for(server: Server, url_of_postgresql: str) -> None:
+    here = make_url(url_of_postgresql)
+    both = f"postgresql://{here.username}:{here.password}@/{here.database}?host=127.0.0.1:{here.port}&host=127.0.0.1:1"
+    with open_registry(both) as registry:
+        registry.record_epoch(EPOCH)
+        server.kill()
+        with pytest.raises(RegistryError, match="does not answer: "):
+            open_registry(both)
+        starting = threading.Timer(0.5, server.start)
+        starting.start()
+        try:
+            registry.record_epoch(replace(EPOCH, epoch=2))
+        finally:
+            starting.join()
+        assert [each.epoch for each in registry.epochs("spend")] == [1, 2]
+
+
 def test_a_change_that_was_cut_off_is_told_and_nothing_of_it_is_kept(server: Server, registry: Registry) -> None:
     def cut_off() -> None:
         with registry._database.writing() as connection:
