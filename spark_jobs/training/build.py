@@ -20,15 +20,15 @@ from lake.staging import guarded, staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.publish.validate import Judge
-from spark_jobs.training import computed, gate, leak_report, manifest, order, parts, provenance, statistics
+from spark_jobs.training import computed, gate, leak_report, manifest, order, overlap, parts, provenance, statistics
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
+from spark_jobs.training.leak_report import Reported
 from spark_jobs.training.manifest import Basis, Manifest
 from spark_jobs.training.parts import Cut
 from spark_jobs.training.provenance import Versions
 from spark_jobs.training.recomputed import recomputed
 from spark_jobs.training.spine import Spine, TrainingRequest
-from spark_jobs.training.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
             rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
         kept = _kept(rows, basis, cut)
         found = gate.judged(kept, basis.request, at=spine.at, judge=judge)
-        described = _described(basis, statistics.of_rows(rows, manifest.look(basis)), cut, context) | {"expectations": [*found.found]}
+        described = _described(basis, rows, cut, context) | {"expectations": [*found.found]}
         described |= _provenance(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
         if found.verdict.failed:
@@ -157,12 +157,13 @@ def _asked(basis: Basis) -> list[JoinAsked]:
     return asked
 
 
-def _described(basis: Basis, found: Statistics, cut: Cut | None, context: Context) -> Manifest:
+def _described(basis: Basis, rows: DataFrame, cut: Cut | None, context: Context) -> Manifest:
     """What a training set rests on, what its rows hold, and its leak report, for which a sample is joined a second time."""
-    spine, sample = basis.spine, found.sample
+    spine, request, found = basis.spine, basis.request, statistics.of_rows(rows, manifest.look(basis))
+    described, sample = manifest.described(basis, found, cut), found.sample
     again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
-    report = leak_report.report(sample, again, request=basis.request, source=spine.source, at=spine.at)
-    return manifest.described(basis, found, cut) | {"leaks": report}
+    shared = overlap.across_parts(rows, sample, request, at=spine.at)
+    return described | {"leaks": leak_report.report(sample, again, Reported(request, spine.of, spine.at, found.rows, shared))}
 
 
 def _provenance(basis: Basis, context: Context, *, before: Versions) -> Manifest:

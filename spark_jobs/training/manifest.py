@@ -149,7 +149,7 @@ def look(of: Basis) -> ColumnsLookedAt:
     found = [f"{mark}{join.name}" for join in service.joins for mark in (MODELLED, CASE)]
     found += [f"{FAILED}{feature.name}" for feature in service.on_demand]
     cut = [] if of.request.split is None else [PART]
-    return ColumnsLookedAt(service.outputs, (*found, *cut), tuple(dict.fromkeys((*service.asked, of.spine.at, *service.outputs))))
+    return ColumnsLookedAt(service.outputs, (*found, *cut), tuple(dict.fromkeys((*service.asked, of.spine.at, *service.outputs, *cut))))
 
 
 def described(of: Basis, found: Statistics, cut: Cut | None) -> Manifest:

@@ -37,7 +37,7 @@ class SpineRefused(UserError):
 class Spine:
     """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any, `reads` all behind it.
 
-    `tables` are what they were read from, each with its version.
+    `of` is that source, and `tables` are what they were read from, each with its version.
 
     The rows have their places (`order.NUMBER`); those of a source do not, whose order is that of their times and of their ids.
     """
@@ -48,6 +48,7 @@ class Spine:
     ids: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
     tables: tuple[tuple[str, int | None], ...] = ()
+    of: Source | None = None
 
     def may_show(self, group: FeatureGroup) -> bool:
         """Whether a group may show the very events that the rows are: it reads a source of theirs, or they name none."""
@@ -86,7 +87,7 @@ def of_source(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
     seen = versions.tables(source, context.lake)
     rows = events.read(source, context).select(*[f"`{name}`" for name in source.names])
-    return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source), (*seen.items(),))
+    return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source), (*seen.items(),), source)
 
 
 def of_given(frame: object, spark: SparkSession, *, keys: Mapping[str, str]) -> Spine:

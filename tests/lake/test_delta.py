@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -45,6 +46,20 @@ def test_the_rows_of_dates_are_counted_by_the_log(tmp_path: Path) -> None:
     asked = [(None, None), (date(2026, 1, 2), None), (None, date(2026, 1, 1)), (date(2026, 1, 4), None)]
     assert [delta.rows_in(str(tmp_path / "dated"), first=first, last=last) for first, last in asked] == [4, 3, 1, 0]
     assert [delta.rows_in(str(tmp_path / name), first=days[1], last=days[1]) for name in ("plain", "none")] == [4, 0]
+
+
+def test_batches_of_many_files_are_held_one_at_a_time(tmp_path: Path) -> None:
+    files, rows = 24, 50_000
+    for number in range(files):
+        values = range(number * rows, (number + 1) * rows)
+        write_deltalake(tmp_path / "table", pa.table({"n": values, "m": values, "k": values}), mode="append")
+    before, seen, most, held = pa.total_allocated_bytes(), 0, 0, list[weakref.ref[pa.RecordBatch]]()
+    for batch in delta.batches(str(tmp_path / "table"), rows=10_000):
+        held = [*(each for each in held if each() is not None), weakref.ref(batch)]
+        seen, most = seen + batch.num_rows, max(most, pa.total_allocated_bytes() - before)
+        assert (len(held) <= 2, batch.num_rows <= 10_000) == (True, True)
+    assert seen == files * rows
+    assert most < files * rows * 3 * 8 / 3
 
 
 def test_rows_are_found_by_conditions_in_the_types_that_python_has(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import mean, stdev
@@ -251,6 +252,13 @@ def test_a_training_set_of_the_catalog_takes_its_spine_from_a_source(shop: Proje
     assert list(zip(rows["paid_at"], rows.index, strict=True)) == sorted(zip(rows["paid_at"], rows.index, strict=True))
     assert (refunds.rows, rows.loc["p2", "spend__paid_1d"], rows.loc["p4", "spend__paid_1d"]) == (4, 10.5, 20.0)
     assert refunds.manifest["label"] == {"column": "refunded", "horizon": "1d"}
+
+
+def test_the_page_names_every_field_of_a_manifest_and_no_other(built: build.Built) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "json.md").read_text(encoding="utf-8").partition("The manifest has these fields:")[2]
+    table = page.partition("\n## ")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.removeprefix("| ").partition(" | ")[0])}
+    assert named == {*built.manifest, "rejected"}
 
 
 def test_a_spine_from_a_source_is_named_with_its_table_and_revision(shop: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import nan
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
+from feature_definitions.intervals import micros
 from feature_definitions.language import (
     Entity,
     Feature,
@@ -19,11 +22,17 @@ from feature_definitions.language import (
     Join,
     Label,
     ObservationGroup,
+    OnDemandFeature,
+    Query,
+    Ref,
+    Request,
     SnapshotGroup,
     Source,
     WindowedGroup,
 )
 from spark_jobs.training import build, leak_report
+from spark_jobs.training.leak_report import Reported
+from spark_jobs.training.recomputed import Recomputed
 from spark_jobs.training.spine import TrainingRequest
 from tests import projects
 from tests.projects import NOW
@@ -66,7 +75,7 @@ def honest(shop: Project) -> Any:
 
 def test_no_row_moves_when_what_came_after_its_time_is_hidden(shop: Project, honest: Any) -> None:
     for found in (honest, reported(shop, "honest_events", mode="event_time")):
-        assert found["sample"] == {"rows": 256, "seed": 0}
+        assert found["sample"] | {"rows": 256, "seed": 0} == found["sample"]
         assert found["shift"] == {"rows": 256, "moved": 0, "features": {}}
         assert not any(sentence.startswith("LEAK") for sentence in found["sentences"])
 
@@ -123,19 +132,93 @@ SHOWN = ObservationGroup("shown", CUSTOMER, LOANS, columns=("paid_late", "amount
 LOAN_V1 = FeatureService("loan_v1", joins=(Join(PAST), Join(SHOWN)))
 
 
+COUNTRY = Source("country", columns={"customer_id": "int64", "name": "string"}, id=("customer_id",), shape="static")
+LIVES = SnapshotGroup("lives", CUSTOMER, COUNTRY, columns=("name",), assume_always_known=True)
+
+
+def reported_on(service: FeatureService, *, source: Source | None = LOANS, label: Label | None = None) -> Any:
+    """What is decided of a service's definitions alone."""
+    return leak_report.report(None, {}, Reported(TrainingRequest("loans", service, label=label), source, "at", 0))
+
+
+def double(amount: float) -> float:
+    return amount * 2
+
+
 def test_what_reads_the_labels_own_column_is_named_however_late_it_does() -> None:
-    found = leak_report.report(None, {}, request=TrainingRequest("loans", LOAN_V1, label=Label("late", "30d")), source="loans", at="at")
-    assert found["label_readers"] == ["past.late_loans", "shown.paid_late"]
-    other = leak_report.report(None, {}, request=TrainingRequest("loans", LOAN_V1, label=Label("late", "30d")), source="payments", at="at")
-    assert other["label_readers"] == []
+    label = Label("late", "30d")
+    assert reported_on(LOAN_V1, label=label)["label_readers"] == ["past.late_loans", "shown.paid_late"]
+    assert reported_on(LOAN_V1, label=label, source=replace(LOANS, name="payments"))["label_readers"] == []
 
 
-def test_a_static_source_is_named_once_with_all_joins_that_rest_on_it() -> None:
-    country = Source("country", columns={"customer_id": "int64", "name": "string"}, id=("customer_id",), shape="static")
-    lives = SnapshotGroup("lives", CUSTOMER, country, columns=("name",), assume_always_known=True)
-    assert leak_report.static_sources(FeatureService("v1", joins=(Join(lives), Join(lives, prefix="other"), Join(SHOWN)))) == {
-        "country": ["lives", "other"]
+def test_a_feature_on_demand_that_reads_the_label_is_named_with_the_input_that_does() -> None:
+    features = (
+        OnDemandFeature("risk", (Ref("past__late_loans_7d"), Request("amount", "double")), "double", lambda loans, amount: loans * amount),
+        OnDemandFeature("copied", Request("paid_late", "boolean"), "boolean", lambda late: late, rows=True),
+        OnDemandFeature("twice", Ref("past__borrowed_7d"), "double", double),
+    )
+    found = reported_on(replace(LOAN_V1, on_demand=features), label=Label("late", "30d"))
+    named = ["copied (of paid_late)", "past.late_loans", "risk (of past__late_loans_7d)", "shown.paid_late"]
+    assert found["label_readers"] == named
+    assert [sentence for sentence in found["sentences"] if "the label's own column" in sentence] == [
+        f"{name} reads the label's own column, which is known only when the label is" for name in named
+    ]
+
+
+def test_a_static_source_is_named_once_with_all_that_rests_on_it() -> None:
+    features = (
+        OnDemandFeature("letters", Ref("other__name"), "int64", len, rows=True),
+        OnDemandFeature("twice", Request("amount", "double"), "double", double),
+    )
+    service = FeatureService("v1", joins=(Join(LIVES), Join(LIVES, prefix="other"), Join(SHOWN)), on_demand=features)
+    assert leak_report.static_sources(service) == {"country": ["lives", "other", "letters"]}
+
+
+def test_a_query_that_shows_a_row_what_came_after_it_is_named_with_all_that_rests_on_it() -> None:
+    ahead = Query("SELECT customer_id, max(amount) OVER (PARTITION BY customer_id) AS most, at FROM loans", LOANS)
+    most = Source("most", ahead, columns={"customer_id": "int64", "most": "double", "at": "timestamp"}, event_timestamp="at")
+    group = ObservationGroup("largest", CUSTOMER, most, columns=("most",), ttl="7d")
+    service = FeatureService(
+        "v1", joins=(Join(group), Join(SHOWN)), on_demand=OnDemandFeature("twice", Ref("largest__most"), "double", double)
+    )
+    found = reported_on(service)
+    assert found["looks_ahead"] == {
+        "most": {"because": ["has a window of rows that may come after (max)"], "features": ["largest", "twice"]}
     }
+    assert found["sentences"][0] == (
+        "largest, twice rest on the query most, which has a window of rows that may come after (max): "
+        "rows may hold what came after their time"
+    )
+    assert reported_on(LOAN_V1)["looks_ahead"] == {}
+
+
+def test_features_on_demand_are_computed_a_second_time_and_without_time() -> None:
+    scored = OnDemandFeature(
+        "scored", (Ref("past__borrowed_7d"), Request("amount", "double")), "double", lambda borrowed, amount: borrowed + amount
+    )
+    service = FeatureService("v1", joins=Join(PAST, ("borrowed",)), on_demand=scored, defaults={"past__borrowed_7d": 0.0})
+    at = datetime(2026, 1, 4, tzinfo=UTC)
+    sample = pa.table({
+        "at": pa.array([at] * 3, pa.timestamp("us", tz="UTC")),
+        "amount": [1.0, 2.0, None],
+        "past__borrowed_7d": [10.0, 0.0, 5.0],
+        "scored": [11.0, 3.5, None],
+    })  # fmt: skip
+    second = 1_000_000
+    values = ((10.0, 20.0, micros(at) - second), (None, 4.0, None), (5.0, 5.0, micros(at) + second))
+    again = [Recomputed({"past__borrowed_7d": must}, {"past__borrowed_7d": naive}, known) for must, naive, known in values]
+    found = leak_report.report(sample, {"past": again}, Reported(TrainingRequest("v1", service), None, "at", 300))
+    assert found["shift"] == {"rows": 3, "moved": 1, "features": {"scored": 1}}
+    assert found["naive"]["past__borrowed_7d"] == {"changed": 2 / 3, "mean_difference": (10 + 4 + 0) / 3}
+    assert found["naive"]["scored"] == {"changed": 2 / 3, "mean_difference": (10 + 4) / 2}
+    assert found["known_later"] == {name: {"values": 2, "after": 0.5, "after_label": None} for name in ("past", "scored")}
+
+
+def test_a_sample_says_with_which_chance_it_holds_a_wrong_row() -> None:
+    assert leak_report.chance(256, 300_000, one_in=100) == pytest.approx(1 - 0.99**256, abs=1e-3)
+    assert leak_report.chance(3, 10, one_in=5) == pytest.approx(1 - 8 / 10 * 7 / 9 * 6 / 8)
+    assert leak_report.chance(300, 300, one_in=100) == 1
+    assert leak_report.chance(99, 99, one_in=100) is leak_report.chance(0, 1000, one_in=100) is None
 
 
 def test_values_are_compared_as_what_they_are() -> None:
@@ -153,12 +236,19 @@ def test_values_known_only_later_are_told_with_the_mode_that_does_not_see_them()
         "shift": {"moved": 0, "rows": 4, "features": {}},
         "naive": {},
         "label_readers": [],
+        "label_overlap": 0.25,
         "static_sources": {},
+        "looks_ahead": {},
         "from_the_spine": ["amount"],
         "known_later": {"spend": late, "page": {"values": 0, "after": None, "after_label": None}},
     }
-    said = leak_report.sentences(found, TrainingRequest("loans", LOAN_V1, mode="event_time"))
+    asked = TrainingRequest("loans", LOAN_V1, mode="event_time", label=Label("late", "30d"))
+    said = leak_report.sentences(found, Reported(asked, LOANS, "at", 4))
     assert said == [
         "50 % of the values of spend were known only after their row's time, 25 % only after the label; mode as_known sees none of them",
+        (
+            "for 25 % of the rows another part has a row of the same keys within the label's 30d: what is tested was partly taught; "
+            "split by time or by entity"
+        ),
         "amount come from the spine; whether they were known at its times cannot be told",
     ]
