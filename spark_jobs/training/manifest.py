@@ -13,6 +13,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from feature_definitions import layout, times
+from feature_definitions.counted import counted
 from feature_definitions.intervals import instant, iso, micros
 from feature_definitions.language import FeatureService, Mode
 from feature_definitions.planning import fingerprint as fingerprints
@@ -87,7 +88,9 @@ def _summary(spine: Spine, days: Sequence[Row]) -> dict[str, int]:
     """Rows, first and last time, and the checksum of a spine as a whole."""
     timeless = sum(day["rows"] for day in days if day["day"] is None)
     if timeless:
-        raise SpineRefused(f"{timeless} rows of the spine have no {spine.at}; a row without a time cannot be joined, remove it")
+        have = "has" if timeless == 1 else "have"
+        what = f"{counted(timeless, 'row')} of the spine {have} no {spine.at}"
+        raise SpineRefused(f"{what}; a row without a time cannot be joined, remove it")
     first, last = min((day["first"] for day in days), default=0), max((day["last"] for day in days), default=0)
     if not (first >= times.FIRST and last <= times.LAST):
         raise SpineRefused(f"the spine has a {spine.at} outside of the years 1 to 9999, which nothing can be joined at")

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.classic.dataframe import DataFrame as Here
 
 from feature_definitions import layout
+from feature_definitions.counted import counted
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.language import Expectation, FeatureGroup, FeatureService, Label, Mode, Query, Source, Split
@@ -249,7 +250,8 @@ def refuse_immature(spine: Spine, request: TrainingRequest, now: datetime, *, la
     young = spine.rows.where(F.unix_micros(f"`{spine.at}`") > limit).count()
     of = request.label
     raise SpineRefused(
-        f"{young} rows of the spine are younger than the label's horizon {of.horizon}: their {of.column!r} may still change. "
+        f"{counted(young, 'row')} of the spine {'is' if young == 1 else 'are'} younger than the label's horizon {of.horizon}: "
+        f"{of.column!r} may still change. "
         f"Leave out rows after {iso(instant(limit))}, or write Label({of.column!r}, {of.horizon!r}, immature='leave out')"
     )
 

@@ -71,7 +71,7 @@ def test_a_column_that_comes_twice_is_refused() -> None:
         ({"customer_id": [1.0, 2.0]}, "the spine's 'customer_id' is a double; as a key of service customer_v1 it must be int64"),
         ({"customer_id": ["1", "2"]}, "the spine's 'customer_id' is a string; as a key of service customer_v1 it must be int64"),
         ({"spend__paid_1d": [1, 2]}, "has a column 'spend__paid_1d', which is an output of service customer_v1; rename it"),
-        ({"event_timestamp": pd.to_datetime([NOW, None], utc=True)}, "1 rows of the spine have no event_timestamp"),
+        ({"event_timestamp": pd.to_datetime([NOW, None], utc=True)}, "1 row of the spine has no event_timestamp"),
     ],
     ids=[
         "an output in capitals",
@@ -99,7 +99,7 @@ def test_a_spine_without_a_key_of_the_service_is_told_which(shop: Project) -> No
 def test_rows_younger_than_the_labels_horizon_are_refused(shop: Project) -> None:
     with projects.opened(shop.settings.root, now=datetime(2026, 1, 6, 9, tzinfo=UTC)) as early, pytest.raises(SpineRefused) as refused:
         early.training_set("refunds")
-    assert "1 rows of the spine are younger than the label's horizon 1d: their 'refunded' may still change" in str(refused.value)
+    assert "1 row of the spine is younger than the label's horizon 1d: 'refunded' may still change" in str(refused.value)
     assert "Leave out rows after 2026-01-05T09:00:00Z, or write Label('refunded', '1d', immature='leave out')" in str(refused.value)
 
 
