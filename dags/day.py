@@ -8,7 +8,7 @@ from dags.schedule import Schedule, range_of
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, parse_instant
 
-State = Literal["rejected", "waiting", "missing", "stale", "published", "nothing"]
+State = Literal["rejected", "approval", "waiting", "missing", "stale", "published", "nothing"]
 
 _STATES: Mapping[str, State] = {
     "REJECTED": "rejected",
@@ -20,10 +20,11 @@ _STATES: Mapping[str, State] = {
 }
 DUE = tuple(status for status, state in _STATES.items() if state in ("missing", "stale"))
 """What a run computes."""
-_WORST = ("rejected", "waiting", "missing", "stale", "published")
+_WORST = ("rejected", "approval", "waiting", "missing", "stale", "published")
 """A run covers several intervals where cron cannot say their cadence: then the worst one is what it is called."""
 _SAID: Mapping[State, str] = {
     "rejected": "the gate rejected it",
+    "approval": "a person is to decide",
     "waiting": "it waits",
     "missing": "it is not published",
     "stale": "it is out of date",
@@ -35,7 +36,7 @@ class Day:
     """What the ledger says of a run's intervals: `line` says of the worst what is wrong, an example, the report, the fix.
 
     `passes`: what it waits for is on its way, in other runs, so that it is worth to look again. `rows`, `version` and `warnings` are
-    of what is published.
+    of what is published, `run` is the one that a person is to decide on.
     """
 
     state: State
@@ -44,21 +45,28 @@ class Day:
     rows: int = 0
     version: int | None = None
     warnings: tuple[str, ...] = ()
+    run: str | None = None
 
 
 def judged(group: str, intervals: Sequence[Mapping[str, Any]], *, named: str) -> Day:
     """What the ledger's `intervals` of a group are together; `named` is how the run's interval is called."""
     if not intervals:
         return Day("nothing", f"{group} has nothing to publish of {named}: its source begins later, or holds nothing yet")
-    worst = min(intervals, key=lambda each: _WORST.index(_STATES[each["status"]]))
-    state = _STATES[worst["status"]]
+    worst = min(intervals, key=lambda each: _WORST.index(_state(each)))
+    state = _state(worst)
     if state == "published":
         return _published(group, intervals, named=named)
     waits = worst["waits_for"]
     passes = state == "waiting" and all(each["group"] != group and each["status"] != "REJECTED" for each in waits)
     why = "; ".join(worst["reasons"])
     others = f" (and {len(intervals) - 1} others are looked at)" if len(intervals) > 1 else ""
-    return Day(state, f"{group} {named}: {_SAID[state]}: {why}{_advice(group, worst)}{others}", passes=passes)
+    line = f"{group} {named}: {_SAID[state]}: {why}{_advice(group, worst)}{others}"
+    return Day(state, line, passes=passes, run=worst["run"] if state == "approval" else None)
+
+
+def _state(interval: Mapping[str, Any]) -> State:
+    """What an interval of the ledger is called here."""
+    return "approval" if interval["run"] is not None else _STATES[interval["status"]]
 
 
 def inside(intervals: Sequence[Mapping[str, Any]], span: Interval) -> list[Mapping[str, Any]]:
@@ -84,6 +92,8 @@ def _published(group: str, intervals: Sequence[Mapping[str, Any]], *, named: str
 def _advice(group: str, worst: Mapping[str, Any]) -> str:
     """What to do, after what is wrong: every fix ends with clearing the red tasks, which ingests again."""
     given = worst.get("advice")
+    if worst["run"] is not None:
+        return "" if given is None else f"; {given['sentence']}"
     if worst["status"] in ("REJECTED", "WAITING") and given is not None:
         return f"; {given['sentence']}; then clear the red tasks of this run, which ingests again"
     span = f"--from {worst['interval_start']} --to {worst['interval_end']}"

@@ -8,7 +8,7 @@ The runs of a group's DAG have partition keys: the run that starts at the end of
 event and the run of a backfill of that day. `Schedule.interval` decides what a run covers; `airflow dags test` names a logical date.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -53,6 +53,8 @@ RETRIES = {
 """For what passes by itself: a source or a group that another run works on, a store that is away."""
 FIRST = {"priority_weight": 10, "weight_rule": "absolute"}
 """Each day's own run goes before ranges of days and what follows, which have the weight 1, where a pool bounds how many compute."""
+WAITING_RUNS = 15
+"""So many runs of a group that asks for approval may wait for a person while others go on."""
 ALL_DONE, NONE_SKIPPED = "all_done", "none_skipped"
 HOUR = timedelta(hours=1)
 
@@ -65,7 +67,8 @@ def group_asset(group: str, *, project: str) -> Asset:
 def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -> DAG:
     """A group's DAG: wait for the source, ingest and compute what is due, say what became of it, publish.
 
-    Only one of its runs works at a time, because they would wait for each other's lease. Its last task alone gives a run its colour.
+    Only one of its runs works at a time, because they would wait for each other's lease; one that waits for a person keeps no other from
+    starting. Its last task alone gives a run its colour.
     """
     schedule = schedule_of(group)
     mine: dict[str, Any] = {"project": project.root, "schedule": schedule}
@@ -75,7 +78,7 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         schedule=CronPartitionTimetable(schedule.cron, timezone="UTC", run_offset=-1, key_format=schedule.key_format),
         start_date=EPOCH,
         catchup=False,
-        max_active_runs=schedule.most_runs,
+        max_active_runs=schedule.most_runs + (WAITING_RUNS if group.warnings == "approve" else 0),
         default_args={"owner": group.owner or domain, **RETRIES, **FIRST},
         description=f"Publish {group.name}, features of {group.entity.name}",
         doc_md=page(group, schedule, report=layout.report_file(project.lake, group.name, "newest.html")),
@@ -90,10 +93,20 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
             >> [
                 RestateOperator(task_id=layout.RESTATE_TASK, trigger_rule=ALL_DONE, **alone),
                 WarningsOperator(task_id=layout.WARNINGS_TASK, retries=0, **mine),
+                *_approval(group, mine),
             ]
             >> PublishOperator(task_id=layout.PUBLISH_TASK, trigger_rule=ALL_DONE, asset=asset, **mine)
         )
     return dag
+
+
+def _approval(group: FeatureGroup, mine: Mapping[str, Any]) -> list[Any]:
+    """The task that asks a person, of a group that asks for approval."""
+    if group.warnings != "approve":
+        return []
+    from dags.buttons import ApproveOperator
+
+    return [ApproveOperator(task_id=layout.APPROVE_TASK, **mine)]
 
 
 def _alone(dag_id: str, *, project: settings.Settings, schedule: Any, about: str, text: str | None = None, **more: Any) -> DAG:

@@ -130,14 +130,17 @@ class IngestOperator(OfDay):
         if wide != span:
             log.info("this run computes %s, the days of the backfill that lie side by side", schedule.named(wide))
         ended = self.make(wide)
-        did = any(group["published"] or group["rejected"] for group in ended.document.get("groups", ()))
+        did = any(group["published"] or group["rejected"] or group["waiting"] for group in ended.document.get("groups", ()))
         if run.run_type == "backfill" and not did and self.day(span).state == "published":
             raise DownstreamTasksSkipped(tasks=[layout.MATERIALIZE_TASK, layout.RESTATE_TASK, layout.WARNINGS_TASK])
         raise DownstreamTasksSkipped(tasks=[layout.RESTATE_TASK])
 
 
 class MaterializeOperator(OfDay):
-    """Say by the ledger what became of the data day: red if the gate rejected it, skipped if there is nothing or it waits."""
+    """Say by the ledger what became of the data day: red if the gate rejected it, skipped if there is nothing or it waits.
+
+    Where a person is to decide it is green: it was computed and judged, and `approve` comes next.
+    """
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Look at the ledger; a task that was cleared, or that waited, first does what is to be done."""
@@ -154,6 +157,7 @@ class MaterializeOperator(OfDay):
         _end(day, context)
         earlier = any(each["status"] != "OK" for each in found if each not in own)
         idle = [*([] if day.warnings else [layout.WARNINGS_TASK]), *([] if earlier else [layout.RESTATE_TASK])]
+        idle += [layout.APPROVE_TASK] if day.run is None and layout.APPROVE_TASK in self.downstream_task_ids else []
         if idle:
             raise DownstreamTasksSkipped(tasks=idle)
 

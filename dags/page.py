@@ -32,11 +32,18 @@ A run is of one {_covered(schedule)}. Its colour is what the ledger says of it:
 - `materialize` and `publish` skipped: there is nothing to do: the source begins later
 - `restate` red: it is as above, and an earlier interval that late events changed is not published
 - `warnings` red: it is published, and somebody should look: rows are held, or an expectation warned
-
+{_approval(group)}
 After a correction clear the red tasks ("only failed"): they ingest again and do what is to be done.
 
 `headwater status {group.name}` says what is published, and why something is not.
 """
+
+
+def _approval(group: FeatureGroup) -> str:
+    """What a run looks like that waits for a person."""
+    if group.warnings != "approve":
+        return ""
+    return "- `approve` awaits input: an expectation warned; a person publishes or refuses the run under Required Actions\n"
 
 
 def page_of_range() -> str:

@@ -132,6 +132,16 @@ def staging_folder(lake: str, publish_id: str) -> str:
     return f"{staging(lake)}/{publish_id}"
 
 
+def waiting(lake: str) -> str:
+    """The folder of all runs that were judged and wait for a person."""
+    return f"{lake}/waiting"
+
+
+def waiting_folder(lake: str, group: str, run_id: str) -> str:
+    """The judged rows of one run, which nobody reads before a person lets them pass."""
+    return f"{waiting(lake)}/{group}/{run_id}"
+
+
 def shared_tables(lake: str) -> tuple[str, ...]:
     """The folders of the tables that belong to no group alone and are ours: pins, records, quarantines and training sets."""
     return tuple(table(lake, "_").removesuffix("/_") for table in (pins_table, records_table, quarantine_table, training_set_table))
@@ -216,6 +226,8 @@ GROUP_TASKS = ("wait", "ingest", "materialize", "publish")
 WAIT_TASK, INGEST_TASK, MATERIALIZE_TASK, PUBLISH_TASK = GROUP_TASKS
 RESTATE_TASK, WARNINGS_TASK = "restate", "warnings"
 """Tasks beside them that tell what is wrong though the run's own interval is published."""
+APPROVE_TASK = "approve"
+"""The task, of groups that ask for approval, that asks a person what becomes of a run that waits."""
 
 SYNC_TASK = "sync"
 SYNC_DAG, SYNC_PUBLISHED_DAG = "sync__online", "sync__published"

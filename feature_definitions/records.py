@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from feature_definitions.intervals import Interval
 
-IntervalState = Literal["PUBLISHED", "REJECTED"]
+IntervalState = Literal["PUBLISHED", "REJECTED", "WAITING"]
 Basis = Literal["OBSERVED", "MODELLED"]
 PromotedBy = Literal["automatic", "person"]
 
@@ -63,6 +63,8 @@ class LedgerEntry:
 
     `features` holds each column's fingerprint, `gate` that of the expectations, `revision` the source's newest revision that the run saw,
     `failed` the critical expectations that failed, `warned` the others, `delta_version` the commit that published it (None without one).
+    WAITING: it was computed and judged, and waits for a person. `run_id` is the run that computed it; what a person let pass has a
+    `publish_id` of its own.
     A transform has `inputs` instead, by name: of each source its newest revision, of each group what `Upstream.content` said.
     """
 

@@ -15,7 +15,8 @@ from feature_definitions.errors import NotCovered, Unknown
 from feature_definitions.intervals import Interval
 from feature_definitions.language import FeatureGroup, TransformGroup
 from feature_definitions.loader import Catalog
-from feature_definitions.planning import cost, plan
+from feature_definitions.planning import approval, cost, plan
+from feature_definitions.planning.approval import Decision, Open, StandingRun
 from feature_definitions.planning.cost import CostEstimate, Reads
 from feature_definitions.planning.plan import EVERYTHING_DUE, REJECTED, Choice, GroupPlan, IntervalStatus
 from feature_definitions.planning.revisions import History
@@ -158,6 +159,17 @@ class Planner:
             )
         revision = 0 if isinstance(group, TransformGroup) else max((r.revision for r in self.revisions(group)), default=0)
         return tuple(Release(group.name, state.generation, interval, revision, reason, self.now) for interval in chosen)
+
+    def waiting(self, group: FeatureGroup, run: str, decision: Decision) -> tuple[GroupPlan, Open]:
+        """What of a run waits for a person; nothing where the same was decided before (see `approval.open_intervals`)."""
+        from lake import facts
+
+        state = self.state(group)
+        others = [each.number for each in self._read.generations(group.name) if each.number != state.generation]
+        older = [number for number in others if any(e.run_id == run for e in self._read.ledger(group.name, number).values())]
+        left = facts.left_waiting(self.lake, group.name, state.generation, run)
+        found = approval.open_intervals(StandingRun(group.name, run, state.entries, left, older), state.intervals, decision)
+        return GroupPlan(group, state.generation, found.due, upstream=state.upstream), found
 
     # -------------------------------------------------------------------------------------------------------------- generations
 

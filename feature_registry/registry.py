@@ -212,6 +212,13 @@ class Registry:
             self._database.upsert(connection, schema.PUBLISHES.table, change["publishes"])
             self._database.upsert(connection, schema.GENERATIONS.table, [_generation_row(connection, change, committed_at=committed_at)])
 
+    def waiting(self) -> frozenset[tuple[str, str]]:
+        """The runs that wait for a person, each as the group and the run's id."""
+        table = schema.LEDGER.table
+        query = select(table.c.feature_group, table.c.run_id).where(table.c.state == "WAITING").distinct()
+        with self._database.reading() as connection:
+            return frozenset((group, run_id) for group, run_id in connection.execute(query))
+
     def promote(self, promotion: Promotion) -> None:
         """Make one generation of a group the one that readers see, and no other."""
         group, number, table = promotion.group, promotion.generation, schema.GENERATIONS.table

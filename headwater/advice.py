@@ -21,7 +21,7 @@ MOST = 5
 class Advice(NamedTuple):
     """About one interval: a row that is at fault, the report of the run, what to correct, and the command that lets later ones pass.
 
-    `held` is how many rows of a published interval were published without values.
+    `held` is how many rows of a published interval were published without values, `approve` the run that a person is to decide on.
     """
 
     group: str
@@ -31,6 +31,7 @@ class Advice(NamedTuple):
     correct: tuple[str, ...]
     release: str | None
     held: int
+    approve: str | None = None
 
 
 def advise(found: Iterable[IntervalStatus], planner: "Planner", *, lake: str) -> dict[tuple[str, Interval], Advice]:
@@ -43,30 +44,33 @@ def advise(found: Iterable[IntervalStatus], planner: "Planner", *, lake: str) ->
             if sum(each == name for each, _ in given) == MOST:
                 break
             entry = entries.get(status.interval)
-            rows = held.get((status.interval.start, entry.publish_id), 0) if entry is not None else 0
-            if status.status == plan.WAITING:
+            rows = held.get((status.interval.start, entry.run_id), 0) if entry is not None else 0
+            if status.run is not None:
+                shown = _of_run(status, status.run, lake=lake, rows=rows)
+                given[name, status.interval] = Advice(name, status.interval, *shown, (), None, rows, status.run)
+            elif status.status == plan.WAITING:
                 given[name, status.interval] = _of_waiting(status)
             elif status.status == plan.REJECTED and entry is not None:
                 sources = tuple(source.name for source in sources_of(group))
                 release = _release(name, status.interval) if status.holds else None
-                shown = _of_run(status, entry.publish_id, lake=lake, rows=rows)
+                shown = _of_run(status, entry.run_id, lake=lake, rows=rows)
                 given[name, status.interval] = Advice(name, status.interval, *shown, sources, release, 0)
-            elif rows and status.publish_id is not None:
-                shown = _of_run(status, status.publish_id, lake=lake, rows=rows)
+            elif entry is not None and rows and status.publish_id is not None:
+                shown = _of_run(status, entry.run_id, lake=lake, rows=rows)
                 given[name, status.interval] = Advice(name, status.interval, *shown, (), None, rows)
     return given
 
 
-def _of_run(status: IntervalStatus, publish_id: str, *, lake: str, rows: int) -> tuple[Mapping[str, Any] | None, str | None]:
+def _of_run(status: IntervalStatus, run_id: str, *, lake: str, rows: int) -> tuple[Mapping[str, Any] | None, str | None]:
     """A row that a run put aside, if it put any of the interval aside, and the run's report, if it is kept."""
-    start, report = status.interval.start, layout.report_file(lake, status.group, f"{publish_id}.html")
-    example = quarantine.one_of(status.group, lake=lake, publish_id=publish_id, start=start) if rows else None
+    start, report = status.interval.start, layout.report_file(lake, status.group, f"{run_id}.html")
+    example = quarantine.one_of(status.group, lake=lake, publish_id=run_id, start=start) if rows else None
     return example, report if storage.exists(report) else None
 
 
 def _of_waiting(status: IntervalStatus) -> Advice:
     """Rejected intervals of the group itself may be released; those of others are theirs to correct."""
-    mine = [awaited for awaited in status.waits_for if awaited.group == status.group]
+    mine = [awaited for awaited in status.waits_for if awaited.group == status.group and awaited.status == plan.REJECTED]
     release = _release(status.group, Interval(mine[0].first.start, mine[0].last.end)) if mine else None
     correct = tuple(f"{awaited.group} of {iso(awaited.first.start)}" for awaited in status.waits_for)
     return Advice(status.group, status.interval, None, None, correct, release, 0)

@@ -16,6 +16,7 @@ from msgspec.json import format as format_json
 
 from feature_definitions.intervals import Interval, iso
 from feature_definitions.loader import Catalog, Mistake
+from feature_definitions.planning.approval import Decision
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
 from feature_definitions.records import Generation
@@ -205,6 +206,14 @@ class RejectedInterval(Part, frozen=True, kw_only=True):
     failed: list[str]
 
 
+class AwaitingInterval(Part, frozen=True, kw_only=True):
+    """An interval that was judged and waits for a person."""
+
+    interval_start: datetime
+    interval_end: datetime
+    warned: list[str]
+
+
 class MaterializedGroup(Part, frozen=True, kw_only=True):
     """What `materialize` did to one group."""
 
@@ -212,6 +221,7 @@ class MaterializedGroup(Part, frozen=True, kw_only=True):
     generation: int
     published: int
     rejected: list[RejectedInterval]
+    waiting: list[AwaitingInterval]
     rows: int
     publish_id: str | None
     seconds: float
@@ -242,6 +252,7 @@ class GivenAdvice(Part, frozen=True, kw_only=True):
     report: str | None
     correct: list[str]
     release: str | None
+    approve: str | None
     held: int
     sentence: str
 
@@ -258,6 +269,7 @@ class KnownInterval(Part, frozen=True, kw_only=True):
     publish_id: str | None
     delta_version: int | None
     waits_for: list[AwaitedIntervals]
+    run: str | None
     advice: GivenAdvice | UnsetType = UNSET
 
 
@@ -268,6 +280,33 @@ class StatusDocument(Document, frozen=True, kw_only=True):
     tables: dict[str, str]
     quarantined: dict[str, int]
     refused: dict[str, str]
+
+
+class DecidedInterval(Part, frozen=True, kw_only=True):
+    """An interval of a run that a person decided on."""
+
+    interval_start: datetime
+    interval_end: datetime
+
+
+class LeftInterval(Part, frozen=True, kw_only=True):
+    """An interval of a run that a decision left, since it is not as it was judged."""
+
+    interval_start: datetime
+    interval_end: datetime
+    reason: str
+
+
+class PublishDocument(Document, frozen=True, kw_only=True):
+    """What became of a run that waited for approval; no intervals where that was decided before."""
+
+    group: str
+    run: str
+    decision: Literal["publish", "refuse"]
+    intervals: list[DecidedInterval]
+    left: list[LeftInterval]
+    rows: int
+    publish_id: str | None
 
 
 class KnownGeneration(Part, frozen=True, kw_only=True):
@@ -594,6 +633,20 @@ def promote(group: str, generations: Iterable[Generation]) -> PromoteDocument:
     return PromoteDocument(group=group, generations=known)
 
 
+def publish(group: str, run: str, decided: Any, *, decision: Decision) -> PublishDocument:
+    """What a person decided of a run, the intervals that it ended and those that it left."""
+    ended = decided.ended
+    return PublishDocument(
+        group=group,
+        run=run,
+        decision=decision,
+        intervals=[DecidedInterval(**_span(entry.interval)) for entry in ended],
+        left=[LeftInterval(reason=why, **_span(interval)) for interval, why in decided.left],
+        rows=sum(entry.rows for entry in ended),
+        publish_id=ended[0].publish_id if ended else None,
+    )
+
+
 def release(releases: Iterable[Any]) -> ReleaseDocument:
     """What was released."""
     return ReleaseDocument(released=[_part(ReleasedInterval, each, **_span(each.interval)) for each in releases])
@@ -713,13 +766,15 @@ def _interval(known: IntervalStatus, advice: GivenAdvice | None) -> KnownInterva
         publish_id=known.publish_id,
         delta_version=known.delta_version,
         waits_for=[_part(AwaitedIntervals, each, **_span(each.first)) for each in known.waits_for],
+        run=known.run,
         advice=UNSET if advice is None else advice,
     )
 
 
 def _materialized(result: Any) -> MaterializedGroup:
     rejected = [RejectedInterval(failed=list(failed), **_span(interval)) for interval, failed in result.rejected]
-    return _part(MaterializedGroup, result, rejected=rejected, seconds=round(result.seconds, 3))
+    waiting = [AwaitingInterval(warned=list(warned), **_span(interval)) for interval, warned in result.waiting]
+    return _part(MaterializedGroup, result, rejected=rejected, waiting=waiting, seconds=round(result.seconds, 3))
 
 
 def _row(version: Any) -> ExplainedRow:

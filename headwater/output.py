@@ -211,6 +211,11 @@ def warn_rejected(result: Any, advice: Mapping[tuple[str, Interval], Any]) -> No
         warn(f"{result.group}: and {len(result.rejected) - MOST_NAMED} more; `headwater status {result.group}` lists them")
 
 
+def deciding(group: str, run: str) -> str:
+    """The commands by which a person decides on a run that waits."""
+    return f"publish it: headwater publish {group} --run {run}, or add --refuse"
+
+
 def advice_lines(advice: Mapping[tuple[str, Interval], Any]) -> Iterator[str]:
     """Advice about intervals, a line each."""
     return (plain(f"{group} {interval}: {advice_sentence(given)}") for (group, interval), given in advice.items())
@@ -220,6 +225,8 @@ def advice_sentence(given: Any) -> str:
     """Advice about an interval on one line, to stand behind what is wrong; empty if there is none to give."""
     said = [] if given.example is None else [f"for example {_row(given.example)}"]
     said += [] if given.report is None else [f"report: {given.report}"]
+    if given.approve is not None:
+        said.append(deciding(given.group, given.approve))
     if given.correct:
         pass_by = f", or let later ones pass: {given.release}" if given.release else ""
         said.append(f"correct {' or '.join(given.correct)}{pass_by}")
@@ -237,13 +244,13 @@ def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = (
 
     What a plan leaves alone only because its range leaves out an interval that is to be tried again is said too.
     """
-    waiting: dict[str, list[IntervalStatus]] = {}
+    awaiting, waiting = _warn_awaiting(found), dict[str, list[IntervalStatus]]()
     for s in found:
-        if s.status == plan.WAITING:
+        if s.status == plan.WAITING and s.run is None:
             waiting.setdefault(s.group, []).append(s)
     for group, some in waiting.items():
-        rejected = [awaited for s in some for awaited in s.waits_for if awaited.group == group]
-        which = f"{group}: {counted(len(some), 'interval')} from {iso(some[0].interval.start)} to {iso(some[-1].interval.end)}"
+        rejected = [awaited for s in some for awaited in s.waits_for if awaited.group == group and awaited.status == plan.REJECTED]
+        which = _which(group, some)
         if not rejected:
             warn(f"{which}: the first {some[0].reasons[0]}")
             continue
@@ -255,11 +262,27 @@ def warn_waiting(found: Sequence[IntervalStatus], works: Sequence[GroupPlan] = (
             f"or let them pass: headwater release {group} --from {iso(first.start)} --to {iso(last.end)}"
         )
     for work in works:
-        if work.waiting and work.group.name not in waiting:
-            first, last = work.waiting[0].interval, work.waiting[-1].interval
-            which = f"{work.group.name}: {counted(len(work.waiting), 'interval')} from {iso(first.start)} to {iso(last.end)}"
+        if work.waiting and work.group.name not in (*waiting, *awaiting):
+            which = _which(work.group.name, work.waiting)
             left, why = "is" if len(work.waiting) == 1 else "are", work.waiting[0].reasons[0]
             warn(f"{which} {left} left alone: the first {why}; it is to be tried again, so take it into the range")
+
+
+def _warn_awaiting(found: Sequence[IntervalStatus]) -> set[str]:
+    """One line per run that waits for a person, with what warned and the commands that end it; gives the groups."""
+    runs: dict[tuple[str, str], list[IntervalStatus]] = {}
+    for s in found:
+        if s.run is not None:
+            runs.setdefault((s.group, s.run), []).append(s)
+    for (group, run), some in runs.items():
+        said = dict.fromkeys(reason for s in some for reason in s.reasons[1:])
+        why, wait = f" ({'; '.join(said)})" if said else "", "waits" if len(some) == 1 else "wait"
+        warn(f"{_which(group, some)} {wait} for approval of run {run}{why}; {deciding(group, run)}")
+    return {group for group, _ in runs}
+
+
+def _which(group: str, some: Sequence[IntervalStatus]) -> str:
+    return f"{group}: {counted(len(some), 'interval')} from {iso(some[0].interval.start)} to {iso(some[-1].interval.end)}"
 
 
 # ------------------------------------------------------------------------------------------------------------- the story of a value

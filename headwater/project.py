@@ -34,10 +34,11 @@ from feature_definitions.language import (
 )
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import plan
+from feature_definitions.planning.approval import Decision
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.planning.upstream import ordered, sources_of
-from feature_definitions.records import Generation, LeaseHolder, PromotedBy, RegistryFacts, Release
+from feature_definitions.records import Generation, LeaseHolder, LedgerEntry, PromotedBy, RegistryFacts, Release
 from headwater import inputs, names
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.ingest.samples import Sample
     from spark_jobs.ingest.trial import Misfit
-    from spark_jobs.publish.materialize import GroupResult
+    from spark_jobs.publish.materialize import GroupResult, Stage
     from spark_jobs.publish.validate import Judge
     from spark_jobs.training.build import Built
     from spark_jobs.training.spine import Spine, TrainingRequest
@@ -95,6 +96,14 @@ class Serving:
     tls: tuple[str, str] | None = None
     trust: float = 0.0
     stale: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a person's decision ended, and the intervals that it left, each with the reason."""
+
+    ended: tuple[LedgerEntry, ...] = ()
+    left: tuple[tuple[Interval, str], ...] = ()
 
 
 @dataclass
@@ -236,8 +245,11 @@ class Project:
         end: str | datetime | None = None,
         only: Only = "due",
         within: Within = "range",
+        stage: "Stage" = "as defined",
     ) -> "tuple[GroupResult, ...]":
         """Compute, judge and publish the intervals in `[start, end)` that are missing or stale; `only` and `within` as in `plan`.
+
+        With `stage="everything"` nothing is published: what passed waits for `publish`, as what warned does in a group that asks for it.
 
         An interval that fails a critical expectation stays invisible; its bad rows are in `<lake>/quarantine/<group>`. Later ones whose
         windows read its events wait until it is repaired or released. A group comes after those of the chosen ones that it reads. Of
@@ -254,7 +266,7 @@ class Project:
                 results.append(self._refused(group, planner.generation(group), refused[group.name]))
                 continue
             (work,) = planner.plan([group], start=first, end=last, choice=Choice(only, within))
-            results.append(self._materialize(work) if len(chosen) == 1 else self._materialize_or_refuse(work))
+            results.append(self._materialize(work, stage) if len(chosen) == 1 else self._materialize_or_refuse(work, stage))
             planner = self._planner if work.due else planner
         return tuple(results)
 
@@ -317,6 +329,26 @@ class Project:
         self._show(found, number, by="person")
         return self._registry.generations(group)
 
+    def publish(self, group: str, *, run: str, decision: Decision = "publish", reason: str = "") -> Decided:
+        """Publish a run of a group that was judged and waits for a person, exactly as it was judged, or refuse it.
+
+        What is refused is REJECTED, and holds later intervals as what the gate rejected does. Refused (RunRefused) if the run does not
+        wait any more, or if what all of it rests on changed since. Returns what it ended, nothing if that was decided before, and what
+        it left since another run took it over or what it rests on changed.
+        """
+        found = names.group(self.catalog, group)
+        self._recover([found])
+        work, seen = self._planner.waiting(found, run, decision)
+        if not work.due:
+            return Decided()
+        from spark_jobs.publish import waiting
+
+        if decision == "refuse":
+            return Decided(waiting.refuse(work, self._context, reason=reason), seen.left)
+        done = waiting.publish(work, self._context)
+        self._promote(found, work.generation)
+        return Decided(done, seen.left)
+
     def release(self, group: str, *, start: str | datetime, end: str | datetime, reason: str = "") -> tuple[Release, ...]:
         """Say that later intervals need not wait for the rejected ones in `[start, end)`: they are due from now on.
 
@@ -363,7 +395,7 @@ class Project:
         from lake import leftovers, optimize
 
         kept = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP)
-        return leftovers.sweep(self.settings.lake, keep=kept, now=self.clock())
+        return leftovers.sweep(self.settings.lake, keep=kept, now=self.clock(), runs=self._registry.waiting())
 
     def training_set(  # noqa: PLR0913  # each is an option of the command
         self,
@@ -678,7 +710,7 @@ class Project:
 
         return Planner(self.catalog, self._registry, self.settings.lake, self.clock())
 
-    def _materialize(self, work: GroupPlan) -> "GroupResult":
+    def _materialize(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":
         from spark_jobs.publish import materialize
 
         if not work.due:
@@ -687,16 +719,16 @@ class Project:
         from expectations import adapter
 
         sharing = [g for g in self.catalog.groups.values() if isinstance(g, WindowedGroup)]
-        result = materialize.run(work, self._context, judge=adapter.judge, sharing=sharing)
+        result = materialize.run(work, self._context, judge=adapter.judge, sharing=sharing, stage=stage)
         self._promote(work.group, work.generation)
         return result
 
-    def _materialize_or_refuse(self, work: GroupPlan) -> "GroupResult":
+    def _materialize_or_refuse(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":
         """A group's run, or why it is refused; a lake that S3 does not give is no matter of one group, and raised."""
         from lake import s3, storage
 
         try:
-            return self._materialize(work)
+            return self._materialize(work, stage)
         except UserError as error:
             if isinstance(error, s3.S3Fault):
                 storage.exists(self.settings.lake)

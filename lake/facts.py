@@ -7,6 +7,7 @@ from typing import Generic
 import pyarrow as pa
 
 from feature_definitions import layout
+from feature_definitions.intervals import Interval
 from feature_definitions.record_rows import Kind, Record, RecordRows, RecordStore, Row, json_mapping, json_text
 from feature_definitions.records import (
     Committed,
@@ -88,6 +89,13 @@ def kept_commit(lake: str, publish_id: str) -> Committed | None:
     """What was kept of a publish that happened; None if nothing was."""
     found = delta.rows(layout.records_table(lake, COMMITS.name), [f"publish_id = {delta.literal(publish_id)}"])
     return COMMITS.rows.record(found[0]) if found else None
+
+
+def left_waiting(lake: str, group: str, generation: int, run_id: str) -> tuple[Interval, ...]:
+    """The intervals of a group's generation that a run left waiting for a person."""
+    asked = [f"run_id = {delta.literal(run_id)}", f'"group" = {delta.literal(group)}', "state = 'WAITING'"]
+    found = delta.rows(layout.records_table(lake, LEDGER.name), asked)
+    return tuple(sorted(Interval(row["interval_start"], row["interval_end"]) for row in found if row["generation"] == generation))
 
 
 def keep_ingest(lake: str, pending: PendingIngest) -> None:

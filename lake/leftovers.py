@@ -5,13 +5,13 @@ The files of no commit in a table's own folder are swept when the table is optim
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from feature_definitions import layout
-from lake import s3, staging, storage
+from lake import judged, s3, staging, storage
 
 _OF_A_WRITER = re.compile(rf"(^|/)({layout.RUN}|staging/)[^/]+/(.*/)?(__magic[^/]*|_temporary)/")
 """In which folders of a run Spark's committers keep what they note until their job ends."""
@@ -34,9 +34,12 @@ class _Found(NamedTuple):
     written_at: datetime
 
 
-def sweep(lake: str, *, keep: timedelta, now: datetime) -> Swept:
-    """Delete what was left longer than `keep` ago, and the staging folders of runs that are gone; on a local folder there are no others."""
-    staged = len(staging.sweep(lake, now=lambda: now))
+def sweep(lake: str, *, keep: timedelta, now: datetime, runs: Collection[tuple[str, str]] = ()) -> Swept:
+    """Delete what was left longer than `keep` ago, and the staging folders of runs that are gone; on a local folder there are no others.
+
+    The rows of `runs` (each a group and a run's id) wait for a person, and stay.
+    """
+    staged = len(staging.sweep(lake, now=lambda: now)) + len(judged.sweep(lake, waiting=runs, before=now - keep))
     if not s3.is_remote(lake):
         return Swept(staged, 0, 0)
     with storage.told(lake):

@@ -114,7 +114,7 @@ def of_group(group: str, *, lake: str, ledger: Collection[LedgerEntry]) -> tuple
     path = layout.quarantine_table(lake, group)
     by = "failed_expectation, interval_start, publish_id"
     counted = f"SELECT {by}, count(*) AS n FROM t GROUP BY {by}"
-    entries = {(entry.interval.start, entry.publish_id): entry for entry in ledger}
+    entries = {(entry.interval.start, entry.run_id): entry for entry in ledger}
     mine = [row for row in delta.query(path, counted) if (row["interval_start"], row["publish_id"]) in entries]
     reasons: dict[str, _Told] = {}
     for row in mine:
@@ -146,13 +146,13 @@ def intervals_of(group: str, *, lake: str, ledger: Collection[LedgerEntry]) -> s
     """The starts of the intervals of which rows are put aside, or that are rejected without any that is to blame."""
     found = delta.query(layout.quarantine_table(lake, group), "SELECT DISTINCT interval_start, publish_id FROM t")
     kept = {(row["interval_start"], row["publish_id"]) for row in found}
-    mine = (e for e in ledger if e.state == "REJECTED" or (e.interval.start, e.publish_id) in kept)
+    mine = (e for e in ledger if e.state == "REJECTED" or (e.interval.start, e.run_id) in kept)
     return {entry.interval.start for entry in mine}
 
 
 def current_rows(group: str, *, lake: str, ledger: Iterable[LedgerEntry]) -> list[Row]:
     """All rows of a group that are put aside."""
-    entries = {(entry.interval.start, entry.publish_id) for entry in ledger}
+    entries = {(entry.interval.start, entry.run_id) for entry in ledger}
     found = delta.query(layout.quarantine_table(lake, group), "SELECT * FROM t")
     return [row for row in found if (row["interval_start"], row["publish_id"]) in entries]
 

@@ -32,7 +32,7 @@ from spark_jobs.context import Context
 from spark_jobs.ingest import bring
 from spark_jobs.ingest.journal import IngestReport
 from spark_jobs.publish import materialize
-from spark_jobs.publish.materialize import GroupResult, Judge
+from spark_jobs.publish.materialize import GroupResult, Judge, Stage
 from tests.histories import ColumnTypes, Run, arrivals, batches, observation_groups, runs, windowed_groups
 from tests.histories import sources as sources_of_histories
 from tests.oracle import Event, FeatureRow, Publish, live_rows, publish, value_differences
@@ -189,6 +189,7 @@ class Lake:
         intervals: Iterable[Interval] | None = None,
         judge: Judge = passing,
         sharing: Sequence[WindowedGroup] = (),
+        stage: Stage = "as defined",
     ) -> GroupResult:
         """Materialize what is due, or exactly these intervals whatever their state."""
         planner = self.planner
@@ -198,7 +199,7 @@ class Lake:
             missing = {i: IntervalStatus(group.name, state.generation, i, plan.MISSING, ("asked for",)) for i in intervals}
             asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
             work = GroupPlan(group, state.generation, tuple(asked), upstream=state.upstream)
-        return materialize.run(work, self.context, judge=judge, sharing=sharing)
+        return materialize.run(work, self.context, judge=judge, sharing=sharing, stage=stage)
 
     def published(self, group: FeatureGroup) -> Published:
         """The group as it can be read now, in the generation that its definition belongs to."""

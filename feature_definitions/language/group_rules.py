@@ -3,7 +3,7 @@
 """What every feature group has, and the rules that all of them keep: name, cadence, spans of time, expectations, output columns."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from feature_definitions.intervals import DAY, duration
 from feature_definitions.language.expect import Expectation, expectations
@@ -13,6 +13,8 @@ from feature_definitions.language.sources import Entity
 
 RowTime = Literal["end", "event", "none"]
 """Where a group's rows lie in time: at the ends of its intervals, at the times of events inside of them, or nowhere (static)."""
+Warned = Literal["publish", "approve"]
+"""What becomes of an interval in which an expectation warned: it is published, or it waits for a person."""
 
 
 class AnyGroup:
@@ -30,6 +32,7 @@ class AnyGroup:
     expect: tuple[Expectation, ...]
     hold_below: float
     retain: str | None
+    warnings: Warned
 
     @property
     def cadence(self) -> timedelta:
@@ -113,6 +116,10 @@ def check_table(group: AnyGroup) -> None:
     check_span(where, "publish_delay", group.publish_delay)
     check_span(where, "restate_within", group.restate_within)
     _check_kept(group)
+    if group.warnings not in get_args(Warned):
+        raise DefinitionError(
+            f"{where} has warnings={group.warnings!r}; write 'publish', or 'approve' if a person is to look at them before anybody reads"
+        )
 
 
 def _check_kept(group: AnyGroup) -> None:

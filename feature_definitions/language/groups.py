@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from feature_definitions.language.expect import Expectation
 from feature_definitions.language.features import LIFETIME, Derived, Feature, reach
-from feature_definitions.language.group_rules import AnyGroup, RowTime, check_outputs, check_table, check_ttl
+from feature_definitions.language.group_rules import AnyGroup, RowTime, Warned, check_outputs, check_table, check_ttl
 from feature_definitions.language.rules import (
     COLUMN,
     DefinitionError,
@@ -50,7 +50,8 @@ class WindowedGroup(_OfOneSource):
     """Features of an entity over windows of its events; one row per entity and grid time `T`, over exactly `[T - window, T)`.
 
     `hold_below` is the share of an interval's rows that may fail its expectations and be published as held (null) while the rest is
-    published; with 0 one bad row rejects the interval. `retain` is how long published rows are kept (None: for ever).
+    published; with 0 one bad row rejects the interval. `retain` is how long published rows are kept (None: for ever). With
+    `warnings="approve"` an interval in which an expectation warned is published only once a person says so.
     """
 
     name: str
@@ -67,6 +68,7 @@ class WindowedGroup(_OfOneSource):
     where: str | None = None
     hold_below: float = 0.0
     retain: str | None = None
+    warnings: Warned = "publish"
 
     def __post_init__(self) -> None:
         """Check cadence, TTL, windows, columns and output names; what is wrong with several features is told at once."""
@@ -117,6 +119,7 @@ class _ShownGroup(_OfOneSource):
     where: str | None = None
     hold_below: float = 0.0
     retain: str | None = None
+    warnings: Warned = "publish"
 
     @property
     def outputs(self) -> tuple[str, ...]:

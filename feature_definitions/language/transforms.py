@@ -9,7 +9,7 @@ from datetime import timedelta
 from feature_definitions.intervals import duration
 from feature_definitions.language.expect import Expectation
 from feature_definitions.language.features import LONGEST_WINDOW
-from feature_definitions.language.group_rules import AnyGroup, check_outputs, check_table, check_ttl
+from feature_definitions.language.group_rules import AnyGroup, Warned, check_outputs, check_table, check_ttl
 from feature_definitions.language.groups import SourceGroup
 from feature_definitions.language.rules import DefinitionError, check_columns, check_span, check_sql, check_unique, listed, typed
 from feature_definitions.language.sources import Entity, Source
@@ -44,6 +44,7 @@ class TransformGroup(AnyGroup):
     expect: tuple[Expectation, ...] = ()
     hold_below: float = 0.0
     retain: str | None = None
+    warnings: Warned = "publish"
 
     def __post_init__(self) -> None:
         """Check what is read, how, how far back, and what comes out."""

@@ -117,7 +117,8 @@ def meaning(fingerprint: str) -> str:
 
 def gate(group: FeatureGroup) -> str:
     """The fingerprint of everything that a group's gate expects."""
-    held = [group.hold_below] if group.hold_below else []
+    held: list[object] = [group.hold_below] if group.hold_below else []
+    held += [group.warnings] if group.warnings != "publish" else []
     return _hash([_expectations(group.expect), [[f.name, f.columns, _expectations(f.expect)] for f in group.features], *held])
 
 

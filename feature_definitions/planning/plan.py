@@ -41,7 +41,8 @@ class IntervalStatus(NamedTuple):
     """What is known of one interval of a group, and why it is so.
 
     `holds`: the gate rejected it, so that what reads its events waits; `released`: a person said that this need not. A WAITING interval
-    says what it `waits_for`. `unreadable` are the intervals of groups that it reads and that cannot be read yet, whatever its status.
+    says what it `waits_for`, or that a person is to decide on the `run` that computed it. `unreadable` are the intervals of groups that it
+    reads and that cannot be read yet, whatever its status.
     """
 
     group: str
@@ -56,6 +57,7 @@ class IntervalStatus(NamedTuple):
     released: bool = False
     waits_for: tuple[Awaited, ...] = ()
     unreadable: tuple[Awaited, ...] = ()
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class GroupPlan:
     def withheld(self, rejected: Collection[Interval]) -> Mapping[Interval, tuple[Interval, ...]]:
         """The run's intervals that must not be published because it `rejected` earlier ones whose events they read, with those.
 
-        What a person released before holds nothing, though it was rejected again.
+        What a person released before holds nothing, though it was rejected again. The same holds of what waits for a person.
         """
         holders = [s.interval for s in self.due if s.interval in rejected and not s.released]
         return waiting_for(self.group, holders, [s.interval for s in self.due if s.interval not in rejected])
@@ -144,9 +146,9 @@ def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: 
     wanted_now = expected(group, past, now)
     found = _taken_back(wanted, wanted_now, entries, now)
     found += [_status(wanted, interval, entries.get(interval)) for interval in wanted_now]
-    holders = [s.interval for s in found if s.holds and s.status == REJECTED]
+    holders = {s.interval: s.status for s in found if s.holds and s.status in (REJECTED, WAITING)}
     waiting = waiting_for(group, holders, [s.interval for s in found if s.status in DUE])
-    return tuple(_waiting(s, waiting.get(s.interval, ())) if s.status in DUE else s for s in found)
+    return tuple(_waiting(s, waiting.get(s.interval, ()), holders) if s.status in DUE else s for s in found)
 
 
 def upstream_of(
@@ -288,9 +290,10 @@ def materialize(
     inside = in_range(group, found, start=start, end=end)
     chosen = _chosen(group, inside, found, choice)
     tried = {s.interval for s in chosen}
-    waiting = waiting_for(group, [s.interval for s in found if s.holds and s.interval not in tried], tried)
+    holders = {s.interval: WAITING if s.run is not None else REJECTED for s in found if s.holds and s.interval not in tried}
+    waiting = waiting_for(group, holders, tried)
     due = tuple(s for s in chosen if s.interval not in waiting and not s.unreadable)
-    left = [_waiting(s, waiting.get(s.interval, ())) for s in chosen if s.interval in waiting or s.unreadable]
+    left = [_waiting(s, waiting.get(s.interval, ()), holders) for s in chosen if s.interval in waiting or s.unreadable]
     left += [s for s in inside if s.status == WAITING and s.interval not in tried]
     return GroupPlan(group, generation, due, tuple(sorted(left, key=lambda s: s.interval)))
 
@@ -406,9 +409,9 @@ def _chosen(group: FeatureGroup, inside: Sequence[IntervalStatus], found: Sequen
     return [s for s in taken if s.status != STALE_DATA or s.interval.end >= oldest]
 
 
-def _waiting(s: IntervalStatus, rejected: Sequence[Interval]) -> IntervalStatus:
-    """The interval as one that waits for rejected ones of its group, or for others that it reads; as it was, if it need not."""
-    mine = (Awaited(s.group, rejected[0], REJECTED, rejected[-1], len(rejected)),) if rejected else ()
+def _waiting(s: IntervalStatus, held_by: Sequence[Interval], statuses: Mapping[Interval, str]) -> IntervalStatus:
+    """The interval as one that waits for others of its group, which hold it, or for others that it reads; as it was, if it need not."""
+    mine = (Awaited(s.group, held_by[0], statuses[held_by[0]], held_by[-1], len(held_by)),) if held_by else ()
     awaited = (*mine, *s.unreadable)
     if not awaited:
         return s
@@ -434,6 +437,8 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> I
         status, reasons = STALE_CODE, code
     elif entry.state == "REJECTED":
         status, reasons = REJECTED, tuple(f"failed {name}" for name in entry.failed)
+    elif entry.state == "WAITING":
+        status, reasons = WAITING, (f"waits for approval of run {entry.run_id}", *(f"warning: {name}" for name in entry.warned))
     elif outdated := tuple(awaited for each in wanted.upstream for awaited in each.outdates(span)):
         status, reasons = WAITING, tuple(awaited.reason(group.name) for awaited in outdated)
     else:
@@ -455,6 +460,7 @@ def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> I
         released=release is not None,
         waits_for=outdated,
         unreadable=unreadable,
+        run=entry.run_id if entry.state == "WAITING" and status == WAITING else None,
     )
 
 
@@ -484,6 +490,6 @@ def _changed_code(entry: LedgerEntry, wanted: _Wanted) -> tuple[str, ...]:
 def _lacking(entry: LedgerEntry, wanted: _Wanted) -> tuple[str, ...]:
     reasons = [f"lacks {column}" for column in wanted.features if column not in entry.features]
     reasons += [f"{c} was computed by an older definition" for c, h in wanted.features.items() if entry.features.get(c, h) != h]
-    if entry.state == "REJECTED" and entry.gate != wanted.gate:
-        reasons.append("was rejected by other expectations")
+    if entry.state != "PUBLISHED" and entry.gate != wanted.gate:
+        reasons.append(f"was {'rejected' if entry.state == 'REJECTED' else 'judged'} by other expectations")
     return tuple(reasons)

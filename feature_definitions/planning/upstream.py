@@ -58,10 +58,10 @@ class Awaited:
     count: int
 
     def reason(self, group: str) -> str:
-        """Why an interval of a group waits, as a sentence: of its own group it waits for what was rejected."""
+        """Why an interval of a group waits, as a sentence: of its own group it waits for what was rejected, or awaits a person's word."""
         more = f" and {self.count - 1} more" if self.count > 1 else ""
         if self.group == group:
-            return f"waits for {self.first}{more}, which the gate rejected"
+            return f"waits for {self.first}{more}, which {'waits for approval' if self.status == 'WAITING' else 'the gate rejected'}"
         return f"waits for {self.group} {self.first} ({self.status}){more}"
 
 

@@ -1,13 +1,17 @@
 """The verbs of the offline tables: what is due, what is there, what readers see."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from feature_definitions.counted import counted
+from feature_definitions.planning.approval import Decision
 from headwater import documents, output
 from headwater.commands.verb import DONE, MISTAKE, REJECTED, Call, Group, Groups, verb
+
+if TYPE_CHECKING:
+    from spark_jobs.publish.materialize import Stage
 
 app = typer.Typer()
 OFFLINE = "Offline"
@@ -59,6 +63,7 @@ def materialize(  # noqa: PLR0913  # each is an option of the command
     bring: Annotated[
         bool, typer.Option("--ingest", help="before it, ingest what is new in the groups' sources, in the same process")
     ] = False,
+    stage: Annotated[bool, typer.Option("--stage", help="publish nothing: what passes the gate waits for `headwater publish`")] = False,
 ) -> int:
     """Compute, judge and publish what is missing or stale."""
     with output.progress() as say, call.project(say) as p:
@@ -66,14 +71,15 @@ def materialize(  # noqa: PLR0913  # each is an option of the command
         with_id = {source.name for source in p.catalog.sources.values() if source.id}
         unread = p.unread(groups, brought or ())
         asked = [name for name in groups or p.catalog.tables if name not in unread]
-        results = p.materialize(*asked, start=start, end=end, only=only or "due", within=within) if asked else ()
+        what: Stage = "everything" if stage else "as defined"
+        results = p.materialize(*asked, start=start, end=end, only=only or "due", within=within, stage=what) if asked else ()
         left = p.plan(*asked, start=start, end=end, only=only or "due", within=within) if asked else ()
-        found = p.status(*asked) if any(work.waiting for work in left) else ()
+        found = p.status(*asked) if any(work.waiting for work in left) or any(r.waiting for r in results) else ()
         advice = p.advice(p.status(*(r.group for r in results if r.rejected))) if any(r.rejected for r in results) else {}
     results = (*results, *unread.values())
-    rows = [(r.group, r.generation, r.published, len(r.rejected), f"{r.rows:,}", f"{r.seconds:.1f}") for r in results]
+    rows = [(r.group, r.generation, r.published, len(r.rejected), len(r.waiting), f"{r.rows:,}", f"{r.seconds:.1f}") for r in results]
     document = documents.materialize(results, brought=brought)
-    call.answer(document, output.table("group", "generation", "published", "rejected", "rows", "seconds", rows=rows))
+    call.answer(document, output.table("group", "generation", "published", "rejected", "waiting", "rows", "seconds", rows=rows))
     for report in brought or ():
         output.warn_brought(report, with_id=with_id)
     for r in results:
@@ -116,6 +122,33 @@ def _mistakes(refused: Mapping[str, str]) -> int:
     for why in refused.values():
         output.mistake(why)
     return MISTAKE if refused else DONE
+
+
+@verb(
+    app,
+    example="headwater publish customer_spend --run p01767700800000000-3f9a1c   # the run that `status` names",
+    panel=OFFLINE,
+)
+def publish(
+    call: Call,
+    *,
+    group: Group,
+    run: Annotated[str, typer.Option(metavar="ID", help="the run that waits, as `materialize` and `status` name it")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="do not publish it: its intervals are rejected, and its report stays")] = False,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="with --refuse: why; it is kept")] = "",
+) -> int:
+    """Publish a run that waits for approval, exactly as it was judged, or refuse it."""
+    decision: Decision = "refuse" if refuse else "publish"
+    with output.progress() as say, call.project(say) as p:
+        decided = p.publish(group, run=run, decision=decision, reason=reason)
+    ended = decided.ended
+    rows, count = sum(entry.rows for entry in ended), counted(len(ended), "interval")
+    done = f"refused {count}" if refuse else f"published {count}, {counted(rows, 'row')}"
+    said = f"{group}: {done} of run {run}" if ended else f"{group}: run {run} was {'refused' if refuse else 'published'} before"
+    call.answer(documents.publish(group, run, decided, decision=decision), said)
+    for interval, why in decided.left[: output.MOST_NAMED]:
+        output.warn(f"{group}: {interval} is left out: it {why}")
+    return DONE
 
 
 @verb(

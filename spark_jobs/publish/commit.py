@@ -29,8 +29,8 @@ class PublishConflict(RuntimeError):
     """Another run published the same intervals since this one began; its rows stay, and these are dropped."""
 
 
-def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry]) -> None:
-    """Make the intervals that passed visible, all at once, and remember the verdicts of all.
+def publish(job: Run, staged: DataFrame | None, entries: Sequence[LedgerEntry]) -> None:
+    """Make the intervals that passed visible, all at once, and remember the verdicts of all; where none passed, no rows are needed.
 
     Holds the group's lease, and refuses (PublishConflict) if one of the intervals is no longer as it was when the run began.
     """
@@ -46,7 +46,7 @@ def publish(job: Run, staged: DataFrame, entries: Sequence[LedgerEntry]) -> None
         registry.begin_publish(pending)
         facts.keep_publish(lake, pending, fence=registry.fence)
         version = None
-        if commits:
+        if commits and staged is not None:
             _commit(job, staged, [e.interval for e in passed])
             version, _ = delta.commit_of(layout.feature_table(lake, job.group.name, job.work.generation), job.publish_id)
         done = Committed(job.group.name, job.work.generation, job.publish_id, job.context.clock(), version, pending.empty)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Literal
 
 from pyspark.sql import DataFrame
 
@@ -24,14 +25,18 @@ from spark_jobs.compute.rows import observed
 from spark_jobs.compute.tile_store import TileSet
 from spark_jobs.context import Context, Run
 from spark_jobs.ingest import events, jdbc
-from spark_jobs.publish import commit, validate
+from spark_jobs.publish import commit, validate, waiting
 from spark_jobs.publish.validate import Judge
+
+Stage = Literal["as defined", "everything"]
+"""What waits for a person: what a group's definition says, or all that passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
     """What a run did to a group; `rejected` are the intervals that stay invisible, with the checks that failed.
 
+    `waiting` are those that a person is to decide on, with the checks that warned; `publish_id` names the run then.
     `refused` says why nothing was done, where the group's run failed as a whole and others went on.
     """
 
@@ -43,11 +48,16 @@ class GroupResult:
     publish_id: str | None = None
     seconds: float = 0.0
     refused: str | None = None
+    waiting: tuple[tuple[Interval, tuple[str, ...]], ...] = ()
 
 
-def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[WindowedGroup] = ()) -> GroupResult:
+def run(
+    work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[WindowedGroup] = (), stage: Stage = "as defined"
+) -> GroupResult:
     """Compute, judge and publish the intervals that are due; an empty plan does nothing.
 
+    What warned in a group that asks for approval waits for a person, as do the intervals whose windows read its events; with
+    `stage="everything"` all that passed waits.
     Tiles that must be built are built for the groups of `sharing` too, as far as they are made of the same ones.
     Raises PublishConflict if another run published the same intervals meanwhile. A crash at any point leaves readers with what they had.
     """
@@ -61,13 +71,18 @@ def run(work: GroupPlan, context: Context, *, judge: Judge, sharing: Sequence[Wi
         with failing_alone(f"group {name}"), jdbc.told(context, *read), jdbc.one_state(context, *read) as seen:
             staged, failed = _compute(replace(job, context=seen), sharing)
         context.say(f"{name}: judging")
-        judged = validate.validate(job, staged, judge=judge)
+        judged = validate.validate(job, staged, judge=judge, keep="if broken" if stage == "as defined" else "always")
         found = {**judged.verdicts, **{each: Verdict(failed=(f"rows:computed ({said})",)) for each, said in failed.items()}}
         withheld = work.withheld({interval for interval, verdict in found.items() if verdict.failed})
         verdicts = {interval: verdict for interval, verdict in found.items() if interval not in withheld}
-        context.say(f"{name}: publishing")
         entries = _entries(job, verdicts, judged.rows, time.monotonic() - started)
+        entries = _held_back(work, entries, stage)
+        if any(entry.state == "WAITING" for entry in entries):
+            waiting.keep(job, judged.staged, entries)
+        context.say(f"{name}: publishing")
         commit.publish(job, judged.staged, entries)
+    if any(entry.state == "WAITING" for entry in job.before.values()):
+        waiting.clear_decided(job)
     return _result(job, entries, time.monotonic() - started)
 
 
@@ -162,7 +177,17 @@ def _inputs(job: Run, interval: Interval) -> dict[str, str]:
     return {name: str(revision) for name, revision in job.revisions.items()} | groups
 
 
+def _held_back(work: GroupPlan, entries: tuple[LedgerEntry, ...], stage: Stage) -> tuple[LedgerEntry, ...]:
+    """The entries, of which those wait for a person that warned where that is asked for, and those that read their events."""
+    passed = {entry.interval: entry for entry in entries if entry.state == "PUBLISHED"}
+    asked = {interval for interval, entry in passed.items() if stage == "everything" or (entry.warned and work.group.warnings == "approve")}
+    waits = asked | (passed.keys() & work.withheld(asked).keys()) if asked else asked
+    return tuple(replace(entry, state="WAITING") if entry.interval in waits else entry for entry in entries)
+
+
 def _result(job: Run, entries: Sequence[LedgerEntry], seconds: float) -> GroupResult:
     rejected = tuple((e.interval, e.failed) for e in entries if e.state == "REJECTED")
     rows = sum(e.rows for e in entries if e.state == "PUBLISHED")
-    return GroupResult(job.group.name, job.work.generation, len(entries) - len(rejected), rejected, rows, job.publish_id, seconds)
+    waits = tuple((e.interval, e.warned) for e in entries if e.state == "WAITING")
+    done = len(entries) - len(rejected) - len(waits)
+    return GroupResult(job.group.name, job.work.generation, done, rejected, rows, job.publish_id, seconds, waiting=waits)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -23,6 +24,8 @@ from spark_jobs.compute.rows import FAILED, START
 from spark_jobs.context import Run
 
 Judge = Callable[[pd.DataFrame, Sequence[Check]], Mapping[str, Verdict]]
+Kept = Literal["if broken", "always"]
+"""Which runs' reports are kept: of those in which something did not hold, or of any."""
 
 _EXAMPLES, _SOUGHT_IN = 5, 10_000
 """How many bad rows a report shows of each check, and among how many bad rows they are sought."""
@@ -40,7 +43,7 @@ class Judged:
     staged: DataFrame
 
 
-def validate(job: Run, staged: DataFrame, *, judge: Judge) -> Judged:
+def validate(job: Run, staged: DataFrame, *, judge: Judge, keep: Kept = "if broken") -> Judged:
     """Judge each interval that is due, put bad rows into quarantine, and keep what was measured, what came of it, and a report."""
     checks = (*suite.checks(job.group, types=job.types.outputs), *suite.computed(_not_computed(staged)))
     measured = profile(job, staged, checks)
@@ -55,7 +58,7 @@ def validate(job: Run, staged: DataFrame, *, judge: Judge) -> Judged:
     _keep(job.context.lake, "checks", profiles.checks_table(measured, checks, decided, origin))
     examples = _examples(job, _bad_rows(staged, checks, {interval: verdict.broken for interval, verdict in verdicts.items()}))
     account = said.account if isinstance(said, Judgement) else {}
-    _report(report.JudgedRun(job.group, origin, checks, measured, decided, examples), account, job.context.lake)
+    _report(report.JudgedRun(job.group, origin, checks, measured, decided, examples), account, job.context.lake, keep=keep)
     rows = dict(zip(_due(job), map(int, measured["rows"]), strict=True))
     return Judged(verdicts, rows, _marked(job.group, staged, checks, [interval for interval, verdict in verdicts.items() if verdict.held]))
 
@@ -218,14 +221,14 @@ def _examples(job: Run, bad: DataFrame | None) -> dict[str, list[dict[str, objec
     return found
 
 
-def _report(facts: report.JudgedRun, account: Mapping[str, object], lake: str) -> None:
+def _report(facts: report.JudgedRun, account: Mapping[str, object], lake: str, *, keep: Kept) -> None:
     """Write the report of this run, and Great Expectations' own account beside it.
 
     The newest is always there; those of runs in which something did not hold are kept, and the group's suite as it is.
     """
     broken = any(verdict.failed or verdict.held or verdict.warned for verdict in facts.verdicts.values())
     texts = {"html": report.page(facts), "json": json.dumps(account, indent=1, sort_keys=True)}
-    for name in ("newest", *((facts.origin.publish_id,) if broken else ())):
+    for name in ("newest", *((facts.origin.publish_id,) if broken or keep == "always" else ())):
         for kind, text in texts.items():
             storage.write(layout.report_file(lake, facts.group.name, f"{name}.{kind}"), text.encode())
     storage.write(layout.report_file(lake, facts.group.name, "suite.json"), suite.as_json(facts.group).encode())

@@ -30,7 +30,7 @@ spend = WindowedGroup(
 )
 pace = WindowedGroup("pace", customer, payments, every="1h", ttl="3h", features=(Feature("payments", "count", windows=("1h",)),))
 burst = WindowedGroup("burst", customer, payments, every="5m", ttl="1h", features=(Feature("payments", "count", windows=("5m",)),))
-paid = ObservationGroup("paid", customer, payments, columns=("amount",), ttl="6h", every="6h")
+paid = ObservationGroup("paid", customer, payments, columns=("amount",), ttl="6h", every="6h", warnings="approve")
 home = SnapshotGroup("home", customer, people, columns=("city",), assume_always_known=True)
 level = TransformGroup(
     "level", customer, (spend, payments), lookback="7d", ttl="2d", schema={"level": "int64"},

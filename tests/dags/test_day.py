@@ -17,7 +17,12 @@ SPEND = Schedule("spend", DAY, timedelta(hours=1), 3 * DAY, is_static=False)
 
 def interval(day: int, status: str = "OK", *, rows: int = 8, **changes: Any) -> dict[str, Any]:
     start, last = f"2013-01-{day:02}T00:00:00Z", f"2013-01-{day + 1:02}T00:00:00Z"
-    shown = {"publish_id": "p1" if status in ("OK", "STALE(data)") else None, "reasons": [f"so it is {status}"], "waits_for": []}
+    shown = {
+        "publish_id": "p1" if status in ("OK", "STALE(data)") else None,
+        "reasons": [f"so it is {status}"],
+        "waits_for": [],
+        "run": None,
+    }
     reasons = {"reasons": []} if status == "OK" else {}
     return {
         "interval_start": start, "interval_end": last, "status": status, "rows": rows, "delta_version": day, **shown, **reasons, **changes,
@@ -54,6 +59,15 @@ def test_what_waits_for_other_groups_passes_unless_one_of_them_was_rejected_or_i
     assert passes(("best", "MISSING"), ("pace", "STALE(data)"))
     assert not passes(("best", "MISSING"), ("pace", "REJECTED"))
     assert not passes(("spend", "REJECTED"))
+
+
+def test_a_day_that_a_person_is_to_decide_on_names_the_run_and_outranks_what_merely_waits() -> None:
+    advice = {"held": 0, "sentence": "publish it: headwater publish spend --run p7, or add --refuse"}
+    asked = interval(6, "WAITING", run="p7", reasons=["waits for approval of run p7"], advice=advice)
+    day = judged("spend", [interval(5, "WAITING"), asked], named="2013-01-05 to 2013-01-06")
+    assert (day.state, day.run, day.passes) == ("approval", "p7", False)
+    assert "a person is to decide: waits for approval of run p7; publish it: headwater publish spend --run p7" in day.line
+    assert "clear the red tasks" not in day.line
 
 
 def test_published_intervals_add_up_and_tell_of_warnings_and_held_rows() -> None:

@@ -90,6 +90,8 @@ def test_a_groups_tasks_end_in_publish(found: dict[str, Any]) -> None:
     for name in GROUPS:
         assert [task for task in found["dags"][name]["tasks"] if task in layout.GROUP_TASKS] == ["wait", "ingest", "materialize", "publish"]
         told = {"restate": ["materialize"], "warnings": ["materialize"], "publish": ["restate", "warnings"]}
+        if name == "fg__paid":
+            told |= {"approve": ["materialize"], "publish": ["approve", "restate", "warnings"]}
         assert found["dags"][name]["after"] == {"wait": [], "ingest": ["wait"], "materialize": ["ingest"], **told}
 
 
@@ -150,6 +152,10 @@ def test_only_one_run_of_a_group_works_at_a_time(found: dict[str, Any]) -> None:
     assert found["dags"]["fg__burst"]["runs"] == 25
     assert found["dags"]["fg__burst"]["alone"] == ["ingest", "materialize", "restate"]
     assert found["dags"]["sync__online"]["runs"] == 1
+
+
+def test_runs_that_wait_for_a_person_keep_no_others_from_starting(found: dict[str, Any]) -> None:
+    assert (found["dags"]["fg__spend"]["runs"], found["dags"]["fg__paid"]["runs"]) == (2, 17)
 
 
 def test_tasks_are_tried_again(found: dict[str, Any]) -> None:

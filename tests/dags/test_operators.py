@@ -17,8 +17,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSkipped, TaskDeferred
+from airflow.providers.standard.operators import hitl
+from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSkipped, TaskAwaitingInput, TaskDeferred
 from dags import process
+from dags.buttons import ApproveOperator
 from dags.consumers import CompleteOperator, FollowOperator
 from dags.operators import *
 from dags.range_backfill import ComputeOperator, MarkOperator, PlanOperator, ReportOperator
@@ -42,6 +44,10 @@ static = Schedule("home", day, day / 24, 3 * day, is_static=True)
 project = Path("/a project; with $(signs)")
 then = datetime(2013, 1, 6, tzinfo=UTC)
 asset = Asset(name="features.spend", uri="headwater://shop/features.spend")
+
+
+shown = []
+hitl.upsert_hitl_detail = lambda subject, body, options, **_: shown.extend([subject, body, options])
 
 
 class Event:
@@ -75,7 +81,7 @@ def end(
     (folder / "code").write_text(str(code))
     (folder / "said").write_text(said)
     (folder / "status").write_text(json.dumps({{"intervals": list(answer)}}))
-    (folder / "materialize").write_text(json.dumps({{"groups": [{{"published": did, "rejected": []}}]}}))
+    (folder / "materialize").write_text(json.dumps({{"groups": [{{"published": did, "rejected": [], "waiting": []}}]}}))
     step = {{"step": "Compute", "group": "spend"}}
     bill = {{"group": "spend", "files": 2, "bytes": 10, "seconds": None}}
     (folder / "plan").write_text(json.dumps({{"steps": [step] * did, "bill": [bill] * min(did, 1)}}))
@@ -86,6 +92,7 @@ def end(
     event = Event()
     context = {{
         "dag_run": run, "ti": Instance(tries, waited, siblings or {{}}, waiting), "outlet_events": {{asset: event}}, "params": params,
+        "task_instance": SimpleNamespace(id="a task"),
         "task_reschedule_count": 0 if waited is None else 1,
         "triggering_asset_events": {{asset: [SimpleNamespace(partition_key=each) for each in told]}} if told else {{}},
     }}
@@ -95,6 +102,8 @@ def end(
         outcome = "done"
     except TaskDeferred as deferred:
         outcome, said_last = "deferred", deferred.trigger.moment.isoformat()
+    except TaskAwaitingInput as awaiting:
+        outcome, said_last = "awaiting input", [*shown, awaiting.method_name, awaiting.kwargs]
     except DownstreamTasksSkipped as skipped:
         outcome, said_last = "done", " ".join(skipped.tasks)
     except Exception as error:
@@ -107,7 +116,8 @@ def end(
 def interval(day, status="OK", publish_id="p1", reasons=(), rows=8, waits_for=(), held=0, correct="payments"):
     start, last = f"2013-01-{{day:02}}T00:00:00Z", f"2013-01-{{day + 1:02}}T00:00:00Z"
     waits = [{{"group": name, "status": waited}} for name, waited in waits_for]
-    more = {{"publish_id": publish_id, "reasons": reasons, "rows": rows, "waits_for": waits, "delta_version": 4}}
+    run = "p7" if reasons == ["waits for approval of run p7"] else None
+    more = {{"publish_id": publish_id, "reasons": reasons, "rows": rows, "waits_for": waits, "delta_version": 4, "run": run}}
     advice = {{"held": held, "sentence": f"for example id=7; report: /r.html; correct {{correct}}"}}
     given = {{"advice": advice}} if status in ("REJECTED", "WAITING") or held else {{}}
     return {{"interval_start": start, "interval_end": last, "status": status, **more, **given}}
@@ -124,6 +134,8 @@ still = {{"project": project, "schedule": static}}
 rejected = interval(6, "REJECTED", None, ["failed spend_1d at_least(0)"])
 waiting = interval(6, "WAITING", None, ["waits for best"], None, [("best", "MISSING")])
 stuck = interval(6, "WAITING", None, ["waits for 5 January"], None, [("spend", "REJECTED")])
+asked = interval(6, "WAITING", None, ["waits for approval of run p7"], None)
+approve = ApproveOperator(task_id="approve", **mine)
 stale = interval(6, "STALE(data)", "p1", ["payments changed"])
 missing = interval(6, "MISSING", None, ["never computed"], None)
 held = interval(6, held=2)
@@ -153,6 +165,7 @@ siblings = {{
     "backfill__2013-01-05T00:00:00+00:00__2013-01-05__x": "success",
     "scheduled__2013-01-09T00:00:00+00:00__2013-01-09__x": None,
 }}
+pressed = {{"params_input": {{"reason": "it is fine"}}, "responded_at": then, "responded_by_user": None}}
 answer = {{
     **{{f"exit {{code}}": end(ingest, code=code, said="ingesting\nerror: columns lack 'x'\n") for code in (0, 1, 2, 3, 137)}},
     "died": end(ingest, code=137),
@@ -174,6 +187,12 @@ answer = {{
     "waiting": end(materialize, answer=[waiting]),
     "waiting long": end(materialize, answer=[waiting], waited=then),
     "stuck": end(materialize, answer=[stuck]),
+    "asked": end(materialize, answer=[asked]),
+    "publish asked": end(publish, answer=[asked]),
+    "approve nothing": end(approve, answer=[interval(6)]),
+    "approve": end(approve, answer=[asked]),
+    **{{f"approve {{button}}": end(SimpleNamespace(outlets=(), execute=lambda context, button=button: approve.execute_complete(
+        context, {{**pressed, "chosen_options": [button]}}, run="p7"))) for button in ("Publish", "Refuse")}},
     "stale": end(materialize, answer=[stale]),
     "missing": end(materialize, answer=[missing]),
     "before": end(materialize),
@@ -303,6 +322,20 @@ def test_each_state_of_the_day_looks_different(ended: dict[str, Any]) -> None:
     found = {state: (ended[state][0], ended[of_publish.get(state, f"publish {state}")][0]) for state in states}
     assert found == states
     assert len(set(states.values())) == len(states)
+
+
+def test_a_person_is_asked_about_the_run_that_waits_and_about_nothing_else(ended: dict[str, Any]) -> None:
+    line = "spend 2013-01-06: a person is to decide: waits for approval of run p7; for example id=7; report: /r.html; correct payments"
+    assert ended["asked"][:2] == ["done", "warnings restate"]
+    assert ended["publish asked"][:2] == ["AirflowFailException", line]
+    assert ended["approve nothing"][0] == "AirflowSkipException"
+    question = ["Publish spend 2013-01-06?", line, ["Publish", "Refuse"]]
+    assert ended["approve"][:2] == ["awaiting input", [*question, "execute_complete", {"run": "p7"}]]
+
+
+def test_each_button_ends_the_run_that_was_shown(ended: dict[str, Any]) -> None:
+    assert ended["approve Publish"][2] == ["--sound-only publish spend --run p7"]
+    assert ended["approve Refuse"][2] == ["--sound-only publish spend --run p7 --refuse --reason it is fine"]
 
 
 def test_a_published_day_has_no_task_for_what_is_not_wrong(ended: dict[str, Any]) -> None:

@@ -78,7 +78,7 @@ def test_of_a_table_read_in_place_an_example_says_how_many_rows_it_stands_for(la
 def entry(day: int, publish: str, *failed: str) -> LedgerEntry:
     interval = Interval(T + day * DAY, T + (day + 1) * DAY)
     state = "REJECTED" if failed else "PUBLISHED"
-    return LedgerEntry("spend", 1, interval, state, publish, {}, "g", 1, 9, None, failed, (), "r", 0.1, T)  # type: ignore[arg-type]  # a state
+    return LedgerEntry("spend", 1, interval, state, publish, {}, "g", 1, 9, None, failed, (), publish, 0.1, T)  # type: ignore[arg-type]  # a state
 
 
 def bad(day: int, publish: str, customer: int) -> dict[str, Any]:

@@ -170,6 +170,12 @@ def test_the_share_that_is_held_back_is_below_one(make: Callable[..., Any], shar
     refuses(lambda: make(hold_below=share), f"has hold_below={share!r}; write the share of rows that may be held back, from 0 to below 1")
 
 
+@pytest.mark.parametrize("make", [windowed, observed, snapshots, static, transform])
+def test_warnings_are_published_or_wait_for_a_person(make: Callable[..., Any]) -> None:
+    assert (make().warnings, make(warnings="approve").warnings) == ("publish", "approve")
+    refuses(lambda: make(warnings="ask"), "has warnings='ask'; write 'publish', or 'approve' if a person is to look at them")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

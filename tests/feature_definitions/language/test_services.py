@@ -226,6 +226,7 @@ USES: dict[str, Callable[[], object]] = {
     "unique": lambda: counted(expect=(unique(),)),
     "hold_below": lambda: windowed(hold_below=0.01),
     "retain": lambda: observed(retain="30d"),
+    "warnings": lambda: windowed(warnings="approve"),
 }
 """A definition for each part of the language that is not in the simplest group."""
 

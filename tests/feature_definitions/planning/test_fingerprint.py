@@ -330,6 +330,7 @@ def test_what_is_held_back_and_kept_changes_the_gate_at_most() -> None:
     assert changed(GROUP, held) == set()
     assert fingerprint.gate(replace(GROUP, retain="30d")) == fingerprint.gate(GROUP)
     assert len({fingerprint.gate(GROUP), fingerprint.gate(held), fingerprint.gate(replace(GROUP, hold_below=0.2))}) == 3
+    assert fingerprint.gate(replace(GROUP, warnings="approve")) != fingerprint.gate(GROUP)
 
 
 def test_how_a_column_lies_in_the_data_changes_what_reads_it_alone() -> None:

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -69,7 +69,7 @@ def test_status_shows_the_intervals_of_a_range(rejected: Path) -> None:
 def test_status_says_what_to_do_about_what_was_rejected_and_what_waits(rejected: Path) -> None:
     found = within("status", "--advice", "--json", project=rejected, now=ledgers.day(7, 12)).json["intervals"]
     release = "headwater release spend --from 2026-01-04T00:00:00Z --to 2026-01-05T00:00:00Z"
-    nothing = {"example": None, "report": None, "held": 0}
+    nothing = {"example": None, "report": None, "held": 0, "approve": None}
     said = {"correct": ["payments"], "release": release, "sentence": f"correct payments, or let later ones pass: {release}"}
     assert "advice" not in found[0]
     assert found[1]["advice"] == {**nothing, **said}
@@ -239,7 +239,7 @@ def test_materialize_again_has_nothing_due_and_ends_with_0(shop: Shop) -> None:
 def test_status_has_exactly_the_promised_fields_spellings_and_times(shop: Shop) -> None:
     document = shop.status.json
     assert set(document) == {"intervals", "tables", "quarantined", "refused"}
-    fields = {"group", "interval_start", "interval_end", "status", "reasons", "rows", "publish_id", "delta_version", "waits_for"}
+    fields = {"group", "interval_start", "interval_end", "status", "reasons", "rows", "publish_id", "delta_version", "waits_for", "run"}
     assert all(set(interval) == fields for interval in document["intervals"])
     spend = [i for i in document["intervals"] if i["group"] == "spend"]
     assert [(i["interval_start"], i["status"], i["rows"]) for i in spend] == [
@@ -358,3 +358,55 @@ def test_a_group_whose_source_cannot_be_read_is_refused_and_the_others_are_compu
     refused = {group["group"]: group["refused"] for group in done.json["groups"]}
     assert (done.code, {name for name, why in refused.items() if why is not None}) == (2, {"gone"})
     assert refused["gone"] == next(s["failed"] for s in done.json["sources"] if s["source"] == "tables")
+
+
+@pytest.fixture(scope="module")
+def staged(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A copy of the shop in which 4 January was computed again and waits for a person, and what `materialize --stage` printed."""
+    folder = shop.copied(tmp_path_factory.mktemp("staged"))
+    days = ("--from", "2026-01-04", "--to", "2026-01-05", "--only", "all")
+    return folder, within("materialize", "spend", *days, "--stage", "--json", project=folder)
+
+
+def test_a_staged_run_is_named_by_materialize_and_by_status_with_the_commands_that_end_it(staged: tuple[Path, Any]) -> None:
+    folder, done = staged
+    (group,) = done.json["groups"]
+    day = {"interval_start": "2026-01-04T00:00:00Z", "interval_end": "2026-01-05T00:00:00Z"}
+    assert (done.code, group["published"], group["waiting"]) == (0, 0, [{**day, "warned": []}])
+    run = group["publish_id"]
+    line = (
+        f"spend: 1 interval from 2026-01-04T00:00:00Z to 2026-01-05T00:00:00Z waits for approval of run {run}; "
+        f"publish it: headwater publish spend --run {run}, or add --refuse"
+    )
+    assert line in done.err.splitlines()
+    shown = within("status", "spend", "--advice", "--json", project=folder)
+    waiting = shown.json["intervals"][1]
+    assert (waiting["status"], waiting["run"], waiting["advice"]["approve"]) == ("WAITING", run, run)
+    assert waiting["advice"]["report"].endswith(f"{run}.html")
+    assert line in shown.err.splitlines()
+
+
+def test_a_person_ends_a_run_once_and_may_say_the_same_again(staged: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, run = Path(shutil.copytree(staged[0], tmp_path / "shop")), staged[1].json["groups"][0]["publish_id"]
+    words = ("publish", "spend", "--run", run)
+    first, again = (within(*words, "--json", project=folder) for _ in range(2))
+    assert [(done.code, done.json["decision"], len(done.json["intervals"]), done.json["rows"]) for done in (first, again)] == [
+        (0, "publish", 1, 2), (0, "publish", 0, 0),
+    ]  # fmt: skip
+    assert within("status", "spend", "--json", project=folder).json["intervals"][1]["status"] == "OK"
+    refused = within(*words, "--refuse", project=folder)
+    assert (refused.code, "was published already; that stands until" in refused.err) == (2, True)
+
+
+def test_what_a_person_refuses_is_rejected_with_the_reason(staged: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, run = Path(shutil.copytree(staged[0], tmp_path / "shop")), staged[1].json["groups"][0]["publish_id"]
+    done = within("publish", "spend", "--run", run, "--refuse", "--reason", "a double count", project=folder)
+    assert (done.code, done.out.strip()) == (0, f"spend: refused 1 interval of run {run}")
+    found = within("status", "spend", "--json", project=folder).json["intervals"][1]
+    assert (found["status"], found["reasons"]) == ("REJECTED", ["failed approval (refused: a double count)"])
+
+
+def test_a_run_that_does_not_wait_is_a_mistake_that_names_those_that_do(staged: tuple[Path, Any]) -> None:
+    done = within("publish", "spend", "--run", "p1", project=staged[0])
+    assert done.code == 2
+    assert "spend has no run 'p1' that waits for approval; these wait: p0" in done.err

@@ -16,8 +16,8 @@ from tests.headwater.fields import verbs
 from tests.projects import command, within
 
 VERBS = (
-    "demo", "init", "new", "source", "check", "plan", "ingest", "quarantine", "materialize", "status", "promote", "release", "explain",
-    "registry", "optimize", "training-set", "sync", "serve", "get", "down",
+    "demo", "init", "new", "source", "check", "plan", "ingest", "quarantine", "materialize", "status", "publish", "promote", "release",
+    "explain", "registry", "optimize", "training-set", "sync", "serve", "get", "down",
 )  # fmt: skip
 
 
