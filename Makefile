@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
-.PHONY: help env demo up down new test test-s3 test-airflow check bench bench-training bench-lake bench-airflow lock
+.PHONY: help env demo up down new test test-s3 test-airflow check bench bench-training bench-lake bench-airflow bench-sync lock
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,10 +42,13 @@ check: env ## Check style, types and imports: what CI runs before the tests
 	@.venv/bin/lint-imports
 
 bench: env ## Run the shorter benchmarks, one after the other
-	@set -e; for script in $(filter-out %_training.py %_lake.py %_airflow.py,$(wildcard tests/benchmarks/bench_*.py)); do echo "$$script"; .venv/bin/python -m $$(echo "$${script%.py}" | tr / .); done
+	@set -e; for script in $(filter-out %_training.py %_lake.py %_airflow.py %_sync.py,$(wildcard tests/benchmarks/bench_*.py)); do echo "$$script"; .venv/bin/python -m $$(echo "$${script%.py}" | tr / .); done
 
 bench-lake: env ## Compare a lake on S3 with one in a folder: the flights of a month and one day more (--days 7 in ARGS is less)
 	@.venv/bin/python -m tests.benchmarks.bench_lake $(ARGS)
+
+bench-sync: env ## Compare a sync with Feast's, and see what readers wait meanwhile (ARGS="--rows 1000000" is the full size)
+	@.venv/bin/python -m tests.benchmarks.bench_sync $(ARGS)
 
 bench-training: env ## Compare the join of training sets with Feast and others, at a tenth (ARGS="--only U --scale 1")
 	@.venv/bin/python -m tests.benchmarks.bench_training $(ARGS)

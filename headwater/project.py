@@ -818,9 +818,9 @@ class Project:
             return sync.Synced(**asdict(replace(past[-1], written=0)), compared=look.compared, repaired=0)
         if look.doubt is not None:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
-        since = past[-1].synced_at if past and past[-1].generation == published.generation else None
-        work = sync.Work(epoch, self.clock(), since, depth)
-        done = sync.run(published, look, target=target, work=work, spark=self._spark)
+        last = past[-1] if past and past[-1].generation == published.generation else None
+        work = sync.Work(epoch, self.clock(), last, depth)
+        done = sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
         self._registry.record_epoch(done.record)
         return done
 

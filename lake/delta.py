@@ -61,6 +61,13 @@ def _answer(table: DeltaTable | None, sql: str) -> Any:
     return None if table is None else QueryBuilder().register("t", table).execute(sql).read_all()
 
 
+def arrow(path: str, sql: str) -> "pa.Table":
+    """The rows that a query gives of a Delta table, which is called `t` there and must be there, as Arrow."""
+    import pyarrow as pa
+
+    return pa.table(_answer(opened(path), sql))
+
+
 def columns(path: str) -> tuple[str, ...]:
     """The columns of a Delta table; none of one that is not there."""
     table = told(path)
@@ -138,6 +145,17 @@ def rows_of(table: DeltaTable, *, first: date | None, last: date | None) -> int:
     days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(rows)
     low, high = first or date.min, last or date.max
     return sum(number or 0 for day, number in zip(days, rows, strict=True) if day is None or low <= day <= high)
+
+
+def rows_on(path: str, days: Collection[date] | None) -> int:
+    """The number of rows in a table's partitions of some days, or of all, by the log alone; none of a table that is not there."""
+    table = told(path)
+    if table is None:
+        return 0
+    actions = table.get_add_actions(flatten=True)
+    rows = actions.column("num_records").to_pylist()
+    held = actions.column("partition.date").to_pylist() if "partition.date" in actions.schema.names else [None] * len(rows)
+    return sum(number or 0 for day, number in zip(held, rows, strict=True) if days is None or day is None or day in days)
 
 
 def files_of(path: str, *, version: int | None, time: str | None, dates: Collection[date]) -> tuple[int, int]:

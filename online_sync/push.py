@@ -34,7 +34,8 @@ COUNTS = ("rows", "written", "unchanged", "tombstones", "gone", "others", "older
 class PushSpec:
     """What a partition needs to know to write its rows; it travels to the executors. `url` may hold a password.
 
-    `record` is what the sync publishes at its end. `seen` is the greatest id of a publish that the last sync saw.
+    `record` is what the sync publishes at its end. `seen` is the greatest id of a publish that the last sync saw. Of the keys that are
+    `watched` it is told what lies there afterwards.
     """
 
     url: str = field(repr=False)
@@ -43,14 +44,18 @@ class PushSpec:
     schema: RowSchema
     seen: str = ""
     rule: Rule = "replace"
+    watched: frozenset[str] = frozenset()
 
 
 class Pushed(NamedTuple):
-    """What was done with rows: counts, a sample of them, and the keys of which the lake must be asked (by the rule `unless older`)."""
+    """What was done with rows: counts, a sample of them, the keys of which the lake must be asked (by the rule `unless older`), and the
+    content of the rows that are watched, by their keys.
+    """
 
     counts: Counter[str]
     sample: list[Sampled]
     unsure: list[str]
+    watched: dict[str, str]
 
 
 def push_batches(batches: Iterable[pa.RecordBatch], spec: PushSpec) -> Iterator[pa.RecordBatch]:
@@ -66,7 +71,7 @@ def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec) -> Pushed
     Of what the last sync saw already, `gone` is no longer there and `others` are not what they should be. It ends early, with what was
     done until then, once a later sync has begun. Doing it twice does no harm.
     """
-    done = Pushed(Counter(), [], [])
+    done = Pushed(Counter(), [], [], {})
     with contextlib.closing(Store(spec.url, patience=_PATIENCE)) as store:
         for part in _parts(batches):
             packed = packing.packed(part, spec.record, spec.keys, spec.schema)
@@ -77,10 +82,23 @@ def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec) -> Pushed
                     return done
                 letters = store.put_rows(some, rule=spec.rule, floor=spec.record.floor)
                 _count(done, some, letters, seen[start : start + KEYS_PER_CALL])
+                _look(done, _lying(some, letters), spec)
                 done.counts["ahead"] = max(done.counts["ahead"], _ahead(store, some, letters))
             done.counts["tombstones"] += packed.tombstones
-            done.sample[:] = checks.sample(done.sample, packed.rows, epoch=spec.record.epoch)
     return done
+
+
+def _lying(rows: list[tuple[str, bytes]], letters: str) -> list[tuple[str, bytes]]:
+    """Those of the rows that lie in the store now."""
+    there = (*WRITTEN, SAME)
+    return [row for row, letter in zip(rows, letters, strict=True) if letter in there]
+
+
+def _look(done: Pushed, rows: list[tuple[str, bytes]], spec: PushSpec) -> None:
+    """Note what the next sync looks at again."""
+    done.sample[:] = checks.sample(done.sample, rows, epoch=spec.record.epoch)
+    if spec.watched:
+        done.watched.update((key, checks.content(row)) for key, row in rows if key in spec.watched)
 
 
 def _is_under_way(store: Store, record: EpochRecord) -> bool:
@@ -96,6 +114,7 @@ def _count(done: Pushed, rows: list[tuple[str, bytes]], letters: str, seen: Numb
     counts["written"] += sum(letters.count(each) for each in WRITTEN)
     counts["unchanged"] += letters.count(SAME)
     counts["older"] += letters.count(OLDER)
+    counts["new"] += letters.count(GONE)
     counts["gone"] += int((known == ord(GONE)).sum())
     counts["others"] += int((known == ord(OTHER)).sum())
     if UNSURE in letters:

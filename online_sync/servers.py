@@ -22,6 +22,8 @@ from feature_definitions.errors import UserError
 
 KEYS_PER_CALL = 500
 """Keys that one call is about at most: more would keep readers waiting."""
+_KEYS_PER_SCRIPT = 20
+"""Keys that a script runs for at most, of the scripts that go as one call: between two of them the server answers others."""
 
 _PATIENCE, _CONNECT = 0.5, 0.3
 _CONNECTIONS = 32
@@ -179,8 +181,11 @@ class Servers:
 
     def _run(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> str:
         if not self._is_cluster:
-            keys, values = zip(*pairs, strict=True)
-            return _letters(self._client.evalsha(sha, len(pairs), *keys, *values, *common))
+            with self._client.pipeline(transaction=False) as pipeline:
+                for start in range(0, len(pairs), _KEYS_PER_SCRIPT):
+                    keys, values = zip(*pairs[start : start + _KEYS_PER_SCRIPT], strict=True)
+                    pipeline.evalsha(sha, len(keys), *keys, *values, *common)
+                return "".join(map(_letters, pipeline.execute()))
         shares: dict[str, list[int]] = {}
         for place, (key, _) in enumerate(pairs):
             shares.setdefault(self._client.get_node_from_key(key).name, []).append(place)

@@ -1,43 +1,49 @@
 """Sync: the newest row of every entity of a group goes to the online store, then the epoch record that makes it known, last.
 
-(Feast calls this step materialize.) Only rows whose bytes differ from what the store holds are written, and nothing is read where nothing
-was published since.
+(Feast calls this step materialize.) Only rows whose bytes differ from what the store holds are written. Where something was published since
+the last sync, only the intervals of which it was are read, and nothing where nothing was; all rows are where the store is doubted. What
+the memory of one process holds needs no Spark.
 """
 
 import contextlib
-import heapq
-import json
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+import pyarrow.compute as pc
 
+from feature_definitions import reading
 from feature_definitions.errors import UserError
-from feature_definitions.intervals import MICROSECOND, duration, instant, micros
+from feature_definitions.intervals import MICROSECOND, Interval, duration, instant, micros
 from feature_definitions.language import FeatureGroup
 from feature_definitions.layout import KeySpace
 from feature_definitions.reading import kind_of, to_json
 from feature_definitions.records import Epoch
-from lake import readable
+from lake import newest, readable
 from lake.readable import Published
-from online_sync import checks
+from online_sync import checks, packing, push
 from online_sync.checks import Looked, Sampled
 from online_sync.codec import EpochRecord, RowSchema, Value
-from online_sync.push import COUNTS, PushSpec, push_batches
+from online_sync.push import Pushed, PushSpec
 from online_sync.store import Owner, Store, is_under_way
-from spark_jobs import point_in_time, workers
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _PATIENCE = 5.0
 Depth = Literal["as needed", "verify", "full"]
 """Which rows a sync compares and writes: those that it must, compare all, or write all."""
 
+Session: TypeAlias = "Callable[[], SparkSession]"
+"""Starts Spark, if it does not run yet; it is asked only for what is too much for the memory of this process."""
+
 _ATTEMPTS = 3
+_IN_MEMORY = 60_000_000
+"""Values that one process holds at most; more are left to Spark."""
 _READERS_END = 1.0
 """Seconds within which every answer has ended that began before an epoch record was replaced."""
 
@@ -64,7 +70,7 @@ class Synced:
     """What one sync of a group did: its epoch, how many rows were compared with the store, and how many of them were repaired.
 
     A row is repaired where the last sync had brought it, and it was gone or was another one. `reason` says why all rows were compared,
-    though nothing was published since.
+    though it was known which had changed.
     """
 
     group: str
@@ -88,25 +94,26 @@ class Synced:
 class Finding:
     """What was found before a sync: the epoch record, whether the lake changed since or the store is doubted, and why.
 
-    `compared` counts the rows that were looked at.
+    `compared` counts the rows that were looked at, `sample` has them. A store may be doubted too where the lake changed.
     """
 
     held: EpochRecord | None
     state: Literal["changed", "doubted", "as it was"]
     compared: int = 0
     doubt: str | None = None
+    sample: tuple[Sampled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a sync is told: its epoch by the registry, the time, when the generation was last synced by the registry, and how deep to go.
+    """What a sync is told: its epoch by the registry, the time, the generation's last sync by the registry, and how deep to go.
 
     A store that has seen a later epoch (of a registry that is gone) is followed.
     """
 
     epoch: int
     now: datetime
-    since: datetime | None = None
+    last: Epoch | None = None
     depth: Depth = "as needed"
 
 
@@ -132,38 +139,41 @@ def look(published: Published, *, target: Target, now: datetime) -> Finding:
     group = published.group
     with contextlib.closing(Store(target.url)) as store:
         held = store.read_epoch(target.space, group.name)
-        if held is None or not _is_unchanged(held, published, target, now):
+        if held is None or held.begun != held.epoch or held.generation != published.generation:
             return Finding(held, "changed")
+        unchanged = _is_unchanged(held, published, target, now)
         looked, servers = store.looked(target.space, group.name), store.says()
         rows = store.mget([] if looked is None else [each.key for each in looked.sample])
         doubt = checks.doubt(looked, epoch=held.epoch, servers=servers, rows=rows)
         if looked is None or doubt is not None:
-            return Finding(held, "doubted", 0, doubt)
+            return Finding(held, "doubted" if unchanged else "changed", 0, doubt)
         store.put_looked(target.space, group.name, replace(looked, servers=servers))
-        return Finding(held, "as it was", len(rows))
+        return Finding(held, "as it was" if unchanged else "changed", len(rows), None, looked.sample)
 
 
-def run(published: Published, look: Finding, *, target: Target, work: Work, spark: SparkSession) -> Synced:
+def run(published: Published, look: Finding, *, target: Target, work: Work, spark: Session) -> Synced:
     """Sync one group as it is known now; readers see the new coverage only once every row is there.
 
-    Every row of the group is compared with the store's; written are those that are others, or all.
+    The rows that may have changed are compared with the store's, or all of them; written are those that are others, or all.
     """
-    group, held = published.group, look.held
-    empty = _empty(published, spark)
-    coming = replace(_record(published, target, epoch=work.epoch, now=work.now, empty=empty), by=secrets.token_hex(8))
-    seen = _seen(published, work.since if held is None else _last(held, published))
+    group, held, last = published.group, look.held, work.last
+    coming = replace(_record(published, target, epoch=work.epoch, now=work.now, empty=_empty(published, spark)), by=secrets.token_hex(8))
+    seen = _seen(published, (None if last is None else last.synced_at) if held is None else _last(held, published))
     spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen)
+    changed = _changed(published, look, coming, work)
     with contextlib.closing(Store(target.url)) as store:
         before = store.says()
-        record, counts, sampled = _written(published, spec, store=store, depth=work.depth, spark=spark)
+        record, done = _written(published, spec, _Way(look, changed, work.depth, spark), store=store)
         if not store.publish_epoch(record):
             raise _overtaken(group)
         # Evictions count from before the rows were compared, keys from after they were written.
         servers = {address: said._replace(keys=now.keys) for address, now in store.says().items() if (said := before.get(address))}
-        store.put_looked(target.space, group.name, Looked(record.epoch, servers, tuple(sampled)))
-    covered = None if record.coverage is None else instant(record.coverage)
+        store.put_looked(target.space, group.name, Looked(record.epoch, servers, tuple(done.sample)))
+    counts, covered = done.counts, None if record.coverage is None else instant(record.coverage)
+    in_part = changed is not None and last is not None and record.floor != record.epoch
     return Synced(
-        group.name, published.generation, record.epoch, covered, counts["rows"], counts["written"], work.now, compared=counts["rows"],
+        group.name, published.generation, record.epoch, covered, last.rows + counts["new"] if in_part and last else counts["rows"],
+        counts["written"], work.now, compared=counts["rows"],
         repaired=counts["gone"] + (0 if look.state == "changed" else counts["others"]), reason=look.doubt,
     )  # fmt: skip
 
@@ -188,41 +198,86 @@ def sweep(target: Target, groups: Sequence[str]) -> int:
         return swept
 
 
-def _written(
-    published: Published, spec: PushSpec, *, store: Store, depth: Depth, spark: SparkSession
-) -> tuple[EpochRecord, Counter[str], list[Sampled]]:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How rows are found: what was seen before, the intervals that alone changed (None: not known), how deep to go, and Spark."""
+
+    look: Finding
+    changed: tuple[Interval, ...] | None
+    depth: Depth
+    spark: Session
+
+
+def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -> tuple[EpochRecord, Pushed]:
     """Begin the sync and write its rows; returns the record to publish.
 
     A store that has rows of later epochs than its record knows has lost that record once: then the sync begins again, after them.
     """
     coming = spec.record
     for _ in range(_ATTEMPTS):
-        record = store.begin_epoch(coming, rewrite="every row" if depth == "full" else "where others differ")
-        counts, sampled = _pushed(published, replace(spec, record=record), spark)
+        record = store.begin_epoch(coming, rewrite="every row" if way.depth == "full" else "where others differ")
+        done = _pushed(published, replace(spec, record=record), way)
         kept = store.read_epoch(record.space, record.group)
         if kept is None or not is_under_way(record, kept):
             break
-        if not counts["ahead"]:
-            return record, counts, sampled
-        coming = replace(coming, epoch=counts["ahead"] + 1)
+        if not done.counts["ahead"]:
+            return record, done
+        coming = replace(coming, epoch=done.counts["ahead"] + 1)
     raise _overtaken(published.group)
+
+
+def _changed(published: Published, look: Finding, coming: EpochRecord, work: Work) -> tuple[Interval, ...] | None:
+    """The intervals that alone may have other rows than the store; None where all rows must be compared.
+
+    Nothing else changed where the last sync finished, saw all publishes of its time, and had the same columns, and where the store is not
+    doubted. Snapshots take away who is not in them, so all rows are others by a new one.
+    """
+    held, group = look.held, published.group
+    if held is None or work.last is None or work.depth != "as needed" or look.doubt is not None or group.by_snapshot:
+        return None
+    if held.begun != held.epoch or (held.generation, held.columns) != (coming.generation, coming.columns):
+        return None
+    since = instant(held.synced_at)
+    if work.last.epoch != held.epoch or held.publishes != sum(publish.known_from <= since for publish in published.publishes):
+        return None
+    return newest.changed(published, since=since, now=work.now)
+
+
+def _pushed(published: Published, spec: PushSpec, way: _Way) -> Pushed:
+    """Write the newest rows, of the intervals that changed or all, in this process or in Spark's workers."""
+    now = instant(spec.record.synced_at)
+    if way.changed is not None and spec.record.floor != spec.record.epoch and newest.size(published, way.changed) <= _IN_MEMORY:
+        return _pushed_in_part(published, spec, way.look.sample, newest.newest(published, now=now, intervals=way.changed))
+    if newest.size(published) <= _IN_MEMORY:
+        return push.push([newest.newest(published, now=now)], spec)
+    from online_sync import spread
+
+    return spread.pushed(published, spec, way.spark())
+
+
+def _pushed_in_part(published: Published, spec: PushSpec, sample: Sequence[Sampled], rows: pa.Table) -> Pushed:
+    """Write the rows that are newer than what lies there; of the entities that fall back to another row, all rows are read."""
+    watched = replace(spec, rule="unless older", watched=frozenset(each.key for each in sample))
+    retracted = rows.column("retracted")
+    falling = rows.filter(retracted)
+    done = push.push([rows.filter(pc.invert(retracted))], watched)
+    unsure = {*done.unsure, *(packing.keys_of(falling, spec.record, spec.keys) if len(falling) else ())}
+    if unsure:
+        everything = newest.newest(published, now=instant(spec.record.synced_at))
+        keys = pa.array(packing.keys_of(everything, spec.record, spec.keys), pa.string())
+        again = push.push([everything.filter(pc.is_in(keys, value_set=pa.array(sorted(unsure))))], replace(watched, rule="replace"))
+        ahead = max(done.counts["ahead"], again.counts["ahead"])
+        done = Pushed(done.counts + again.counts, [*done.sample, *again.sample], [], done.watched | again.watched)
+        done.counts["ahead"] = ahead
+    kept = [each._replace(content=done.watched.get(each.key, each.content)) for each in sample]
+    more = [each for each in done.sample if each.key not in watched.watched]
+    return done._replace(sample=[*kept, *more][: checks.SAMPLE])
 
 
 def _overtaken(group: FeatureGroup) -> SyncOvertaken:
     return SyncOvertaken(
         f"a later sync of {group.name} has begun, or the store was emptied meanwhile; what it wrote stays, so run this one again"
     )
-
-
-def _pushed(published: Published, spec: PushSpec, spark: SparkSession) -> tuple[Counter[str], list[Sampled]]:
-    """Have Spark's workers write the newest rows; returns the counts of what they did, and a sample of the rows."""
-    newest = point_in_time.newest(published, spark=spark, now=instant(spec.record.synced_at))
-    pushed = newest.mapInArrow(workers.carrying(_push(spec)), ", ".join([*[f"{name} bigint" for name in COUNTS], "sample string"]))
-    with workers.as_raised():
-        rows = pushed.collect()
-    ahead = max((row["ahead"] for row in rows), default=0)
-    counts = Counter({name: sum(row[name] for row in rows) for name in COUNTS} | {"ahead": ahead})
-    return counts, heapq.nsmallest(checks.SAMPLE, (Sampled(*each) for row in rows for each in json.loads(row["sample"])))
 
 
 def _last(held: EpochRecord, published: Published) -> datetime | None:
@@ -236,8 +291,6 @@ def _seen(published: Published, since: datetime | None) -> str:
 
 
 def _is_unchanged(held: EpochRecord, published: Published, target: Target, now: datetime) -> bool:
-    if held.begun != held.epoch:
-        return False
     wanted = _record(published, target, epoch=held.epoch, now=now, empty=held.empty)
     of_the_sync = replace(wanted, synced_at=held.synced_at, begun=held.begun, by=held.by, floor=held.floor)
     return replace(of_the_sync, also=held.also, unswept=held.unswept) == held
@@ -270,13 +323,17 @@ def _record(published: Published, target: Target, *, epoch: int, now: datetime, 
     )
 
 
-def _push(spec: PushSpec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    return lambda batches: push_batches(batches, spec)
+def _empty(published: Published, spark: Session) -> tuple[Value, ...]:
+    """What is answered for an entity without live row; nothing but null in groups without coverage, which the record leaves out.
 
-
-def _empty(published: Published, spark: SparkSession) -> tuple[Value, ...]:
-    """What is answered for an entity without live row; nothing but null in groups without coverage, which the record leaves out."""
-    if not published.group.keeps_rows:
+    Spark computes it only where something is derived and no publish kept the values (those before 2026-11 did not).
+    """
+    group = published.group
+    if not group.keeps_rows:
         return ()
-    empty = point_in_time.empty_values(published, spark)
-    return tuple(to_json(empty[column]) for column in published.group.outputs)
+    empty = reading.empty_values(group, published.types.outputs, kept=published.empty)
+    if not empty.keys() >= set(group.outputs):
+        from spark_jobs import point_in_time
+
+        empty = {**point_in_time.empty_values(published, spark())}
+    return tuple(to_json(empty[column]) for column in group.outputs)

@@ -15,7 +15,7 @@ from feature_definitions.intervals import MICROSECOND, duration, iso
 from feature_definitions.reading import CASES, from_json
 from feature_definitions.sql.column_types import types_as_read
 from feature_registry import explain
-from lake import delta
+from lake import delta, newest
 from lake.readable import AsOf
 from online_sync import packing, sync
 from online_sync.codec import RowSchema, encode_epoch
@@ -149,11 +149,12 @@ def served(asked: Asked, at: datetime, entities: Sequence[Entity]) -> list[Answe
     """What serving answers over a store that was synced then; the store is a dict."""
     published, group, spark = asked.published, asked.group, asked.lake.spark
     record = sync._record(
-        published, sync.Target("", layout.KeySpace("tests", "lakelake"), ""), epoch=1, now=at, empty=sync._empty(published, spark)
+        published, sync.Target("", layout.KeySpace("tests", "lakelake"), ""), epoch=1, now=at, empty=sync._empty(published, lambda: spark)
     )
     keys, schema = tuple(group.entity.keys), RowSchema(record.columns)
-    newest = point_in_time.newest(published, spark=spark, now=at).toArrow()
-    store = dict(row for batch in newest.to_batches() for row in packing.packed(batch, record, keys, schema).rows)
+    by_arrow, by_spark = newest.newest(published, now=at), point_in_time.newest(published, spark=spark, now=at).toArrow()
+    store = dict(packing.packed(by_arrow, record, keys, schema).rows)
+    assert store == dict(packing.packed(by_spark, record, keys, schema).rows)
     store[layout.epoch_key(record.space, group.name)] = encode_epoch(replace(record, begun=1))
     plan, types = compile_service(asked.service), types_as_read(group)
     [join] = asked.service.joins

@@ -123,7 +123,7 @@ def read(spark: SparkSession, server: str, tmp_path_factory: pytest.TempPathFact
     rows = {(row["customer_id"], row["event_timestamp"]): row for row in built.to_arrow().to_pylist()}
     for one in both.values():
         target = sync.Target(server, SPACE, "")
-        sync.run(one, sync.look(one, target=target, now=NOW), target=target, work=sync.Work(1, NOW), spark=spark)
+        sync.run(one, sync.look(one, target=target, now=NOW), target=target, work=sync.Work(1, NOW), spark=lambda: spark)
     plan, online = request.compile_service(service), {}
     with closing(Store(server)) as store:
         for at in (NOW, LATER):
