@@ -423,6 +423,7 @@ class ServeDocument(Document, frozen=True, kw_only=True):
     """Where `serve` answers, and for which services; it is printed when requests are taken."""
 
     url: str
+    grpc: str | None
     services: list[str]
 
 

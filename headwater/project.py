@@ -88,7 +88,7 @@ class Serving:
     """How a project is served: in how many processes, with which file of API keys and which certificate and its key.
 
     `trust`: that a sync has finished is noticed after at most so many seconds. `stale`: while the store is away, what is near is answered
-    for so many seconds.
+    for so many seconds. `grpc`: the port of gRPC, 0 for a free one, None for no gRPC.
     """
 
     workers: int = 1
@@ -96,6 +96,7 @@ class Serving:
     tls: tuple[str, str] | None = None
     trust: float = 0.0
     stale: float = 0.0
+    grpc: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -565,8 +566,16 @@ class Project:
         asked = names.service(self.catalog, service) if group is None else _alone(names.group(self.catalog, group))
         return request.parse_entity(asked, texts)
 
-    def serve(self, *, host: str, port: int, ready: Callable[[int], None], serving: "Serving | None" = None) -> None:
-        """Answer feature requests over HTTP until SIGTERM or ctrl-c; port 0 takes a free one, and `ready` is told which.
+    def serve(
+        self,
+        *,
+        host: str,
+        port: int,
+        ready: Callable[[int], None],
+        serving: "Serving | None" = None,
+        grpc_ready: Callable[[int], None] | None = None,
+    ) -> None:
+        """Answer feature requests until SIGTERM or ctrl-c; port 0 takes a free one, and `ready` is told which, `grpc_ready` that of gRPC.
 
         A SIGHUP takes up the definitions as they are then; if they do not hold, the old ones stay. Any address but this machine's own
         demands API keys.
@@ -578,7 +587,8 @@ class Project:
         if chosen.keys is None and not server.is_loopback(host):
             raise KeysDemanded(host)
         self.store_url()
-        processes = server.Processes(chosen.workers, chosen.tls, self._renew)
+        calls = None if chosen.grpc is None else server.Calls(chosen.grpc, grpc_ready or (lambda _: None))
+        processes = server.Processes(chosen.workers, chosen.tls, self._renew, calls)
         server.run(lambda: self.app(chosen), host=host, port=port, ready=ready, processes=processes)
 
     def app(self, serving: "Serving | None" = None) -> "Application":

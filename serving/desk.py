@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from feature_definitions import FeatureService, layout
 from feature_definitions.intervals import micros
@@ -15,23 +15,17 @@ from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner
 from serving import described
 from serving.answer import Result, lookup
-from serving.forms import PLAIN, Beside, Form, form
+from serving.forms import PLAIN, Beside, ColumnsForm, FeastForm, Form, RowForm, RowsForm
 from serving.keys import Key
+from serving.messages import MessagesForm
 from serving.metrics import Counts
-from serving.request import FormName, RequestError, Wanted, reading
+from serving.refusals import Overloaded
+from serving.request import FormName, ServicePlan, Wanted, reading
 from serving.splice import Splicer, Stored, finished
 
 _Answer = TypeVar("_Answer")
 
 _MOST_SPLICERS = 256
-
-
-class Overloaded(RequestError):
-    """More requests at once than are allowed."""
-
-
-class TooSlow(RequestError):
-    """A request whose time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +66,10 @@ class Desk:
         self.counts = Counts()
         self._generations: dict[str, int] = {}
 
-    async def features(self, body: bytes, key: Key | None = None) -> bytes:
-        """What a request for features is answered; `key` says which services it may ask."""
-        return await self.answer(self.reading.asked(body), key)
+    async def features(self, body: bytes, key: Key | None = None, *, form: FormName | None = None) -> bytes:
+        """What a request for features is answered, in a form if it wants another; `key` says which services it may ask."""
+        asked = self.reading.asked(body)
+        return await self.answer(asked if form is None else asked._replace(form=form), key)
 
     def features_at_once(self, body: bytes, key: Key | None = None) -> bytes | None:
         """The same, if it is a plain request and its answer is near."""
@@ -193,7 +188,7 @@ class Desk:
         if key not in self._forms:
             if len(self._forms) >= _MOST_SPLICERS:
                 self._forms.clear()
-            self._forms[key] = form(asked.plan, asked.form)
+            self._forms[key] = _form(asked.plan, asked.form)
         return self._forms[key]
 
     async def _computed(self, asked: Wanted) -> list[Result]:
@@ -213,3 +208,20 @@ class Desk:
         except StopIteration as end:
             answer: _Answer = end.value
             return answer
+
+
+def _form(plan: ServicePlan, name: FormName) -> Form:
+    """A form for the results of a plan."""
+    match name:
+        case "rows":
+            return RowsForm(plan)
+        case "row":
+            return RowForm(plan)
+        case "columns":
+            return ColumnsForm(plan)
+        case "feast" | "feast in full":
+            return FeastForm(plan, full=name == "feast in full")
+        case "messages":
+            return MessagesForm(plan)
+        case _:
+            assert_never(name)

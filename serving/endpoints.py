@@ -9,11 +9,8 @@ from serving.desk import Desk
 from serving.feast_api import FeastReading
 from serving.keys import Key
 from serving.metrics import exposition
-from serving.request import RequestError, Wanted, parse_query
-
-
-class UnknownGroup(RequestError):
-    """A request for a group that there is not."""
+from serving.refusals import UnknownGroup
+from serving.request import Wanted, parse_query
 
 
 class Endpoints:

@@ -5,13 +5,13 @@ A form makes a piece for each entity, which is kept near, and puts pieces togeth
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from feature_definitions.reading import EXPIRED, FOREVER, NOT_FOUND
 from online_sync.codec import Scalar
-from serving.request import FormName, JoinPlan, RequestError, ServicePlan
+from serving.request import JoinPlan, RequestError, ServicePlan
 
 JsonValue: TypeAlias = Scalar | list[Scalar]
 Keys: TypeAlias = tuple[Any, ...]
@@ -177,21 +177,6 @@ class FeastForm:
         if all(piece.statuses is first for piece in pieces):
             return [_repeated(status, len(pieces)) for status in first]
         return [b",".join(each) for each in zip(*[piece.statuses for piece in pieces], strict=True)]
-
-
-def form(plan: ServicePlan, name: FormName) -> Form:
-    """A form for the results of a plan."""
-    match name:
-        case "rows":
-            return RowsForm(plan)
-        case "row":
-            return RowForm(plan)
-        case "columns":
-            return ColumnsForm(plan)
-        case "feast" | "feast in full":
-            return FeastForm(plan, full=name == "feast in full")
-        case _:
-            assert_never(name)
 
 
 def names_of(join: JoinPlan, *, full: bool) -> Sequence[str]:

@@ -11,7 +11,7 @@ import msgspec
 
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import iso
-from serving.request import RequestError
+from serving.refusals import NoKey, NotAllowed, TooOften
 
 Verb = Literal["features", "describe", "metrics"]
 
@@ -29,18 +29,6 @@ class KeysDemanded(UserError):
     def __init__(self, host: str) -> None:
         """Say where, and what to do."""
         super().__init__(f"{host} is reached by others, so that it needs API keys: write a file of them and name it by --keys")
-
-
-class NoKey(RequestError):
-    """A request without a key that is known and still holds."""
-
-
-class NotAllowed(RequestError):
-    """A request for what its key does not allow."""
-
-
-class TooOften(RequestError):
-    """More requests than a key allows."""
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

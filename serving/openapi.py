@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from feature_definitions.sql.data_types import element_of, is_array, is_decimal
+from serving import connect
 from serving.request import MOST_ENTITIES, ServicePlan
 
 _TYPES: Mapping[str, dict[str, Any]] = {
@@ -29,6 +30,7 @@ def document(plans: Mapping[str, ServicePlan]) -> dict[str, Any]:
                 "get": _operation("Features of one entity", parameters=[_in("path", "service", asked), *_keys(plans)])
             },
             "/get-online-features": {"post": _operation("Features, asked for and answered as Feast does", body=_feast(asked))},
+            **{path: {"post": _operation("Features, by Connect's unary protocol", body={"type": "object"})} for path in connect.PATHS},
             "/v1/services": {"get": _operation("All services")},
             "/v1/groups": {"get": _operation("All groups")},
             "/v1/groups/{name}": {"get": _operation("One group", parameters=[_in("path", "name", ())])},
@@ -66,7 +68,7 @@ _ERROR = {
 
 def _operation(summary: str, *, body: object = None, parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     error = {"description": "Refused; the message says why", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    statuses = ("400", "401", "404", "405", "413", "429", "503", "504")
+    statuses = ("400", "401", "403", "404", "405", "413", "415", "429", "501", "503", "504")
     answers: dict[str, Any] = {"200": {"description": "The answer", "content": {_JSON: {"schema": {}}}}, **dict.fromkeys(statuses, error)}
     made: dict[str, Any] = {"summary": summary, "responses": answers}
     if body is not None:

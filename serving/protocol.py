@@ -18,9 +18,9 @@ SLOW, IDLE = 15.0, 75.0
 
 _MOST_BODY = 128 * 1024
 """Bytes of a body that are collected here; with a longer one uvicorn holds the sender back."""
-_PLAIN = (b"*/*", b"application/json")
-_NEVER_PLAIN = frozenset((b"expect", b"upgrade", b"x-deadline-ms", b"content-encoding"))
-_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
+_PLAIN = {b"accept": (b"*/*", b"application/json"), b"connect-protocol-version": (b"1",)}
+_NEVER_PLAIN = frozenset((b"expect", b"upgrade", b"x-deadline-ms", b"content-encoding", b"connect-timeout-ms"))
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
 
 
 class PlainRequest(NamedTuple):
@@ -28,7 +28,19 @@ class PlainRequest(NamedTuple):
 
     path: bytes
     authorization: bytes
+    content_type: bytes
     body: bytes
+
+
+class AtOnce(NamedTuple):
+    """The answer to a plain request and its type, or none where the ASGI application has to find it; and the key that was brought."""
+
+    data: bytes | None
+    kind: bytes
+    key: object
+
+
+NOT_AT_ONCE = AtOnce(None, b"", None)
 
 
 class Quick(Protocol):
@@ -37,8 +49,8 @@ class Quick(Protocol):
     def is_quick(self, path: bytes) -> bool:
         """Whether requests by POST for a path may be answered at once."""
 
-    def at_once(self, asked: PlainRequest) -> tuple[bytes | None, object]:
-        """The answer in JSON, and the key that the request brings; no answer where it has to be found by the ASGI application."""
+    def at_once(self, asked: PlainRequest) -> AtOnce:
+        """What can be answered without waiting."""
 
     def refused(self, status: int) -> None:
         """Count a request that was refused before it reached the application."""
@@ -58,7 +70,7 @@ class HttpConnection(HttpToolsProtocol):
         self._idle_since: float | None = None
         self._heading, self._head_bytes = True, 0
         self._body: list[bytes] | None = None
-        self._is_plain, self._authorization = True, b""
+        self._is_plain, self._authorization, self._type = True, b"", b""
         self._key: object = None
 
     def data_received(self, data: bytes) -> None:
@@ -78,7 +90,7 @@ class HttpConnection(HttpToolsProtocol):
             self._waits_since, self._idle_since = monotonic(), None
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._heading, self._head_bytes = True, 0
-        self._is_plain, self._authorization = True, b""
+        self._is_plain, self._authorization, self._type = True, b"", b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, and see whether the request is still a plain one."""
@@ -86,7 +98,9 @@ class HttpConnection(HttpToolsProtocol):
         self.headers.append((name, value))
         if name == b"authorization":
             self._authorization = value
-        elif name in _NEVER_PLAIN or (name == b"accept" and value not in _PLAIN):
+        elif name == b"content-type":
+            self._type = value
+        elif name in _NEVER_PLAIN or value not in _PLAIN.get(name, (value,)):
             self._is_plain = False
             self.expect_100_continue = self.expect_100_continue or (name == b"expect" and value.lower() == b"100-continue")
 
@@ -163,11 +177,11 @@ class HttpConnection(HttpToolsProtocol):
         if self.quick is None or self._body is None or self.flow.write_paused or not self.parser.should_keep_alive():
             return False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        data, key = self.quick.at_once(PlainRequest(self.url, self._authorization, body))
+        data, kind, key = self.quick.at_once(PlainRequest(self.url, self._authorization, self._type, body))
         if data is None:
             self._key = key
             return False
-        self.transport.write(_OK % (len(data), self._date(), data))
+        self.transport.write(_OK % (kind, len(data), self._date(), data))
         self._idle_since = monotonic()
         return True
 

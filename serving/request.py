@@ -30,7 +30,7 @@ _MORE = ("include", "max_staleness")
 _FRESHNESS = "freshness"
 
 Entity: TypeAlias = Mapping[str, Any]
-FormName: TypeAlias = Literal["rows", "row", "columns", "feast", "feast in full"]
+FormName: TypeAlias = Literal["rows", "row", "columns", "feast", "feast in full", "messages"]
 
 
 class RequestError(UserError):
@@ -119,7 +119,8 @@ def rows_of(plan: ServicePlan, columns: Mapping[str, Any]) -> list[Entity]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _within(staleness: object) -> int | None:
+def within(staleness: object) -> int | None:
+    """A span of a request, in microseconds."""
     if staleness is None:
         return None
     try:
@@ -174,7 +175,7 @@ class Reading:
             entities, form = rows_of(plan, entities), "columns"
         checked = check_entities(plan, entities)
         keys = [tuple(entity[name] for name in plan.asked) for entity in checked]
-        return Wanted(plan, keys, form, _within(body.get("max_staleness")), _is_fresh(body.get("include", [])))
+        return Wanted(plan, keys, form, within(body.get("max_staleness")), _is_fresh(body.get("include", [])))
 
     def plan(self, name: object) -> ServicePlan:
         """The plan of a service that is online."""

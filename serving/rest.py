@@ -1,4 +1,4 @@
-"""The HTTP service: which path asks what, and the only place where HTTP statuses are chosen."""
+"""The HTTP service: which path asks what."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -11,35 +11,28 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from feature_definitions import FeatureService
 from feature_definitions.layout import KeySpace
-from online_sync.codec import CodecError
-from online_sync.servers import StoreUnavailable, warnings
+from online_sync.servers import warnings
 from online_sync.store import AsyncStore, Owner
-from serving import openapi
-from serving.desk import Desk, Limits, Overloaded, TooSlow
-from serving.endpoints import Endpoints, UnknownGroup
-from serving.keys import Key, Keys, NoKey, NotAllowed, TooOften, Verb
-from serving.protocol import PlainRequest
-from serving.request import RequestError, UnknownService
-
-MOST_BYTES = 1024 * 1024
+from serving import connect, messages, openapi
+from serving.desk import Desk, Limits
+from serving.endpoints import Endpoints
+from serving.keys import Key, Keys, Verb
+from serving.protocol import NOT_AT_ONCE, AtOnce, PlainRequest
+from serving.refusals import MOST_BYTES, REFUSED, HungUp, NoKey, NotAllowed, TooLong, TooOften, TooSlow, refusal
+from serving.request import RequestError
 
 _AGAIN = {"retry-after": "1"}
-_TYPE, _PACKED = (b"content-type", b"application/json"), (b"content-type", b"application/msgpack")
-
+_JSON, _MESSAGES = b"application/json", (b"application/protobuf", b"application/x-protobuf", b"application/proto")
 
 _LIMITS = Limits()
 _NO_DEADLINE = nullcontext()
-
-
-class TooLong(RequestError):
-    """A body that is longer than is allowed; it is not read to its end."""
 
 
 class Guard(NamedTuple):
@@ -73,7 +66,7 @@ def app(
 class _Open(NamedTuple):
     """What is answered now: at once if it is near, by POST without Starlette, and all else."""
 
-    quick: Mapping[bytes, Callable[[bytes, Key | None], bytes | None]]
+    quick: Mapping[bytes, Callable[[PlainRequest, Key | None], AtOnce]]
     posted: Mapping[str, ASGIApp]
     others: ASGIApp
     desk: Desk
@@ -101,7 +94,7 @@ class Application:
             try:
                 if self._guard is not None and scope["path"] not in _WITHOUT_KEY and "key" not in scope:
                     scope["key"] = _key(self._guard.keys, scope, now_open.desk)
-            except _REFUSED as error:
+            except REFUSED as error:
                 await self._refuse(error, scope, receive, send)
                 return
             if scope["method"] == "POST" and scope["path"] in now_open.posted:
@@ -113,22 +106,41 @@ class Application:
         """Whether requests by POST for a path may be answered at once."""
         return path in self._open.quick
 
-    def at_once(self, asked: PlainRequest) -> tuple[bytes | None, Key | None]:
+    def at_once(self, asked: PlainRequest) -> AtOnce:
         """The answer to a plain request, if it is near and allowed, and the request's key."""
         now_open, key = self._open, None
         if self._guard is not None:
             try:
                 key = self._guard.keys.allowed(asked.authorization, "features", now=now_open.desk.clock(), at=monotonic())
             except RequestError:
-                return None, None
-        return now_open.quick[asked.path](asked.body, key), key
+                return NOT_AT_ONCE
+        return now_open.quick[asked.path](asked, key)
+
+    async def called(self, method: str, data: bytes, authorization: bytes, client: str) -> bytes:
+        """Answer a call by gRPC, or raise what refuses it."""
+        desk, key = self._open.desk, None
+        try:
+            if self._guard is not None:
+                key = self._guard.keys.allowed(authorization, "features", now=desk.clock(), at=monotonic())
+            asked = messages.asked(desk.reading, method, data)
+            return desk.at_once(asked, key) or await desk.answer(asked, key)
+        except REFUSED as error:
+            status = refusal(error).status
+            desk.counts.refused[status] += 1
+            if self._guard is not None and isinstance(error, NoKey | NotAllowed | TooOften):
+                self._guard.audit(_refused_event(error, status, {"path": f"/{messages.SERVICE}/{method}", "client": (client, 0)}))
+            raise
+
+    async def reached(self) -> None:
+        """Raise unless the store can be reached."""
+        await self._open.desk.store.ping()
 
     def refused(self, status: int) -> None:
         """Count a request that was refused before it reached the application."""
         self._open.desk.counts.refused[status] += 1
 
     async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = _refusal(error)
+        refused = _refused_call(error) if scope["path"] in connect.PATHS else _refusal(error)
         self._open.desk.counts.refused[refused.status_code] += 1
         if self._guard is not None:
             self._guard.audit(_refused_event(error, refused.status_code, scope))
@@ -142,7 +154,7 @@ def _key(keys: Keys, scope: Scope, desk: Desk) -> Key:
     """The key of a request; what it asks for decides which verb the key must allow."""
     path: str = scope["path"]
     verb: Verb = "metrics" if path in ("/metrics", "/v1/stats") else "describe"
-    if path.startswith("/v1/features") or path == "/get-online-features":
+    if path.startswith("/v1/features") or path == "/get-online-features" or path in connect.PATHS:
         verb = "features"
     authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     return keys.allowed(authorization, verb, now=desk.clock(), at=monotonic())
@@ -156,12 +168,28 @@ def _refused_event(error: Exception, status: int, scope: Scope) -> dict[str, obj
 def _open(services: Mapping[str, FeatureService], desk: Desk, guard: Guard | None) -> _Open:
     endpoints = Endpoints(desk, services)
     document = msgspec.json.encode(openapi.document(desk.reading.plans))
-    posted = {"/v1/features": _Posted(desk, desk.features, guard), "/get-online-features": _Posted(desk, endpoints.feast, guard)}
+
+    async def features(asked: _Body) -> _Sent:
+        if asked.headers.get(b"accept", b"") in _MESSAGES:
+            return _Sent(await desk.features(asked.data, asked.key, form="messages"), asked.headers[b"accept"])
+        return _packed(asked, await desk.features(asked.data, asked.key))
+
+    async def feast(asked: _Body) -> _Sent:
+        return _packed(asked, await endpoints.feast(asked.data, asked.key))
+
+    async def called(method: str, asked: _Body) -> _Sent:
+        found = connect.call(method, asked.headers, asked.data)
+        data = await desk.answer(messages.asked(desk.reading, method, found.data), asked.key)
+        return _Sent(connect.answer(found, data), found.kind)
+
+    posted: dict[str, ASGIApp] = {"/v1/features": _Posted(desk, features, guard), "/get-online-features": _Posted(desk, feast, guard)}
+    posted |= {path: _Posted(desk, partial(called, method), guard) for path, method in connect.PATHS.items()}
     routes = [
         _route("/v1/features", posted["/v1/features"], method="POST"),
         _route("/healthz", _alive, method="GET"),
         _route("/readyz", partial(_ready, desk), method="GET"),
         _route("/get-online-features", posted["/get-online-features"], method="POST"),
+        *(_route(path, posted[path], method="POST") for path in connect.PATHS),
         *_asked_by_get(endpoints),
         _route("/openapi.json", _fixed(document, media_type="application/json"), method="GET"),
         _route("/docs", _fixed(openapi.page(), media_type="text/html"), method="GET"),
@@ -174,8 +202,25 @@ def _open(services: Mapping[str, FeatureService], desk: Desk, guard: Guard | Non
 
     made = Starlette(routes=routes, exception_handlers={**_HANDLERS, 404: _no_path(routes), 405: _other_method}, lifespan=store_open)
     made.router.redirect_slashes = False
-    quick = {b"/v1/features": desk.features_at_once, b"/get-online-features": endpoints.feast_at_once}
-    return _Open(quick, posted, made, desk)
+    return _Open(_quick(desk, endpoints), posted, made, desk)
+
+
+def _quick(desk: Desk, endpoints: Endpoints) -> Mapping[bytes, Callable[[PlainRequest, Key | None], AtOnce]]:
+    """What is answered at once where it is near, by path."""
+
+    def called(method: str, asked: PlainRequest, key: Key | None) -> AtOnce:
+        if asked.content_type != connect.PROTO:
+            return AtOnce(None, _JSON, key)
+        try:
+            return AtOnce(desk.at_once(messages.asked(desk.reading, method, asked.body), key), connect.PROTO, key)
+        except RequestError:
+            return AtOnce(None, connect.PROTO, key)
+
+    return {
+        b"/v1/features": lambda asked, key: AtOnce(desk.features_at_once(asked.body, key), _JSON, key),
+        b"/get-online-features": lambda asked, key: AtOnce(endpoints.feast_at_once(asked.body, key), _JSON, key),
+        **{path.encode(): partial(called, method) for path, method in connect.PATHS.items()},
+    }
 
 
 def _asked_by_get(endpoints: Endpoints) -> list[Route]:
@@ -221,36 +266,57 @@ def _fixed(data: bytes, *, media_type: str) -> Callable[[Request], object]:
     return answered
 
 
-class _Posted:
-    """An endpoint that answers a body, in JSON or, if that is what is accepted, in MessagePack."""
+class _Body(NamedTuple):
+    """A request by POST."""
 
-    def __init__(self, desk: Desk, answer: Callable[[bytes, Key | None], Awaitable[bytes]], guard: Guard | None) -> None:
+    headers: Mapping[bytes, bytes]
+    data: bytes
+    key: Key | None
+
+
+class _Sent(NamedTuple):
+    """An answer, and its type."""
+
+    data: bytes
+    kind: bytes
+
+
+class _Posted:
+    """An endpoint that answers a body."""
+
+    def __init__(self, desk: Desk, answer: Callable[[_Body], Awaitable[_Sent]], guard: Guard | None) -> None:
         self._counts, self._answer, self._guard = desk.counts, answer, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         try:
             async with _deadline(headers):
-                data = await self._answer(await _body(headers, receive), scope.get("key"))
-        except _REFUSED as error:
-            refused = _refusal(error)
+                sent = await self._answer(_Body(headers, await _body(headers, receive), scope.get("key")))
+        except REFUSED as error:
+            refused = _refused_call(error) if scope["path"] in connect.PATHS else _refusal(error)
             self._counts.refused[refused.status_code] += 1
             if self._guard is not None and refused.status_code == 403:
                 self._guard.audit(_refused_event(error, refused.status_code, scope))
             await refused(scope, receive, send)
             return
-        kind = _TYPE
-        if b"msgpack" in headers.get(b"accept", b""):
-            data, kind = msgspec.msgpack.encode(msgspec.json.decode(data)), _PACKED
-        await send({"type": "http.response.start", "status": 200, "headers": [kind, (b"content-length", b"%d" % len(data))]})
-        await send({"type": "http.response.body", "body": data})
+        named = [(b"content-type", sent.kind), (b"content-length", b"%d" % len(sent.data))]
+        await send({"type": "http.response.start", "status": 200, "headers": named})
+        await send({"type": "http.response.body", "body": sent.data})
+
+
+def _packed(asked: _Body, data: bytes) -> _Sent:
+    """JSON, or MessagePack if that is what is accepted."""
+    if b"msgpack" in asked.headers.get(b"accept", b""):
+        return _Sent(msgspec.msgpack.encode(msgspec.json.decode(data)), b"application/msgpack")
+    return _Sent(data, _JSON)
 
 
 def _deadline(headers: Mapping[bytes, bytes]) -> AbstractAsyncContextManager[object]:
     """What ends a request after as many milliseconds as it says."""
     said = headers.get(b"x-deadline-ms")
     if said is None:
-        return _NO_DEADLINE
+        called = connect.timeout(headers)
+        return _NO_DEADLINE if called is None else _ends_after(called)
     if not said.isdigit() or len(said) > 6:
         raise RequestError("x-deadline-ms is a whole number of milliseconds", field="x-deadline-ms")
     return _ends_after(int(said))
@@ -295,7 +361,7 @@ async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     while more and not too_long:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise HungUp("who asked is gone", field=None)
         part, more = message.get("body", b""), message.get("more_body", False)
         length += len(part)
         parts.append(part)
@@ -323,9 +389,15 @@ def _error(message: str, *, status: int, field: str | None = None, headers: Mapp
 
 
 def _refusal(error: Exception) -> Response:
-    """What an error is to who asked; the class that is nearest to its own counts."""
-    status, headers = next(_STATUS[each] for each in type(error).__mro__ if issubclass(each, Exception) and each in _STATUS)
-    return _error(str(error), status=status, field=getattr(error, "field", None), headers=headers)
+    """What an error is to who asked."""
+    found = refusal(error)
+    return _error(str(error), status=found.status, field=getattr(error, "field", None), headers=found.headers)
+
+
+def _refused_call(error: Exception) -> Response:
+    """The same to who asked by Connect."""
+    found = refusal(error)
+    return Response(connect.error(error), status_code=found.status, headers=found.headers, media_type="application/json")
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -344,19 +416,4 @@ async def _other_method(request: Request, error: Exception) -> Response:
     return _error(f"{request.scope['path']} is asked by {allowed}, not {request.method}", status=405, headers={"allow": allowed})
 
 
-_STATUS: Mapping[type[Exception], tuple[int, Mapping[str, str] | None]] = {
-    RequestError: (400, None),
-    UnknownService: (404, None),
-    UnknownGroup: (404, None),
-    NoKey: (401, {"www-authenticate": "Bearer"}),
-    NotAllowed: (403, None),
-    TooOften: (429, _AGAIN),
-    Overloaded: (503, _AGAIN),
-    TooSlow: (504, None),
-    TooLong: (413, None),
-    ClientDisconnect: (400, None),
-    CodecError: (500, None),
-    StoreUnavailable: (503, _AGAIN),
-}
-_REFUSED = tuple(_STATUS)
-_HANDLERS: dict[Any, ExceptionHandler] = dict.fromkeys(_STATUS, _refused)
+_HANDLERS: dict[Any, ExceptionHandler] = dict.fromkeys(REFUSED, _refused)

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -26,15 +26,28 @@ class CannotListen(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """In how many processes it is served, by which certificate and key if any, and what brings an
-    application up to date at a SIGHUP."""
+    """In how many processes it is served, by which certificate and key if any, what renews an application, and whether by gRPC, too.
+
+    `renew` brings an application up to date at a SIGHUP.
+    """
 
     count: int = 1
     tls: tuple[str, str] | None = None
     renew: Callable[[Any], None] | None = None
+    calls: "Calls | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The port at which gRPC is answered, 0 for a free one, and who is told which it is, before requests are answered."""
+
+    port: int
+    told: Callable[[int], None]
 
 
 _ONE = Processes()
+_GRACE = 5
+"""Seconds for requests under way at the end."""
 _GARBAGE = 50_000
 """So many more objects than before are made before those are looked through that nothing names any more."""
 
@@ -57,17 +70,40 @@ def run(
     `ready` is told the port when connections are taken, just before they are answered. Each process makes its own application: threads
     that a parent started, of a lake or a registry, are not there in what it forks.
     """
-    if processes.count > 1:
-        _run_many(make, ready, (host, port), processes)
+    with _held(host, processes.calls) as calls:
+        if processes.count > 1:
+            _run_many(make, ready, (host, port), _Ways(processes, calls))
+            return
+        app = make()
+        server = _server(app, _Ways(processes, calls), None)
+        with _listening(host, port) as listener, _stopped_by_signals(server, _renewing(app, processes)):
+            ready(int(listener.getsockname()[1]))
+            server.run(sockets=[listener])
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """The processes, and the address of gRPC, which is held."""
+
+    processes: Processes
+    calls: tuple[str, int] | None
+
+
+@contextlib.contextmanager
+def _held(host: str, calls: Calls | None) -> Iterator[tuple[str, int] | None]:
+    """Hold a port for gRPC, at which each process listens by itself."""
+    if calls is None:
+        yield None
         return
-    app = make()
-    server = _server(app, processes, None)
-    with _listening(host, port) as listener, _stopped_by_signals(server, _renewing(app, processes)):
-        ready(int(listener.getsockname()[1]))
-        server.run(sockets=[listener])
+    with _refused_addresses(host, calls.port):
+        held = forked.shared(host, calls.port, family=_family(host))
+    with held:
+        taken = int(held.getsockname()[1])
+        calls.told(taken)
+        yield host, taken
 
 
-def _run_many(make: Callable[[], ASGIApp], ready: Callable[[int], None], address: tuple[str, int], processes: Processes) -> None:
+def _run_many(make: Callable[[], ASGIApp], ready: Callable[[int], None], address: tuple[str, int], ways: _Ways) -> None:
     """Serve in several processes, each with a socket of its own; the parent holds the port and takes no connections."""
     host, port = address
     with _refused_addresses(host, port):
@@ -79,24 +115,43 @@ def _run_many(make: Callable[[], ASGIApp], ready: Callable[[int], None], address
             app = make()
             with forked.shared(host, taken, family=_family(host)) as listener:
                 listener.listen(2048)
-                server = _server(app, processes, pipe)
-                with _stopped_by_signals(server, _renewing(app, processes)):
+                server = _server(app, ways, pipe)
+                with _stopped_by_signals(server, _renewing(app, ways.processes)):
                     server.run(sockets=[listener])
 
-        forked.run(work, count=processes.count, ready=partial(ready, taken))
+        forked.run(work, count=ways.processes.count, ready=partial(ready, taken))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with one for gRPC beside it if it is wished."""
+
+    def __init__(self, config: uvicorn.Config, beside: Callable[[], Awaitable[Callable[[float], Awaitable[None]]]] | None) -> None:
+        super().__init__(config)
+        self._beside = beside
+        self._end: Callable[[float], Awaitable[None]] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside is not None:
+            self._end = await self._beside()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._end is not None:
+            await self._end(_GRACE)
+        await super().shutdown(sockets)
 
 
 def _renewing(app: ASGIApp, processes: Processes) -> Callable[[], None] | None:
     return None if processes.renew is None else partial(processes.renew, app)
 
 
-def _server(app: ASGIApp, processes: Processes, pipe: int | None) -> uvicorn.Server:
-    certificate, key = processes.tls or (None, None)
+def _server(app: Any, ways: _Ways, pipe: int | None) -> uvicorn.Server:
+    certificate, key = ways.processes.tls or (None, None)
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, loop="uvloop", http=protocol.for_application(app), timeout_graceful_shutdown=5,
+        app, log_level="error", access_log=False, loop="uvloop", http=protocol.for_application(app), timeout_graceful_shutdown=_GRACE,
         ssl_certfile=certificate, ssl_keyfile=key, timeout_notify=0, timeout_keep_alive=int(protocol.IDLE), server_header=False,
     )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = _Server(config, None if ways.calls is None else partial(_calls, app, ways.calls, ways.processes.tls))
     gc.freeze()  # what is there now stays; looking through it again and again would keep requests waiting
     gc.set_threshold(_GARBAGE)
 
@@ -107,6 +162,12 @@ def _server(app: ASGIApp, processes: Processes, pipe: int | None) -> uvicorn.Ser
 
     config.callback_notify = each_second
     return server
+
+
+async def _calls(app: Any, address: tuple[str, int], tls: tuple[str, str] | None) -> Callable[[float], Awaitable[None]]:
+    from serving import rpc  # only in the process that answers, and only there: gRPC does not live through a fork
+
+    return await rpc.started(app, host=address[0], port=address[1], tls=tls)
 
 
 def _family(host: str) -> socket.AddressFamily:

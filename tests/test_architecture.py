@@ -314,6 +314,7 @@ TOUCH_FILES = {
     "headwater/commands/serve.py": "the file of API keys",
     "serving/forked.py": "the pipes on which workers show that they live",
     "serving/keys.py": "the file of API keys",
+    "serving/rpc.py": "the certificate and its key",
     "serving/server.py": "the pipe of a worker",
     "spark_jobs/context.py": "the project's root",
     "spark_jobs/ingest/folders.py": "input files of sources",

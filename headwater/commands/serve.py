@@ -23,17 +23,23 @@ def serve(  # noqa: PLR0913  # one for each flag
     keys: Annotated[Path | None, typer.Option(metavar="FILE", help="the file of API keys; demanded unless HOST is this machine")] = None,
     tls: Annotated[tuple[str, str] | None, typer.Option(metavar="CERT KEY", help="files of a certificate and its key, for HTTPS")] = None,
     trust: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how late a sync may be noticed", show_default=True)] = 0.1,
+    grpc: Annotated[int | None, typer.Option("--grpc-port", metavar="N", help="the port of gRPC, 0 for a free one (default: none)")] = None,
     stale: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long what is near is answered without store")] = 0.0,
 ) -> int:
-    """Answer feature requests over HTTP."""
+    """Answer feature requests over HTTP, and over gRPC if that is wished."""
     with call.project(output.err.print) as p:
         services = list(p.catalog.services)
+        calls: list[str] = []
 
         def ready(taken: int) -> None:
             url = f"{'https' if tls else 'http'}://{host}:{taken}"
             if call.as_json:
-                output.print_json(documents.ServeDocument(url=url, services=services))
-            output.err.print(f"serving {', '.join(services)} at {url} (ctrl-c stops)")
+                output.print_json(documents.ServeDocument(url=url, grpc=calls[0] if calls else None, services=services))
+            where = f"{url}, gRPC at {calls[0]}" if calls else url
+            output.err.print(f"serving {', '.join(services)} at {where} (ctrl-c stops)")
 
-        p.serve(host=host, port=port, ready=ready, serving=Serving(workers, keys, tls, trust, stale))
+        p.serve(
+            host=host, port=port, ready=ready, serving=Serving(workers, keys, tls, trust, stale, grpc),
+            grpc_ready=lambda taken: calls.append(f"{host}:{taken}"),
+        )  # fmt: skip
     return DONE

@@ -39,7 +39,7 @@ from pathlib import Path
 from serving import rest
 from serving.desk import Limits
 from serving.keys import Keys
-from serving.server import run
+from serving.server import Calls, Processes, run
 
 customer = Entity("customer", {"customer_id": "int64"})
 payments = Source("payments", columns={"customer_id": "int64", "paid": "double", "at": "timestamp"}, event_timestamp="at")
@@ -53,7 +53,8 @@ app = rest.app(
     found, space=lambda: space, store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC),
     limits=Limits(trust=float(more.get("trust", 0))), guard=guard,
 )
-run(lambda: app, ready=lambda port: print(port, flush=True), port=0)
+calls = Calls(int(more["grpc"]), told=lambda port: print(port, end=" ")) if "grpc" in more else None
+run(lambda: app, ready=lambda port: print(port, flush=True), port=0, processes=Processes(calls=calls))
 """
 
 
@@ -68,6 +69,7 @@ class Answer:
 class Service:
     port: int
     process: subprocess.Popen[str]
+    calls: int | None = None
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)
@@ -89,7 +91,8 @@ def serving(url: str, *arguments: str) -> Iterator[Service]:
     with subprocess.Popen([sys.executable, "-c", SERVICE, url, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield Service(int(process.stdout.readline()), process)
+            *calls, port = map(int, process.stdout.readline().split())
+            yield Service(port, process, *calls)
         finally:
             process.terminate()
             process.wait(timeout=10)

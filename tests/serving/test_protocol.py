@@ -17,7 +17,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from online_sync import embedded
-from serving.protocol import IDLE, MOST_HEAD, SLOW, HttpConnection, end_late_ones
+from serving.protocol import IDLE, MOST_HEAD, SLOW, AtOnce, HttpConnection, end_late_ones
 from tests.serving.processes import fill, serving
 
 if TYPE_CHECKING:
@@ -220,8 +220,8 @@ def late(*, heard: bytes, seconds: float, stuck: bool) -> tuple[str, bytes]:
         def is_quick(self, _: bytes) -> bool:
             return True
 
-        def at_once(self, _: object) -> tuple[bytes, None]:
-            return b"{}", None
+        def at_once(self, _: object) -> AtOnce:
+            return AtOnce(b"{}", b"application/json", None)
 
         def refused(self, _: int) -> None:
             return
