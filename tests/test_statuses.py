@@ -19,14 +19,29 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CATALOG = """
-from feature_definitions import Feature, FeatureService, Join, WindowedGroup, at_least
+from feature_definitions import Feature, FeatureService, Join, OnDemandFeature, Ref, WindowedGroup, at_least
 from shop import account, customer, last_page, payments, spend
 
 held = WindowedGroup("held_spend", customer, payments, ttl="3d", hold_below=0.9, features=(
     Feature("paid", "sum", "amount", windows=("1d",), expect=(at_least(0),)),
 ))
 never = WindowedGroup("never", customer, payments, ttl="2d", features=(Feature("n", "count", windows=("1d",)),))
-told = FeatureService("told", joins=(Join(held), Join(held, prefix="again"), Join(spend), Join(last_page), Join(account), Join(never)))
+
+
+def heard(value):
+    return "nothing" if value is None else "something"
+
+
+def halved(paid):
+    return paid / 2
+
+
+groups = (Join(held), Join(held, prefix="again"), Join(spend), Join(last_page), Join(account), Join(never))
+told = FeatureService("told", joins=groups, on_demand=(
+    OnDemandFeature("of_held", Ref("held_spend__paid_1d"), "string", heard, rows=True),
+    OnDemandFeature("of_expired", Ref("never__n_1d"), "string", heard, rows=True),
+    OnDemandFeature("half", Ref("held_spend__paid_1d"), "double", halved, rows=True),
+))
 """
 CUSTOMERS = (1, 2, 3, 999, None)
 SAID = {
@@ -46,6 +61,16 @@ SAID = {
     },
 }
 """Of each customer and group, today, and when everything is long past: rows that old give no value, but they say that one was there."""
+
+COMPUTED = {
+    NOW: {
+        "of_held": ["something", "nothing", "something", "something", "nothing"],
+        "of_expired": ["nothing"] * 5,
+        "half__hw_status": ["PRESENT", "FAILED", "PRESENT", "PRESENT", "FAILED"],
+    },
+    NOW + timedelta(days=20): {"of_held": ["nothing"] * 5, "of_expired": ["nothing"] * 5, "half__hw_status": ["FAILED"] * 5},
+}
+"""What is computed on demand of what was held back, expired or nobody's, which arrives as None; of an empty sum it is not null."""
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +96,4 @@ def test_a_training_set_of_now_has_the_statuses_and_values_of_the_online_answer(
     for row, answer in zip(rows.to_dict("records"), answers, strict=True):
         assert {name: row[f"{name}__hw_status"] for name in answer["status"]} == answer["status"]
         assert {name: None if pd.isna(row[name]) else row[name] for name in answer["values"]} == answer["values"]
+    assert {name: list(rows[name]) for name in COMPUTED[now]} == COMPUTED[now]

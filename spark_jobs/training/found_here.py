@@ -13,7 +13,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import MICROSECOND, micros
 from feature_definitions.language import FeatureGroup
 from feature_definitions.records import Publish
-from lake import delta, readable
+from lake import delta, readable, s3
 from spark_jobs.training.sampled import NOTHING, AskedOfSample, FoundVersions, SampledVersion
 
 Numbers = npt.NDArray[np.int64]
@@ -28,9 +28,12 @@ _NEVER = np.iinfo(np.int64).max
 def tables(asked: AskedOfSample) -> list[DeltaTable] | None:
     """The tables to look at; None where there are so many rows, or what only Delta's own reader understands, that Spark is to look.
 
-    They are those of the group's rows, and of rows that were replaced only where it matters when they were known.
+    They are those of the group's rows, and of rows that were replaced only where it matters when they were known. On S3 Spark looks, which
+    has copies of the files that the join has read.
     """
     published, dates = asked.asked.published, asked.dates
+    if s3.is_remote(published.lake):
+        return None
     places = (layout.feature_table, layout.history_table)[: 1 if asked.by_event_time else 2]
     opened = [delta.found(place(published.lake, published.group.name, published.generation)) for place in places]
     there = [table for table in opened if table is not None]
