@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.log import mask_secret
 
 from dags.schedule import range_of
+from feature_definitions import settings
 from feature_definitions.intervals import Interval
 
 COMMAND = Path(sys.executable).with_name("headwater")
@@ -57,7 +60,8 @@ class Running:
         command = [str(COMMAND), "--sound-only", *arguments, "--json", "--project", self.project]
         said = list[str]()
         with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
-            process = subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True, start_new_session=True)
+            streams: dict[str, Any] = {"stdout": answer, "stderr": subprocess.PIPE, "text": True}
+            process = subprocess.Popen(command, **streams, start_new_session=True, env=_environment())
             self.hook.sub_process = process
             for line in process.stderr or ():
                 said.append(line.rstrip())
@@ -78,3 +82,20 @@ class Running:
     def end(self) -> None:
         """End the command that runs, with all that it started."""
         self.hook.send_sigterm()
+
+
+def _environment() -> dict[str, str]:
+    """The command's environment. Only here, in the task, Airflow's connections are looked up; no log of Airflow's shows a password."""
+    found = settings.of_command(_url)
+    for password in sorted(settings.passwords(found)):
+        mask_secret(password)
+    return found
+
+
+def _url(connection: str) -> str:
+    try:
+        return str(Connection.get(connection).get_uri())
+    except AirflowNotFoundException:
+        raise AirflowFailException(
+            f"Airflow has no connection {connection!r}, which a HEADWATER_CONNECTION_... variable names; add it, then clear this task"
+        ) from None

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from feature_definitions.errors import UserError
 from feature_definitions.language.databases import FILE, PREFIX
 
+AIRFLOW = "airflow://"
+"""How a variable begins that names one of Airflow's connections, which only a task of Airflow's looks up."""
 VARIABLE = re.compile(rf"{PREFIX}[A-Z][A-Z0-9_]{{0,62}}")
 
 Kind = Literal["postgresql", "redshift", "snowflake", "bigquery"]
@@ -80,7 +82,23 @@ def read(name: str, variables: Mapping[str, str]) -> Connection:
         raise ConnectionRefused(
             f"connection {name!r} is not set; set {at} to its URL, like {_LIKE['postgresql']}, or {at}{FILE} to a file that holds it"
         )
+    if url.strip().startswith(AIRFLOW):
+        raise ConnectionRefused(
+            f"{at} names Airflow's connection {airflow_id(url)!r}, which only a task of Airflow's looks up; "
+            f"write the URL itself to read connection {name!r} here, like {_LIKE['postgresql']}"
+        )
     return _parsed(name, url or _content(at + FILE, Path(file)), where=at if url else at + FILE)
+
+
+def airflow_id(said: str) -> str | None:
+    """The id of Airflow's connection that a variable names; None if it is no `airflow://CONN_ID`."""
+    return said.strip().removeprefix(AIRFLOW).strip("/") if said.strip().startswith(AIRFLOW) else None
+
+
+def passwords(said: str) -> frozenset[str]:
+    """The password in a URL, as it is written and as it is meant; none where there is none."""
+    found = re.match(r"[^/]*://[^/@:]*:([^/@]+)@", said.strip().removeprefix("jdbc:"))
+    return frozenset() if found is None else frozenset({found[1], unquote(found[1])})
 
 
 def _content(variable_of_file: str, file: Path) -> str:

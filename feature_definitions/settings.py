@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -111,6 +111,17 @@ def project_folder(given: str | None, *, environment: Mapping[str, str] | None =
     """The project's folder: the one given, else HEADWATER_PROJECT, else the current one."""
     variables = _variables(os.environ if environment is None else environment)
     return Path(given or variables.get("HEADWATER_PROJECT") or ".")
+
+
+def of_command(look_up: Callable[[str], str]) -> dict[str, str]:
+    """The environment of a command that a task of Airflow's runs: what names one of Airflow's connections holds its URL, by `look_up`."""
+    named = {name: connections.airflow_id(said) for name, said in _variables(os.environ).items() if connections.VARIABLE.fullmatch(name)}
+    return {**os.environ, **{name: look_up(connection) for name, connection in named.items() if connection is not None}}
+
+
+def passwords(environment: Mapping[str, str]) -> frozenset[str]:
+    """The passwords in the URLs of an environment's variables of ours."""
+    return frozenset(found for said in _variables(environment).values() for found in connections.passwords(said))
 
 
 def _lake(said: str, root: Path) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from feature_definitions.connections import Connection, ConnectionRefused, read
+from feature_definitions.connections import Connection, ConnectionRefused, passwords, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,3 +94,24 @@ def test_a_connection_shows_no_secret() -> None:
     assert "ada" not in repr(connection)
     assert connection.place == "db/shop"
     assert connection.hidden("login of ada by s3cr3t with k3y failed") == "login of ada by *** with *** failed"
+
+
+def test_a_connection_of_airflows_is_refused_outside_of_its_tasks() -> None:
+    with pytest.raises(ConnectionRefused, match=r"names Airflow's connection 'shop', which only a task of Airflow's looks up; write"):
+        of("airflow://shop")
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("postgresql://ada:p%40ss@db/shop", {"p%40ss", "p@ss"}),
+        ("jdbc:postgresql://ada:word@db:5432/shop?x=1", {"word"}),
+        ("rediss://:word@host:6379/0", {"word"}),
+        ("postgresql://db/shop", set()),
+        ("sqlite:////home/ada@home/registry.db", set()),
+        ("s3a://bucket/lake", set()),
+        ("4g", set()),
+    ],
+)
+def test_the_password_of_a_url_is_found_as_it_is_written_and_meant(url: str, found: set[str]) -> None:
+    assert passwords(url) == found

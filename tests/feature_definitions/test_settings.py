@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from feature_definitions.connections import ConnectionRefused
-from feature_definitions.settings import VARIABLES, Settings, SettingsError, load, project_folder
+from feature_definitions.settings import VARIABLES, Settings, SettingsError, load, of_command, passwords, project_folder
 
 
 @pytest.fixture
@@ -283,3 +283,12 @@ def test_jars_of_ones_own_are_files_that_are_there(project: Path) -> None:
     assert loaded(project, HEADWATER_SPARK_JARS=f"a.jar, {root}/b.jar").spark_jars == (root / "a.jar", root / "b.jar")
     with pytest.raises(SettingsError, match=r"HEADWATER_SPARK_JARS \(spark_jars in headwater.toml\) names .*/c.jar, which is no file"):
         loaded(project, HEADWATER_SPARK_JARS="c.jar")
+
+
+def test_a_commands_environment_has_the_urls_of_airflows_connections_and_all_else_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_CONNECTION_A", "airflow://shop")
+    monkeypatch.setenv("HEADWATER_CONNECTION_B", "postgresql://u:word1@db/b")
+    monkeypatch.setenv("HEADWATER_CACHE", "airflow://cache")
+    found = of_command(lambda connection: f"postgres://u:word2@db/{connection}")
+    assert found == {**os.environ, "HEADWATER_CONNECTION_A": "postgres://u:word2@db/shop"}
+    assert passwords(found) == {"word1", "word2"}
