@@ -27,6 +27,7 @@ FOLDERS = (
     "feature_definitions",
     "feature_registry",
     "headwater",
+    "headwater_client",
     "lake",
     "online_sync",
     "serving",
