@@ -81,9 +81,12 @@ class System:
         answer: list[dict[str, Any]] = self.until(asked)
         return answer
 
-    def partitions(self, group: str) -> set[str | None]:
-        """The partitions of a group that Airflow was told of, of the newest hundred events."""
-        return {event["partition_key"] for event in self.events() if event["name"] == f"features.{group}"}
+    def told(self) -> dict[str, set[str | None]]:
+        """The partitions of each group that Airflow was told of, of the newest hundred events."""
+        found: dict[str, set[str | None]] = {}
+        for event in self.events():
+            found.setdefault(event["name"].removeprefix("features."), set()).add(event["partition_key"])
+        return found
 
     def trigger(self, dag: str, **conf: Any) -> str:
         """Start a run of a DAG, as its button does; the run's id."""
@@ -143,13 +146,12 @@ class System:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def intervals(self, group: str) -> dict[str, dict[str, Any]]:
-        """What the ledger knows of each day of a group."""
-        return {each["interval_start"][:10]: each for each in self.command("status", group)["intervals"]}
-
-    def status(self, group: str) -> dict[str, str]:
-        """The ledger's status of each day of a group."""
-        return {day: each["status"] for day, each in self.intervals(group).items()}
+    def ledger(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What the ledger knows of each day of each group."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for each in self.command("status")["intervals"]:
+            found.setdefault(each["group"], {})[each["interval_start"][:10]] = each
+        return found
 
     def pid(self, name: str) -> int:
         """The process of a part of the system, like `scheduler`."""

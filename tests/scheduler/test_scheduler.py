@@ -36,8 +36,8 @@ def test_each_group_runs_for_yesterday_and_is_green_as_the_ledger_says(system: S
     for group in GROUPS:
         run = system.ended(f"fg__{group}", key)
         assert (run["state"], run["dag_run_id"].split("__")[2]) == ("success", key)
-        assert system.status(group)[key] == "OK"
         assert system.states(run) == GREEN
+    assert {system.ledger()[group][key]["status"] for group in GROUPS} == {"OK"}
     assert f"the data day of this run: {key} of spend" in system.log(system.runs("fg__spend")[key], "ingest")
 
 
@@ -67,10 +67,12 @@ def test_a_backfill_computes_five_days_of_each_group_in_one_job_and_consumers_fo
     for group in GROUPS:
         runs = [system.ended(f"fg__{group}", key) for key in days]
         assert [run["state"] for run in runs] == ["success"] * 5
-        assert {system.status(group)[key] for key in days} == {"OK"}
         assert [line for run in runs for line in computed(system, run)] == [f"{group}: computing 5 intervals"]
-        assert system.intervals(group)[str(day(10))]["publish_id"] is None
-        assert {*days, str(day(1))} == system.partitions(group)
+    ledger, told = system.ledger(), system.told()
+    for group in GROUPS:
+        assert {ledger[group][key]["status"] for key in days} == {"OK"}
+        assert ledger[group][str(day(10))]["publish_id"] is None
+        assert told[group] == {*days, str(day(1))}
     said = [line for run in system.quiet("ts__refunds") for line in system.log(run, "complete")]
     followed = {date for line in said if line.startswith("published by all groups: ") for date in line.partition(": ")[2].split(", ")}
     assert {*days, str(day(1))} == followed
@@ -81,8 +83,9 @@ def test_a_range_is_computed_in_one_job_and_all_its_partitions_are_marked(system
     run = system.finished("backfill__range", system.trigger("backfill__range", **asked))
     assert run["state"] == "success"
     assert computed(system, run, "materialize") == ["pace: computing 30 intervals"]
-    assert {str(day(back)) for back in range(11, DAYS + 1)} <= system.partitions("pace")
-    assert None not in {event["partition_key"] for event in system.events()}
+    told = system.told()
+    assert {str(day(back)) for back in range(11, DAYS + 1)} <= told["pace"]
+    assert not any(None in keys for keys in told.values())
 
 
 def test_a_rejected_day_stops_its_consumers_says_why_and_recovers_by_only_failed(system: Shop) -> None:
@@ -104,20 +107,21 @@ def test_a_rejected_day_stops_its_consumers_says_why_and_recovers_by_only_failed
     for red in (run, level):
         system.clear_failed(red)
         assert system.finished(red["dag_id"], red["dag_run_id"])["state"] == "success"
-    assert (system.status("spend")[key], system.status("level")[key]) == ("OK", "OK")
+    ledger = system.ledger()
+    assert (ledger["spend"][key]["status"], ledger["level"][key]["status"]) == ("OK", "OK")
     assert system.states(system.quiet("ts__refunds")[-1]) == BUILT
 
 
 def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Shop) -> None:
-    before = {group: system.intervals(group) for group in GROUPS}
+    before = system.ledger()
     system.pay(day(2), 10, 22)
     system.command("ingest")
     run = system.finished("reconcile", system.trigger("reconcile"))
     assert computed(system, run, "start") == [f"{group}: computing 1 interval" for group in GROUPS]
+    after = system.ledger()
     for group in GROUPS:
-        after = system.intervals(group)
-        assert {at for at, each in after.items() if each["publish_id"] != before[group][at]["publish_id"]} == {str(day(2))}
-        assert after[str(day(2))]["status"] == "OK"
+        assert {at for at, each in after[group].items() if each["publish_id"] != before[group][at]["publish_id"]} == {str(day(2))}
+        assert after[group][str(day(2))]["status"] == "OK"
     built = system.quiet("ts__refunds")[-1]
     assert f"published by all groups: {day(2)}" in system.log(built, "complete")
     assert system.states(built) == BUILT
@@ -149,8 +153,9 @@ def test_a_broken_file_is_an_import_error_and_the_other_dags_run_on(system: Shop
 def test_what_a_killed_worker_was_at_is_done_by_another_one(system: Shop, killed: str) -> None:
     run = system.finished("backfill__range", killed)
     assert run["state"] == "success"
-    assert {system.status("spend")[str(day(back))] for back in range(11, DAYS + 1)} == {"OK"}
-    assert {str(day(back)) for back in range(11, DAYS + 1)} <= system.partitions("spend")
+    ledger = system.ledger()["spend"]
+    assert {ledger[str(day(back))]["status"] for back in range(11, DAYS + 1)} == {"OK"}
+    assert {str(day(back)) for back in range(11, DAYS + 1)} <= system.told()["spend"]
 
 
 def test_what_a_killed_scheduler_was_at_is_done_when_it_is_started_again(system: Shop) -> None:
@@ -160,4 +165,5 @@ def test_what_a_killed_scheduler_was_at_is_done_when_it_is_started_again(system:
     system.kill("scheduler")
     system.up()
     assert system.finished("backfill__range", run_id)["state"] == "success"
-    assert {system.status("level")[str(day(back))] for back in range(11, DAYS + 1)} == {"OK"}
+    ledger = system.ledger()["level"]
+    assert {ledger[str(day(back))]["status"] for back in range(11, DAYS + 1)} == {"OK"}
