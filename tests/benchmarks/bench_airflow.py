@@ -143,7 +143,7 @@ def of_backfills(folder: Path, days: int) -> list[Cost]:
         (folder / "data" / f"{at}.csv").write_text(f"customer_id,amount,paid_at\n{rows}", encoding="utf-8")
     with airflow.running(folder) as system:
         for dag in ("sync__published", "sync__online", "reconcile"):
-            system.ask("PATCH", f"/dags/{dag}?update_mask=is_paused", {"is_paused": True})
+            system.switch(dag, paused=True)
         for name in names:
             system.ended(f"fg__{name}", key(1))
         idle = resting()
