@@ -244,12 +244,11 @@ def mark_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> D
         schedule=PartitionedAtRuntime(),
         about="Tell Airflow of the partitions that were published before it knew of the project",
     ) as dag:
-        MarkPublishedOperator(
-            task_id=layout.MARK_TASK,
-            project=project.root,
-            schedules=[schedule_of(group) for group in groups],
-            assets=_assets((group.name for group in groups), project),
-        )
+        for group in groups:
+            asset = group_asset(group.name, project=project.name)
+            MarkPublishedOperator(
+                task_id=group.name, project=project.root, schedules=[schedule_of(group)], assets={group.name: asset}, pool=project.pool
+            )
     return dag
 
 

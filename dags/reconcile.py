@@ -28,9 +28,9 @@ class ReconcileOperator(CommandOperator):
         super().__init__(**options)
         self.schedules = tuple(schedules)
 
-    def ledger(self) -> Found:
-        """The intervals of every group that can be planned, by its name; it starts no Spark."""
-        ended, found = self.call("status", accepted=(DONE, MISTAKE)), dict[str, list[Mapping[str, Any]]]()
+    def ledger(self, *groups: str) -> Found:
+        """The intervals of every group, or of some, that can be planned, by its name; it starts no Spark."""
+        ended, found = self.call("status", *groups, accepted=(DONE, MISTAKE)), dict[str, list[Mapping[str, Any]]]()
         for each in ended.document["intervals"]:
             found.setdefault(each["group"], []).append(each)
         return found
@@ -54,11 +54,11 @@ class TellingOperator(ReconcileOperator):
 
 
 class MarkPublishedOperator(TellingOperator):
-    """Tell Airflow of all that was published before it knew of the project, by the command."""
+    """Tell Airflow of all that was published of a group before it knew of the project, by the command."""
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Tell of every published partition."""
-        self.tell(context, self.ledger())
+        self.tell(context, self.ledger(*(schedule.group for schedule in self.schedules)))
 
 
 class StartOperator(TellingOperator):

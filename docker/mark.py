@@ -19,7 +19,8 @@ from typing import Any
 MARK = "mark__published"
 SLOTS = 2
 """How many tasks compute at a time; a person changes it in Airflow, under Admin, Pools."""
-SECONDS = 300
+SECONDS = 1800
+"""A project of a hundred groups takes minutes."""
 
 
 def ask(method: str, path: str, body: object = None, *, token: str = "") -> Any:

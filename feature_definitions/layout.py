@@ -239,8 +239,8 @@ RANGE_DAG, RANGE_TASKS = "backfill__range", ("plan", "materialize", "publish", "
 RECONCILE_DAG, RECONCILE_TASKS = "reconcile", ("start", "report")
 """The DAG that starts what the ledger says is due and no run has started, and the ids of its tasks."""
 
-MARK_DAG, MARK_TASK = "mark__published", "mark"
-"""The DAG that tells Airflow once of what was published before, and the id of its task."""
+MARK_DAG = "mark__published"
+"""The DAG that tells Airflow once of what was published before; it has a task for each group, of its name."""
 
 TRAINING_SET_TASKS = ("complete", "training_set")
 """The ids of the tasks that say whether a training set is to be built, and build it."""

@@ -222,7 +222,7 @@ answer = {{
     "reconcile": end(StartOperator(task_id="start", assets={{"spend": asset}}, **wide), answer=[
         dict(each, group="spend") for each in (interval(3, publish_id="p0"), interval(4), interval(5, "MISSING", None), rejected)]),
     "reconcile nothing": end(StartOperator(task_id="start", assets={{"spend": asset}}, **wide), answer=[dict(interval(4), group="spend")]),
-    "marked": end(MarkPublishedOperator(task_id="mark", assets={{"spend": asset}}, **wide), answer=[
+    "marked": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide), answer=[
         dict(each, group="spend") for each in (interval(4), interval(5), rejected)]),
     "lacking": end(ReportDueOperator(task_id="report", **wide), answer=[dict(each, group="spend") for each in (missing, interval(7))]),
     "follow": end(FollowOperator(task_id="sync", project=project, arguments=["sync"])),
@@ -230,7 +230,7 @@ answer = {{
     "wait for groups": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[waiting]),
     "wait for groups that are stuck": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[stuck]),
     "wait for groups later": end(WaitOperator(task_id="wait", project=project, schedule=reading), tomorrow),
-    "marked none": end(MarkPublishedOperator(task_id="mark", assets={{"spend": asset}}, **wide)),
+    "marked none": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide)),
     **{{f"training set {{name}}": end(CompleteOperator(task_id="complete", project=project,
             schedules=[daily, static, Schedule("pace", day / 24, day / 24, day, is_static=False)]),
         told=told, answer=[dict(each, group=group) for group, each in found], siblings=dict(enumerated(states)))
@@ -440,7 +440,7 @@ def test_what_is_lacking_makes_the_reconciliation_red(ended: dict[str, Any]) -> 
 
 
 def test_airflow_is_told_once_of_all_that_the_command_published(ended: dict[str, Any]) -> None:
-    assert ended["marked"][2:4] == [["--sound-only status"], [{"rows": 16, "partitions": 2}, ["2013-01-04", "2013-01-05"]]]
+    assert ended["marked"][2:4] == [["--sound-only status spend"], [{"rows": 16, "partitions": 2}, ["2013-01-04", "2013-01-05"]]]
 
 
 def test_airflow_hears_of_an_asset_only_with_a_partition(ended: dict[str, Any]) -> None:
