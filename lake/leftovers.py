@@ -1,7 +1,7 @@
 """What runs that were cut off left in the lake beside their tables' files: staging folders, and on S3 what its clients leave half done.
 
 A run may take hours, and nothing tells the uploads of a living one from those of a dead one: what is swept by age is older than any run.
-The files of no commit in a table's own folder are swept when the table is optimized.
+The files of no commit in a table's own folder are swept when the table is optimized, those of a training set when it is built again.
 """
 
 import re
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from feature_definitions import layout
-from lake import judged, s3, staging, storage
+from lake import delta, judged, s3, staging, storage
 
 _OF_A_WRITER = re.compile(rf"(^|/)({layout.RUN}|staging/)[^/]+/(.*/)?(__magic[^/]*|_temporary)/")
 """In which folders of a run Spark's committers keep what they note until their job ends."""
@@ -49,6 +49,15 @@ def sweep(lake: str, *, keep: timedelta, now: datetime, runs: Collection[tuple[s
         for each in uploads:
             client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
         return Swept(staged, len(uploads), _deleted(client, bucket, left_over(_found(client, below), before=now - keep)))
+
+
+def sweep_runs(path: str) -> None:
+    """Delete the files that runs wrote below a table and did not commit. The caller holds the lease of what writes it."""
+    known = delta.commit_ids(path) if delta.exists(path) else frozenset()
+    for folder in storage.folders(path):
+        run = folder.removeprefix(layout.run_folder(path, ""))
+        if run not in (folder, *known):
+            storage.delete_tree(folder)
 
 
 def left_over(found: Iterable[_Found], *, before: datetime) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """Delta tables: the only place that writes them. Every commit carries an id, so that it happens once and can be looked up."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
@@ -17,7 +18,7 @@ from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.sql.data_types import element_of
-from lake import delta, s3, split, storage
+from lake import delta, leftovers, s3, split, storage
 from lake.delta import Fence
 from spark_jobs import nearby, session
 
@@ -156,6 +157,59 @@ def overwrite(
         delta.overwrite(table, schema=frame.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
 
 
+class RunFiles(NamedTuple):
+    """Files that workers wrote in a folder of a run: where, how many rows each has by its place in there, and the columns of the table."""
+
+    folder: str
+    rows: Mapping[str, int]
+    schema: StructType
+
+
+def takes_files(spark: SparkSession, path: str, schema: StructType) -> bool:
+    """Whether workers may write the files of a table, present or not yet: they reach its folder, and Delta's own writer is not needed."""
+    if s3.is_remote(path) and not session.is_local(spark):
+        return False
+    table = delta.found(path)
+    return "timestamp_ntz" not in schema.json() and (table is None or table.protocol().min_writer_version <= 2)
+
+
+@contextmanager
+def run_folder(spark: SparkSession, path: str, commit_id: str) -> Iterator[str]:
+    """A folder on this machine for files that may become a table's, below it if that lies here; gone after the block if no commit names it.
+
+    The caller holds the lease of the table: what runs left there that were cut off is deleted.
+    """
+    if s3.is_remote(path):
+        with session.scratch_folder(spark) as folder:
+            yield f"{folder}/rows"
+        return
+    leftovers.sweep_runs(path)
+    run = layout.run_folder(path, commit_id)
+    try:
+        yield run
+    finally:
+        if not delta.committed(path, commit_id):
+            storage.delete_tree(run if delta.exists(path) else path)
+
+
+def overwrite_by(
+    files: RunFiles, path: str, *, commit_id: str, partition: Sequence[str], spark: SparkSession, fence: Fence | None = None
+) -> None:
+    """Replace a whole table, its columns too, by files that lie in a folder of the run's, in one commit; others in there are deleted."""
+    table, run = delta.create(path, files.schema.json(), partition=partition), layout.run_folder(path, commit_id)
+    if table.transaction_version(commit_id) is not None:
+        return
+    for file in storage.files(files.folder, suffix=".parquet") if files.rows else ():
+        if storage.relative(file.path, to=files.folder) not in files.rows:  # of a task that was repeated
+            storage.delete(file.path)
+    new: list[AddAction] = []
+    if files.rows:
+        brought = files.folder != run
+        new, found = _brought(path, run, copy=files.folder, spark=spark) if brought else delta.added(path, run)
+        _refuse_others(path, computed=sum(files.rows.values()), found=found)
+    delta.overwrite(table, schema=files.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
+
+
 def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:
     """Add columns that a table lacks, in a commit of their own."""
     table = delta.opened(path)
@@ -253,9 +307,14 @@ def _written(rows: DataFrame, partition: Sequence[str], path: str, commit_id: st
             into = f"{folder}/rows" if s3.is_remote(path) else run
             _on_this_machine(rows, computed, into, partition, order, scratch=f"{folder}/whole")
             files, found = _brought(path, run, copy=into, spark=rows.sparkSession) if into != run else delta.added(path, run)
-    if found != computed.get["rows"]:
-        raise RuntimeError(f"{path}: {computed.get['rows']} rows were computed, but {found} written; nothing was changed: run it again")
+    _refuse_others(path, computed=computed.get["rows"], found=found)
     return files
+
+
+def _refuse_others(path: str, *, computed: int, found: int) -> None:
+    """Raise if files hold other rows than were computed."""
+    if found != computed:
+        raise RuntimeError(f"{path}: {computed} rows were computed, but {found} written; nothing was changed: run it again")
 
 
 def _on_this_machine(

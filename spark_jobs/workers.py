@@ -6,10 +6,14 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import PythonException
+from pyspark.sql import DataFrame
+from pyspark.sql.types import StructType
 
 from feature_definitions.errors import UserError
 
@@ -21,6 +25,42 @@ _LONGEST = 20_000
 
 class WorkerFailed(Exception):
     """Something that was raised in a worker and that only its class and sentence tell of; in the worker, what carries it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Rows that workers get, and what these make of them, one work after the other: Spark sees the rows only before and after all of it.
+
+    `schema` is that of the rows as they come out; `tasks` is among how many tasks they lie, if known.
+    """
+
+    rows: DataFrame
+    schema: StructType
+    works: tuple[Work, ...] = ()
+    tasks: int | None = None
+
+    @classmethod
+    def of(cls, rows: DataFrame) -> "Flow":
+        """Rows of which nothing is made yet."""
+        return cls(rows, rows.schema)
+
+    def then(self, work: Work, schema: StructType) -> "Flow":
+        """With one more work, after which the rows have other columns."""
+        return replace(self, works=(*self.works, work), schema=schema)
+
+    @property
+    def frame(self) -> DataFrame:
+        """What comes out; lazy."""
+        return self.rows.mapInArrow(carrying(_in_turn(self.works)), self.schema) if self.works else self.rows
+
+
+def _in_turn(works: tuple[Work, ...]) -> Work:
+    """Works as one, each of which gets the batches that the one before gives."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return reduce(lambda given, work: work(given), works, batches)
+
+    return run
 
 
 def carrying(work: Work) -> Work:

@@ -5,24 +5,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
 from feature_definitions import layout, times
 from feature_definitions.intervals import iso
-from feature_definitions.language import FeatureService
-from feature_definitions.reading import CASES, FAILED, PRESENT, default
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import delta
 from lake.readable import AsOf, Published
-from lake.staging import guarded, staging
-from spark_jobs import tables, workers
+from spark_jobs import workers
 from spark_jobs.context import Context
 from spark_jobs.publish.validate import Judge
-from spark_jobs.training import computed, gate, leak_report, manifest, order, overlap, parts, provenance, statistics
+from spark_jobs.training import computed, files, finish, gate, leak_report, manifest, overlap, parts, provenance
 from spark_jobs.training import spine as spines
-from spark_jobs.training.join import CASE, Extent, JoinAsked, joined
+from spark_jobs.training.join import Extent, JoinAsked, joining
 from spark_jobs.training.leak_report import Reported
 from spark_jobs.training.manifest import Basis, Manifest
 from spark_jobs.training.parts import Cut
@@ -67,11 +62,9 @@ def build(
     `judge` judges what is expected of the rows; where they fail, readers keep what they had.
     """
     spines.check(spine, request)
-    spine, left_out = spines.mature(spine, request, context.clock())
-    basis = manifest.basis(spine, request, published, left_out=left_out)
-    spines.refuse_immature(spine, request, context.clock(), last=basis.summary["last"])
-    computed = {name: context.registry.computed_as(name, each.generation) for name, each in published.items()}
-    fingerprint = manifest.fingerprint(basis, computed)
+    basis = manifest.basis(spine, request, published, now=context.clock())
+    computed_as = {name: context.registry.computed_as(name, each.generation) for name, each in published.items()}
+    fingerprint = manifest.fingerprint(basis, computed_as)
     path, held = layout.training_set_table(context.lake, request.name), manifest.read(context.lake, request.name)
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
         return _built(request, path, held, unchanged=True)
@@ -91,16 +84,14 @@ def _built(request: TrainingRequest, path: str, of: Manifest, *, unchanged: bool
 
 def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | None) -> Manifest:
     """Write the table and then its manifest, which must not outlive the table that it describes; or only that it was rejected."""
-    build_id, name, spine = context.mint("p"), basis.request.name, basis.spine
+    build_id, name = context.mint("p"), basis.request.name
     split, label = basis.request.split, basis.request.label
-    cut = None if split is None else parts.cut(spine.rows, split, at=spine.at, label=label)
+    cut = None if split is None else parts.cut(basis.spine.rows, split, at=basis.spine.at, label=label, days=basis.days)
     versions = provenance.of_groups(basis.published.values())
-    with staging(context.lake, build_id) as folder:
-        with workers.as_raised():
-            rows = tables.stage(_joined(basis, cut, context), f"{folder}/rows")
-        kept = _kept(rows, basis, cut)
-        found = gate.judged(kept, basis.request, at=spine.at, judge=judge)
-        described = _described(basis, rows, cut, context) | {"expectations": [*found.found]}
+    asked = _asked_of_files(basis, layout.training_set_table(context.lake, name), build_id)
+    with files.kept(_finished(basis, cut, context), asked, context) as kept:
+        found = gate.judged(kept.rows, basis.request, at=basis.spine.at, judge=judge)
+        described = _described(basis, kept, cut, context) | {"expectations": [*found.found]}
         described |= _provenance(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
         if found.verdict.failed:
@@ -108,44 +99,33 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
             manifest.write_rejected(rejected, context.lake, name)
             return rejected
         manifest.delete(context.lake, name)
-        table, partition = layout.training_set_table(context.lake, name), [layout.ROW_DATE]
-        fence = guarded(folder, context.registry.fence)
-        tables.overwrite(kept, table, commit_id=build_id, partition=partition, order=[layout.ROW_NUMBER], fence=fence)
+        kept.commit(context.registry.fence)
     context.registry.fence()
     manifest.write(described, context.lake, name)
     manifest.delete_rejected(context.lake, name)
     return described
 
 
-def _kept(rows: DataFrame, basis: Basis, cut: Cut | None) -> DataFrame:
-    """The columns that readers see: the spine's, the service's, and those that every training set has."""
-    service = basis.request.service
-    shown = [F.col(f"`{name}`") for name in (*basis.spine.columns, *service.outputs)]
-    if basis.request.statuses:
-        shown += [status.alias(layout.status_column(name)) for name, status in _statuses(service).items()]
-    if cut is not None:
-        shown.append(F.col(parts.PART))
-    day = F.to_date(f"`{basis.spine.at}`")
-    dated = day if basis.dated_by == "day" else F.trunc(day, "month")
-    return rows.select(*shown, F.col(order.NUMBER).alias(layout.ROW_NUMBER), dated.alias(layout.ROW_DATE))
+def _asked_of_files(basis: Basis, table: str, build_id: str) -> files.Asked:
+    """What the files hold: the columns that readers see, which are the spine's, the service's, and those that every training set has."""
+    request = basis.request
+    named = [*[join.name for join in request.service.joins], *[feature.name for feature in request.service.on_demand]]
+    statuses = [layout.status_column(name) for name in named]
+    part = [] if request.split is None else [parts.PART]
+    own = [*(statuses if request.statuses else ()), *part, layout.ROW_NUMBER, layout.ROW_DATE]
+    columns = (*basis.spine.columns, *request.service.outputs, *own)
+    return files.Asked(table, build_id, columns, manifest.look(basis), basis.dates, basis.summary["rows"])
 
 
-def _statuses(service: FeatureService) -> dict[str, Column]:
-    """The status of each join's values and of each feature computed on demand, as an answer online has them."""
-    named = F.array(*[F.lit(case.status) for case in CASES])
-    found = {each.name: F.element_at(named, F.col(f"{CASE}{each.name}").cast("int") + F.lit(1)) for each in service.joins}
-    failed = {each.name: F.col(f"{computed.FAILED}{each.name}") for each in service.on_demand}
-    return found | {name: F.when(said, F.lit(FAILED)).otherwise(F.lit(PRESENT)) for name, said in failed.items()}
-
-
-def _joined(basis: Basis, cut: Cut | None, context: Context) -> DataFrame:
+def _finished(basis: Basis, cut: Cut | None, context: Context) -> workers.Flow:
+    """The rows with all their columns, as workers make them."""
     spine, request = basis.spine, basis.request
     rows = spine.numbered(basis.days)
     if cut is not None:
         rows = parts.with_part(rows, cut, at=spine.at, service=request.service, label=request.label)
-    rows = joined(rows, _asked(basis), at=spine.at, spark=context.spark, extent=_extent(basis))
-    rows = rows.withColumns({name: F.coalesce(F.col(f"`{name}`"), value) for name, value in _defaults(request.service).items()})
-    return computed.with_features(rows, request.service, context.catalog)
+    flow = joining(rows, _asked(basis), at=spine.at, spark=context.spark, extent=_extent(basis))
+    flow = computed.with_features(finish.with_defaults(flow, request.service), request.service, context.catalog)
+    return finish.with_own_columns(flow, request.service, at=spine.at, dated_by=basis.dated_by, statuses=request.statuses)
 
 
 def _asked(basis: Basis) -> list[JoinAsked]:
@@ -157,12 +137,12 @@ def _asked(basis: Basis) -> list[JoinAsked]:
     return asked
 
 
-def _described(basis: Basis, rows: DataFrame, cut: Cut | None, context: Context) -> Manifest:
+def _described(basis: Basis, kept: files.Kept, cut: Cut | None, context: Context) -> Manifest:
     """What a training set rests on, what its rows hold, and its leak report, for which a sample is joined a second time."""
-    spine, request, found = basis.spine, basis.request, statistics.of_rows(rows, manifest.look(basis))
+    spine, request, found = basis.spine, basis.request, kept.found
     described, sample = manifest.described(basis, found, cut), found.sample
     again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
-    shared = overlap.across_parts(rows, sample, request, at=spine.at)
+    shared = overlap.across_parts(kept.rows, sample, request, at=spine.at)
     return described | {"leaks": leak_report.report(sample, again, Reported(request, spine.of, spine.at, found.rows, shared))}
 
 
@@ -183,11 +163,3 @@ def _extent(basis: Basis) -> Extent | None:
     if not summary["rows"]:
         return None
     return Extent(times.FIRST if basis.request.statuses else summary["first"], summary["last"], summary["rows"])
-
-
-def _defaults(service: FeatureService) -> dict[str, Column]:
-    """What stands for null, in the types of the outputs."""
-    if not service.defaults:
-        return {}
-    types = computed.shown(service)
-    return {name: tables.literal(default(value, types[name]), types[name]) for name, value in service.defaults.items()}

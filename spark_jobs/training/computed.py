@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from feature_definitions import on_demand
@@ -34,8 +33,8 @@ class FunctionRefused(UserError):
     """A function of an on-demand feature that cannot be called in a worker, or that looks at other rows than its own."""
 
 
-def with_features(rows: DataFrame, service: FeatureService, catalog: Path) -> DataFrame:
-    """The rows with a column for each of the service's on-demand features, and one that says whether its function failed; lazy.
+def with_features(rows: workers.Flow, service: FeatureService, catalog: Path) -> workers.Flow:
+    """The rows with a column for each of the service's on-demand features, and one that says whether its function failed.
 
     `rows` have the outputs of the service's joins, with defaults, and the fields of requests. Raises FunctionRefused in a worker.
     """
@@ -55,7 +54,7 @@ def with_features(rows: DataFrame, service: FeatureService, catalog: Path) -> Da
         for batch in batches:
             yield _extended(batch, features)
 
-    return rows.mapInArrow(workers.carrying(computed), columns)
+    return rows.then(computed, columns)
 
 
 def shown(service: FeatureService) -> dict[str, str]:

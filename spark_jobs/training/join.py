@@ -123,14 +123,20 @@ def joined(spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, spark: Spar
     `at` is the spine's timestamp column; null keys give null values, ages are seconds up to the spine's times. With an extent only rows
     are read that can give a value, so that a case may say NOT_FOUND of a row that would be there, but emptied or too old.
     """
-    rows, by, least = spine, _Asking(spine, at, spark, extent), int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    added = [name for each in asked for name in (*each.join.outputs, f"{MODELLED}{each.join.name}", f"{CASE}{each.join.name}")]
+    rows = joining(spine, asked, at=at, spark=spark, extent=extent).frame
+    return rows.selectExpr(*[f"`{name}`" for name in (*spine.columns, *added)])
+
+
+def joining(spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, spark: SparkSession, extent: Extent | None = None) -> workers.Flow:
+    """What `joined` gives, its columns in some order, as workers make it: what is made of it next costs no way through Spark."""
+    flow, by, least = workers.Flow.of(spine), _Asking(spine, at, spark, extent), int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
     width = len(spine.columns) + max((len(each.join.columns) for each in asked), default=0)
     families = _families(asked)
     counts = None if extent is None else [_rows(family, extent) for family in families]
     for each in passes(families, counts, spine=0 if extent is None else extent.rows, width=width, least=least):
-        rows = _widened(rows, each, by)
-    added = [name for each in asked for name in (*each.join.outputs, f"{MODELLED}{each.join.name}", f"{CASE}{each.join.name}")]
-    return rows.selectExpr(*[f"`{name}`" for name in (*spine.columns, *added)])
+        flow = _widened(flow.frame, each, by)
+    return flow
 
 
 def _families(asked: Sequence[JoinAsked]) -> list[Family]:
@@ -187,7 +193,7 @@ class _Branch:
     is_spread: bool
 
 
-def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> DataFrame:
+def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> workers.Flow:
     slots = _Slots()
     kept = slots.allot(rows.schema)
     spine = _spine(rows, asked, by.at, kept)
@@ -195,7 +201,7 @@ def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> DataFrame:
     branches = [_branch(each, number, family=family, asked=asked, slots=slots, by=by) for number, (family, each) in enumerate(listed, 1)]
     united = _united(_placed(spine, branches, asked, by)).repartitionById(asked.parts, F.col(PART)).drop(PART)
     lookups = tuple(branch.lookup for branch in branches)
-    return united.mapInArrow(workers.carrying(kernel.work_of(TaskWork(kept, lookups))), _schema(rows, united, lookups))
+    return workers.Flow(united, _schema(rows, united, lookups), (kernel.work_of(TaskWork(kept, lookups)),), asked.parts)
 
 
 def _branch(each: JoinAsked, number: int, *, family: Family, asked: Pass, slots: _Slots, by: _Asking) -> _Branch:

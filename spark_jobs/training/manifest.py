@@ -4,12 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import reduce
 from operator import xor
-from typing import Literal
 
-from pyspark.sql import Row
+from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
 from feature_definitions import layout, times
@@ -22,14 +21,15 @@ from lake import storage
 from lake.readable import Published
 from spark_jobs import tables
 from spark_jobs.training import order, statistics
+from spark_jobs.training import spine as spines
 from spark_jobs.training.computed import FAILED, shown
+from spark_jobs.training.finish import DatedBy
 from spark_jobs.training.join import CASE, MODELLED
 from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
 from spark_jobs.training.statistics import ColumnsLookedAt, Places, Statistics
 
 Manifest = dict[str, object]
-DatedBy = Literal["day", "month"]
 Computed = Sequence[tuple[datetime, Mapping[str, str]]]
 """As what intervals were computed: since which start, and the fingerprint of each column."""
 
@@ -51,28 +51,43 @@ class Basis:
     left_out: int = 0
 
     @property
+    def dates(self) -> int:
+        """How many partitions there are."""
+        return len(
+            self.days if self.dated_by == "day" else {(on.year, on.month) for on in (date.fromordinal(_EPOCH + day) for day in self.days)}
+        )
+
+    @property
     def dated_by(self) -> DatedBy:
         """What a partition holds: a day, or a month where days would hold few rows, since small files cost more than their rows."""
         return "day" if self.summary["rows"] >= _ROWS_OF_A_DAY * len(self.days) else "month"
 
 
 _ROWS_OF_A_DAY = 10_000
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
-def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Published], *, left_out: int = 0) -> Basis:
-    """What a training set of this spine rests on, of which so many rows were left out; one pass over the spine."""
-    days = _days(spine)
+def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Published], *, now: datetime) -> Basis:
+    """What a training set of this spine rests on, without the rows whose labels may still change; one pass over the spine."""
+    every = _days(spine, spines.is_young(spine, request, now))
+    young = sum(row["rows"] for row in every if row["young"])
+    days = [row for row in every if not row["young"] or _leaves_none_out(request)]
     summary, names = _summary(spine, days), sorted({join.group.name for join in request.service.joins})
+    spine = spines.mature(spine, request, now, young=young)
     used = {name: _relevant(published[name], request.mode, summary) for name in names}
-    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used, left_out)
+    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used, left_out=young)
 
 
-def _days(spine: Spine) -> list[Row]:
-    """Of each date of a spine, rows without time apart: rows, first and last time (microseconds), and a checksum, also of places."""
+def _leaves_none_out(request: TrainingRequest) -> bool:
+    return request.label is None or request.label.immature == "refuse"
+
+
+def _days(spine: Spine, young: Column) -> list[Row]:
+    """Of each date of a spine, the young rows and those without time apart: rows, first and last time (microseconds), and a checksum."""
     at = F.unix_micros(f"`{spine.at}`")
     content = tables.fingerprint_of(spine.rows.columns)
     return (
-        spine.rows.groupBy(order.day(spine.at).alias("day"))
+        spine.rows.groupBy(order.day(spine.at).alias("day"), young.alias("young"))
         .agg(
             F.count(F.lit(1)).alias("rows"),
             F.min(at).alias("first"),

@@ -15,6 +15,7 @@ from feature_definitions.language import FeatureService, Label, Split
 from feature_definitions.planning import cuts
 from feature_definitions.planning.cuts import Stretch
 from spark_jobs import tables
+from spark_jobs.training import order
 from spark_jobs.training.order import NUMBER
 
 PART = layout.ROW_PART
@@ -46,11 +47,11 @@ class Cut:
         return [{"name": name, "share": share, **bounds.get(name, {})} for name, share in self.split.shares.items()]
 
 
-def cut(rows: DataFrame, split: Split, *, at: str, label: Label | None) -> Cut:
-    """Where rows are cut; one or two passes over them."""
+def cut(rows: DataFrame, split: Split, *, at: str, label: Label | None, days: Mapping[int, int]) -> Cut:
+    """Where rows are cut; `days` counts them by date (days since 1970). One pass over some of them, or two over all by label."""
     match split.by:
         case "time":
-            return Cut(split, {None: cuts.parts(_times(rows, split, at), split.shares)})
+            return Cut(split, {None: cuts.parts(_times(rows, split, at, days), split.shares)})
         case "label":
             return Cut(split, _by_label(rows, split, _column_of(label)))
     return Cut(split, {None: cuts.parts(dict.fromkeys(range(cuts.HASHES), 1), split.shares)})
@@ -74,18 +75,17 @@ def with_part(rows: DataFrame, made: Cut, *, at: str, service: FeatureService, l
     return rows.withColumn(PART, _part(place, made.lines[None]))
 
 
-def _times(rows: DataFrame, split: Split, at: str) -> dict[int, int]:
+def _times(rows: DataFrame, split: Split, at: str, counted: Mapping[int, int]) -> dict[int, int]:
     """How many rows are at each time, in seconds: whole days are at their first, but those in which a cut may fall."""
     second = F.floor(F.unix_micros(f"`{at}`") / F.lit(_SECOND)).cast("bigint")
-    day = (F.floor(second / F.lit(_DAY_SECONDS)) * F.lit(_DAY_SECONDS)).cast("bigint")
-    days = _counted(rows.groupBy(day.alias("place")))
+    days = {day * _DAY_SECONDS: number for day, number in counted.items()}
     before = dict(zip(sorted(days), accumulate((days[each] for each in sorted(days)), initial=0), strict=False))
     total = sum(days.values())
     wanted = [share * total for share in [*accumulate(split.shares.values())][:-1]]
     finer = [one for one in days if any(before[one] <= rows_before <= before[one] + days[one] for rows_before in wanted)]
     if not finer:
         return days
-    seconds = _counted(rows.where(day.isin(finer)).groupBy(second.alias("place")))
+    seconds = _counted(rows.where(order.day(at).isin([one // _DAY_SECONDS for one in finer])).groupBy(second.alias("place")))
     return {place: count for place, count in days.items() if place not in finer} | seconds
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.classic.dataframe import DataFrame as Here
 
@@ -230,30 +230,30 @@ def check(spine: Spine, request: TrainingRequest) -> None:
         raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
 
 
-def mature(spine: Spine, request: TrainingRequest, now: datetime) -> tuple[Spine, int]:
-    """The spine without the rows whose labels may still change, if these are left out, and how many they are."""
-    if request.label is None or request.label.immature == "refuse":
-        return spine, 0
-    young = F.unix_micros(f"`{spine.at}`") > _newest(request.label, now)
-    left_out = spine.rows.where(young).count()
-    if not left_out:
-        return spine, 0
-    rows = spine.rows.where(~F.coalesce(young, F.lit(False)))  # a row without a time is told of elsewhere
+def is_young(spine: Spine, request: TrainingRequest, now: datetime) -> Column:
+    """Whether the label of a row may still change; a row without a time is told of elsewhere."""
+    if request.label is None:
+        return F.lit(False)
+    return F.coalesce(F.unix_micros(f"`{spine.at}`") > _newest(request.label, now), F.lit(False))
+
+
+def mature(spine: Spine, request: TrainingRequest, now: datetime, *, young: int) -> Spine:
+    """The spine without the `young` rows whose labels may still change; raises SpineRefused if there must be none."""
+    if not young or request.label is None:
+        return spine
+    _refuse(request.label, now, young)
+    rows = spine.rows.where(~is_young(spine, request, now))
     numbered = order.NUMBER in rows.columns
-    return replace(spine, rows=order.held(rows.orderBy(order.NUMBER).drop(order.NUMBER)) if numbered else rows), left_out
+    return replace(spine, rows=order.held(rows.orderBy(order.NUMBER).drop(order.NUMBER)) if numbered else rows)
 
 
-def refuse_immature(spine: Spine, request: TrainingRequest, now: datetime, *, last: int) -> None:
-    """Refuse rows whose labels may still change; `last` is the newest time of all, in microseconds."""
-    if request.label is None or last <= (limit := _newest(request.label, now)):
-        return
-    young = spine.rows.where(F.unix_micros(f"`{spine.at}`") > limit).count()
-    of = request.label
-    raise SpineRefused(
-        f"{counted(young, 'row')} of the spine {'is' if young == 1 else 'are'} younger than the label's horizon {of.horizon}: "
-        f"{of.column!r} may still change. "
-        f"Leave out rows after {iso(instant(limit))}, or write Label({of.column!r}, {of.horizon!r}, immature='leave out')"
-    )
+def _refuse(label: Label, now: datetime, young: int) -> None:
+    if label.immature == "refuse":
+        raise SpineRefused(
+            f"{counted(young, 'row')} of the spine {'is' if young == 1 else 'are'} younger than the label's horizon {label.horizon}: "
+            f"{label.column!r} may still change. Leave out rows after {iso(instant(_newest(label, now)))}, or write "
+            f"Label({label.column!r}, {label.horizon!r}, immature='leave out')"
+        )
 
 
 def _newest(label: Label, now: datetime) -> int:

@@ -6,13 +6,13 @@ A task makes a summary of each column, and one more stage merges those of all ta
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from feature_definitions.intervals import instant, iso
 from feature_definitions.reading import CASES, PRESENT
@@ -39,6 +39,13 @@ _COLUMNS = {
     "sample": "binary",
 }
 """What tasks give of their parts: a column's summary, how many rows have a value, or the sample's rows, as Arrow writes them."""
+FILES = "_hw_files"
+"""Under this name tasks count the rows of the files that they wrote, as if these were values of a column."""
+
+
+def schema() -> T.StructType:
+    """The columns of what tasks give, as Spark has them."""
+    return cast(T.StructType, T.StructType.fromDDL(tables.columns_sql(_COLUMNS)))
 
 
 class ColumnsLookedAt(NamedTuple):
@@ -78,16 +85,20 @@ class Statistics:
 
 def of_rows(rows: DataFrame, look: ColumnsLookedAt) -> Statistics:
     """The statistics of a training set's rows, which have places."""
-    place = F.xxhash64(F.lit(SEED), F.col(order.NUMBER)).alias(_PLACE)
-    names, schema = dict.fromkeys((*look.summed, *look.counted, *look.sampled)), tables.columns_sql(_COLUMNS)
-    parts = rows.select(place, order.NUMBER, *[f"`{name}`" for name in names]).mapInArrow(workers.carrying(_looking(look)), schema)
-    whole = parts.repartition(max(1, len(names) // 64), "name").mapInArrow(workers.carrying(_merging), schema)
+    names = dict.fromkeys((order.NUMBER, *look.summed, *look.counted, *look.sampled))
+    return of_parts(workers.Flow.of(rows.select(*[f"`{name}`" for name in names])).then(_looking_at_batches(look), schema()), look)
+
+
+def of_parts(parts: workers.Flow, look: ColumnsLookedAt) -> Statistics:
+    """The statistics of all rows by what each task found of its own (`Parts`)."""
+    spread = max(1, (len(look.summed) + len(look.counted)) // 64)
+    whole = parts.frame.repartition(spread, "name").mapInArrow(workers.carrying(_merging), schema())
     return _found(whole.toArrow().to_pylist(), look)
 
 
 def _found(merged: Iterable[Mapping[str, Any]], look: ColumnsLookedAt) -> Statistics:
     columns: dict[str, Summary] = {}
-    counts: dict[str, dict[str, int]] = {name: {} for name in (*look.counted, order.NUMBER)}
+    counts: dict[str, dict[str, int]] = {name: {} for name in (*look.counted, order.NUMBER, FILES)}
     sample, rows = None, 0
     for row in merged:
         if row["sample"] is not None:
@@ -104,27 +115,42 @@ def _found(merged: Iterable[Mapping[str, Any]], look: ColumnsLookedAt) -> Statis
 # ------------------------------------------------------------------------------------------------------------------- in the workers
 
 
-def _looking(look: ColumnsLookedAt) -> workers.Work:
+def _looking_at_batches(look: ColumnsLookedAt) -> workers.Work:
     """What a task does with its rows."""
+    looking = _looking(look)
+    return lambda batches: looking(pa.RecordBatch.from_arrays([*b.columns, _hashes(b)], [*b.schema.names, _PLACE]) for b in batches)
+
+
+def _looking(look: ColumnsLookedAt) -> workers.Work:
+    """What a task does with its rows, whose places have hashes."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        found = _Parts()
+        found = Parts()
         for table in _gathered(batches):
-            found.add_count(order.NUMBER, _SUM, pc.sum(table.column(order.NUMBER)).as_py() or 0)
-            for name in (*look.summed, order.NUMBER):
-                found.add_summary(name, summaries.of_column(table.column(name)))
-            for name in look.counted:
-                for value in pc.value_counts(table.column(name)).to_pylist():
-                    found.add_count(name, str(value["values"]), value["counts"])
-            found.add_sample(table.select([_PLACE, order.NUMBER, *look.sampled]), table.num_rows)
+            found.look(table, look)
         yield from found.batches()
 
     return run
 
 
+def with_hashes(table: pa.Table) -> pa.Table:
+    """Rows with the hashes of their places, by which a sample of them is chosen."""
+    return table.append_column(_PLACE, _hashes(table))
+
+
+def _hashes(rows: pa.Table | pa.RecordBatch) -> pa.Array:
+    """Of each row the hash of its place."""
+    places: summaries.Numbers = (
+        rows.column(order.NUMBER).to_numpy(zero_copy_only=False)
+        if isinstance(rows, pa.RecordBatch)
+        else (rows.column(order.NUMBER).to_numpy())
+    )
+    return pa.array(summaries.mixed(places.astype(np.int64) + SEED).view(np.int64))
+
+
 def _merging(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The parts of all tasks as one each."""
-    found = _Parts()
+    found = Parts()
     for batch in batches:
         for row in batch.to_pylist():
             if row["sample"] is not None:
@@ -149,8 +175,8 @@ def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-class _Parts:
-    """What was found so far."""
+class Parts:
+    """What a task found so far."""
 
     def __init__(self) -> None:
         self._summaries: dict[str, list[Summary]] = {}
@@ -158,13 +184,25 @@ class _Parts:
         self._sample: pa.Table | None = None
         self._rows = 0
 
+    def look(self, rows: pa.Table, look: ColumnsLookedAt) -> None:
+        """Look at rows whose places have hashes."""
+        self.add_count(order.NUMBER, _SUM, pc.sum(rows.column(order.NUMBER)).as_py() or 0)
+        for name in (*look.summed, order.NUMBER):
+            self.add_summary(name, summaries.of_column(rows.column(name)))
+        for name in look.counted:
+            for value in pc.value_counts(rows.column(name)).to_pylist():
+                self.add_count(name, str(value["values"]), value["counts"])
+        self.add_sample(rows.select([_PLACE, order.NUMBER, *look.sampled]), rows.num_rows)
+
     def add_summary(self, name: str, part: Summary) -> None:
+        """Add the summary of a part of a column."""
         held = self._summaries.setdefault(name, [])
         held.append(part)
         if len(held) == _MERGED_AT_ONCE:
             held[:] = [summaries.merged(held)]
 
     def add_count(self, name: str, value: str, rows: int) -> None:
+        """Add how many rows have a value."""
         self._counts[name, value] = self._counts.get((name, value), 0) + rows
 
     def add_sample(self, rows: pa.Table, count: int) -> None:
@@ -174,18 +212,19 @@ class _Parts:
         self._sample = both.take(pc.select_k_unstable(both, SAMPLE_ROWS, [(_PLACE, "ascending")]))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        """What was found, as rows of `schema()`."""
         rows = [_row(name=name, **_fields(summaries.merged(held))) for name, held in self._summaries.items()]
         rows += [_row(name=name, value=value, rows=count) for (name, value), count in self._counts.items()]
         if self._sample is not None:
             rows.append(_row(name="", rows=self._rows, sample=_written(self._sample)))
-        yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
+        yield pa.RecordBatch.from_pylist(rows, _ARROW)
 
 
 def _row(**fields: object) -> dict[str, object]:
     return dict.fromkeys(_COLUMNS) | fields
 
 
-_SCHEMA = pa.schema([(name, pa.binary() if kind == "binary" else delta.arrow_type(kind)) for name, kind in _COLUMNS.items()])
+_ARROW = pa.schema([(name, pa.binary() if kind == "binary" else delta.arrow_type(kind)) for name, kind in _COLUMNS.items()])
 
 
 def _fields(summary: Summary) -> dict[str, object]:

@@ -151,9 +151,9 @@ def _hashes(held: pa.Array, ordered: Numbers, *, odd: Numbers) -> Numbers:
     if not _is_itself(held.type):
         return np.array(sorted({_hash(text) for text in _texts(held)}), np.uint64)
     if not len(ordered):
-        return np.unique(_mixed(odd))
+        return np.unique(mixed(odd))
     distinct = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
-    return np.concatenate([_mixed(distinct), np.unique(_mixed(odd))])
+    return np.concatenate([mixed(distinct), np.unique(mixed(odd))])
 
 
 def _is_itself(kind: pa.DataType) -> bool:
@@ -170,7 +170,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _mixed(numbers: Numbers) -> Numbers:
+def mixed(numbers: Numbers) -> Numbers:
     """Numbers as hashes of 64 bits, no two numbers one hash (splitmix64)."""
     if numbers.dtype.kind == "f":
         numbers = np.where(np.isnan(numbers), np.nan, numbers)

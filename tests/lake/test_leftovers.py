@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from feature_definitions import layout
-from lake import leftovers, staging, storage
+from lake import delta, leftovers, staging, storage
 from lake.leftovers import _Found, left_over
 
 if TYPE_CHECKING:
@@ -64,3 +65,23 @@ def test_staging_folders_of_runs_that_are_gone_are_swept_and_those_of_living_one
         found = leftovers.sweep(lake, keep=WEEK, now=datetime.now(UTC) + timedelta(days=age))
         assert storage.folders(layout.staging(lake)) == [folder]
     assert found == leftovers.Swept(staging=1, uploads=0, files=0)
+
+
+def test_below_a_table_the_files_of_runs_that_did_not_commit_are_swept(tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    for run in ("committed", "cut-off"):
+        storage.write(f"{layout.run_folder(table, run)}/hw_date=2026-01-01/part-0.parquet", b"rows")
+    storage.write(f"{table}/notes/rows", b"rows")
+    delta.append_records(table, pa.table({"x": [1]}))
+    delta.fence(table, "committed")
+    before = delta.load(table)
+    leftovers.sweep_runs(table)
+    assert [folder.rpartition("/")[2] for folder in storage.folders(table)] == ["_delta_log", "hw-run=committed", "notes"]
+    assert delta.load(table).equals(before)
+
+
+def test_below_what_is_no_table_yet_the_files_of_all_runs_are_swept(tmp_path: Path) -> None:
+    storage.write(f"{layout.run_folder(str(tmp_path), 'cut-off')}/part-0.parquet", b"rows")
+    leftovers.sweep_runs(str(tmp_path))
+    assert storage.folders(str(tmp_path)) == []
+    leftovers.sweep_runs(f"{tmp_path}/nowhere")

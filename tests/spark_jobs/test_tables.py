@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from pyspark.sql.types import StructType
 
 from feature_definitions.intervals import MICROSECOND, Interval
-from lake import delta, optimize, storage
+from lake import delta, optimize, split, storage
 from spark_jobs import tables
 
 if TYPE_CHECKING:
@@ -168,6 +169,37 @@ def test_a_rerun_of_a_run_that_was_cut_off_begins_with_a_clean_folder(spark: Spa
 def test_files_that_hold_other_rows_than_were_computed_are_not_committed(spark: SparkSession, path: str) -> None:
     with patch.object(storage, "files", return_value=[]), pytest.raises(RuntimeError, match="1 rows were computed, but 0 written"):
         replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
+    assert ids(path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_files_of_workers_become_the_whole_table_without_those_that_nobody_names(spark: SparkSession, path: str) -> None:
+    rows = pa.table({"n": [1, 2], "date": [date(2026, 1, 6), date(2026, 1, 7)]})
+    with tables.run_folder(spark, path, "two") as folder:
+        written = split.parted(rows, folder, date="date", name="part-1.parquet")
+        split.parted(rows.slice(1), folder, date="date", name="part-0.parquet")
+        assert ids(path) == [0, 1, 2, 3, 4, 5]
+        files = tables.RunFiles(folder, written, StructType.fromDDL("n bigint, date date"))
+        for _ in range(2):
+            tables.overwrite_by(files, path, commit_id="two", partition=["date"], spark=spark)
+    assert sorted(delta.load(path).to_pylist(), key=str) == rows.to_pylist()
+    assert len(storage.files(folder, suffix=".parquet")) == 2
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_files_of_workers_that_nobody_commits_are_gone_with_their_folder(spark: SparkSession, path: str, there: bool) -> None:
+    place, before = (path if there else f"{path}2"), ids(path)
+    with pytest.raises(KeyboardInterrupt), tables.run_folder(spark, place, "two") as folder:
+        split.parted(pa.table({"date": [date(2026, 1, 6)]}), folder, date="date", name="part-0.parquet")
+        raise KeyboardInterrupt
+    assert (ids(path), Path(folder).exists(), Path(place).exists()) == (before, False, there)
+
+
+def test_files_of_workers_that_hold_other_rows_than_these_said_are_refused(spark: SparkSession, path: str) -> None:
+    with tables.run_folder(spark, path, "two") as folder:
+        (file,) = split.parted(pa.table({"n": [1], "date": [date(2026, 1, 6)]}), folder, date="date", name="part-0.parquet")
+        files = tables.RunFiles(folder, {file: 2}, StructType.fromDDL("n bigint, date date"))
+        with pytest.raises(RuntimeError, match="2 rows were computed, but 1 written; nothing was changed"):
+            tables.overwrite_by(files, path, commit_id="two", partition=["date"], spark=spark)
     assert ids(path) == [0, 1, 2, 3, 4, 5]
 
 

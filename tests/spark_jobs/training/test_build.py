@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from headwater import Project
+    from spark_jobs.workers import Flow
     from tests.postgresql import Server
 
 OUTPUTS = ["spend__paid_1d", "spend__paid_3d", "spend__payments_1d", "spend__mean_paid_1d", "last_page__page", "home__country"]
@@ -299,16 +300,28 @@ def test_what_the_command_does_is_no_name_of_a_training_set(shop: Project, name:
 
 
 def test_a_join_that_doubles_a_row_in_place_of_another_writes_nothing(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = build.joined
+    right = build.joining
 
-    def wrong(*of: Any, **how: Any) -> DataFrame:
-        found = right(*of, **how)
-        return found.where("_hw_row <> 1").unionByName(found.where("_hw_row = 0"))
+    def wrong(rows: DataFrame, *of: Any, **how: Any) -> Flow:
+        return right(rows.where("_hw_row <> 1").unionByName(rows.where("_hw_row = 0")), *of, **how)
 
-    monkeypatch.setattr(build, "joined", wrong)
+    monkeypatch.setattr(build, "joining", wrong)
     with pytest.raises(AssertionError, match="this is a defect, nothing was written"):
         shop.training_set("doubled", spine=spine(), service="customer_v1")
     assert not Path(shop.settings.lake, "training_sets/doubled").exists()
+
+
+def test_what_a_killed_build_wrote_is_swept_by_the_next_one(shop: Project) -> None:
+    left = projects.write(shop.settings.root, "lake/training_sets/killed/hw-run=gone/hw_date=2026-01-01/part-0.parquet", "half")
+    found = shop.training_set("killed", spine=spine(), service="customer_v1")
+    assert (found.rows, left.exists(), len({*Path(found.path).glob("hw-run=*")})) == (len(CASES), False, 1)
+
+
+def test_a_column_that_only_deltas_own_writer_writes_is_kept(shop: Project, spark: SparkSession) -> None:
+    made = "SELECT id AS customer_id, TIMESTAMP_NTZ'2026-01-05 10:00:00' AS local, now() - INTERVAL 1000 DAYS AS event_timestamp"
+    rows = shop.training_set("local", spine=spark.sql(f"{made} FROM range(3)"), service="customer_v1").to_arrow()
+    assert rows.column("local").to_pylist() == [datetime(2026, 1, 5, 10)] * 3  # noqa: DTZ001  # it has no zone
+    assert rows.column("hw_row").to_pylist() == [0, 1, 2]
 
 
 def test_a_mode_of_later_is_refused_by_name(shop: Project) -> None:

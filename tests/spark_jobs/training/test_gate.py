@@ -85,11 +85,12 @@ def test_a_rejected_training_set_leaves_readers_what_they_had(spark: SparkSessio
     assert (good.code, good.json["rejected"]) == (0, [])
     assert [each["passed"] for each in good.json["manifest"]["expectations"]] == [True, True]
     path = good.json["path"]
-    before, known = projects.table(path), Path(f"{path}.manifest.json").read_text()
+    before, known, files = projects.table(path), Path(f"{path}.manifest.json").read_text(), {*Path(path).rglob("*")}
     bad = expecting('{"amount": at_least(0)}')
     assert (bad.code, bad.json["rejected"]) == (3, ["amount:at_least(0)"])
     assert "refunds: amount:at_least(0) (critical): 1 row; the first have hw_row 3" in bad.err
     assert projects.table(path).equals(before)
+    assert {*Path(path).rglob("*")} == files
     assert Path(f"{path}.manifest.json").read_text() == known
     told = json.loads(Path(layout.rejected_training_set(str(folder / "lake"), "refunds")).read_text())
     assert told == bad.json["manifest"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feature_definitions import DefinitionError, FeatureService, Join, Label, Split
-from spark_jobs.training import parts
+from spark_jobs.training import order, parts
 from spark_jobs.training.parts import SplitRefused
 from spark_jobs.training.spine import SpineRefused
 from tests import projects
@@ -38,9 +38,14 @@ def rows(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(made, "n long, customer_id long, at timestamp, fraud boolean").repartition(3)
 
 
+def cut(rows: DataFrame, split: Split, *, label: Label | None) -> parts.Cut:
+    days = {row["day"]: row["count"] for row in rows.groupBy(order.day("at").alias("day")).count().collect()}
+    return parts.cut(rows, split, at="at", label=label, days=days)
+
+
 def parted(rows: DataFrame, split: Split, service: FeatureService, *, label: Label | None = None) -> dict[int, Any]:
     """The part of each row, by its number."""
-    made = parts.cut(rows, split, at="at", label=label)
+    made = cut(rows, split, label=label)
     found = parts.with_part(rows, made, at="at", service=service, label=label)
     return {row["n"]: row[parts.PART] for row in found.collect()}
 
@@ -58,7 +63,7 @@ def test_a_row_whose_label_is_decided_after_its_part_is_in_none(rows: DataFrame,
 
 def test_spark_finds_the_parts_that_plain_python_finds(rows: DataFrame, service: FeatureService) -> None:
     label, split = Label("fraud", "10h"), Split()
-    found, (line,) = parted(rows, split, service, label=label), parts.cut(rows, split, at="at", label=label).lines.values()
+    found, (line,) = parted(rows, split, service, label=label), cut(rows, split, label=label).lines.values()
     seconds = {n: int((START + timedelta(hours=n)).timestamp()) for n in range(200)}
     assert found == {n: None if unfinished(at, 36_000, line) else part_of(at, line) for n, at in seconds.items()}
 

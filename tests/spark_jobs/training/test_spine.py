@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from feature_definitions import FeatureService, Join, Label
-from spark_jobs.training.spine import SpineRefused, TrainingRequest, mature, of_frame
+from spark_jobs.training.spine import SpineRefused, TrainingRequest, is_young, mature, of_frame
 from tests import projects
 from tests.feature_definitions.language.test_requests import spend
 from tests.projects import NOW
@@ -117,6 +117,6 @@ def test_places_stay_without_gaps_where_rows_are_left_out(spark: SparkSession) -
     times = [NOW, NOW - timedelta(days=2), None, NOW - timedelta(days=3)]
     given = of_frame(pa.table({"n": [0, 1, 2, 3], "event_timestamp": pa.array(times, pa.timestamp("us", tz="UTC"))}), spark)
     request = TrainingRequest("t", FeatureService("s", joins=Join(spend)), label=Label("n", "1d", immature="leave out"))
-    found, left_out = mature(given, request, NOW)
-    assert left_out == 1
+    assert [row["n"] for row in given.rows.where(is_young(given, request, NOW)).collect()] == [0]
+    found = mature(given, request, NOW, young=1)
     assert [(row["n"], row["_hw_row"]) for row in found.rows.orderBy("_hw_row").collect()] == [(1, 0), (2, 1), (3, 2)]
