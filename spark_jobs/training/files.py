@@ -64,9 +64,7 @@ def kept(rows: workers.Flow, asked: Asked, context: Context) -> Iterator[Kept]:
 def _by_workers(rows: workers.Flow, asked: Asked, schema: StructType, context: Context) -> Iterator[Kept]:
     spark = context.spark
     with tables.run_folder(spark, asked.table, asked.build_id) as folder:
-        spread = workers.Flow.of(rows.frame.repartition(layout.ROW_DATE)) if asked.is_spread(rows.tasks) else rows
-        with workers.as_raised():
-            found = statistics.of_parts(spread.then(_writing(asked, folder), statistics.schema()), asked.look)
+        found = written_by_workers(rows, asked, folder)
         written = tables.RunFiles(folder, found.counts[FILES], schema)
 
         def commit(fence: Fence) -> None:
@@ -74,6 +72,13 @@ def _by_workers(rows: workers.Flow, asked: Asked, schema: StructType, context: C
 
         seen = tables.staged(spark, folder, schema=schema) if found.rows else spark.createDataFrame([], schema)
         yield Kept(seen, found, commit)
+
+
+def written_by_workers(rows: workers.Flow, asked: Asked, folder: str) -> Statistics:
+    """Have workers write rows into a folder, by date; what they hold, and the rows of each file, counted as values of `FILES`."""
+    spread = workers.Flow.of(rows.frame.repartition(layout.ROW_DATE)) if asked.is_spread(rows.tasks) else rows
+    with workers.as_raised():
+        return statistics.of_parts(spread.then(_writing(asked, folder), statistics.schema()), asked.look)
 
 
 def _writing(asked: Asked, folder: str) -> workers.Work:

@@ -47,7 +47,7 @@ def measured(name: str, spark: SparkSession, work: Callable[[], T]) -> Cost:
 
 def table(title: str, costs: Sequence[Cost], *, ours: Cost) -> None:
     """Print the costs, each beside ours."""
-    shown = Table("what", "wall s", "cpu s", "jobs", "MB read", "cpu ratio", "read ratio", title=title)
+    shown = Table("what", "wall s", "cpu s", "jobs", "MB read", "wall ratio", "cpu ratio", "read ratio", title=title)
     for cost in costs:
         shown.add_row(
             cost.name,
@@ -55,6 +55,7 @@ def table(title: str, costs: Sequence[Cost], *, ours: Cost) -> None:
             f"{cost.cpu:.1f}",
             str(cost.jobs),
             f"{cost.read / 1e6:.1f}",
+            f"{cost.wall / max(ours.wall, 0.01):.1f}",
             f"{cost.cpu / max(ours.cpu, 0.01):.1f}",
             f"{cost.read / max(ours.read, 1):.1f}",
         )
