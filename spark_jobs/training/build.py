@@ -15,7 +15,7 @@ from lake.readable import AsOf, Published
 from spark_jobs import workers
 from spark_jobs.context import Context
 from spark_jobs.publish.validate import Judge
-from spark_jobs.training import computed, files, finish, gate, leak_report, manifest, overlap, parts, provenance
+from spark_jobs.training import computed, finish, gate, kept_rows, leak_report, manifest, overlap, parts, provenance
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import Extent, JoinAsked, joining
 from spark_jobs.training.leak_report import Reported
@@ -88,8 +88,8 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
     split, label = basis.request.split, basis.request.label
     cut = None if split is None else parts.cut(basis.spine.rows, split, at=basis.spine.at, label=label, days=basis.days)
     versions = provenance.of_groups(basis.published.values())
-    asked = _asked_of_files(basis, layout.training_set_table(context.lake, name), build_id)
-    with files.kept(_finished(basis, cut, context), asked, context) as kept:
+    asked = _asked_of_rows(basis, layout.training_set_table(context.lake, name), build_id)
+    with kept_rows.kept(_finished(basis, cut, context), asked, context) as kept:
         found = gate.judged(kept.rows, basis.request, at=basis.spine.at, judge=judge)
         described = _described(basis, kept, cut, context) | {"expectations": [*found.found]}
         described |= _provenance(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
@@ -106,7 +106,7 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
     return described
 
 
-def _asked_of_files(basis: Basis, table: str, build_id: str) -> files.Asked:
+def _asked_of_rows(basis: Basis, table: str, build_id: str) -> kept_rows.RowsAsked:
     """What the files hold: the columns that readers see, which are the spine's, the service's, and those that every training set has."""
     request = basis.request
     named = [*[join.name for join in request.service.joins], *[feature.name for feature in request.service.on_demand]]
@@ -114,7 +114,7 @@ def _asked_of_files(basis: Basis, table: str, build_id: str) -> files.Asked:
     part = [] if request.split is None else [parts.PART]
     own = [*(statuses if request.statuses else ()), *part, layout.ROW_NUMBER, layout.ROW_DATE]
     columns = (*basis.spine.columns, *request.service.outputs, *own)
-    return files.Asked(table, build_id, columns, manifest.look(basis), basis.dates, basis.summary["rows"])
+    return kept_rows.RowsAsked(table, build_id, columns, manifest.look(basis), basis.dates, basis.summary["rows"])
 
 
 def _finished(basis: Basis, cut: Cut | None, context: Context) -> workers.Flow:
@@ -137,7 +137,7 @@ def _asked(basis: Basis) -> list[JoinAsked]:
     return asked
 
 
-def _described(basis: Basis, kept: files.Kept, cut: Cut | None, context: Context) -> Manifest:
+def _described(basis: Basis, kept: kept_rows.Kept, cut: Cut | None, context: Context) -> Manifest:
     """What a training set rests on, what its rows hold, and its leak report, for which a sample is joined a second time."""
     spine, request, found = basis.spine, basis.request, kept.found
     described, sample = manifest.described(basis, found, cut), found.sample

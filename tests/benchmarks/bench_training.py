@@ -41,7 +41,7 @@ from lake.readable import AsOf, Published
 from spark_jobs import tables
 from spark_jobs.jvm import delta_jars, jar_cache
 from spark_jobs.session import session
-from spark_jobs.training import files, finish, kernel, order, statistics
+from spark_jobs.training import finish, kept_rows, kernel, order, statistics
 from spark_jobs.training.join import Extent, JoinAsked, joined, joining
 from tests.benchmarks.measured import Cost, measured, table
 
@@ -195,7 +195,7 @@ def built(spark: SparkSession, of: Made, folder: str) -> statistics.Statistics:
     flow = finish.with_own_columns(flow, service, at="at", dated_by="day", statuses=False)
     look = statistics.ColumnsLookedAt(service.outputs, (), ("customer", "at"))
     columns = ("customer", "at", *service.outputs, layout.ROW_NUMBER, layout.ROW_DATE)
-    return files.written_by_workers(flow, files.Asked("", "bench", columns, look, of.shape.asked, of.shape.spine), folder)
+    return kept_rows.written_by_workers(flow, kept_rows.RowsAsked("", "bench", columns, look, of.shape.asked, of.shape.spine), folder)
 
 
 def floor(spark: SparkSession, of: Made) -> DataFrame:

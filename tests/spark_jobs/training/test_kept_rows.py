@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spark_jobs.training.files import Asked
+from spark_jobs.training.kept_rows import RowsAsked
 from spark_jobs.training.statistics import ColumnsLookedAt
 
 
@@ -20,5 +20,5 @@ from spark_jobs.training.statistics import ColumnsLookedAt
     ],
 )
 def test_rows_are_brought_together_where_files_would_hold_few(rows: int, dates: int, tasks: int | None, spread: bool) -> None:
-    asked = Asked("table", "build", (), ColumnsLookedAt((), (), ()), dates, rows)
+    asked = RowsAsked("table", "build", (), ColumnsLookedAt((), (), ()), dates, rows)
     assert asked.is_spread(tasks) == spread

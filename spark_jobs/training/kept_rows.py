@@ -28,7 +28,7 @@ _BYTES_AT_ONCE = 256 * 2**20
 """So many bytes of a task's rows are held at once."""
 
 
-class Asked(NamedTuple):
+class RowsAsked(NamedTuple):
     """The table, the build's id, the columns that readers see, in their order, what is looked at, and how many dates and rows there are."""
 
     table: str
@@ -52,7 +52,7 @@ class Kept(NamedTuple):
 
 
 @contextmanager
-def kept(rows: workers.Flow, asked: Asked, context: Context) -> Iterator[Kept]:
+def kept(rows: workers.Flow, asked: RowsAsked, context: Context) -> Iterator[Kept]:
     """Compute rows once and keep them for the block; what was not committed in it is gone after it."""
     schema = StructType([rows.schema[name] for name in asked.columns])
     by = _by_workers if tables.takes_files(context.spark, asked.table, schema) else _by_spark
@@ -61,7 +61,7 @@ def kept(rows: workers.Flow, asked: Asked, context: Context) -> Iterator[Kept]:
 
 
 @contextmanager
-def _by_workers(rows: workers.Flow, asked: Asked, schema: StructType, context: Context) -> Iterator[Kept]:
+def _by_workers(rows: workers.Flow, asked: RowsAsked, schema: StructType, context: Context) -> Iterator[Kept]:
     spark = context.spark
     with tables.run_folder(spark, asked.table, asked.build_id) as folder:
         found = written_by_workers(rows, asked, folder)
@@ -74,14 +74,14 @@ def _by_workers(rows: workers.Flow, asked: Asked, schema: StructType, context: C
         yield Kept(seen, found, commit)
 
 
-def written_by_workers(rows: workers.Flow, asked: Asked, folder: str) -> Statistics:
+def written_by_workers(rows: workers.Flow, asked: RowsAsked, folder: str) -> Statistics:
     """Have workers write rows into a folder, by date; what they hold, and the rows of each file, counted as values of `FILES`."""
     spread = workers.Flow.of(rows.frame.repartition(layout.ROW_DATE)) if asked.is_spread(rows.tasks) else rows
     with workers.as_raised():
         return statistics.of_parts(spread.then(_writing(asked, folder), statistics.schema()), asked.look)
 
 
-def _writing(asked: Asked, folder: str) -> workers.Work:
+def _writing(asked: RowsAsked, folder: str) -> workers.Work:
     """What a task does with its rows: it looks at them and writes them; a file that it does not name is nobody's."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -112,7 +112,7 @@ def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _by_spark(rows: workers.Flow, asked: Asked, schema: StructType, context: Context) -> Iterator[Kept]:
+def _by_spark(rows: workers.Flow, asked: RowsAsked, schema: StructType, context: Context) -> Iterator[Kept]:
     with staging(context.lake, asked.build_id) as folder:
         with workers.as_raised():
             staged = tables.stage(rows.frame, f"{folder}/rows")
