@@ -17,6 +17,7 @@ from airflow.sdk.log import mask_secret
 
 from dags.schedule import range_of
 from feature_definitions import settings
+from feature_definitions.errors import TRANSIENT
 from feature_definitions.intervals import Interval
 
 COMMAND = Path(sys.executable).with_name("headwater")
@@ -43,7 +44,7 @@ class Ended:
         """What Airflow should do about it: fail at once where trying again cannot help, else retry. The text is the command's own."""
         why = next((line for line in reversed(self.said) if line.startswith(_BEGINNINGS)), f"it ended with exit code {self.code}")
         sentence = f"`{self.command}`: {why.partition(': ')[2] if why.startswith(_BEGINNINGS) else why}"
-        if self.code == MISTAKE:
+        if self.code == MISTAKE and not any(TRANSIENT in line for line in self.said):
             return AirflowFailException(f"{sentence}; correct it, then clear this task")
         return AirflowException(f"{sentence}; it is tried again")
 

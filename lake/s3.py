@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from feature_definitions.errors import UserError
+from feature_definitions.errors import TRANSIENT, UserError
 from feature_definitions.layout import S3
 
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ _FAULTS: tuple[tuple[str, str], ...] = (
     ),
     (
         "SlowDown|SLOW_DOWN|50[0234] (Internal|Bad|Service|Gateway)|ServiceUnavailable",
-        "S3 answers {at} again and again that it cannot answer now; run the same command later",
+        f"S3 answers {{at}} again and again that it cannot answer now; run the same command later: {TRANSIENT}",
     ),
     (
         "error sending request|[Cc]onnect|dns error|timed out|not resolve|NETWORK_CONNECTION|UnknownHost",
-        "S3 does not answer {at}; see whether it runs and can be reached from here, and whether AWS_ENDPOINT_URL is right",
+        f"S3 does not answer {{at}}; see whether it runs and can be reached from here, and whether AWS_ENDPOINT_URL is right; {TRANSIENT}",
     ),
 )
 _OF_S3 = re.compile(r"Generic S3 error|AWS Error|S3Exception|fs\.s3a|awssdk|botocore")

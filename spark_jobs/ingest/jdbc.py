@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from feature_definitions.connections import Connection, ConnectionRefused, variable
+from feature_definitions.errors import TRANSIENT
 from feature_definitions.language import Jdbc, Query, Source
 from feature_definitions.sql.data_types import is_number
 from spark_jobs.context import Context
@@ -246,7 +247,7 @@ def _sentence(at: Jdbc, connection: Connection, text: str) -> str | None:
     if _UNKNOWN_USER.search(words):
         return f"{where} refuses the user or the password; correct what {variable(at.connection)} says"
     if _SILENT.search(words):
-        return f"{where} does not answer ({words[:200]}); see that the server runs, and what {variable(at.connection)} says"
+        return f"{where} does not answer ({words[:200]}); see that the server runs, and what {variable(at.connection)} says; {TRANSIENT}"
     if re.search(r'relation ".*" does not exist', words) and at.table is not None:
         return f"{where} has no table {at.table}; write its name as the database keeps it, with its schema and capitals"
     return f"{where}: {at.table or 'its query'} cannot be read: {words[:300]}"

@@ -165,6 +165,13 @@ def test_tasks_are_tried_again(found: dict[str, Any]) -> None:
     assert found["dags"]["fg__spend"]["retries"].count(0) == 1
 
 
+def test_a_run_is_to_be_over_half_way_between_the_source_and_the_end_of_the_values(found: dict[str, Any]) -> None:
+    spend, home = (json.loads(found["serialized"][name])["dag"].get("deadline") for name in ("fg__spend", "fg__home"))
+    assert home is None
+    (deadline,) = spend
+    assert (deadline["interval"]["__data__"], deadline["callback"]["__data__"]["path"]) == (13 * 3600.0, "dags.deadlines.missed")
+
+
 def test_a_days_own_run_goes_before_a_range_of_days(found: dict[str, Any]) -> None:
     assert {weight for name in GROUPS for weight in found["dags"][name]["weights"]} == {10}
     assert set(found["dags"]["backfill__range"]["weights"]) == {1}

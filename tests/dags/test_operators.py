@@ -169,6 +169,7 @@ pressed = {{"params_input": {{"reason": "it is fine"}}, "responded_at": then, "r
 answer = {{
     **{{f"exit {{code}}": end(ingest, code=code, said="ingesting\nerror: columns lack 'x'\n") for code in (0, 1, 2, 3, 137)}},
     "died": end(ingest, code=137),
+    "away": end(ingest, code=2, said="error: S3 does not answer at Amazon; this may pass by itself\n"),
     "scheduled": end(ingest, kind="scheduled", key="2013-01-06", at=None),
     "key": end(ingest, key="2013-01-09", at=None),
     "bad key": end(ingest, key="9 January", at=None),
@@ -276,6 +277,7 @@ def test_one_process_ingests_computes_and_publishes(ended: dict[str, Any]) -> No
         ("exit 1", "AirflowException", "columns lack 'x'; it is tried again"),
         ("exit 2", "AirflowFailException", "columns lack 'x'; correct it, then clear this task"),
         ("exit 137", "AirflowException", "columns lack 'x'; it is tried again"),
+        ("away", "AirflowException", "S3 does not answer at Amazon; this may pass by itself; it is tried again"),
         ("died", "AirflowException", "it ended with exit code 137; it is tried again"),
         ("bad key", "AirflowFailException", "'9 January' names no interval of spend; write the time at which one begins, like 2026-01-05"),
     ],
