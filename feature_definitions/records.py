@@ -166,7 +166,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One finished sync of a group to the online store."""
+    """One sync of a group to the online store: it brought what was known at `synced_at`.
+
+    From `begun_at` on readers may have met rows of it, and from `ended_at` on they met no others. One without `ended_at` was cut off, or
+    goes on; of those of an older Headwater, which have neither, nothing but `synced_at` is known.
+    """
 
     group: str
     generation: int
@@ -175,6 +179,13 @@ class Epoch:
     rows: int
     written: int
     synced_at: datetime
+    begun_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its record was published."""
+        return self.begun_at is None or self.ended_at is not None
 
 
 @dataclass(frozen=True, slots=True)

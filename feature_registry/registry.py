@@ -328,12 +328,12 @@ class Registry:
     # ------------------------------------------------------------------------------------------------------------------- syncs
 
     def record_epoch(self, epoch: Epoch) -> None:
-        """Remember a finished sync of a group."""
+        """Remember a sync of a group: when it begins, and again when it has finished."""
         with self._writing() as connection:
             self._database.upsert(connection, schema.EPOCHS.table, [schema.EPOCHS.row(epoch, maps={})])
 
     def epochs(self, group: str) -> tuple[Epoch, ...]:
-        """The finished syncs of a group, oldest first."""
+        """The syncs of a group, oldest first, those too that did not finish."""
         return self._records(schema.EPOCHS, feature_group=group)
 
     def online(self) -> frozenset[str]:

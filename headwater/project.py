@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -416,7 +416,8 @@ class Project:
         keys are of the service's types; all other columns are text as written, or of the types in `spine_columns`; times without a zone
         are of `spine_timezone`.
         It comes out at `<lake>/training_sets/<name>` (the service's name, if none is given): the spine's rows and columns, each row once,
-        and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then) or `event_time` (newest corrections).
+        and `<group or prefix>__<column>`. `mode`: `as_known` (default; what was known then), `event_time` (newest corrections)
+        or `as_served` (what the online store answered then).
         With `statuses` it also has `<group or prefix>__hw_status`. If it fails what is expected of it, readers keep what they had.
         """
         from spark_jobs.ingest import jdbc
@@ -431,6 +432,8 @@ class Project:
         request = replace(request, statuses=request.statuses or statuses)
         groups = {j.group.name: j.group for j in request.service.joins}
         published = {group.name: self._published(group) for group in groups.values()}
+        if request.mode == "as_served":
+            published = {name: replace(each, epochs=self._registry.epochs(name)) for name, each in published.items()}
         self.say(f"joining {len(published)} groups to the spine")
         with jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
             return build.build(rows, request, published=published, context=self._context, judge=_judge() if request.expect else None)
@@ -822,17 +825,19 @@ class Project:
 
         self.say(f"syncing {group.name}")
         published = self._published(group)
-        epoch, past = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
+        epoch, epochs = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
+        past = [each for each in epochs if each.finished]
         look = sync.look(published, target=target, now=self.clock())
-        if past and look.state == "as it was" and depth == "as needed":
-            return sync.Synced(**asdict(replace(past[-1], written=0)), compared=look.compared, repaired=0)
+        unheard = sync.ended_unheard(epochs, look)
+        for each in unheard:
+            self._registry.record_epoch(replace(each, ended_at=self.clock()))
+        if past and not unheard and look.state == "as it was" and depth == "as needed":
+            return sync.of_before(past[-1], look)
         if look.doubt is not None:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
-        last = past[-1] if past and past[-1].generation == published.generation else None
-        work = sync.Work(epoch, self.clock(), last, depth)
-        done = sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
-        self._registry.record_epoch(done.record)
-        return done
+        last = past[-1] if past and not unheard and past[-1].generation == published.generation else None
+        work = sync.Work(epoch, self.clock(), last, depth, sync.Ledger(self._registry.record_epoch, self.clock))
+        return sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[TrainingRequest, Spine]":
         from spark_jobs.training import spine

@@ -1,13 +1,15 @@
 """A group's generation as it can be read: where it lies, what it means, and since when each of its publishes is known. Needs no Spark."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from feature_definitions import layout
 from feature_definitions.intervals import instant, micros
 from feature_definitions.language import FeatureGroup, Mode
-from feature_definitions.records import Publish
+from feature_definitions.reading import NEVER
+from feature_definitions.records import Epoch, Publish
 from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 class Published:
     """A group's generation as it can be read: where it lies, what it means, and since when each publish is known.
 
-    `empty` is the generation's: what its columns hold for an entity without events, as its last publish kept it.
+    `empty` is the generation's: what its columns hold for an entity without events, as its last publish kept it. `epochs` are the syncs of
+    the group, of all generations, oldest first: they are needed to read it as it was served.
     """
 
     group: FeatureGroup
@@ -28,11 +31,13 @@ class Published:
     types: ColumnTypes
     publishes: tuple[Publish, ...]
     empty: str | None = None
+    epochs: tuple[Epoch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AsOf:
-    """How time is read: `as_known` sees a row from `max(T, known_from)`, `event_time` from `T` on, in its newest correction.
+    """How time is read: `as_known` sees a row from `max(T, known_from)`, `event_time` from `T` on, in its newest correction, and
+    `as_served` from the end of the first sync that brought it online.
 
     `strict` sees observations only after their own time (T < t): the spine's own events must not explain themselves.
     """
@@ -41,23 +46,72 @@ class AsOf:
     strict: bool = False
 
 
-def known(published: Published) -> "pa.Table":
+_AS_KNOWN = AsOf()
+
+
+def known(published: Published, clock: AsOf = _AS_KNOWN) -> "pa.Table":
     """When each publish of each interval became known: `publish_id`, `start` and `known` in microseconds, `modelled`, the `order`.
 
-    What is not in it never was published.
+    What is not in it never was published, or never served. As it was served nothing is modelled.
     """
     import pyarrow as pa
 
     order = {name: n for n, name in enumerate(sorted({p.publish_id for p in published.publishes}))}
+    found = [(p, seen) for p in published.publishes if (seen := _seen(published, p, clock)) is not None]
     rows = {
-        "publish_id": [p.publish_id for p in published.publishes],
-        "start": [micros(p.interval.start) for p in published.publishes],
-        "known": [micros(p.known_from) for p in published.publishes],
-        "modelled": [p.basis == "MODELLED" for p in published.publishes],
-        "order": [order[p.publish_id] for p in published.publishes],
+        "publish_id": [p.publish_id for p, _ in found],
+        "start": [micros(p.interval.start) for p, _ in found],
+        "known": [seen for _, seen in found],
+        "modelled": [p.basis == "MODELLED" and clock.mode != "as_served" for p, _ in found],
+        "order": [order[p.publish_id] for p, _ in found],
     }
     kinds = {"publish_id": pa.string(), "start": pa.int64(), "known": pa.int64(), "modelled": pa.bool_(), "order": pa.int64()}
     return pa.table(rows, schema=pa.schema([*kinds.items()]))
+
+
+def _seen(published: Published, publish: Publish, clock: AsOf) -> int | None:
+    """From when on readers see the rows of a publish, their own times aside; None if they never did."""
+    seen = micros(publish.known_from)
+    if clock.mode != "as_served":
+        return seen
+    return _online_from(published, seen if published.group.is_static else max(seen, micros(publish.interval.end)))
+
+
+def _online_from(published: Published, seen: int) -> int | None:
+    """The end of the first sync that brought what was known by a time; None if none has."""
+    told = online_states(published)
+    place = bisect_left(told, seen, key=lambda state: state[1])
+    return told[place][0] if place < len(told) else None
+
+
+def online_states(published: Published) -> list[tuple[int, int]]:
+    """From when on what was online that was known by when, in microseconds, both rising: one for each finished sync of the generation."""
+    states: list[tuple[int, int]] = []
+    for epoch in published.epochs:
+        if epoch.finished and epoch.generation == published.generation:
+            state = micros(epoch.ended_at or epoch.synced_at), micros(epoch.synced_at)
+            if not states or state > (states[-1][0], states[-1][1]):
+                states.append((state[0], max(state[1], states[-1][1] if states else state[1])))
+    return states
+
+
+Certainty = Literal["certain", "during a sync", "another generation", "not online"]
+"""How sure it is what readers were answered at a time: what the last sync brought; that or what the one under way brings; the values of
+another generation; none, as no sync had finished."""
+
+
+def certainty(published: Published) -> tuple[tuple[int, Certainty], ...]:
+    """From when on it is how sure what readers were answered, in microseconds; before the first it was not online."""
+    steps: list[tuple[int, Certainty]] = []
+    state: Certainty = "not online"
+    for epoch in published.epochs:
+        last = steps[-1][0] if steps else NEVER
+        if epoch.begun_at is not None:
+            steps.append((max(last, micros(epoch.begun_at)), "not online" if state == "not online" else "during a sync"))
+        if epoch.finished:
+            state = "certain" if epoch.generation == published.generation else "another generation"
+            steps.append((max(steps[-1][0] if steps else NEVER, micros(epoch.ended_at or epoch.synced_at)), state))
+    return tuple(steps)
 
 
 def falls_back(published: Published, clock: AsOf) -> bool:
@@ -71,8 +125,11 @@ def coverage(published: Published, clock: AsOf) -> tuple[tuple[int, int], ...]:
     visible: dict[int, int] = {}
     for publish in published.publishes:
         end = micros(publish.interval.end)
-        seen = end if clock.mode == "event_time" else max(end, micros(publish.known_from))
-        visible[end] = min(seen, visible.get(end, seen))
+        seen: int | None = end if clock.mode == "event_time" else max(end, micros(publish.known_from))
+        if clock.mode == "as_served":
+            seen = _seen(published, publish, clock)
+        if seen is not None:
+            visible[end] = min(seen, visible.get(end, seen))
     steps: list[tuple[int, int]] = []
     for seen, end in sorted((seen, end) for end, seen in visible.items()):
         if steps and end <= steps[-1][1]:

@@ -105,6 +105,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where it is remembered when a sync begins and ends, and by which clock."""
+
+    remember: Callable[[Epoch], None]
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What a sync is told: its epoch by the registry, the time, the generation's last sync by the registry, and how deep to go.
 
@@ -115,6 +123,21 @@ class Work:
     now: datetime
     last: Epoch | None = None
     depth: Depth = "as needed"
+    ledger: Ledger | None = None
+
+
+def of_before(last: Epoch, look: Finding) -> Synced:
+    """What is told where nothing was to be done since a sync."""
+    said = (last.group, last.generation, last.epoch, last.coverage, last.rows, 0, last.synced_at)
+    return Synced(*said, compared=look.compared, repaired=0)
+
+
+def ended_unheard(epochs: Sequence[Epoch], look: Finding) -> list[Epoch]:
+    """The sync, if there is one, that published its record, but was cut off before it could be remembered that it had."""
+    held = look.held
+    if held is None or held.begun != held.epoch:
+        return []
+    return [each for each in epochs if each.epoch == held.epoch and each.generation == held.generation and not each.finished]
 
 
 def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> None:
@@ -163,19 +186,23 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     changed = _changed(published, look, coming, work)
     with contextlib.closing(Store(target.url)) as store:
         before = store.says()
-        record, done = _written(published, spec, _Way(look, changed, work.depth, spark), store=store)
+        record, done, begun_at = _written(published, spec, _Way(look, changed, work, spark), store=store)
         if not store.publish_epoch(record):
             raise _overtaken(group)
+        ended_at = None if work.ledger is None else work.ledger.clock()
         # Evictions count from before the rows were compared, keys from after they were written.
         servers = {address: said._replace(keys=now.keys) for address, now in store.says().items() if (said := before.get(address))}
         store.put_looked(target.space, group.name, Looked(record.epoch, servers, tuple(done.sample)))
     counts, covered = done.counts, None if record.coverage is None else instant(record.coverage)
     in_part = changed is not None and last is not None and record.floor != record.epoch
-    return Synced(
+    synced = Synced(
         group.name, published.generation, record.epoch, covered, last.rows + counts["new"] if in_part and last else counts["rows"],
         counts["written"], work.now, compared=counts["rows"],
         repaired=counts["gone"] + (0 if look.state == "changed" else counts["others"]), reason=look.doubt,
     )  # fmt: skip
+    if work.ledger is not None:
+        work.ledger.remember(replace(synced.record, begun_at=begun_at, ended_at=ended_at))
+    return synced
 
 
 def sweep(target: Target, groups: Sequence[str]) -> int:
@@ -200,30 +227,40 @@ def sweep(target: Target, groups: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How rows are found: what was seen before, the intervals that alone changed (None: not known), how deep to go, and Spark."""
+    """How rows are found: what was seen before, the intervals that alone changed (None: not known), what the sync is told, and Spark."""
 
     look: Finding
     changed: tuple[Interval, ...] | None
-    depth: Depth
+    work: Work
     spark: Session
 
 
-def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -> tuple[EpochRecord, Pushed]:
-    """Begin the sync and write its rows; returns the record to publish.
+def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -> tuple[EpochRecord, Pushed, datetime | None]:
+    """Begin the sync and write its rows; returns the record to publish, and when it was remembered to begin.
 
     A store that has rows of later epochs than its record knows has lost that record once: then the sync begins again, after them.
     """
-    coming = spec.record
+    coming, begun_at = spec.record, None
     for _ in range(_ATTEMPTS):
-        record = store.begin_epoch(coming, rewrite="every row" if way.depth == "full" else "where others differ")
+        record = store.begin_epoch(coming, rewrite="every row" if way.work.depth == "full" else "where others differ")
+        begun_at = begun_at or _remembered(record, way.work)
         done = _pushed(published, replace(spec, record=record), way)
         kept = store.read_epoch(record.space, record.group)
         if kept is None or not is_under_way(record, kept):
             break
         if not done.counts["ahead"]:
-            return record, done
+            return record, done, begun_at
         coming = replace(coming, epoch=done.counts["ahead"] + 1)
     raise _overtaken(published.group)
+
+
+def _remembered(record: EpochRecord, work: Work) -> datetime | None:
+    """Remember that a sync begins, before any reader meets a row of it; returns when that was."""
+    if work.ledger is None:
+        return None
+    begun_at, covered = work.ledger.clock(), None if record.coverage is None else instant(record.coverage)
+    work.ledger.remember(Epoch(record.group, record.generation, record.epoch, covered, 0, 0, work.now, begun_at))
+    return begun_at
 
 
 def _changed(published: Published, look: Finding, coming: EpochRecord, work: Work) -> tuple[Interval, ...] | None:

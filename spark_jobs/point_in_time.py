@@ -23,6 +23,7 @@ from spark_jobs.compute.rows import start_of
 
 VISIBLE, ORDER, MODELLED, RETRACTED = "_hw_visible", "_hw_order", "_hw_modelled", "_hw_retracted"
 TIME, START, KNOWN = "_hw_at", "_hw_start", "_hw_known"
+_AS_KNOWN = AsOf()
 _BEST, _SNAPSHOTS = "_hw_best", "_hw_snapshots"
 
 
@@ -68,13 +69,13 @@ def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns:
     history = layout.history_table(published.lake, published.group.name, published.generation)
     if delta.exists(history):
         rows = rows.unionByName(_fields(dates.of(tables.read(spark, history, wanted=dates.hold)), published, columns))
-    known = F.broadcast(known_times(published, spark))
+    known = F.broadcast(known_times(published, spark, clock=clock))
     return rows.join(known, on=["publish_id", START]).withColumn(VISIBLE, F.greatest(at, F.col(KNOWN)))
 
 
-def known_times(published: Published, spark: SparkSession) -> DataFrame:
+def known_times(published: Published, spark: SparkSession, *, clock: AsOf = _AS_KNOWN) -> DataFrame:
     """When each publish of each interval became known, in microseconds; what is not in it never was published."""
-    known = readable.known(published)
+    known = readable.known(published, clock)
     names = {"publish_id": "publish_id", START: "start", KNOWN: "known", MODELLED: "modelled", ORDER: "order"}
     return spark.createDataFrame(pa.table({mine: known.column(name) for mine, name in names.items()}))
 
@@ -195,7 +196,7 @@ def snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFra
     taken = _taken(now, group)
     if delta.exists(history):
         taken = taken.union(_taken(tables.read(spark, history, wanted=tables.every_date).where(~F.col("retracted")), group))
-    known = F.broadcast(known_times(published, spark).drop(MODELLED, ORDER))
+    known = F.broadcast(known_times(published, spark, clock=clock).drop(MODELLED, ORDER))
     ended = known.withColumnsRenamed({"publish_id": "replaced_by", KNOWN: "_hw_ended"})
     lasting = taken.join(known, on=["publish_id", START]).join(ended, on=["replaced_by", START], how="left")
     seen, until = F.greatest("at", KNOWN), F.when(F.col("_hw_ended").isNotNull(), F.greatest("at", "_hw_ended"))

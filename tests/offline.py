@@ -197,7 +197,7 @@ class Lake:
         if intervals is not None:
             known = {s.interval: s for s in state.intervals}
             missing = {i: IntervalStatus(group.name, state.generation, i, plan.MISSING, ("asked for",)) for i in intervals}
-            asked = (replace(known.get(i, status), released=True) for i, status in sorted(missing.items()))
+            asked = (known.get(i, status)._replace(released=True) for i, status in sorted(missing.items()))
             work = GroupPlan(group, state.generation, tuple(asked), upstream=state.upstream)
         return materialize.run(work, self.context, judge=judge, sharing=sharing, stage=stage)
 

@@ -31,7 +31,6 @@ from feature_definitions.language.rules import (
     TYPE,
     DefinitionError,
     DefinitionErrors,
-    NotYet,
 )
 from feature_definitions.language.services import MODES, FeatureService, Join, Label, Mode, TrainingSet, check_mode, check_no_verb
 from feature_definitions.language.sources import DeltaTable, Entity, Query, Source, SourceShape, Table
@@ -62,7 +61,6 @@ __all__ = [
     "Join",
     "Label",
     "Mode",
-    "NotYet",
     "ObservationGroup",
     "OnDemandFeature",
     "Query",

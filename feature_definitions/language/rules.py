@@ -36,14 +36,6 @@ class DefinitionErrors(DefinitionError):
         self.errors = tuple(errors)
 
 
-class NotYet(DefinitionError):
-    """A part of the language that this version reads but does not run."""
-
-    def __init__(self, where: str, what: str) -> None:
-        """Name the place and the part of the language."""
-        super().__init__(f"{where} uses {what}, which is not supported yet")
-
-
 def check_name(what: str, name: object) -> None:
     """Refuse what is not a plain name: small letters, digits and single underscores."""
     if not isinstance(name, str) or not NAME.fullmatch(name):

@@ -9,7 +9,6 @@ from feature_definitions.language.expect import ROWS, Expectation, by_column
 from feature_definitions.language.requests import OnDemandFeature
 from feature_definitions.language.rules import (
     DefinitionError,
-    NotYet,
     check_known,
     check_name,
     check_span,
@@ -155,7 +154,7 @@ class Label:
 
 
 Mode = Literal["event_time", "as_known", "as_served"]
-MODES = ("event_time", "as_known")
+MODES = ("event_time", "as_known", "as_served")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,11 +227,9 @@ def check_no_verb(name: str) -> None:
 
 
 def check_mode(where: str, mode: str) -> None:
-    """Refuse a point-in-time mode that does not exist or is not supported yet."""
-    if mode == "as_served":
-        raise NotYet(where, "mode 'as_served'")
+    """Refuse a point-in-time mode that does not exist."""
     if mode not in MODES:
-        raise DefinitionError(f"{where} has the mode {mode!r}; write 'as_known' or 'event_time'")
+        raise DefinitionError(f"{where} has the mode {mode!r}; write 'as_known', 'event_time' or 'as_served'")
 
 
 def _check_parts(where: str, training: TrainingSet) -> None:

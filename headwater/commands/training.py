@@ -38,8 +38,8 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
         str | None, typer.Option(metavar="ZONE", help="where the spine's times without a zone were written down, like Europe/Berlin")
     ] = None,
     mode: Annotated[
-        Literal["as_known", "event_time"] | None,
-        typer.Option(help="what was known at the spine's times, or the newest corrections (default: the training set's, else as_known)"),
+        Literal["as_known", "event_time", "as_served"] | None,
+        typer.Option(help="what was known at the spine's times, or the newest corrections, or what was online (default: as_known)"),
     ] = None,
     statuses: Annotated[
         bool, typer.Option("--statuses", help="with a column for each join that says whether its values are PRESENT, EMPTY, EXPIRED ...")

@@ -17,11 +17,12 @@ from feature_definitions.intervals import instant, iso, micros
 from feature_definitions.language import FeatureService, Mode
 from feature_definitions.planning import fingerprint as fingerprints
 from feature_definitions.records import Publish
-from lake import storage
+from lake import readable, storage
 from lake.readable import Published
 from spark_jobs import tables
 from spark_jobs.training import order, statistics
 from spark_jobs.training import spine as spines
+from spark_jobs.training.certainty import certainties
 from spark_jobs.training.computed import FAILED, shown
 from spark_jobs.training.finish import DatedBy
 from spark_jobs.training.join import CASE, MODELLED
@@ -40,7 +41,7 @@ _LAYOUT = 5
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What a training set rests on: its spine, what was asked, the spine's summary and its rows by date (days since 1970), each
-    group's publishes, all and those that it sees."""
+    group's publishes, all and those that it sees; as it was served also how sure that is, by group."""
 
     spine: Spine
     request: TrainingRequest
@@ -49,6 +50,7 @@ class Basis:
     published: Mapping[str, Published]
     used: Mapping[str, Sequence[Publish]]
     left_out: int = 0
+    served: Mapping[str, Mapping[str, int]] | None = None
 
     @property
     def dates(self) -> int:
@@ -75,7 +77,8 @@ def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Publis
     summary, names = _summary(spine, days), sorted({join.group.name for join in request.service.joins})
     spine = spines.mature(spine, request, now, young=young)
     used = {name: _relevant(published[name], request.mode, summary) for name in names}
-    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used, left_out=young)
+    served = certainties(spine, {name: published[name] for name in names}) if request.mode == "as_served" else None
+    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used, left_out=young, served=served)
 
 
 def _leaves_none_out(request: TrainingRequest) -> bool:
@@ -140,6 +143,7 @@ def fingerprint(of: Basis, computed: Mapping[str, Computed]) -> str:
         group = of.published[name].group
         seen = sorted((p.publish_id, micros(p.interval.start), micros(p.known_from)) for p in publishes)
         parts += [name, of.published[name].generation, group.ttl, group.publish_delay, seen]
+        parts += [readable.certainty(of.published[name]), readable.online_states(of.published[name])] if of.served is not None else []
         parts.append(_meanings(computed.get(name, ()), _asked_of(service, name), until=of.summary["last"]))
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
@@ -182,6 +186,7 @@ def described(of: Basis, found: Statistics, cut: Cut | None) -> Manifest:
         "label": None if request.label is None else {"column": request.label.column, "horizon": request.label.horizon},
         "split": None if cut is None else _split(cut, found),
         "rows": found.rows,
+        **({} if of.served is None else {"served": {name: dict(counts) for name, counts in of.served.items()}}),
         "hw_date": of.dated_by,
         "spine": _spine(of),
         "groups": {name: _group(of.published[name].generation, publishes) for name, publishes in of.used.items()},

@@ -21,7 +21,6 @@ from feature_definitions import (
     Files,
     Join,
     Label,
-    NotYet,
     ObservationGroup,
     Query,
     Rows,
@@ -236,16 +235,8 @@ def test_each_part_of_the_language_can_be_said(name: str) -> None:
     assert USES[name]() is not None
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: training(mode="as_served"), "training set train uses mode 'as_served'"),
-    ],
-)
-def test_what_comes_with_the_online_half_is_refused_by_name(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(NotYet) as refused:
-        make()
-    assert str(refused.value) == f"{message}, which is not supported yet"
+def test_a_training_set_may_be_read_as_it_was_served() -> None:
+    assert training(mode="as_served").mode == "as_served"
 
 
 # --------------------------------------------------------------------------------------------------------------------- refused

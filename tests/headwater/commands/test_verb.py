@@ -166,7 +166,6 @@ MISTAKES = {
     ),
     "unknown training set": (("training-set", "churn"), "there is no training set 'churn'"),
     "no training set": (("training-set",), "name a training set, or give a spine and a service"),
-    "mode of later": (("training-set", "--spine", "x", "--service", "customer_v1", "--mode", "as_served"), "as_served"),
 }
 
 

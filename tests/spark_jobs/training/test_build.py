@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from sklearn.linear_model import LinearRegression
 
 from feature_definitions import layout
-from feature_definitions.language import DefinitionError, NotYet
+from feature_definitions.language import DefinitionError
 from feature_definitions.planning import fingerprint
 from lake import delta
 from spark_jobs.training import build, manifest, provenance
@@ -322,11 +322,6 @@ def test_a_column_that_only_deltas_own_writer_writes_is_kept(shop: Project, spar
     rows = shop.training_set("local", spine=spark.sql(f"{made} FROM range(3)"), service="customer_v1").to_arrow()
     assert rows.column("local").to_pylist() == [datetime(2026, 1, 5, 10)] * 3  # noqa: DTZ001  # it has no zone
     assert rows.column("hw_row").to_pylist() == [0, 1, 2]
-
-
-def test_a_mode_of_later_is_refused_by_name(shop: Project) -> None:
-    with pytest.raises(NotYet, match="as_served"):
-        shop.training_set(spine=spine(), service="customer_v1", mode="as_served")
 
 
 def test_batches_hold_every_row_once_and_no_more_than_asked(built: build.Built) -> None:

@@ -1,0 +1,95 @@
+"""A group as it was served: what the syncs that had finished brought, and how sure it is; against a plain oracle."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_definitions.intervals import Interval, micros
+from feature_definitions.records import Epoch, Publish
+from feature_definitions.sql.column_types import column_types_of
+from lake import readable
+from lake.readable import AsOf, Published
+from spark_jobs.training import certainty
+from tests.online_sync.stories import SEEN, WALKED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FIRST = datetime(2026, 1, 5, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+SERVED = AsOf("as_served")
+SYNCS = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3), st.booleans(), st.sampled_from([1, 1, 1, 2])), max_size=6)
+"""Of each sync: hours since the one before, hours that it takes, whether it finishes, and of which generation it is."""
+PUBLISHES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 14)), max_size=6)
+"""Of each publish: which hour it is of, and hours until it was known."""
+
+
+def history(syncs: Sequence[Any]) -> tuple[Epoch, ...]:
+    """Syncs one after the other; one that does not finish is overtaken by the next."""
+    now, made = FIRST, []
+    for number, (wait, takes, finishes, generation) in enumerate(syncs, 1):
+        begun = now + wait * HOUR
+        now = begun + takes * HOUR
+        made.append(Epoch("seen", generation, number, None, 1, 1, begun, begun, now if finishes else None))
+    return tuple(made)
+
+
+def made(publishes: Sequence[tuple[int, int]], epochs: tuple[Epoch, ...]) -> Published:
+    """The group of windows, generation 1."""
+    known = tuple(
+        Publish(f"p{n}", "walked", 1, Interval(FIRST + h * HOUR, FIRST + (h + 1) * HOUR), FIRST + (h + 1 + late) * HOUR, "OBSERVED")
+        for n, (h, late) in enumerate(publishes)
+    )
+    return Published(WALKED, 1, "", column_types_of(WALKED), known, None, epochs)
+
+
+def last_finished(epochs: Sequence[Epoch], at: datetime, *, generation: int | None = None) -> Epoch | None:
+    """The newest sync that had finished."""
+    done = [e for e in epochs if e.ended_at is not None and e.ended_at <= at and generation in (None, e.generation)]
+    return done[-1] if done else None
+
+
+@given(publishes=PUBLISHES, syncs=SYNCS, hour=st.integers(0, 40))
+def test_at_each_time_those_publishes_are_seen_that_the_last_finished_sync_saw(
+    publishes: list[tuple[int, int]], syncs: list[Any], hour: int
+) -> None:
+    published, at = made(publishes, history(syncs)), FIRST + hour * HOUR
+    known = readable.known(published, SERVED)
+    found = {pid for pid, since in zip(known["publish_id"].to_pylist(), known["known"].to_pylist(), strict=True) if since <= micros(at)}
+    sync = last_finished(published.epochs, at, generation=1)
+    seen = [p for p in published.publishes if sync is not None and p.known_from <= sync.synced_at]
+    assert found == {p.publish_id for p in seen}
+    steps = [end for since, end in readable.coverage(published, SERVED) if since <= micros(at)]
+    assert (steps[-1] if steps else None) == max((micros(p.interval.end) for p in seen), default=None)
+
+
+@given(syncs=SYNCS, hours=st.lists(st.integers(0, 40), max_size=5))
+def test_it_is_said_of_each_time_how_sure_the_answer_is(syncs: list[Any], hours: list[int]) -> None:
+    epochs, found = history(syncs), readable.certainty(made([], history(syncs)))
+    expected = [0] * len(certainty.KINDS)
+    for hour in hours:
+        at = FIRST + hour * HOUR
+        done = last_finished(epochs, at)
+        begun = [e for e in epochs if e.begun_at is not None and e.begun_at <= at and (done is None or e.epoch > done.epoch)]
+        kind = "certain" if done is not None and done.generation == 1 else "another generation"
+        expected[certainty.KINDS.index("not online" if done is None else "during a sync" if begun else kind)] += 1
+    assert certainty.counted(found, np.array([micros(FIRST + hour * HOUR) for hour in hours], np.int64)).tolist() == expected
+
+
+def test_syncs_of_an_older_headwater_count_from_when_they_looked() -> None:
+    published = made([(0, 0)], (Epoch("walked", 1, 1, None, 1, 1, FIRST + 2 * HOUR),))
+    assert readable.known(published, SERVED)["known"].to_pylist() == [micros(FIRST + 2 * HOUR)]
+    assert readable.certainty(published) == ((micros(FIRST + 2 * HOUR), "certain"),)
+
+
+@pytest.mark.parametrize("group", [SEEN, WALKED], ids=lambda group: group.name)
+def test_what_was_never_synced_was_never_served(group: Any) -> None:
+    publish = Publish("p", group.name, 1, Interval(FIRST, FIRST + HOUR), FIRST + HOUR, "OBSERVED")
+    published = Published(group, 1, "", column_types_of(group), (publish,))
+    assert (len(readable.known(published, SERVED)), readable.coverage(published, SERVED), readable.certainty(published)) == (0, (), ())
