@@ -391,6 +391,29 @@ class SyncedGroup(Part, frozen=True, kw_only=True):
     reason: str | None
 
 
+class ComparedGroup(Part, frozen=True, kw_only=True):
+    """How the rows of one group that lie online compare with the lake's."""
+
+    group: str
+    generation: int
+    epoch: int
+    rows: int
+    compared: int
+    equal: int
+    older: int
+    newer: int
+    other: int
+    missing: int
+    extra: int
+    share: float
+
+
+class ParityDocument(Document, frozen=True, kw_only=True):
+    """What `parity` found."""
+
+    groups: list[ComparedGroup]
+
+
 class SyncDocument(Document, frozen=True, kw_only=True):
     """What `sync` brought to the online store."""
 
@@ -663,6 +686,11 @@ def training_set(built: Any) -> TrainingSetDocument:
     """The training set that lies there now."""
     told = {name: getattr(built, name) for name in ("name", "path", "rows", "unchanged", "manifest")}
     return TrainingSetDocument(**told, rejected=[*built.rejected])
+
+
+def parity(compared: Iterable[Any]) -> ParityDocument:
+    """How groups compare with the lake."""
+    return ParityDocument(groups=[_part(ComparedGroup, each) for each in compared])
 
 
 def sync(epochs: Iterable[Any], warnings: list[str]) -> SyncDocument:

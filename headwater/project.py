@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from lake.optimize import Optimized
     from lake.quarantine import PutAside
     from lake.readable import Published
+    from online_sync.parity import Parity, Scope
     from online_sync.sync import Depth, Synced, Target
     from serving.answer import Result
     from serving.request import Entity
@@ -528,11 +529,33 @@ class Project:
         if not chosen:
             return ()
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
-        target = sync.Target(self.store_url(), space, self.settings.lake)
+        target = self._target(space)
         sync.claim(target, other_lake=other_lake)
         done = tuple(self._sync(group, target, depth) for group in chosen)
         sync.sweep(target, [group.name for group in chosen])
         return done
+
+    def parity(self, *groups: str, scope: "Scope" = "sample", then: Literal["nothing", "repair"] = "nothing") -> "tuple[Parity, ...]":
+        """Compare what lies online with what the last sync of each group had to bring: a sample of the rows, or all (`full`).
+
+        With `then="repair"` a group that differs is synced again, all its rows compared or written, and compared as before. Groups
+        never synced are left out.
+        """
+        from online_sync import parity
+
+        chosen, space = names.groups(self.catalog, groups), self._space()
+        if space is None:
+            return ()
+        target = self._target(space)
+        found = [parity.measure(self._published(group), target=target, scope=scope) for group in chosen]
+        compared = [each for each in found if each is not None]
+        wrong = [each for each in compared if not each.holds]
+        if then == "nothing" or not wrong:
+            return tuple(compared)
+        for each in wrong:
+            self.sync(each.group, depth="full" if each.extra else "verify")
+        again = {each.group: each for one in wrong for each in self.parity(one.group, scope=scope)}
+        return tuple(again.get(each.group, each) for each in compared)
 
     def store_warnings(self) -> list[str]:
         """What is wrong with the online store's settings, though it works: a policy by which it evicts rows."""
@@ -803,6 +826,12 @@ class Project:
     def _empty(self, group: str, number: int) -> str | None:
         """The empty values that the last publish of a generation kept."""
         return next((g.empty for g in self._registry.generations(group) if g.number == number), None)
+
+    def _target(self, space: layout.KeySpace) -> "Target":
+        """The store, and whose keys are meant."""
+        from online_sync import sync
+
+        return sync.Target(self.store_url(), space, self.settings.lake)
 
     def _space(self) -> layout.KeySpace | None:
         """Whose keys the lake's rows have in the online store; None as long as none were ever brought there."""

@@ -75,7 +75,8 @@ def measure(published: Published, *, target: Target, scope: Scope) -> Parity | N
             return None
         if not sync.is_in_memory(published):
             raise NotComparable(
-                f"{group.name} has more rows than one process compares; headwater sync --verify {group.name} has Spark compare and repair them"
+                f"{group.name} has more rows than one process compares; have Spark compare and repair them: "
+                f"headwater sync --verify {group.name}"
             )
         rows = newest.newest(published, now=instant(record.synced_at))
         chosen = rows if scope == "full" else _sampled(rows, seed=record.epoch)
@@ -119,22 +120,13 @@ def _class(wanted: bytes, held: bytes | None, record: EpochRecord) -> Class:
 
 def _extra(rows: pa.Table, record: EpochRecord, keys: Sequence[str], store: Store) -> int:
     """How many live rows of the generation lie there of which the lake knows nothing."""
-    known, extra = set(packing.keys_of(_of_somebody(rows, keys), record, keys)), 0
+    known, extra = set(packing.keys_of(rows, record, keys)), 0
     head = layout.row_key(record.space, record.group, record.generation, "").removesuffix("}")
     for found in store.keys(layout.online_keys(record.project)):
         strange = [key for key in set(found) - known if key.startswith(head)]
         known.update(strange)
         extra += sum(held is not None and _epoch(held) >= record.floor and not _is_tombstone(held) for held in store.mget(strange))
     return extra
-
-
-def _of_somebody(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
-    return rows.drop_null() if not rows.num_columns else rows.filter(pa.array(~np.any([_nulls(rows, key) for key in keys], axis=0)))
-
-
-def _nulls(rows: pa.Table, key: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = rows.column(key).is_null().to_numpy()
-    return found
 
 
 def _epoch(held: bytes) -> int:

@@ -205,6 +205,11 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     return synced
 
 
+def is_in_memory(published: Published) -> bool:
+    """Whether this process holds the newest rows of a group, and all that they are found among."""
+    return newest.size(published) <= _IN_MEMORY
+
+
 def sweep(target: Target, groups: Sequence[str]) -> int:
     """Delete the keys of these groups and of the project that nobody reads any more, if there may be some; returns how many there were."""
     with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
@@ -285,7 +290,7 @@ def _pushed(published: Published, spec: PushSpec, way: _Way) -> Pushed:
     now = instant(spec.record.synced_at)
     if way.changed is not None and spec.record.floor != spec.record.epoch and newest.size(published, way.changed) <= _IN_MEMORY:
         return _pushed_in_part(published, spec, way.look.sample, newest.newest(published, now=now, intervals=way.changed))
-    if newest.size(published) <= _IN_MEMORY:
+    if is_in_memory(published):
         return push.push([newest.newest(published, now=now)], spec)
     from online_sync import spread
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headwater import documents, output
-from headwater.commands.verb import Call, Groups, Keys, pairs, verb
+from headwater.commands.verb import DONE, FAILED, Call, Groups, Keys, pairs, verb
 
 if TYPE_CHECKING:
     from online_sync.sync import Depth
@@ -35,6 +35,28 @@ def sync(
     shown = output.table("group", "epoch", "coverage", "entities", "written", "compared", "repaired", rows=rows)
     said = shown if epochs else "nothing is published yet; run `headwater materialize` first"
     return call.answer(documents.sync(epochs, warnings), said)
+
+
+@verb(app, example="headwater parity --full", panel=ONLINE)
+def parity(
+    call: Call,
+    *,
+    groups: Groups,
+    full: Annotated[bool, typer.Option("--full", help="compare all rows, and look for rows of nobody")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="sync again what differs")] = False,
+) -> int:
+    """Compare what lies online with what the last sync had to bring; ends with 1 where they differ."""
+    with output.progress() as say, call.project(say) as p:
+        found = p.parity(*groups, scope="full" if full else "sample", then="repair" if repair else "nothing")
+    rows = [(e.group, e.epoch, e.compared, e.equal, e.older, e.newer, e.other, e.missing, e.extra, f"{e.share:.4f}") for e in found]
+    columns = ("group", "epoch", "compared", "equal", "older", "newer", "other", "missing", "extra", "parity")
+    said = (
+        output.table(*columns, rows=[tuple(map(str, row)) for row in rows])
+        if found
+        else "nothing is online yet; run `headwater sync` first"
+    )
+    call.answer(documents.parity(found), said)
+    return DONE if all(each.holds for each in found) else FAILED
 
 
 @verb(app, example="headwater get customer_v1 customer_id=42", panel=ONLINE)
