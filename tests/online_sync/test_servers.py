@@ -18,6 +18,7 @@ from tests.online_sync import test_races as races
 from tests.online_sync.conftest import alone, empty, written
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SCHEMA = RowSchema((("spend", "double"),))
@@ -97,6 +98,59 @@ def test_a_slot_that_moved_to_another_server_is_followed(spread: str, cluster: l
                 client.close()
 
 
+def hand_over(cluster: list[int], clients: list[redis.Redis], slot: int) -> None:
+    """Have a server give a slot to the next; every other one is left half way, without its keys."""
+    names = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
+    home, other = min(slot // 5461, 2), (min(slot // 5461, 2) + 1) % 3
+    clients[other].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[home])
+    clients[home].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[other])
+    if slot % 2:
+        for found in clients[home].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            clients[home].execute_command("MIGRATE", "127.0.0.1", cluster[other], found, 0, 1000)
+        for client in (clients[other], clients[home]):
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[other])
+
+
+def hand_back(cluster: list[int], clients: list[redis.Redis], slots: Sequence[int]) -> None:
+    """Empty the cluster, and give each slot to the server that had it first."""
+    names = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
+    for port in cluster:
+        empty(f"redis://127.0.0.1:{port}")
+    for slot in slots:
+        for client in clients:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[min(slot // 5461, 2)])
+
+
+def test_a_slot_that_moves_with_its_rows_while_a_sync_writes_loses_none(
+    spread: str, cluster: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [redis.Redis(port=port) for port in cluster]
+    rows = dict.fromkeys(range(300), 1)
+    slots = sorted({int(clients[0].cluster("KEYSLOT", key(entity))) for entity in rows})[:30]
+    moving = iter(slots)
+
+    class Moving(Store):
+        def put_rows(self, rows: object, **how: object) -> str:
+            done = ""
+            for start in range(0, 300, 100):
+                for slot in [next(moving) for _ in range(10)]:
+                    hand_over(cluster, clients, slot)
+                done += super().put_rows(rows[start : start + 100], **how)  # type: ignore[index, arg-type]  # as push gives them
+            return done
+
+    monkeypatch.setattr(push, "Store", Moving)
+    try:
+        with closing(Store(spread)) as store:
+            begun = store.begin_epoch(races.RECORD)
+            done = push.push([races.rows(rows)], races.spec(spread, begun))
+            assert (done.counts["written"], store.publish_epoch(begun)) == (300, True)
+            keys = [layout.row_key(races.RECORD.space, "spend", 1, str(entity)) for entity in rows]
+            assert None not in store.mget(keys)
+    finally:
+        hand_back(cluster, clients, slots)
+
+
 def test_a_cluster_is_swept_on_all_its_servers(spread: str) -> None:
     with closing(Store(spread)) as store:
         begun = store.begin_epoch(races.RECORD)
@@ -144,6 +198,19 @@ def test_a_password_that_lacks_or_is_wrong_is_told_without_showing_it(tmp_path: 
             with closing(Store(f"redis://{given}127.0.0.1:{port}/0")) as store, pytest.raises(StoreUnavailable, match=said) as raised:
                 store.mget(["k"])
             assert "wr0ng" not in str(raised.value)
+
+
+def test_a_user_who_may_touch_only_the_projects_keys_and_run_scripts_can_sync(tmp_path: Path) -> None:
+    with alone(tmp_path) as (port, _), closing(redis.Redis(port=port)) as client:
+        rights = ("~hw:shop:*", "-@all", "+@read", "+@write", "+eval", "+evalsha", "+script|load", "+ping", "+select", "+client|setinfo")
+        client.execute_command("ACL", "SETUSER", "sync", "on", ">word", *rights)
+        url = f"redis://sync:word@127.0.0.1:{port}/0"
+        with closing(Store(url)) as store:
+            begun = store.begin_epoch(races.RECORD)
+            assert push.push([races.rows({1: 1})], races.spec(url, begun)).counts["written"] == 1
+            assert (store.publish_epoch(begun), store.says()) == (True, {})
+            with pytest.raises(StoreUnavailable, match="does not let this user do what is needed"):
+                store.put_rows([("hw:other:k", row(1))])
 
 
 def test_a_replica_is_told_apart(tmp_path: Path) -> None:
