@@ -514,7 +514,7 @@ class Project:
     def sync(
         self, *groups: str, depth: "Depth" = "as needed", other_lake: Literal["refuse", "take over"] = "refuse"
     ) -> "tuple[Synced, ...]":
-        """Bring the newest row of every entity to the online store; groups that were never published are left out.
+        """Bring the newest row of every entity to the online store; groups that were never published, or stay offline, are left out.
 
         Where nothing was published since the last sync, a sample of the rows is compared with the store; all of them, if the sample or the
         servers give reason for doubt, or if `depth` is `verify`; `full` also writes them all, and leaves no other rows of these groups.
@@ -525,7 +525,7 @@ class Project:
         from online_sync import sync
 
         planner = self._planner
-        chosen = [group for group in names.groups(self.catalog, groups) if planner.current(group) is not None]
+        chosen = [group for group in self._online(groups) if planner.current(group) is not None]
         if not chosen:
             return ()
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
@@ -827,6 +827,14 @@ class Project:
         """The empty values that the last publish of a generation kept."""
         return next((g.empty for g in self._registry.generations(group) if g.number == number), None)
 
+    def _online(self, groups: Sequence[str]) -> tuple[FeatureGroup, ...]:
+        """The groups that go online, of those that are named or of all; one that is named and does not is refused."""
+        chosen = names.groups(self.catalog, groups)
+        offline = [group.name for group in chosen if not group.online]
+        if groups and offline:
+            raise InputRefused(f"{', '.join(offline)} has online=False: its rows are for training alone, and are not brought online")
+        return tuple(group for group in chosen if group.online)
+
     def _target(self, space: layout.KeySpace) -> "Target":
         """The store, and whose keys are meant."""
         from online_sync import sync
@@ -944,4 +952,4 @@ def undefined(path: str | os.PathLike[str], *, say: Say) -> "Project":
 
 def _alone(group: FeatureGroup) -> FeatureService:
     """A service of one group, so that its entities are asked for as those of any service."""
-    return FeatureService(group.name, joins=(Join(group),))
+    return FeatureService(group.name, joins=(Join(group),), online=group.online)

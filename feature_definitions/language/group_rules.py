@@ -33,6 +33,7 @@ class AnyGroup:
     hold_below: float
     retain: str | None
     warnings: Warned
+    online: bool
 
     @property
     def cadence(self) -> timedelta:

@@ -52,6 +52,7 @@ class WindowedGroup(_OfOneSource):
     `hold_below` is the share of an interval's rows that may fail its expectations and be published as held (null) while the rest is
     published; with 0 one bad row rejects the interval. `retain` is how long published rows are kept (None: for ever). With
     `warnings="approve"` an interval in which an expectation warned is published only once a person says so.
+    With `online=False` the rows are for training alone, and no sync brings them to the online store.
     """
 
     name: str
@@ -69,6 +70,7 @@ class WindowedGroup(_OfOneSource):
     hold_below: float = 0.0
     retain: str | None = None
     warnings: Warned = "publish"
+    online: bool = True
 
     def __post_init__(self) -> None:
         """Check cadence, TTL, windows, columns and output names; what is wrong with several features is told at once."""
@@ -120,6 +122,7 @@ class _ShownGroup(_OfOneSource):
     hold_below: float = 0.0
     retain: str | None = None
     warnings: Warned = "publish"
+    online: bool = True
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -102,6 +102,7 @@ class FeatureService:
         check_unique(where, [j.name for j in joins], "join", "give one of them a prefix, like Join(group, prefix='origin')")
         check_unique(where, [c for j in joins for c in j.outputs], "output column", "give one of them a prefix")
         object.__setattr__(self, "on_demand", listed(self.on_demand))
+        _check_online(where, self)
         _check_on_demand(where, self)
         _check_statuses(where, self)
         object.__setattr__(self, "defaults", _defaults(where, self))
@@ -224,6 +225,15 @@ def check_no_verb(name: str) -> None:
     """Refuse a training set's name that says what the command shall do with one."""
     if name in VERBS:
         raise DefinitionError(f"{name!r} cannot name a training set: headwater training-set {name} does something; write {name}_set")
+
+
+def _check_online(where: str, service: FeatureService) -> None:
+    offline = sorted({j.group.name for j in service.joins if not j.group.online}) if service.online else []
+    if offline:
+        raise DefinitionError(
+            f"{where} is online, but {', '.join(offline)} has online=False; write online=False here too, which leaves the service to "
+            "training sets, or let the group be online"
+        )
 
 
 def check_mode(where: str, mode: str) -> None:

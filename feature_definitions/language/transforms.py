@@ -45,6 +45,7 @@ class TransformGroup(AnyGroup):
     hold_below: float = 0.0
     retain: str | None = None
     warnings: Warned = "publish"
+    online: bool = True
 
     def __post_init__(self) -> None:
         """Check what is read, how, how far back, and what comes out."""

@@ -225,6 +225,7 @@ USES: dict[str, Callable[[], object]] = {
     "unique": lambda: counted(expect=(unique(),)),
     "hold_below": lambda: windowed(hold_below=0.01),
     "retain": lambda: observed(retain="30d"),
+    "online": lambda: observed(online=False),
     "warnings": lambda: windowed(warnings="approve"),
 }
 """A definition for each part of the language that is not in the simplest group."""
@@ -233,6 +234,13 @@ USES: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("name", USES)
 def test_each_part_of_the_language_can_be_said(name: str) -> None:
     assert USES[name]() is not None
+
+
+def test_a_group_that_stays_offline_is_joined_by_services_that_do_too() -> None:
+    group = observed(online=False)
+    assert FeatureService("s", joins=(Join(group),), online=False).joins[0].group == group
+    with pytest.raises(DefinitionError, match=f"service s is online, but {group.name} has online=False; write online=False here too"):
+        FeatureService("s", joins=(Join(group),))
 
 
 def test_a_training_set_may_be_read_as_it_was_served() -> None:
@@ -527,7 +535,7 @@ def test_a_wrong_service_is_refused(make: Callable[[], object], message: str) ->
         ({"expect": {"amount": row_count(at_least=1)}}, "of the column 'amount'; it is about rows: write expect={'*': row_count"),
         ({"expect": {"amont": at_least(0)}}, "training set train, expect: there is no column 'amont'"),
         ({"expect": {"amount": 0}}, "training set train, amount, expects 0; write at_least(0)"),
-        ({"mode": "now"}, "has the mode 'now'; write 'as_known' or 'event_time'"),
+        ({"mode": "now"}, "has the mode 'now'; write 'as_known', 'event_time' or 'as_served'"),
         ({"spine": static_source()}, "its spine people has no event timestamp; a spine is a source of shape 'events'"),
         ({"spine": source(columns={"paid_at": "timestamp"})}, "there is no entity key 'customer_id'"),
         (
