@@ -71,7 +71,8 @@ def code(catalog: str) -> dict[str, object]:
 def _git(folder: str, *words: str) -> str | None:
     """What git says of a folder; None where there is no git, or no repository."""
     try:
-        done = subprocess.run(["git", "--no-optional-locks", "-C", folder, *words], capture_output=True, text=True, timeout=_PATIENCE, check=False)
+        asked = ["git", "--no-optional-locks", "-C", folder, *words]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
