@@ -22,6 +22,7 @@ from feature_definitions.planning.plan import OK, REJECTED, IntervalStatus
 if TYPE_CHECKING:
     from headwater.project import Project
 
+MODEL = "arrival_delay"
 SERVICE = "arrival_delay_v1"
 TOUCHED = ("carrier_delays", "origin_congestion", "aircraft_history", "weather_at_origin", "plane_attributes")
 
@@ -71,6 +72,9 @@ def run(folder: Path, *, shift: str, say: Callable[[str], None], open_project: C
     with stages.stage("train") as result:
         metrics, again = _train(folder, str(built.manifest["fingerprint"]))
         result.append("unchanged" if again else f"{metrics.train_rows:,} rows, two models")
+    with open_project(folder) as p, stages.stage("predict from what is served") as result:
+        late = p.predict(MODEL, [each["entity"] for each in served])
+        result.append("late with " + ", ".join(f"{each:.0%}" for each in late))
     return _summary(DemoRun(folder, moved, stages, report, statuses, built.manifest, metrics.lines, served))
 
 
@@ -115,7 +119,7 @@ def _train(folder: Path, fingerprint: str) -> tuple[Any, bool]:
     from examples import train_arrival_delay
 
     held = folder / "plots" / "arrival_delay.json"
-    if held.exists():
+    if held.exists() and (folder / "models" / MODEL / "model.skops").exists():
         known = json.loads(held.read_text(encoding="utf-8"))
         if known.get("fingerprint") == fingerprint:
             return train_arrival_delay.Metrics(**known), True

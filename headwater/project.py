@@ -89,7 +89,7 @@ class Serving:
     """How a project is served: in how many processes, with which file of API keys and which certificate and its key.
 
     `trust`: that a sync has finished is noticed after at most so many seconds. `stale`: while the store is away, what is near is answered
-    for so many seconds. `grpc`: the port of gRPC, 0 for a free one, None for no gRPC.
+    for so many seconds. `grpc`: the port of gRPC, 0 for a free one, None for no gRPC. `models`: a folder of models (None: the project's).
     """
 
     workers: int = 1
@@ -98,6 +98,7 @@ class Serving:
     trust: float = 0.0
     stale: float = 0.0
     grpc: int | None = None
+    models: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,7 +629,23 @@ class Project:
         limits = Limits(trust=chosen.trust, stale=chosen.stale)
         guard = None if chosen.keys is None else rest.Guard(Keys(chosen.keys), lambda event: self.say(json.dumps(event)))
         store = AsyncStore(self.store_url())
-        return rest.app(self.catalog.services, space=self._space, store=store, clock=self.clock, limits=limits, guard=guard)
+        return rest.app(
+            self.catalog.services, space=self._space, store=store, clock=self.clock, limits=limits, guard=guard,
+            models=chosen.models or self._models,
+        )  # fmt: skip
+
+    def predict(self, model: str, entities: object) -> list[float]:
+        """What a model of the project's folder `models` says of entities, by the features that are served."""
+        from serving.models import load
+
+        found = load(self._models, self.catalog.services)
+        if model not in found:
+            raise UserError(f"there is no model {model!r} in {self._models}; there are {', '.join(found) or 'none'}")
+        return found[model].predict(self.online(found[model].service, entities)["results"])
+
+    @property
+    def _models(self) -> Path:
+        return self.settings.root / "models"
 
     def store_url(self) -> str:
         """The online store's URL: the one set by HEADWATER_REDIS_URL, else the embedded store's, which is started if need be."""

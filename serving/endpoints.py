@@ -1,7 +1,11 @@
 """What each endpoint answers, as bytes or as plain data: it knows neither HTTP's statuses nor who carries the answer."""
 
+import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
+
+import msgspec
 
 from feature_definitions import FeatureGroup, FeatureService
 from serving import described
@@ -9,15 +13,17 @@ from serving.desk import Desk
 from serving.feast_api import FeastReading
 from serving.keys import Key
 from serving.metrics import exposition
-from serving.refusals import UnknownGroup
+from serving.models import Model
+from serving.refusals import UnknownGroup, UnknownModel
 from serving.request import Wanted, parse_query
 
 
 class Endpoints:
     """The endpoints of the services that are online, and of their groups."""
 
-    def __init__(self, desk: Desk, services: Mapping[str, FeatureService]) -> None:
+    def __init__(self, desk: Desk, services: Mapping[str, FeatureService], models: Mapping[str, Model]) -> None:
         """Know what may be asked."""
+        self._models = models
         self._desk, self._services = desk, {name: service for name, service in services.items() if service.online}
         self._groups: dict[str, FeatureGroup] = {join.group.name: join.group for each in self._services.values() for join in each.joins}
         self._feast = FeastReading(desk.reading, self._groups)
@@ -36,6 +42,29 @@ class Endpoints:
         plan = self._desk.reading.plan(service)
         entity = parse_query(plan, texts)
         return await self._desk.answer(Wanted(plan, [tuple(entity[name] for name in plan.asked)], "row"), key)
+
+    async def predict(self, name: str, body: bytes, key: Key | None = None) -> bytes:
+        """What a model says of entities, by the features of its service; latency of both apart."""
+        if name not in self._models:
+            raise UnknownModel(f"there is no model {name!r}; there are {', '.join(self._models) or 'none'}", field="model")
+        model, began = self._models[name], monotonic()
+        if key is not None:
+            key.allow(model.service)
+        results = msgspec.json.decode(await self._desk.answer(self._desk.reading.asked_of(model.service, body), key))["results"]
+        fetched = monotonic()
+        found = await asyncio.to_thread(model.predict, results)
+        told = [
+            {"entity": result["entity"], "prediction": prediction, "status": result["status"]}
+            for result, prediction in zip(results, found, strict=True)
+        ]
+        seconds = {"features": fetched - began, "model": monotonic() - fetched}
+        self._desk.counts.predicted(name, seconds)
+        return msgspec.json.encode({"model": name, "version": model.version, "predictions": told, "seconds": seconds})
+
+    def models(self) -> list[dict[str, Any]]:
+        """All models."""
+        found = self._models.values()
+        return [{"name": each.name, "version": each.version, "service": each.service, "features": each.features} for each in found]
 
     def services(self) -> list[dict[str, Any]]:
         """All services."""

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from online_sync.codec import EpochRecord
 
@@ -30,6 +30,15 @@ class Served:
         self.latencies[bisect_left(BOUNDS, seconds)] += 1
 
 
+@dataclass(slots=True)
+class Predicted:
+    """What a model answered: requests, and the seconds of their features and of the model itself."""
+
+    requests: int = 0
+    features_seconds: float = 0.0
+    model_seconds: float = 0.0
+
+
 class Counts:
     """What was answered since the process began: of each service, and refusals by their HTTP status."""
 
@@ -37,20 +46,32 @@ class Counts:
         """Nothing was answered yet."""
         self.services: dict[str, Served] = {}
         self.refused: Counter[int] = Counter()
+        self.models: dict[str, Predicted] = {}
 
     def of(self, service: str) -> Served:
         """The counts of a service; lists of features that are asked for by name count as one."""
         name = service.partition(":")[0]
         return self.services.get(name) or self.services.setdefault(name, Served())
 
+    def predicted(self, model: str, seconds: Mapping[str, float]) -> None:
+        """Count one request that a model answered, with the seconds of its features and of itself."""
+        counted = self.models.setdefault(model, Predicted())
+        counted.requests += 1
+        counted.features_seconds += seconds["features"]
+        counted.model_seconds += seconds["model"]
+
     def stats(self) -> dict[str, object]:
         """All counts, with the shares of entities that were near and that were found."""
-        return {"services": {name: _shares(served) for name, served in self.services.items()}, "refused": dict(self.refused)}
+        return {
+            "services": {name: _shares(served) for name, served in self.services.items()},
+            "models": {name: asdict(predicted) for name, predicted in self.models.items()},
+            "refused": dict(self.refused),
+        }
 
 
 def exposition(counts: Counts, records: Mapping[str, EpochRecord]) -> str:
     """The counts, and what is online, in Prometheus' text format."""
-    return "".join(f"{line}\n" for line in (*_of_services(counts), *_of_refusals(counts), *_of_groups(records)))
+    return "".join(f"{line}\n" for line in (*_of_services(counts), *_of_models(counts), *_of_refusals(counts), *_of_groups(records)))
 
 
 def _shares(served: Served) -> dict[str, object]:
@@ -78,6 +99,15 @@ def _of_services(counts: Counts) -> Iterator[str]:
             yield f'headwater_request_seconds_bucket{{service="{service}",le="{bound}"}} {total}'
         yield f'headwater_request_seconds_sum{{service="{service}"}} {served.seconds:.6f}'
         yield f'headwater_request_seconds_count{{service="{service}"}} {served.requests}'
+
+
+def _of_models(counts: Counts) -> Iterator[str]:
+    told = (("requests", "Requests that a model answered"), ("features_seconds", "Seconds of their features"), ("model_seconds", "Its own"))
+    for name, said in told:
+        yield f"# HELP headwater_model_{name}_total {said}."
+        yield f"# TYPE headwater_model_{name}_total counter"
+        for model, predicted in counts.models.items():
+            yield f'headwater_model_{name}_total{{model="{model}"}} {getattr(predicted, name)}'
 
 
 def _of_refusals(counts: Counts) -> Iterator[str]:

@@ -31,6 +31,10 @@ def document(plans: Mapping[str, ServicePlan]) -> dict[str, Any]:
             },
             "/get-online-features": {"post": _operation("Features, asked for and answered as Feast does", body=_feast(asked))},
             **{path: {"post": _operation("Features, by Connect's unary protocol", body={"type": "object"})} for path in connect.PATHS},
+            "/v1/predict/{model}": {
+                "post": _operation("Predictions of a model", body={"type": "object"}, parameters=[_in("path", "model", ())])
+            },
+            "/v1/models": {"get": _operation("All models")},
             "/v1/services": {"get": _operation("All services")},
             "/v1/groups": {"get": _operation("All groups")},
             "/v1/groups/{name}": {"get": _operation("One group", parameters=[_in("path", "name", ())])},

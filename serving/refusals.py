@@ -47,6 +47,14 @@ class UnknownType(RequestError):
     """A body of a type that is not read here."""
 
 
+class UnknownModel(RequestError):
+    """A request for a model that there is not."""
+
+
+class ModelFailed(RequestError):
+    """A model that raises."""
+
+
 class HungUp(RequestError):
     """Who asked is gone."""
 
@@ -64,6 +72,8 @@ _REFUSALS: Mapping[type[Exception], Refusal] = {
     RequestError: Refusal(400, "invalid_argument"),
     UnknownService: Refusal(404, "not_found"),
     UnknownGroup: Refusal(404, "not_found"),
+    UnknownModel: Refusal(404, "not_found"),
+    ModelFailed: Refusal(500, "internal"),
     NoKey: Refusal(401, "unauthenticated", {"www-authenticate": "Bearer"}),
     NotAllowed: Refusal(403, "permission_denied"),
     TooOften: Refusal(429, "resource_exhausted", _AGAIN),

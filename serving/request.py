@@ -92,12 +92,20 @@ def compile_service(service: FeatureService) -> ServicePlan:
 
 def parse_body(data: bytes) -> Mapping[str, Any]:
     """What a request's JSON says, not checked yet but for the names of its fields."""
+    return _checked_names(_object(data))
+
+
+def _object(data: bytes) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"the body is no JSON: {error}", field=None) from None
     if not isinstance(body, dict):
         raise RequestError('the body is an object like {"service": "...", "entities": [...]}', field=None)
+    return body
+
+
+def _checked_names(body: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in _FIELDS:
         if name not in body:
             raise RequestError(f"{name} is missing; the body has {' and '.join(_FIELDS)}", field=name)
@@ -159,6 +167,13 @@ class Reading:
     def asked(self, data: bytes) -> Wanted:
         """What a body asks for; a mistake is named."""
         return self.quickly(data) or self._asked(parse_body(data))
+
+    def asked_of(self, service: str, data: bytes) -> Wanted:
+        """What a body asks for of a service that it does not name: rows, all in all."""
+        body = _object(data)
+        if "service" in body:
+            raise RequestError("service is not known here: a model has its own", field="service")
+        return self._asked(_checked_names({"service": service, **body}))._replace(form="rows", fresh=False)
 
     def quickly(self, data: bytes) -> Wanted | None:
         """What a body asks for, if it has the form that is asked most and no mistake."""

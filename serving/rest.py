@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +25,7 @@ from serving import connect, messages, openapi
 from serving.desk import Desk, Limits
 from serving.endpoints import Endpoints
 from serving.keys import Key, Keys, Verb
+from serving.models import load
 from serving.protocol import NOT_AT_ONCE, AtOnce, PlainRequest
 from serving.refusals import MOST_BYTES, REFUSED, HungUp, NoKey, NotAllowed, TooLong, TooOften, TooSlow, refusal
 from serving.request import RequestError
@@ -42,7 +44,7 @@ class Guard(NamedTuple):
     audit: Callable[[Mapping[str, object]], None]
 
 
-def app(
+def app(  # noqa: PLR0913  # one for each thing that it answers by
     services: Mapping[str, FeatureService],
     *,
     space: Callable[[], KeySpace | None],
@@ -50,15 +52,17 @@ def app(
     clock: Callable[[], datetime],
     limits: Limits = _LIMITS,
     guard: Guard | None = None,
+    models: Path | None = None,
 ) -> "Application":
     """The application that answers for the services that are online, from one store.
 
     `space` says whose keys to read (None: the lake has no identity yet, so nothing of it is online), `clock` what time it is. `guard` asks
-    for API keys.
+    for API keys, `models` is a folder of models.
     """
 
     def opened(some: Mapping[str, FeatureService]) -> _Open:
-        return _open(some, Desk(some.values(), find=space, store=store, clock=clock, limits=limits), guard)
+        desk = Desk(some.values(), find=space, store=store, clock=clock, limits=limits)
+        return _open(Endpoints(desk, some, {} if models is None else load(models, some)), desk, guard)
 
     return Application(services, opened, guard)
 
@@ -154,7 +158,7 @@ def _key(keys: Keys, scope: Scope, desk: Desk) -> Key:
     """The key of a request; what it asks for decides which verb the key must allow."""
     path: str = scope["path"]
     verb: Verb = "metrics" if path in ("/metrics", "/v1/stats") else "describe"
-    if path.startswith("/v1/features") or path == "/get-online-features" or path in connect.PATHS:
+    if path.startswith(("/v1/features", "/v1/predict/")) or path == "/get-online-features" or path in connect.PATHS:
         verb = "features"
     authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     return keys.allowed(authorization, verb, now=desk.clock(), at=monotonic())
@@ -165,8 +169,7 @@ def _refused_event(error: Exception, status: int, scope: Scope) -> dict[str, obj
     return {"event": "refused", "status": status, "path": scope["path"], "client": client[0], "reason": str(error)}
 
 
-def _open(services: Mapping[str, FeatureService], desk: Desk, guard: Guard | None) -> _Open:
-    endpoints = Endpoints(desk, services)
+def _open(endpoints: Endpoints, desk: Desk, guard: Guard | None) -> _Open:
     document = msgspec.json.encode(openapi.document(desk.reading.plans))
 
     async def features(asked: _Body) -> _Sent:
@@ -176,6 +179,9 @@ def _open(services: Mapping[str, FeatureService], desk: Desk, guard: Guard | Non
 
     async def feast(asked: _Body) -> _Sent:
         return _packed(asked, await endpoints.feast(asked.data, asked.key))
+
+    async def predict(asked: _Body) -> _Sent:
+        return _packed(asked, await endpoints.predict(asked.named["model"], asked.data, asked.key))
 
     async def called(method: str, asked: _Body) -> _Sent:
         found = connect.call(method, asked.headers, asked.data)
@@ -190,6 +196,7 @@ def _open(services: Mapping[str, FeatureService], desk: Desk, guard: Guard | Non
         _route("/readyz", partial(_ready, desk), method="GET"),
         _route("/get-online-features", posted["/get-online-features"], method="POST"),
         *(_route(path, posted[path], method="POST") for path in connect.PATHS),
+        _route("/v1/predict/{model}", _Posted(desk, predict, guard), method="POST"),
         *_asked_by_get(endpoints),
         _route("/openapi.json", _fixed(document, media_type="application/json"), method="GET"),
         _route("/docs", _fixed(openapi.page(), media_type="text/html"), method="GET"),
@@ -249,6 +256,7 @@ def _asked_by_get(endpoints: Endpoints) -> list[Route]:
     found = {
         "/v1/features/{service}": entity,
         "/v1/services": plain(lambda _: {"services": endpoints.services()}),
+        "/v1/models": plain(lambda _: {"models": endpoints.models()}),
         "/v1/groups": plain(lambda _: {"groups": endpoints.groups()}),
         "/v1/groups/{name}": plain(lambda request: endpoints.group(request.path_params["name"])),
         "/v1/groups/{name}/versions": versions,
@@ -272,6 +280,7 @@ class _Body(NamedTuple):
     headers: Mapping[bytes, bytes]
     data: bytes
     key: Key | None
+    named: Mapping[str, str]
 
 
 class _Sent(NamedTuple):
@@ -291,7 +300,7 @@ class _Posted:
         headers = dict(scope["headers"])
         try:
             async with _deadline(headers):
-                sent = await self._answer(_Body(headers, await _body(headers, receive), scope.get("key")))
+                sent = await self._answer(_Body(headers, await _body(headers, receive), scope.get("key"), scope.get("path_params", {})))
         except REFUSED as error:
             refused = _refused_call(error) if scope["path"] in connect.PATHS else _refusal(error)
             self._counts.refused[refused.status_code] += 1

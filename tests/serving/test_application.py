@@ -40,9 +40,9 @@ class FakeStore:
         return [self.rows.get(key) for key in keys]
 
 
-def made(store: FakeStore, **options: Any) -> rest.Application:
+def made(store: FakeStore, *, services: Any = SERVICES, space: Any = RECORD.space, **options: Any) -> rest.Application:
     return rest.app(
-        SERVICES, space=lambda: RECORD.space, store=cast("AsyncStore", store), clock=lambda: datetime(2026, 1, 10, 6, tzinfo=UTC), **options
+        services, space=lambda: space, store=cast("AsyncStore", store), clock=lambda: datetime(2026, 1, 10, 6, tzinfo=UTC), **options
     )  # fmt: skip
 
 

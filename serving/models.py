@@ -1,0 +1,111 @@
+"""Models that predict from features, each a folder with `model.skops` and `model.json`, never a pickle: the only place that knows skops.
+
+`model.json` says `service`, and `features`: those of the service that the model takes, in its order.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from feature_definitions import FeatureService
+from feature_definitions.errors import UserError
+from serving import described
+from serving.refusals import ModelFailed
+
+_OURS = ("sklearn.",)
+"""What a file may make beside what skops trusts already: scikit-learn's own types."""
+_NUMBERS = ("int64", "double", "boolean")
+
+
+class ModelError(UserError):
+    """A model that cannot be served."""
+
+
+class _Said(msgspec.Struct, forbid_unknown_fields=True):
+    service: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model: whose features it takes, and how it predicts from rows of numbers; `version` is a hash of its file."""
+
+    name: str
+    service: str
+    features: tuple[str, ...]
+    version: str
+    estimator: Any
+
+    def predict(self, results: Sequence[Mapping[str, Any]]) -> list[float]:
+        """One prediction for each entity: the probability of the last class where the model has classes, else its value."""
+        import numpy as np
+
+        rows = np.array([[_number(result["values"][name]) for name in self.features] for result in results], dtype="float64")
+        try:
+            found = self.estimator.predict_proba(rows)[:, -1] if hasattr(self.estimator, "predict_proba") else self.estimator.predict(rows)
+            return [float(each) for each in np.asarray(found).reshape(len(results))]
+        except (ValueError, TypeError, ArithmeticError, AttributeError, IndexError):
+            raise ModelFailed(f"the model {self.name} cannot predict from these features", field=None) from None
+
+
+def load(folder: Path, services: Mapping[str, FeatureService]) -> dict[str, Model]:
+    """The models of a folder, each in a folder of its name; none if there is no folder."""
+    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return {path.name: _model(path, services) for path in found}
+
+
+def save(folder: Path, estimator: object, *, service: str, features: Sequence[str]) -> None:
+    """Write a model of scikit-learn's into its folder, such that it is there as a whole or not at all."""
+    import skops.io
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in (("model.json", msgspec.json.encode(_Said(service, tuple(features)))), ("model.skops", skops.io.dumps(estimator))):
+        (folder / f".{name}").write_bytes(data)
+        (folder / f".{name}").replace(folder / name)
+
+
+def _model(folder: Path, services: Mapping[str, FeatureService]) -> Model:
+    try:
+        said = msgspec.json.decode((folder / "model.json").read_bytes(), type=_Said)
+        data = (folder / "model.skops").read_bytes()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        example = '{"service": "customer_v1", "features": ["spend__paid_7d"]}'
+        raise ModelError(f"the model in {folder} cannot be read ({error}); it is a model.skops and a model.json like {example}") from None
+    service = services.get(said.service)
+    if service is None or not service.online:
+        raise ModelError(f"the model in {folder} is for the service {said.service!r}, which is not online")
+    kinds = described.service(service)["features"]
+    for name in said.features:
+        if kinds.get(name) not in _NUMBERS:
+            raise ModelError(
+                f"the model in {folder} takes {name}, which {said.service} answers as {kinds.get(name, 'nothing')}, not as a number"
+            )
+    return Model(folder.name, said.service, said.features, hashlib.sha256(data).hexdigest()[:12], _estimator(folder, data))
+
+
+def _estimator(folder: Path, data: bytes) -> object:
+    import skops.io
+
+    try:
+        made = skops.io.get_untrusted_types(data=data)
+    except Exception as error:  # noqa: BLE001  # a file that is damaged raises anything
+        raise _unreadable(folder, error) from None
+    others = sorted({each for each in made if not each.startswith(_OURS)})
+    if others:
+        raise ModelError(f"{folder}/model.skops is refused: it makes {', '.join(others)}; only scikit-learn's own types are made")
+    try:
+        return skops.io.loads(data, trusted=made)
+    except Exception as error:  # noqa: BLE001  # the same
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> ModelError:
+    return ModelError(f"{folder}/model.skops cannot be read ({type(error).__name__}); write it by serving.models.save")
+
+
+def _number(value: object) -> float:
+    return float("nan") if value is None else float(value)  # type: ignore[arg-type]  # its type was checked when the model was loaded
