@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 from pyspark.errors import PythonException
 
@@ -14,7 +15,6 @@ from spark_jobs.ingest.parsing import FileRefused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import pyarrow as pa
     from pyspark.sql import SparkSession
 
 SENTENCE = "the file\nx.csv has no column 'a' \"or\" b[0] \\ ü"
@@ -85,3 +85,11 @@ def test_what_other_work_raises_stays_as_spark_says_it_and_its_last_words_are_th
 def test_work_that_raises_nothing_gives_its_rows(spark: SparkSession) -> None:
     with workers.as_raised():
         assert [row["id"] for row in spark.range(3).mapInArrow(workers.carrying(iter), "id long").collect()] == [0, 1, 2]
+
+
+def test_works_get_one_after_the_other_what_the_one_before_gave() -> None:
+    def times(number: int) -> workers.Work:
+        return lambda batches: (pa.RecordBatch.from_pydict({"n": [row["n"] * number + 1 for row in b.to_pylist()]}) for b in batches)
+
+    (found,) = workers._in_turn((times(10), times(2)))(iter([pa.RecordBatch.from_pydict({"n": [1, 2]})]))
+    assert found.to_pydict() == {"n": [23, 43]}
