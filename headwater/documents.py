@@ -414,6 +414,12 @@ class ParityDocument(Document, frozen=True, kw_only=True):
     groups: list[ComparedGroup]
 
 
+class RollbackDocument(Document, frozen=True, kw_only=True):
+    """What `rollback` brought back."""
+
+    epoch: SyncedGroup
+
+
 class SyncDocument(Document, frozen=True, kw_only=True):
     """What `sync` brought to the online store."""
 
@@ -691,6 +697,11 @@ def training_set(built: Any) -> TrainingSetDocument:
 def parity(compared: Iterable[Any]) -> ParityDocument:
     """How groups compare with the lake."""
     return ParityDocument(groups=[_part(ComparedGroup, each) for each in compared])
+
+
+def rollback(epoch: object) -> RollbackDocument:
+    """The sync that brought an earlier state back."""
+    return RollbackDocument(epoch=_part(SyncedGroup, epoch))
 
 
 def sync(epochs: Iterable[Any], warnings: list[str]) -> SyncDocument:

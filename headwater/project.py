@@ -522,19 +522,40 @@ class Project:
         Where the store has this project's rows from another lake, that is refused (OtherLake), unless they may be taken over: then the
         other lake's keys are deleted.
         """
+        planner = self._planner
+        return self._sync_all([group for group in self._online(groups) if planner.current(group) is not None], depth, other_lake)
+
+    def _sync_all(
+        self, chosen: Sequence[FeatureGroup], depth: "Depth", other_lake: Literal["refuse", "take over"], *, at: datetime | None = None
+    ) -> "tuple[Synced, ...]":
+        """Sync groups as they are known now, or were at a time."""
         from lake import identity
         from online_sync import sync
 
-        planner = self._planner
-        chosen = [group for group in self._online(groups) if planner.current(group) is not None]
         if not chosen:
             return ()
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
         target = self._target(space)
         sync.claim(target, other_lake=other_lake)
-        done = tuple(self._sync(group, target, depth) for group in chosen)
+        done = tuple(self._sync(group, target, depth, at) for group in chosen)
         sync.sweep(target, [group.name for group in chosen])
         return done
+
+    def rollback(self, group: str, generation: int | None = None) -> "Synced":
+        """Bring back what the sync before the last brought of a group, or another generation of it, which is promoted for that.
+
+        It holds until the next sync, which brings the newest again: stop what syncs first. Refused (Unknown) if there was no sync before.
+        """
+        found = names.group(self.catalog, group)
+        if generation is not None:
+            self.promote(group, generation, accept="gaps")
+            return self.sync(group, depth="full")[0]
+        number = self._planner.generation(found)
+        times = [each.synced_at for each in self._registry.epochs(group) if each.finished and each.generation == number]
+        before = max((at for at in times if at < times[-1]), default=None)
+        if before is None:
+            raise Unknown(f"no sync of {group} before the last one is known, so there is nothing to go back to")
+        return self._sync_all([found], "full", "refuse", at=before)[0]
 
     def parity(self, *groups: str, scope: "Scope" = "sample", then: Literal["nothing", "repair"] = "nothing") -> "tuple[Parity, ...]":
         """Compare what lies online with what the last sync of each group had to bring: a sample of the rows, or all (`full`).
@@ -874,7 +895,7 @@ class Project:
         except UserError as error:
             self.say(f"the old definitions stay: {error}")
 
-    def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth") -> "Synced":
+    def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth", at: datetime | None) -> "Synced":
         from online_sync import sync
 
         self.say(f"syncing {group.name}")
@@ -890,7 +911,7 @@ class Project:
         if look.doubt is not None:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
         last = past[-1] if past and not unheard and past[-1].generation == published.generation else None
-        work = sync.Work(epoch, self.clock(), last, depth, sync.Ledger(self._registry.record_epoch, self.clock))
+        work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._registry.record_epoch, self.clock))
         return sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[TrainingRequest, Spine]":

@@ -85,31 +85,37 @@ def _online_from(published: Published, seen: int) -> int | None:
 
 
 def online_states(published: Published) -> list[tuple[int, int]]:
-    """From when on what was online that was known by when, in microseconds, both rising: one for each finished sync of the generation."""
+    """From when on what was online that was known by when, in microseconds, both rising: one for each finished sync of the generation.
+
+    Those that brought an earlier state back are left out.
+    """
     states: list[tuple[int, int]] = []
     for epoch in published.epochs:
         if epoch.finished and epoch.generation == published.generation:
             state = micros(epoch.ended_at or epoch.synced_at), micros(epoch.synced_at)
-            if not states or state > (states[-1][0], states[-1][1]):
-                states.append((state[0], max(state[1], states[-1][1] if states else state[1])))
+            if not states or state[1] >= states[-1][1]:
+                states.append((max(state[0], states[-1][0]) if states else state[0], state[1]))
     return states
 
 
-Certainty = Literal["certain", "during a sync", "another generation", "not online"]
+Certainty = Literal["certain", "during a sync", "another generation", "rolled back", "not online"]
 """How sure it is what readers were answered at a time: what the last sync brought; that or what the one under way brings; the values of
-another generation; none, as no sync had finished."""
+another generation; those of a state that had been brought back; none, as no sync had finished."""
 
 
 def certainty(published: Published) -> tuple[tuple[int, Certainty], ...]:
     """From when on it is how sure what readers were answered, in microseconds; before the first it was not online."""
     steps: list[tuple[int, Certainty]] = []
     state: Certainty = "not online"
+    newest: datetime | None = None
     for epoch in published.epochs:
         last = steps[-1][0] if steps else NEVER
         if epoch.begun_at is not None:
             steps.append((max(last, micros(epoch.begun_at)), "not online" if state == "not online" else "during a sync"))
         if epoch.finished:
-            state = "certain" if epoch.generation == published.generation else "another generation"
+            back = newest is not None and epoch.synced_at < newest
+            state = "another generation" if epoch.generation != published.generation else "rolled back" if back else "certain"
+            newest = epoch.synced_at if epoch.generation == published.generation and not back else newest
             steps.append((max(steps[-1][0] if steps else NEVER, micros(epoch.ended_at or epoch.synced_at)), state))
     return tuple(steps)
 

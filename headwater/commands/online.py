@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headwater import documents, output
-from headwater.commands.verb import DONE, FAILED, Call, Groups, Keys, pairs, verb
+from headwater.commands.verb import DONE, FAILED, Call, Group, Groups, Keys, pairs, verb
 
 if TYPE_CHECKING:
     from online_sync.sync import Depth
@@ -57,6 +57,20 @@ def parity(
     )
     call.answer(documents.parity(found), said)
     return DONE if all(each.holds for each in found) else FAILED
+
+
+@verb(app, example="headwater rollback customer_spend", panel=ONLINE)
+def rollback(
+    call: Call,
+    *,
+    group: Group,
+    generation: Annotated[int | None, typer.Option(metavar="N", help="another generation, instead of the sync before the last")] = None,
+) -> int:
+    """Bring a group's rows of the sync before the last back online; the next sync brings the newest again."""
+    with output.progress() as say, call.project(say) as p:
+        done = p.rollback(group, generation)
+    said = f"{group} is online as it was known at {done.synced_at:%Y-%m-%d %H:%M:%S} UTC ({done.rows:,} entities)"
+    return call.answer(documents.rollback(done), said)
 
 
 @verb(app, example="headwater get customer_v1 customer_id=42", panel=ONLINE)

@@ -93,3 +93,12 @@ def test_what_was_never_synced_was_never_served(group: Any) -> None:
     publish = Publish("p", group.name, 1, Interval(FIRST, FIRST + HOUR), FIRST + HOUR, "OBSERVED")
     published = Published(group, 1, "", column_types_of(group), (publish,))
     assert (len(readable.known(published, SERVED)), readable.coverage(published, SERVED), readable.certainty(published)) == (0, (), ())
+
+
+def test_a_state_that_was_brought_back_is_told_and_its_end_too() -> None:
+    at = [FIRST + n * HOUR for n in range(6)]
+    first, second = Epoch("walked", 1, 1, None, 1, 1, at[0], at[0], at[0]), Epoch("walked", 1, 2, None, 1, 1, at[2], at[2], at[2])
+    back, after = Epoch("walked", 1, 3, None, 1, 1, at[0], at[3], at[3]), Epoch("walked", 1, 4, None, 1, 1, at[4], at[4], at[4])
+    published = made([(0, 0), (1, 0), (2, 1)], (first, second, back, after))
+    assert [kind for _, kind in readable.certainty(published)][-3:] == ["rolled back", "during a sync", "certain"]
+    assert readable.known(published, SERVED)["known"].to_pylist() == [micros(at[2]), micros(at[2]), micros(at[4])]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from feature_definitions import layout
 from feature_definitions.intervals import MICROSECOND
 from lake import newest
-from online_sync import sync
+from online_sync import checks, sync
 from online_sync.store import Store
 from tests.online_sync.conftest import empty
 from tests.online_sync.stories import FIRST, HOUR, SEEN, WALKED, Story
@@ -159,6 +159,26 @@ def test_a_publish_of_before_the_last_sync_that_it_could_not_see_makes_all_rows_
     online.sync(story, FIRST + 4 * HOUR)
     story.publish(FIRST + HOUR, {(1, FIRST + 1.5 * HOUR): 2.0}, known=FIRST + 3 * HOUR)
     assert online.sync(story, FIRST + 5 * HOUR).compared == 3
+
+
+def test_a_state_of_before_can_be_brought_back_and_the_next_sync_brings_the_newest_again(online: Online, tmp_path: Path) -> None:
+    story = told(SEEN, tmp_path)
+    online.sync(story, FIRST + 2 * HOUR)
+    before = [content(row_of(online, walker)) for walker in (1, 2, 3, 4)]
+    story.publish(FIRST + HOUR, {(1, FIRST + 1.5 * HOUR): 2.0, (4, FIRST + 1.5 * HOUR): 2.0}, known=FIRST + 3 * HOUR)
+    online.sync(story, FIRST + 3 * HOUR)
+    after = [content(row_of(online, walker)) for walker in (1, 2, 3, 4)]
+    online.sync(story, FIRST + 2 * HOUR, depth="full")
+    target = sync.Target(online.url, SPACE, "")
+    sync.claim(target)
+    sync.sweep(target, ["seen"])
+    assert [content(row_of(online, walker)) for walker in (1, 2, 3, 4)] == before != after
+    done = online.sync(story, FIRST + 4 * HOUR)
+    assert ([content(row_of(online, walker)) for walker in (1, 2, 3, 4)], done.compared) == (after, 2)
+
+
+def content(row: bytes | None) -> str | None:
+    return None if row is None else checks.content(row)
 
 
 def test_what_no_memory_of_one_process_holds_is_left_to_spark(online: Online, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

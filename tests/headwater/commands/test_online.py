@@ -81,6 +81,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         "status": ("status", "--json"),
         "training-set": ("training-set", "--spine", folder / "spine.parquet", "--service", "customer_v1", "--json"),
         "sync": ("sync", "--json"),
+        "parity": ("parity", "--full", "--json"),
         "get": ("get", "customer_v1", "customer_id=1", "--json"),
     }
     for name, words in verbs.items():
@@ -130,6 +131,11 @@ def test_sync_says_what_it_wrote(chain: Chain) -> None:
     (epoch,) = chain.done["sync"].json["epochs"]
     assert (epoch["group"], epoch["epoch"], epoch["rows"]) == ("customer_spend", 1, epoch["written"])
     assert ISO.fullmatch(epoch["coverage"])
+
+
+def test_parity_says_that_every_row_is_as_the_lake_has_it(chain: Chain) -> None:
+    (group,), rows = chain.done["parity"].json["groups"], chain.done["sync"].json["epochs"][0]["rows"]
+    assert (group["group"], group["epoch"], group["rows"], group["equal"], group["share"]) == ("customer_spend", 1, rows, rows, 1.0)
 
 
 def test_http_answers_what_get_prints_in_the_order_asked(chain: Chain) -> None:

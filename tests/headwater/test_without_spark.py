@@ -1,0 +1,138 @@
+"""A project whose lake was written by hand: what syncs, compares, and goes back needs no Spark."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import headwater as hw
+from feature_definitions.errors import InputRefused, Unknown
+from feature_definitions.records import Generation, Promotion, RegistryFacts
+from feature_registry import open_registry
+from tests import projects
+from tests.online_sync.stories import FIRST, HOUR, SEEN, Story
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+CATALOG = """
+from feature_definitions import Entity, FeatureService, Join, ObservationGroup, Source
+walker = Entity("walker", {"walker": "int64"})
+steps = Source("steps", columns={"walker": "int64", "pace": "double", "at": "timestamp"}, event_timestamp="at")
+seen = ObservationGroup("seen", walker, steps, columns=("pace",), ttl="9h", every="1h")
+kept = ObservationGroup("kept", walker, steps, columns=("pace",), ttl="9h", every="1h", online=False)
+seen_v1 = FeatureService("seen_v1", joins=(Join(seen),))
+"""
+
+
+class Walks:
+    """A project, its lake's past, and its clock."""
+
+    def __init__(self, root: Path) -> None:
+        projects.make(root, catalog=CATALOG)
+        self.root, self.story, self.now = root, Story(SEEN, str(root / "lake")), FIRST
+
+    def hour(self, hour: int, **walkers: float) -> None:
+        """Publish an hour of walkers w1, w2, ..., and let it become known."""
+        start = FIRST + hour * HOUR
+        self.now = start + HOUR
+        rows: dict[tuple[int, datetime], float] = {(int(name[1:]), start + HOUR / 2): pace for name, pace in walkers.items()}
+        self.story.publish(start, rows, known=self.now)
+        self.now += timedelta(minutes=1)
+        with open_registry(f"sqlite:///{self.root / 'registry.db'}") as registry:
+            known, shows = Generation("seen", 1, {}, True, FIRST + HOUR, None), Promotion("seen", 1, 1, 1, "automatic", self.now)
+            registry.restore(RegistryFacts(publishes=tuple(self.story.publishes), generations=(known,), promotions=(shows,)))
+
+    def asked(self, p: hw.Project) -> list[Any]:
+        """What is online of walkers 1 to 3."""
+        found = p.online("seen_v1", [{"walker": walker} for walker in (1, 2, 3)])["results"]
+        return [each["values"]["seen__pace"] for each in found]
+
+
+@pytest.fixture
+def walks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walks]:
+    made = Walks(tmp_path / "walks")
+    monkeypatch.setenv("HEADWATER_REGISTRY_URL", f"sqlite:///{made.root / 'registry.db'}")
+    monkeypatch.setenv("HEADWATER_LAKE", made.story.lake)
+    yield made
+    with closing(opened(made)) as p:
+        p.down()
+
+
+def opened(walks: Walks) -> hw.Project:
+    return hw.open(walks.root, clock=lambda: walks.now)
+
+
+def test_the_sync_before_the_last_is_brought_back_until_the_next_one(walks: Walks) -> None:
+    walks.hour(0, w1=1.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        [first] = p.sync()
+    walks.hour(1, w1=2.0, w3=2.0)
+    with closing(opened(walks)) as p:
+        [second] = p.sync()
+        assert walks.asked(p) == [2.0, 1.0, 2.0]
+        back = p.rollback("seen")
+        assert (walks.asked(p), back.synced_at, back.epoch) == ([1.0, 1.0, None], first.synced_at, 3)
+        assert p.parity("seen", scope="full")[0].holds
+        [again] = p.sync()
+        assert (walks.asked(p), again.rows) == ([2.0, 1.0, 2.0], second.rows)
+        assert [(each.epoch, each.begun_at, each.ended_at) for each in p._registry.epochs("seen")] == [
+            (n, at, at) for n, at in enumerate([first.synced_at, *[walks.now] * 3], 1)
+        ]
+
+
+def test_there_is_nothing_to_go_back_to_before_a_second_sync(walks: Walks) -> None:
+    walks.hour(0, w1=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        with pytest.raises(Unknown, match="no sync of seen before the last one is known"):
+            p.rollback("seen")
+
+
+def test_what_differs_is_found_and_repaired(walks: Walks) -> None:
+    from online_sync.store import Store
+
+    walks.hour(0, w1=1.0, w2=1.0, w3=3.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        with closing(Store(p.store_url())) as store:
+            keys = [key for found in store.keys("*{2}") for key in found]
+            assert store.unlink(keys) == 1
+        [found] = p.parity()
+        assert (found.holds, found.missing, found.equal) == (False, 1, 2)
+        [repaired] = p.parity(then="repair")
+        assert (repaired.holds, walks.asked(p)) == (True, [1.0, 1.0, 3.0])
+
+
+def test_the_command_ends_with_1_where_rows_differ_and_with_0_once_they_are_repaired(walks: Walks) -> None:
+    from online_sync.store import Store
+
+    walks.hour(0, w1=1.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        assert projects.within("parity", "--json", project=walks.root).json == {"groups": []}
+        p.sync()
+        with closing(Store(p.store_url())) as store:
+            store.unlink([key for found in store.keys("*{1}") for key in found])
+    codes = [projects.within("parity", *words, project=walks.root).code for words in ((), ("--repair",), ("--full",))]
+    assert codes == [1, 0, 0]
+
+
+def test_a_group_that_stays_offline_is_left_out_and_refused_by_name(walks: Walks) -> None:
+    walks.hour(0, w1=1.0)
+    with closing(opened(walks)) as p:
+        assert [each.group for each in p.sync()] == ["seen"]
+        with pytest.raises(InputRefused, match="kept has online=False: its rows are for training alone"):
+            p.sync("kept")
+
+
+def test_a_sync_that_needs_no_spark_does_not_load_it(walks: Walks) -> None:
+    walks.hour(0, w1=1.0)
+    before = "import atexit, sys; atexit.register(lambda: print('loaded:', 'pyspark' in sys.modules, file=sys.stderr))\n"
+    variables = {"HEADWATER_LAKE": walks.story.lake, "HEADWATER_REGISTRY_URL": f"sqlite:///{walks.root / 'registry.db'}"}
+    done = projects.command("sync", "--json", "--project", walks.root, before=before, **variables)
+    assert (done.code, done.json["epochs"][0]["rows"], done.err.splitlines()[-1]) == (0, 1, "loaded: False")
