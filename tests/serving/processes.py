@@ -49,12 +49,16 @@ found = {service.name: service for service in services if "none" not in sys.argv
 space = KeySpace("shop", "lakelake")
 more = dict(argument.split("=") for argument in sys.argv[2:] if "=" in argument)
 guard = rest.Guard(Keys(Path(more["keys"])), lambda event: print(event, file=sys.stderr)) if "keys" in more else None
-app = rest.app(
-    found, space=lambda: space, store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC),
-    limits=Limits(trust=float(more.get("trust", 0))), guard=guard,
-)
+
+def made():
+    return rest.app(
+        found, space=lambda: space, store=AsyncStore(sys.argv[1]), clock=lambda: datetime(2026, 1, 5, 6, tzinfo=UTC),
+        limits=Limits(trust=float(more.get("trust", 0))), guard=guard,
+    )
+
 calls = Calls(int(more["grpc"]), told=lambda port: print(port, end=" ")) if "grpc" in more else None
-run(lambda: app, ready=lambda port: print(port, flush=True), port=0, processes=Processes(calls=calls))
+processes = Processes(count=int(more.get("workers", 1)), calls=calls)
+run(made, ready=lambda port: print(port, flush=True), port=0, processes=processes)
 """
 
 
