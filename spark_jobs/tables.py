@@ -399,6 +399,11 @@ def _known(spark: SparkSession, root: str, files: Mapping[str, int], *, schema: 
     return DataFrame(inner.baseRelationToDataFrame(relation), spark)
 
 
+def types_of(table: DeltaTable) -> dict[str, str]:
+    """The Spark SQL types of a table's columns, by name."""
+    return {field.name: field.dataType.simpleString() for field in _schema(table)}
+
+
 def _schema(table: DeltaTable) -> StructType:
     return StructType.fromJson(json.loads(table.schema().to_json()))
 

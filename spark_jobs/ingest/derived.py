@@ -90,10 +90,10 @@ def days_around(source: Source, dates: Iterable[date], *, after: bool) -> str:
     return _sql(_spans((_earlier(day, lag), _later(day, lag if after else timedelta(0))) for day in dates))
 
 
-def is_around(source: Source, dates: Iterable[date]) -> Callable[[date], bool]:
-    """Whether a date is one of these, or one before that holds the rows before theirs."""
+def is_around(source: Source, dates: Iterable[date], *, after: bool) -> Callable[[date], bool]:
+    """Whether a date is one of those that `days_around` says."""
     lag = _days_of_lag(source)
-    spans = _spans((_earlier(day, lag), day) for day in dates)
+    spans = _spans((_earlier(day, lag), _later(day, lag if after else timedelta(0))) for day in dates)
     return lambda asked: any(first <= asked <= last for first, last in spans)
 
 

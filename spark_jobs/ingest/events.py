@@ -44,7 +44,7 @@ def _live(source: Source, context: Context, state: State | None = None, *, dates
     if source.lies_in_place:
         seen = versions.pinned(source, context.lake) if state is None else state
         return read_of(in_place.holding(lying_in_place(source, context, seen, dates=dates), source), seen.get(source.name))
-    wanted = tables.every_date if dates is None else is_around(source, dates)
+    wanted = tables.every_date if dates is None else is_around(source, dates, after=False)
     return _ingested(source, context, None if state is None else state.get(source.name), wanted)
 
 

@@ -6,13 +6,14 @@ A row of which a derivation by the row before fails is both: the row after it re
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 from operator import and_, or_
 from typing import Any, Literal
 
+from deltalake import DeltaTable
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
@@ -23,10 +24,10 @@ from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside
 from feature_definitions.records import Revision
 from feature_definitions.sql.derivations import may_fail_beside
-from lake import delta
+from lake import delta, skipping
 from spark_jobs import tables
 from spark_jobs.ingest import events, far_dates
-from spark_jobs.ingest.derived import days_around, days_from, judged_by_previous, lagging
+from spark_jobs.ingest.derived import days_around, days_from, is_around, judged_by_previous, lagging
 from spark_jobs.ingest.journal import Ingest
 
 _HELD, _WAS, _COMES, _GOES, _READ = "_hw_held", "_hw_was", "_hw_comes", "_hw_goes", "_hw_read"
@@ -79,43 +80,65 @@ def of_files(coming: Coming, job: Ingest) -> Update:
     source, path = job.source, f"{job.staging}/rows"
     flags = {_HELD: False, _WAS: False, _FAILED: False, _COMES: True, _GOES: False}
     incoming = coming.rows.withColumns({name: F.lit(value) for name, value in flags.items()})
-    if not delta.exists(job.table):
+    log = delta.told(job.table)
+    if log is None:
         rows = tables.stage(_by_date(_judged(incoming, source)), path)
         return _read(Update(rows, tuple(coming.dates), "no table"), None, job)
-    kept = tables.read(job.context.spark, job.table)
-    whole, mine, into = events.in_columns(kept, source), F.col(FILE).isin(list(coming.files)), _into(kept, source)
+    held, mine = _Held(job), F.col(FILE).isin(list(coming.files))
+    into = held.into(log)
     if into == "table of other types":
-        dates = set(_dates(whole.select(DATE).union(coming.rows.select(DATE))))
+        dates = set(_dates(held.of(tables.every_date).select(DATE).union(coming.rows.select(DATE))))
     else:
-        dates = _touched(coming, whole, source, mine)
+        dates = _touched(coming, held, mine, log)
     dates |= far_dates.to_look_at(job, far_dates.live_rows(job)) if source.event_timestamp else set()
     if not dates and not far_dates.moves(job):
         return Update(incoming, (), into)
-    old = _kept(whole, tables.in_dates(DATE, dates), source).withColumn(_GOES, F.coalesce(mine, F.lit(False)))
+    old = _kept(held.on(dates), source).withColumn(_GOES, F.coalesce(mine, F.lit(False)))
     rows = tables.stage(_by_date(_judged(_aged(incoming.unionByName(old), source), source)), path)
-    return _read(Update(rows, tuple(dates), into), whole, job)
+    return _read(Update(rows, tuple(dates), into), held, job)
 
 
-def _read(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the source's table holds before an ingest: each look says which dates it wants, so that S3 is asked for no others."""
+
+    job: Ingest
+
+    def into(self, log: DeltaTable) -> Into:
+        """Whether the table has the types of the source's columns."""
+        types = tables.types_of(log)
+        same = all(types.get(name, tables.spark_type(kind)) == tables.spark_type(kind) for name, kind in self.job.source.columns.items())
+        return "table" if same else "table of other types"
+
+    def of(self, wanted: delta.Wanted) -> DataFrame:
+        """The rows in the source's columns, at least those of the dates that are wanted."""
+        return events.in_columns(tables.read(self.job.context.spark, self.job.table, wanted=wanted), self.job.source)
+
+    def on(self, dates: Collection[date]) -> DataFrame:
+        """The rows of some partitions."""
+        return self.of(frozenset(dates).__contains__).where(tables.in_dates(DATE, dates))
+
+
+def _read(update: Update, before: _Held | None, job: Ingest) -> Update:
     """The update whose rows, of which `LIVE` says which hold, say which of them are read."""
-    return _beside(_bounded(update, whole, job), whole, job)
+    return _beside(_bounded(update, before, job), before, job)
 
 
-def _kept(whole: DataFrame, of: str, source: Source) -> DataFrame:
-    """The rows of the partitions for which an SQL condition holds as they were, each with its own date; those that lie aside hold too."""
+def _kept(rows: DataFrame, source: Source) -> DataFrame:
+    """Rows of the table as they were, each with its own date; those that lie aside hold too."""
     held, failed = F.col(LIVE) | F.col(ASIDE), F.col(LIVE) & F.col(ASIDE)
-    there = whole.where(of).withColumns({_HELD: held, _WAS: F.col(LIVE), _FAILED: failed, DATE: F.to_date(TIME)}).drop(LIVE, ASIDE)
+    there = rows.withColumns({_HELD: held, _WAS: F.col(LIVE), _FAILED: failed, DATE: F.to_date(TIME)}).drop(LIVE, ASIDE)
     flags = {CONTENT: tables.fingerprint_of(list(source.columns)), _COMES: F.lit(False), _GOES: F.lit(False)}
     return there.withColumns(flags)
 
 
-def _bounded(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
+def _bounded(update: Update, before: _Held | None, job: Ingest) -> Update:
     """The update whose rows, of which `LIVE` says which hold, are live only where they are read; with the dates that this touches too."""
     source, holds = job.source, F.col(LIVE)
     if source.event_timestamp is None:
         return replace(update, rows=update.rows.withColumn(ASIDE, F.lit(False)))
     around = far.outer(source, now=job.now)
-    live = {day: n for day, n in far_dates.live_rows(job).items() if day not in update.dates} if whole is not None else {}
+    live = {day: n for day, n in far_dates.live_rows(job).items() if day not in update.dates} if before is not None else {}
     within, outside = far_dates.by_date(live, around)
     stay = update.rows.where(~F.col(_GOES)).groupBy(DATE, far_dates.is_inside(around).alias("inside"))
     found = stay.agg(F.sum(holds.cast("bigint")).alias("n")).collect()
@@ -125,10 +148,10 @@ def _bounded(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
     split = far_dates.split(job, within, outside)
     aside = split.of(job)
     coming_in = {row[DATE] for row in found if row["inside"] and split.read.last > far.midnight(row[DATE]) >= split.read.first}
-    more = ((aside.rows.keys() & live.keys()) | coming_in) - set(update.dates) if whole is not None else set()
+    more = ((aside.rows.keys() & live.keys()) | coming_in) - set(update.dates) if before is not None else set()
     rows = update.rows
-    if more and whole is not None:
-        rows = rows.unionByName(_kept(whole, tables.in_dates(DATE, more), source).withColumn(LIVE, F.col(_HELD)))
+    if more and before is not None:
+        rows = rows.unionByName(_kept(before.on(more), source).withColumn(LIVE, F.col(_HELD)))
     inside = far_dates.is_inside(split.read)
     rows = rows.withColumns({ASIDE: holds & ~inside, LIVE: holds & inside, _READ: inside})
     dates = tuple({*update.dates, *more, ASIDE_DATE})
@@ -147,16 +170,16 @@ def _counted(update: Update) -> Update:
     return replace(update, put_aside=put_aside, by_file=by_file)
 
 
-def _beside(update: Update, whole: DataFrame | None, job: Ingest) -> Update:
+def _beside(update: Update, before: _Held | None, job: Ingest) -> Update:
     """The update whose live rows of which a derivation by the row before fails lie aside too, with the dates on which this changed."""
     source = job.source
     if not may_fail_beside(source):
         return update
     rows = update.rows.withColumn(_NEAR, F.lit(False))
-    if whole is not None and update.into == "table":
-        near = f"({days_around(source, update.dates, after=True)}) AND NOT {tables.in_dates(DATE, update.dates)}"
+    if before is not None and update.into == "table":
+        near = _near(before, update)
         more = {LIVE: F.col(_WAS), ASIDE: F.lit(False), _READ: F.lit(True), _NEAR: F.lit(True)}
-        rows = rows.unionByName(_kept(whole, near, source).withColumns(more))
+        rows = rows.unionByName(_kept(near, source).withColumns(more))
     judged = judged_by_previous(rows, source, time=TIME, apart=(LIVE,)).drop(*source.derive)
     fails = F.col(LIVE) & F.col(REASON).isNotNull()
     found = tables.stage(judged.withColumn(ASIDE, F.col(ASIDE) | fails), f"{job.staging}/beside")
@@ -176,23 +199,34 @@ def _failing(update: Update) -> Update:
     return replace(update, failing=reasons, by_file=by_file)
 
 
-def _into(kept: DataFrame, source: Source) -> Into:
-    same = all(kind == tables.spark_type(source.columns.get(name, kind)) for name, kind in kept.dtypes)
-    return "table" if same else "table of other types"
+def _near(before: _Held, update: Update) -> DataFrame:
+    """The rows of the dates around those of an update, without these."""
+    source = before.job.source
+    around = before.of(is_around(source, update.dates, after=True)).where(days_around(source, update.dates, after=True))
+    return around.where(~F.expr(tables.in_dates(DATE, update.dates)))
 
 
-def _touched(coming: Coming, whole: DataFrame, source: Source, mine: Column) -> set[date]:
+def _touched(coming: Coming, held: _Held, mine: Column, log: DeltaTable) -> set[date]:
     """The dates on which rows come, go, or may gain or lose their right: those of the files' rows and of all rows with their ids."""
-    theirs = whole.where(mine).groupBy(DATE).agg(F.count(F.lit(1)).alias("n"), *bounds_of_ids(source)).collect() if coming.files else []
+    source, before = held.job.source, _dates_of_files(coming, held.job, log)
+    old = held.on(before).where(mine)
+    theirs = old.groupBy(DATE).agg(F.count(F.lit(1)).alias("n"), *bounds_of_ids(source)).collect() if before else []
     dates = set(coming.dates) | {row[DATE] for row in theirs}
-    if source.id and dates:
-        bounds = (*coming.ids, *(bounds_in(row, source) for row in theirs))
-        ids = _ids(coming.rows, source).union(_ids(whole.where(mine), source)).distinct()
+    bounds = (*coming.ids, *(bounds_in(row, source) for row in theirs))
+    near = skipping.dates(log, DATE, _ranges(bounds, source)) - dates if source.id and dates else None
+    if near:
+        ids = _ids(coming.rows, source).union(_ids(old, source)).distinct()
         if coming.count + sum(row["n"] for row in theirs) <= _FEW:
             ids = F.broadcast(ids)
-        rivals = whole.where(~F.coalesce(mine, F.lit(False)) & ~F.expr(tables.in_dates(DATE, dates)) & _within(bounds, source))
+        rivals = held.on(near).where(~F.coalesce(mine, F.lit(False)) & _within(bounds, source))
         dates |= set(_dates(rivals.join(ids, on=list(source.id), how="left_semi")))
     return dates
+
+
+def _dates_of_files(coming: Coming, job: Ingest, log: DeltaTable) -> frozenset[date]:
+    """The dates on which rows may be that the files brought before; none if they are all new."""
+    known = {file.came_as or file.path for file in job.context.registry.files(job.source.name).values()}
+    return skipping.dates(log, DATE, [{FILE: (name, name)} for name in coming.files if name in known])
 
 
 def bounds_of_ids(source: Source) -> list[Column]:
@@ -208,11 +242,25 @@ def bounds_in(row: Row, source: Source) -> Bounds:
 
 
 def _within(bounds: Sequence[Bounds], source: Source) -> Column:
-    """Where ids can be that lie within one of the bounds: files are skipped by it."""
-    known = {one for one in bounds if all(low is not None for low, _ in one)}
-    apart = known if len(known) <= _RANGES else {_around(known)}
+    """Where ids can be that lie within one of the bounds: parts of files are skipped by it."""
     kinds = [source.columns[name] for name in source.id]
-    return reduce(or_, [reduce(and_, map(_between, source.id, one, kinds)) for one in apart], F.lit(False))
+    return reduce(or_, [reduce(and_, map(_between, source.id, one, kinds)) for one in _apart(bounds)], F.lit(False))
+
+
+def _ranges(bounds: Sequence[Bounds], source: Source) -> list[skipping.Range]:
+    """The same as values of the columns: files are skipped by it."""
+    return [{name: _spelled(ends, source.columns[name]) for name, ends in zip(source.id, one, strict=True)} for one in _apart(bounds)]
+
+
+def _spelled(ends: tuple[Any, Any], kind: str) -> tuple[object, object]:
+    """The least and the greatest value of an id column, as the column has them."""
+    return (instant(ends[0]), instant(ends[1])) if kind == "timestamp" else ends
+
+
+def _apart(bounds: Sequence[Bounds]) -> set[Bounds]:
+    """Bounds, if there are few of them; else one around all."""
+    known = {one for one in bounds if all(low is not None for low, _ in one)}
+    return known if len(known) <= _RANGES else {_around(known)}
 
 
 def _around(bounds: Iterable[Any]) -> Bounds:
@@ -318,10 +366,8 @@ def _with_next(update: Update, job: Ingest) -> DataFrame:
     columns = [*[f"`{name}`" for name in source.columns], TIME, DATE, CONTENT, LIVE, ASIDE, _WAS, _FAILED]
     rows = update.rows.select(*columns)
     if update.into == "table":
-        whole = events.in_columns(tables.read(rows.sparkSession, job.table), source).where(LIVE)
-        near = whole.where(days_around(source, update.dates, after=True)).where(~F.expr(tables.in_dates(DATE, update.dates)))
-        near = near.withColumns({CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True), _FAILED: F.col(ASIDE)})
-        rows = rows.union(near.select(*columns))
+        more = {CONTENT: tables.fingerprint_of(list(source.columns)), _WAS: F.lit(True), _FAILED: F.col(ASIDE)}
+        rows = rows.union(_near(_Held(job), update).where(LIVE).withColumns(more).select(*columns))
     now = rows.where(LIVE).withColumns({_WAS: nothing, _FAILED: nothing})
     apart = now.union(rows.where(_WAS).withColumns({LIVE: nothing, ASIDE: nothing}))
     derived = judged_by_previous(apart, source, time=TIME, apart=(LIVE,))
