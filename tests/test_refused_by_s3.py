@@ -1,4 +1,4 @@
-"""A run that S3 refuses to its very end says so in a sentence: readers keep the last good state, and the same command repairs it later."""
+"""A run that S3 refuses to its very end says so in a sentence: readers keep the last good state, and the same command repairs it."""
 
 from __future__ import annotations
 
@@ -84,15 +84,14 @@ def test_what_s3_refuses_to_the_end_changes_nothing_and_is_repaired_by_the_same_
         assert within("ingest", project=project).code == 0
     refusing = Refusing(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(proxy, "fault", lambda request: refusing(request))
+        patch.setattr(proxy, "fault", refusing)
         done = within(verb, "--json", project=project)
     assert refusing.begun
     assert (done.code, done.err.count("again and again")) == (2, 1), done.err
     assert "Traceback" not in done.err
     assert published(project) == before
-    assert [within(each, project=project).code for each in dict.fromkeys((verb, "materialize"))] == [0] * (
-        1 if verb == "materialize" else 2
-    )
+    for again in dict.fromkeys((verb, "materialize")):
+        assert within(again, project=project).code == 0
     assert published(project) != before
     status = within("status", "--json", project=project)
     assert {each["status"] for each in status.json["intervals"]} == {"OK"}
