@@ -182,6 +182,10 @@ class Planner:
         current = self.current(group)
         return current.number if current is not None else plan.target_generation(group, self._read.generations(group.name))[0]
 
+    def empty(self, group: FeatureGroup, number: int) -> str | None:
+        """The empty values that the last publish of a generation kept."""
+        return next((each.empty for each in self._read.generations(group.name) if each.number == number), None)
+
     def promotable(self, group: FeatureGroup, number: int | None, *, accept: Literal["covering", "gaps"]) -> int:
         """The generation that a person may give readers: the one that was asked for, or that of the definition.
 

@@ -451,7 +451,7 @@ class Registry:
     def many(self, kind: Remembered[Record], keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[Record, ...]]:
         """The records of many key prefixes of one length, each in the order of the primary key."""
         found: dict[tuple[Any, ...], list[Record]] = {key: [] for key in keys}
-        prefix = list(kind.table.primary_key)[: len(keys[0])]
+        prefix = list(kind.table.primary_key)[: len(keys[0]) if keys else 1]
         with self._database.reading() as connection:
             for some in _in_parts(keys):
                 query = select(kind.table).where(tuple_(*prefix).in_(some)).order_by(*kind.table.primary_key)

@@ -433,7 +433,7 @@ class Project:
             rows = self._spine(spine, request.service, spine_columns, spine_timezone)
         request = replace(request, statuses=request.statuses or statuses)
         groups = {j.group.name: j.group for j in request.service.joins}
-        published = {group.name: self._published(group) for group in groups.values()}
+        published = self._published(groups.values())
         if request.mode == "as_served":
             published = {name: replace(each, epochs=self._registry.epochs(name)) for name, each in published.items()}
         self.say(f"joining {len(published)} groups to the spine")
@@ -477,7 +477,7 @@ class Project:
         number = planner.generation(found)
         types = column_types_of(found).outputs
         files = {source.name: quarantine.names_now(self._registry.files(source.name)) for source in found.input_sources}
-        publishes, empty = self._registry.publishes(group, number), self._empty(group, number)
+        publishes, empty = self._registry.publishes(group, number), planner.empty(found, number)
         known = explain.Known(number, publishes, planner.revisions(found), types, empty, files)
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
 
@@ -852,18 +852,21 @@ class Project:
             facts.keep_promotion(self.settings.lake, promotion, fence=self._registry.fence)
             self._registry.promote(promotion)
 
-    def _published(self, group: FeatureGroup) -> "Published":
+    def _published(self, groups: Iterable[FeatureGroup]) -> "dict[str, Published]":
+        """What readers may see of groups, by name, after what a crash cut off was set right."""
         from feature_definitions.sql.column_types import column_types_of
+        from feature_registry import schema
         from lake.readable import Published
 
-        self._recover([group])
-        number = self._planner.generation(group)
-        publishes = self._registry.publishes(group.name, number)
-        return Published(group, number, self.settings.lake, column_types_of(group), publishes, self._empty(group.name, number))
-
-    def _empty(self, group: str, number: int) -> str | None:
-        """The empty values that the last publish of a generation kept."""
-        return next((g.empty for g in self._registry.generations(group) if g.number == number), None)
+        chosen, lake = {group.name: group for group in groups}, self.settings.lake
+        self._recover(chosen.values())
+        planner = self._planner
+        numbers = {name: planner.generation(group) for name, group in chosen.items()}
+        publishes = self._registry.many(schema.PUBLISHES, list(numbers.items()))
+        return {
+            name: Published(chosen[name], n, lake, column_types_of(chosen[name]), publishes[name, n], planner.empty(chosen[name], n))
+            for name, n in numbers.items()
+        }
 
     def _online(self, groups: Sequence[str]) -> tuple[FeatureGroup, ...]:
         """The groups that go online, of those that are named or of all; one that is named and does not is refused."""
@@ -899,7 +902,7 @@ class Project:
         from online_sync import sync
 
         self.say(f"syncing {group.name}")
-        published = self._published(group)
+        published = self._published([group])[group.name]
         epoch, epochs = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
         past = [each for each in epochs if each.finished]
         look = sync.look(published, target=target, now=self.clock())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from sqlalchemy import event
@@ -13,16 +13,29 @@ from feature_definitions import Entity, Feature, Source, WindowedGroup
 from feature_definitions.intervals import Interval
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import fingerprint
-from feature_definitions.records import Epoch, LedgerEntry, PendingIngest, PendingPublish, Publish, Release, Revision
+from feature_definitions.records import (
+    Epoch,
+    LedgerEntry,
+    PastRuns,
+    PendingIngest,
+    PendingPublish,
+    Publish,
+    Release,
+    Revision,
+    TileRecord,
+)
 from feature_registry import registry as registry_module
 from feature_registry import schema
 from feature_registry.planner import Planner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from feature_registry import Registry
 
 T = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
+Answer = TypeVar("Answer")
 CUSTOMER = Entity("customer", {"customer_id": "int64"})
 
 
@@ -93,6 +106,46 @@ def test_a_key_of_which_nothing_is_remembered_has_no_records(registry: Registry)
     release = Release("g0", 1, Interval(T, T + DAY), 3, "looked at it", T)
     registry.release([release])
     assert registry.many(schema.RELEASES, [("g0", 1), ("g0", 2)]) == {("g0", 1): (release,), ("g0", 2): ()}
+
+
+def asked_once(registry: Registry, ask: Callable[[], Answer]) -> Answer:
+    """The answer to a question that takes one statement."""
+    said = Counter[str]()
+    listened = (registry._database._engine, "before_cursor_execute", lambda _, __, statement, *___: said.update([statement.split()[0]]))
+    event.listen(*listened)
+    try:
+        answer = ask()
+    finally:
+        event.remove(*listened)
+    assert said["SELECT"] == 1
+    return answer
+
+
+def test_past_runs_and_tiles_of_many_groups_are_asked_for_at_once(registry: Registry) -> None:
+    states, day = frozenset({"n"}), T.date()
+    for group in groups(5).values():
+        publish(registry, group, 2)
+        registry.record_tiles(f"/t/{group.name}", {day + n * DAY: TileRecord(1, states) for n in range(4)}, table_id=group.name)
+    keys = [(f"g{n}", 1) for n in range(5)]
+    assert asked_once(registry, lambda: registry.runs(keys)) == {key: (PastRuns(2, 1, 0.2),) for key in keys}
+    ids = {f"/t/g{n}": f"g{n}" for n in range(4)} | {"/t/g4": "another table"}
+    found = asked_once(registry, lambda: registry.tiles_of(ids, first=day + DAY, last=day + 2 * DAY))
+    held = {day + DAY: TileRecord(1, states), day + 2 * DAY: TileRecord(1, states)}
+    assert found == {path: held if name != "another table" else {} for path, name in ids.items()}
+    assert registry.tiles("/t/g0", table_id="g0").keys() == {day + n * DAY for n in range(4)}
+
+
+def test_the_groups_whose_publish_was_cut_off_are_asked_for_at_once(registry: Registry) -> None:
+    for group in groups(3).values():
+        publish(registry, group, 1)
+    for name in ("g1", "g2"):
+        registry.begin_publish(PendingPublish(f"q-{name}", name, 1, {}, (), (), commits=True))
+    registry.begin_ingest(PendingIngest("j", "s0", (), (), commits=True))
+    assert asked_once(registry, registry.publishing) == {"g1", "g2"}
+
+
+def test_nothing_is_remembered_of_no_key(registry: Registry) -> None:
+    assert registry.many(schema.LEDGER, []) == {}
 
 
 def test_online_are_the_groups_that_were_ever_synced(registry: Registry) -> None:
