@@ -93,22 +93,12 @@ class RecordRows(Generic[Record]):
 
 
 def _each(values: Sequence[Any], read: Callable[[Any], Any], *, empty: bool = True) -> Sequence[Any]:
-    """Values as they are read, equal ones once; `empty` values are null."""
-    read_before = _ReadBefore(read)
-    if empty:
-        read_before[None] = None
-    return [*map(read_before.__getitem__, values)]
-
-
-class _ReadBefore(dict[Any, Any]):
-    """What values are read as, found out when it is first asked for."""
-
-    def __init__(self, read: Callable[[Any], Any]) -> None:
-        self._read = read
-
-    def __missing__(self, value: Any) -> Any:
-        found = self[value] = self._read(value)
-        return found
+    """Values as they are read, equal ones once where many are equal; `empty` values are null."""
+    apart = dict.fromkeys(values)
+    if len(apart) * 2 > len(values):
+        return [None if empty and value is None else read(value) for value in values]
+    known = {value: None if empty and value is None else read(value) for value in apart}
+    return [*map(known.__getitem__, values)]
 
 
 def json_text(mapping: Mapping[str, str]) -> str | None:

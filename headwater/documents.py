@@ -805,7 +805,7 @@ def _interval(known: IntervalStatus, advice: GivenAdvice | None) -> KnownInterva
         rows=known.rows,
         publish_id=known.publish_id,
         delta_version=known.delta_version,
-        waits_for=[_part(AwaitedIntervals, each, **_span(each.first)) for each in known.waits_for],
+        waits_for=[_part(AwaitedIntervals, each, **_span(each.first)) for each in known.waits_for] if known.waits_for else [],
         run=known.run,
         advice=UNSET if advice is None else advice,
     )

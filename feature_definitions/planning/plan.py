@@ -145,7 +145,7 @@ def statuses(  # noqa: PLR0913  # what was done, what changed and what is read: 
     wanted = _Wanted(group, generation, *meant, known, upstream, _valid(group, releases, known, upstream), {})
     wanted_now = expected(group, past, now)
     found = _taken_back(wanted, wanted_now, entries, now)
-    found += [_status(wanted, interval, entries.get(interval)) for interval in wanted_now]
+    found += [_status_or_ok(wanted, interval, entries.get(interval)) for interval in wanted_now]
     holders = {s.interval: s.status for s in found if s.holds and s.status in (REJECTED, WAITING)}
     waiting = waiting_for(group, holders, [s.interval for s in found if s.status in DUE])
     return tuple(_waiting(s, waiting.get(s.interval, ()), holders) if s.status in DUE else s for s in found)
@@ -242,7 +242,7 @@ def kept_from(now: datetime, retain: str) -> datetime:
 
 def inputs(group: FeatureGroup, interval: Interval) -> Interval:
     """The events that an interval's rows depend on: those of its windows, and those behind closing rows."""
-    return _inputs_of(group)(interval)
+    return Interval(_inputs_of(group)(interval), interval.end)
 
 
 def waiting_for(group: FeatureGroup, rejected: Iterable[Interval], intervals: Iterable[Interval]) -> dict[Interval, tuple[Interval, ...]]:
@@ -251,26 +251,26 @@ def waiting_for(group: FeatureGroup, rejected: Iterable[Interval], intervals: It
     Its bad events would come back through their windows. A closing row is no reason to wait: it has the empty values whatever they were.
     """
     holders, found = sorted(rejected), {}
-    ends, span = [holder.end for holder in holders], _reading(group, group.longest)
+    ends, since = [holder.end for holder in holders], _reading(group, group.longest)
     for interval in intervals if holders else ():
-        first, last = bisect_right(ends, span(interval).start), bisect_right(ends, interval.start)
+        first, last = bisect_right(ends, since(interval)), bisect_right(ends, interval.start)
         if first < last:
             found[interval] = tuple(holders[first:last])
     return found
 
 
-def _inputs_of(group: FeatureGroup) -> Callable[[Interval], Interval]:
-    """`inputs` of one group, for many intervals."""
+def _inputs_of(group: FeatureGroup) -> Callable[[Interval], datetime]:
+    """When the `inputs` of a group's intervals begin."""
     return _reading(group, group.longest + group.cadence if group.closes_rows else group.longest)
 
 
-def _reading(group: FeatureGroup, reach: timedelta) -> Callable[[Interval], Interval]:
-    """The events so far before an interval's end: without windows those of the interval, with a lifetime window all."""
+def _reading(group: FeatureGroup, reach: timedelta) -> Callable[[Interval], datetime]:
+    """When the events begin so far before an interval's end: without windows those of the interval, with a lifetime window all."""
     if group.lifetime:
-        return lambda interval: Interval(BEGINNING, interval.end)
+        return lambda _: BEGINNING
     if group.row_time != "end":
-        return lambda interval: interval
-    return lambda interval: Interval(interval.end - reach, interval.end)
+        return lambda interval: interval.start
+    return lambda interval: interval.end - reach
 
 
 def materialize(
@@ -378,7 +378,7 @@ class _Wanted(NamedTuple):
     generation: int
     features: Mapping[str, str]
     gate: str
-    inputs: Callable[[Interval], Interval]
+    inputs: Callable[[Interval], datetime]
     changes: Mapping[str, RevisionIndex]
     upstream: Sequence[Upstream]
     released: Mapping[Interval, Release]
@@ -423,9 +423,25 @@ def _and_more(intervals: Sequence[Interval]) -> str:
     return f" and {len(intervals) - 1} more" if len(intervals) > 1 else ""
 
 
+def _status_or_ok(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
+    """What `_status` says, sooner found where there is nothing to say, as of most intervals."""
+    if entry is None or not _is_plain(wanted, entry) or wanted.upstream or wanted.released:
+        return _status(wanted, interval, entry)
+    start, end = wanted.inputs(interval), interval.end
+    for known in wanted.changes.values():
+        if known.newest(start, end) > entry.revision:
+            return _status(wanted, interval, entry)
+    return IntervalStatus(wanted.group.name, wanted.generation, interval, OK, (), entry.rows, entry.publish_id, entry.delta_version)
+
+
+def _is_plain(wanted: _Wanted, entry: LedgerEntry) -> bool:
+    """Whether an entry was published without a warning, by the group as it is defined, from the events of one revision."""
+    return entry.state == "PUBLISHED" and not entry.warned and not entry.inputs and not _changed_code(entry, wanted)
+
+
 def _status(wanted: _Wanted, interval: Interval, entry: LedgerEntry | None) -> IntervalStatus:
     group, generation = wanted.group, wanted.generation
-    span = wanted.inputs(interval)
+    span = Interval(wanted.inputs(interval), interval.end)
     unreadable = tuple([awaited for each in wanted.upstream for awaited in each.waits_for(span)]) if wanted.upstream else ()
     if entry is None:
         return IntervalStatus(group.name, generation, interval, MISSING, ("never computed",), unreadable=unreadable)

@@ -22,14 +22,21 @@ class RevisionIndex(NamedTuple):
 
     def after(self, span: Interval, revision: int) -> list[Revision]:
         """The revisions later than `revision` that overlap the span, in their order."""
-        start = max(span.start.toordinal() - self.first, 0)
-        end = min((span.end - MICROSECOND).toordinal() - self.first + 1, len(self.by_date))
+        start, end = self._places(span.start, span.end)
         if start >= end or self._greatest(start, end) <= revision:
             return []
         later = (n for n in range(start, end) if self.greatest[0][n] > revision)
         listed = {(r.revision, r.first, r.end): r for n in later for r in self.by_date[n]}
         found = [r for r in listed.values() if r.revision > revision and r.first < span.end and r.end > span.start]
         return sorted(found, key=lambda r: (r.revision, r.first, r.end))
+
+    def newest(self, start: datetime, end: datetime) -> int:
+        """The newest revision of the dates that have a part in `[start, end)`; 0 if there is none."""
+        first, last = self._places(start, end)
+        return self._greatest(first, last) if first < last else 0
+
+    def _places(self, start: datetime, end: datetime) -> tuple[int, int]:
+        return max(start.toordinal() - self.first, 0), min((end - MICROSECOND).toordinal() - self.first + 1, len(self.by_date))
 
     def _greatest(self, start: int, end: int) -> int:
         level = (end - start).bit_length() - 1

@@ -773,3 +773,25 @@ def test_what_a_person_promoted_stands_until_a_generation_comes_that_was_not_the
     assert plan.may_promote(past, generation) == may
     assert plan.may_promote(past[:1], generation)
     assert plan.may_promote([], generation)
+
+
+@given(
+    revisions=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 23)), max_size=8),
+    seen=st.lists(st.tuples(st.integers(0, 6), st.sampled_from(("PUBLISHED", "REJECTED")), st.booleans(), st.booleans()), max_size=8),
+    window=st.sampled_from(("1d", "3d", "lifetime")),
+)
+def test_what_is_sooner_found_to_be_ok_is_what_every_rule_says_of_it(
+    revisions: list[tuple[int, int, int]], seen: list[tuple[int, Any, bool, bool]], window: str
+) -> None:
+    group = spend(Feature("n", "count", windows=(window,)))
+    entries = {
+        one_day(n): done(
+            group, one_day(n), revision=revision, state=state, warned=("w",) if warned else (), **({"features": {}} if lacking else {})
+        )
+        for n, (revision, state, warned, lacking) in enumerate(seen, start=1)
+    }
+    made = [changed(day(1), revision=0), *(changed(day(n, hour), revision=number) for number, n, hour in revisions)]
+    found = plan.statuses(group, generation=1, entries=entries, revisions=made, now=day(9, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_status_or_ok", plan._status)
+        assert plan.statuses(group, generation=1, entries=entries, revisions=made, now=day(9, 1)) == found
