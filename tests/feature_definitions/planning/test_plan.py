@@ -784,12 +784,10 @@ def test_what_is_sooner_found_to_be_ok_is_what_every_rule_says_of_it(
     revisions: list[tuple[int, int, int]], seen: list[tuple[int, Any, bool, bool]], window: str
 ) -> None:
     group = spend(Feature("n", "count", windows=(window,)))
-    entries = {
-        one_day(n): done(
-            group, one_day(n), revision=revision, state=state, warned=("w",) if warned else (), **({"features": {}} if lacking else {})
-        )
-        for n, (revision, state, warned, lacking) in enumerate(seen, start=1)
-    }
+    entries = {}
+    for n, (revision, state, warned, lacking) in enumerate(seen, start=1):
+        entry = done(group, one_day(n), revision=revision, state=state, warned=("w",) if warned else ())
+        entries[one_day(n)] = replace(entry, features={}) if lacking else entry
     made = [changed(day(1), revision=0), *(changed(day(n, hour), revision=number) for number, n, hour in revisions)]
     found = plan.statuses(group, generation=1, entries=entries, revisions=made, now=day(9, 1))
     with pytest.MonkeyPatch.context() as patch:
