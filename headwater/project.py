@@ -569,7 +569,7 @@ class Project:
         if space is None:
             return ()
         target = self._target(space)
-        found = [parity.measure(self._published(group), target=target, scope=scope) for group in chosen]
+        found = [parity.measure(self._published([group])[group.name], target=target, scope=scope) for group in chosen]
         compared = [each for each in found if each is not None]
         wrong = [each for each in compared if not each.holds]
         if then == "nothing" or not wrong:
