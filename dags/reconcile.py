@@ -17,6 +17,9 @@ from feature_definitions.intervals import micros
 
 Found = Mapping[str, list[Mapping[str, Any]]]
 
+NEWEST = 400
+"""So many partitions of each group are told of as published before: a year of days. Airflow takes some 10 ms for each, in one request."""
+
 log = logging.getLogger(__name__)
 
 
@@ -44,21 +47,21 @@ class TellingOperator(ReconcileOperator):
         super().__init__(outlets=list(assets.values()), **options)
         self.assets = dict(assets)
 
-    def tell(self, context: Mapping[str, Any], found: Found, *, since: str = "") -> None:
-        """Tell of the partitions that the ledger has as published, those only whose publish began at `since` or later."""
+    def tell(self, context: Mapping[str, Any], found: Found, *, since: str = "", most: int = 0) -> None:
+        """Tell of the partitions that the ledger has as published: whose publish began at `since` or later, the newest if `most` says so."""
         published = {}
         for schedule in (each for each in self.schedules if not each.is_static):
             mine = [each for each in found.get(schedule.group, ()) if each["publish_id"] is not None and each["publish_id"] >= since]
-            published[schedule.group] = (schedule, self.assets[schedule.group], mine)
+            published[schedule.group] = (schedule, self.assets[schedule.group], mine[-most:])
         tell(self, context, published)
 
 
 class MarkPublishedOperator(TellingOperator):
-    """Tell Airflow of all that was published of a group before it knew of the project, by the command."""
+    """Tell Airflow of what was published of a group before it knew of the project, by the command."""
 
     def execute(self, context: Mapping[str, Any]) -> None:
-        """Tell of every published partition."""
-        self.tell(context, self.ledger(*(schedule.group for schedule in self.schedules)))
+        """Tell of the newest published partitions."""
+        self.tell(context, self.ledger(*(schedule.group for schedule in self.schedules)), most=NEWEST)
 
 
 class StartOperator(TellingOperator):

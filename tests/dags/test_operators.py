@@ -231,6 +231,8 @@ answer = {{
     "wait for groups": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[waiting]),
     "wait for groups that are stuck": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[stuck]),
     "wait for groups later": end(WaitOperator(task_id="wait", project=project, schedule=reading), tomorrow),
+    "marked many": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide), answer=[
+        dict(interval(1), group="spend", interval_start=f"{{2000 + n}}-01-01T00:00:00Z") for n in range(500)]),
     "marked none": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide)),
     **{{f"training set {{name}}": end(CompleteOperator(task_id="complete", project=project,
             schedules=[daily, static, Schedule("pace", day / 24, day / 24, day, is_static=False)]),
@@ -443,6 +445,11 @@ def test_what_is_lacking_makes_the_reconciliation_red(ended: dict[str, Any]) -> 
 
 def test_airflow_is_told_once_of_all_that_the_command_published(ended: dict[str, Any]) -> None:
     assert ended["marked"][2:4] == [["--sound-only status spend"], [{"rows": 16, "partitions": 2}, ["2013-01-04", "2013-01-05"]]]
+
+
+def test_of_very_many_partitions_airflow_is_told_of_the_newest(ended: dict[str, Any]) -> None:
+    keys = ended["marked many"][3][1]
+    assert (len(keys), keys[0], keys[-1]) == (400, "2100-01-01", "2499-01-01")
 
 
 def test_airflow_hears_of_an_asset_only_with_a_partition(ended: dict[str, Any]) -> None:
