@@ -48,7 +48,7 @@ class TellingOperator(ReconcileOperator):
         self.assets = dict(assets)
 
     def tell(self, context: Mapping[str, Any], found: Found, *, since: str = "", most: int = 0) -> None:
-        """Tell of the partitions that the ledger has as published: whose publish began at `since` or later, the newest if `most` says so."""
+        """Tell of the partitions that the ledger has as published: begun at `since` or later, the newest ones if `most` says so."""
         published = {}
         for schedule in (each for each in self.schedules if not each.is_static):
             mine = [each for each in found.get(schedule.group, ()) if each["publish_id"] is not None and each["publish_id"] >= since]
