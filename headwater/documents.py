@@ -389,6 +389,7 @@ class SyncedGroup(Part, frozen=True, kw_only=True):
     compared: int
     repaired: int
     reason: str | None
+    bytes: int | None
 
 
 class ComparedGroup(Part, frozen=True, kw_only=True):

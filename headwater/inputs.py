@@ -1,6 +1,7 @@
 """What callers hand in: times, spans, frames and paths, as the values that jobs take."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,6 +57,17 @@ def column(text: str) -> Column:
     except DefinitionError as error:
         raise InputRefused(f"the spine's columns: {error}") from None
     raise InputRefused(f"{text!r} does not say how times are written; write for example timestamp:epoch=ms or date:format=%d.%m.%Y")
+
+
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def size(text: str) -> int:
+    """A number of bytes, of text like 500MB."""
+    found = re.fullmatch(r"(\d+)(B|kB|MB|GB)", text)
+    if found is None:
+        raise InputRefused(f"{text!r} is no size; write a whole number and a unit, like 500MB (B, kB, MB or GB)")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def keep_span(text: str, *, least: timedelta) -> timedelta:

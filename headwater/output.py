@@ -83,8 +83,10 @@ def _cell(value: object) -> str:
     return "-" if value is None else as_text(value)
 
 
-def _size(count: int) -> str:
+def size(count: int | None) -> str:
     """Bytes as a person says them."""
+    if count is None:
+        return "-"
     for unit, bytes_of_it in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= bytes_of_it:
             return f"{count / bytes_of_it:.1f} {unit}"
@@ -132,7 +134,7 @@ def _reasons(work: GroupPlan) -> dict[str, list[Interval]]:
 def cost_table(costs: Iterable[CostEstimate]) -> Table:
     """What plans take, and what they make out of date."""
     columns = ("group", "intervals", "files to read", "bytes", "about seconds", "out of date then")
-    return table(*columns, rows=((c.group, f"{c.intervals:,}", f"{c.files:,}", _size(c.bytes), _seconds(c), _stale(c)) for c in costs))
+    return table(*columns, rows=((c.group, f"{c.intervals:,}", f"{c.files:,}", size(c.bytes), _seconds(c), _stale(c)) for c in costs))
 
 
 def _seconds(c: CostEstimate) -> str:

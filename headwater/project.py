@@ -513,20 +513,33 @@ class Project:
     # ------------------------------------------------------------------------------------------------------------------- online
 
     def sync(
-        self, *groups: str, depth: "Depth" = "as needed", other_lake: Literal["refuse", "take over"] = "refuse"
+        self,
+        *groups: str,
+        depth: "Depth" = "as needed",
+        other_lake: Literal["refuse", "take over"] = "refuse",
+        limit: str | None = None,
     ) -> "tuple[Synced, ...]":
         """Bring the newest row of every entity to the online store; groups that were never published, or stay offline, are left out.
 
         Where nothing was published since the last sync, a sample of the rows is compared with the store; all of them, if the sample or the
         servers give reason for doubt, or if `depth` is `verify`; `full` also writes them all, and leaves no other rows of these groups.
+        A group that is online for the first time, and would take more memory than the `limit` (like 500MB), is refused (TooMuchMemory).
         Where the store has this project's rows from another lake, that is refused (OtherLake), unless they may be taken over: then the
         other lake's keys are deleted.
         """
-        planner = self._planner
-        return self._sync_all([group for group in self._online(groups) if planner.current(group) is not None], depth, other_lake)
+        planner, most = self._planner, None if limit is None else inputs.size(limit)
+        return self._sync_all(
+            [group for group in self._online(groups) if planner.current(group) is not None], depth, other_lake, limit=most
+        )
 
     def _sync_all(
-        self, chosen: Sequence[FeatureGroup], depth: "Depth", other_lake: Literal["refuse", "take over"], *, at: datetime | None = None
+        self,
+        chosen: Sequence[FeatureGroup],
+        depth: "Depth",
+        other_lake: Literal["refuse", "take over"],
+        *,
+        at: datetime | None = None,
+        limit: int | None = None,
     ) -> "tuple[Synced, ...]":
         """Sync groups as they are known now, or were at a time."""
         from lake import identity
@@ -537,7 +550,7 @@ class Project:
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
         target = self._target(space)
         sync.claim(target, other_lake=other_lake)
-        done = tuple(self._sync(group, target, depth, at) for group in chosen)
+        done = tuple(self._sync(group, target, depth, at=at, limit=limit) for group in chosen)
         sync.sweep(target, [group.name for group in chosen])
         return done
 
@@ -898,7 +911,7 @@ class Project:
         except UserError as error:
             self.say(f"the old definitions stay: {error}")
 
-    def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth", at: datetime | None) -> "Synced":
+    def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth", *, at: datetime | None, limit: int | None) -> "Synced":
         from online_sync import sync
 
         self.say(f"syncing {group.name}")
@@ -914,7 +927,7 @@ class Project:
         if look.doubt is not None:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
         last = past[-1] if past and not unheard and past[-1].generation == published.generation else None
-        work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._registry.record_epoch, self.clock))
+        work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._registry.record_epoch, self.clock), limit)
         return sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[TrainingRequest, Spine]":

@@ -143,6 +143,12 @@ class Servers:
         with errors(self.address):
             self._client.set(key, value)
 
+    def memory(self, keys: Sequence[str]) -> list[int]:
+        """The bytes that each key takes with its value, of those that are there; nothing where the user may not ask."""
+        with errors(self.address), suppress(redis.exceptions.NoPermissionError):
+            return [found for key in keys if (found := self._client.memory_usage(key, samples=0)) is not None]
+        return []
+
     def says(self) -> dict[str, Saying]:
         """What each server that holds keys says of itself, by its address; nothing where the user may not ask."""
         with errors(self.address), suppress(redis.exceptions.NoPermissionError):

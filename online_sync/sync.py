@@ -44,12 +44,18 @@ Session: TypeAlias = "Callable[[], SparkSession]"
 _ATTEMPTS = 3
 _IN_MEMORY = 60_000_000
 """Values that one process holds at most; more are left to Spark."""
+_WEIGHED, _OVERHEAD = 100, 64
+"""Rows that are weighed to tell what all take, and the bytes that a store adds to a key and its value, about."""
 _READERS_END = 1.0
 """Seconds within which every answer has ended that began before an epoch record was replaced."""
 
 
 class SyncOvertaken(RuntimeError):
     """A later sync of the group has begun or finished; what it wrote stays."""
+
+
+class TooMuchMemory(UserError):
+    """A group that would take more of the online store's memory than is allowed."""
 
 
 class OtherLake(UserError):
@@ -70,7 +76,7 @@ class Synced:
     """What one sync of a group did: its epoch, how many rows were compared with the store, and how many of them were repaired.
 
     A row is repaired where the last sync had brought it, and it was gone or was another one. `reason` says why all rows were compared,
-    though it was known which had changed.
+    though it was known which had changed. `bytes` is about what the group takes in the store's memory; None where it was not asked.
     """
 
     group: str
@@ -83,6 +89,7 @@ class Synced:
     compared: int
     repaired: int
     reason: str | None = None
+    bytes: int | None = None
 
     @property
     def record(self) -> Epoch:
@@ -116,7 +123,8 @@ class Ledger:
 class Work:
     """What a sync is told: its epoch by the registry, the time, the generation's last sync by the registry, and how deep to go.
 
-    A store that has seen a later epoch (of a registry that is gone) is followed.
+    A store that has seen a later epoch (of a registry that is gone) is followed. A generation that is brought online for the first time may
+    take no more bytes of memory than the `limit`.
     """
 
     epoch: int
@@ -124,6 +132,7 @@ class Work:
     last: Epoch | None = None
     depth: Depth = "as needed"
     ledger: Ledger | None = None
+    limit: int | None = None
 
 
 def of_before(last: Epoch, look: Finding) -> Synced:
@@ -184,6 +193,8 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     seen = _seen(published, (None if last is None else last.synced_at) if held is None else _last(held, published))
     spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen)
     changed = _changed(published, look, coming, work)
+    if work.limit is not None and (held is None or held.generation != published.generation):
+        _refuse_too_much(published, coming, work, limit=work.limit)
     with contextlib.closing(Store(target.url)) as store:
         before = store.says()
         record, done, begun_at = _written(published, spec, _Way(look, changed, work, spark), store=store)
@@ -193,12 +204,15 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
         # Evictions count from before the rows were compared, keys from after they were written.
         servers = {address: said._replace(keys=now.keys) for address, now in store.says().items() if (said := before.get(address))}
         store.put_looked(target.space, group.name, Looked(record.epoch, servers, tuple(done.sample)))
+        weighed = store.memory([each.key for each in done.sample[:_WEIGHED]])
     counts, covered = done.counts, None if record.coverage is None else instant(record.coverage)
     in_part = changed is not None and last is not None and record.floor != record.epoch
+    rows = last.rows + counts["new"] if in_part and last else counts["rows"]
     synced = Synced(
-        group.name, published.generation, record.epoch, covered, last.rows + counts["new"] if in_part and last else counts["rows"],
+        group.name, published.generation, record.epoch, covered, rows,
         counts["written"], work.now, compared=counts["rows"],
         repaired=counts["gone"] + (0 if look.state == "changed" else counts["others"]), reason=look.doubt,
+        bytes=rows * sum(weighed) // len(weighed) if weighed else None,
     )  # fmt: skip
     if work.ledger is not None:
         work.ledger.remember(replace(synced.record, begun_at=begun_at, ended_at=ended_at))
@@ -314,6 +328,20 @@ def _pushed_in_part(published: Published, spec: PushSpec, sample: Sequence[Sampl
     kept = [each._replace(content=done.watched.get(each.key, each.content)) for each in sample]
     more = [each for each in done.sample if each.key not in watched.watched]
     return done._replace(sample=[*kept, *more][: checks.SAMPLE])
+
+
+def _refuse_too_much(published: Published, coming: EpochRecord, work: Work, *, limit: int) -> None:
+    """Refuse rows that would take more memory than is allowed, by what some of them take; those that Spark finds are not weighed."""
+    if not is_in_memory(published):
+        return
+    rows = newest.newest(published, now=work.now)
+    some = packing.packed(rows.slice(0, _WEIGHED), coming, tuple(published.group.entity.keys), RowSchema(coming.columns)).rows
+    mean = sum(len(key) + len(row) + _OVERHEAD for key, row in some) // max(len(some), 1)
+    if mean * len(rows) > limit:
+        raise TooMuchMemory(
+            f"{published.group.name} would take about {mean * len(rows):,} bytes of the online store's memory ({len(rows):,} entities of "
+            f"{mean}), and {limit:,} are allowed: allow more, or write online=False"
+        )
 
 
 def _overtaken(group: FeatureGroup) -> SyncOvertaken:

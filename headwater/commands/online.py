@@ -22,17 +22,21 @@ def sync(
     groups: Groups,
     verify: Annotated[bool, typer.Option("--verify", help="compare all rows with the store, not a sample")] = False,
     full: Annotated[bool, typer.Option("--full", help="write all rows anew")] = False,
+    limit: Annotated[str | None, typer.Option(metavar="SIZE", help="refuse a new group that would take more memory, like 500MB")] = None,
     take_over: Annotated[bool, typer.Option("--take-over", help="put this lake's rows in place of another lake's")] = False,
 ) -> int:
     """Bring the newest values to the online store (Feast calls this materialize)."""
     with output.progress() as say, call.project(say) as p:
         depth: Depth = "full" if full else "verify" if verify else "as needed"
-        epochs = p.sync(*groups, depth=depth, other_lake="take over" if take_over else "refuse")
+        epochs = p.sync(*groups, depth=depth, other_lake="take over" if take_over else "refuse", limit=limit)
         warnings = p.store_warnings() if epochs else []
     for warning in warnings:
         output.warn(warning)
-    rows = [(e.group, e.epoch, e.coverage, f"{e.rows:,}", f"{e.written:,}", f"{e.compared:,}", f"{e.repaired:,}") for e in epochs]
-    shown = output.table("group", "epoch", "coverage", "entities", "written", "compared", "repaired", rows=rows)
+    rows = [
+        (e.group, e.epoch, e.coverage, f"{e.rows:,}", f"{e.written:,}", f"{e.compared:,}", f"{e.repaired:,}", output.size(e.bytes))
+        for e in epochs
+    ]
+    shown = output.table("group", "epoch", "coverage", "entities", "written", "compared", "repaired", "memory", rows=rows)
     said = shown if epochs else "nothing is published yet; run `headwater materialize` first"
     return call.answer(documents.sync(epochs, warnings), said)
 

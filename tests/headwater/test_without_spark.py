@@ -12,6 +12,7 @@ import headwater as hw
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.records import Generation, Promotion, RegistryFacts
 from feature_registry import open_registry
+from online_sync.sync import TooMuchMemory
 from tests import projects
 from tests.online_sync.stories import FIRST, HOUR, SEEN, Story
 
@@ -128,6 +129,19 @@ def test_a_group_that_stays_offline_is_left_out_and_refused_by_name(walks: Walks
         assert [each.group for each in p.sync()] == ["seen"]
         with pytest.raises(InputRefused, match="kept has online=False: its rows are for training alone"):
             p.sync("kept")
+
+
+def test_a_group_that_would_take_more_memory_than_is_allowed_is_refused_before_its_first_row(walks: Walks) -> None:
+    walks.hour(0, w1=1.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        with pytest.raises(TooMuchMemory, match=r"seen would take about \d+ bytes .* \(2 entities of \d+\), and 200 are allowed"):
+            p.sync(limit="200B")
+        with pytest.raises(InputRefused, match="'lots' is no size; write a whole number and a unit, like 500MB"):
+            p.sync(limit="lots")
+        assert walks.asked(p) == [None, None, None]
+        [done] = p.sync(limit="1kB")
+        assert done.bytes is not None
+        assert 2 * 100 < done.bytes < 2 * 400
 
 
 def test_a_sync_that_needs_no_spark_does_not_load_it(walks: Walks) -> None:
