@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
-.PHONY: help env demo up down new test test-s3 test-airflow check bench bench-training bench-lake bench-airflow bench-sync lock
+.PHONY: help env demo up down new test test-s3 test-airflow check bench bench-serving bench-training bench-lake bench-airflow bench-sync lock
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench-lake: env ## Compare a lake on S3 with one in a folder: the flights of a m
 
 bench-sync: env ## Compare a sync with Feast's, and see what readers wait meanwhile (ARGS="--rows 1000000" is the full size)
 	@.venv/bin/python -m tests.benchmarks.bench_sync $(ARGS)
+
+bench-serving: env ## Measure the server: CPU by request beside Feast's, latency at 1,000 connections, slow connections, memory (--near is less)
+	@.venv/bin/python -m tests.benchmarks.bench_serving $(ARGS)
 
 bench-training: env ## Compare the join of training sets with Feast and others, at a tenth (ARGS="--only U --scale 1")
 	@.venv/bin/python -m tests.benchmarks.bench_training $(ARGS)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from feature_definitions.reading import FAILED
 from online_sync.wire import varint
 from serving.forms import Beside, JsonValue, Keys, Said
-from serving.request import Reading, RequestError, ServicePlan, Wanted, check_entities, rows_of, within
+from serving.request import MOST_ENTITIES, Reading, RequestError, ServicePlan, Wanted, check_entities, rows_of, within
 
 SERVICE = "headwater.v1.Features"
 METHODS = ("Get", "BatchGet")
@@ -27,6 +27,10 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(
     (files("serving") / "proto" / "headwater" / "v1" / "features.binpb").read_bytes()
 ).file:
     _POOL.AddSerializedFile(_file.SerializeToString())
+
+
+_PLAIN = {"int64": "integers", "string": "texts"}
+"""In which list of a column the keys of a type lie."""
 
 
 def message(name: str) -> Message:
@@ -47,10 +51,26 @@ def asked(reading: Reading, method: str, data: bytes) -> Wanted:
     except DecodeError as error:
         raise RequestError(f"the body is no {kind.DESCRIPTOR.full_name}: {error}", field=None) from None
     plan = reading.plan(body.service)
+    plain = _plain_keys(plan, body) if method == "BatchGet" and not body.max_staleness else None
+    if plain is not None:
+        return Wanted(plan, plain, "messages")
     rows = [{name: _plain(value) for name, value in body.entity.items()}] if method == "Get" else rows_of(plan, _columns(body))
     checked = check_entities(plan, rows)
     keys = [tuple(entity[name] for name in plan.asked) for entity in checked]
     return Wanted(plan, keys, "messages", within(body.max_staleness or None))
+
+
+def _plain_keys(plan: ServicePlan, body: Message) -> list[Keys] | None:
+    """The entities, if each key is an int64 or a text, is given once, and is never null; None if they have to be looked at one by one."""
+    lists = {column.name: column for column in body.entities}
+    if lists.keys() != plan.asked.keys() or len(lists) < len(body.entities) or any(column.values for column in body.entities):
+        return None
+    columns = [getattr(lists[name], _PLAIN[kind]) for name, kind in plan.asked.items() if kind in _PLAIN]
+    given = sum(len(column.integers) + len(column.texts) for column in body.entities)
+    count = len(columns[0]) if columns else 0
+    if len(columns) < len(plan.asked) or given != count * len(columns) or not 0 < count <= MOST_ENTITIES:
+        return None
+    return list(zip(*columns, strict=True)) if all(len(each) == count for each in columns) else None
 
 
 def from_json(method: str, data: bytes) -> bytes:
