@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from feature_definitions.intervals import micros
 from feature_definitions.language import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from headwater import Project
     from spark_jobs.training.join import JoinAsked
+    from spark_jobs.workers import Flow
 
 START = datetime(2026, 1, 3, tzinfo=UTC)
 
@@ -89,19 +91,26 @@ def test_groups_of_which_nothing_was_ever_published_have_a_report_too(tmp_path: 
 
 
 def test_a_join_that_ignores_time_is_caught_and_named(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest_join = build.joined
-    monkeypatch.setattr(build, "joined", lambda *args, **kwargs: mutant(honest_join, *args, **kwargs))
+    honest_join = build.joining
+    monkeypatch.setattr(build, "joining", lambda *args, **kwargs: mutant(honest_join, *args, **kwargs))
     found = reported(shop, "leaking")
     assert found["shift"]["moved"] > 50
     assert {"spend__paid_1d", "spend__payments_1d", "last_page__page"} <= set(found["shift"]["features"])
     assert found["sentences"][0].startswith(f"LEAK: {found['shift']['moved']} of 256 sampled rows")
 
 
-def mutant(honest_join: Any, spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, **given: Any) -> DataFrame:
+def mutant(honest_join: Any, spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, **given: Any) -> Flow:
     """A join that ignores when the rows of the spine are."""
     moved = spine.withColumn("asked_at", F.col(at)).withColumn(at, F.lit(NOW - timedelta(hours=12)))
-    joined: DataFrame = honest_join(moved, asked, at=at, **given | {"extent": None})
-    return joined.withColumn(at, F.col("asked_at")).drop("asked_at")
+    joined: Flow = honest_join(moved, asked, at=at, **given | {"extent": None})
+    schema = StructType([field for field in joined.schema if field.name != "asked_at"])
+    names = schema.names
+
+    def restored(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_arrays([batch.column("asked_at" if name == at else name) for name in names], names)
+
+    return joined.then(restored, schema)
 
 
 def test_what_a_join_of_the_newest_values_would_change_is_counted_for_each_feature(honest: Any) -> None:
