@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from deltalake import DeltaTable
+from deltalake import ColumnProperties, DeltaTable, WriterProperties
+from deltalake.schema import PrimitiveType
 
 from feature_definitions import layout
 from feature_definitions.intervals import BEGINNING, DAY, duration, parse_instant, utc_date
@@ -82,7 +83,7 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
     expired = _expired(table, before)
     if expired:
         table = delta.changed(table, lambda on: on.delete(f"date < '{before}'") if _expired(on, before) else None)
-    table = delta.changed(table, lambda on: on.optimize.compact())
+    table = delta.changed(table, lambda on: on.optimize.compact(writer_properties=_as_spark_reads(on)))
     if table.version() != version:
         table.create_checkpoint()
         table.cleanup_metadata()
@@ -91,6 +92,12 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
         if folder.startswith(layout.run_folder(path, "")) and not storage.files(folder):
             storage.delete_tree(folder)
     return Optimized(path, files, len(table.file_uris()), len(gone), before if expired else None)
+
+
+def _as_spark_reads(table: DeltaTable) -> WriterProperties:
+    """How files are written of which Spark skips no rows that it looks for: bounds of doubles pass over NaN, to Spark the greatest."""
+    doubles = [field.name for field in table.schema().fields if field.type in (PrimitiveType("double"), PrimitiveType("float"))]
+    return WriterProperties(compression="ZSTD", column_properties=dict.fromkeys(doubles, ColumnProperties(statistics_enabled="NONE")))
 
 
 def _expired(table: DeltaTable, before: date | None) -> bool:

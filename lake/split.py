@@ -36,10 +36,19 @@ def parted(rows: pa.Table, into: str, *, date: str, order: Sequence[str] = (), n
     rows = rows.take(pc.sort_indices(rows, sort_keys=[(column, "ascending") for column in (date, *order)]))
     runs = pc.run_end_encode(rows[date].combine_chunks()) if rows.num_rows else None
     values, first, written = rows.drop_columns([date]).combine_chunks(), 0, {}
+    bounded = [each for each in values.column_names if not _has_nan(values[each])]
     for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True) if runs is not None else ():
         place = Path(into) / f"{date}={NULL if day is None else day.isoformat()}"
         place.mkdir(parents=True, exist_ok=True)
-        pq.write_table(values.slice(first, end - first), place / name)
+        pq.write_table(values.slice(first, end - first), place / name, write_statistics=bounded)
         written[f"{place.name}/{name}"] = end - first
         first = end
     return written
+
+
+def _has_nan(column: pa.ChunkedArray) -> bool:
+    """Whether NaN is in a column: Arrow's least and greatest values pass over it, which Spark takes for the greatest, and would skip."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py() is True

@@ -1,6 +1,7 @@
-"""Copies of files on S3 for a Spark that runs on this machine alone: it asks for two at a time, and S3 takes its time to answer.
+"""What a Spark that runs on this machine alone reads instead of a table's own files: copies of those on S3, many small ones as one.
 
-A file of a table never changes, so one copy serves all that a session reads. Large files are left to Spark, which reads of them only the
+It asks S3 for two files at a time, and S3 takes its time to answer; and to open a file costs Spark more than the rows of a small one. A
+file of a table never changes, so one copy serves all that a session reads. Large files are left to Spark, which reads of them only the
 columns that it needs.
 """
 
@@ -9,27 +10,36 @@ import tempfile
 import weakref
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
+from deltalake import DeltaTable, Schema
+from deltalake.schema import PrimitiveType
 from pyspark.sql import SparkSession
 
 from feature_definitions import layout
-from lake import processes, storage
+from lake import joined, processes, s3, split, storage
 from spark_jobs import session
 
 _LARGE, _MOST = 8 << 20, 1 << 30
 """Files of more bytes than the first, in the mean, are not copied; nor are any once a session has copies of more than the second."""
+_MANY, _SMALL, _FEW_BYTES = 12, 256 << 10, 64 << 20
+"""So many files or more are joined, if they have no more bytes than the second, in the mean, and no more than the third together."""
 _NAME = "nearby"
 
 
 class _Copies:
-    """The copies of a session: where they lie, and how many bytes each has, by its path on S3. They go with the process."""
+    """The copies of a session: where they lie, and how many bytes each has, by its path on S3. They go with the process.
+
+    Of files that were joined it is kept as what, by a hash of all that it was made of; None if that could not be.
+    """
 
     def __init__(self, place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         me = processes.this()
         self.folder = tempfile.mkdtemp(prefix=f"{_NAME}-{me.pid}-{me.started}-", dir=place)
         self.sizes: dict[str, int] = {}
+        self.joined: dict[bytes, str | None] = {}
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
@@ -58,6 +68,47 @@ def keep(spark: SparkSession, written: Mapping[str, str]) -> None:
         if size <= _LARGE and sum(mine.sizes.values()) + size <= _MOST:
             file.parent.mkdir(parents=True, exist_ok=True)
             mine.sizes[path] = Path(copy).replace(file).stat().st_size
+
+
+def one_of_many(spark: SparkSession, table: DeltaTable, files: Mapping[str, int], *, root: str) -> str | None:
+    """A file that holds the rows of many small files of a table, its partition's column too; None where Spark had better read these.
+
+    They lie on this machine, below a folder; of each the bytes are said.
+    """
+    partition, size = table.metadata().partition_columns, sum(files.values())
+    if len(files) < _MANY or size > min(_FEW_BYTES, _SMALL * len(files)) or s3.is_remote(root) or not session.is_local(spark):
+        return None
+    columns = table.schema()
+    if len(partition) > 1 or any(field.name in partition and field.type != PrimitiveType("date") for field in columns.fields):
+        return None
+    mine, key = _copies(spark), sha256(f"{root}\n{sorted(files.items())}\n{columns.to_json()}".encode()).digest()
+    if key not in mine.joined:
+        made = sum(map(_size, filter(None, mine.joined.values())))
+        if made + sum(mine.sizes.values()) + size > _MOST or size > _free(mine.folder) // 2:
+            return None
+        days = {path: _value(path, partition[0]) if partition else None for path in sorted(files)}
+        mine.joined[key] = _joined(days, f"{mine.folder}/joined-{len(mine.joined)}.parquet", columns, *partition)
+    return mine.joined[key]
+
+
+def _joined(days: Mapping[str, str | None], into: str, columns: Schema, date: str | None = None) -> str | None:
+    import pyarrow as pa
+
+    try:
+        joined.join(days, into, schema=pa.schema(columns.to_arrow()), date=date)
+    except (joined.Unlike, OSError, pa.ArrowException):  # Spark reads it, or says why it cannot
+        return None
+    return into
+
+
+def _value(path: str, partition: str) -> str | None:
+    """The value of a partition that a file's path says."""
+    said = path.rpartition(f"/{partition}=")[2].partition("/")[0]
+    return None if said == split.NULL else said
+
+
+def _size(file: str) -> int:
+    return Path(file).stat().st_size
 
 
 def place(folder: str, path: str) -> str:

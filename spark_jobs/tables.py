@@ -80,16 +80,20 @@ def read(spark: SparkSession, path: str, *, wanted: delta.Wanted | None = None) 
 
     Its log is read without Spark, to which reading a new version costs more than a small job (1.1 CPU-s against 0.2, measured); where there
     are very many files, or somebody turned on what only Delta's own reader understands, it is left to that.
-    Files on S3 of the dates that are wanted are brought here at once, if they are small and Spark runs here.
+    Files on S3 of the dates that are wanted are brought here at once, if they are small and Spark runs here; many small ones are read as
+    one.
     """
     table = delta.told(path) or delta.opened(path)
-    files = delta.sizes(table, at=path, wanted=wanted)
-    if table.protocol().min_reader_version > 1 or len(files) > session.LISTED:
+    files, root = delta.sizes(table, at=path, wanted=wanted), path
+    if table.protocol().min_reader_version > 1:
         return spark.read.format("delta").load(path)
     near = nearby.copied(spark, files) if wanted is not None and s3.is_remote(path) else None
-    if near is None:
-        return _parquet(spark, table, files, root=path)
-    return _parquet(spark, table, {nearby.place(near, file): size for file, size in files.items()}, root=nearby.place(near, path))
+    if near is not None:
+        files, root = {nearby.place(near, file): size for file, size in files.items()}, nearby.place(near, path)
+    one = nearby.one_of_many(spark, table, files, root=root)
+    if one is not None:
+        return staged(spark, one, schema=_schema(table))
+    return spark.read.format("delta").load(path) if len(files) > session.LISTED else _parquet(spark, table, files, root=root)
 
 
 def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:

@@ -309,6 +309,7 @@ TOUCH_FILES = {
     "lake/logs.py": "a temporary folder into which the log of a table is brought",
     "lake/processes.py": "/proc, which tells whether a process still runs",
     "lake/s3.py": "the environment, and whether there are files of profiles",
+    "lake/joined.py": "the files of this machine that are joined, and where",
     "lake/split.py": "the folder of this machine that rows are parted in",
     "lake/storage.py": "the lake",
     "online_sync/embedded.py": "the embedded store's folder in the project's state",

@@ -52,6 +52,16 @@ def test_small_files_of_a_date_become_one_and_no_row_changes(table: str) -> None
     assert optimize.optimize(table).files_after == 4
 
 
+def test_a_compaction_writes_no_bounds_of_what_may_be_no_number_by_which_spark_would_skip_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "table")
+    for _ in range(2):
+        write_deltalake(path, pa.table({"ratio": [1.0, float("nan")], "n": [1, 2]}), mode="append")
+    optimize.optimize(path)
+    (file,) = delta.files(delta.opened(path))
+    group = pq.read_metadata(file).row_group(0)
+    assert [group.column(number).is_stats_set for number in range(2)] == [False, True]
+
+
 def test_a_compaction_says_that_it_changed_no_data(table: str) -> None:
     optimize.optimize(table)
     logged = [json.loads(line) for file in sorted(Path(table, "_delta_log").glob("*2.json")) for line in file.read_text().splitlines()]

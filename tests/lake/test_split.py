@@ -44,3 +44,12 @@ def test_rows_of_a_date_come_in_the_order_that_is_asked_for(tmp_path: Path) -> N
 def test_no_rows_are_no_files(tmp_path: Path) -> None:
     split.by_date(written(tmp_path, [], []), str(tmp_path / "parts"), date="day")
     assert found(tmp_path / "parts") == {}
+
+
+def test_of_what_may_be_no_number_no_bounds_are_written_by_which_spark_would_skip_it(tmp_path: Path) -> None:
+    rows = pa.table({"x": [1.0, float("nan")], "y": [0.5, None], "n": [1, 2], "day": pa.array([date(2026, 1, 5)] * 2)})
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    split.by_date(str(tmp_path / "rows.parquet"), str(tmp_path / "parts"), date="day")
+    (file,) = (tmp_path / "parts").glob("*/*.parquet")
+    group = pq.read_metadata(file).row_group(0)
+    assert [group.column(number).is_stats_set for number in range(3)] == [False, True, True]
