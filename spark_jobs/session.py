@@ -145,6 +145,8 @@ def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.sources.parallelPartitionDiscovery.threshold": str(LISTED),
+        # As it is by default, but not said Spark asks the environment for it each time that an expression takes a value out of a row.
+        "spark.sql.types.framework.enabled": "false",
         "spark.sql.warehouse.dir": (scratch / "warehouse").absolute().as_uri(),
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.ui.enabled": "false",

@@ -16,6 +16,8 @@ from feature_definitions.sql.data_types import digits_of
 from spark_jobs import tables
 from spark_jobs.compute import array_sql, tiles
 
+VALUES_OF_ROWS = "values"
+"""The name of the part in which the values of a window's newest rows are."""
 Part = Callable[[str, str], Column]
 """A part of one of a feature's states, by its accumulator and the part's name, merged over the window; null without tiles."""
 
@@ -31,7 +33,7 @@ def beyond_its_type(feature: Feature, window: Window, *, of: str, part: Part) ->
     how = VALUES[feature.aggregation]
     if not (how.rows_may_overflow if isinstance(window, Rows) else how.tiles_may_overflow)(of):
         return None
-    number = _newest(feature, of, part("rows", "list")).number if isinstance(window, Rows) else part("count", "n")
+    number = _newest(feature, of, part).number if isinstance(window, Rows) else part("count", "n")
     return (number >= how.fewest) & _found(feature, window, of, part).isNull()
 
 
@@ -39,7 +41,7 @@ def _found(feature: Feature, window: Window, of: str, part: Part) -> Column:
     """The value of a feature over a window, null where nothing happened or where it is beyond its type."""
     how = VALUES[feature.aggregation]
     if isinstance(window, Rows):
-        return how.of_rows(_newest(feature, of, part("rows", "list")))
+        return how.of_rows(_newest(feature, of, part))
     return how.of_tiles(_Merged(feature, of, part))
 
 
@@ -78,10 +80,14 @@ class _Newest:
     number: Column
 
 
-def _newest(feature: Feature, of: str, rows: Column) -> _Newest:
-    present = F.filter(rows, lambda event: event["value"].isNotNull())
-    values = F.transform(present, lambda event: event["value"])
+def _newest(feature: Feature, of: str, part: Part) -> _Newest:
+    present, values = F.filter(part("rows", "list"), lambda event: event["value"].isNotNull()), part("rows", VALUES_OF_ROWS)
     return _Newest(feature, of, present, values, F.array_sort(values), F.size(values))
+
+
+def values_of(rows: Column) -> Column:
+    """The values of a window's newest rows, of those that have one: what is made of them reads them as a column of their own."""
+    return F.filter(F.transform(rows, lambda event: event["value"]), lambda value: value.isNotNull())
 
 
 def _unless_empty(values: Column) -> Column:
@@ -102,11 +108,11 @@ def _mean(window: _Merged) -> Column:
 
 
 def _mean_of_rows(rows: _Newest) -> Column:
-    return F.when(rows.number > 0, _sum_of(rows.ordered, rows.of).cast("double") / rows.number)
+    return F.when(rows.number > 0, _sum_of(rows).cast("double") / rows.number)
 
 
 def _typed_sum_of_rows(rows: _Newest) -> Column:
-    return _sum_of(rows.ordered, rows.of).try_cast(tables.spark_type(rows.feature.meaning.result(rows.of)))
+    return _sum_of(rows).try_cast(tables.spark_type(rows.feature.meaning.result(rows.of)))
 
 
 def _frequencies(rows: _Newest) -> Column:
@@ -194,12 +200,12 @@ VALUES: Mapping[str, Value] = {
 # --------------------------------------------------------------------------------------------------------------------------- sums
 
 
-def _sum_of(values: Column, of: str) -> Column:
+def _sum_of(rows: _Newest) -> Column:
     """The sum of sorted values, so that it is the same in every run; integers and decimals exactly, null without any."""
-    if of == "double":
-        return F.when(F.size(values) > 0, _added(values, "double"))
-    exact, wider = (_added(values, f"decimal({digits},{digits_of(of)[1]})") for digits in (37, 38))
-    return F.when(F.size(values) > 0, F.coalesce(exact, wider) if is_wide(of) else exact)
+    if rows.of == "double":
+        return F.when(rows.number > 0, _added(rows.ordered, "double"))
+    exact, wider = (_added(rows.ordered, f"decimal({digits},{digits_of(rows.of)[1]})") for digits in (37, 38))
+    return F.when(rows.number > 0, F.coalesce(exact, wider) if is_wide(rows.of) else exact)
 
 
 def _added(values: Column, data_type: str) -> Column:

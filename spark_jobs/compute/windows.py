@@ -266,6 +266,14 @@ def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes) -> Da
                 fails[column] = reduce(or_, found)
     # In steps, so that what is used twice is computed once.
     tidied = merged.withColumns(lists) if lists else merged
+    rows = {
+        aggregates.merged_name(f"{state.name}_{aggregates.VALUES_OF_ROWS}", window): aggregates.values_of(
+            F.col(f"`{aggregates.merged_name(part, window)}`")
+        )
+        for state, part, _, window, _ in _merges(group, types)
+        if state.kind == "rows"
+    }
+    tidied = tidied.withColumns(rows) if rows else tidied
     valued = tidied.withColumns(columns | ({FAILED: failed_columns(fails)} if fails else {}))
     return valued.withColumns({column: _finite(F.col(f"`{column}`"), types.outputs[column]) for column in columns})
 

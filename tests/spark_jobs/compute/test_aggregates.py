@@ -68,7 +68,7 @@ def test_sums_over_the_last_rows_keep_all_digits_after_the_point(spark: SparkSes
 def _summed(spark: SparkSession, data_type: str, numbers: Sequence[Decimal]) -> Decimal:
     """The sum of the last rows, which hold these numbers."""
     frame = spark.createDataFrame([(list(numbers),)], f"numbers array<{data_type}>")
-    rows = F.transform("numbers", lambda number: F.struct(number.alias("value")))
+    rows = aggregates.values_of(F.transform("numbers", lambda number: F.struct(number.alias("value"))))
     feature = Feature("x", "sum", "x", windows=(Rows(2, within="1d"),))
     total = aggregates.value(feature, feature.windows[0], of=data_type, part=lambda *_: rows)
     return frame.select(total).collect()[0][0]  # type: ignore[no-any-return]
