@@ -27,6 +27,7 @@ VARIABLES = {
     "HEADWATER_SPARK_JARS": "jars that Spark is to have beside its own, with commas between them",
     "HEADWATER_DRIVER_MEMORY": "the Spark driver's memory, like 3g",
     "HEADWATER_CACHE": "where downloaded jars are kept",
+    "HEADWATER_LINEAGE_FILE": "a file to which OpenLineage events are appended, where OPENLINEAGE_URL is not set",
     "HEADWATER_POOL": "the pool of Airflow in which tasks that compute run, instead of its default_pool",
     "HEADWATER_PROMOTE": "auto or manual: whether a new generation is shown to readers as soon as it covers what the old one does",
 }
@@ -50,7 +51,8 @@ class SettingsError(UserError):
 class Settings:
     """Where a project lies and what it runs on. URLs may hold passwords, so `repr` hides them.
 
-    `promote` says who shows a new generation of a group to readers: the run that completes it (auto), or a person (manual).
+    `promote` says who shows a new generation of a group to readers: the run that completes it (auto), or a person (manual). `lineage` is
+    the URL or the file that is told of runs in OpenLineage's words (None: nobody is).
     """
 
     root: Path
@@ -66,6 +68,8 @@ class Settings:
     promote: Promote = "auto"
     pool: str = "default_pool"
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
+    lineage: str | None = field(default=None, repr=False)
+    lineage_key: str | None = field(default=None, repr=False)
 
     @property
     def state(self) -> Path:
@@ -104,6 +108,8 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         promote=_promote(variables.get("HEADWATER_PROMOTE") or project.get("promote"), registry),
         pool=variables.get("HEADWATER_POOL") or "default_pool",
         connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(PREFIX) and value}),
+        lineage=environment.get("OPENLINEAGE_URL") or variables.get("HEADWATER_LINEAGE_FILE") or None,
+        lineage_key=environment.get("OPENLINEAGE_API_KEY") or None,
     )
 
 

@@ -6,7 +6,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from feature_registry.registry import Registry
     from headwater.advice import Advice
     from headwater.aside import Retried
+    from headwater.openlineage import Job
     from lake.leftovers import Swept
     from lake.optimize import Optimized
     from lake.quarantine import PutAside
@@ -437,7 +438,9 @@ class Project:
         if request.mode == "as_served":
             published = {name: replace(each, epochs=self._registry.epochs(name)) for name, each in published.items()}
         self.say(f"joining {len(published)} groups to the spine")
-        with jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
+        numbers = {name: each.generation for name, each in published.items()}
+        told = self._told(lambda of: of.of_training_set(request.name, request.service, numbers, self.settings.lake))
+        with told, jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
             return build.build(rows, request, published=published, context=self._context, judge=_judge() if request.expect else None)
 
     def spine_query(self, sql: str, connection: str | None = None) -> Query | Jdbc:
@@ -797,6 +800,14 @@ class Project:
 
         return Planner(self.catalog, self._registry, self.settings.lake, self.clock())
 
+    def _told(self, job: Callable[[Any], "Job"]) -> AbstractContextManager[None]:
+        """Tell a receiver of OpenLineage events of a run, if one is set."""
+        if self.settings.lineage is None:
+            return nullcontext()
+        from headwater import openlineage
+
+        return openlineage.telling(job(openlineage), self.settings, clock=self.clock, say=self.say)
+
     def _materialize(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":
         from spark_jobs.publish import materialize
 
@@ -806,7 +817,9 @@ class Project:
         from expectations import adapter
 
         sharing = [g for g in self.catalog.groups.values() if isinstance(g, WindowedGroup)]
-        result = materialize.run(work, self._context, judge=adapter.judge, sharing=sharing, stage=stage)
+        read = {each.group.name: each.generation for each in work.upstream}
+        with self._told(lambda of: of.of_group(work.group, work.generation, self.settings.lake, read=read)):
+            result = materialize.run(work, self._context, judge=adapter.judge, sharing=sharing, stage=stage)
         self._promote(work.group, work.generation)
         return result
 
@@ -928,7 +941,9 @@ class Project:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
         last = past[-1] if past and not unheard and past[-1].generation == published.generation else None
         work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._registry.record_epoch, self.clock), limit)
-        return sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
+        place = {"store": target.url, "project": self.settings.name}
+        with self._told(lambda of: of.of_sync(group, published.generation, self.settings.lake, **place)):
+            return sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[TrainingRequest, Spine]":
         from spark_jobs.training import spine

@@ -309,6 +309,7 @@ TOUCH_FILES = {
     "lake/logs.py": "a temporary folder into which the log of a table is brought",
     "lake/processes.py": "/proc, which tells whether a process still runs",
     "lake/s3.py": "the environment, and whether there are files of profiles",
+    "headwater/openlineage.py": "the file of events that a person names",
     "lake/joined.py": "the files of this machine that are joined, and where",
     "lake/split.py": "the folder of this machine that rows are parted in",
     "lake/storage.py": "the lake",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
@@ -364,8 +365,20 @@ def test_a_group_whose_source_cannot_be_read_is_refused_and_the_others_are_compu
 def staged(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A copy of the shop in which 4 January was computed again and waits for a person, and what `materialize --stage` printed."""
     folder = shop.copied(tmp_path_factory.mktemp("staged"))
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("HEADWATER_LINEAGE_FILE", str(folder / "events.jsonl"))
     days = ("--from", "2026-01-04", "--to", "2026-01-05", "--only", "all")
-    return folder, within("materialize", "spend", *days, "--stage", "--json", project=folder)
+    done = within("materialize", "spend", *days, "--stage", "--json", project=folder)
+    monkeypatch.undo()
+    return folder, done
+
+
+def test_a_run_is_told_in_openlineages_words_where_a_receiver_is_set(staged: tuple[Path, Any]) -> None:
+    folder, _ = staged
+    began, ended = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert (began["eventType"], ended["eventType"]) == ("START", "COMPLETE")
+    assert ended["outputs"][0]["name"] == f"{folder}/lake/features/spend/g1"
+    assert "amount" in {each["field"] for each in ended["outputs"][0]["facets"]["columnLineage"]["fields"]["paid_1d"]["inputFields"]}
 
 
 def test_a_staged_run_is_named_by_materialize_and_by_status_with_the_commands_that_end_it(staged: tuple[Path, Any]) -> None:
