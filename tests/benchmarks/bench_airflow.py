@@ -148,10 +148,8 @@ def of_backfills(folder: Path, days: int) -> list[Cost]:
             system.ended(f"fg__{name}", key(1))
         idle = resting()
         first, last = TODAY - timedelta(days=days + 2), TODAY - timedelta(days=3)
-        span = ("--from", f"{last - timedelta(days=1):%Y-%m-%d}", "--to", f"{last:%Y-%m-%d}")
-        command = measured(
-            "the command alone", system, 0, lambda: [span_of(lambda: system.command("materialize", "filled", "--ingest", *span))]
-        )
+        span = ("--from", key(2), "--to", key(1))
+        command = measured("the command alone", 0, lambda: [span_of(lambda: system.command("materialize", "filled", "--ingest", *span))])
         one = measured("one day by its run", idle, lambda: [a_run(system, "fg__alone", key(2))])
         several = measured(
             f"{days} days by a run each", idle, lambda: [a_run(system, "fg__alone", key(back)) for back in range(3, days + 3)]
