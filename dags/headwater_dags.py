@@ -26,7 +26,6 @@ from airflow.sdk import (
 )
 
 from dags.consumers import CompleteOperator, FollowOperator
-from dags.deadlines import alert
 from dags.operators import (
     CommandOperator,
     IngestOperator,
@@ -84,7 +83,6 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         description=f"Publish {group.name}, features of {group.entity.name}",
         doc_md=page(group, schedule, report=layout.report_file(project.lake, group.name, "newest.html")),
         tags=sorted({domain, group.owner, *group.tags} - {""}),
-        deadline=alert(group, schedule),
     ) as dag:
         asset = group_asset(group.name, project=project.name)
         (
