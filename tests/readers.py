@@ -69,13 +69,12 @@ class Asked:
 
 def disagreements(asked: Asked, *, times: int, entities: int, seed: int = 7) -> tuple[list[str], set[str]]:
     """What somebody answers otherwise than the oracle, a sentence each, and the statuses that were answered."""
-    chosen = random.Random(seed)
-    at = chosen.sample(moments(asked), times)
-    questions = [(time, entity) for time in at for entity in chosen.sample(everybody(asked), entities) + nobody(asked.group)]
-    expected = [answer for time in at for answer in said_by_oracle(asked, time, [e for t, e in questions if t == time])]
+    about = asked_about(asked, times=times, entities=entities, chosen=random.Random(seed))
+    questions = [(time, entity) for time, some in about.items() for entity in some]
+    expected = [answer for time, some in about.items() for answer in said_by_oracle(asked, time, some)]
     found = {
         "training": trained(asked, questions),
-        "serving": [answer for time in at for answer in served(asked, time, [e for t, e in questions if t == time])],
+        "serving": [answer for time, some in about.items() for answer in served(asked, time, some)],
         "explain": [explained(asked, time, entity) for time, entity in questions],
     }
     wrong = []
@@ -90,6 +89,19 @@ def disagreements(asked: Asked, *, times: int, entities: int, seed: int = 7) -> 
             wrong += [] if got.status == want.status else [f"{where}: {want.status}, not {got.status}"]
             wrong += [f"{where}: {text}" for text in answer_differences(asked.service, want.values, got.values)]
     return wrong, {answer.status for answer in expected}
+
+
+def asked_about(asked: Asked, *, times: int, entities: int, chosen: random.Random) -> dict[datetime, list[Entity]]:
+    """At some times some entities; and of each status that anybody has at one of 20 more times, one who has it."""
+    about = {time: chosen.sample(everybody(asked), entities) + nobody(asked.group) for time in chosen.sample(moments(asked), times)}
+    more = moments(asked)
+    rare: dict[str, tuple[datetime, Entity]] = {}
+    for time in chosen.sample(more, min(20, len(more))):
+        for entity, answer in zip(everybody(asked), said_by_oracle(asked, time, everybody(asked)), strict=True):
+            rare.setdefault(answer.status, (time, entity))
+    for time, entity in rare.values():
+        about.setdefault(time, []).append(entity)
+    return about
 
 
 def moments(asked: Asked) -> list[datetime]:
