@@ -9,12 +9,10 @@ features that would really have been served: only those exist when a prediction 
 """
 
 import argparse
-import io
 import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +20,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from deltalake import DeltaTable
-from joblib.externals.loky.backend.context import cpu_count
 from pyarrow import fs
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -75,7 +72,7 @@ def run(project: Path, *, fingerprint: str = "") -> Metrics:
 
     Writes `plots/arrival_delay.png` and `plots/arrival_delay.json` beside it, and the honest model as `models/arrival_delay`.
     """
-    _count_cores()
+    models.count_cores()
     lake = project / "lake"
     rows = read(lake / "training_sets" / SET)
     labelled = rows[rows[LABEL].notna()].reset_index(drop=True)
@@ -133,12 +130,6 @@ def naive_join(rows: pd.DataFrame, *, lake: Path, features: Sequence[str]) -> pd
         for name in names:
             joined[f"{group}__{name}"] = values[name].to_numpy()
     return joined
-
-
-def _count_cores() -> None:
-    """Count the cores before scikit-learn does: where the system does not tell (a container), the first count prints a traceback."""
-    with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
-        cpu_count(only_physical_cores=True)
 
 
 def _taught(lessons: pd.DataFrame, *, train: pd.Series, features: Sequence[str]) -> HistGradientBoostingClassifier:

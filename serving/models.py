@@ -4,7 +4,10 @@
 """
 
 import hashlib
+import io
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,17 @@ class Model:
 def load(folder: Path, services: Mapping[str, FeatureService]) -> dict[str, Model]:
     """The models of a folder, each in a folder of its name; none if there is no folder."""
     found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if found:
+        count_cores()
     return {path.name: _model(path, services) for path in found}
+
+
+def count_cores() -> None:
+    """Count the cores before scikit-learn does: where the system does not tell (a container), the first count prints a traceback."""
+    from joblib.externals.loky.backend.context import cpu_count
+
+    with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
+        cpu_count(only_physical_cores=True)
 
 
 def save(folder: Path, estimator: object, *, service: str, features: Sequence[str]) -> None:

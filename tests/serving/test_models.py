@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from joblib.externals.loky.backend import context
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import _openmp_helpers
 
 from serving import rest
 from serving.keys import Keys
@@ -44,6 +46,16 @@ def test_a_model_predicts_as_it_did_where_it_was_taught(models: Path) -> None:
     assert found["late"].predict(results) == taught.tolist()
     assert found["sum"].predict(results[:2]) == pytest.approx([20.0, 180.0])
     assert load(models / "nothing", SERVICES) == {}
+
+
+def test_where_the_system_does_not_tell_its_cores_a_model_predicts_without_a_traceback(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_openmp_helpers, "_CPU_COUNTS", {})
+    monkeypatch.setattr(context, "physical_cores_cache", None)
+    monkeypatch.setattr(context, "_count_physical_cores_linux", lambda: 0)
+    assert len(load(models, SERVICES)["late"].predict([{"values": {FEATURE: 10.0}}])) == 1
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
