@@ -70,6 +70,7 @@ class HttpConnection(HttpToolsProtocol):
         self._idle_since: float | None = None
         self._heading, self._head_bytes = True, 0
         self._body: list[bytes] | None = None
+        self._body_bytes = 0
         self._is_plain, self._authorization, self._type = True, b"", b""
         self._key: object = None
 
@@ -116,7 +117,7 @@ class HttpConnection(HttpToolsProtocol):
             and self.parser.get_method() == b"POST"
             and self.quick.is_quick(self.url)
         ):
-            self._body = []
+            self._body, self._body_bytes = [], 0
             return
         self._hand_over()
 
@@ -126,7 +127,8 @@ class HttpConnection(HttpToolsProtocol):
             super().on_body(body)
             return
         self._body.append(body)
-        if sum(map(len, self._body)) > _MOST_BODY:
+        self._body_bytes += len(body)  # counted as it grows: a body may come in single bytes
+        if self._body_bytes > _MOST_BODY:
             self._hand_over()
 
     def on_message_complete(self) -> None:
