@@ -140,22 +140,22 @@ def rows_in(path: str, *, first: date | None, last: date | None) -> int:
 
 def rows_of(table: DeltaTable, *, first: date | None, last: date | None) -> int:
     """What `rows_in` tells, of a table that is open already."""
-    actions = table.get_add_actions(flatten=True)
-    rows, name = actions.column("num_records").to_pylist(), "partition.date"
-    days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(rows)
     low, high = first or date.min, last or date.max
-    return sum(number or 0 for day, number in zip(days, rows, strict=True) if day is None or low <= day <= high)
+    return _rows_where(table, lambda day: low <= day <= high)
 
 
 def rows_on(path: str, days: Collection[date] | None) -> int:
     """The number of rows in a table's partitions of some days, or of all, by the log alone; none of a table that is not there."""
     table = told(path)
-    if table is None:
-        return 0
+    return 0 if table is None else _rows_where(table, lambda day: days is None or day in days)
+
+
+def _rows_where(table: DeltaTable, wanted: Callable[[date], bool]) -> int:
+    """The number of rows of the dates that are wanted; all rows of a table that has no dates."""
     actions = table.get_add_actions(flatten=True)
-    rows = actions.column("num_records").to_pylist()
-    held = actions.column("partition.date").to_pylist() if "partition.date" in actions.schema.names else [None] * len(rows)
-    return sum(number or 0 for day, number in zip(held, rows, strict=True) if days is None or day is None or day in days)
+    rows, name = actions.column("num_records").to_pylist(), "partition.date"
+    days = actions.column(name).to_pylist() if name in actions.schema.names else [None] * len(rows)
+    return sum(number or 0 for day, number in zip(days, rows, strict=True) if day is None or wanted(day))
 
 
 def files_of(path: str, *, version: int | None, time: str | None, dates: Collection[date]) -> tuple[int, int]:

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_definitions import layout
-from feature_definitions.intervals import MICROSECOND, Interval, micros
-from feature_definitions.language import FeatureGroup
+from feature_definitions.intervals import Interval, micros
 from lake import delta, readable
 from lake.readable import Published
 
@@ -68,7 +67,7 @@ def newest(published: Published, *, now: datetime, intervals: Collection[Interva
     keys = list(published.group.entity.keys)
     known = _Known.of(published)
     at = _micros(rows.column("event_timestamp"))
-    start = _starts(published.group, at)
+    start = readable.starts(published.group, at)
     since, order, ever = known.when(_whole(rows.column("publish_id")), start)
     code = _codes([_whole(rows.column(key)) for key in keys])
     visible = ever & (np.maximum(at, since) <= micros(now)) & (code >= 0)
@@ -104,18 +103,6 @@ def _read(path: str, published: Published, intervals: Collection[Interval] | Non
     days: set[date] = set() if intervals is None else {interval.start.date() for interval in intervals}
     within = "" if intervals is None or "date" not in have else f" WHERE date IN ({', '.join(map(delta.literal, sorted(days)))})"
     return delta.arrow(path, f"SELECT {listed} FROM t{within}").cast(schema)
-
-
-def _starts(group: FeatureGroup, at: Numbers) -> Numbers:
-    """The start of the interval that each row belongs to, by its time."""
-    cadence = group.cadence // MICROSECOND
-    match group.row_time:
-        case "end":
-            return at - cadence
-        case "event":
-            return at - at % cadence
-        case "none":
-            return at
 
 
 def _codes(keys: list[pa.Array]) -> Numbers:
@@ -157,7 +144,7 @@ def _standing_snapshots(published: Published, known: _Known, now: int) -> Number
         live = " WHERE NOT retracted" if "retracted" in have else ""
         taken = delta.arrow(path, f"SELECT DISTINCT event_timestamp, publish_id, {replaced} AS replaced_by FROM t{live}")
         at = _micros(taken.column("event_timestamp"))
-        start = _starts(published.group, at)
+        start = readable.starts(published.group, at)
         since, _, ever = known.when(_whole(taken.column("publish_id").cast(pa.string())), start)
         until, _, ended = known.when(_whole(taken.column("replaced_by").cast(pa.string())), start)
         found.append(at[ever & (np.maximum(at, since) <= now) & (~ended | (np.maximum(at, until) > now))])

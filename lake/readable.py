@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from feature_definitions import layout
-from feature_definitions.intervals import instant, micros
+from feature_definitions.intervals import MICROSECOND, instant, micros
 from feature_definitions.language import FeatureGroup, Mode
 from feature_definitions.reading import NEVER
 from feature_definitions.records import Epoch, Publish
@@ -14,7 +14,10 @@ from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+
+    Moments = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,18 @@ def known(published: Published, clock: AsOf = _AS_KNOWN) -> "pa.Table":
     }
     kinds = {"publish_id": pa.string(), "start": pa.int64(), "known": pa.int64(), "modelled": pa.bool_(), "order": pa.int64()}
     return pa.table(rows, schema=pa.schema([*kinds.items()]))
+
+
+def starts(group: FeatureGroup, at: "Moments") -> "Moments":
+    """The start of the interval that each row of a group belongs to, by the row's time; microseconds."""
+    cadence = group.cadence // MICROSECOND
+    match group.row_time:
+        case "end":
+            return at - cadence
+        case "event":
+            return at - at % cadence
+        case "none":
+            return at
 
 
 def _seen(published: Published, publish: Publish, clock: AsOf) -> int | None:

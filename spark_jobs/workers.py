@@ -63,6 +63,20 @@ def _in_turn(works: tuple[Work, ...]) -> Work:
     return run
 
 
+def gathered(batches: Iterator[pa.RecordBatch], *, size: Callable[[pa.RecordBatch], int], enough: int) -> Iterator[pa.Table]:
+    """Batches put together as tables, each of as few as have `enough` in all by their `size`; the last one of what is left."""
+    held: list[pa.RecordBatch] = []
+    whole = 0
+    for batch in batches:
+        held.append(batch)
+        whole += size(batch)
+        if whole >= enough:
+            yield pa.Table.from_batches(held)
+            held, whole = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
+
+
 def carrying(work: Work) -> Work:
     """Work for `mapInArrow` that writes what it raises as a line of JSON, the one thing that comes through Spark as it is."""
 

@@ -1,7 +1,6 @@
 """Finds the versions that a sample asks for without Spark, where a group's rows are few: each file is read once, by deltalake's engine."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +9,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from feature_definitions import layout
-from feature_definitions.intervals import MICROSECOND, micros
-from feature_definitions.language import FeatureGroup
+from feature_definitions.intervals import micros
 from feature_definitions.records import Publish
 from lake import delta, readable, s3
 from spark_jobs.training.sampled import NOTHING, AskedOfSample, FoundVersions, SampledVersion
@@ -157,14 +155,6 @@ def _publishes(asked: AskedOfSample, rows: pa.Table, at: Numbers) -> tuple[Numbe
     order = pc.index_in(rows.column("publish_id"), value_set=names).fill_null(-1).to_numpy().astype(np.int64)
     number = {name: place for place, name in enumerate(names.to_pylist())}
     known = {(number[each.publish_id], micros(each.interval.start)): micros(each.known_from) for each in publishes}
-    pairs = zip(order.tolist(), _starts(asked.group, at).tolist(), strict=True)
+    pairs = zip(order.tolist(), readable.starts(asked.group, at).tolist(), strict=True)
     since = np.fromiter((known.get(pair, _NEVER) for pair in pairs), np.int64, len(order))
     return np.where(since == _NEVER, -1, order), since
-
-
-def _starts(group: FeatureGroup, at: Numbers) -> Numbers:
-    """The starts of the intervals that versions of some times belong to."""
-    cadence = group.cadence // MICROSECOND
-    starts: Mapping[str, Any] = {"end": at - cadence, "event": at - at % cadence, "none": at}
-    found: Numbers = starts[group.row_time]
-    return found

@@ -6,6 +6,7 @@ changes gets its rows by that, from a copy.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -87,7 +88,7 @@ def _writing(asked: RowsAsked, folder: str) -> workers.Work:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         found, task = statistics.Parts(), TaskContext.get()
         who = "" if task is None else f"{task.partitionId():05}-{task.taskAttemptId()}"
-        for number, rows in enumerate(_gathered(batches)):
+        for number, rows in enumerate(workers.gathered(batches, size=attrgetter("nbytes"), enough=_BYTES_AT_ONCE)):
             found.look(statistics.with_hashes(rows), asked.look)
             name, shown = f"part-{who}-{number}.parquet", rows.select(asked.columns)
             written = split.parted(shown, folder, date=layout.ROW_DATE, order=[layout.ROW_NUMBER], name=name)
@@ -96,19 +97,6 @@ def _writing(asked: RowsAsked, folder: str) -> workers.Work:
         yield from found.batches()
 
     return run
-
-
-def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        held.append(batch)
-        size += batch.nbytes
-        if size >= _BYTES_AT_ONCE:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 @contextmanager

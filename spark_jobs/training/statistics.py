@@ -126,7 +126,7 @@ def _looking(look: ColumnsLookedAt) -> workers.Work:
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         found = Parts()
-        for table in _gathered(batches):
+        for table in workers.gathered(batches, size=len, enough=_AT_ONCE):
             found.look(table, look)
         yield from found.batches()
 
@@ -160,19 +160,6 @@ def _merging(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             else:
                 found.add_summary(row["name"], _summary(row))
     yield from found.batches()
-
-
-def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        held.append(batch)
-        rows += batch.num_rows
-        if rows >= _AT_ONCE:
-            yield pa.Table.from_batches(held)
-            held, rows = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 class Parts:
