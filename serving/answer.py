@@ -6,13 +6,13 @@ service's groups and the rows of every entity together.
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from feature_definitions import layout, on_demand
 from feature_definitions.intervals import micros
 from feature_definitions.layout import KeySpace
 from feature_definitions.reading import FAILED, PRESENT, from_json, to_json
-from online_sync.codec import EpochRecord
+from online_sync.codec import EpochRecord, written_by
 from serving.forms import JsonValue
 from serving.request import Entity, JoinPlan, OnDemandPlan, ServicePlan, field_value
 from serving.splice import Stored, finished, judged, listed, question, shapes_of, unread
@@ -28,6 +28,15 @@ class Result(TypedDict):
     values: dict[str, JsonValue]
     status: dict[str, str]
     event_timestamp: dict[str, str | None]
+
+
+class Looked(NamedTuple):
+    """What was answered, and by what: the generations and the epoch records that held, and by join which sync wrote each entity's row."""
+
+    results: list[Result]
+    generations: dict[str, int]
+    records: Mapping[str, EpochRecord]
+    epochs: dict[str, list[int | None]]
 
 
 def read_keys(plan: ServicePlan, entities: Sequence[Entity], *, space: KeySpace, generations: Mapping[str, int]) -> list[str]:
@@ -71,6 +80,19 @@ def answer(
     return results
 
 
+def row_epochs(
+    plan: ServicePlan, entities: Sequence[Entity], *, stored: Stored, records: Mapping[str, EpochRecord]
+) -> dict[str, list[int | None]]:
+    """By join which sync wrote the row of each entity, from what `answer` is given; None where no row lies there that counts."""
+    rows, found = iter(stored[len(plan.groups) :]), {join.name: list[int | None]() for join in plan.joins}
+    for entity in entities:
+        for join in plan.joins:
+            data = next(rows) if _has_row(join, entity, records) else None
+            epoch = None if data is None else written_by(data)[0]
+            found[join.name].append(epoch if epoch is not None and epoch >= records[join.group].floor else None)
+    return found
+
+
 def _compute(plan: OnDemandPlan, results: Sequence[Result]) -> None:
     """Add a feature that is computed now, for all entities at once."""
     feature, columns = plan.feature, []
@@ -95,8 +117,8 @@ def lookup(
     generations: Mapping[str, int],
     now: datetime,
     within: int | None = None,
-) -> Generator[list[str], Stored, tuple[list[Result], dict[str, int]]]:
-    """Yields the keys to read and is sent their values; returns the results and the generations that hold now.
+) -> Generator[list[str], Stored, Looked]:
+    """Yields the keys to read and is sent their values; returns the results, the generations that hold now, and by what was answered.
 
     With the generations of the last answer it reads once, else twice: rows are only found under their generation. Without a key space, of
     a lake from which nothing was ever brought online, there is nothing to read. Values are believed for no longer than `within`
@@ -104,7 +126,8 @@ def lookup(
     """
     if space is None:
         yield []
-        return answer(plan, entities, stored=[None] * len(plan.groups), records={}, now=now), {}
+        nothing: list[bytes | None] = [None] * len(plan.groups)
+        return _looked(plan, entities, nothing, {}, now=now)
     known = {group: generations[group] for group in plan.groups if group in generations}
     stored = yield read_keys(plan, entities, space=space, generations=known)
     records = finished(plan.groups, stored, within=within)
@@ -114,7 +137,15 @@ def lookup(
         # Were they replaced once more between the two reads, those that the rows were read by still hold together.
         newer = finished(plan.groups, stored, within=within)
         records = {g: newer[g] if g in newer and newer[g].generation == r.generation else r for g, r in records.items()}
-    return answer(plan, entities, stored=stored, records=records, now=now), held
+    return _looked(plan, entities, stored, records, now=now)
+
+
+def _looked(plan: ServicePlan, entities: Sequence[Entity], stored: Stored, records: Mapping[str, EpochRecord], *, now: datetime) -> Looked:
+    results, epochs = (
+        answer(plan, entities, stored=stored, records=records, now=now),
+        row_epochs(plan, entities, stored=stored, records=records),
+    )
+    return Looked(results, {group: record.generation for group, record in records.items()}, records, epochs)
 
 
 def fetch(
@@ -127,8 +158,8 @@ def fetch(
         try:
             keys = asking.send(mget(keys))
         except StopIteration as end:
-            results: list[Result] = end.value[0]
-            return results
+            looked: Looked = end.value
+            return looked.results
 
 
 def _has_row(join: JoinPlan, entity: Entity, groups: Mapping[str, object]) -> bool:

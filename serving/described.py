@@ -1,6 +1,6 @@
 """What is served, described: services, groups, and what is found by a word, a tag or an owner."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feature_definitions import FeatureGroup, FeatureService
@@ -46,9 +46,14 @@ def version(record: EpochRecord) -> dict[str, Any]:
     }
 
 
-def freshness(records: Mapping[str, EpochRecord], joins: Mapping[str, str], *, now: int) -> dict[str, Any]:
-    """How fresh the groups of joins are: None of a group that was never synced; ages are seconds."""
-    return {join: _fresh(records[group], now) if group in records else None for join, group in joins.items()}
+def freshness(
+    records: Mapping[str, EpochRecord], joins: Mapping[str, str], rows: Mapping[str, Sequence[int | None]], *, now: int
+) -> dict[str, Any]:
+    """How fresh the groups of joins are: None of a group that was never synced; ages are seconds.
+
+    `rows` says of each join which sync wrote the row of each entity, in the order asked.
+    """
+    return {join: {**_fresh(records[group], now), "rows": list(rows[join])} if group in records else None for join, group in joins.items()}
 
 
 def matching(groups: Iterable[FeatureGroup], *, q: str = "", tag: str = "", owner: str = "") -> list[dict[str, Any]]:

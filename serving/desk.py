@@ -14,7 +14,7 @@ from online_sync.codec import EpochRecord
 from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner
 from serving import described
-from serving.answer import Result, lookup
+from serving.answer import Looked, lookup
 from serving.forms import PLAIN, Beside, ColumnsForm, FeastForm, Form, RowForm, RowsForm
 from serving.keys import Key
 from serving.messages import MessagesForm
@@ -139,9 +139,9 @@ class Desk:
         if self.space is None and await self.look() is None:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
         at, splicer = monotonic(), None
-        if asked.plan.on_demand:
-            results = await self._computed(asked)
-            data = self._form(asked).computed(results, await self._beside(asked))
+        if asked.plan.on_demand or asked.fresh:
+            looked = await self._looked(asked)
+            data = self._form(asked).computed(looked.results, self._beside(asked, looked))
         else:
             splicer = self._splicer(asked)
             pieces, beside = await self._pieces(asked, splicer, at)
@@ -159,14 +159,14 @@ class Desk:
             if stale is None:
                 raise
             return stale, Beside(stale=True)
-        return pieces, await self._beside(asked)
+        return pieces, PLAIN
 
-    async def _beside(self, asked: Wanted) -> Beside:
+    def _beside(self, asked: Wanted, looked: Looked) -> Beside:
+        """How fresh an answer is, by the very records and rows that it was made of, if that is asked for."""
         if not asked.fresh:
             return PLAIN
-        records = await self.records(asked.plan.groups)
         joins = {join.name: join.group for join in asked.plan.joins}
-        return Beside(freshness=described.freshness(records, joins, now=micros(self.clock())))
+        return Beside(freshness=described.freshness(looked.records, joins, looked.epochs, now=micros(self.clock())))
 
     def _count(self, asked: Wanted, splicer: Splicer | None, seconds: float) -> None:
         counted = self.counts.of(asked.plan.service)
@@ -191,14 +191,14 @@ class Desk:
             self._forms[key] = _form(asked.plan, asked.form)
         return self._forms[key]
 
-    async def _computed(self, asked: Wanted) -> list[Result]:
-        """What a service with features computed on demand answers."""
+    async def _looked(self, asked: Wanted) -> Looked:
+        """What is answered by the store alone: where features are computed on demand, or where it matters of what the answer was made."""
         entities = [dict(zip(asked.plan.asked, entity, strict=True)) for entity in asked.entities]
         generations = self._generations
         looking = lookup(asked.plan, entities, space=self.space, generations=generations, now=self.clock(), within=asked.within)
-        results, held = await self._read(looking)
-        generations.update(held)
-        return results
+        looked = await self._read(looking)
+        generations.update(looked.generations)
+        return looked
 
     async def _read(self, asking: Generator[list[str], Stored, _Answer]) -> _Answer:
         try:

@@ -23,7 +23,7 @@ from feature_definitions import (
 )
 from feature_definitions.intervals import MICROSECOND, micros
 from online_sync.codec import CodecError, EpochRecord, Row, RowSchema, encode, encode_epoch
-from serving.answer import fetch, lookup, read_keys
+from serving.answer import fetch, lookup, read_keys, row_epochs
 from serving.request import compile_service
 
 if TYPE_CHECKING:
@@ -405,7 +405,7 @@ def reads(plan_of: FeatureService, *, store: Mapping[str, bytes], generations: M
 
 
 def test_one_read_fetches_epochs_and_rows_when_the_generation_is_known() -> None:
-    asked, (results, generations) = reads(by_customer, store=stored(RECORD, (42,), ROW), generations={"spend": 1, "other": 9})
+    asked, (results, generations, *_) = reads(by_customer, store=stored(RECORD, (42,), ROW), generations={"spend": 1, "other": 9})
     assert asked == [["hw:shop:lakelake:spend:epoch", "hw:shop:lakelake:spend@1:{42}"]]
     assert results[0]["status"] == {"spend": "PRESENT"}
     assert generations == {"spend": 1}
@@ -413,7 +413,7 @@ def test_one_read_fetches_epochs_and_rows_when_the_generation_is_known() -> None
 
 def test_the_read_is_repeated_once_when_another_generation_is_online() -> None:
     store = stored(replace(RECORD, generation=2), (42,), ROW)
-    asked, (results, generations) = reads(by_customer, store=store, generations={"spend": 1})
+    asked, (results, generations, *_) = reads(by_customer, store=store, generations={"spend": 1})
     assert asked[1] == ["hw:shop:lakelake:spend:epoch", "hw:shop:lakelake:spend@2:{42}"]
     assert len(asked) == 2
     assert results[0]["status"] == {"spend": "PRESENT"}
@@ -429,9 +429,18 @@ def test_a_generation_replaced_between_two_reads_still_answers_from_one_of_them(
     newer = replace(RECORD, generation=2, columns=(("other", "int64"),), empty=(0,))
     with pytest.raises(StopIteration) as end:
         reading.send([encode_epoch(newer), encode(SPEND, ROW)])
-    [result], generations = end.value.value
+    [result], generations, records, epochs = end.value.value
     assert result["values"]["spend__mean"] == 3.0
     assert generations == {"spend": 1}
+    assert (records, epochs) == ({"spend": RECORD}, {"spend": [ROW.epoch]})
+
+
+def test_it_is_told_which_sync_wrote_the_row_of_each_entity() -> None:
+    record = replace(RECORD, floor=3)
+    rows = [encode(SPEND, replace(ROW, epoch=epoch)) for epoch in (2, 3, 6)]
+    entities = [{"customer_id": n} for n in (1, 2, 3, 4, None)]
+    found = row_epochs(compile_service(by_customer), entities, stored=[encode_epoch(record), *rows, None], records={"spend": record})
+    assert found == {"spend": [None, 3, 6, None, None]}
 
 
 def test_a_group_of_two_joins_has_one_epoch_record() -> None:

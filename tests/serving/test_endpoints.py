@@ -57,7 +57,7 @@ def test_message_pack_is_answered_to_who_accepts_it(service: Service) -> None:
 
 def test_freshness_is_told_to_who_asks_for_it(service: Service) -> None:
     fresh = service.features(ASKED | {"include": ["freshness"]}).body["freshness"]
-    assert fresh == {"spend": {"epoch": 1, "generation": 1, "synced_at": NEVER, "coverage": T, "age": 6 * 3600.0}}
+    assert fresh == {"spend": {"epoch": 1, "generation": 1, "synced_at": NEVER, "coverage": T, "age": 6 * 3600.0, "rows": [1, None]}}
     assert service.features(ASKED | {"include": ["colour"]}).body["error"]["field"] == "include"
 
 
