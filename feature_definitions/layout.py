@@ -108,7 +108,7 @@ def is_of_training_sets(column: str) -> bool:
 
 
 def records_table(lake: str, record: str) -> str:
-    """The Delta copy of one kind of record: ledger, publishes, commits, revisions, files, promotions or releases."""
+    """The Delta copy of one kind of record: ledger, publishes, commits, revisions, files, promotions, releases or epochs."""
     return f"{lake}/records/{record}"
 
 

@@ -243,3 +243,4 @@ class RegistryFacts:
     generations: tuple[Generation, ...] = ()
     promotions: tuple[Promotion, ...] = ()
     releases: tuple[Release, ...] = ()
+    epochs: tuple[Epoch, ...] = ()

@@ -1,7 +1,7 @@
 """Finds in the lake all that the registry remembers of it: the truth travels with the data.
 
 A record counts if its publish or ingest happened: if that was confirmed, or if its commit is in the table's log, which keeps the ids of
-commits through checkpoints and clean-up, or if it needed none. What was synced is not in the lake; a sync goes on from the online store.
+commits through checkpoints and clean-up, or if it needed none. A sync counts as soon as it began, whether or not it ended.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from feature_definitions import layout
 from feature_definitions.record_rows import Row
-from feature_definitions.records import Committed, Generation, IngestedFile, LedgerEntry, Promotion, Publish, RegistryFacts, Revision
+from feature_definitions.records import Committed, Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, RegistryFacts, Revision
 from lake import delta
 from lake import facts as lake_facts
 
@@ -48,6 +48,7 @@ def facts(lake: str) -> RegistryFacts:
         generations=_generations(entries, commits, promotions),
         promotions=promotions,
         releases=_last({(r.group, r.generation, r.interval): r for r in releases}),
+        epochs=_epochs(lake),
     )
 
 
@@ -136,6 +137,13 @@ def _revisions(lake: str) -> tuple[Revision, ...]:
     happened = _ingests_that_happened(lake, rows)
     counted = [lake_facts.REVISIONS.rows.record(row) for row in rows if row["ingest_id"] in happened]
     return _last({(revision.source, revision.revision, revision.date): revision for revision in counted})
+
+
+def _epochs(lake: str) -> tuple[Epoch, ...]:
+    """What was kept last of each sync: how it ended, or else that it began."""
+    kept = map(lake_facts.EPOCHS.rows.record, lake_facts.EPOCHS.read(lake))
+    by_end = sorted(kept, key=lambda epoch: (epoch.finished, epoch.ended_at or epoch.begun_at or epoch.synced_at))
+    return _last({(epoch.group, epoch.epoch): epoch for epoch in by_end})
 
 
 def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:

@@ -259,21 +259,21 @@ class Registry:
             return not connection.execute(query).scalar_one()
 
     def facts(self) -> RegistryFacts:
-        """Everything that is remembered but what goes on now and what was synced: what a lake can restore."""
+        """Everything that is remembered but what goes on now: what a lake can restore."""
         with self._database.reading() as connection:
             return RegistryFacts(**{name: _records(connection, kind) for name, kind in schema.FACTS.items()})
 
     def restore(self, facts: RegistryFacts) -> None:
-        """Put these facts in the place of all that the registry holds but syncs; refused (LeaseHeld) while a process works on something.
+        """Put these facts in the place of all that the registry holds; refused (LeaseHeld) while a process works on something.
 
-        A registry that was moved elsewhere is used again from then on.
+        Syncs that it knows stay: an older Headwater kept none in the lake. A registry that was moved elsewhere is used again from then on.
         """
         maps: dict[str, Mapping[str, str]] = {}
         rows = {kind.table: [kind.row(each, maps=maps) for each in getattr(facts, name)] for name, kind in schema.FACTS.items()}
         rows[schema.feature_maps] = [{"features_id": name, "features": schema.features_text(held)} for name, held in maps.items()]
         with self._database.replacing() as connection:
             leases.end_all(connection, silence=self._silence)
-            for table in (*rows, schema.pending, schema.moves):
+            for table in (*rows.keys() - {schema.EPOCHS.table}, schema.pending, schema.moves):
                 connection.execute(delete(table))
             for table, listed in rows.items():
                 self._database.upsert(connection, table, listed)

@@ -110,6 +110,7 @@ FACTS: dict[str, Remembered[Any]] = {
     "generations": GENERATIONS,
     "promotions": PROMOTIONS,
     "releases": RELEASES,
+    "epochs": EPOCHS,
 }
 """What a lake can restore, by the fields of `RegistryFacts`."""
 

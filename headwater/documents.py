@@ -522,6 +522,7 @@ class RestoredFacts(Part, frozen=True, kw_only=True):
     generations: int
     promotions: int
     releases: int
+    epochs: int
 
 
 class RegistryRebuildDocument(Document, frozen=True, kw_only=True):
@@ -739,7 +740,7 @@ def explain(story: Any) -> ExplainDocument:
 def registry_rebuild(facts: Any) -> RegistryRebuildDocument:
     """What was restored, and what is not in the lake."""
     counts = {name: len(getattr(facts, name)) for name in RestoredFacts.__struct_fields__}
-    return RegistryRebuildDocument(restored=RestoredFacts(**counts), not_restored=["syncs", "tiles"])
+    return RegistryRebuildDocument(restored=RestoredFacts(**counts), not_restored=["tiles"])
 
 
 def registry_move(moved: Any) -> RegistryMoveDocument:

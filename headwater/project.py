@@ -38,7 +38,7 @@ from feature_definitions.planning.approval import Decision
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.planning.upstream import ordered, sources_of
-from feature_definitions.records import Generation, LeaseHolder, LedgerEntry, PromotedBy, RegistryFacts, Release
+from feature_definitions.records import Epoch, Generation, LeaseHolder, LedgerEntry, PromotedBy, RegistryFacts, Release
 from headwater import inputs, names
 
 if TYPE_CHECKING:
@@ -485,10 +485,9 @@ class Project:
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
 
     def rebuild_registry(self, *, over: Literal["nothing", "anything"] = "nothing") -> RegistryFacts:
-        """Restore the registry from the lake alone: ingested files, revisions, ledger, publishes, generations, promotions and releases.
+        """Restore the registry from the lake alone: ingested files, revisions, ledger, publishes, generations, promotions, releases, syncs.
 
-        Refused (NotEmpty) over a registry that holds something, unless that may be replaced. Syncs are not in the lake: the next one goes
-        on from what the online store says.
+        Refused (NotEmpty) over a registry that holds something, unless that may be replaced.
         """
         from feature_registry import rebuild
 
@@ -553,6 +552,7 @@ class Project:
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
         target = self._target(space)
         sync.claim(target, other_lake=other_lake)
+        self._keep_past_epochs()
         done = tuple(self._sync(group, target, depth, at=at, limit=limit) for group in chosen)
         sync.sweep(target, [group.name for group in chosen])
         return done
@@ -934,16 +934,31 @@ class Project:
         look = sync.look(published, target=target, now=self.clock())
         unheard = sync.ended_unheard(epochs, look)
         for each in unheard:
-            self._registry.record_epoch(replace(each, ended_at=self.clock()))
+            self._remember(replace(each, ended_at=self.clock()))
         if past and not unheard and look.state == "as it was" and depth == "as needed":
             return sync.of_before(past[-1], look)
         if look.doubt is not None:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
         last = past[-1] if past and not unheard and past[-1].generation == published.generation else None
-        work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._registry.record_epoch, self.clock), limit)
+        work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._remember, self.clock), limit)
         place = {"store": target.url, "project": self.settings.name}
         with self._told(lambda of: of.of_sync(group, published.generation, self.settings.lake, **place)):
             return sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
+
+    def _remember(self, epoch: Epoch) -> None:
+        """Remember that a sync began or ended, in the lake's records first."""
+        from lake import facts
+
+        facts.keep_epochs(self.settings.lake, [epoch], fence=self._registry.fence)
+        self._registry.record_epoch(epoch)
+
+    def _keep_past_epochs(self) -> None:
+        """Keep the syncs of an older Headwater, which remembered them in the registry alone."""
+        from lake import facts, storage
+
+        if not storage.exists(layout.records_table(self.settings.lake, facts.EPOCHS.name)):
+            past = (epoch for group in sorted(self._registry.online()) for epoch in self._registry.epochs(group))
+            facts.keep_epochs(self.settings.lake, past, fence=self._registry.fence)
 
     def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[TrainingRequest, Spine]":
         from spark_jobs.training import spine

@@ -11,6 +11,7 @@ from feature_definitions.intervals import Interval
 from feature_definitions.record_rows import Kind, Record, RecordRows, RecordStore, Row, json_mapping, json_text
 from feature_definitions.records import (
     Committed,
+    Epoch,
     IngestedFile,
     LedgerEntry,
     PendingIngest,
@@ -71,6 +72,7 @@ FILES = FactTable("files", RecordRows(IngestedFile, _LAKE), {"commits": pa.bool_
 REVISIONS = FactTable("revisions", RecordRows(Revision, _LAKE), {"ingest_id": pa.string()})
 PROMOTIONS = FactTable("promotions", RecordRows(Promotion, _LAKE))
 RELEASES = FactTable("releases", RecordRows(Release, _LAKE))
+EPOCHS = FactTable("epochs", RecordRows(Epoch, _LAKE))
 
 
 def keep_publish(lake: str, pending: PendingPublish, *, fence: Fence) -> None:
@@ -112,3 +114,8 @@ def keep_promotion(lake: str, promotion: Promotion, *, fence: Fence) -> None:
 def keep_releases(lake: str, releases: Iterable[Release], *, fence: Fence) -> None:
     """Keep that rejected intervals were released."""
     RELEASES.keep(lake, map(RELEASES.rows.row, releases), fence=fence)
+
+
+def keep_epochs(lake: str, epochs: Iterable[Epoch], *, fence: Fence) -> None:
+    """Keep when syncs began and ended: of each what is kept last counts."""
+    EPOCHS.keep(lake, map(EPOCHS.rows.row, epochs), fence=fence)

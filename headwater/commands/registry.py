@@ -10,7 +10,7 @@ from headwater.documents import HeldLease
 
 app = typer.Typer()
 REMEMBERED = "What is remembered"
-REBUILD = "headwater registry rebuild   # ledger, publishes, revisions, files, generations, releases"
+REBUILD = "headwater registry rebuild   # ledger, publishes, revisions, files, generations, releases, syncs"
 MOVE = "headwater registry move --to postgresql://headwater@db.example:5432/headwater"
 LEASES = "headwater registry leases   # process, host, since when, and whether another may take it over"
 registry = typer.Typer(help="Keep the registry.", epilog=epilog(REBUILD))
@@ -43,7 +43,7 @@ def rebuild(
     return call.answer(
         found,
         "restored from the lake: " + ", ".join(f"{n:,} {name}" for name, n in documents.counts(found.restored).items()),
-        "not restored: syncs (the next one goes on from what the online store says), tiles (they are built again when they are needed)",
+        "not restored: tiles (they are built again when they are needed)",
     )
 
 

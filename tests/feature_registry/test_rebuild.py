@@ -19,6 +19,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import Interval
 from feature_definitions.records import (
     Committed,
+    Epoch,
     IngestedFile,
     LedgerEntry,
     PendingIngest,
@@ -67,7 +68,15 @@ class Decision:
     interval: int
 
 
-Event = Ingest | Run | Decision
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A sync of a generation, and whether it ended."""
+
+    generation: int
+    ends: bool
+
+
+Event = Ingest | Run | Decision | Sync
 HISTORIES = st.lists(
     st.builds(
         Ingest,
@@ -81,6 +90,7 @@ HISTORIES = st.lists(
         rows=st.dictionaries(st.integers(0, 3), st.sampled_from((None, 0, 2)), min_size=1, max_size=3),
         end=st.sampled_from(ENDS),
     )
+    | st.builds(Sync, generation=st.integers(1, 2), ends=st.booleans())
     | st.builds(Decision, kind=st.sampled_from(("promote", "release")), generation=st.integers(1, 2), interval=st.integers(0, 3)),
     max_size=8,
 )
@@ -105,6 +115,8 @@ class World:
                 self._run(event)
             case Decision():
                 self._decide(event)
+            case Sync():
+                self._sync(event)
 
     def _ingest(self, event: Ingest) -> None:
         name, number = f"i{self.number:03d}", self.registry.next_revision("payments")
@@ -177,6 +189,13 @@ class World:
             facts.keep_releases(self.lake, [released], fence=self.registry.fence)
             self.registry.release([released])
 
+    def _sync(self, event: Sync) -> None:
+        epoch = Epoch("spend", event.generation, self.registry.next_epoch("spend"), None, 0, 0, self.now, begun_at=self.now)
+        ended = replace(epoch, coverage=START, rows=3, written=2, ended_at=self.now)
+        for each in (epoch, ended) if event.ends else (epoch,):
+            facts.keep_epochs(self.lake, [each], fence=self.registry.fence)
+            self.registry.record_epoch(each)
+
     def _commit(self, path: str, name: str) -> int:
         """One commit with the id, as Spark makes it."""
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -219,6 +238,9 @@ FULL: tuple[Event, ...] = (
     Decision("promote", 1, 0),
     Decision("release", 1, 1),
     Ingest(("c",), (), "done"),
+    Sync(1, ends=True),
+    Sync(2, ends=False),
+    Sync(2, ends=True),
 )
 
 
@@ -253,11 +275,12 @@ def test_checkpoints_and_a_log_that_was_cleaned_up_change_nothing(full: World) -
     assert len(unconfirmed) == 1
     for one, other in zip(found.entries, expected.entries, strict=True):
         assert one == (replace(other, delta_version=None) if other.publish_id in unconfirmed else other)
-    assert (found.files, found.revisions, found.promotions, found.releases) == (
+    assert (found.files, found.revisions, found.promotions, found.releases, found.epochs) == (
         expected.files,
         expected.revisions,
         expected.promotions,
         expected.releases,
+        expected.epochs,
     )
     assert [p.publish_id for p in found.publishes] == [p.publish_id for p in expected.publishes]
     assert [(g.current, g.features) for g in found.generations] == [(g.current, g.features) for g in expected.generations]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headwater as hw
+from feature_definitions import layout
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.records import Generation, Promotion, RegistryFacts
-from feature_registry import open_registry
+from feature_registry import open_registry, rebuild
 from online_sync.sync import TooMuchMemory
 from tests import projects
 from tests.online_sync.stories import FIRST, HOUR, SEEN, Story
@@ -85,6 +87,19 @@ def test_the_sync_before_the_last_is_brought_back_until_the_next_one(walks: Walk
         assert [(each.epoch, each.begun_at, each.ended_at) for each in p._registry.epochs("seen")] == [
             (n, at, at) for n, at in enumerate([first.synced_at, *[walks.now] * 3], 1)
         ]
+
+
+def test_syncs_are_found_in_the_lake_those_too_that_an_older_headwater_kept_in_the_registry_alone(walks: Walks) -> None:
+    walks.hour(0, w1=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        shutil.rmtree(layout.records_table(walks.story.lake, "epochs"))
+    walks.hour(1, w1=2.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        known = p._registry.epochs("seen")
+        assert (len(known), rebuild.facts(walks.story.lake).epochs) == (2, known)
+        assert all(each.begun_at is not None and each.ended_at is not None for each in known)
 
 
 def test_there_is_nothing_to_go_back_to_before_a_second_sync(walks: Walks) -> None:
