@@ -30,7 +30,7 @@ class Result(TypedDict):
     event_timestamp: dict[str, str | None]
 
 
-class Looked(NamedTuple):
+class FromStore(NamedTuple):
     """What was answered, and by what: the generations and the epoch records that held, and by join which sync wrote each entity's row."""
 
     results: list[Result]
@@ -117,7 +117,7 @@ def lookup(
     generations: Mapping[str, int],
     now: datetime,
     within: int | None = None,
-) -> Generator[list[str], Stored, Looked]:
+) -> Generator[list[str], Stored, FromStore]:
     """Yields the keys to read and is sent their values; returns the results, the generations that hold now, and by what was answered.
 
     With the generations of the last answer it reads once, else twice: rows are only found under their generation. Without a key space, of
@@ -127,7 +127,7 @@ def lookup(
     if space is None:
         yield []
         nothing: list[bytes | None] = [None] * len(plan.groups)
-        return _looked(plan, entities, nothing, {}, now=now)
+        return _from_store(plan, entities, nothing, {}, now=now)
     known = {group: generations[group] for group in plan.groups if group in generations}
     stored = yield read_keys(plan, entities, space=space, generations=known)
     records = finished(plan.groups, stored, within=within)
@@ -137,15 +137,17 @@ def lookup(
         # Were they replaced once more between the two reads, those that the rows were read by still hold together.
         newer = finished(plan.groups, stored, within=within)
         records = {g: newer[g] if g in newer and newer[g].generation == r.generation else r for g, r in records.items()}
-    return _looked(plan, entities, stored, records, now=now)
+    return _from_store(plan, entities, stored, records, now=now)
 
 
-def _looked(plan: ServicePlan, entities: Sequence[Entity], stored: Stored, records: Mapping[str, EpochRecord], *, now: datetime) -> Looked:
+def _from_store(
+    plan: ServicePlan, entities: Sequence[Entity], stored: Stored, records: Mapping[str, EpochRecord], *, now: datetime
+) -> FromStore:
     results, epochs = (
         answer(plan, entities, stored=stored, records=records, now=now),
         row_epochs(plan, entities, stored=stored, records=records),
     )
-    return Looked(results, {group: record.generation for group, record in records.items()}, records, epochs)
+    return FromStore(results, {group: record.generation for group, record in records.items()}, records, epochs)
 
 
 def fetch(
@@ -158,7 +160,7 @@ def fetch(
         try:
             keys = asking.send(mget(keys))
         except StopIteration as end:
-            looked: Looked = end.value
+            looked: FromStore = end.value
             return looked.results
 
 

@@ -14,7 +14,7 @@ from online_sync.codec import EpochRecord
 from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner
 from serving import described
-from serving.answer import Looked, lookup
+from serving.answer import FromStore, lookup
 from serving.forms import PLAIN, Beside, ColumnsForm, FeastForm, Form, RowForm, RowsForm
 from serving.keys import Key
 from serving.messages import MessagesForm
@@ -140,7 +140,7 @@ class Desk:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
         at, splicer = monotonic(), None
         if asked.plan.on_demand or asked.fresh:
-            looked = await self._looked(asked)
+            looked = await self._from_store(asked)
             data = self._form(asked).computed(looked.results, self._beside(asked, looked))
         else:
             splicer = self._splicer(asked)
@@ -161,7 +161,7 @@ class Desk:
             return stale, Beside(stale=True)
         return pieces, PLAIN
 
-    def _beside(self, asked: Wanted, looked: Looked) -> Beside:
+    def _beside(self, asked: Wanted, looked: FromStore) -> Beside:
         """How fresh an answer is, by the very records and rows that it was made of, if that is asked for."""
         if not asked.fresh:
             return PLAIN
@@ -191,7 +191,7 @@ class Desk:
             self._forms[key] = _form(asked.plan, asked.form)
         return self._forms[key]
 
-    async def _looked(self, asked: Wanted) -> Looked:
+    async def _from_store(self, asked: Wanted) -> FromStore:
         """What is answered by the store alone: where features are computed on demand, or where it matters of what the answer was made."""
         entities = [dict(zip(asked.plan.asked, entity, strict=True)) for entity in asked.entities]
         generations = self._generations
