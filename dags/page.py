@@ -15,7 +15,7 @@ def page(group: FeatureGroup, schedule: Schedule, *, report: str) -> str:
 - **Entity**: {group.entity.name} ({keys})
 - **{"Reads" if isinstance(group, TransformGroup) else "Source"}**: {", ".join(each.name for each in group.inputs)}
 - **Schedule**: {_when(schedule)}
-- **Newest report of the gate**: `{report}`
+- **Newest report of the gate**: the tab Report shows it; it lies in `{report}`
 
 | column | meaning |
 |---|---|

@@ -101,7 +101,7 @@ def test_a_page_says_what_the_colours_of_a_run_mean_and_which_day_it_is_of() -> 
 
 def test_a_page_names_the_newest_report_and_what_is_expected() -> None:
     text = shown(spend())
-    assert "- **Newest report of the gate**: `/lake/reports/spend/newest.html`" in text
+    assert "- **Newest report of the gate**: the tab Report shows it; it lies in `/lake/reports/spend/newest.html`" in text
     assert "Nothing is expected beside keys that are unique and values that are finite." in text
     feature = Feature("spend", "sum", "amount", windows=("1d",), expect=(at_least(0, severity="warning"),))
     expecting = WindowedGroup("spend", customer, payments, every="1d", ttl="2d", features=(feature,), expect=(row_count(at_least=1),))

@@ -1,0 +1,109 @@
+"""The tab Report, as Airflow's API server answers it; who may read a DAG is Airflow's to say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.dags.conftest import SHOP, project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Airflow
+
+    from tests.s3 import Server
+
+KEPT = "p01764237600000000-4f1a2b.html"
+ASK = """
+from types import SimpleNamespace
+from fastapi.testclient import TestClient
+from dags import reports
+
+known = ("fg__spend", "fg__pace", "ts__churn")
+reports.DagModel = SimpleNamespace(get_current=lambda dag: dag if dag in known else None)
+client = TestClient(reports.app)
+locked = client.get("/reports/fg__spend").status_code
+reports.app.dependency_overrides[reports.READERS[0].dependency] = lambda: None
+
+def ask(path):
+    answered = client.get(path)
+    return {"status": answered.status_code, "text": answered.text, "policy": answered.headers.get("content-security-policy")}
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What is answered about a project of whose groups one was judged."""
+    made = project(tmp_path_factory.mktemp("judged") / "shop", SHOP)
+    folder = made / "lake" / "reports" / "spend"
+    folder.mkdir(parents=True)
+    for name in ("newest.html", KEPT, "p01764237500000000-aaaaaa.html"):
+        (folder / name).write_text(f"<p>this is {name}</p>", encoding="utf-8")
+    (folder / "suite.json").write_text("{}", encoding="utf-8")
+    (made / "lake" / "secret.html").write_text("marked", encoding="utf-8")
+    spend = "/reports/fg__spend"
+    paths = {
+        "tab": spend,
+        "newest": f"{spend}/newest.html",
+        "kept": f"{spend}/{KEPT}",
+        "suite": f"{spend}/suite.json",
+        "up": f"{spend}/..%2F..%2Fsecret.html",
+        "down": "/reports/..%2F..%2Fsecret/newest.html",
+        "unjudged": "/reports/fg__pace",
+        "gone": f"/reports/fg__pace/{KEPT}",
+        "no_group": "/reports/ts__churn",
+        "unknown": "/reports/fg__other",
+    }
+    program = f"{ASK}answer = {{name: ask(path) for name, path in {paths}.items()}} | {{'locked': locked}}"
+    found: dict[str, Any] = airflow.python(program, project=made)
+    return found
+
+
+def test_nothing_is_answered_to_who_is_not_logged_in(answers: dict[str, Any]) -> None:
+    assert answers["locked"] == 401
+
+
+def test_the_tab_shows_the_newest_report_and_links_those_in_which_something_did_not_hold(answers: dict[str, Any]) -> None:
+    text = answers["tab"]["text"]
+    assert 'src="fg__spend/newest.html"' in text
+    assert text.index("2025-11-27T10:00:00Z") < text.index("2025-11-27T09:58:20Z")
+    assert f'href="fg__spend/{KEPT}"' in text
+    assert answers["newest"]["text"] == "<p>this is newest.html</p>"
+    assert answers["kept"]["text"] == f"<p>this is {KEPT}</p>"
+
+
+def test_a_page_may_run_nothing_and_ask_nobody_in_the_readers_browser(answers: dict[str, Any]) -> None:
+    for name in ("tab", "newest", "kept", "unjudged"):
+        assert answers[name]["policy"].startswith("default-src 'none';")
+        assert "script" not in answers[name]["policy"]
+
+
+def test_what_has_no_report_says_so(answers: dict[str, Any]) -> None:
+    assert "The gate has judged nothing of pace yet" in answers["unjudged"]["text"]
+    assert "ts__churn is the DAG of no feature group" in answers["no_group"]["text"]
+    assert (answers["gone"]["status"], answers["unknown"]["status"]) == (404, 404)
+
+
+def test_nothing_but_reports_of_known_groups_can_be_asked_for(answers: dict[str, Any]) -> None:
+    for name in ("suite", "up", "down"):
+        assert answers[name]["status"] == 404
+        assert "marked" not in answers[name]["text"]
+
+
+def test_reports_are_read_where_they_lie_on_s3_and_what_s3_refuses_is_said(airflow: Airflow, shop: Path, moto: Server) -> None:
+    bucket = moto.bucket("reports")
+    program = f"""{ASK}
+import os
+from lake import storage
+storage.write("s3a://reports/lake/reports/spend/newest.html", b"<p>on S3</p>")
+answer = {{"tab": ask("/reports/fg__spend"), "newest": ask("/reports/fg__spend/newest.html")}}
+os.environ["HEADWATER_LAKE"] = "s3a://nowhere/lake"
+answer["refused"] = ask("/reports/fg__spend")
+"""
+    found = airflow.python(program, project=shop, HEADWATER_LAKE=f"{bucket}/lake", **moto.environment)
+    assert 'src="fg__spend/newest.html"' in found["tab"]["text"]
+    assert found["newest"]["text"] == "<p>on S3</p>"
+    assert (found["refused"]["status"], "The reports of spend cannot be read" in found["refused"]["text"]) == (502, True)
+    assert not [secret for name, secret in moto.environment.items() if "SECRET" in name and secret in found["refused"]["text"]]
