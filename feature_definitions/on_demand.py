@@ -64,12 +64,17 @@ def to_python(column: Values, data_type: str) -> list[Any]:
 
 def compute(feature: OnDemandFeature, inputs: Sequence[Values], *, count: int) -> Values:
     """A feature's values for `count` rows from the columns of its inputs, in their order. Never raises what the function raises."""
-    answer = Values(np.zeros(count, _TYPES.get(feature.type, "object")), np.ones(count, bool), np.zeros(count, bool))
+    answer = uncomputed(feature, count=count)._replace(failed=np.zeros(count, bool))
     step = _by_row if feature.rows else _by_columns
     with np.errstate(all="ignore"):
         for rows in _alike([each.null for each in inputs], count):
             step(feature, inputs, rows, answer)
     return answer
+
+
+def uncomputed(feature: OnDemandFeature, *, count: int) -> Values:
+    """What `count` rows have of a feature whose function is not called: it failed for all of them."""
+    return Values(np.zeros(count, _TYPES.get(feature.type, "object")), np.ones(count, bool), np.ones(count, bool))
 
 
 def _alike(nulls: Sequence[npt.NDArray[np.bool_]], count: int) -> list[npt.NDArray[np.intp]]:

@@ -652,7 +652,8 @@ class Project:
             raise KeysDemanded(host)
         self.store_url()
         calls = None if chosen.grpc is None else server.Calls(chosen.grpc, grpc_ready or (lambda _: None))
-        processes = server.Processes(chosen.workers, chosen.tls, self._renew, calls)
+        computes = any(service.online and service.on_demand for service in self.catalog.services.values())
+        processes = server.Processes(chosen.workers, chosen.tls, self._renew, calls, "always" if computes else "of many")
         server.run(lambda: self.app(chosen), host=host, port=port, ready=ready, processes=processes)
 
     def app(self, serving: "Serving | None" = None) -> "Application":

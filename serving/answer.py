@@ -1,16 +1,17 @@
 """What the answer to a request is: pure decisions over what the online store holds; the caller brings store and clock.
 
-`lookup` is the whole of it: it asks for keys, is sent their values, and ends with the answer. One read fetches the epoch records of the
-service's groups and the rows of every entity together.
+`lookup` asks for keys, is sent their values, and ends with the answer, to which `computed` adds what is computed on demand. One read
+fetches the epoch records of the service's groups and the rows of every entity together.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
-from feature_definitions import layout, on_demand
+from feature_definitions import OnDemandFeature, layout, on_demand
 from feature_definitions.intervals import micros
 from feature_definitions.layout import KeySpace
+from feature_definitions.on_demand import Values
 from feature_definitions.reading import FAILED, PRESENT, from_json, to_json
 from online_sync.codec import EpochRecord, written_by
 from serving.forms import JsonValue
@@ -39,6 +40,13 @@ class FromStore(NamedTuple):
     epochs: dict[str, list[int | None]]
 
 
+class Computing(Protocol):
+    """Calls a feature's function, as `on_demand.compute` does."""
+
+    def __call__(self, feature: OnDemandFeature, inputs: Sequence[Values], *, count: int) -> Values:
+        """The values of `count` rows from the columns of the inputs."""
+
+
 def read_keys(plan: ServicePlan, entities: Sequence[Entity], *, space: KeySpace, generations: Mapping[str, int]) -> list[str]:
     """The store's keys of one read: the epoch records of the plan's groups, then one row per entity and join that can have one."""
     records = [layout.epoch_key(space, group) for group in plan.groups]
@@ -54,7 +62,7 @@ def read_keys(plan: ServicePlan, entities: Sequence[Entity], *, space: KeySpace,
 def answer(
     plan: ServicePlan, entities: Sequence[Entity], *, stored: Stored, records: Mapping[str, EpochRecord], now: datetime
 ) -> list[Result]:
-    """The results in the order asked, from the values of `read_keys` with the records' generations."""
+    """The results in the order asked, from the values of `read_keys` with the records' generations; nothing is computed on demand yet."""
     at = micros(now)
     rows = iter(stored[len(plan.groups) :])
     questions = {group: question(record, at) for group, record in records.items()}
@@ -75,8 +83,6 @@ def answer(
             result["status"][join.name] = found.status
             result["event_timestamp"][join.name] = found.event_timestamp
         results.append(result)
-    for feature in plan.on_demand:
-        _compute(feature, results)
     return results
 
 
@@ -93,8 +99,14 @@ def row_epochs(
     return found
 
 
-def _compute(plan: OnDemandPlan, results: Sequence[Result]) -> None:
-    """Add a feature that is computed now, for all entities at once."""
+def computed(plan: ServicePlan, results: list[Result], *, by: Computing = on_demand.compute) -> list[Result]:
+    """The results with the features that are computed now, each for all entities at once."""
+    for feature in plan.on_demand:
+        _compute(feature, results, by)
+    return results
+
+
+def _compute(plan: OnDemandPlan, results: Sequence[Result], by: Computing) -> None:
     feature, columns = plan.feature, []
     for name, kind in plan.inputs:
         if name in plan.requests:
@@ -102,7 +114,7 @@ def _compute(plan: OnDemandPlan, results: Sequence[Result]) -> None:
         else:
             given = [from_json(each["values"][name], kind) for each in results]
         columns.append(on_demand.of_python(given, kind))
-    found = on_demand.compute(feature, columns, count=len(results))
+    found = by(feature, columns, count=len(results))
     for result, value, failed in zip(results, on_demand.to_python(found, feature.type), found.failures, strict=True):
         result["values"][feature.name] = listed(to_json(value))
         result["status"][feature.name] = FAILED if failed else PRESENT
@@ -161,7 +173,7 @@ def fetch(
             keys = asking.send(mget(keys))
         except StopIteration as end:
             looked: FromStore = end.value
-            return looked.results
+            return computed(plan, looked.results)
 
 
 def _has_row(join: JoinPlan, entity: Entity, groups: Mapping[str, object]) -> bool:

@@ -14,7 +14,7 @@ from online_sync.codec import EpochRecord
 from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner
 from serving import described
-from serving.answer import FromStore, lookup
+from serving.answer import FromStore, computed, lookup
 from serving.forms import PLAIN, Beside, ColumnsForm, FeastForm, Form, RowForm, RowsForm
 from serving.keys import Key
 from serving.messages import MessagesForm
@@ -22,6 +22,7 @@ from serving.metrics import Counts
 from serving.refusals import Overloaded
 from serving.request import FormName, ServicePlan, Wanted, reading
 from serving.splice import Splicer, Stored, finished
+from serving.timed import Timed
 
 _Answer = TypeVar("_Answer")
 
@@ -63,7 +64,8 @@ class Desk:
         self._splicers: dict[tuple[str, FormName, int | None], Splicer] = {}
         self._forms: dict[tuple[str, FormName], Form] = {}
         self._refreshing: dict[Splicer, asyncio.Task[Any]] = {}
-        self.counts = Counts()
+        self.timed = Timed()
+        self.counts = Counts(late=self.timed.late)
         self._generations: dict[str, int] = {}
 
     async def features(self, body: bytes, key: Key | None = None, *, form: FormName | None = None) -> bytes:
@@ -198,6 +200,7 @@ class Desk:
         looking = lookup(asked.plan, entities, space=self.space, generations=generations, now=self.clock(), within=asked.within)
         looked = await self._read(looking)
         generations.update(looked.generations)
+        computed(asked.plan, looked.results, by=self.timed.compute)
         return looked
 
     async def _read(self, asking: Generator[list[str], Stored, _Answer]) -> _Answer:

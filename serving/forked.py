@@ -1,5 +1,6 @@
 """Several processes that answer at one port: the parent starts them anew where they end, and kills those that hang."""
 
+import mmap
 import os
 import select
 import signal
@@ -18,12 +19,41 @@ class WorkersFailed(RuntimeError):
     """A worker ended before it could answer."""
 
 
+_MOST_NAME = 255
+"""Bytes of the name of what a worker is at, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """How a worker shows its parent that it lives and at what it is; `hung` is at what others hung."""
+
+    pipe: int
+    _at: mmap.mmap
+    hung: frozenset[str]
+
+    def beat(self) -> None:
+        """Show that it lives: at least every second."""
+        os.write(self.pipe, b".")
+
+    def begins(self, what: str) -> None:
+        """Say at what it is."""
+        self._at[: _MOST_NAME + 1] = what.encode()[:_MOST_NAME].ljust(_MOST_NAME + 1, b"\0")
+
+    def ends(self) -> None:
+        """Say that it is at nothing of note."""
+        self._at[0] = 0
+
+
 @dataclass(slots=True)
 class _Worker:
-    """A process, the pipe on which it shows that it lives, and when it last did; None before it answers for the first time."""
+    """A process, the pipe on which it shows that it lives, and when it last did; None before it answers for the first time.
+
+    `at` is shared with it, and holds the name of what it is at.
+    """
 
     pid: int
     pipe: int
+    at: mmap.mmap
     heard: float | None = None
 
 
@@ -31,25 +61,27 @@ class _Worker:
 class _Parent:
     """The workers that run, and whether they are to end."""
 
-    work: Callable[[int], None]
+    work: Callable[[Life], None]
     silent: float
+    hung: set[str] = field(default_factory=set)
     workers: list[_Worker] = field(default_factory=list)
     ends: bool = False
 
     def start(self) -> None:
         """Start one more."""
-        reading, writing = os.pipe()
+        (reading, writing), at = os.pipe(), mmap.mmap(-1, _MOST_NAME + 1)
         pid = os.fork()
         if pid:
             os.close(writing)
-            self.workers.append(_Worker(pid, reading))
+            self.workers.append(_Worker(pid, reading, at))
             return
         os.close(reading)
-        _worker(self.work, writing)
+        _worker(self.work, Life(writing, at, frozenset(self.hung)))
 
     def pass_on(self, number: int, _: object) -> None:
         """Pass a signal on to all of them."""
         self.ends = self.ends or number != signal.SIGHUP
+        self.hung.clear()  # what is taken up anew may be right now
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, number)
@@ -63,6 +95,7 @@ class _Parent:
                 worker.heard = now
             if worker.heard is not None and now - worker.heard > self.silent:
                 os.kill(worker.pid, signal.SIGKILL)
+                self.hung |= {name for name in (bytes(worker.at).partition(b"\0")[0].decode(errors="replace"),) if name}
             if self.ends:  # again, since one that was just being started may have missed it
                 os.kill(worker.pid, signal.SIGTERM)
             if os.waitpid(worker.pid, os.WNOHANG)[0]:
@@ -70,6 +103,7 @@ class _Parent:
 
     def _ended(self, worker: _Worker) -> None:
         os.close(worker.pipe)
+        worker.at.close()
         self.workers.remove(worker)
         if self.ends:
             return
@@ -78,10 +112,10 @@ class _Parent:
         self.start()
 
 
-def run(work: Callable[[int], None], *, count: int, ready: Callable[[], None], silent: float = SILENT) -> None:
+def run(work: Callable[[Life], None], *, count: int, ready: Callable[[], None], silent: float = SILENT) -> None:
     """Run `work` in so many processes until SIGTERM or Ctrl-C, which they are passed on, as SIGHUP is.
 
-    Each is given a pipe into which it writes at least every second while it lives. `ready` is called once all of them answer.
+    Each is given a way to show that it lives. `ready` is called once all of them answer.
     """
     parent = _Parent(work, silent)
     with ExitStack() as before:
@@ -109,13 +143,13 @@ def shared(host: str, port: int, *, family: int) -> socket.socket:
     return made
 
 
-def _worker(work: Callable[[int], None], pipe: int) -> None:
+def _worker(work: Callable[[Life], None], life: Life) -> None:
     """What a new process does, and nothing after it: the parent's own way goes on in the parent alone."""
     code = 1
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        work(pipe)
+        work(life)
         code = 0
     except BaseException:  # noqa: BLE001  # the parent says that it failed
         traceback.print_exc()

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 
 from online_sync.codec import EpochRecord
@@ -42,8 +43,9 @@ class Predicted:
 class Counts:
     """What was answered since the process began: of each service, and refusals by their HTTP status."""
 
-    def __init__(self) -> None:
-        """Nothing was answered yet."""
+    def __init__(self, late: AbstractSet[str] = frozenset()) -> None:
+        """Nothing was answered yet; `late` are the features computed on demand that took too long, whenever it is looked at."""
+        self.late = late
         self.services: dict[str, Served] = {}
         self.refused: Counter[int] = Counter()
         self.models: dict[str, Predicted] = {}
@@ -66,12 +68,14 @@ class Counts:
             "services": {name: _shares(served) for name, served in self.services.items()},
             "models": {name: asdict(predicted) for name, predicted in self.models.items()},
             "refused": dict(self.refused),
+            "late": sorted(self.late),
         }
 
 
 def exposition(counts: Counts, records: Mapping[str, EpochRecord]) -> str:
     """The counts, and what is online, in Prometheus' text format."""
-    return "".join(f"{line}\n" for line in (*_of_services(counts), *_of_models(counts), *_of_refusals(counts), *_of_groups(records)))
+    lines = (*_of_services(counts), *_of_models(counts), *_of_refusals(counts), *_of_late(counts), *_of_groups(records))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _shares(served: Served) -> dict[str, object]:
@@ -115,6 +119,13 @@ def _of_refusals(counts: Counts) -> Iterator[str]:
     yield "# TYPE headwater_refused_total counter"
     for status, number in sorted(counts.refused.items()):
         yield f'headwater_refused_total{{status="{status}"}} {number}'
+
+
+def _of_late(counts: Counts) -> Iterator[str]:
+    yield "# HELP headwater_late Features computed on demand that took longer than their limit, and are FAILED until a reload."
+    yield "# TYPE headwater_late gauge"
+    for name in sorted(counts.late):
+        yield f'headwater_late{{feature="{name}"}} 1'
 
 
 def _of_groups(records: Mapping[str, EpochRecord]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
@@ -29,6 +30,7 @@ from serving.models import load
 from serving.protocol import NOT_AT_ONCE, AtOnce, PlainRequest
 from serving.refusals import MOST_BYTES, REFUSED, HungUp, NoKey, NotAllowed, TooLong, TooOften, TooSlow, refusal
 from serving.request import RequestError
+from serving.timed import AtWork
 
 _AGAIN = {"retry-after": "1"}
 _JSON, _MESSAGES = b"application/json", (b"application/protobuf", b"application/x-protobuf", b"application/proto")
@@ -86,10 +88,20 @@ class Application:
         """Open with these services."""
         self._opened, self._guard = opened, guard
         self._open = opened(services)
+        self._watching: AtWork | None = None
 
     def take_up(self, services: Mapping[str, FeatureService]) -> None:
         """Answer by these services from now on; requests under way are answered by the old ones."""
-        self._open = self._opened(services)
+        renewed = self._opened(services)
+        if self._watching is not None:
+            renewed.desk.timed.tell(self._watching)
+        self._open = renewed
+
+    def watched(self, by: AtWork, *, hung: AbstractSet[str]) -> None:
+        """Tell a parent at which function it is; those at which another worker hung count as late from the start."""
+        self._watching = by
+        self._open.desk.timed.tell(by)
+        self._open.desk.timed.late.update(hung)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import os
 import signal
 import socket
 import threading
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,13 +27,15 @@ class CannotListen(UserError):
 class Processes:
     """In how many processes it is served, by which certificate and key if any, what renews an application, and whether by gRPC, too.
 
-    `renew` brings an application up to date at a SIGHUP.
+    `renew` brings an application up to date at a SIGHUP. `parent` may replace even a single process
+    where it hangs.
     """
 
     count: int = 1
     tls: tuple[str, str] | None = None
     renew: Callable[[Any], None] | None = None
     calls: "Calls | None" = None
+    parent: Literal["of many", "always"] = "of many"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def run(
     that a parent started, of a lake or a registry, are not there in what it forks.
     """
     with _held(host, processes.calls) as calls:
-        if processes.count > 1:
+        if processes.count > 1 or processes.parent == "always":
             _run_many(make, ready, (host, port), _Ways(processes, calls))
             return
         app = make()
@@ -111,11 +112,13 @@ def _run_many(make: Callable[[], ASGIApp], ready: Callable[[int], None], address
     with held:
         taken = int(held.getsockname()[1])
 
-        def work(pipe: int) -> None:
+        def work(life: forked.Life) -> None:
             app = make()
+            if hasattr(app, "watched"):
+                app.watched(life, hung=life.hung)
             with forked.shared(host, taken, family=_family(host)) as listener:
                 listener.listen(2048)
-                server = _server(app, ways, pipe)
+                server = _server(app, ways, life)
                 with _stopped_by_signals(server, _renewing(app, ways.processes)):
                     server.run(sockets=[listener])
 
@@ -145,7 +148,7 @@ def _renewing(app: ASGIApp, processes: Processes) -> Callable[[], None] | None:
     return None if processes.renew is None else partial(processes.renew, app)
 
 
-def _server(app: Any, ways: _Ways, pipe: int | None) -> uvicorn.Server:
+def _server(app: Any, ways: _Ways, life: forked.Life | None) -> uvicorn.Server:
     certificate, key = ways.processes.tls or (None, None)
     config = uvicorn.Config(
         app, log_level="error", access_log=False, loop="uvloop", http=protocol.for_application(app), timeout_graceful_shutdown=_GRACE,
@@ -157,8 +160,8 @@ def _server(app: Any, ways: _Ways, pipe: int | None) -> uvicorn.Server:
 
     async def each_second() -> None:
         protocol.end_late_ones(server.server_state.connections, monotonic())
-        if pipe is not None:
-            os.write(pipe, b".")
+        if life is not None:
+            life.beat()
 
     config.callback_notify = each_second
     return server

@@ -320,7 +320,6 @@ TOUCH_FILES = {
     "serving/models.py": "the folder of models",
     "serving/rpc.py": "the certificate and its key",
     "serving/rest.py": "the folder of models, which it passes on",
-    "serving/server.py": "the pipe of a worker",
     "spark_jobs/context.py": "the project's root",
     "spark_jobs/ingest/folders.py": "input files of sources",
     "spark_jobs/ingest/globs.py": "input files of sources",

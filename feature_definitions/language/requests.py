@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from feature_definitions.language.rules import COLUMN, DefinitionError, check_name, check_type, check_unique, listed
 from feature_definitions.language.transforms import takes
 
+SHORTEST_LIMIT, LONGEST_LIMIT = 0.001, 5.0
+"""Seconds that a function may be given; a server that gives no sign of life for longer is taken for dead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
@@ -46,6 +49,9 @@ class OnDemandFeature:
     row. An input that is null arrives as None: rows that lack the same inputs come together, those that they lack as arrays of None.
     A row for which the function raises is null, with the status FAILED; so is one whose value `type` cannot hold exactly. A number that is
     not finite is null.
+
+    `limit_seconds` is how long the function may take for one request to a server. Once it takes longer, the feature is FAILED until the
+    server takes up the definitions anew. Training waits.
     """
 
     name: str
@@ -53,6 +59,7 @@ class OnDemandFeature:
     type: str
     function: Callable[..., object]
     rows: bool = False
+    limit_seconds: float = 1.0
     owner: str = ""
     tags: tuple[str, ...] = ()
 
@@ -66,6 +73,7 @@ class OnDemandFeature:
         object.__setattr__(self, "tags", listed(self.tags))
         _check_inputs(where, self)
         _check_function(where, self)
+        _check_limit(where, self.limit_seconds)
 
     @property
     def refs(self) -> tuple[str, ...]:
@@ -97,3 +105,10 @@ def _check_function(where: str, feature: OnDemandFeature) -> None:
     if not takes(feature.function, len(feature.inputs)):
         names = ", ".join([each.column if isinstance(each, Ref) else each.field for each in feature.inputs])
         raise DefinitionError(f"{where}: its function cannot be called with its inputs; let it take one argument for each: {names}")
+
+
+def _check_limit(where: str, seconds: object) -> None:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not SHORTEST_LIMIT <= seconds <= LONGEST_LIMIT:
+        raise DefinitionError(
+            f"{where} has limit_seconds={seconds!r}; write from {SHORTEST_LIMIT:g} to {LONGEST_LIMIT:g} seconds, like limit_seconds=0.05"
+        )

@@ -39,6 +39,9 @@ class FakeStore:
             raise StoreUnavailable("the online store is away")
         return [self.rows.get(key) for key in keys]
 
+    async def close(self) -> None:
+        """There is nothing to close."""
+
 
 def made(store: FakeStore, *, services: Any = SERVICES, space: Any = RECORD.space, **options: Any) -> rest.Application:
     return rest.app(

@@ -12,7 +12,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.serving.processes import ROOT
+from tests.serving.test_timed import BODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,9 +37,17 @@ server.run(lambda: app, ready=lambda port: print(port, flush=True), port=0, proc
 """
 
 
+HANGING = """
+from serving import forked, server
+from tests.serving.test_timed import hanging
+forked.run.__kwdefaults__["silent"] = 4.0
+server.run(hanging, ready=lambda port: print(port, flush=True), port=0, processes=server.Processes(parent="always"))
+"""
+
+
 @contextmanager
-def running() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    with subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+def running(program: str = SERVER) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield process, int(process.stdout.readline())
@@ -53,6 +64,12 @@ def who_answers(port: int) -> int:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request("GET", "/")
         return int(connection.getresponse().read())
+
+
+def asks_for_what_hangs(port: int) -> bytes:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("POST", "/v1/features", BODY)
+        return connection.getresponse().read()
 
 
 def children(pid: int) -> set[int]:
@@ -84,3 +101,13 @@ def test_a_worker_that_dies_or_hangs_is_replaced() -> None:
         until(lambda: len(children(process.pid) - {dies, hangs}) == 2)
         assert children(process.pid).isdisjoint({dies, hangs})
         until(lambda: who_answers(port) not in {dies, hangs})
+
+
+def test_a_worker_that_hangs_in_a_function_is_replaced_by_one_that_never_calls_it() -> None:
+    with running(HANGING) as (process, port):
+        [hangs] = children(process.pid)
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            asks_for_what_hangs(port)
+        until(lambda: bool(children(process.pid) - {hangs}))
+        assert b'"slow":"FAILED"' in asks_for_what_hangs(port)
+        assert hangs not in children(process.pid)

@@ -67,6 +67,13 @@ def test_a_service_asks_for_keys_and_fields_and_gives_joined_and_computed_column
         (lambda: feature(inputs=(Request("a", "int64"),) * 2), "feature f has the input 'a' twice; name it once"),
         (lambda: feature(function="f"), "feature f has function='f'; write a function of its inputs that gives its value"),
         (lambda: feature(function=lambda: 1), "its function cannot be called with its inputs; let it take one argument for each: amount"),
+        *[
+            (
+                lambda seconds=seconds: feature(limit_seconds=seconds),
+                f"feature f has limit_seconds={seconds!r}; write from 0.001 to 5 seconds",
+            )
+            for seconds in (0, 5.1, float("nan"), "1s", True)
+        ],
         (lambda: service("x"), "service fraud: on_demand takes features, like on_demand=(OnDemandFeature(...),), not 'x'"),
         (lambda: service(feature(inputs=Ref("spend__n_1d"))), "service fraud, feature f: there is no output column 'spend__n_1d'"),
         (lambda: service(feature(inputs=Request("customer_id", "string"))), "elsewhere it is int64; write one type"),
