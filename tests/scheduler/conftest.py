@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CATALOG = """
 from feature_definitions import (
-    Entity, Feature, FeatureService, Files, Join, Label, Source, TrainingSet, TransformGroup, WindowedGroup, at_least,
+    Entity, Feature, FeatureService, Files, Join, Label, Source, TrainingSet, TransformGroup, WindowedGroup, at_least, at_most,
 )
 
 customer = Entity("customer", keys={"customer_id": "int64"})
@@ -29,6 +29,14 @@ level = TransformGroup(
     sql="SELECT customer_id, max(spent_1d) AS level FROM spend GROUP BY customer_id",
 )
 shop_v1 = FeatureService("shop_v1", joins=(Join(spend), Join(pace)))
+charges = Source("charges", Files("data/charges/*.csv"), columns=columns, event_timestamp="paid_at", timezone="UTC", ready_after="0s")
+fees = WindowedGroup("fees", customer, charges, ttl="3d", warnings="approve", features=(
+    Feature("charged", "sum", "amount", windows=("1d",), expect=(at_most(100, severity="warning"),)),
+))
+burden = TransformGroup(
+    "burden", customer, (fees,), lookback="1d", ttl="3d", schema={"burden": "double"},
+    sql="SELECT customer_id, max(charged_1d) AS burden FROM fees GROUP BY customer_id",
+)
 refunds = TrainingSet("refunds", payments, shop_v1, label=Label("refunded", "1d"))
 """
 HEADER = "customer_id,amount,refunded,paid_at\n"
@@ -51,9 +59,9 @@ def payments(at: date, *amounts: float) -> str:
 class Shop(airflow.System):
     """The system of the shop."""
 
-    def pay(self, at: date, *amounts: float) -> None:
-        """Bring a day's file, whole."""
-        file = self.folder / "data" / "payments" / f"{at}.csv"
+    def pay(self, at: date, *amounts: float, into: str = "payments") -> None:
+        """Bring a day's file of a source, whole."""
+        file = self.folder / "data" / into / f"{at}.csv"
         beside = file.with_suffix(".part")
         beside.write_text(payments(at, *amounts), encoding="utf-8")
         beside.replace(file)
@@ -66,7 +74,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         pytest.skip("it would be another day before the tests end")
     folder = tmp_path_factory.mktemp("airflow") / "shop"
     (folder / "catalog").mkdir(parents=True)
-    (folder / "data" / "payments").mkdir(parents=True)
+    for source in ("payments", "charges"):
+        (folder / "data" / source).mkdir(parents=True)
     (folder / "headwater.toml").write_text('[project]\nname = "shop"\n', encoding="utf-8")
     (folder / "catalog" / "shop.py").write_text(CATALOG, encoding="utf-8")
     for back in range(1, DAYS + 1):
