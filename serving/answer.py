@@ -6,17 +6,19 @@ fetches the epoch records of the service's groups and the rows of every entity t
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
-from feature_definitions import OnDemandFeature, layout, on_demand
+from feature_definitions import OnDemandFeature, layout
 from feature_definitions.intervals import micros
 from feature_definitions.layout import KeySpace
-from feature_definitions.on_demand import Values
 from feature_definitions.reading import FAILED, PRESENT, from_json, to_json
 from online_sync.codec import EpochRecord, written_by
 from serving.forms import JsonValue
 from serving.request import Entity, JoinPlan, OnDemandPlan, ServicePlan, field_value
 from serving.splice import Stored, finished, judged, listed, question, shapes_of, unread
+
+if TYPE_CHECKING:  # numpy takes memory, and is needed only where features are computed on demand
+    from feature_definitions.on_demand import Values
 
 
 class Result(TypedDict):
@@ -43,7 +45,7 @@ class FromStore(NamedTuple):
 class Computing(Protocol):
     """Calls a feature's function, as `on_demand.compute` does."""
 
-    def __call__(self, feature: OnDemandFeature, inputs: Sequence[Values], *, count: int) -> Values:
+    def __call__(self, feature: OnDemandFeature, inputs: "Sequence[Values]", *, count: int) -> "Values":
         """The values of `count` rows from the columns of the inputs."""
 
 
@@ -99,14 +101,16 @@ def row_epochs(
     return found
 
 
-def computed(plan: ServicePlan, results: list[Result], *, by: Computing = on_demand.compute) -> list[Result]:
-    """The results with the features that are computed now, each for all entities at once."""
+def computed(plan: ServicePlan, results: list[Result], *, by: Computing | None = None) -> list[Result]:
+    """The results with the features that are computed now, each for all entities at once, by `on_demand.compute` or what bounds it."""
     for feature in plan.on_demand:
         _compute(feature, results, by)
     return results
 
 
-def _compute(plan: OnDemandPlan, results: Sequence[Result], by: Computing) -> None:
+def _compute(plan: OnDemandPlan, results: Sequence[Result], by: Computing | None) -> None:
+    from feature_definitions import on_demand
+
     feature, columns = plan.feature, []
     for name, kind in plan.inputs:
         if name in plan.requests:
@@ -114,7 +118,7 @@ def _compute(plan: OnDemandPlan, results: Sequence[Result], by: Computing) -> No
         else:
             given = [from_json(each["values"][name], kind) for each in results]
         columns.append(on_demand.of_python(given, kind))
-    found = by(feature, columns, count=len(results))
+    found = (by or on_demand.compute)(feature, columns, count=len(results))
     for result, value, failed in zip(results, on_demand.to_python(found, feature.type), found.failures, strict=True):
         result["values"][feature.name] = listed(to_json(value))
         result["status"][feature.name] = FAILED if failed else PRESENT

@@ -67,6 +67,8 @@ class Desk:
         self.timed = Timed()
         self.counts = Counts(late=self.timed.late)
         self._generations: dict[str, int] = {}
+        if any(plan.on_demand for plan in self.reading.plans.values()):
+            import feature_definitions.on_demand  # noqa: F401  # now, so that the first request does not wait for numpy
 
     async def features(self, body: bytes, key: Key | None = None, *, form: FormName | None = None) -> bytes:
         """What a request for features is answered, in a form if it wants another; `key` says which services it may ask."""

@@ -1,6 +1,7 @@
 """What each endpoint answers, as bytes or as plain data: it knows neither HTTP's statuses nor who carries the answer."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any
@@ -15,7 +16,11 @@ from serving.keys import Key
 from serving.metrics import exposition
 from serving.models import Model
 from serving.refusals import UnknownGroup, UnknownModel
-from serving.request import Wanted, parse_query
+from serving.request import RequestError, Wanted, parse_query
+
+_PLAIN = rb"[\w.~-]"
+_PLAIN_URL = re.compile(rb"/v1/features/(%b+)\?(%b+=%b*(?:&%b+=%b*)*)" % ((_PLAIN,) * 5))
+"""A service and a query of which no sign stands for another."""
 
 
 class Endpoints:
@@ -42,6 +47,18 @@ class Endpoints:
         plan = self._desk.reading.plan(service)
         entity = parse_query(plan, texts)
         return await self._desk.answer(Wanted(plan, [tuple(entity[name] for name in plan.asked)], "row"), key)
+
+    def entity_at_once(self, url: bytes, key: Key | None = None) -> bytes | None:
+        """The same, if the URL has nothing to decode and the answer is near."""
+        found = _PLAIN_URL.fullmatch(url)
+        plan = None if found is None else self._desk.reading.plans.get(found[1].decode())
+        if found is None or plan is None:
+            return None
+        try:
+            entity = parse_query(plan, dict(pair.split("=") for pair in found[2].decode().split("&")))
+        except RequestError:
+            return None
+        return self._desk.at_once(Wanted(plan, [tuple(entity[name] for name in plan.asked)], "row"), key)
 
     async def predict(self, name: str, body: bytes, key: Key | None = None) -> bytes:
         """What a model says of entities, by the features of its service; latency of both apart."""

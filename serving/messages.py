@@ -29,10 +29,6 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(
     _POOL.AddSerializedFile(_file.SerializeToString())
 
 
-_PLAIN = {"int64": "integers", "string": "texts"}
-"""In which list of a column the keys of a type lie."""
-
-
 def message(name: str) -> Message:
     """The class of a message, like `GetRequest`."""
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"headwater.v1.{name}"))
@@ -62,15 +58,18 @@ def asked(reading: Reading, method: str, data: bytes) -> Wanted:
 
 def _plain_keys(plan: ServicePlan, body: Message) -> list[Keys] | None:
     """The entities, if each key is an int64 or a text, is given once, and is never null; None if they have to be looked at one by one."""
-    lists = {column.name: column for column in body.entities}
-    if lists.keys() != plan.asked.keys() or len(lists) < len(body.entities) or any(column.values for column in body.entities):
-        return None
-    columns = [getattr(lists[name], _PLAIN[kind]) for name, kind in plan.asked.items() if kind in _PLAIN]
-    given = sum(len(column.integers) + len(column.texts) for column in body.entities)
+    lists: dict[str, Any] = {}
+    for column in body.entities:
+        name, integers, texts = column.name, column.integers, column.texts
+        kind = plan.asked.get(name)
+        if name in lists or column.values or (texts if kind == "int64" else integers) or kind not in ("int64", "string"):
+            return None
+        lists[name] = integers if kind == "int64" else texts
+    columns = [lists[name] for name in plan.asked if name in lists]
     count = len(columns[0]) if columns else 0
-    if len(columns) < len(plan.asked) or given != count * len(columns) or not 0 < count <= MOST_ENTITIES:
+    if len(columns) < len(plan.asked) or not 0 < count <= MOST_ENTITIES or any(len(each) != count for each in columns):
         return None
-    return list(zip(*columns, strict=True)) if all(len(each) == count for each in columns) else None
+    return list(zip(*columns, strict=True))
 
 
 def from_json(method: str, data: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """HTTP/1.1 on one connection: what is near is answered as its request is read, all else by the ASGI application, as uvicorn does.
 
 uvicorn parses (httptools), keeps the order of pipelined requests, and holds back who reads too slowly. Added are bounds for heads and for
-connections on which nothing goes on, and refusals in our own words.
+connections on which nothing goes on, and refusals in our own words. A client says the same head again and again: one that was parsed
+before, byte by byte, is not parsed again.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ _MOST_BODY = 128 * 1024
 """Bytes of a body that are collected here; with a longer one uvicorn holds the sender back."""
 _PLAIN = {b"accept": (b"*/*", b"application/json"), b"connect-protocol-version": (b"1",)}
 _NEVER_PLAIN = frozenset((b"expect", b"upgrade", b"x-deadline-ms", b"content-encoding", b"connect-timeout-ms"))
+_MOST_HEADS, _LONGEST_HEAD = 500, 1024
+"""How many heads are known at most, and how many bytes such a head has at most."""
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
 
 
@@ -40,14 +43,23 @@ class AtOnce(NamedTuple):
     key: object
 
 
+class _Head(NamedTuple):
+    """What a head said when it was parsed: of a plain request with a body of so many bytes."""
+
+    path: bytes
+    authorization: bytes
+    content_type: bytes
+    length: int
+
+
 NOT_AT_ONCE = AtOnce(None, b"", None)
 
 
 class Quick(Protocol):
     """An application that answers some plain requests at once."""
 
-    def is_quick(self, path: bytes) -> bool:
-        """Whether requests by POST for a path may be answered at once."""
+    def is_quick(self, method: bytes, path: bytes) -> bool:
+        """Whether requests by a method for a path, which may have a query, may be answered at once."""
 
     def at_once(self, asked: PlainRequest) -> AtOnce:
         """What can be answered without waiting."""
@@ -57,9 +69,10 @@ class Quick(Protocol):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """One connection; `quick` is what answers at once, if anything does."""
+    """One connection; `quick` is what answers at once, if anything does, and `heads` are those that were parsed already."""
 
     quick: Quick | None = None
+    heads: dict[bytes, _Head]
     _dates: tuple[object, bytes] = (None, b"")
 
     def __init__(self, *positional: Any, **named: Any) -> None:
@@ -73,10 +86,17 @@ class HttpConnection(HttpToolsProtocol):
         self._body_bytes = 0
         self._is_plain, self._authorization, self._type = True, b"", b""
         self._key: object = None
+        self._between, self._missed = True, False
+        self._head: bytes | None = None
+        self._chunk = 0
 
     def data_received(self, data: bytes) -> None:
         """Read some bytes of a request."""
-        self._idle_since = None
+        self._idle_since = self._head = None
+        if self._between:
+            data = self._after_known_heads(data)
+            if not data:
+                return
         if self._waits_since is None:
             self._waits_since = monotonic()
         super().data_received(data)
@@ -89,6 +109,7 @@ class HttpConnection(HttpToolsProtocol):
         """A request begins; what ASGI needs of it is made only if ASGI is asked."""
         if self._waits_since is None:  # it came together with the one before
             self._waits_since, self._idle_since = monotonic(), None
+        self._between = False
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._heading, self._head_bytes = True, 0
         self._is_plain, self._authorization, self._type = True, b"", b""
@@ -107,16 +128,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide who answers."""
-        self._heading = False
-        cycle: Any = self.cycle  # None before the first, whatever uvicorn's types say
-        waits = cycle is not None and not cycle.response_complete
-        if (
-            self.quick is not None
-            and self._is_plain
-            and not waits
-            and self.parser.get_method() == b"POST"
-            and self.quick.is_quick(self.url)
-        ):
+        self._heading, missed = False, self._missed
+        self._missed = False
+        quick = self.quick
+        if quick is not None and self._is_plain and not missed and not self._waits() and quick.is_quick(self.parser.get_method(), self.url):
             self._body, self._body_bytes = [], 0
             return
         self._hand_over()
@@ -138,7 +153,7 @@ class HttpConnection(HttpToolsProtocol):
             self._hand_over()
         if self._body is None:
             super().on_message_complete()
-        self._body = None
+        self._body, self._between = None, True
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -179,13 +194,49 @@ class HttpConnection(HttpToolsProtocol):
         if self.quick is None or self._body is None or self.flow.write_paused or not self.parser.should_keep_alive():
             return False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        data, kind, key = self.quick.at_once(PlainRequest(self.url, self._authorization, self._type, body))
-        if data is None:
-            self._key = key
+        answer = self.quick.at_once(PlainRequest(self.url, self._authorization, self._type, body))
+        if answer.data is None:
+            self._key = answer.key
             return False
+        self._send(answer.data, answer.kind)
+        self._learn(len(body))
+        return True
+
+    def _after_known_heads(self, data: bytes) -> bytes:
+        """Answer the requests that are there as a whole and whose heads are known; what is left has to be parsed."""
+        while data and self.quick is not None and not self._waits() and not self.flow.write_paused:
+            start = data.find(b"\r\n\r\n") + 4
+            known = self.heads.get(data[:start])
+            if known is None or len(data) - start < known.length:
+                self._head, self._chunk = data[:start] if 4 <= start <= _LONGEST_HEAD else None, len(data)
+                return data
+            rest = start + known.length
+            answer = self.quick.at_once(PlainRequest(*known[:3], data[start:rest]))
+            if answer.data is None:
+                self._missed, self._key = True, answer.key
+                return data
+            self._waits_since = None
+            self._unset_keepalive_if_required()
+            self._send(answer.data, answer.kind)
+            data = data[rest:]
+        return data
+
+    def _learn(self, length: int) -> None:
+        """Know the head from now on if it came, with a body of so many bytes and nothing else, at once: then that is its stated length."""
+        if self._head is None or len(self._head) + length != self._chunk or b"?" in self.url:
+            return
+        if len(self.heads) >= _MOST_HEADS:
+            self.heads.clear()
+        self.heads[self._head] = _Head(self.url, self._authorization, self._type, length)
+
+    def _send(self, data: bytes, kind: bytes) -> None:
         self.transport.write(_OK % (kind, len(data), self._date(), data))
         self._idle_since = monotonic()
-        return True
+
+    def _waits(self) -> bool:
+        """Whether an answer is still to come, which must not be overtaken."""
+        cycle: Any = self.cycle  # None before the first, whatever uvicorn's types say
+        return cycle is not None and not cycle.response_complete
 
     def _hand_over(self) -> None:
         """Let uvicorn and the ASGI application go on with the request, as far as it was read."""
@@ -225,7 +276,7 @@ _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header 
 
 def for_application(app: object) -> type[HttpConnection]:
     """The kind of connections of an application, which is asked first if it answers at once."""
-    return type("HttpConnection", (HttpConnection,), {"quick": app if hasattr(app, "at_once") else None})
+    return type("HttpConnection", (HttpConnection,), {"quick": app if hasattr(app, "at_once") else None, "heads": {}})
 
 
 def end_late_ones(connections: Iterable[object], now: float) -> None:

@@ -69,10 +69,14 @@ def app(  # noqa: PLR0913  # one for each thing that it answers by
     return Application(services, opened, guard)
 
 
-class _Open(NamedTuple):
-    """What is answered now: at once if it is near, by POST without Starlette, and all else."""
+_Quick: TypeAlias = Callable[[PlainRequest, Key | None], AtOnce]
 
-    quick: Mapping[bytes, Callable[[PlainRequest, Key | None], AtOnce]]
+
+class _Open(NamedTuple):
+    """What is answered now: at once if it is near, of a POST by its path and of a GET, by POST without Starlette, and all else."""
+
+    quick: Mapping[bytes, _Quick]
+    got: _Quick
     posted: Mapping[str, ASGIApp]
     others: ASGIApp
     desk: Desk
@@ -118,9 +122,9 @@ class Application:
                 return
         await now_open.others(scope, receive, send)
 
-    def is_quick(self, path: bytes) -> bool:
-        """Whether requests by POST for a path may be answered at once."""
-        return path in self._open.quick
+    def is_quick(self, method: bytes, path: bytes) -> bool:
+        """Whether requests by a method for a path, which may have a query, may be answered at once."""
+        return path in self._open.quick if method == b"POST" else method == b"GET" and path.startswith(_ONE_ENTITY)
 
     def at_once(self, asked: PlainRequest) -> AtOnce:
         """The answer to a plain request, if it is near and allowed, and the request's key."""
@@ -130,7 +134,7 @@ class Application:
                 key = self._guard.keys.allowed(asked.authorization, "features", now=now_open.desk.clock(), at=monotonic())
             except RequestError:
                 return NOT_AT_ONCE
-        return now_open.quick[asked.path](asked, key)
+        return now_open.quick.get(asked.path, now_open.got)(asked, key)
 
     async def called(self, method: str, data: bytes, authorization: bytes, client: str) -> bytes:
         """Answer a call by gRPC, or raise what refuses it."""
@@ -163,6 +167,7 @@ class Application:
         await refused(scope, receive, send)
 
 
+_ONE_ENTITY = b"/v1/features/"
 _WITHOUT_KEY = ("/healthz", "/readyz", "/docs", "/openapi.json")
 
 
@@ -221,10 +226,15 @@ def _open(endpoints: Endpoints, desk: Desk, guard: Guard | None) -> _Open:
 
     made = Starlette(routes=routes, exception_handlers={**_HANDLERS, 404: _no_path(routes), 405: _other_method}, lifespan=store_open)
     made.router.redirect_slashes = False
-    return _Open(_quick(desk, endpoints), posted, made, desk)
+    return _Open(_quick(desk, endpoints), partial(_got, endpoints), posted, made, desk)
 
 
-def _quick(desk: Desk, endpoints: Endpoints) -> Mapping[bytes, Callable[[PlainRequest, Key | None], AtOnce]]:
+def _got(endpoints: Endpoints, asked: PlainRequest, key: Key | None) -> AtOnce:
+    """One entity, asked by GET and without a body, if it is near."""
+    return AtOnce(None if asked.body else endpoints.entity_at_once(asked.path, key), _JSON, key)
+
+
+def _quick(desk: Desk, endpoints: Endpoints) -> Mapping[bytes, _Quick]:
     """What is answered at once where it is near, by path."""
 
     def called(method: str, asked: PlainRequest, key: Key | None) -> AtOnce:

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from feature_definitions import OnDemandFeature, on_demand
-from feature_definitions.on_demand import Values
+from feature_definitions import OnDemandFeature
+
+if TYPE_CHECKING:  # numpy takes memory, and is needed only where features are computed on demand
+    from feature_definitions.on_demand import Values
 
 _T = TypeVar("_T")
 
@@ -42,8 +44,10 @@ class Timed:
         """Tell a parent, from now on, which function is called."""
         self._told = told
 
-    def compute(self, feature: OnDemandFeature, inputs: Sequence[Values], *, count: int) -> Values:
+    def compute(self, feature: OnDemandFeature, inputs: "Sequence[Values]", *, count: int) -> "Values":
         """A feature's values, or that it failed for all rows, once its function took too long."""
+        from feature_definitions import on_demand
+
         if feature.name in self.late:
             return on_demand.uncomputed(feature, count=count)
         began, found = monotonic(), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import socket
 from contextlib import ExitStack, suppress
@@ -36,6 +37,7 @@ def post(body: bytes, *headers: bytes, path: bytes = b"/v1/features", version: b
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
+ONE = b"GET /v1/features/by_customer?customer_id=42 HTTP/1.1\r\nhost: x\r\n\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -88,6 +90,7 @@ def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with serving(url, "trust=10000") as running:
         for body, path in ((NEAR, b"/v1/features"), (FEAST, b"/get-online-features")):
             assert Talk(running.port).say(post(body, path=path)).answer()[0] == 200
+        assert Talk(running.port).say(ONE).answer()[0] == 200
         embedded.stop(folder)
         yield running
 
@@ -112,6 +115,35 @@ def test_requests_are_answered_in_order_however_they_arrive(away: Service, cut: 
     answers = [talk.answer() for _ in range(7)]
     assert [status for status, _, _ in answers] == [200, 200, 503, 200, 200, 400, 200]
     assert answers[0][2] == answers[3][2] == answers[4][2]
+
+
+ALL = {  # what may be asked, and its status
+    post(NEAR): 200, GET: 200, post(OTHER): 503, post(b"{"): 400, post(NEAR, b"x: y"): 200, post(FEAST, path=b"/get-online-features"): 200,
+    b"\r\n" + post(NEAR): 200, ONE: 200, ONE.replace(b"42", b"7"): 503, ONE.replace(b"customer_id", b"%63ustomer_id"): 200,
+    b"POST /v1/features HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(NEAR), NEAR): 200,
+}  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(list(ALL)), max_size=6), st.lists(st.integers(0, 1500), max_size=6))
+def test_requests_are_answered_in_order_whichever_heads_were_parsed_before(away: Service, asked: list[bytes], cuts: list[int]) -> None:
+    talk = Talk(away.port)
+    for each in asked:
+        talk.say(each)
+        assert talk.answer()[0] == ALL[each]
+    together = b"".join(asked)
+    places = sorted({0, len(together), *(cut for cut in cuts if cut < len(together))})
+    talk.say(*(together[start:end] for start, end in itertools.pairwise(places)))
+    assert [talk.answer()[0] for _ in asked] == [ALL[each] for each in asked]
+
+
+def test_one_entity_is_asked_by_get_and_answered_at_once_if_it_is_near(away: Service) -> None:
+    at_once = Talk(away.port).say(ONE).answer()
+    through = Talk(away.port).say(ONE.replace(b"\r\n\r\n", b"\r\nx-deadline-ms: 60000\r\n\r\n")).answer()
+    assert (at_once[0], at_once[1][b"content-type"], at_once[2]) == (200, through[1][b"content-type"], through[2])
+    for wrong, status in ((b"customer_id=x", 400), (b"customer=42", 400), (b"", 400), (b"key=42&key=42", 200)):
+        assert Talk(away.port).say(ONE.replace(b"customer_id=42", wrong)).answer()[0] == status
+    assert Talk(away.port).say(ONE.replace(b"by_customer", b"nobody")).answer()[0] == 404
 
 
 @pytest.mark.parametrize("body", [NEAR, OTHER])
@@ -179,7 +211,7 @@ def test_a_key_pays_for_each_request_once_whichever_way_it_is_answered(own_store
     keys.write_text(json.dumps({"keys": [named]}))
     with serving(embedded.ensure(own_store), "trust=10000", f"keys={keys}") as service:
         talk = Talk(service.port)
-        found = [talk.say(post(NEAR, b"authorization: Bearer sesame")).answer()[0] for _ in range(4)]
+        found = [talk.say(post(NEAR, b"authorization: Bearer sesame")).answer()[0] for _ in range(4)]  # the first head is parsed
         assert found == ([403] * 3 if services else [200] * 3) + [429]
         assert talk.say(post(NEAR)).answer()[0] == 401
 
@@ -217,8 +249,8 @@ def late(*, heard: bytes, seconds: float, stuck: bool) -> tuple[str, bytes]:
             await asyncio.Event().wait()
 
     class Knows:
-        def is_quick(self, _: bytes) -> bool:
-            return True
+        def is_quick(self, method: bytes, path: bytes) -> bool:
+            return method == b"POST"
 
         def at_once(self, _: object) -> AtOnce:
             return AtOnce(b"{}", b"application/json", None)
@@ -227,7 +259,7 @@ def late(*, heard: bytes, seconds: float, stuck: bool) -> tuple[str, bytes]:
             return
 
     async def run() -> tuple[str, bytes]:
-        connection = type("Quick", (HttpConnection,), {"quick": Knows()})(Config(application), ServerState(), {})
+        connection = type("Quick", (HttpConnection,), {"quick": Knows(), "heads": {}})(Config(application), ServerState(), {})
         transport = Transport()
         connection.connection_made(cast("asyncio.Transport", transport))
         if heard:
