@@ -249,7 +249,7 @@ def late(*, heard: bytes, seconds: float, stuck: bool) -> tuple[str, bytes]:
             await asyncio.Event().wait()
 
     class Knows:
-        def is_quick(self, method: bytes, path: bytes) -> bool:
+        def is_quick(self, method: bytes, _: bytes) -> bool:
             return method == b"POST"
 
         def at_once(self, _: object) -> AtOnce:
