@@ -376,6 +376,17 @@ class TrainingSetDocument(Document, frozen=True, kw_only=True):
     manifest: dict[str, Any]
 
 
+class ComparedRows(Part, frozen=True, kw_only=True):
+    """Some rows of a group that were compared with the lake just after a sync."""
+
+    compared: int
+    equal: int
+    older: int
+    newer: int
+    other: int
+    missing: int
+
+
 class SyncedGroup(Part, frozen=True, kw_only=True):
     """The newest finished sync of one group."""
 
@@ -390,6 +401,7 @@ class SyncedGroup(Part, frozen=True, kw_only=True):
     repaired: int
     reason: str | None
     bytes: int | None
+    parity: ComparedRows | None
 
 
 class ComparedGroup(Part, frozen=True, kw_only=True):
@@ -703,12 +715,12 @@ def parity(compared: Iterable[Any]) -> ParityDocument:
 
 def rollback(epoch: object) -> RollbackDocument:
     """The sync that brought an earlier state back."""
-    return RollbackDocument(epoch=_part(SyncedGroup, epoch))
+    return RollbackDocument(epoch=_synced(epoch))
 
 
 def sync(epochs: Iterable[Any], warnings: list[str]) -> SyncDocument:
     """The syncs of groups, and what is wrong with the store's settings."""
-    return SyncDocument(epochs=[_part(SyncedGroup, epoch) for epoch in epochs], warnings=warnings)
+    return SyncDocument(epochs=[_synced(epoch) for epoch in epochs], warnings=warnings)
 
 
 def get(results: Iterable[Mapping[str, Any]]) -> GetDocument:
@@ -786,6 +798,10 @@ def as_text(value: object) -> str:
 def _part(kind: type[AnyPart], record: object, **given: Any) -> AnyPart:
     """A part whose fields are the record's attributes of the same names, except those that are given."""
     return kind(**{name: getattr(record, name) for name in kind.__struct_fields__ if name not in given}, **given)
+
+
+def _synced(epoch: Any) -> SyncedGroup:
+    return _part(SyncedGroup, epoch, parity=None if epoch.parity is None else _part(ComparedRows, epoch.parity))
 
 
 def _span(interval: Interval) -> dict[str, datetime]:

@@ -525,6 +525,7 @@ class Project:
 
         Where nothing was published since the last sync, a sample of the rows is compared with the store; all of them, if the sample or the
         servers give reason for doubt, or if `depth` is `verify`; `full` also writes them all, and leaves no other rows of these groups.
+        Afterwards some rows are compared once more with the lake (`parity`).
         A group that is online for the first time, and would take more memory than the `limit` (like 500MB), is refused (TooMuchMemory).
         Where the store has this project's rows from another lake, that is refused (OtherLake), unless they may be taken over: then the
         other lake's keys are deleted.
@@ -926,7 +927,7 @@ class Project:
             self.say(f"the old definitions stay: {error}")
 
     def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth", *, at: datetime | None, limit: int | None) -> "Synced":
-        from online_sync import sync
+        from online_sync import parity, sync
 
         self.say(f"syncing {group.name}")
         published = self._published([group])[group.name]
@@ -944,7 +945,8 @@ class Project:
         work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._remember, self.clock), limit)
         place = {"store": target.url, "project": self.settings.name}
         with self._told(lambda of: of.of_sync(group, published.generation, self.settings.lake, **place)):
-            return sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
+            done = sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
+        return replace(done, parity=parity.after(published, target=target, epoch=done.epoch))
 
     def _remember(self, epoch: Epoch) -> None:
         """Remember that a sync began or ended, in the lake's records first."""

@@ -172,6 +172,11 @@ def encode(schema: RowSchema, row: Row) -> bytes:
         raise CodecError(_misfit(schema, row)) from None
 
 
+def is_tombstone(row: bytes) -> bool:
+    """Whether a row says that its entity has none any more."""
+    return row[FLAGS] >= TOMBSTONE
+
+
 def template(schema: RowSchema, *, epoch: int) -> bytes:
     """The fixed part of a row at the time 0 whose values are all zero and none is null."""
     nothing: dict[Section, Value] = {"d": 0.0, "q": 0, "s": ""}

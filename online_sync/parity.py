@@ -1,12 +1,10 @@
 """Parity: whether what lies online is, byte for byte, what the lake says that the last sync had to bring."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
 from feature_definitions import layout
@@ -14,19 +12,19 @@ from feature_definitions.errors import UserError
 from feature_definitions.intervals import instant
 from lake import newest
 from lake.readable import Published
-from online_sync import packing, sync
-from online_sync.codec import FLAGS, TOMBSTONE, CodecError, EpochRecord, RowSchema, decode, same_content, written_by
-from online_sync.servers import KEYS_PER_CALL
+from online_sync import classes, packing, sync
+from online_sync.classes import Agreement
+from online_sync.codec import EpochRecord, RowSchema, is_tombstone
 from online_sync.store import Store
 from online_sync.sync import Target
-
-Class = Literal["equal", "older", "newer", "other", "missing", "extra"]
-CLASSES: tuple[Class, ...] = ("equal", "older", "newer", "other", "missing", "extra")
-"""What a row online is beside the lake's: of an older or a newer time, of the same but with other values, not there, or of nobody."""
 
 _LEAST, _SHARE = 10_000, 100
 """A sample has so many rows at least, and one of so many."""
 _PATIENCE = 5.0
+_SOME = 500
+"""Rows that are compared after each sync, at most: as many as one call asks for."""
+_FEW_VALUES = 500_000
+"""Values of a group that are read from the lake for that, at most."""
 
 Scope = Literal["sample", "full"]
 
@@ -79,43 +77,32 @@ def measure(published: Published, *, target: Target, scope: Scope) -> Parity | N
                 f"headwater sync --verify {group.name}"
             )
         rows = newest.newest(published, now=instant(record.synced_at))
-        chosen = rows if scope == "full" else _sampled(rows, seed=record.epoch)
+        chosen = rows if scope == "full" else classes.sampled(rows, count=max(_LEAST, len(rows) // _SHARE), seed=record.epoch)
         packed = packing.packed(chosen, record, tuple(group.entity.keys), RowSchema(record.columns)).rows
-        found = Counter(_classes(packed, record, store))
+        found = classes.of_rows(packed, record, store)
         extra = _extra(rows, record, tuple(group.entity.keys), store) if scope == "full" else 0
         if store.read_epoch(target.space, group.name) != record:
             raise NotComparable(f"a sync of {group.name} began while its rows were compared; try again")
-    counts = {name: found[name] for name in CLASSES} | {"extra": extra}
-    return Parity(group.name, published.generation, record.epoch, len(rows), len(packed), **counts)
+    return Parity(group.name, published.generation, record.epoch, len(rows), **asdict(found), extra=extra)
 
 
-def _sampled(rows: pa.Table, *, seed: int) -> pa.Table:
-    count = max(_LEAST, len(rows) // _SHARE)
-    if len(rows) <= count:
-        return rows
-    return rows.take(pa.array(np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))))
+def after(published: Published, *, target: Target, epoch: int) -> Agreement | None:
+    """Compare some rows of a group with what a sync had to bring, just after it; None if a later one has begun.
 
-
-def _classes(packed: Sequence[tuple[str, bytes]], record: EpochRecord, store: Store) -> Iterator[Class]:
-    """The class of each row."""
-    for start in range(0, len(packed), KEYS_PER_CALL):
-        some = packed[start : start + KEYS_PER_CALL]
-        for (_, wanted), held in zip(some, store.mget([key for key, _ in some]), strict=True):
-            yield _class(wanted, held, record)
-
-
-def _class(wanted: bytes, held: bytes | None, record: EpochRecord) -> Class:
-    """How a row that lies there compares with the lake's; one that readers take for absent is missing."""
-    if held is None or _epoch(held) < record.floor:
-        return "equal" if _is_tombstone(wanted) else "missing"
-    if same_content(wanted, held):
-        return "equal"
-    schema = RowSchema(record.columns)
-    try:
-        here, there = decode(schema, wanted).event_timestamp, decode(schema, held).event_timestamp
-    except CodecError:
-        return "other"
-    return "older" if there < here else "newer" if there > here else "other"
+    They are read from the lake where the group has few rows. Of others it is remembered what the lake's rows were when they were written.
+    """
+    group = published.group
+    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+        record, looked = store.read_epoch(target.space, group.name), store.looked(target.space, group.name)
+        if record is None or looked is None or not record.epoch == record.begun == looked.epoch == epoch:
+            return None
+        if newest.size(published) <= _FEW_VALUES:
+            rows = classes.sampled(newest.newest(published, now=instant(record.synced_at)), count=_SOME, seed=epoch)
+            packed = packing.packed(rows, record, tuple(group.entity.keys), RowSchema(record.columns)).rows
+            found = classes.of_rows(packed, record, store)
+        else:
+            found = classes.of_hashes(looked.sample[:_SOME], record, store)
+        return found if store.read_epoch(target.space, group.name) == record else None
 
 
 def _extra(rows: pa.Table, record: EpochRecord, keys: Sequence[str], store: Store) -> int:
@@ -125,17 +112,5 @@ def _extra(rows: pa.Table, record: EpochRecord, keys: Sequence[str], store: Stor
     for found in store.keys(layout.online_keys(record.project)):
         strange = [key for key in set(found) - known if key.startswith(head)]
         known.update(strange)
-        extra += sum(held is not None and _epoch(held) >= record.floor and not _is_tombstone(held) for held in store.mget(strange))
+        extra += sum(held is not None and classes.epoch_of(held) >= record.floor and not is_tombstone(held) for held in store.mget(strange))
     return extra
-
-
-def _epoch(held: bytes) -> int:
-    """The epoch of a row; -1 of what is none."""
-    try:
-        return written_by(held)[0]
-    except CodecError:
-        return -1
-
-
-def _is_tombstone(row: bytes) -> bool:
-    return row[FLAGS] >= TOMBSTONE

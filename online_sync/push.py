@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from feature_definitions import layout
 from online_sync import checks, packing
 from online_sync.checks import Sampled
-from online_sync.codec import CodecError, EpochRecord, RowSchema, decode_epoch, written_by
+from online_sync.codec import CodecError, EpochRecord, RowSchema, decode_epoch, is_tombstone, written_by
 from online_sync.packing import Numbers, Packed
 from online_sync.servers import KEYS_PER_CALL
 from online_sync.store import GONE, LATER, OLDER, OTHER, SAME, UNSURE, WRITTEN, Rule, Store, is_under_way
@@ -49,13 +49,13 @@ class PushSpec:
 
 class Pushed(NamedTuple):
     """What was done with rows: counts, a sample of them, the keys of which the lake must be asked (by the rule `unless older`), and the
-    content of the rows that are watched, by their keys.
+    content of the rows that are watched, by their keys; None of one that a tombstone took the place of.
     """
 
     counts: Counter[str]
     sample: list[Sampled]
     unsure: list[str]
-    watched: dict[str, str]
+    watched: dict[str, str | None]
 
 
 def push_batches(batches: Iterable[pa.RecordBatch], spec: PushSpec) -> Iterator[pa.RecordBatch]:
@@ -95,10 +95,12 @@ def _lying(rows: list[tuple[str, bytes]], letters: str) -> list[tuple[str, bytes
 
 
 def _look(done: Pushed, rows: list[tuple[str, bytes]], spec: PushSpec) -> None:
-    """Note what the next sync looks at again."""
-    done.sample[:] = checks.sample(done.sample, rows, epoch=spec.record.epoch)
+    """Note what the next sync looks at again; tombstones go by themselves, so they are not among it."""
+    live = [(key, row) for key, row in rows if not is_tombstone(row)]
+    done.sample[:] = checks.sample(done.sample, live, epoch=spec.record.epoch)
     if spec.watched:
-        done.watched.update((key, checks.content(row)) for key, row in rows if key in spec.watched)
+        told = ((key, None if is_tombstone(row) else checks.content(row)) for key, row in rows if key in spec.watched)
+        done.watched.update(told)
 
 
 def _is_under_way(store: Store, record: EpochRecord) -> bool:

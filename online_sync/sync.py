@@ -27,6 +27,7 @@ from lake import newest, readable
 from lake.readable import Published
 from online_sync import checks, packing, push
 from online_sync.checks import Looked, Sampled
+from online_sync.classes import Agreement
 from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import Pushed, PushSpec
 from online_sync.store import Owner, Store, is_under_way
@@ -77,6 +78,7 @@ class Synced:
 
     A row is repaired where the last sync had brought it, and it was gone or was another one. `reason` says why all rows were compared,
     though it was known which had changed. `bytes` is about what the group takes in the store's memory; None where it was not asked.
+    `parity` is of some rows that were looked at once more afterwards; None where a later sync had begun by then.
     """
 
     group: str
@@ -90,6 +92,12 @@ class Synced:
     repaired: int
     reason: str | None = None
     bytes: int | None = None
+    parity: Agreement | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether all rows that were compared afterwards are as they should be."""
+        return self.parity is None or self.parity.holds
 
     @property
     def record(self) -> Epoch:
@@ -138,7 +146,7 @@ class Work:
 def of_before(last: Epoch, look: Finding) -> Synced:
     """What is told where nothing was to be done since a sync."""
     said = (last.group, last.generation, last.epoch, last.coverage, last.rows, 0, last.synced_at)
-    return Synced(*said, compared=look.compared, repaired=0)
+    return Synced(*said, compared=look.compared, repaired=0, parity=Agreement(look.compared, look.compared))
 
 
 def ended_unheard(epochs: Sequence[Epoch], look: Finding) -> list[Epoch]:
@@ -325,7 +333,8 @@ def _pushed_in_part(published: Published, spec: PushSpec, sample: Sequence[Sampl
         ahead = max(done.counts["ahead"], again.counts["ahead"])
         done = Pushed(done.counts + again.counts, [*done.sample, *again.sample], [], done.watched | again.watched)
         done.counts["ahead"] = ahead
-    kept = [each._replace(content=done.watched.get(each.key, each.content)) for each in sample]
+    held = [(each, done.watched.get(each.key, each.content)) for each in sample]
+    kept = [each._replace(content=content) for each, content in held if content is not None]
     more = [each for each in done.sample if each.key not in watched.watched]
     return done._replace(sample=[*kept, *more][: checks.SAMPLE])
 

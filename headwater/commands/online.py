@@ -25,20 +25,23 @@ def sync(
     limit: Annotated[str | None, typer.Option(metavar="SIZE", help="refuse a new group that would take more memory, like 500MB")] = None,
     take_over: Annotated[bool, typer.Option("--take-over", help="put this lake's rows in place of another lake's")] = False,
 ) -> int:
-    """Bring the newest values to the online store (Feast calls this materialize)."""
+    """Bring the newest values to the online store (Feast calls this materialize); ends with 1 where some rows differ afterwards."""
     with output.progress() as say, call.project(say) as p:
         depth: Depth = "full" if full else "verify" if verify else "as needed"
         epochs = p.sync(*groups, depth=depth, other_lake="take over" if take_over else "refuse", limit=limit)
         warnings = p.store_warnings() if epochs else []
     for warning in warnings:
         output.warn(warning)
+    for each in (each for each in epochs if not each.holds):
+        output.warn(f"{each.group} differs online from what was brought; repair it: headwater parity --repair {each.group}")
     rows = [
         (e.group, e.epoch, e.coverage, f"{e.rows:,}", f"{e.written:,}", f"{e.compared:,}", f"{e.repaired:,}", output.size(e.bytes))
         for e in epochs
     ]
     shown = output.table("group", "epoch", "coverage", "entities", "written", "compared", "repaired", "memory", rows=rows)
     said = shown if epochs else "nothing is published yet; run `headwater materialize` first"
-    return call.answer(documents.sync(epochs, warnings), said)
+    call.answer(documents.sync(epochs, warnings), said)
+    return DONE if all(each.holds for each in epochs) else FAILED
 
 
 @verb(app, example="headwater parity --full", panel=ONLINE)

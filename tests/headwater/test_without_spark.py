@@ -14,6 +14,8 @@ from feature_definitions import layout
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.records import Generation, Promotion, RegistryFacts
 from feature_registry import open_registry, rebuild
+from online_sync import push
+from online_sync.store import Store
 from online_sync.sync import TooMuchMemory
 from tests import projects
 from tests.online_sync.stories import FIRST, HOUR, SEEN, Story
@@ -111,8 +113,6 @@ def test_there_is_nothing_to_go_back_to_before_a_second_sync(walks: Walks) -> No
 
 
 def test_what_differs_is_found_and_repaired(walks: Walks) -> None:
-    from online_sync.store import Store
-
     walks.hour(0, w1=1.0, w2=1.0, w3=3.0)
     with closing(opened(walks)) as p:
         p.sync()
@@ -126,8 +126,6 @@ def test_what_differs_is_found_and_repaired(walks: Walks) -> None:
 
 
 def test_the_command_ends_with_1_where_rows_differ_and_with_0_once_they_are_repaired(walks: Walks) -> None:
-    from online_sync.store import Store
-
     walks.hour(0, w1=1.0, w2=1.0)
     with closing(opened(walks)) as p:
         assert projects.within("parity", "--json", project=walks.root).json == {"groups": []}
@@ -136,6 +134,25 @@ def test_the_command_ends_with_1_where_rows_differ_and_with_0_once_they_are_repa
             store.unlink([key for found in store.keys("*{1}") for key in found])
     codes = [projects.within("parity", *words, project=walks.root).code for words in ((), ("--repair",), ("--full",))]
     assert codes == [1, 0, 0]
+
+
+def test_a_sync_that_leaves_rows_that_differ_says_so_and_ends_with_1(walks: Walks, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetting(Store):
+        """A store that loses the first row that it is given."""
+
+        def put_rows(self, rows: Any, **how: Any) -> str:
+            return "g" + super().put_rows(rows[1:], **how)
+
+    walks.hour(0, w1=1.0, w2=1.0, w3=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(push, "Store", Forgetting)
+        done = projects.within("sync", "--json", project=walks.root, now=walks.now)
+    assert (done.code, done.json["epochs"][0]["parity"]["missing"], done.json["epochs"][0]["parity"]["equal"]) == (1, 1, 2)
+    assert "repair it: headwater parity --repair seen" in done.err.replace("\n", " ")
+    again = projects.within("sync", "--json", project=walks.root, now=walks.now)
+    assert (again.code, again.json["epochs"][0]["repaired"], again.json["epochs"][0]["parity"]["equal"]) == (0, 1, 3)
+    calm = projects.within("sync", "--json", project=walks.root, now=walks.now).json["epochs"][0]
+    assert (calm["parity"]["compared"], calm["parity"]["equal"]) == (3, 3)
 
 
 def test_a_group_that_stays_offline_is_left_out_and_refused_by_name(walks: Walks) -> None:

@@ -139,8 +139,15 @@ def test_the_row_of_an_entity_that_has_none_any_more_is_a_tombstone_that_goes_by
     with closing(redis.Redis.from_url(online.url)) as client:
         assert 0 < client.ttl(key) <= 7 * 86_400
         client.delete(key)
+    assert looked(story, online, FIRST + 3 * HOUR).doubt is None
     done = online.sync(story, FIRST + 3 * HOUR, depth="verify")
     assert (done.written, done.repaired) == (0, 0)
+    assert looked(story, online, FIRST + 3 * HOUR).doubt is None
+
+
+def looked(story: Story, online: Online, now: datetime) -> sync.Finding:
+    """What a sync would find before it begins."""
+    return sync.look(story.published, target=sync.Target(online.url, SPACE, ""), now=now)
 
 
 def test_a_store_that_is_doubted_is_compared_as_a_whole_though_it_is_known_what_changed(online: Online, tmp_path: Path) -> None:

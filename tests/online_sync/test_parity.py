@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
 from feature_definitions import layout
 from online_sync import parity, sync
+from online_sync.classes import Agreement
 from online_sync.codec import RowSchema, decode, encode
 from online_sync.parity import NotComparable, Parity
 from online_sync.store import Store
@@ -107,3 +108,43 @@ def test_a_sample_has_one_row_of_a_hundred_but_ten_thousand_at_least(story: Stor
     monkeypatch.setattr(parity, "_LEAST", 2)
     found = measured(story, url, "sample")
     assert (found.rows, found.compared, found.equal) == (3, 2, 2)
+
+
+def after(story: Story, url: str, *, epoch: int = 1) -> Any:
+    return parity.after(story.published, target=sync.Target(url, SPACE, ""), epoch=epoch)
+
+
+@pytest.mark.parametrize("few", [500_000, -1], ids=["read again", "remembered"])
+def test_some_rows_are_compared_after_a_sync_without_spark_by_four_calls_of_the_store(
+    story: Story, url: str, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    asked: list[int] = []
+    real = Store.mget
+    monkeypatch.setattr(parity, "_FEW_VALUES", few)
+    monkeypatch.setattr(parity, "_SOME", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "mget", lambda store, keys: asked.append(len(keys)) or real(store, keys))
+        assert after(story, url) == Agreement(2, 2)
+    assert asked == [1, 1, 2, 1]
+    with closing(redis.Redis.from_url(url)) as client:
+        client.delete(*(key(walker) for walker in (1, 2, 3)))
+    assert after(story, url) == Agreement(2, 0, missing=2)
+
+
+def test_rows_that_another_one_lies_in_place_of_differ_by_what_is_remembered_too(
+    story: Story, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "_FEW_VALUES", -1)
+    with closing(redis.Redis.from_url(url)) as client:
+        held = decode(SCHEMA, client.get(key(1)))
+        client.set(key(1), encode(SCHEMA, replace(held, values=(9.0,))))
+    assert after(story, url) == Agreement(3, 2, other=1)
+
+
+def test_nothing_is_compared_once_a_later_sync_has_begun(story: Story, url: str) -> None:
+    with closing(Store(url)) as store:
+        record = store.read_epoch(SPACE, "seen")
+        assert record is not None
+        store.begin_epoch(replace(record, epoch=2, by="x"))
+    assert after(story, url) is None
+    assert after(story, url, epoch=2) is None
