@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, micros
 from lake import delta, readable
+from lake.arrow_types import arrow_type
 from lake.readable import Published
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -90,9 +91,9 @@ def _tables(published: Published) -> list[str]:
 
 def _schema(published: Published) -> pa.Schema:
     group = published.group
-    keys = {key: delta.arrow_type(kind) for key, kind in group.entity.keys.items()}
+    keys = {key: arrow_type(kind) for key, kind in group.entity.keys.items()}
     own = {"event_timestamp": _UTC, "empties_at": _UTC, "held": pa.bool_(), "retracted": pa.bool_(), "publish_id": pa.string()}
-    return pa.schema([*(keys | own | {name: delta.arrow_type(published.types.outputs[name]) for name in group.outputs}).items()])
+    return pa.schema([*(keys | own | {name: arrow_type(published.types.outputs[name]) for name in group.outputs}).items()])
 
 
 def _read(path: str, published: Published, intervals: Collection[Interval] | None) -> pa.Table:

@@ -27,6 +27,7 @@ from feature_definitions.sql.column_types import column_types_of
 from feature_registry import Registry
 from feature_registry.planner import Planner
 from lake import delta
+from lake.arrow_types import arrow_type
 from lake.readable import Published
 from spark_jobs.context import Context
 from spark_jobs.ingest import bring
@@ -79,7 +80,7 @@ def _moved(number: int, value: Any) -> Any:
 
 def arrow(source: Source, events: Sequence[Event]) -> pa.Table:
     """Events as an Arrow table in the source's types."""
-    schema = pa.schema([(name, delta.arrow_type(kind)) for name, kind in source.columns.items()])
+    schema = pa.schema([(name, arrow_type(kind)) for name, kind in source.columns.items()])
     return pa.Table.from_pylist([dict(e) for e in events], schema=schema)
 
 

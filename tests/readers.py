@@ -15,7 +15,8 @@ from feature_definitions.intervals import MICROSECOND, duration, iso
 from feature_definitions.reading import CASES, from_json
 from feature_definitions.sql.column_types import types_as_read
 from feature_registry import explain
-from lake import delta, newest
+from lake import newest
+from lake.arrow_types import arrow_type
 from lake.readable import AsOf
 from online_sync import packing, sync
 from online_sync.codec import RowSchema, encode_epoch
@@ -135,7 +136,7 @@ def said_by_oracle(asked: Asked, at: datetime, entities: Iterable[Entity]) -> li
 def trained(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[Answer]:
     """What a training set has, and by which case."""
     [join] = asked.service.joins
-    types = {key: delta.arrow_type(kind) for key, kind in asked.group.entity.keys.items()}
+    types = {key: arrow_type(kind) for key, kind in asked.group.entity.keys.items()}
     columns = {key: pa.array([entity[key] for _, entity in questions], kind) for key, kind in types.items()}
     more = {"event_timestamp": pa.array([at for at, _ in questions], pa.timestamp("us", tz="UTC")), "number": range(len(questions))}
     spine, spark, published = of_frame(pa.table(columns | more), asked.lake.spark), asked.lake.spark, asked.published
@@ -147,9 +148,7 @@ def trained(asked: Asked, questions: Sequence[tuple[datetime, Entity]]) -> list[
 def recomputed_values(asked: Asked, questions: Sequence[tuple[datetime, Entity]], *, most: int) -> list[Mapping[str, Any]]:
     """What the sample of a training set is compared with; groups of so many values at most are looked at without Spark."""
     [join] = asked.service.joins
-    columns = {
-        key: pa.array([entity[key] for _, entity in questions], delta.arrow_type(kind)) for key, kind in asked.group.entity.keys.items()
-    }
+    columns = {key: pa.array([entity[key] for _, entity in questions], arrow_type(kind)) for key, kind in asked.group.entity.keys.items()}
     at = {"event_timestamp": pa.array([at for at, _ in questions], pa.timestamp("us", tz="UTC"))}
     join_asked = JoinAsked(join, asked.published, AsOf())
     with patch.object(found_here, "VALUES", most):

@@ -25,6 +25,7 @@ from feature_definitions.language import SnapshotGroup
 from feature_definitions.loader import Catalog
 from feature_definitions.sql.column_types import column_types_of
 from lake import delta
+from lake.arrow_types import arrow_type
 from tests import flights_by_hand, oracle
 from tests.histories import arrivals, batches, observation_groups, snapshot_groups, span, windowed_groups
 from tests.histories import sources as sources_of_histories
@@ -333,7 +334,7 @@ def everybody(told: Story) -> list[dict[str, Any]]:
 def compare_trained(project: headwater.Project, told: Story, publishes: Mapping[str, Sequence[Publish]]) -> None:
     """A training set as of now is the oracle's; its spine names no source, so an observation counts only from after its own time."""
     kinds, entities = told.service.keys, everybody(told)
-    columns = {key: pa.array([e[key] for e in entities], delta.arrow_type(kind)) for key, kind in kinds.items()}
+    columns = {key: pa.array([e[key] for e in entities], arrow_type(kind)) for key, kind in kinds.items()}
     spine = pa.table(columns | {"event_timestamp": pa.array([told.now + MICROSECOND] * len(entities), pa.timestamp("us", tz="UTC"))})
     built = project.training_set(spine=spine, service="everything")
     rows = {tuple(row[key] for key in kinds): row for row in delta.load(built.path).to_pylist()}

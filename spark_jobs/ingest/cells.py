@@ -14,7 +14,7 @@ from feature_definitions import times
 from feature_definitions.language import Column
 from feature_definitions.sql.data_types import element_of, is_array, is_decimal, is_number, may_hold
 from feature_definitions.times import Spelling
-from lake.delta import arrow_type
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest import time_columns
 
 INT64 = range(-(2**63), 2**63)

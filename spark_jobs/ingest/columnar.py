@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.delta import arrow_type
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest import cells, folders
 from spark_jobs.ingest.cells import Unfit
 from spark_jobs.ingest.parsing import RAWS, FileRefused, Shape, refuse_missing, schema

@@ -14,7 +14,7 @@ from feature_definitions.errors import UserError
 from feature_definitions.language import Column, Csv, Files, Source
 from feature_definitions.layout import COLUMN, FILE, LINE, RAW, REASON, VALUE
 from feature_definitions.sql.derivations import may_fail, may_fail_beside
-from lake.delta import arrow_type
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest.opened import Text
 
 

@@ -19,7 +19,7 @@ from feature_definitions.loader import load
 from feature_definitions.on_demand import Values
 from feature_definitions.planning import fingerprint
 from feature_definitions.sql.column_types import types_of_outputs
-from lake import delta
+from lake.arrow_types import arrow_type
 from spark_jobs import tables, workers
 
 FAILED = "_hw_failed_"
@@ -94,7 +94,7 @@ def values_of(column: pa.Array, data_type: str) -> Values:
     """A column of Arrow as functions get it."""
     plain = _PLAIN.get(data_type)
     if plain is None:
-        return on_demand.of_python(column.cast(delta.arrow_type(data_type)).to_pylist(), data_type)
+        return on_demand.of_python(column.cast(arrow_type(data_type)).to_pylist(), data_type)
     null = column.is_null().to_numpy(zero_copy_only=False)
     filled = column.cast(plain).fill_null(pa.scalar(0, pa.int64()).cast(_WHOLE.get(data_type, pa.int64())).cast(plain))
     return Values(filled.to_numpy(zero_copy_only=False), null)
@@ -104,13 +104,13 @@ def array_of(column: Values, data_type: str) -> pa.Array:
     """A column that was computed as Arrow has it."""
     plain = _PLAIN.get(data_type)
     if plain is None:
-        return pa.array(on_demand.to_python(column, data_type), delta.arrow_type(data_type))
+        return pa.array(on_demand.to_python(column, data_type), arrow_type(data_type))
     whole = _WHOLE.get(data_type)
     values = column.values if whole is None else column.values.astype("int64").astype(whole.to_pandas_dtype())
     return pa.array(values, mask=column.null).cast(plain)
 
 
-_PLAIN = {kind: delta.arrow_type(kind) for kind in ("int64", "double", "boolean", "date", "timestamp")}
+_PLAIN = {kind: arrow_type(kind) for kind in ("int64", "double", "boolean", "date", "timestamp")}
 """Types that numpy and Arrow hold alike."""
 _WHOLE = {"date": pa.int32(), "timestamp": pa.int64()}
 """The numbers that dates (days) and instants (microseconds) are in both."""

@@ -12,6 +12,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import micros
 from feature_definitions.records import Publish
 from lake import delta, readable, s3
+from lake.arrow_types import arrow_type
 from spark_jobs.training.sampled import NOTHING, AskedOfSample, FoundVersions, SampledVersion
 
 Numbers = npt.NDArray[np.int64]
@@ -63,7 +64,7 @@ def _rows(table: DeltaTable, asked: AskedOfSample) -> pa.Table:
         conditions.append(dated)
     rows = delta.selected(table, [name for name in kinds if name in have], conditions)
     columns = {
-        name: rows.column(name).cast(delta.arrow_type(kind)) if name in have else pa.nulls(rows.num_rows, delta.arrow_type(kind))
+        name: rows.column(name).cast(arrow_type(kind)) if name in have else pa.nulls(rows.num_rows, arrow_type(kind))
         for name, kind in kinds.items()
     }
     return pa.table(columns)

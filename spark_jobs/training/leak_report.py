@@ -16,7 +16,7 @@ from feature_definitions.language import FeatureService, Join, Label, OnDemandFe
 from feature_definitions.planning.upstream import sources_of
 from feature_definitions.reading import default
 from feature_definitions.sql import lineage, lookahead
-from lake import delta
+from lake.arrow_types import arrow_type
 from spark_jobs.training.computed import shown
 from spark_jobs.training.recomputed import Recomputed
 from spark_jobs.training.spine import TrainingRequest
@@ -131,7 +131,7 @@ def _turned(sides: Mapping[str, _Sides]) -> tuple[dict[str, list[Any]], dict[str
 
 def _input(name: str, kind: str, features: Mapping[str, list[Any]], sample: pa.Table) -> on_demand.Values:
     """An input of a function: a feature, or a field that comes from the spine."""
-    given = features[name] if name in features else sample.column(name).cast(delta.arrow_type(kind)).to_pylist()
+    given = features[name] if name in features else sample.column(name).cast(arrow_type(kind)).to_pylist()
     return on_demand.of_python(given, kind)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from feature_definitions import times
 from feature_definitions.intervals import DAY, MICROSECOND, duration, instant, micros
 from feature_definitions.language import FeatureGroup
-from lake import delta
+from lake.arrow_types import arrow_type
 from spark_jobs.point_in_time import Dates
 from spark_jobs.training.join import JoinAsked
 
@@ -84,4 +84,4 @@ class AskedOfSample:
 def question(asked: JoinAsked, sample: pa.Table, asked_at: Sequence[int]) -> AskedOfSample:
     """What a sample asks of a join, at times in microseconds."""
     pairs = zip(asked.join.group.entity.keys.items(), asked.join.keys, strict=True)
-    return AskedOfSample(asked, {key: sample.column(column).cast(delta.arrow_type(kind)) for (key, kind), column in pairs}, (*asked_at,))
+    return AskedOfSample(asked, {key: sample.column(column).cast(arrow_type(kind)) for (key, kind), column in pairs}, (*asked_at,))

@@ -19,7 +19,8 @@ from feature_definitions.intervals import duration, instant, iso, micros
 from feature_definitions.language import Expectation, FeatureGroup, FeatureService, Label, Mode, Query, Source, Split
 from feature_definitions.planning.upstream import read_by, sources_of
 from feature_definitions.sql import column_types, data_types, queries
-from lake import delta, versions
+from lake import versions
+from lake.arrow_types import arrow_type
 from spark_jobs import frames, tables
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
@@ -138,7 +139,7 @@ def _with_types(frame: pa.Table, types: Mapping[str, str]) -> pa.Table:
     for place, field in enumerate(frame.schema):
         column, kind = frame.column(place), _with_text(field.type)
         if field.name in types and column.null_count == len(column):
-            frame = frame.set_column(place, field.name, pa.nulls(len(column), delta.arrow_type(types[field.name])))
+            frame = frame.set_column(place, field.name, pa.nulls(len(column), arrow_type(types[field.name])))
         elif kind != field.type:
             frame = frame.set_column(place, field.name, column.cast(kind))
     return frame

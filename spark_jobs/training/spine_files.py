@@ -17,6 +17,7 @@ from feature_definitions.language import Column, Csv, DefinitionError, Files, So
 from feature_definitions.layout import COLUMN, LINE, REASON
 from feature_definitions.sql.data_types import is_array
 from lake import delta
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest import cells, folders, formats, globs, json_lines, opened, parsing, whereabouts
 from spark_jobs.ingest.cells import Unfit, first_line
 from spark_jobs.ingest.json_objects import NotJson
@@ -195,7 +196,7 @@ def _field(objects: Sequence[tuple[int, Mapping[str, object]]], column: str, sai
         except ValueError as error:
             shown = _in_words_of_spines(f"{column}: {parsing.printable(cells.written(value))!r} {error}")
             raise SpineRefused(f"the spine {name}, line {line}: {shown}") from None
-    return pa.array(values, delta.arrow_type("string" if how is None else how.data_type))
+    return pa.array(values, arrow_type("string" if how is None else how.data_type))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- Parquet
@@ -229,7 +230,7 @@ def _told(column: str, text: str | None, rows: int, said: Declared) -> pa.Array:
         value = None if text is None else cells.of_text(how.data_type, said.timezone, how=how)(text)
     except ValueError as error:
         raise SpineRefused(f"the spine's folder {column}={text}: {text!r} {error}") from None
-    return pa.array([value] * rows, delta.arrow_type(how.data_type))
+    return pa.array([value] * rows, arrow_type(how.data_type))
 
 
 def _typed(table: pa.Table, said: Declared, name: str) -> pa.Table:

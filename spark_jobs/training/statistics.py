@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 from feature_definitions.intervals import instant, iso
 from feature_definitions.reading import CASES, PRESENT
 from feature_definitions.sql.data_types import is_array
-from lake import delta
+from lake.arrow_types import arrow_type
 from spark_jobs import tables, workers
 from spark_jobs.training import order, summaries
 from spark_jobs.training.summaries import QUANTILES, Summary
@@ -211,7 +211,7 @@ def _row(**fields: object) -> dict[str, object]:
     return dict.fromkeys(_COLUMNS) | fields
 
 
-_ARROW = pa.schema([(name, pa.binary() if kind == "binary" else delta.arrow_type(kind)) for name, kind in _COLUMNS.items()])
+_ARROW = pa.schema([(name, pa.binary() if kind == "binary" else arrow_type(kind)) for name, kind in _COLUMNS.items()])
 
 
 def _fields(summary: Summary) -> dict[str, object]:

@@ -14,7 +14,7 @@ from feature_definitions import Entity, Feature, ObservationGroup, Source, Windo
 from feature_definitions.intervals import Interval, floor
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
-from lake import delta
+from lake.arrow_types import arrow_type
 from lake.readable import Published
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Story:
 
     def _write(self) -> None:
         own: dict[str, pa.DataType] = {"walker": pa.int64(), "event_timestamp": UTC_TIME, "empties_at": UTC_TIME, "held": pa.bool_()}
-        own |= {"publish_id": pa.string(), self.group.outputs[0]: delta.arrow_type("double"), "date": pa.date32()}
+        own |= {"publish_id": pa.string(), self.group.outputs[0]: arrow_type("double"), "date": pa.date32()}
         write(layout.feature_table(self.lake, self.group.name, 1), self.rows.values(), own)
         if self.replaced:
             more: dict[str, pa.DataType] = {"retracted": pa.bool_(), "replaced_by": pa.string()}

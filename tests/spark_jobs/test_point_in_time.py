@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from feature_definitions import FeatureService, Join
 from feature_definitions.intervals import micros
 from feature_definitions.reading import age
-from lake import delta, readable
+from lake import readable
+from lake.arrow_types import arrow_type
 from lake.readable import AsOf
 from spark_jobs import point_in_time
 from spark_jobs.training import build
@@ -54,7 +55,7 @@ def spine_of(world: World) -> list[Row]:
 
 
 def spine_table(world: World, rows: Sequence[Row]) -> pa.Table:
-    kinds = {key: delta.arrow_type(kind) for key, kind in world.windowed.group.entity.keys.items()}
+    kinds = {key: arrow_type(kind) for key, kind in world.windowed.group.entity.keys.items()}
     others = {f"other_{key}": kind for key, kind in kinds.items()}
     columns = kinds | others | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}
     return pa.Table.from_pylist(rows, schema=pa.schema(list(columns.items())))

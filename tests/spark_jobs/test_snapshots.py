@@ -14,7 +14,8 @@ from feature_definitions import Entity, FeatureService, Join, SnapshotGroup, Sou
 from feature_definitions.intervals import DAY, MICROSECOND, Interval
 from feature_registry import explain, open_registry
 from feature_registry.explain import Asked, Known
-from lake import delta, readable
+from lake import readable
+from lake.arrow_types import arrow_type
 from spark_jobs import point_in_time
 from spark_jobs.training import build, join
 from spark_jobs.training.spine import TrainingRequest, of_frame
@@ -164,7 +165,7 @@ def spine_of(world: World, count: int) -> list[dict[str, Any]]:
 def test_a_training_set_of_random_snapshots_is_the_oracles(world: World, mode: Any) -> None:
     group, rows = world.windowed.group, spine_of(world, 400)
     asked = FeatureService("asked", joins=(Join(group),))
-    kinds = {key: delta.arrow_type(kind) for key, kind in group.entity.keys.items()}
+    kinds = {key: arrow_type(kind) for key, kind in group.entity.keys.items()}
     schema = pa.schema(list((kinds | {"event_timestamp": pa.timestamp("us", tz="UTC"), "number": pa.int64()}).items()))
     spine = of_frame(pa.Table.from_pylist(rows, schema=schema), world.lake.spark)
     published = {group.name: world.lake.published(group)}

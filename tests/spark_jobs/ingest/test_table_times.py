@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from feature_definitions import Column
 from feature_definitions.times import UNITS, spelling
-from lake.delta import arrow_type
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest import cells, table_times
 from spark_jobs.ingest.table_times import Read
 from tests.spellings import DATES, TIMES

@@ -11,7 +11,7 @@ import pytest
 
 from feature_definitions import OnDemandFeature, Request, on_demand
 from feature_definitions.planning import fingerprint
-from lake import delta
+from lake.arrow_types import arrow_type
 from spark_jobs.training import computed
 from spark_jobs.training.computed import FunctionRefused
 from tests import projects
@@ -33,7 +33,7 @@ VALUES: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_column_of_arrow_is_what_serving_makes_of_the_same_values(kind: str) -> None:
-    column = computed.values_of(pa.array(VALUES[kind], delta.arrow_type(kind)), kind)
+    column = computed.values_of(pa.array(VALUES[kind], arrow_type(kind)), kind)
     there = on_demand.of_python(VALUES[kind], kind)
     assert column.null.tolist() == there.null.tolist() == [False, True, False]
     for row in (0, 2):
@@ -42,7 +42,7 @@ def test_a_column_of_arrow_is_what_serving_makes_of_the_same_values(kind: str) -
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_column_comes_back_as_it_was(kind: str) -> None:
-    held = pa.array(VALUES[kind], delta.arrow_type(kind))
+    held = pa.array(VALUES[kind], arrow_type(kind))
     assert computed.array_of(computed.values_of(held, kind), kind).equals(held)
 
 
