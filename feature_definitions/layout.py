@@ -99,6 +99,11 @@ def status_column(join: str) -> str:
     return f"{join}{_STATUS}"
 
 
+def event_timestamp_column(join: str) -> str:
+    """The column of an answer in Arrow that says the event timestamp of a join's row."""
+    return f"{join}__hw_event_timestamp"
+
+
 _STATUS = "__hw_status"
 
 

@@ -228,5 +228,9 @@ def _form(plan: ServicePlan, name: FormName) -> Form:
             return FeastForm(plan, full=name == "feast in full")
         case "messages":
             return MessagesForm(plan)
+        case "arrow":
+            from serving.arrow_form import ArrowForm  # it loads pyarrow
+
+            return ArrowForm(plan)
         case _:
             assert_never(name)

@@ -30,7 +30,7 @@ _MORE = ("include", "max_staleness")
 _FRESHNESS = "freshness"
 
 Entity: TypeAlias = Mapping[str, Any]
-FormName: TypeAlias = Literal["rows", "row", "columns", "feast", "feast in full", "messages"]
+FormName: TypeAlias = Literal["rows", "row", "columns", "feast", "feast in full", "messages", "arrow"]
 
 
 class RequestError(UserError):
@@ -50,7 +50,8 @@ class UnknownService(RequestError):
 class JoinPlan:
     """One join of a service: its group, the caller's columns that hold the entity's keys, and the columns asked for.
 
-    Of `columns` those in `ages` are read as seconds since what is stored; `defaults` stand in place of null.
+    Of `columns` those in `ages` are read as seconds since what is stored; `defaults` stand in place of null. `types` are those of the
+    outputs, in their order.
     """
 
     name: str
@@ -61,6 +62,7 @@ class JoinPlan:
     outputs: tuple[str, ...]
     ages: frozenset[str]
     defaults: Mapping[str, Value]
+    types: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +287,11 @@ def _struct(asked: Mapping[str, str], kinds: Mapping[str, Any], *, more: Literal
 
 def _join(join: Join, defaults: Mapping[str, object]) -> JoinPlan:
     mine = {name: value for name, value in defaults.items() if name in join.outputs}
-    types = types_of_outputs(join) if mine else {}
+    types = types_of_outputs(join)
     defaulted = {name: to_json(default(value, types[name])) for name, value in mine.items()}
-    return JoinPlan(join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, defaulted)
+    return JoinPlan(
+        join.name, join.group.name, kind_of(join.group), join.keys, join.columns, join.outputs, join.group.ages, defaulted, types
+    )
 
 
 def _on_demand(feature: OnDemandFeature, service: FeatureService) -> OnDemandPlan:

@@ -33,6 +33,7 @@ from serving.request import RequestError
 from serving.timed import AtWork
 
 _AGAIN = {"retry-after": "1"}
+_ARROW = b"application/vnd.apache.arrow.stream"
 _JSON, _MESSAGES = b"application/json", (b"application/protobuf", b"application/x-protobuf", b"application/proto")
 
 _LIMITS = Limits()
@@ -190,8 +191,11 @@ def _open(endpoints: Endpoints, desk: Desk, guard: Guard | None) -> _Open:
     document = msgspec.json.encode(openapi.document(desk.reading.plans))
 
     async def features(asked: _Body) -> _Sent:
-        if asked.headers.get(b"accept", b"") in _MESSAGES:
-            return _Sent(await desk.features(asked.data, asked.key, form="messages"), asked.headers[b"accept"])
+        accepts = asked.headers.get(b"accept", b"")
+        if accepts in _MESSAGES:
+            return _Sent(await desk.features(asked.data, asked.key, form="messages"), accepts)
+        if _ARROW in accepts:
+            return _Sent(await desk.features(asked.data, asked.key, form="arrow"), _ARROW)
         return _packed(asked, await desk.features(asked.data, asked.key))
 
     async def feast(asked: _Body) -> _Sent:
