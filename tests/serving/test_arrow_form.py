@@ -17,7 +17,7 @@ from online_sync.codec import CodecError
 from serving import rest
 from serving.arrow_form import ArrowForm
 from serving.desk import Limits
-from serving.forms import Said
+from serving.forms import Beside, Said
 from serving.request import compile_service
 from tests.serving.test_answer import AIRPORT_RECORD, NAMED, RECORD, ROW, VISIT_RECORD, VISITED, airport, spend, stored, visit
 from tests.serving.test_application import FakeStore, made
@@ -125,10 +125,4 @@ def test_a_mistake_is_told_in_json() -> None:
 def test_values_that_are_not_of_their_types_are_no_answer() -> None:
     form = ArrowForm(compile_service(PLAIN))
     with pytest.raises(CodecError, match="values of spend that are not of the types of plain"):
-        form.whole([form.piece((42,), [Said("PRESENT", ["1.50", "x", 4, 3.0])])], rest_of_nothing())
-
-
-def rest_of_nothing() -> Any:
-    from serving.forms import PLAIN as NOTHING
-
-    return NOTHING
+        form.whole([form.piece((42,), [Said("PRESENT", ["1.50", "x", 4, 3.0])])], Beside())

@@ -16,6 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _openmp_helpers
 
+from online_sync.wire import varint
 from serving import rest
 from serving.keys import Keys
 from serving.models import ModelError, load, save
@@ -24,6 +25,7 @@ from tests.serving.test_application import FakeStore, made
 from tests.serving.test_rest import SERVICES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 FEATURE = "spend__paid_1d"
@@ -80,6 +82,69 @@ def test_a_model_that_cannot_be_served_is_refused(tmp_path: Path, json_: Any, sk
 def test_a_file_that_makes_what_is_not_scikit_learns_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "m", FunctionTransformer(json.dumps), service="by_customer", features=[FEATURE])
     with pytest.raises(ModelError, match=r"it makes json\.dumps"):
+        load(tmp_path, SERVICES)
+
+
+# -------------------------------------------------------------------------------------------------------------------------- ONNX
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    """A field of one of ONNX's messages."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def tensor(name: bytes, columns: int, *, kind: int) -> bytes:
+    """What is said of an input or output: its rows are any number."""
+    shape = field(1, field(2, b"n")) + field(1, field(1, columns))
+    return field(1, name) + field(2, field(1, field(1, kind) + field(2, shape)))
+
+
+def linear(weights: Sequence[float], *, kind: int = 1) -> bytes:
+    """A model in ONNX that gives 1 / (1 + e^-x) of the weighted sum of its inputs, in two columns."""
+    raw = np.array([[weight, weight] for weight in weights], "float32" if kind == 1 else "float64").tobytes()
+    held = field(1, len(weights)) + field(1, 2) + field(2, kind) + field(8, b"w") + field(9, raw)
+    nodes = [
+        field(1, b"x") + field(1, b"w") + field(2, b"sum") + field(4, b"MatMul"),
+        field(1, b"sum") + field(2, b"y") + field(4, b"Sigmoid"),
+    ]
+    inside = b"".join(field(1, node) for node in nodes) + field(2, b"linear") + field(5, held)
+    inside += field(11, tensor(b"x", len(weights), kind=kind)) + field(12, tensor(b"y", 2, kind=kind))
+    return field(1, 8) + field(7, inside) + field(8, field(1, b"") + field(2, 13))
+
+
+@pytest.mark.parametrize("kind", [1, 11])
+def test_a_model_in_onnx_predicts_one_entity_as_many(tmp_path: Path, kind: int) -> None:
+    save(tmp_path / "odds", linear([0.5], kind=kind), service="by_customer", features=[FEATURE])
+    model = load(tmp_path, SERVICES)["odds"]
+    results = [{"values": {FEATURE: value}} for value in (0.0, 2.0, None)]
+    assert model.predict(results[:2]) == pytest.approx([0.5, 0.7310585])
+    assert np.isnan(model.predict(results)[2])
+    assert model.predict(results[:2]) == [model.predict([each])[0] for each in results[:2]]
+    status, answer = ask(serving_models(tmp_path), "/v1/predict/odds", {"entities": [{"customer_id": 1}]})
+    assert (status, answer["version"]) == (200, model.version)
+
+
+def test_a_model_takes_the_place_of_one_of_another_format(tmp_path: Path) -> None:
+    for estimator in (linear([0.5]), LinearRegression().fit(TAUGHT, TRUTH), linear([0.5])):
+        save(tmp_path / "m", estimator, service="by_customer", features=[FEATURE])
+        assert len(load(tmp_path, SERVICES)["m"].predict([{"values": {FEATURE: 1.0}}])) == 1
+    (tmp_path / "m" / "model.skops").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"has both model\.skops and model\.onnx"):
+        load(tmp_path, SERVICES)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (pickle.dumps({}), "cannot be served: it cannot be read"), (b"", "cannot be served: it cannot be read"),
+        (linear([0.5, 0.5]), "let it take one tensor of floats or doubles with 1 columns, one for each feature"),
+    ],
+)  # fmt: skip
+def test_what_is_no_model_in_onnx_for_the_features_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
+    save(tmp_path / "m", data, service="by_customer", features=[FEATURE])
+    with pytest.raises(ModelError, match=said):
         load(tmp_path, SERVICES)
 
 
