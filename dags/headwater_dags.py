@@ -199,7 +199,9 @@ def range_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> 
         text=page_of_range(),
         default_args={"weight_rule": "absolute"},
         params={
-            "groups": Param([], type="array", items={"type": "string", "enum": names}, examples=names, description="none: all groups"),
+            "groups": Param(
+                [], type=["null", "array"], items={"type": "string", "enum": names}, examples=names, description="none: all groups"
+            ),
             "from": Param(None, type="string", format="date", description="the first day (UTC)"),
             "to": Param(None, type="string", format="date", description="the last day (UTC); it is computed too"),
             "mode": Param("missing", enum=list(MODES), description="what of it: due is missing and stale, all is whatever its state"),

@@ -101,7 +101,7 @@ def _links(dag_id: str, kept: Sequence[str]) -> str:
     """Links to reports, which show in a frame below; the newest run's is there at once."""
     runs = [(name, iso(judged_at(name))) for name in kept if name != NEWEST]
     links = " ".join(_link(dag_id, name, said) for name, said in runs[:SHOWN])
-    others = f"Runs in which something did not hold: {links}" if runs else "In no run something did not hold."
+    others = f"Runs in which something did not hold: {links}" if runs else "Every check held in every run."
     first = f"{escape(dag_id)}/{NEWEST if NEWEST in kept else kept[0]}"
     return f'<nav>{_link(dag_id, NEWEST, "Newest run")} {others}</nav><iframe name="report" title="report" src="{first}"></iframe>'
 

@@ -46,7 +46,7 @@ def start(folder: Path) -> str:
             (folder / "port").write_text(str(_port(folder)), encoding="utf-8")
             options = " ".join(f"-c {setting}" for setting in (*_SETTINGS, f"port={_known_port(folder)}"))
             _run("pg_ctl", "start", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "-s")
-    return f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{_known_port(folder)}/postgres"
+    return f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{_known_port(folder)}/postgres"
 
 
 def _password(folder: Path) -> str:

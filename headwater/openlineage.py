@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -16,7 +17,18 @@ from urllib.parse import urlsplit
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import iso
-from feature_definitions.language import FeatureGroup, FeatureService, Source, TransformGroup, WindowedGroup
+from feature_definitions.language import (
+    DeltaTable,
+    FeatureGroup,
+    FeatureService,
+    Files,
+    Jdbc,
+    Query,
+    Source,
+    Table,
+    TransformGroup,
+    WindowedGroup,
+)
 from feature_definitions.settings import Settings
 from feature_definitions.sql import lineage
 from feature_definitions.sql.column_types import column_types_of
@@ -56,6 +68,19 @@ class Job(NamedTuple):
 # ----------------------------------------------------------------------------------------------------------------------- the jobs
 
 
+def of_ingest(source: Source, lake: str, root: Path) -> Job | None:
+    """A run that brings what is new in a source; None of a Delta table, which is read where it lies, and of frames alone."""
+    if source.at is None or isinstance(source.at, DeltaTable):
+        return None
+    inputs, output = tuple(_places(source, lake, root)), _source(source, lake)
+    named = lineage.columns_of(query_reads, source.at.sql) if isinstance(source.at, Query) else None
+    reads = {
+        column: tuple(ReadColumn(table, each) for table in inputs for each in table.columns if each in (named or (column,)))
+        for column in source.columns
+    }
+    return Job(f"ingest.{source.name}", inputs, output, reads)
+
+
 def of_group(group: FeatureGroup, generation: int, lake: str, *, read: Mapping[str, int]) -> Job:
     """A run that materializes a generation of a group; `read` are the generations of the groups that it reads."""
     sources = {source.name: _source(source, lake) for source in group.input_sources}
@@ -65,18 +90,16 @@ def of_group(group: FeatureGroup, generation: int, lake: str, *, read: Mapping[s
     return Job(f"materialize.{group.name}", inputs, _group(group, generation=generation, lake=lake), reads)
 
 
-def of_training_set(name: str, service: FeatureService, generations: Mapping[str, int], lake: str) -> Job:
-    """A run that builds a training set of a service's features."""
+def of_training_set(name: str, service: FeatureService, generations: Mapping[str, int], lake: str, *, spine: Source | None = None) -> Job:
+    """A run that builds a training set: of a spine, where a source is one, and of a service's features."""
     tables = {join.name: _group(join.group, generation=generations[join.group.name], lake=lake) for join in service.joins}
     found = {f"{join.name}__{column}": ReadColumn(tables[join.name], column) for join in service.joins for column in join.columns}
+    rows = [] if spine is None else [_source(spine, lake)]
+    found = {column: ReadColumn(table, column) for table in rows for column in table.columns} | found
     columns = {column: read.table.columns[read.column] for column, read in found.items()}
     output = _table(layout.training_set_table(lake, name), columns)
-    return Job(
-        f"training_set.{name}",
-        tuple({table.name: table for table in tables.values()}.values()),
-        output,
-        {name: (read,) for name, read in found.items()},
-    )
+    inputs = {table.name: table for table in (*rows, *tables.values())}
+    return Job(f"training_set.{name}", tuple(inputs.values()), output, {name: (read,) for name, read in found.items()})
 
 
 def of_sync(group: FeatureGroup, generation: int, lake: str, *, store: str, project: str) -> Job:
@@ -87,7 +110,29 @@ def of_sync(group: FeatureGroup, generation: int, lake: str, *, store: str, proj
 
 
 def _source(source: Source, lake: str) -> TableTold:
+    """The rows of a source, as groups read them: the table that an ingest brings them to, which only stands for what is read in place."""
     return _table(layout.source_table(lake, source.name), {name: str(source.columns.get(name, "derived")) for name in source.names})
+
+
+def _places(source: Source, lake: str, root: Path) -> Iterator[TableTold]:
+    """Where the rows of a source come from. A database is called by the name of its connection, whose URL is nobody's business."""
+    columns = {name: str(kind) for name, kind in source.columns.items()}
+    match source.at:
+        case Files():
+            for place in (source.at.path,) if isinstance(source.at.path, str) else source.at.path:
+                yield _table(_folder(place, root), columns)
+        case Table():
+            yield TableTold("spark", source.at.name, columns)
+        case Jdbc():
+            yield TableTold(f"jdbc:{source.at.connection}", source.at.table or source.name, columns)
+        case Query():
+            yield from (_source(each, lake) for each in source.at.sources)
+
+
+def _folder(place: str, root: Path) -> str:
+    """The folder below which all files of a glob lie; a file without signs of a glob is itself."""
+    parts = list(takewhile(lambda part: not set(part) & set("*?[{"), place.split("/")))
+    return "/".join(parts) if place.startswith(layout.S3) else str(root / "/".join(parts))
 
 
 def _group(group: FeatureGroup, *, generation: int, lake: str) -> TableTold:
@@ -158,7 +203,7 @@ def _lineage(job: Job) -> dict[str, Any]:
     return _facet("ColumnLineageDatasetFacet", fields=fields)
 
 
-_VERSIONS = {"SchemaDatasetFacet": "1-1-1", "ColumnLineageDatasetFacet": "1-2-0", "ErrorMessageRunFacet": "1-0-1"}
+_VERSIONS = {"SchemaDatasetFacet": "1-2-0", "ColumnLineageDatasetFacet": "1-2-0", "ErrorMessageRunFacet": "1-0-1"}
 
 
 def _facet(name: str, **fields: object) -> dict[str, Any]:
@@ -169,9 +214,9 @@ def _facet(name: str, **fields: object) -> dict[str, Any]:
 
 
 @contextmanager
-def telling(job: Job, settings: Settings, *, clock: Callable[[], datetime], say: Callable[[str], None]) -> Iterator[None]:
-    """Tell that a run begins, and that it is complete or has failed."""
-    run = uuid.uuid4()
+def telling(job: Job, settings: Settings, *, clock: Callable[[], datetime], say: Callable[[str], None]) -> Iterator[list[str]]:
+    """Tell that a run begins, and that it is complete or has failed: by an error, or as the list says that the caller may fill."""
+    run, failures = uuid.uuid4(), list[str]()
 
     def tell(kind: str, failed: str | None = None) -> None:
         said = event(kind, job, namespace=settings.name, run=run, at=clock(), failed=failed)
@@ -180,11 +225,11 @@ def telling(job: Job, settings: Settings, *, clock: Callable[[], datetime], say:
 
     tell("START")
     try:
-        yield
+        yield failures
     except BaseException as error:
         tell("FAIL", str(error) if isinstance(error, UserError) else type(error).__name__)
         raise
-    tell("COMPLETE")
+    tell("FAIL" if failures else "COMPLETE", "; ".join(failures) or None)
 
 
 def _sent(said: Mapping[str, Any], settings: Settings) -> str | None:

@@ -147,7 +147,18 @@ class Project:
         """What `ingest` does, source by source: each report comes when its source is done."""
         from spark_jobs.ingest import bring
 
-        return bring.each(names.sources(self.catalog, named), self._context)
+        sources = names.sources(self.catalog, named)
+        brought = bring.each(sources, self._context)
+        for source in sources:
+            yield self._telling(source, brought)
+        yield from brought  # it raises what nobody foresaw
+
+    def _telling(self, source: Source, brought: "Iterator[IngestReport]") -> "IngestReport":
+        """Bring the source that comes next, and tell a receiver of OpenLineage events."""
+        with self._told(lambda of: of.of_ingest(source, self.settings.lake, self.settings.root)) as failures:
+            report = next(brought)
+            failures.extend([f"{source.name} could not be read"] if report.failed is not None else [])
+        return report
 
     def quarantine(self, *named: str) -> "tuple[PutAside, ...]":
         """What is put aside, by source or group and reason, with examples; what is named is a source or a group, nothing means all."""
@@ -439,7 +450,8 @@ class Project:
             published = {name: replace(each, epochs=self._registry.epochs(name)) for name, each in published.items()}
         self.say(f"joining {len(published)} groups to the spine")
         numbers = {name: each.generation for name, each in published.items()}
-        told = self._told(lambda of: of.of_training_set(request.name, request.service, numbers, self.settings.lake))
+        source = None if defined is None else defined.spine
+        told = self._told(lambda of: of.of_training_set(request.name, request.service, numbers, self.settings.lake, spine=source))
         with told, jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
             return build.build(rows, request, published=published, context=self._context, judge=_judge() if request.expect else None)
 
@@ -802,13 +814,14 @@ class Project:
 
         return Planner(self.catalog, self._registry, self.settings.lake, self.clock())
 
-    def _told(self, job: Callable[[Any], "Job"]) -> AbstractContextManager[None]:
-        """Tell a receiver of OpenLineage events of a run, if one is set."""
+    def _told(self, job: Callable[[Any], "Job | None"]) -> AbstractContextManager[list[str]]:
+        """Tell a receiver of OpenLineage events of a run, if one is set and there is something to tell."""
         if self.settings.lineage is None:
-            return nullcontext()
+            return nullcontext([])
         from headwater import openlineage
 
-        return openlineage.telling(job(openlineage), self.settings, clock=self.clock, say=self.say)
+        run = job(openlineage)
+        return nullcontext([]) if run is None else openlineage.telling(run, self.settings, clock=self.clock, say=self.say)
 
     def _materialize(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":
         from spark_jobs.publish import materialize

@@ -25,6 +25,7 @@ PATIENCE = 600.0
 """Seconds for what the machine may be slow at; a state that cannot come any more ends a wait at once."""
 
 ENDED = ("success", "failed")
+APPROVE = "approve"
 
 
 class NotThere(AssertionError):
@@ -96,6 +97,30 @@ class System:
         """Start a run of a DAG, as its button does; the run's id."""
         started: dict[str, Any] = self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
         return str(started["dag_run_id"])
+
+    def start(self, dag: str, key: str) -> dict[str, Any]:
+        """Start a run of a partition key."""
+        started: dict[str, Any] = self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "partition_key": key})
+        return started
+
+    def asked(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        """What a run asks a person, once it does."""
+        self.until(lambda: self.states(run).get(APPROVE) == "awaiting_input")
+        found: dict[str, Any] = self.ask("GET", _question(run))
+        return found
+
+    def answer(self, run: Mapping[str, Any], button: str, *, reason: str | None = None) -> None:
+        """Press a button of what a run asks."""
+        self.ask("PATCH", _question(run), {"chosen_options": [button], "params_input": {"reason": reason}})
+
+    def page(self, path: str, *, token: str) -> tuple[int, str]:
+        """The answer, and its text, to a browser that asks for a page with a cookie."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Cookie": f"_token={token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def run(self, dag: str, run_id: str) -> dict[str, Any]:
         """A run as it is now."""
@@ -189,6 +214,10 @@ class System:
     def up(self) -> None:
         """Start what does not run."""
         subprocess.run([ROOT / "docker/up", self.folder], env=self.environment, check=True)
+
+
+def _question(run: Mapping[str, Any]) -> str:
+    return f"/dags/{run['dag_id']}/dagRuns/{quote(run['dag_run_id'])}/taskInstances/{APPROVE}/-1/hitlDetails"
 
 
 def _parent(pid: int) -> int:

@@ -13,7 +13,22 @@ from typing import Any
 
 import pytest
 
-from feature_definitions import Derived, Entity, Feature, FeatureService, Join, ObservationGroup, Source, TransformGroup, WindowedGroup
+from feature_definitions import (
+    DeltaTable,
+    Derived,
+    Entity,
+    Feature,
+    FeatureService,
+    Files,
+    Jdbc,
+    Join,
+    ObservationGroup,
+    Query,
+    Source,
+    Table,
+    TransformGroup,
+    WindowedGroup,
+)
 from feature_definitions.errors import Unknown
 from feature_definitions.settings import Settings
 from headwater import openlineage
@@ -65,6 +80,50 @@ def test_the_way_leads_from_the_source_to_the_group_the_training_set_and_the_onl
     assert (online.output.namespace, online.output.name) == ("redis://cache.example:6380", "shop.spend")
 
 
+def test_a_training_set_has_the_columns_of_its_spine_too() -> None:
+    service = FeatureService("customer_v1", joins=(Join(SPEND, features=("paid",)),))
+    training = openlineage.of_training_set("churn", service, {"spend": 2}, "/p/lake", spine=PAYMENTS)
+    assert [table.name for table in training.inputs] == ["/p/lake/sources/payments", "/p/lake/features/spend/g2"]
+    assert reads(training)["kind"] == {("/p/lake/sources/payments", "kind", "DIRECT")}
+    assert training.output.columns == JOB.inputs[0].columns | {"spend__paid_1d": "double"}
+
+
+def ingested(at: Any) -> openlineage.Job | None:
+    return openlineage.of_ingest(replace(PAYMENTS, name="brought", at=at, timezone="UTC"), "/p/lake", Path("/p"))
+
+
+def test_an_ingest_leads_from_where_the_rows_lie_to_what_groups_read() -> None:
+    job = ingested(Files("data/2026/*/payments-*.csv"))
+    assert job is not None
+    assert (job.output.name, job.output.columns) == ("/p/lake/sources/brought", JOB.inputs[0].columns)
+    assert [(table.namespace, table.name) for table in job.inputs] == [("file", "/p/data/2026")]
+    assert reads(job)["amount"] == {("/p/data/2026", "amount", "DIRECT")}
+    assert "net" not in reads(job)
+
+
+@pytest.mark.parametrize(
+    ("at", "place"),
+    [
+        (Files("data/payments.csv"), ("file", "/p/data/payments.csv")),
+        (Files("s3a://bucket/in/*.csv"), ("s3://bucket", "in")),
+        (Files("/data/*.csv"), ("file", "/data")),
+        (Table("sales.payments"), ("spark", "sales.payments")),
+        (Jdbc("sales.payments", connection="warehouse"), ("jdbc:warehouse", "sales.payments")),
+    ],
+)
+def test_places_are_called_as_others_call_them_and_databases_by_their_connections_name(at: Any, place: tuple[str, str]) -> None:
+    job = ingested(at)
+    assert job is not None
+    assert [(table.namespace, table.name) for table in job.inputs] == [place]
+
+
+def test_a_query_rests_on_the_columns_of_its_sources_that_it_names_and_a_delta_table_is_its_own_source() -> None:
+    job = ingested(Query("SELECT customer_id, amount, kind, at FROM payments", (PAYMENTS,)))
+    assert job is not None
+    assert {column for _, column, _ in reads(job)["kind"]} == {"customer_id", "amount", "kind", "at"}
+    assert (ingested(DeltaTable("data/payments")), ingested(None)) == (None, None)
+
+
 def test_tables_on_s3_are_called_as_others_call_them() -> None:
     (table,) = openlineage.of_group(SEEN, 1, "s3a://bucket/deep/lake", read={}).inputs
     assert (table.namespace, table.name) == ("s3://bucket", "deep/lake/sources/payments")
@@ -84,6 +143,14 @@ def test_an_event_has_what_openlineage_demands_and_facets_that_say_their_schema(
     fields = written["facets"]["columnLineage"]["fields"]["n_1d"]["inputFields"]
     assert fields == [{"namespace": "file", "name": "/p/lake/sources/payments", "field": "kind", "transformations": [{"type": "INDIRECT"}]}]
     assert {"name": "paid_1d", "type": "double"} in written["facets"]["schema"]["fields"]
+
+
+def test_a_run_may_fail_without_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    with openlineage.telling(JOB, replace(SETTINGS, lineage=str(file)), clock=lambda: NOW, say=lambda _: None) as failures:
+        failures.append("payments could not be read")
+    last = json.loads(file.read_text().splitlines()[-1])
+    assert (last["eventType"], last["run"]["facets"]["errorMessage"]["message"]) == ("FAIL", "payments could not be read")
 
 
 def told(to: str, *, error: Exception | None = None, key: str | None = None) -> list[str]:

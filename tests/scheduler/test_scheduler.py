@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -54,6 +55,24 @@ def test_what_was_published_triggers_the_sync_and_the_training_set(system: Shop)
     told = {(event["name"], event["partition_key"]): event["extra"] for event in system.events()}
     assert set(told) == {(f"features.{group}", str(day(1))) for group in GROUPS}
     assert (told["features.spend", str(day(1))]["rows"], told["features.spend", str(day(1))]["verdict"]) == (2, "passed")
+
+
+def test_the_report_of_a_group_is_shown_to_who_is_logged_in_and_to_nobody_else(system: Shop) -> None:
+    status, text = system.page("/headwater/reports/fg__spend", token=system.token)
+    assert (status, 'src="fg__spend/newest.html"' in text) == (200, True)
+    status, text = system.page("/headwater/reports/fg__spend/newest.html", token=system.token)
+    assert (status, "spent_1d" in text) == (200, True)
+    for path in ("/headwater/reports/fg__spend", "/headwater/reports/fg__spend/newest.html"):
+        assert system.page(path, token="")[0] == 401
+        assert system.page(path, token=system.token[:-2])[0] in (401, 403)
+    assert system.page("/headwater/reports/fg__unheard", token=system.token)[0] == 404
+
+
+def test_airflow_draws_which_dags_an_asset_starts(system: Shop) -> None:
+    """It could not with another driver of PostgreSQL."""
+    asset = next(each["id"] for each in system.ask("GET", "/assets")["assets"] if each["name"] == "features.spend")
+    status, text = system.page(f"/ui/dependencies?node_id=asset:{asset}", token=system.token)
+    assert (status, "dag:ts__refunds" in text) == (200, True)
 
 
 def test_the_sync_runs_each_hour_too(system: Shop) -> None:
@@ -128,6 +147,48 @@ def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Sho
     built = system.quiet("ts__refunds")[-1]
     assert f"published by all groups: {day(2)}" in system.log(built, "complete")
     assert system.states(built) == BUILT
+
+
+@pytest.fixture(scope="module")
+def asking(system: Shop) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Of the last two days, the run of the group that asks a person, and that of the group which reads it; both wait."""
+    runs = {}
+    for back in (1, 2):
+        system.pay(day(back), 50, 500, into="charges")
+        runs[str(day(back))] = (system.start("fg__fees", str(day(back))), system.start("fg__burden", str(day(back))))
+    for key, (fees, burden) in runs.items():
+        question = system.asked(fees)
+        assert question["subject"] == f"Publish fees {key}?"
+        assert "warning: charged_1d:at_most(100); report: " in question["body"]
+        system.until(lambda burden=burden: system.states(burden)["materialize"] == "up_for_reschedule")
+    # To answer before the scheduler has heard that the task is paused is a failure to it, and the task is tried again after a minute.
+    time.sleep(5)
+    return runs
+
+
+def test_what_a_person_publishes_is_published_and_its_readers_follow(system: Shop, asking: dict[str, Any]) -> None:
+    key, (fees, burden) = str(day(1)), asking[str(day(1))]
+    before = system.ledger()
+    assert (before["fees"][key]["publish_id"], before["burden"][key]["status"]) == (None, "WAITING")
+    assert system.states(fees)["publish"] is None
+    system.answer(fees, "Publish")
+    for run in (fees, burden):
+        assert system.finished(run["dag_id"], run["dag_run_id"])["state"] == "success"
+    assert system.states(fees)["approve"] == "success"
+    after = system.ledger()
+    assert (after["fees"][key]["status"], after["burden"][key]["status"]) == ("OK", "OK")
+    assert {"fees", "burden"} <= system.told().keys()
+
+
+def test_what_a_person_refuses_is_rejected_and_its_readers_say_so(system: Shop, asking: dict[str, Any]) -> None:
+    key, (fees, burden) = str(day(2)), asking[str(day(2))]
+    system.answer(fees, "Refuse", reason="500 is a typing error")
+    for run in (fees, burden):
+        assert system.finished(run["dag_id"], run["dag_run_id"])["state"] == "failed"
+    assert system.log(fees, "publish")[-2].startswith(f"fees {key}: the gate rejected it: failed approval (refused: 500 is a typing error)")
+    assert f"waits for fees {key}T00:00:00Z" in system.log(burden, "publish")[-2]
+    after = system.ledger()
+    assert (after["fees"][key]["status"], after["burden"][key]["status"]) == ("REJECTED", "WAITING")
 
 
 @pytest.fixture(scope="module")

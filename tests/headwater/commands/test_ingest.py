@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -69,9 +70,24 @@ here = Source("c_here", Files("data/here.csv"), columns=columns, event_timestamp
 HERE = "x,at\n1,2026-01-05T09:00:00Z\nmany,2026-01-05T09:00:00Z\n"
 
 
-def test_a_source_that_can_not_be_read_costs_itself_and_the_queries_over_it_alone(tmp_path: Path) -> None:
-    folder = projects.make(tmp_path / "shop", catalog=SOURCES, files={"data/here.csv": HERE})
-    done = within("ingest", "--json", project=folder)
+@pytest.fixture(scope="module")
+def unreadable(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A project of which one source cannot be read, with what its ingest printed; a receiver of OpenLineage events was set."""
+    folder = projects.make(tmp_path_factory.mktemp("unreadable") / "shop", catalog=SOURCES, files={"data/here.csv": HERE})
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HEADWATER_LINEAGE_FILE", str(folder / "events.jsonl"))
+        return folder, within("ingest", "--json", project=folder)
+
+
+def test_each_source_that_is_brought_is_told_in_openlineages_words(unreadable: tuple[Path, Any]) -> None:
+    events = [json.loads(line) for line in (unreadable[0] / "events.jsonl").read_text().splitlines()]
+    told = [(event["job"]["name"], event["eventType"]) for event in events]
+    over, here = "ingest.b_over", "ingest.c_here"
+    assert told == [(over, "START"), (over, "FAIL"), (here, "START"), (here, "COMPLETE")]
+
+
+def test_a_source_that_can_not_be_read_costs_itself_and_the_queries_over_it_alone(unreadable: tuple[Path, Any]) -> None:
+    _, done = unreadable
     gone, over, here = done.json["sources"]
     assert done.code == 2
     assert "there is no table at data/none" in gone["failed"]
