@@ -25,15 +25,20 @@ def document(plans: Mapping[str, ServicePlan]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Headwater", "version": "1", "description": "Features, from the online store."},
         "paths": {
-            "/v1/features": {"post": _operation("Features of entities, as rows or as columns", body=_features(asked))},
+            "/v1/features": {
+                "post": _operation("Features of entities, as rows or as columns", body=_features(asked), answer=_RESULTS, packed=_PACKED)
+            },
             "/v1/features/{service}": {
-                "get": _operation("Features of one entity", parameters=[_in("path", "service", asked), *_keys(plans)])
+                "get": _operation("Features of one entity", parameters=[_in("path", "service", asked), *_keys(plans)], answer=_RESULT)
             },
-            "/get-online-features": {"post": _operation("Features, asked for and answered as Feast does", body=_feast(asked))},
-            **{path: {"post": _operation("Features, by Connect's unary protocol", body={"type": "object"})} for path in connect.PATHS},
-            "/v1/predict/{model}": {
-                "post": _operation("Predictions of a model", body={"type": "object"}, parameters=[_in("path", "model", ())])
+            "/get-online-features": {
+                "post": _operation("Features, asked for and answered as Feast does", body=_feast(asked), answer=_FEAST, packed=_PACKED[:1])
             },
+            **{
+                path: {"post": _operation("Features, by Connect's unary protocol", body=_CALLS[method], error="ConnectError")}
+                for path, method in connect.PATHS.items()
+            },
+            "/v1/predict/{model}": {"post": _operation("Predictions of a model", body=_PREDICT, parameters=[_in("path", "model", ())])},
             "/v1/models": {"get": _operation("All models")},
             "/v1/services": {"get": _operation("All services")},
             "/v1/groups": {"get": _operation("All groups")},
@@ -48,7 +53,7 @@ def document(plans: Mapping[str, ServicePlan]) -> dict[str, Any]:
             "/healthz": {"get": _operation("Whether the process lives")},
             "/readyz": {"get": _operation("Whether it can answer")},
         },
-        "components": {"schemas": {"Error": _ERROR}},
+        "components": {"schemas": {"Error": _ERROR, "ConnectError": _CONNECT_ERROR}},
     }
 
 
@@ -70,10 +75,80 @@ _ERROR = {
 }
 
 
-def _operation(summary: str, *, body: object = None, parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    error = {"description": "Refused; the message says why", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    statuses = ("400", "401", "403", "404", "405", "413", "415", "429", "501", "503", "504")
-    answers: dict[str, Any] = {"200": {"description": "The answer", "content": {_JSON: {"schema": {}}}}, **dict.fromkeys(statuses, error)}
+_CONNECT_ERROR = {
+    "type": "object",
+    "required": ["code", "message"],
+    "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+}
+_NAMED = {"type": "object"}
+_RESULT = {
+    "type": "object",
+    "required": ["entity", "values", "status", "event_timestamp"],
+    "properties": {"entity": _NAMED, "values": _NAMED, "status": _NAMED, "event_timestamp": _NAMED},
+}
+_RESULTS = {
+    "type": "object",
+    "required": ["results"],
+    "properties": {
+        "results": {"anyOf": [{"type": "array", "items": _RESULT, "minItems": 1}, _RESULT]},
+        "stale": {"const": True},
+        "freshness": {"type": "object"},
+    },
+}
+_LISTS = {"type": "array"}
+_FEAST = {
+    "type": "object",
+    "required": ["metadata", "results"],
+    "properties": {
+        "metadata": {"type": "object", "required": ["feature_names"], "properties": {"feature_names": _LISTS}},
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["values", "statuses", "event_timestamps"],
+                "properties": {"values": _LISTS, "statuses": _LISTS, "event_timestamps": _LISTS},
+            },
+        },
+    },
+}
+_PACKED = ("application/msgpack", "application/x-protobuf", "application/vnd.apache.arrow.stream")
+"""In which types features are answered beside JSON, to who accepts them."""
+_CALLS: Mapping[str, dict[str, Any]] = {
+    "Get": {
+        "type": "object",
+        "properties": {"service": {"type": "string"}, "entity": {"type": "object"}, "maxStaleness": {"type": "string"}},
+        "required": ["service", "entity"],
+    },
+    "BatchGet": {
+        "type": "object",
+        "properties": {
+            "service": {"type": "string"},
+            "entities": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+            "maxStaleness": {"type": "string"},
+        },
+        "required": ["service", "entities"],
+    },
+}
+_PREDICT = {
+    "type": "object",
+    "required": ["entities"],
+    "properties": {"entities": {"anyOf": [{"type": "array", "items": {"type": "object"}}, {"type": "object"}]}},
+}
+
+
+def _operation(  # one for each part of an operation
+    summary: str,
+    *,
+    body: object = None,
+    parameters: list[dict[str, Any]] | None = None,
+    answer: object = None,
+    packed: tuple[str, ...] = (),
+    error: str = "Error",
+) -> dict[str, Any]:
+    refused = {"description": "Refused; the message says why", "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{error}"}}}}
+    statuses = ("400", "401", "403", "404", "405", "413", "415", "429", "500", "501", "503", "504")
+    found = {_JSON: {"schema": answer or {}}, **{kind: {"schema": {}} for kind in packed}}
+    answers: dict[str, Any] = {"200": {"description": "The answer", "content": found}, **dict.fromkeys(statuses, refused)}
     made: dict[str, Any] = {"summary": summary, "responses": answers}
     if body is not None:
         made["requestBody"] = {"required": True, "content": {_JSON: {"schema": body}}}
