@@ -85,6 +85,21 @@ def training_set_manifest(lake: str, name: str) -> str:
     return f"{training_sets(lake)}/{name}{MANIFEST}"
 
 
+def training_set_builds(lake: str, name: str) -> str:
+    """The folder of the manifests of all builds of a training set."""
+    return f"{training_sets(lake)}/{name}.builds"
+
+
+def training_set_build(lake: str, name: str, build_id: str) -> str:
+    """The manifest of one build of a training set, by the id of its commit."""
+    return f"{training_set_builds(lake, name)}/{build_id}.json"
+
+
+def training_set_page(lake: str, name: str, build_id: str) -> str:
+    """The page that shows one build of a training set to a person."""
+    return f"{training_set_builds(lake, name)}/{build_id}.html"
+
+
 def rejected_training_set(lake: str, name: str) -> str:
     """The JSON file that says what was wrong with the newest build of a training set, if that was rejected."""
     return f"{training_sets(lake)}/{name}.rejected.json"

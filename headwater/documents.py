@@ -14,7 +14,7 @@ from msgspec import UNSET, DecodeError, Struct, UnsetType, to_builtins
 from msgspec.json import encode
 from msgspec.json import format as format_json
 
-from feature_definitions.intervals import Interval, iso
+from feature_definitions.intervals import Interval, iso, parse_instant
 from feature_definitions.loader import Catalog, Mistake
 from feature_definitions.planning.approval import Decision
 from feature_definitions.planning.cost import CostEstimate
@@ -365,7 +365,7 @@ class OptimizeDocument(Document, frozen=True, kw_only=True):
     swept: SweptLake | None
 
 
-class TrainingSetDocument(Document, frozen=True, kw_only=True):
+class TrainingSetBuildDocument(Document, frozen=True, kw_only=True):
     """The training set that was built."""
 
     name: str
@@ -385,6 +385,80 @@ class ComparedRows(Part, frozen=True, kw_only=True):
     newer: int
     other: int
     missing: int
+
+
+class ListedTrainingSet(Part, frozen=True, kw_only=True):
+    """One training set of the lake: its newest version."""
+
+    name: str
+    version: int | None
+    rows: int
+    service: str
+    service_version: int
+    mode: str
+    built_at: datetime
+    versions: int
+    rejected: list[str]
+
+
+class TrainingSetListDocument(Document, frozen=True, kw_only=True):
+    """The training sets that lie in the lake."""
+
+    training_sets: list[ListedTrainingSet]
+
+
+class TrainingSetVersion(Part, frozen=True, kw_only=True):
+    """One build of a training set."""
+
+    version: int
+    built_at: datetime
+    rows: int
+    checksum: str
+    readable: bool
+
+
+class TrainingSetShowDocument(Document, frozen=True, kw_only=True):
+    """One version of a training set, and which others there are."""
+
+    name: str
+    path: str
+    page: str | None
+    version: int
+    rows: int
+    manifest: dict[str, Any]
+    versions: list[TrainingSetVersion]
+
+
+class DifferingColumn(Part, frozen=True, kw_only=True):
+    """A column for which other values come out now."""
+
+    column: str
+    rows: int | None
+
+
+class TrainingSetVerifyDocument(Document, frozen=True, kw_only=True):
+    """Whether a version of a training set is as it was built."""
+
+    name: str
+    version: int
+    rows: int
+    verdict: Literal["equal", "differs", "not rebuilt"]
+    damaged: list[str]
+    differing: list[DifferingColumn]
+    spine: str | None
+    gone: list[str]
+    changed: list[str]
+
+
+class TrainingSetExportDocument(Document, frozen=True, kw_only=True):
+    """The file that was written."""
+
+    name: str
+    version: int
+    path: str
+    format: str
+    rows: int
+    bytes: int
 
 
 class SyncedGroup(Part, frozen=True, kw_only=True):
@@ -702,10 +776,64 @@ def optimize(done: Iterable[Any], swept: Any | None) -> OptimizeDocument:
     return OptimizeDocument(tables=tables, swept=None if swept is None else _part(SweptLake, swept))
 
 
-def training_set(built: Any) -> TrainingSetDocument:
+def training_set_build(built: Any) -> TrainingSetBuildDocument:
     """The training set that lies there now."""
     told = {name: getattr(built, name) for name in ("name", "path", "rows", "unchanged", "manifest")}
-    return TrainingSetDocument(**told, rejected=[*built.rejected])
+    return TrainingSetBuildDocument(**told, rejected=[*built.rejected])
+
+
+def training_set_list(found: Iterable[Any]) -> TrainingSetListDocument:
+    """The training sets that lie in the lake, each with its newest manifest, how many versions it has, and what rejected a newer build."""
+    return TrainingSetListDocument(training_sets=[_listed(each) for each in found])
+
+
+def _listed(each: Any) -> ListedTrainingSet:
+    said = each.newest.manifest
+    return ListedTrainingSet(
+        **{name: said[name] for name in ("name", "rows", "service", "mode")},
+        version=each.newest.version,
+        service_version=said["version"],
+        built_at=parse_instant(said["built_at"]),
+        versions=each.versions,
+        rejected=[*each.rejected],
+    )
+
+
+def training_set_show(shown: Any, others: Iterable[Any]) -> TrainingSetShowDocument:
+    """One version of a training set, and all that there are."""
+    versions = [
+        TrainingSetVersion(
+            version=each.number,
+            built_at=parse_instant(each.manifest["built_at"]),
+            rows=each.manifest["rows"],
+            checksum=each.manifest["checksum"],
+            readable=each.readable,
+        )
+        for each in others
+    ]
+    manifest = dict(shown.manifest)
+    return TrainingSetShowDocument(
+        name=manifest["name"],
+        path=shown.path,
+        page=shown.page,
+        version=shown.number,
+        rows=manifest["rows"],
+        manifest=manifest,
+        versions=versions,
+    )
+
+
+def training_set_verify(found: Any) -> TrainingSetVerifyDocument:
+    """What was found of a version."""
+    differing = [DifferingColumn(column=name, rows=rows) for name, rows in found.differing.items()]
+    lists = {name: [*getattr(found, name)] for name in ("damaged", "gone", "changed")}
+    told = {name: getattr(found, name) for name in ("name", "version", "rows", "verdict", "spine")}
+    return TrainingSetVerifyDocument(**told, **lists, differing=differing)
+
+
+def training_set_export(done: Any) -> TrainingSetExportDocument:
+    """The file that was written."""
+    return TrainingSetExportDocument(**done._asdict())
 
 
 def parity(compared: Iterable[Any]) -> ParityDocument:

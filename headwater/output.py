@@ -308,6 +308,20 @@ def training_lines(manifest: Any) -> Iterator[Any]:
         yield from (plain(sentence) for sentence in leaks["sentences"])
 
 
+def verified_lines(found: Any) -> Iterator[Any]:
+    """What was found of a version of a training set: the verdict, then what is wrong, then what cannot be read any more."""
+    told = {"equal": "equal: its rows are those that were written, and come out again", "differs": "it differs"}
+    yield f"[bold]{found.name}[/] version {found.version}, {counted(found.rows, 'row')}: {told.get(found.verdict, found.verdict)}"
+    yield from (plain(f"damaged: {column} holds other values than were written") for column in found.damaged)
+    for column, rows in found.differing.items():
+        where = "in rows that cannot be told" if rows is None else f"in {counted(rows, 'row')}"
+        yield plain(f"differs: {column} comes out otherwise {where}")
+    yield from (plain(f"cannot be built again: {sentence}") for sentence in found.changed)
+    yield from (plain(f"gone: {sentence}") for sentence in found.gone)
+    if found.spine == "training set":
+        yield "the spine's rows were taken from the training set itself"
+
+
 def _share(share: float | None) -> str | None:
     return None if share is None else f"{share:.1%}"
 

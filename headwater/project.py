@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from feature_definitions import layout, settings
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from lake.optimize import Optimized
     from lake.quarantine import PutAside
     from lake.readable import Published
+    from lake.training_sets import Listed, Shown
     from online_sync.parity import Parity, Scope
     from online_sync.sync import Depth, Synced, Target
     from serving.answer import Result
@@ -69,7 +71,9 @@ if TYPE_CHECKING:
     from spark_jobs.publish.materialize import GroupResult, Stage
     from spark_jobs.publish.validate import Judge
     from spark_jobs.training.build import Built
+    from spark_jobs.training.export import Exported, Format
     from spark_jobs.training.spine import Spine, TrainingRequest
+    from spark_jobs.training.verify import Verified
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -385,7 +389,7 @@ class Project:
         """
         from feature_registry import subjects
         from feature_registry.registry import PATIENCE
-        from lake import delta, optimize
+        from lake import delta, optimize, training_sets
 
         kept, chosen = inputs.keep_span(keep, least=optimize.SHORTEST_KEEP), names.groups(self.catalog, groups)
         needs, done = optimize.needed(self.settings.lake), []
@@ -402,7 +406,9 @@ class Project:
                     self._registry.fence()
                     done.append(optimize.optimize(path, keep=kept, before=before))
         if not groups:
-            done += [optimize.optimize(path, keep=kept) for path in optimize.other_tables(self.settings.lake)]
+            lake = self.settings.lake
+            for path in optimize.other_tables(lake):
+                done.append(optimize.optimize(path, keep=kept, versions=training_sets.kept_versions(lake, path)))
         return tuple(done)
 
     def sweep(self, *, keep: str = "7d") -> "Swept":
@@ -447,13 +453,61 @@ class Project:
         groups = {j.group.name: j.group for j in request.service.joins}
         published = self._published(groups.values())
         if request.mode == "as_served":
-            published = {name: replace(each, epochs=self._registry.epochs(name)) for name, each in published.items()}
+            published = self._with_epochs(published)
         self.say(f"joining {len(published)} groups to the spine")
         numbers = {name: each.generation for name, each in published.items()}
         source = None if defined is None else defined.spine
         told = self._told(lambda of: of.of_training_set(request.name, request.service, numbers, self.settings.lake, spine=source))
         with told, jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
             return build.build(rows, request, published=published, context=self._context, judge=_judge() if request.expect else None)
+
+    def training_sets(self) -> "tuple[Listed, ...]":
+        """The training sets that lie in the lake, by name: the newest version, how many there are, what rejected a newer build."""
+        from lake import training_sets
+
+        return training_sets.listed(self.settings.lake)
+
+    def training_set_versions(self, name: str, version: int | None = None) -> "tuple[Shown, tuple[Shown, ...]]":
+        """A version of a training set, by default the newest, and all versions of it, the newest first. Needs no Spark."""
+        from lake import training_sets
+
+        lake = self.settings.lake
+        one = training_sets.at(lake, name, version)
+        return training_sets.shown(one, lake), tuple(training_sets.shown(each, lake) for each in training_sets.versions(lake, name))
+
+    def export_training_set(
+        self, name: str, to: str | os.PathLike[str], *, kind: "Format | None" = None, version: int | None = None
+    ) -> "Exported":
+        """Write a version of a training set as one file of Parquet, CSV or Arrow, its rows in the spine's order. Needs no Spark.
+
+        The format is that of the file's name, or else Parquet. The file is there whole or not at all.
+        """
+        from lake import training_sets
+        from spark_jobs.training import export
+
+        place = os.fspath(to)
+        return export.export(
+            training_sets.at(self.settings.lake, name, version), self.settings.lake, place, kind=kind or export.by_name(place)
+        )
+
+    def verify_training_set(self, name: str, version: int | None = None) -> "Verified":
+        """Look whether a version's rows are those that were written, and join them once more from what they rested on then.
+
+        It does not matter what was published or ingested since. What was deleted meanwhile is named.
+        """
+        from lake import facts, training_sets
+        from spark_jobs.training import verify
+
+        lake = self.settings.lake
+        of = training_sets.at(lake, name, version)
+        service = names.service(self.catalog, str(of.manifest["service"]))
+        self.say(f"verifying version {training_sets.number(of)} of {name}")
+        published = self._published({join.group.name: join.group for join in service.joins}.values(), training_sets.generations(of))
+        if of.manifest["mode"] == "as_served":
+            published = self._with_epochs(published)
+        source = self.catalog.sources.get(training_sets.spine_of(of) or "")
+        rests = verify.Rests(service, self.catalog.training_sets.get(name), source, published, lambda: facts.commits(lake))
+        return verify.verify(of, rests, self._context)
 
     def spine_query(self, sql: str, connection: str | None = None) -> Query | Jdbc:
         """A spine from SQL: a query of the sources whose names it reads, in Spark's words, or of a connection's database in its own."""
@@ -893,8 +947,12 @@ class Project:
             facts.keep_promotion(self.settings.lake, promotion, fence=self._registry.fence)
             self._registry.promote(promotion)
 
-    def _published(self, groups: Iterable[FeatureGroup]) -> "dict[str, Published]":
-        """What readers may see of groups, by name, after what a crash cut off was set right."""
+    def _with_epochs(self, published: "Mapping[str, Published]") -> "dict[str, Published]":
+        """What readers may see of groups, with the syncs that brought it online."""
+        return {name: replace(each, epochs=self._registry.epochs(name)) for name, each in published.items()}
+
+    def _published(self, groups: Iterable[FeatureGroup], generations: Mapping[str, int] = MappingProxyType({})) -> "dict[str, Published]":
+        """What readers may see of groups, by name, after what a crash cut off was set right; of other generations where these are said."""
         from feature_definitions.sql.column_types import column_types_of
         from feature_registry import schema
         from lake.readable import Published
@@ -902,7 +960,7 @@ class Project:
         chosen, lake = {group.name: group for group in groups}, self.settings.lake
         self._recover(chosen.values())
         planner = self._planner
-        numbers = {name: planner.generation(group) for name, group in chosen.items()}
+        numbers = {name: generations.get(name) or planner.generation(group) for name, group in chosen.items()}
         publishes = self._registry.many(schema.PUBLISHES, list(numbers.items()))
         return {
             name: Published(chosen[name], n, lake, column_types_of(chosen[name]), publishes[name, n], planner.empty(chosen[name], n))

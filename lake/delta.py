@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -335,6 +336,11 @@ def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
     raise LookupError(f"{path} has no commit {commit_id} in its log")
 
 
+def versions_of(path: str) -> dict[str, int]:
+    """The version that each commit made of which the log still tells, by the commit's id."""
+    return {str(entry["userMetadata"]): version for version, entry in _history(_log(path)) if entry.get("userMetadata")}
+
+
 def _log(path: str) -> list[storage.File]:
     """The files of a table's log in which a commit each is, the oldest first."""
     return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if logs.COMMIT.fullmatch(file.name)]
@@ -404,16 +410,19 @@ def _write_records(path: str, rows: "pa.Table", commit_id: str, fence: Fence | N
     _attempt(table, write, lambda _: True, commit_id, fence, tries=_TRIES_OF_RECORDS)
 
 
-def create(path: str, schema: str, *, partition: Sequence[str]) -> DeltaTable:
+def create(path: str, schema: str, *, partition: Sequence[str], lasting: Mapping[str, str] = MappingProxyType({})) -> DeltaTable:
     """The table at `path`, made without rows where there is none; its columns are given as JSON and may all be null.
 
-    Making it is a commit of its own: what comes next is fenced by a version, as in any other table.
+    Making it is a commit of its own: what comes next is fenced by a version, as in any other table. `lasting` is set of a table made here.
     """
     table = found(path)
     if table is not None:
         return table
     columns = Schema.from_json(json.dumps(_nullable(json.loads(schema))))
-    how: dict[str, Any] = {"configuration": {"delta.checkpointInterval": str(_ONE_FILE_EVERY)}, "storage_options": storage.options(path)}
+    how: dict[str, Any] = {
+        "configuration": {"delta.checkpointInterval": str(_ONE_FILE_EVERY), **lasting},
+        "storage_options": storage.options(path),
+    }
     failure: DeltaError | OSError | None = None
     for _ in range(_TRIES):
         try:

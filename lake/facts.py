@@ -87,6 +87,11 @@ def keep_commit(lake: str, commit: Committed, *, fence: Fence) -> None:
     COMMITS.keep(lake, [COMMITS.rows.row(commit)], fence=fence)
 
 
+def commits(lake: str) -> list[Committed]:
+    """All publishes that happened, and when."""
+    return [COMMITS.rows.record(row) for row in COMMITS.read(lake)]
+
+
 def kept_commit(lake: str, publish_id: str) -> Committed | None:
     """What was kept of a publish that happened; None if nothing was."""
     found = delta.rows(layout.records_table(lake, COMMITS.name), [f"publish_id = {delta.literal(publish_id)}"])

@@ -5,7 +5,7 @@ else, and those never that a training set may have to be built from again.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -72,10 +72,10 @@ def deleted_before(group: FeatureGroup, needs: Iterable[Needed], now: datetime) 
     return utc_date(min([plan.kept_from(now, group.retain), *mine]))
 
 
-def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None = None) -> Optimized:
+def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None = None, versions: Collection[int] = ()) -> Optimized:
     """Delete the rows of dates `before`, join small files within each partition, delete files that were replaced longer than `keep` ago.
 
-    Files that no commit names, because their run was cut off before it, are deleted when they are as old.
+    Files of some `versions` stay. Files that no commit names, because their run was cut off before it, are deleted when they are as old.
     The caller holds the lease of what writes the table.
     """
     table = delta.opened(path)
@@ -87,7 +87,8 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
     if table.version() != version:
         table.create_checkpoint()
         table.cleanup_metadata()
-    gone = table.vacuum(retention_hours=int(max(keep, SHORTEST_KEEP) / timedelta(hours=1)), dry_run=False, full=True)
+    still = [version for version in versions if delta.readable(path, version)] or None
+    gone = table.vacuum(retention_hours=int(max(keep, SHORTEST_KEEP) / timedelta(hours=1)), dry_run=False, full=True, keep_versions=still)
     for folder in storage.folders(path):
         if folder.startswith(layout.run_folder(path, "")) and not storage.files(folder):
             storage.delete_tree(folder)

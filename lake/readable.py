@@ -25,7 +25,8 @@ class Published:
     """A group's generation as it can be read: where it lies, what it means, and since when each publish is known.
 
     `empty` is the generation's: what its columns hold for an entity without events, as its last publish kept it. `epochs` are the syncs of
-    the group, of all generations, oldest first: they are needed to read it as it was served.
+    the group, of all generations, oldest first: they are needed to read it as it was served. With `past` it is read as it was when there
+    were these publishes and no later ones, whose rows lie in its tables.
     """
 
     group: FeatureGroup
@@ -35,6 +36,7 @@ class Published:
     publishes: tuple[Publish, ...]
     empty: str | None = None
     epochs: tuple[Epoch, ...] = ()
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True)

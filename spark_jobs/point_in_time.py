@@ -65,12 +65,25 @@ def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns:
     rows = _fields(dates.of(tables.read(spark, current, wanted=dates.hold)), published, columns)
     at = F.col(TIME) + (1 if clock.strict and published.group.row_time == "event" and not published.group.by_snapshot else 0)
     if clock.mode == "event_time":
-        return rows.withColumns({VISIBLE: at, MODELLED: F.lit(False), ORDER: F.lit(0).cast("bigint")})
+        stood = _as_it_stood(rows, published, spark=spark, columns=columns, dates=dates) if published.past else rows
+        return stood.withColumns({VISIBLE: at, MODELLED: F.lit(False), ORDER: F.lit(0).cast("bigint")})
     history = layout.history_table(published.lake, published.group.name, published.generation)
     if delta.exists(history):
         rows = rows.unionByName(_fields(dates.of(tables.read(spark, history, wanted=dates.hold)), published, columns))
     known = F.broadcast(known_times(published, spark, clock=clock))
     return rows.join(known, on=["publish_id", START]).withColumn(VISIBLE, F.greatest(at, F.col(KNOWN)))
+
+
+def _as_it_stood(rows: DataFrame, published: Published, *, spark: SparkSession, columns: Sequence[str], dates: Dates) -> DataFrame:
+    """Of the newest corrections those that were it in the past: without rows of later publishes, with those that these replaced."""
+    known = F.broadcast(known_times(published, spark).select("publish_id", START))
+    history = layout.history_table(published.lake, published.group.name, published.generation)
+    if delta.exists(history):
+        old = dates.of(tables.read(spark, history, wanted=dates.hold)).where("NOT retracted")
+        replaced = _fields(old, published, columns, "replaced_by")
+        standing = replaced.join(known.withColumnRenamed("publish_id", "replaced_by"), on=["replaced_by", START], how="left_anti")
+        rows = rows.unionByName(standing.drop("replaced_by"))
+    return rows.join(known, on=["publish_id", START], how="left_semi")
 
 
 def known_times(published: Published, spark: SparkSession, *, clock: AsOf = _AS_KNOWN) -> DataFrame:
@@ -121,8 +134,8 @@ def empty_values(published: Published, spark: SparkSession) -> Mapping[str, obje
 # --------------------------------------------------------------------------------------------------------------------- versions
 
 
-def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> DataFrame:
-    """Rows of the current or the history table in the columns that versions need; a column a table lacks is null in it."""
+def _fields(rows: DataFrame, published: Published, columns: Sequence[str], *more: str) -> DataFrame:
+    """Rows of the current or the history table in the columns that versions need, and `more`; a column a table lacks is null in it."""
     group, have = published.group, set(rows.columns)
     kinds = {column: tables.spark_type(published.types.outputs[column]) for column in columns}
     values = [f"CAST({f'`{c}`' if c in have else 'NULL'} AS {kind}) AS `{c}`" for c, kind in kinds.items()]
@@ -134,6 +147,7 @@ def _fields(rows: DataFrame, published: Published, columns: Sequence[str]) -> Da
         f"{'retracted' if 'retracted' in have else 'false'} AS {RETRACTED}",
         "held",
         "unix_micros(empties_at) AS empties_at",
+        *more,
         *values,
     )
 
@@ -188,7 +202,7 @@ def snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFra
     current, history = (place(published.lake, group.name, generation) for place in (layout.feature_table, layout.history_table))
     if not delta.exists(current):
         return spark.createDataFrame([], "at: bigint, seen: bigint, until: bigint")
-    if clock.mode == "event_time":
+    if clock.mode == "event_time" and not published.past:
         at = F.unix_micros("event_timestamp")
         rows = tables.read(spark, current, wanted=tables.every_date)
         return rows.select(at.alias("at"), at.alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
@@ -199,6 +213,10 @@ def snapshots(published: Published, clock: AsOf, spark: SparkSession) -> DataFra
     known = F.broadcast(known_times(published, spark, clock=clock).drop(MODELLED, ORDER))
     ended = known.withColumnsRenamed({"publish_id": "replaced_by", KNOWN: "_hw_ended"})
     lasting = taken.join(known, on=["publish_id", START]).join(ended, on=["replaced_by", START], how="left")
+    if clock.mode == "event_time":
+        return (
+            lasting.where("_hw_ended IS NULL").select("at", F.col("at").alias("seen"), F.lit(None).cast("bigint").alias("until")).distinct()
+        )
     seen, until = F.greatest("at", KNOWN), F.when(F.col("_hw_ended").isNotNull(), F.greatest("at", "_hw_ended"))
     return lasting.select("at", seen.alias("seen"), until.alias("until")).distinct()
 

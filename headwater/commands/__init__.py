@@ -44,7 +44,8 @@ def _any_verb(
 
 
 @registry.registry.callback()
-def _any_of_the_registry(context: typer.Context, *, project: Folder = None, as_json: AsJson = False) -> None:
+@training.training_sets.callback()
+def _any_of_a_group(context: typer.Context, *, project: Folder = None, as_json: AsJson = False) -> None:
     context.obj = project or context.obj
     context.meta[AS_JSON] = as_json
 

@@ -1,4 +1,4 @@
-"""The verb that builds training sets."""
+"""The verbs of training sets: build one, and look after those that are built."""
 
 from typing import Annotated, Literal
 
@@ -7,13 +7,21 @@ import typer
 from feature_definitions.counted import counted
 from feature_definitions.errors import Unknown
 from headwater import documents, inputs, output
-from headwater.commands.verb import DONE, REJECTED, Call, pairs, verb
+from headwater.commands.verb import DONE, FAILED, REJECTED, Call, Words, epilog, pairs, verb
 
 app = typer.Typer()
+BUILD = "headwater training-set build --spine labels.parquet --service churn_v1 --mode as_known"
+training_sets = typer.Typer(
+    cls=Words.with_default("build"), help="Build training sets, and look after them: `training-set NAME` builds.", epilog=epilog(BUILD)
+)
+app.add_typer(training_sets, name="training-set", rich_help_panel="Training")
+
+Named = Annotated[str, typer.Argument(metavar="NAME", help="a training set that was built")]
+AtVersion = Annotated[int | None, typer.Option("--version", metavar="N", help="a version of its table (default: the newest)")]
 
 
-@verb(app, example="headwater training-set --spine labels.parquet --service churn_v1 --mode as_known", panel="Training")
-def training_set(  # noqa: PLR0913  # each is an option of the command
+@verb(training_sets, example=BUILD)
+def build(  # noqa: PLR0913  # each is an option of the command
     call: Call,
     *,
     name: Annotated[
@@ -60,7 +68,62 @@ def training_set(  # noqa: PLR0913  # each is an option of the command
         )
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
     where = "rejected; readers keep what was there before" if built.rejected else f"{counted(built.rows, 'row')} in {built.path}{unchanged}"
-    call.answer(documents.training_set(built), f"[bold]{built.name}[/]: {where}", *output.training_lines(built.manifest))
+    call.answer(documents.training_set_build(built), f"[bold]{built.name}[/]: {where}", *output.training_lines(built.manifest))
     for sentence in output.failed_checks(built.manifest):
         output.warn(f"{built.name}: {sentence}")
     return REJECTED if built.rejected else DONE
+
+
+@verb(training_sets, example="headwater training-set list")
+def list_(call: Call) -> int:
+    """Show the training sets that lie in the lake."""
+    with call.project() as p:
+        found = documents.training_set_list(p.training_sets())
+    if not found.training_sets:
+        return call.answer(found, "no training set was built yet")
+    columns = documents.ListedTrainingSet.__struct_fields__
+    rows = [[getattr(each, column) for column in columns[:-1]] for each in found.training_sets]
+    call.answer(found, output.table(*(column.replace("_", " ") for column in columns[:-1]), rows=rows))
+    for each in found.training_sets:
+        if each.rejected:
+            output.warn(f"{each.name}: a newer build was rejected by {', '.join(each.rejected)}; readers keep version {each.version}")
+    return DONE
+
+
+@verb(training_sets, example="headwater training-set show churn --version 3")
+def show(call: Call, *, name: Named, version: AtVersion = None) -> int:
+    """Show what a training set rests on and what its rows hold, and which versions of it there are."""
+    with call.project() as p:
+        found = documents.training_set_show(*p.training_set_versions(name, version))
+    columns = documents.TrainingSetVersion.__struct_fields__
+    rows = [[getattr(each, column) for column in columns] for each in found.versions]
+    title = f"[bold]{name}[/] version {found.version}: {counted(found.rows, 'row')} in {output.plain(found.path)}"
+    return call.answer(found, title, *output.training_lines(found.manifest), output.table(*columns, rows=rows))
+
+
+@verb(training_sets, example="headwater training-set verify churn --version 3   # 0: equal, 1: it differs, or cannot be built again")
+def verify(call: Call, *, name: Named, version: AtVersion = None) -> int:
+    """Look whether a training set's rows are those that were written, and build it again from what it rested on; 1 if anything differs."""
+    with output.progress() as say, call.project(say) as p:
+        found = p.verify_training_set(name, version)
+    call.answer(documents.training_set_verify(found), *output.verified_lines(found))
+    return DONE if found.verdict == "equal" else FAILED
+
+
+@verb(training_sets, example="headwater training-set export churn --to churn.parquet")
+def export(
+    call: Call,
+    *,
+    name: Named,
+    to: Annotated[str, typer.Option("--to", metavar="PATH", help="the file to write; it is there whole or not at all")],
+    kind: Annotated[
+        Literal["parquet", "csv", "arrow"] | None,
+        typer.Option("--format", help="of which format it is (default: by its name, else parquet)"),
+    ] = None,
+    version: AtVersion = None,
+) -> int:
+    """Write a training set as one file, its rows in the spine's order."""
+    with call.project() as p:
+        done = p.export_training_set(name, to, kind=kind, version=version)
+    said = f"{name} version {done.version}: {counted(done.rows, 'row')}, {output.size(done.bytes)} of {done.format} in {done.path}"
+    return call.answer(documents.training_set_export(done), output.plain(said))

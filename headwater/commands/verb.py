@@ -5,9 +5,10 @@ import inspect
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 import headwater.project
 from feature_definitions import settings
@@ -77,10 +78,36 @@ def verb(app: typer.Typer, *, example: str, panel: str | None = None) -> Callabl
         more = [added["context"], *own, added["project"].replace(default=None), added["as_json"].replace(default=False)]
         run.__signature__ = inspect.Signature(more)  # type: ignore[attr-defined]  # typer reads it
         run.__annotations__ = {each.name: each.annotation for each in more}
-        app.command(function.__name__.replace("_", "-"), help=function.__doc__, epilog=epilog(example), rich_help_panel=panel)(run)
+        app.command(function.__name__.strip("_").replace("_", "-"), help=function.__doc__, epilog=epilog(example), rich_help_panel=panel)(
+            run
+        )
         return function
 
     return register
+
+
+class Words(TyperGroup):
+    """A group of verbs one of which is meant where none is named: `training-set churn` is `training-set build churn`."""
+
+    default: ClassVar[str]
+
+    @classmethod
+    def with_default(cls, default: str) -> type["Words"]:
+        """Such a group with its verb."""
+        return type(cls.__name__, (cls,), {"default": default})
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what is said, with the verb that is meant."""
+        return super().parse_args(ctx, self.with_verb(args))
+
+    def with_verb(self, words: list[str]) -> list[str]:
+        """What is said, with a verb behind what is said of the whole group."""
+        place = 0
+        while place < len(words) and words[place].partition("=")[0] in ("--project", "--json"):
+            place += 2 if words[place] == "--project" else 1
+        if words[place : place + 1] in [[word] for word in (*self.commands, "--help", "-h")]:
+            return words
+        return [*words[:place], self.default, *words[place:]]
 
 
 def epilog(example: str) -> str:

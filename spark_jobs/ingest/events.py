@@ -39,6 +39,11 @@ def read(source: Source, context: Context, *, dates: Iterable[date] | None = Non
     return _with_derived(_live(source, context, dates=wanted), source, wanted)
 
 
+def read_as_it_was(source: Source, context: Context, state: State) -> DataFrame:
+    """What `read` gives, in a past state of the tables that the source rests on."""
+    return _with_derived(_live(source, context, state), source, None)
+
+
 def _live(source: Source, context: Context, state: State | None = None, *, dates: Sequence[date] | None = None) -> DataFrame:
     """The rows that hold in a state of what is read, by default in the one that readers see."""
     if source.lies_in_place:

@@ -10,16 +10,17 @@ from feature_definitions import layout, times
 from feature_definitions.intervals import iso
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
-from lake import delta
+from lake import delta, training_sets
 from lake.readable import AsOf, Published
-from spark_jobs import workers
+from lake.training_sets import Manifest
+from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.publish.validate import Judge
 from spark_jobs.training import computed, finish, gate, kept_rows, leak_report, manifest, overlap, parts, provenance
 from spark_jobs.training import spine as spines
 from spark_jobs.training.join import Extent, JoinAsked, joining
 from spark_jobs.training.leak_report import Reported
-from spark_jobs.training.manifest import Basis, Manifest
+from spark_jobs.training.manifest import Basis
 from spark_jobs.training.parts import Cut
 from spark_jobs.training.provenance import Versions
 from spark_jobs.training.recomputed import recomputed
@@ -65,10 +66,10 @@ def build(
     basis = manifest.basis(spine, request, published, now=context.clock())
     computed_as = {name: context.registry.computed_as(name, each.generation) for name, each in published.items()}
     fingerprint = manifest.fingerprint(basis, computed_as)
-    path, held = layout.training_set_table(context.lake, request.name), manifest.read(context.lake, request.name)
+    path, held = layout.training_set_table(context.lake, request.name), training_sets.newest(context.lake, request.name)
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
         return _built(request, path, held, unchanged=True)
-    rejected = manifest.read_rejected(context.lake, request.name)
+    rejected = training_sets.rejected(context.lake, request.name)
     if rejected is not None and rejected.get("fingerprint") == fingerprint:
         return _built(request, path, rejected, unchanged=True)
     subject = subjects.training_set(request.name, lake=context.lake)
@@ -89,21 +90,19 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
     cut = None if split is None else parts.cut(basis.spine.rows, split, at=basis.spine.at, label=label, days=basis.days)
     versions = provenance.of_groups(basis.published.values())
     asked = _asked_of_rows(basis, layout.training_set_table(context.lake, name), build_id)
-    with kept_rows.kept(_finished(basis, cut, context), asked, context) as kept:
+    with kept_rows.kept(finished(basis, cut, context), asked, context) as kept:
         found = gate.judged(kept.rows, basis.request, at=basis.spine.at, judge=judge)
         described = _described(basis, kept, cut, context) | {"expectations": [*found.found]}
         described |= _provenance(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
         if found.verdict.failed:
             rejected = described | {"rejected": [*found.verdict.failed]}
-            manifest.write_rejected(rejected, context.lake, name)
+            training_sets.write_rejected(rejected, context.lake, name)
             return rejected
-        manifest.delete(context.lake, name)
+        training_sets.begin(described, context.lake, name, build_id=build_id)
         kept.commit(context.registry.fence)
     context.registry.fence()
-    manifest.write(described, context.lake, name)
-    manifest.delete_rejected(context.lake, name)
-    return described
+    return training_sets.finish(described, context.lake, name, build_id=build_id)
 
 
 def _asked_of_rows(basis: Basis, table: str, build_id: str) -> kept_rows.RowsAsked:
@@ -114,10 +113,11 @@ def _asked_of_rows(basis: Basis, table: str, build_id: str) -> kept_rows.RowsAsk
     part = [] if request.split is None else [parts.PART]
     own = [*(statuses if request.statuses else ()), *part, layout.ROW_NUMBER, layout.ROW_DATE]
     columns = (*basis.spine.columns, *request.service.outputs, *own)
-    return kept_rows.RowsAsked(table, build_id, columns, manifest.look(basis), basis.dates, basis.summary["rows"])
+    look = manifest.look(basis)._replace(checked=columns)
+    return kept_rows.RowsAsked(table, build_id, columns, look, basis.dates, basis.summary["rows"])
 
 
-def _finished(basis: Basis, cut: Cut | None, context: Context) -> workers.Flow:
+def finished(basis: Basis, cut: Cut | None, context: Context) -> workers.Flow:
     """The rows with all their columns, as workers make them."""
     spine, request = basis.spine, basis.request
     rows = spine.numbered(basis.days)
@@ -140,7 +140,8 @@ def _asked(basis: Basis) -> list[JoinAsked]:
 def _described(basis: Basis, kept: kept_rows.Kept, cut: Cut | None, context: Context) -> Manifest:
     """What a training set rests on, what its rows hold, and its leak report, for which a sample is joined a second time."""
     spine, request, found = basis.spine, basis.request, kept.found
-    described, sample = manifest.described(basis, found, cut), found.sample
+    types = {field.name: tables.type_named(field.dataType) for field in kept.rows.schema}
+    described, sample = manifest.described(basis, found, cut, types=types), found.sample
     again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
     shared = overlap.across_parts(kept.rows, sample, request, at=spine.at)
     return described | {"leaks": leak_report.report(sample, again, Reported(request, spine.of, spine.at, found.rows, shared))}

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
 from feature_definitions import layout
-from lake import split
+from lake import delta, split, training_sets
 from lake.delta import Fence
 from lake.staging import guarded, staging
 from spark_jobs import tables, workers
@@ -69,10 +69,16 @@ def _by_workers(rows: workers.Flow, asked: RowsAsked, schema: StructType, contex
         written = tables.RunFiles(folder, found.counts[FILES], schema)
 
         def commit(fence: Fence) -> None:
+            _made(asked, schema)
             tables.overwrite_by(written, asked.table, commit_id=asked.build_id, partition=[layout.ROW_DATE], spark=spark, fence=fence)
 
         seen = tables.staged(spark, folder, schema=schema) if found.rows else spark.createDataFrame([], schema)
         yield Kept(seen, found, commit)
+
+
+def _made(asked: RowsAsked, schema: StructType) -> None:
+    """Make the table, if there is none; the log of a training set's is kept, so that its versions stay readable."""
+    delta.create(asked.table, schema.json(), partition=[layout.ROW_DATE], lasting=training_sets.LASTING)
 
 
 def written_by_workers(rows: workers.Flow, asked: RowsAsked, folder: str) -> Statistics:
@@ -107,6 +113,7 @@ def _by_spark(rows: workers.Flow, asked: RowsAsked, schema: StructType, context:
         shown = staged.select(*schema.names)
 
         def commit(fence: Fence) -> None:
+            _made(asked, schema)
             order, guard = [layout.ROW_NUMBER], guarded(folder, fence)
             tables.overwrite(shown, asked.table, commit_id=asked.build_id, partition=[layout.ROW_DATE], order=order, fence=guard)
 

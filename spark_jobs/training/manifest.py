@@ -11,16 +11,17 @@ from operator import xor
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
-from feature_definitions import layout, times
+from feature_definitions import times
 from feature_definitions.counted import counted
 from feature_definitions.intervals import instant, iso, micros
 from feature_definitions.language import FeatureService, Mode
 from feature_definitions.planning import fingerprint as fingerprints
 from feature_definitions.records import Publish
-from lake import readable, storage
+from lake import readable
 from lake.readable import Published
+from lake.training_sets import Manifest
 from spark_jobs import tables
-from spark_jobs.training import order, statistics
+from spark_jobs.training import checksum, order, statistics
 from spark_jobs.training import spine as spines
 from spark_jobs.training.certainty import certainties
 from spark_jobs.training.computed import FAILED, shown
@@ -30,11 +31,10 @@ from spark_jobs.training.parts import PART, Cut
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
 from spark_jobs.training.statistics import ColumnsLookedAt, Places, Statistics
 
-Manifest = dict[str, object]
 Computed = Sequence[tuple[datetime, Mapping[str, str]]]
 """As what intervals were computed: since which start, and the fingerprint of each column."""
 
-_LAYOUT = 5
+_LAYOUT = 6
 """Which columns and partitions a table has, and what its manifest tells: one of another layout is built again."""
 
 
@@ -174,8 +174,8 @@ def look(of: Basis) -> ColumnsLookedAt:
     return ColumnsLookedAt(service.outputs, (*found, *cut), tuple(dict.fromkeys((*service.asked, of.spine.at, *service.outputs, *cut))))
 
 
-def described(of: Basis, found: Statistics, cut: Cut | None) -> Manifest:
-    """What a training set rests on and what its rows hold; they must be those of the spine, each once."""
+def described(of: Basis, found: Statistics, cut: Cut | None, *, types: Mapping[str, str]) -> Manifest:
+    """What a training set rests on and what its rows hold; they must be those of the spine, each once. `types` are its columns'."""
     request, service = of.request, of.request.service
     _refuse_other_rows(of, found)
     return {
@@ -186,16 +186,38 @@ def described(of: Basis, found: Statistics, cut: Cut | None) -> Manifest:
         "label": None if request.label is None else {"column": request.label.column, "horizon": request.label.horizon},
         "split": None if cut is None else _split(cut, found),
         "rows": found.rows,
+        **checked(found.rows, found.checksums, types),
         **({} if of.served is None else {"served": {name: dict(counts) for name, counts in of.served.items()}}),
         "hw_date": of.dated_by,
         "spine": _spine(of),
         "groups": {name: _group(of.published[name].generation, publishes) for name, publishes in of.used.items()},
+        "seen": {name: seen(each) for name, each in of.published.items() if name in of.used},
         "values_on_modelled_times": {join.name: found.count(f"{MODELLED}{join.name}", True) for join in service.joins},
         "nulls": {column: found.nulls(column) for column in service.outputs},
         "failed": {feature.name: found.count(f"{FAILED}{feature.name}", True) for feature in service.on_demand},
         "defaults": {name: str(value) for name, value in service.defaults.items()},
         "statistics": _statistics(service, found),
         "assumed_always_known": sorted({join.group.name for join in service.joins if join.group.is_static}),
+    }
+
+
+def checked(rows: int, sums: Mapping[str, int], types: Mapping[str, str]) -> Manifest:
+    """The columns with their types and checksums, and the checksum of all, as a manifest holds them."""
+    columns = {name: (types[name], checksum.text(total)) for name, total in sums.items()}
+    named = {name: {"type": kind, "checksum": total} for name, (kind, total) in columns.items()}
+    return {"checksum": checksum.whole(rows, columns), "columns": named}
+
+
+def seen(published: Published) -> dict[str, object]:
+    """Which publishes of a group there were: how many, the newest one, and a hash of all; and what else its rows are read by."""
+    ids = sorted({each.publish_id for each in published.publishes})
+    group = published.group
+    return {
+        "publishes": len(ids),
+        "newest": ids[-1] if ids else None,
+        "digest": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        "ttl": group.ttl,
+        "publish_delay": group.publish_delay,
     }
 
 
@@ -233,51 +255,14 @@ def _spine(of: Basis) -> dict[str, object]:
         "left_out": of.left_out,
         "first": iso(instant(of.summary["first"])) if of.summary["rows"] else None,
         "last": iso(instant(of.summary["last"])) if of.summary["rows"] else None,
-        "checksum": f"{of.summary['xor'] & (2**64 - 1):016x}{of.summary['sum']:x}",
+        "checksum": checksum_of(of),
     }
+
+
+def checksum_of(of: Basis) -> str:
+    """The checksum of a spine's rows, as a manifest spells it."""
+    return f"{of.summary['xor'] & (2**64 - 1):016x}{of.summary['sum']:x}"
 
 
 def _group(generation: int, publishes: Sequence[Publish]) -> dict[str, int]:
     return {"generation": generation, "publishes": len({p.publish_id for p in publishes}), "intervals": len(publishes)}
-
-
-def read(lake: str, name: str) -> Manifest | None:
-    """The manifest of a training set; None if there is none that can be read."""
-    return _read(layout.training_set_manifest(lake, name))
-
-
-def read_rejected(lake: str, name: str) -> Manifest | None:
-    """The manifest of the newest build of a training set, if that was rejected."""
-    return _read(layout.rejected_training_set(lake, name))
-
-
-def _read(path: str) -> Manifest | None:
-    try:
-        held = json.loads(storage.read(path))
-    except (OSError, ValueError):
-        return None
-    return held if isinstance(held, dict) else None
-
-
-def write_rejected(manifest: Manifest, lake: str, name: str) -> None:
-    """Keep the manifest of a build that was rejected, beside that of the table that readers see."""
-    storage.write(layout.rejected_training_set(lake, name), _text(manifest))
-
-
-def delete_rejected(lake: str, name: str) -> None:
-    """Forget what was wrong with a training set."""
-    storage.delete(layout.rejected_training_set(lake, name))
-
-
-def write(manifest: Manifest, lake: str, name: str) -> None:
-    """Put a manifest beside its training set."""
-    storage.write(layout.training_set_manifest(lake, name), _text(manifest))
-
-
-def _text(manifest: Manifest) -> bytes:
-    return (json.dumps(manifest, indent=2) + "\n").encode()
-
-
-def delete(lake: str, name: str) -> None:
-    """Delete a manifest before the table that it describes is another one."""
-    storage.delete(layout.training_set_manifest(lake, name))

@@ -3,7 +3,7 @@
 A task makes a summary of each column, and one more stage merges those of all tasks: the driver gets one row per column.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, NamedTuple, cast
@@ -19,7 +19,7 @@ from feature_definitions.reading import CASES, PRESENT
 from feature_definitions.sql.data_types import is_array
 from lake.arrow_types import arrow_type
 from spark_jobs import tables, workers
-from spark_jobs.training import order, summaries
+from spark_jobs.training import checksum, order, summaries
 from spark_jobs.training.summaries import QUANTILES, Summary
 
 SAMPLE_ROWS, SEED = 256, 0
@@ -48,12 +48,20 @@ def schema() -> T.StructType:
     return cast(T.StructType, T.StructType.fromDDL(tables.columns_sql(_COLUMNS)))
 
 
+CHECKSUMS = "_hw_checksums"
+"""Under this name tasks give the checksums of columns, as if these were counts of values that are the columns' names."""
+
+
 class ColumnsLookedAt(NamedTuple):
-    """What is looked at: columns whose values are summed up, those of few values that are counted, and those of which a sample is kept."""
+    """What is looked at: columns whose values are summed up, those of few values that are counted, and those of which a sample is kept.
+
+    `checked` are those that get a checksum.
+    """
 
     summed: tuple[str, ...]
     counted: tuple[str, ...]
     sampled: tuple[str, ...]
+    checked: tuple[str, ...] = ()
 
 
 class Places(NamedTuple):
@@ -82,10 +90,15 @@ class Statistics:
         """How many rows have a value in a column that is counted."""
         return self.counts[column].get(str(value), 0)
 
+    @property
+    def checksums(self) -> Mapping[str, int]:
+        """The checksum of each column that gets one."""
+        return self.counts[CHECKSUMS]
+
 
 def of_rows(rows: DataFrame, look: ColumnsLookedAt) -> Statistics:
     """The statistics of a training set's rows, which have places."""
-    names = dict.fromkeys((order.NUMBER, *look.summed, *look.counted, *look.sampled))
+    names = dict.fromkeys((order.NUMBER, *look.summed, *look.counted, *look.sampled, *look.checked))
     return of_parts(workers.Flow.of(rows.select(*[f"`{name}`" for name in names])).then(_looking_at_batches(look), schema()), look)
 
 
@@ -99,6 +112,7 @@ def of_parts(parts: workers.Flow, look: ColumnsLookedAt) -> Statistics:
 def _found(merged: Iterable[Mapping[str, Any]], look: ColumnsLookedAt) -> Statistics:
     columns: dict[str, Summary] = {}
     counts: dict[str, dict[str, int]] = {name: {} for name in (*look.counted, order.NUMBER, FILES)}
+    counts[CHECKSUMS] = dict.fromkeys(look.checked, 0)
     sample, rows = None, 0
     for row in merged:
         if row["sample"] is not None:
@@ -110,6 +124,12 @@ def _found(merged: Iterable[Mapping[str, Any]], look: ColumnsLookedAt) -> Statis
     places = columns.get(order.NUMBER, summaries.NOTHING)
     first, last = (int(places.points[0]), int(places.points[-1])) if places.finite else (None, None)
     return Statistics(rows, Places(counts[order.NUMBER].get(_SUM, 0), first, last), columns, counts, sample)
+
+
+def checksums(rows: workers.Flow, columns: Sequence[str]) -> Mapping[str, int]:
+    """The checksums of columns of rows that have places."""
+    look = ColumnsLookedAt((), (), (), tuple(columns))
+    return of_parts(rows.then(_looking_at_batches(look), schema()), look).checksums
 
 
 # ------------------------------------------------------------------------------------------------------------------- in the workers
@@ -155,6 +175,8 @@ def _merging(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for row in batch.to_pylist():
             if row["sample"] is not None:
                 found.add_sample(_read(row["sample"]), row["rows"])
+            elif row["name"] == CHECKSUMS:
+                found.add_checksum(row["value"], row["rows"])
             elif row["whole"] is None:
                 found.add_count(row["name"], row["value"], row["rows"])
             else:
@@ -179,6 +201,8 @@ class Parts:
         for name in look.counted:
             for value in pc.value_counts(rows.column(name)).to_pylist():
                 self.add_count(name, str(value["values"]), value["counts"])
+        for name, total in checksum.of_columns(rows, look.checked, place=order.NUMBER).items():
+            self.add_checksum(name, total)
         self.add_sample(rows.select([_PLACE, order.NUMBER, *look.sampled]), rows.num_rows)
 
     def add_summary(self, name: str, part: Summary) -> None:
@@ -191,6 +215,10 @@ class Parts:
     def add_count(self, name: str, value: str, rows: int) -> None:
         """Add how many rows have a value."""
         self._counts[name, value] = self._counts.get((name, value), 0) + rows
+
+    def add_checksum(self, name: str, total: int) -> None:
+        """Add the checksum of a part of a column."""
+        self._counts[CHECKSUMS, name] = checksum.wrapped(self._counts.get((CHECKSUMS, name), 0) + total)
 
     def add_sample(self, rows: pa.Table, count: int) -> None:
         """Keep the rows that come first by their hash."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from typer.main import get_command
 
+from feature_definitions.language.services import VERBS as TRAINING_VERBS
 from headwater import documents
 from headwater.commands import app
 
@@ -34,6 +35,8 @@ def validate(words: Sequence[str], printed: str) -> None:
     if "--json" not in words or not printed:
         return
     text = f" {' '.join(word for word in words if word != '--json')} "
+    if " training-set " in text and not any(f" training-set {verb} " in text for verb in TRAINING_VERBS):
+        text = text.replace(" training-set ", " training-set build ", 1)
     names = (name for name, verb in verbs(get_command(app)) if not hasattr(verb, "commands"))
     verb = min((name for name in names if f" {name} " in text), key=lambda name: text.index(f" {name} "))
     msgspec.convert(json.loads(printed), document(verb))

@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 import headwater
+from feature_definitions.language.services import VERBS as RESERVED
 from headwater.commands import app
 from tests.headwater.fields import verbs
 from tests.projects import command, within
@@ -42,7 +43,34 @@ def test_the_example_in_the_help_of_every_verb_parses(name: str, verb: Any) -> N
 
 
 def test_the_verbs_are_those_that_scripts_know() -> None:
-    assert {name for name, _ in verbs(get_command(app))} == {*VERBS, "registry leases", "registry move", "registry rebuild"}
+    assert {name for name, _ in verbs(get_command(app))} == {
+        *VERBS, "registry leases", "registry move", "registry rebuild",
+        *(f"training-set {verb}" for verb in ("build", "export", "list", "show", "verify")),
+    }  # fmt: skip
+
+
+def test_every_word_that_names_no_training_set_is_a_verb_and_the_other_way_round() -> None:
+    assert {name.removeprefix("training-set ") for name, _ in verbs(get_command(app)) if name.startswith("training-set ")} <= set(RESERVED)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ((), ("build",)),
+        (("churn",), ("build", "churn")),
+        (("--spine", "x"), ("build", "--spine", "x")),
+        (("show", "churn"), ("show", "churn")),
+        (("--json", "churn"), ("--json", "build", "churn")),
+        (("--json", "list"), ("--json", "list")),
+        (("--project", "list", "churn"), ("--project", "list", "build", "churn")),
+        (("--project=x", "list"), ("--project=x", "list")),
+        (("churn", "--project", "show"), ("build", "churn", "--project", "show")),
+        (("--help",), ("--help",)),
+    ],
+)
+def test_a_training_set_is_built_where_no_verb_is_named(words: tuple[str, ...], meant: tuple[str, ...]) -> None:
+    command = get_command(app).commands["training-set"]  # type: ignore[attr-defined]  # it is a group
+    assert tuple(command.with_verb(list(words))) == meant
 
 
 def test_the_version_is_that_of_the_package() -> None:

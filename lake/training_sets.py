@@ -1,0 +1,183 @@
+"""The training sets that lie in the lake, without Spark: their manifests, and the versions of their tables that can still be read.
+
+Each build keeps its manifest under the id of its commit before it commits, so that no version of a table is without one. A manifest
+counts if its commit happened. The newest one lies beside the table, too.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from feature_definitions import layout
+from feature_definitions.errors import Unknown
+from lake import delta, storage
+
+Manifest = dict[str, object]
+
+LASTING: Mapping[str, str] = {"delta.logRetentionDuration": "interval 36500 days"}
+"""What is set of a training set's table: its log is kept, so that a version stays readable as long as its files are there."""
+
+
+class Version(NamedTuple):
+    """One build of a training set: the version of its Delta table, None once the log does not tell it any more, and its manifest."""
+
+    build_id: str
+    version: int | None
+    manifest: Manifest
+
+
+def names(lake: str) -> list[str]:
+    """The training sets that lie in the lake, in the order of their names."""
+    found = {file.name.removesuffix(layout.MANIFEST) for file in storage.files(layout.training_sets(lake), suffix=layout.MANIFEST)}
+    return sorted(found)
+
+
+def newest(lake: str, name: str) -> Manifest | None:
+    """The manifest of a training set; None if there is none that can be read."""
+    return _read(layout.training_set_manifest(lake, name))
+
+
+def rejected(lake: str, name: str) -> Manifest | None:
+    """The manifest of the newest build of a training set, if that was rejected."""
+    return _read(layout.rejected_training_set(lake, name))
+
+
+def _read(path: str) -> Manifest | None:
+    try:
+        held = json.loads(storage.read(path))
+    except (OSError, ValueError):
+        return None
+    return held if isinstance(held, dict) else None
+
+
+class Listed(NamedTuple):
+    """A training set as a list has it: its newest version, how many there are, and the checks that rejected a newer build."""
+
+    newest: Version
+    versions: int
+    rejected: tuple[str, ...]
+
+
+class Shown(NamedTuple):
+    """A version as a person is shown it: its number, its manifest, where its table and its page lie, and whether it can be read."""
+
+    number: int
+    manifest: Manifest
+    path: str
+    page: str | None
+    readable: bool
+
+
+def listed(lake: str) -> tuple[Listed, ...]:
+    """All training sets; of one that was built before its versions were kept the number of its version is not known."""
+    found = []
+    for name in names(lake):
+        newer, kept = rejected(lake, name) or {}, versions(lake, name)
+        checks = newer.get("rejected")
+        one = kept[0] if kept else Version("", None, newest(lake, name) or {})
+        found.append(Listed(one, len(kept), tuple(checks) if isinstance(checks, list) else ()))
+    return tuple(found)
+
+
+def shown(of: Version, lake: str) -> Shown:
+    """A version as a person is shown it."""
+    name = str(of.manifest["name"])
+    page = layout.training_set_page(lake, name, of.build_id)
+    path = layout.training_set_table(lake, name)
+    return Shown(number(of), of.manifest, path, page if storage.exists(page) else None, is_readable(of, lake))
+
+
+# ------------------------------------------------------------------------------------------------------------------------ writing
+
+
+def write_rejected(manifest: Manifest, lake: str, name: str) -> None:
+    """Keep the manifest of a build that was rejected, beside that of the table that readers see."""
+    storage.write(layout.rejected_training_set(lake, name), _text(manifest))
+
+
+def begin(manifest: Manifest, lake: str, name: str, *, build_id: str) -> None:
+    """Keep the manifest of a build that is about to be committed; the newest one must not outlive the table that it describes."""
+    storage.write(layout.training_set_build(lake, name, build_id), _text(manifest))
+    storage.delete(layout.training_set_manifest(lake, name))
+
+
+def finish(manifest: Manifest, lake: str, name: str, *, build_id: str) -> Manifest:
+    """Put the manifest of a build that was committed beside its table, with its version; gives that."""
+    whole = manifest | {"delta_version": delta.commit_of(layout.training_set_table(lake, name), build_id)[0]}
+    storage.write(layout.training_set_build(lake, name, build_id), _text(whole))
+    storage.write(layout.training_set_manifest(lake, name), _text(whole))
+    storage.delete(layout.rejected_training_set(lake, name))
+    return whole
+
+
+def _text(manifest: Manifest) -> bytes:
+    return (json.dumps(manifest, indent=2) + "\n").encode()
+
+
+# ----------------------------------------------------------------------------------------------------------------------- versions
+
+
+def versions(lake: str, name: str) -> list[Version]:
+    """All builds of a training set whose commit happened, the newest first."""
+    path = layout.training_set_table(lake, name)
+    if not delta.exists(path):
+        return []
+    logged = delta.versions_of(path)
+    found = [Version(build, logged.get(build), manifest) for build, manifest in _kept(lake, name)]
+    happened = [each for each in found if each.version is not None or "delta_version" in each.manifest]
+    return sorted(happened, key=number, reverse=True)
+
+
+def _kept(lake: str, name: str) -> Iterator[tuple[str, Manifest]]:
+    for file in storage.files(layout.training_set_builds(lake, name), suffix=".json"):
+        manifest = _read(file.path)
+        if manifest is not None:
+            yield file.name.removesuffix(".json"), manifest
+
+
+def number(of: Version) -> int:
+    """By which number a version is asked for: its manifest tells of it once the log does not."""
+    return of.version if of.version is not None else int(str(of.manifest["delta_version"]))
+
+
+def generations(of: Version) -> dict[str, int]:
+    """The generation of each group that a version was built from."""
+    groups = of.manifest["groups"]
+    return {name: each["generation"] for name, each in groups.items()} if isinstance(groups, dict) else {}
+
+
+def spine_of(of: Version) -> str | None:
+    """The source whose rows a version was built for; None if they were given."""
+    spine = of.manifest["spine"]
+    return spine["source"] if isinstance(spine, dict) else None
+
+
+def is_readable(of: Version, lake: str) -> bool:
+    """Whether the rows of a version can be read: its log and all of its files are there."""
+    return of.version is not None and delta.readable(layout.training_set_table(lake, str(of.manifest["name"])), of.version)
+
+
+def at(lake: str, name: str, version: int | None = None) -> Version:
+    """A version of a training set, by default the newest one; raises Unknown for one that there is not."""
+    found = versions(lake, name)
+    if not found:
+        raise Unknown(f"there is no training set {name!r} in the lake. There are: {', '.join(names(lake)) or 'none'}")
+    if version is None:
+        return found[0]
+    for each in found:
+        if number(each) == version:
+            return each
+    raise Unknown(f"training set {name} has no version {version}. It has: {', '.join(str(number(each)) for each in found)}")
+
+
+def kept_versions(lake: str, path: str) -> list[int]:
+    """The versions of a table that must stay readable, if it is a training set's: those that have a manifest. Orphaned manifests go."""
+    folder, _, name = path.rpartition("/")
+    if folder != layout.training_sets(lake):
+        return []
+    found = versions(lake, name)
+    committed = {each.build_id for each in found}
+    for build, _ in _kept(lake, name):
+        if build not in committed:
+            storage.delete(layout.training_set_build(lake, name, build))
+    return [each.version for each in found if each.version is not None]

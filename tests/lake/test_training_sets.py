@@ -1,0 +1,106 @@
+"""The versions of training sets: those whose commit happened, each with its manifest, readable as long as somebody keeps that."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from feature_definitions import layout
+from feature_definitions.errors import Unknown
+from lake import delta, optimize, storage, training_sets
+
+
+def built(lake: str, build_id: str, rows: int, *, name: str = "churn") -> training_sets.Manifest:
+    """A build as `training/build` makes it, of so many rows."""
+    table = pa.table({"hw_row": range(rows), "build": [build_id] * rows})
+    path = layout.training_set_table(lake, name)
+    manifest: training_sets.Manifest = {"name": name, "rows": rows, "built_at": "2026-01-06T12:00:00Z"}
+    training_sets.begin(manifest, lake, name, build_id=build_id)
+    delta.create(path, delta.Schema.from_arrow(table.schema).to_json(), partition=(), lasting=training_sets.LASTING)
+    delta.replace_records(path, table, commit_id=build_id, fence=lambda: None)
+    return training_sets.finish(manifest, lake, name, build_id=build_id)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> str:
+    """Two builds of one training set, the first of which has other rows than the second."""
+    built(str(tmp_path), "one", 1)
+    built(str(tmp_path), "two", 2)
+    return str(tmp_path)
+
+
+def test_each_build_is_a_version_of_the_table_with_its_manifest(lake: str) -> None:
+    found = training_sets.versions(lake, "churn")
+    assert [(each.build_id, each.manifest["rows"]) for each in found] == [("two", 2), ("one", 1)]
+    tables = [delta.opened(layout.training_set_table(lake, "churn"), version=each.version) for each in found]
+    assert [len(delta.contents(table, delta.place(table))) for table in tables] == [2, 1]
+    assert [each.manifest["delta_version"] for each in found] == [each.version for each in found]
+
+
+def test_the_newest_version_is_meant_where_none_is_said(lake: str) -> None:
+    newest, oldest = training_sets.versions(lake, "churn")
+    assert training_sets.at(lake, "churn") == newest
+    assert training_sets.at(lake, "churn", oldest.version) == oldest
+    assert newest.manifest == training_sets.newest(lake, "churn")
+
+
+def test_what_there_is_not_is_told_what_there_is(lake: str) -> None:
+    with pytest.raises(Unknown, match=r"there is no training set 'chrn' in the lake\. There are: churn"):
+        training_sets.at(lake, "chrn")
+    with pytest.raises(Unknown, match=r"training set churn has no version 9\. It has: 2, 1"):
+        training_sets.at(lake, "churn", 9)
+
+
+def test_a_build_that_did_not_commit_is_no_version_and_its_manifest_goes(lake: str) -> None:
+    training_sets.begin({"name": "churn", "rows": 3, "built_at": "2026-01-06T12:00:00Z"}, lake, "churn", build_id="cut off")
+    assert [each.build_id for each in training_sets.versions(lake, "churn")] == ["two", "one"]
+    training_sets.kept_versions(lake, layout.training_set_table(lake, "churn"))
+    assert not storage.exists(layout.training_set_build(lake, "churn", "cut off"))
+
+
+def test_a_build_that_was_cut_off_after_its_commit_is_one(lake: str) -> None:
+    whole = training_sets.versions(lake, "churn")
+    storage.write(layout.training_set_build(lake, "churn", "two"), b'{"name": "churn", "rows": 2}')
+    assert [training_sets.number(each) for each in training_sets.versions(lake, "churn")] == [training_sets.number(each) for each in whole]
+
+
+def test_all_training_sets_are_listed_with_what_rejected_a_newer_build(lake: str) -> None:
+    built(lake, "three", 5, name="spend")
+    training_sets.write_rejected({"name": "churn", "rejected": ["rows:unique"]}, lake, "churn")
+    found = [(each.newest.manifest["name"], each.versions, each.rejected) for each in training_sets.listed(lake)]
+    assert found == [("churn", 2, ("rows:unique",)), ("spend", 1, ())]
+    assert training_sets.listed(f"{lake}/nowhere") == ()
+
+
+def test_optimize_keeps_the_versions_that_have_a_manifest_and_no_others(lake: str) -> None:
+    path = layout.training_set_table(lake, "churn")
+    for file in Path(path).rglob("*.parquet"):
+        os.utime(file, (time.time() - 30 * 86400,) * 2)
+    _aged(path)
+    optimize.optimize(path, versions=training_sets.kept_versions(lake, path))
+    newest, oldest = training_sets.versions(lake, "churn")
+    assert [training_sets.is_readable(each, lake) for each in (newest, oldest)] == [True, True]
+    storage.delete(layout.training_set_build(lake, "churn", "one"))
+    optimize.optimize(path, versions=training_sets.kept_versions(lake, path))
+    assert [training_sets.is_readable(each, lake) for each in (newest, oldest)] == [True, False]
+
+
+def test_a_table_that_is_no_training_set_keeps_no_version(lake: str) -> None:
+    assert training_sets.kept_versions(lake, layout.records_table(lake, "ledger")) == []
+
+
+def _aged(path: str) -> None:
+    """Have what was removed be removed thirty days ago."""
+    past = int((time.time() - 30 * 86400) * 1000)
+    for file in Path(path, "_delta_log").glob("*.json"):
+        lines = [_removed_at(line, past) for line in file.read_text().splitlines()]
+        file.write_text("\n".join(lines) + "\n")
+
+
+def _removed_at(line: str, at: int) -> str:
+    return re.sub(r'"deletionTimestamp":\d+', f'"deletionTimestamp":{at}', line)
