@@ -76,8 +76,8 @@ def training_set_table(lake: str, name: str) -> str:
     return f"{training_sets(lake)}/{name}"
 
 
-MANIFEST = ".manifest.json"
-"""How the name of a training set's manifest ends."""
+MANIFEST, BUILDS = ".manifest.json", ".builds"
+"""How the name of a training set's manifest ends, and that of the folder of those of all its builds."""
 
 
 def training_set_manifest(lake: str, name: str) -> str:
@@ -87,7 +87,7 @@ def training_set_manifest(lake: str, name: str) -> str:
 
 def training_set_builds(lake: str, name: str) -> str:
     """The folder of the manifests of all builds of a training set."""
-    return f"{training_sets(lake)}/{name}.builds"
+    return f"{training_sets(lake)}/{name}{BUILDS}"
 
 
 def training_set_build(lake: str, name: str, build_id: str) -> str:

@@ -450,6 +450,56 @@ class TrainingSetVerifyDocument(Document, frozen=True, kw_only=True):
     changed: list[str]
 
 
+class VersionOfTrainingSet(Part, frozen=True, kw_only=True):
+    """A version of a training set that is compared."""
+
+    name: str
+    version: int
+    rows: int
+
+
+class RowsOfVersions(Part, frozen=True, kw_only=True):
+    """How the rows of two versions compare."""
+
+    added: int
+    removed: int
+    changed: int
+    same: int
+
+
+class RetypedColumn(Part, frozen=True, kw_only=True):
+    """A column that has another type."""
+
+    column: str
+    type_from: str
+    type_to: str
+
+
+class ComparedColumn(Part, frozen=True, kw_only=True):
+    """A column that both versions have."""
+
+    column: str
+    changed: int
+    nulls_from: int | None
+    nulls_to: int | None
+    mean_from: float | None
+    mean_to: float | None
+    shift: float | None
+
+
+class TrainingSetDiffDocument(Document, frozen=True, kw_only=True):
+    """How a second version of a training set differs from a first one."""
+
+    first: VersionOfTrainingSet
+    second: VersionOfTrainingSet
+    identity: list[str]
+    rows: RowsOfVersions
+    columns_added: list[str]
+    columns_removed: list[str]
+    retyped: list[RetypedColumn]
+    columns: list[ComparedColumn]
+
+
 class TrainingSetExportDocument(Document, frozen=True, kw_only=True):
     """The file that was written."""
 
@@ -826,9 +876,41 @@ def training_set_show(shown: Any, others: Iterable[Any]) -> TrainingSetShowDocum
 def training_set_verify(found: Any) -> TrainingSetVerifyDocument:
     """What was found of a version."""
     differing = [DifferingColumn(column=name, rows=rows) for name, rows in found.differing.items()]
-    lists = {name: [*getattr(found, name)] for name in ("damaged", "gone", "changed")}
     told = {name: getattr(found, name) for name in ("name", "version", "rows", "verdict", "spine")}
+    lists: dict[str, Any] = {name: [*getattr(found, name)] for name in ("damaged", "gone", "changed")}
     return TrainingSetVerifyDocument(**told, **lists, differing=differing)
+
+
+def training_set_diff(found: Any) -> TrainingSetDiffDocument:
+    """How two versions differ."""
+    columns = [
+        ComparedColumn(
+            column=each.name,
+            changed=each.changed,
+            nulls_from=each.nulls[0],
+            nulls_to=each.nulls[1],
+            mean_from=each.means[0],
+            mean_to=each.means[1],
+            shift=each.shift,
+        )
+        for each in found.columns
+    ]
+    return TrainingSetDiffDocument(
+        first=_version(found.first),
+        second=_version(found.second),
+        identity=[*found.identity],
+        rows=RowsOfVersions(**found.rows._asdict()),
+        columns_added=[*found.columns_added],
+        columns_removed=[*found.columns_removed],
+        retyped=[RetypedColumn(column=name, type_from=a, type_to=b) for name, (a, b) in found.retyped.items()],
+        columns=columns,
+    )
+
+
+def _version(of: Any) -> VersionOfTrainingSet:
+    said = of.manifest
+    number = said["delta_version"] if of.version is None else of.version
+    return VersionOfTrainingSet(name=said["name"], version=number, rows=said["rows"])
 
 
 def training_set_export(done: Any) -> TrainingSetExportDocument:

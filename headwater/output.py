@@ -322,6 +322,27 @@ def verified_lines(found: Any) -> Iterator[Any]:
         yield "the spine's rows were taken from the training set itself"
 
 
+def diff_lines(found: Any) -> Iterator[Any]:
+    """How two versions of training sets differ: rows first, then columns, then what those hold that changed."""
+    first, second, rows = found.first, found.second, found.rows
+    yield f"[bold]{first.name}[/] version {first.version} and [bold]{second.name}[/] version {second.version}"
+    said = ", ".join(f"{getattr(rows, what):,} {what}" for what in ("added", "removed", "changed", "same"))
+    yield f"rows by {', '.join(found.identity)}: {said}"
+    for what in ("added", "removed"):
+        columns = getattr(found, f"columns_{what}")
+        if columns:
+            yield f"columns {what}: {', '.join(columns)}"
+    yield from (f"{each.column} is {each.type_to}, and was {each.type_from}" for each in found.retyped)
+    moved = [each for each in found.columns if each.changed or each.nulls_from != each.nulls_to or each.mean_from != each.mean_to]
+    rows_of = [(each.column, f"{each.changed:,}", each.nulls_from, each.nulls_to, *_numbers(each)) for each in moved]
+    if moved:
+        yield table("column", "rows changed", "missing", "then", "mean", "then", "shift", rows=rows_of)
+
+
+def _numbers(each: Any) -> tuple[str | None, ...]:
+    return tuple(None if number is None else f"{number:.4g}" for number in (each.mean_from, each.mean_to, each.shift))
+
+
 def _share(share: float | None) -> str | None:
     return None if share is None else f"{share:.1%}"
 

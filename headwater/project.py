@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from spark_jobs.publish.materialize import GroupResult, Stage
     from spark_jobs.publish.validate import Judge
     from spark_jobs.training.build import Built
+    from spark_jobs.training.diff import Difference
     from spark_jobs.training.export import Exported, Format
     from spark_jobs.training.spine import Spine, TrainingRequest
     from spark_jobs.training.verify import Verified
@@ -489,6 +490,21 @@ class Project:
         return export.export(
             training_sets.at(self.settings.lake, name, version), self.settings.lake, place, kind=kind or export.by_name(place)
         )
+
+    def diff_training_sets(self, name: str, other: str | None = None, *, start: int | None = None, end: int | None = None) -> "Difference":
+        """How a version of a training set differs from another one, or from one of another training set.
+
+        Without versions these are the last one but one and the newest; of two training sets the newest of each.
+        """
+        from lake import training_sets
+        from spark_jobs.training import diff
+
+        first, second = training_sets.pair(self.settings.lake, name, other, start=start, end=end)
+        source = self.catalog.sources.get(training_sets.spine_of(first) or "")
+        identity = source.id if source is not None and training_sets.spine_of(second) == source.name else ()
+        if not identity:
+            identity = (*names.service(self.catalog, str(first.manifest["service"])).keys, training_sets.time_of(first))
+        return diff.diff(first, second, identity, self._context)
 
     def verify_training_set(self, name: str, version: int | None = None) -> "Verified":
         """Look whether a version's rows are those that were written, and join them once more from what they rested on then.

@@ -54,13 +54,15 @@ def other_tables(lake: str) -> list[str]:
 
 
 def needed(lake: str) -> tuple[Needed, ...]:
-    """What the manifests of the training sets in the lake say that they were built from."""
-    found = []
-    for file in storage.files(layout.training_sets(lake), suffix=layout.MANIFEST):
+    """What the manifests of the training sets in the lake say that they were built from, those of older versions too."""
+    found: list[Needed] = []
+    builds = [folder for folder in storage.folders(layout.training_sets(lake)) if folder.endswith(layout.BUILDS)]
+    kept = [file for folder in builds for file in storage.files(folder, suffix=".json")]
+    for file in (*storage.files(layout.training_sets(lake), suffix=layout.MANIFEST), *kept):
         manifest = json.loads(storage.read(file.path))
         first = manifest["spine"]["first"]
         found += [] if first is None else [Needed(manifest["name"], group, parse_instant(first)) for group in manifest["groups"]]
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def deleted_before(group: FeatureGroup, needs: Iterable[Needed], now: datetime) -> date | None:

@@ -152,6 +152,12 @@ def spine_of(of: Version) -> str | None:
     return spine["source"] if isinstance(spine, dict) else None
 
 
+def time_of(of: Version) -> str:
+    """The column of a version that says at which time each row was joined."""
+    spine = of.manifest["spine"]
+    return str(spine["event_timestamp"]) if isinstance(spine, dict) else ""
+
+
 def is_readable(of: Version, lake: str) -> bool:
     """Whether the rows of a version can be read: its log and all of its files are there."""
     return of.version is not None and delta.readable(layout.training_set_table(lake, str(of.manifest["name"])), of.version)
@@ -168,6 +174,17 @@ def at(lake: str, name: str, version: int | None = None) -> Version:
         if number(each) == version:
             return each
     raise Unknown(f"training set {name} has no version {version}. It has: {', '.join(str(number(each)) for each in found)}")
+
+
+def pair(lake: str, name: str, other: str | None, *, start: int | None, end: int | None) -> tuple[Version, Version]:
+    """Two versions that are to be compared: by default the last one but one and the newest, of two training sets the newest of each."""
+    second = at(lake, other or name, end)
+    if start is not None or other is not None:
+        return at(lake, name, start), second
+    older = [each for each in versions(lake, name) if number(each) < number(second)]
+    if not older:
+        raise Unknown(f"training set {name} has no version before {number(second)}; name another training set to compare it with")
+    return older[0], second
 
 
 def kept_versions(lake: str, path: str) -> list[int]:

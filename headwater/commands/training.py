@@ -101,6 +101,21 @@ def show(call: Call, *, name: Named, version: AtVersion = None) -> int:
     return call.answer(found, title, *output.training_lines(found.manifest), output.table(*columns, rows=rows))
 
 
+@verb(training_sets, example="headwater training-set diff churn --from 3 --to 5")
+def diff(
+    call: Call,
+    *,
+    name: Named,
+    other: Annotated[str | None, typer.Argument(metavar="OTHER", help="another training set (default: versions of the same one)")] = None,
+    start: Annotated[int | None, typer.Option("--from", metavar="N", help="the first version (default: the last one but one)")] = None,
+    end: Annotated[int | None, typer.Option("--to", metavar="N", help="the second version (default: the newest)")] = None,
+) -> int:
+    """Show how two versions of a training set differ: rows, columns, missing values, and how far features moved."""
+    with output.progress() as say, call.project(say) as p:
+        found = documents.training_set_diff(p.diff_training_sets(name, other, start=start, end=end))
+    return call.answer(found, *output.diff_lines(found))
+
+
 @verb(training_sets, example="headwater training-set verify churn --version 3   # 0: equal, 1: it differs, or cannot be built again")
 def verify(call: Call, *, name: Named, version: AtVersion = None) -> int:
     """Look whether a training set's rows are those that were written, and build it again from what it rested on; 1 if anything differs."""

@@ -96,7 +96,7 @@ def publishes(published: Published, said: Said, committed: Callable[[], Sequence
 
 
 def _is(found: Published, said: Said) -> bool:
-    return manifest.seen(found)["digest"] == said["digest"]
+    return bool(manifest.seen(found)["digest"] == said["digest"])
 
 
 def online(published: Published, *, by: datetime) -> Published:
@@ -108,15 +108,15 @@ def online(published: Published, *, by: datetime) -> Published:
 
 
 class FoundSpine(NamedTuple):
-    """The spine's rows again: from its source, or as they lie in the training set itself; and why not from the source."""
+    """The spine's rows again: from its source, or as they lie in the training set itself, or none; and why not from the source."""
 
-    spine: Spine
-    origin: str
+    spine: Spine | None
+    origin: str | None
     gone: tuple[str, ...] = ()
 
 
 def spines(of: Version, asked: TrainingRequest, source: Source | None, context: Context) -> Iterator[FoundSpine]:
-    """The spine, by each way there is: first from its source as that was, then from the training set's own columns."""
+    """The spine, by each way there is: first from its source as that was, then from the training set's own columns, if these are there."""
     said: Said = of.manifest
     gone: tuple[str, ...] = ()
     if said["spine"]["source"] is not None and source is not None:
@@ -127,6 +127,8 @@ def spines(of: Version, asked: TrainingRequest, source: Source | None, context: 
         gone = (f"source {said['spine']['source']} is not defined any more",)
     if training_sets.is_readable(of, context.lake):
         yield FoundSpine(_own(of, asked, source, context), "training set", gone)
+    else:
+        yield FoundSpine(None, None, gone)
 
 
 def unreadable(of: Version, source: Source, lake: str) -> Iterator[str]:

@@ -120,8 +120,10 @@ def _basis(of: Version, asked: TrainingRequest, rests: Rests, published: Mapping
     said: past.Said = of.manifest
     gone: tuple[str, ...] = ()
     for each in past.spines(of, asked, rests.source, context):
-        basis = manifest.basis(each.spine, asked, published, now=past.built_at(of))
         gone = (*gone, *each.gone)
+        if each.spine is None:
+            break
+        basis = manifest.basis(each.spine, asked, published, now=past.built_at(of))
         if each.origin == "training set" or manifest.checksum_of(basis) == said["spine"]["checksum"]:
             return _Joined(basis, each.origin, gone)
         gone = (*gone, f"source {said['spine']['source']} gives other rows now than were joined, in the same version")

@@ -181,6 +181,8 @@ def test_the_manifests_of_training_sets_say_what_they_need(lake: str) -> None:
     assert optimize.needed(f"{lake}/nowhere") == ()
     storage.write(file, json.dumps(manifest | {"spine": {"first": None}}).encode())
     assert optimize.needed(lake) == ()
+    storage.write(layout.training_set_build(lake, "churn", "p1"), json.dumps(manifest).encode())
+    assert optimize.needed(lake) == (Needed("churn", "spend", first), Needed("churn", "visits", first))
 
 
 def test_the_tables_of_a_lake_are_found_and_nothing_else(lake: str) -> None:

@@ -45,7 +45,7 @@ def test_the_example_in_the_help_of_every_verb_parses(name: str, verb: Any) -> N
 def test_the_verbs_are_those_that_scripts_know() -> None:
     assert {name for name, _ in verbs(get_command(app))} == {
         *VERBS, "registry leases", "registry move", "registry rebuild",
-        *(f"training-set {verb}" for verb in ("build", "export", "list", "show", "verify")),
+        *(f"training-set {verb}" for verb in ("build", "diff", "export", "list", "show", "verify")),
     }  # fmt: skip
 
 

@@ -59,10 +59,11 @@ def test_a_training_set_comes_out_again_after_its_sources_were_corrected(name: s
     assert (found.verdict, found.differing, found.damaged, found.spine, found.gone) == ("equal", {}, (), spine, ())
 
 
-def test_a_build_of_now_has_other_rows_and_both_versions_stay(shop: Project, tmp_path: Path) -> None:
+def test_a_build_of_now_has_other_rows_and_optimize_keeps_what_both_versions_are_verified_by(shop: Project, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(shop.settings.root, tmp_path / "shop"))
     with projects.opened(folder, now=LATER) as p:
         rows = p.training_set("newest").to_pandas()
+        p.optimize()
         newest, oldest = training_sets.versions(p.settings.lake, "newest")
         assert (rows.set_index("payment_id").loc["p2", "amount"], newest.manifest["checksum"] != oldest.manifest["checksum"]) == (9.5, True)
         verdicts = [p.verify_training_set("newest", training_sets.number(each)).verdict for each in (newest, oldest)]
@@ -130,15 +131,6 @@ def test_a_publish_that_was_approved_after_the_build_is_passed_over(shop: Projec
     assert found is not None
     assert {each.publish_id for each in found.publishes} == {first.publish_id}
     assert past.publishes(with_late, said["spend"], lambda: (), by=built) is None
-
-
-def test_optimize_keeps_what_a_version_is_verified_by(shop: Project, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(shop.settings.root, tmp_path / "shop"))
-    with projects.opened(folder, now=LATER) as p:
-        p.training_set("newest")
-        p.optimize()
-        found = [p.verify_training_set("newest", training_sets.number(each)) for each in training_sets.versions(p.settings.lake, "newest")]
-    assert [each.verdict for each in found] == ["equal", "equal"]
 
 
 def test_rows_are_told_apart_by_place(spark: SparkSession) -> None:
