@@ -158,11 +158,11 @@ def _described(name: str, changed: int, first: Said, second: Said) -> ColumnDiff
 
 def shift(one: Said, other: Said) -> float | None:
     """The standardized difference of two features by their statistics; None where one of them has no mean or no deviation."""
-    means, deviations = [[of.get(what) for of in (one, other)] for what in ("mean", "sd")]
-    if None in means or None in deviations:
+    told = [of.get(what) for what in ("mean", "sd") for of in (one, other)]
+    if None in told:
         return None
-    spread = math.hypot(*deviations) / math.sqrt(2)
-    moved = float(means[1] - means[0])
+    before, after, *deviations = (float(each) for each in told if each is not None)
+    spread, moved = math.hypot(*deviations) / math.sqrt(2), after - before
     if spread == 0:
         return 0.0 if moved == 0 else None
     found = moved / spread
