@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -203,15 +203,39 @@ def overwrite_by(
     table, run = delta.create(path, files.schema.json(), partition=partition), layout.run_folder(path, commit_id)
     if table.transaction_version(commit_id) is not None:
         return
-    for file in storage.files(files.folder, suffix=".parquet") if files.rows else ():
-        if storage.relative(file.path, to=files.folder) not in files.rows:  # of a task that was repeated
-            storage.delete(file.path)
-    new: list[AddAction] = []
-    if files.rows:
-        brought = files.folder != run
-        new, found = _brought(path, run, copy=files.folder, spark=spark) if brought else delta.added(path, run)
-        _refuse_others(path, computed=sum(files.rows.values()), found=found)
+    new = _new_of(files, path, run, spark)
     delta.overwrite(table, schema=files.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
+
+
+def replace_since(files: RunFiles, path: str, *, since: date, commit_id: str, spark: SparkSession, fence: Fence | None = None) -> None:
+    """Replace the partitions of a table from a date on by files that lie in a folder of the run's, in one commit."""
+    table, run = delta.opened(path), layout.run_folder(path, commit_id)
+    if table.transaction_version(commit_id) is not None:
+        return
+    new = _new_of(files, path, run, spark)
+    old = [each for each in delta.in_partitions(table, None) if _date_of(each) >= since.isoformat()]
+    days = {_date_of(each) for each in old} | {_date_of(each) for each in new}
+    if any(day < since.isoformat() for day in days):
+        raise ValueError(f"{path}: rows of {min(days)} are not of the dates that are replaced, which begin with {since}")
+    delta.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
+
+
+def _date_of(action: AddAction | RemoveAction) -> str:
+    """The partition of a file, of a table that is parted by one column."""
+    return next(str(value) for value in (action.partition_values or {}).values())
+
+
+def _new_of(files: RunFiles, path: str, run: str, spark: SparkSession) -> list[AddAction]:
+    """The files of a run as the log will name them; others in its folder, of tasks that were repeated, are deleted."""
+    if not files.rows:
+        return []
+    for file in storage.files(files.folder, suffix=".parquet"):
+        if storage.relative(file.path, to=files.folder) not in files.rows:
+            storage.delete(file.path)
+    brought = files.folder != run
+    new, found = _brought(path, run, copy=files.folder, spark=spark) if brought else delta.added(path, run)
+    _refuse_others(path, computed=sum(files.rows.values()), found=found)
+    return new
 
 
 def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import pyarrow as pa
+from pyspark.sql import DataFrame
 
 from feature_definitions import layout, times
 from feature_definitions.intervals import iso
@@ -25,6 +26,7 @@ from spark_jobs.training.parts import Cut
 from spark_jobs.training.provenance import Versions
 from spark_jobs.training.recomputed import recomputed
 from spark_jobs.training.spine import Spine, TrainingRequest
+from spark_jobs.training.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +70,18 @@ def build(
     fingerprint = manifest.fingerprint(basis, computed_as)
     path, held = layout.training_set_table(context.lake, request.name), training_sets.newest(context.lake, request.name)
     if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
-        return _built(request, path, held, unchanged=True)
+        return built(request, path, held, unchanged=True)
     rejected = training_sets.rejected(context.lake, request.name)
     if rejected is not None and rejected.get("fingerprint") == fingerprint:
-        return _built(request, path, rejected, unchanged=True)
+        return built(request, path, rejected, unchanged=True)
     subject = subjects.training_set(request.name, lake=context.lake)
     with context.registry.lease(subject, now=context.clock(), patience=PATIENCE):
         written = _written(basis, fingerprint, context, judge)
-    return _built(request, path, written, unchanged=False)
+    return built(request, path, written, unchanged=False)
 
 
-def _built(request: TrainingRequest, path: str, of: Manifest, *, unchanged: bool) -> Built:
+def built(request: TrainingRequest, path: str, of: Manifest, *, unchanged: bool) -> Built:
+    """The training set that a manifest describes."""
     failed = of.get("rejected")
     return Built(request.name, path, int(str(of["rows"])), of, unchanged, tuple(failed) if isinstance(failed, list | tuple) else ())
 
@@ -89,11 +92,11 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
     split, label = basis.request.split, basis.request.label
     cut = None if split is None else parts.cut(basis.spine.rows, split, at=basis.spine.at, label=label, days=basis.days)
     versions = provenance.of_groups(basis.published.values())
-    asked = _asked_of_rows(basis, layout.training_set_table(context.lake, name), build_id)
+    asked = asked_of_rows(basis, layout.training_set_table(context.lake, name), build_id)
     with kept_rows.kept(finished(basis, cut, context), asked, context) as kept:
         found = gate.judged(kept.rows, basis.request, at=basis.spine.at, judge=judge)
         described = _described(basis, kept, cut, context) | {"expectations": [*found.found]}
-        described |= _provenance(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
+        described |= provenance_of(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
         if found.verdict.failed:
             rejected = described | {"rejected": [*found.verdict.failed]}
@@ -105,7 +108,7 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
     return training_sets.finish(described, context.lake, name, build_id=build_id)
 
 
-def _asked_of_rows(basis: Basis, table: str, build_id: str) -> kept_rows.RowsAsked:
+def asked_of_rows(basis: Basis, table: str, build_id: str) -> kept_rows.RowsAsked:
     """What the files hold: the columns that readers see, which are the spine's, the service's, and those that every training set has."""
     request = basis.request
     named = [*[join.name for join in request.service.joins], *[feature.name for feature in request.service.on_demand]]
@@ -138,16 +141,21 @@ def _asked(basis: Basis) -> list[JoinAsked]:
 
 
 def _described(basis: Basis, kept: kept_rows.Kept, cut: Cut | None, context: Context) -> Manifest:
-    """What a training set rests on, what its rows hold, and its leak report, for which a sample is joined a second time."""
-    spine, request, found = basis.spine, basis.request, kept.found
+    """What a training set rests on, what its rows hold, and its leak report."""
     types = {field.name: tables.type_named(field.dataType) for field in kept.rows.schema}
-    described, sample = manifest.described(basis, found, cut, types=types), found.sample
+    described = manifest.described(basis, kept.found, cut, types=types)
+    return described | {"leaks": leaks(basis, kept.rows, kept.found, context)}
+
+
+def leaks(basis: Basis, rows: DataFrame, found: Statistics, context: Context) -> leak_report.Report:
+    """The leak report of what was found, for which its sample is joined a second time; `rows` are all, among which near ones are sought."""
+    spine, request, sample = basis.spine, basis.request, found.sample
     again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
-    shared = overlap.across_parts(kept.rows, sample, request, at=spine.at)
-    return described | {"leaks": leak_report.report(sample, again, Reported(request, spine.of, spine.at, found.rows, shared))}
+    shared = overlap.across_parts(rows, sample, request, at=spine.at)
+    return leak_report.report(sample, again, Reported(request, spine.of, spine.at, found.rows, shared))
 
 
-def _provenance(basis: Basis, context: Context, *, before: Versions) -> Manifest:
+def provenance_of(basis: Basis, context: Context, *, before: Versions) -> Manifest:
     """The tables that were read, of which `before` holds the versions that groups had at first, the definitions, and the code."""
     after = provenance.of_groups(basis.published.values())
     return {

@@ -6,6 +6,7 @@ changes gets its rows by that, from a copy.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -30,7 +31,10 @@ _BYTES_AT_ONCE = 256 * 2**20
 
 
 class RowsAsked(NamedTuple):
-    """The table, the build's id, the columns that readers see, in their order, what is looked at, and how many dates and rows there are."""
+    """The table, the build's id, the columns that readers see, in their order, what is looked at, and how many dates and rows there are.
+
+    `since`: the partitions of earlier dates stay as they are.
+    """
 
     table: str
     build_id: str
@@ -38,6 +42,7 @@ class RowsAsked(NamedTuple):
     look: ColumnsLookedAt
     dates: int
     rows: int
+    since: date | None = None
 
     def is_spread(self, tasks: int | None) -> bool:
         """Whether rows of one date lie in so many tasks that each of these would have too few for a file."""
@@ -56,7 +61,10 @@ class Kept(NamedTuple):
 def kept(rows: workers.Flow, asked: RowsAsked, context: Context) -> Iterator[Kept]:
     """Compute rows once and keep them for the block; what was not committed in it is gone after it."""
     schema = StructType([rows.schema[name] for name in asked.columns])
-    by = _by_workers if tables.takes_files(context.spark, asked.table, schema) else _by_spark
+    here = tables.takes_files(context.spark, asked.table, schema)
+    if asked.since is not None and not here:
+        raise tables.Unwritable(f"the table {asked.table} gets its rows from Delta's own writer, which replaces all of it; build it anew")
+    by = _by_workers if here else _by_spark
     with by(rows, asked, schema, context) as found:
         yield found
 
@@ -70,6 +78,9 @@ def _by_workers(rows: workers.Flow, asked: RowsAsked, schema: StructType, contex
 
         def commit(fence: Fence) -> None:
             _made(asked, schema)
+            if asked.since is not None:
+                tables.replace_since(written, asked.table, since=asked.since, commit_id=asked.build_id, spark=spark, fence=fence)
+                return
             tables.overwrite_by(written, asked.table, commit_id=asked.build_id, partition=[layout.ROW_DATE], spark=spark, fence=fence)
 
         seen = tables.staged(spark, folder, schema=schema) if found.rows else spark.createDataFrame([], schema)

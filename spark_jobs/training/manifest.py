@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import reduce
 from operator import xor
@@ -41,7 +41,11 @@ _LAYOUT = 6
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What a training set rests on: its spine, what was asked, the spine's summary and its rows by date (days since 1970), each
-    group's publishes, all and those that it sees; as it was served also how sure that is, by group."""
+    group's publishes, all and those that it sees; as it was served also how sure that is, by group.
+
+    `contents` says by date how many rows the spine has, and their checksum. Of a part of a spine `first_place` is the place of its first
+    row, and `dated` is by what the whole is parted.
+    """
 
     spine: Spine
     request: TrainingRequest
@@ -51,6 +55,9 @@ class Basis:
     used: Mapping[str, Sequence[Publish]]
     left_out: int = 0
     served: Mapping[str, Mapping[str, int]] | None = None
+    contents: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    first_place: int = 0
+    dated: DatedBy | None = None
 
     @property
     def dates(self) -> int:
@@ -62,7 +69,7 @@ class Basis:
     @property
     def dated_by(self) -> DatedBy:
         """What a partition holds: a day, or a month where days would hold few rows, since small files cost more than their rows."""
-        return "day" if self.summary["rows"] >= _ROWS_OF_A_DAY * len(self.days) else "month"
+        return self.dated or ("day" if self.summary["rows"] >= _ROWS_OF_A_DAY * len(self.days) else "month")
 
 
 _ROWS_OF_A_DAY = 10_000
@@ -78,7 +85,9 @@ def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Publis
     spine = spines.mature(spine, request, now, young=young)
     used = {name: _relevant(published[name], request.mode, summary) for name in names}
     served = certainties(spine, {name: published[name] for name in names}) if request.mode == "as_served" else None
-    return Basis(spine, request, summary, {row["day"]: row["rows"] for row in days}, published, used, left_out=young, served=served)
+    contents = {row["day"]: (row["rows"], row["xor"], row["sum"]) for row in days}
+    counts = {row["day"]: row["rows"] for row in days}
+    return Basis(spine, request, summary, counts, published, used, left_out=young, served=served, contents=contents)
 
 
 def _leaves_none_out(request: TrainingRequest) -> bool:
@@ -223,8 +232,8 @@ def seen(published: Published) -> dict[str, object]:
 
 def _refuse_other_rows(of: Basis, found: Statistics) -> None:
     """Raise unless there are as many rows as in the spine, with the places from 0 on: their sum tells of one that is there twice."""
-    rows = of.summary["rows"]
-    expected = (rows, Places(rows * (rows - 1) // 2, 0, rows - 1) if rows else Places(0, None, None))
+    rows, first = of.summary["rows"], of.first_place
+    expected = (rows, Places(rows * (2 * first + rows - 1) // 2, first, first + rows - 1) if rows else Places(0, None, None))
     if (found.rows, found.places) != expected:
         places = f"the places {found.places.first} to {found.places.last} (their sum: {found.places.sum})"
         what = f"{rows} rows of the spine became {found.rows}, with {places}"

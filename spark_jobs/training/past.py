@@ -126,7 +126,7 @@ def spines(of: Version, asked: TrainingRequest, source: Source | None, context: 
     elif said["spine"]["source"] is not None:
         gone = (f"source {said['spine']['source']} is not defined any more",)
     if training_sets.is_readable(of, context.lake):
-        yield FoundSpine(_own(of, asked, source, context), "training set", gone)
+        yield FoundSpine(own(of, asked, source, context), "training set", gone)
     else:
         yield FoundSpine(None, None, gone)
 
@@ -162,7 +162,7 @@ def _state(source: Source, then: Mapping[str, int | None], lake: str) -> dict[st
     return {source.name: PinnedVersion(source.name, storage.relative(path, to=lake), delta.table_id(path), then.get(path))}
 
 
-def _own(of: Version, asked: TrainingRequest, source: Source | None, context: Context) -> Spine:
+def own(of: Version, asked: TrainingRequest, source: Source | None, context: Context) -> Spine:
     """The spine's columns as they lie in the training set, in the spine's order; those of a source are put in theirs anew."""
     said: Said = of.manifest
     rows = rows_of(of, context)

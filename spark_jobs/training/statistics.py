@@ -126,10 +126,14 @@ def _found(merged: Iterable[Mapping[str, Any]], look: ColumnsLookedAt) -> Statis
     return Statistics(rows, Places(counts[order.NUMBER].get(_SUM, 0), first, last), columns, counts, sample)
 
 
+def of_flow(rows: workers.Flow, look: ColumnsLookedAt) -> Statistics:
+    """The statistics of rows that have places, as workers make them."""
+    return of_parts(rows.then(_looking_at_batches(look), schema()), look)
+
+
 def checksums(rows: workers.Flow, columns: Sequence[str]) -> Mapping[str, int]:
     """The checksums of columns of rows that have places."""
-    look = ColumnsLookedAt((), (), (), tuple(columns))
-    return of_parts(rows.then(_looking_at_batches(look), schema()), look).checksums
+    return of_flow(rows, ColumnsLookedAt((), (), (), tuple(columns))).checksums
 
 
 # ------------------------------------------------------------------------------------------------------------------- in the workers

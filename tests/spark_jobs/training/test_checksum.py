@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake import delta
+from lake import arrow_types
 from spark_jobs.training import checksum
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {
@@ -30,7 +30,7 @@ def summed(rows: pa.Table) -> dict[str, int]:
 
 
 def table(kind: str, values: list[Any]) -> pa.Table:
-    return pa.table({"hw_row": range(len(values)), "value": pa.array(values, delta.arrow_type(kind))})
+    return pa.table({"hw_row": range(len(values)), "value": pa.array(values, arrow_types.arrow_type(kind))})
 
 
 @given(st.data())
