@@ -18,7 +18,7 @@ LASTING: Mapping[str, str] = {"delta.logRetentionDuration": "interval 36500 days
 """What is set of a training set's table: its log is kept, so that a version stays readable as long as its files are there."""
 
 
-class Version(NamedTuple):
+class BuiltVersion(NamedTuple):
     """One build of a training set: the version of its Delta table, None once the log does not tell it any more, and its manifest."""
 
     build_id: str
@@ -53,7 +53,7 @@ def _read(path: str) -> Manifest | None:
 class Listed(NamedTuple):
     """A training set as a list has it: its newest version, how many there are, and the checks that rejected a newer build."""
 
-    newest: Version
+    newest: BuiltVersion
     versions: int
     rejected: tuple[str, ...]
 
@@ -74,12 +74,12 @@ def listed(lake: str) -> tuple[Listed, ...]:
     for name in names(lake):
         newer, kept = rejected(lake, name) or {}, versions(lake, name)
         checks = newer.get("rejected")
-        one = kept[0] if kept else Version("", None, newest(lake, name) or {})
+        one = kept[0] if kept else BuiltVersion("", None, newest(lake, name) or {})
         found.append(Listed(one, len(kept), tuple(checks) if isinstance(checks, list) else ()))
     return tuple(found)
 
 
-def shown(of: Version, lake: str) -> Shown:
+def shown(of: BuiltVersion, lake: str) -> Shown:
     """A version as a person is shown it."""
     name = str(of.manifest["name"])
     page = layout.training_set_page(lake, name, of.build_id)
@@ -117,13 +117,13 @@ def _text(manifest: Manifest) -> bytes:
 # ----------------------------------------------------------------------------------------------------------------------- versions
 
 
-def versions(lake: str, name: str) -> list[Version]:
+def versions(lake: str, name: str) -> list[BuiltVersion]:
     """All builds of a training set whose commit happened, the newest first."""
     path = layout.training_set_table(lake, name)
     if not delta.exists(path):
         return []
     logged = delta.versions_of(path)
-    found = [Version(build, logged.get(build), manifest) for build, manifest in _kept(lake, name)]
+    found = [BuiltVersion(build, logged.get(build), manifest) for build, manifest in _kept(lake, name)]
     happened = [each for each in found if each.version is not None or "delta_version" in each.manifest]
     return sorted(happened, key=number, reverse=True)
 
@@ -135,35 +135,35 @@ def _kept(lake: str, name: str) -> Iterator[tuple[str, Manifest]]:
             yield file.name.removesuffix(".json"), manifest
 
 
-def number(of: Version) -> int:
+def number(of: BuiltVersion) -> int:
     """By which number a version is asked for: its manifest tells of it once the log does not."""
     return of.version if of.version is not None else int(str(of.manifest["delta_version"]))
 
 
-def generations(of: Version) -> dict[str, int]:
+def generations(of: BuiltVersion) -> dict[str, int]:
     """The generation of each group that a version was built from."""
     groups = of.manifest["groups"]
     return {name: each["generation"] for name, each in groups.items()} if isinstance(groups, dict) else {}
 
 
-def spine_of(of: Version) -> str | None:
+def spine_of(of: BuiltVersion) -> str | None:
     """The source whose rows a version was built for; None if they were given."""
     spine = of.manifest["spine"]
     return spine["source"] if isinstance(spine, dict) else None
 
 
-def time_of(of: Version) -> str:
+def time_of(of: BuiltVersion) -> str:
     """The column of a version that says at which time each row was joined."""
     spine = of.manifest["spine"]
     return str(spine["event_timestamp"]) if isinstance(spine, dict) else ""
 
 
-def is_readable(of: Version, lake: str) -> bool:
+def is_readable(of: BuiltVersion, lake: str) -> bool:
     """Whether the rows of a version can be read: its log and all of its files are there."""
     return of.version is not None and delta.readable(layout.training_set_table(lake, str(of.manifest["name"])), of.version)
 
 
-def at(lake: str, name: str, version: int | None = None) -> Version:
+def at(lake: str, name: str, version: int | None = None) -> BuiltVersion:
     """A version of a training set, by default the newest one; raises Unknown for one that there is not."""
     found = versions(lake, name)
     if not found:
@@ -176,7 +176,7 @@ def at(lake: str, name: str, version: int | None = None) -> Version:
     raise Unknown(f"training set {name} has no version {version}. It has: {', '.join(str(number(each)) for each in found)}")
 
 
-def pair(lake: str, name: str, other: str | None, *, start: int | None, end: int | None) -> tuple[Version, Version]:
+def pair(lake: str, name: str, other: str | None, *, start: int | None, end: int | None) -> tuple[BuiltVersion, BuiltVersion]:
     """Two versions that are to be compared: by default the last one but one and the newest, of two training sets the newest of each."""
     second = at(lake, other or name, end)
     if start is not None or other is not None:

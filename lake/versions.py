@@ -5,7 +5,7 @@ kept in the lake, so that no value is made of rows of which the registry knows n
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -94,6 +94,14 @@ def tables(source: Source, lake: str) -> dict[str, int | None]:
     path = layout.source_table(lake, source.name)
     table = delta.told(path)
     return {} if table is None else {path: table.version()}
+
+
+def state_of(source: Source, lake: str, then: Mapping[str, int | None]) -> dict[str, PinnedVersion]:
+    """A past state of what a source is read from, by the version that each of its tables had."""
+    if source.lies_in_place:
+        return {name: replace(pin, version=then.get(pin.path(lake), pin.version)) for name, pin in pinned(source, lake).items()}
+    path = layout.source_table(lake, source.name)
+    return {source.name: PinnedVersion(source.name, storage.relative(path, to=lake), delta.table_id(path), then.get(path))}
 
 
 def footprint(source: Source, lake: str, *, dates: Collection[date], opened: Logs) -> tuple[int, int]:

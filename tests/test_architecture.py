@@ -335,6 +335,7 @@ TOUCH_FILES = {
     "spark_jobs/nearby.py": "copies of files on S3 among Spark's temporary files",
     "spark_jobs/session.py": "Spark's scratch folder",
     "spark_jobs/training/computed.py": "the catalog's folder",
+    "spark_jobs/training/export.py": "the file that a person names for a training set",
     "spark_jobs/training/spine_files.py": "spines in files",
 }
 """Who uses pathlib, os, shutil or the like, and for which files: none of the lake but `lake/storage`."""

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from lake import training_sets
-from lake.training_sets import Version
+from lake.training_sets import BuiltVersion
 from spark_jobs.context import Context
 from spark_jobs.training import past
 from spark_jobs.training.past import Said
@@ -54,8 +54,8 @@ class ColumnDifference(NamedTuple):
 class Difference:
     """How a second version differs from a first one. Rows are the same if the columns of `identity` are, repeated ones in their order."""
 
-    first: Version
-    second: Version
+    first: BuiltVersion
+    second: BuiltVersion
     identity: tuple[str, ...]
     rows: RowCounts
     columns_added: tuple[str, ...]
@@ -64,7 +64,7 @@ class Difference:
     columns: tuple[ColumnDifference, ...]
 
 
-def diff(first: Version, second: Version, identity: Sequence[str], context: Context) -> Difference:
+def diff(first: BuiltVersion, second: BuiltVersion, identity: Sequence[str], context: Context) -> Difference:
     """Compare two versions; by Spark, where their checksums are not the same."""
     one, other = _columns(first), _columns(second)
     for name in identity:
@@ -86,12 +86,12 @@ def diff(first: Version, second: Version, identity: Sequence[str], context: Cont
     )
 
 
-def _columns(of: Version) -> dict[str, str]:
+def _columns(of: BuiltVersion) -> dict[str, str]:
     said: Said = of.manifest
     return {name: held["type"] for name, held in said["columns"].items()}
 
 
-def _named(of: Version) -> str:
+def _named(of: BuiltVersion) -> str:
     return f"version {training_sets.number(of)} of {of.manifest['name']}"
 
 
@@ -99,7 +99,7 @@ def _named(of: Version) -> str:
 
 
 def _compared(
-    first: Version, second: Version, identity: Sequence[str], columns: Sequence[str], context: Context
+    first: BuiltVersion, second: BuiltVersion, identity: Sequence[str], columns: Sequence[str], context: Context
 ) -> tuple[RowCounts, dict[str, int]]:
     if first.manifest["checksum"] == second.manifest["checksum"]:
         return RowCounts(0, 0, 0, int(str(first.manifest["rows"]))), {}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from feature_definitions import layout, reading
 from feature_definitions.errors import UserError
 from lake import delta, storage, training_sets
-from lake.training_sets import Version
+from lake.training_sets import BuiltVersion
 
 Format = Literal["parquet", "csv", "arrow"]
 _AT_ONCE = 262_144
@@ -44,7 +44,7 @@ def by_name(path: str) -> Format:
     return "csv" if ending == ".csv" else "arrow" if ending in (".arrow", ".feather", ".ipc") else "parquet"
 
 
-def export(of: Version, lake: str, to: str, *, kind: Format) -> Exported:
+def export(of: BuiltVersion, lake: str, to: str, *, kind: Format) -> Exported:
     """Write all rows of a version to a file at `to`, which is there whole or not at all; one that was there is replaced."""
     name = str(of.manifest["name"])
     if of.version is None or not training_sets.is_readable(of, lake):

@@ -18,8 +18,7 @@ from feature_definitions.planning.upstream import read_by
 from feature_definitions.records import Committed
 from lake import delta, storage, training_sets, versions
 from lake.readable import Published
-from lake.training_sets import Version
-from lake.versions import PinnedVersion
+from lake.training_sets import BuiltVersion
 from spark_jobs.context import Context
 from spark_jobs.ingest import events
 from spark_jobs.training import manifest, order, provenance
@@ -29,12 +28,12 @@ Said = Mapping[str, Any]
 """A manifest, or a part of it."""
 
 
-def built_at(of: Version) -> datetime:
+def built_at(of: BuiltVersion) -> datetime:
     """When a version was built."""
     return parse_instant(str(of.manifest["built_at"]))
 
 
-def request(of: Version, service: FeatureService, defined: TrainingSet | None) -> TrainingRequest:
+def request(of: BuiltVersion, service: FeatureService, defined: TrainingSet | None) -> TrainingRequest:
     """What was asked for, as the manifest says it."""
     said: Said = of.manifest
     label = None if said["label"] is None else Label(said["label"]["column"], said["label"]["horizon"], immature="leave out")
@@ -57,7 +56,7 @@ def _split(said: Said | None, defined: TrainingSet | None) -> Split | None:
 # --------------------------------------------------------------------------------------------------------------------- definitions
 
 
-def changed(of: Version, service: FeatureService, published: Mapping[str, Published]) -> Iterator[str]:
+def changed(of: BuiltVersion, service: FeatureService, published: Mapping[str, Published]) -> Iterator[str]:
     """What is defined otherwise now than when a version was built, so that it cannot be built again."""
     said: Said = of.manifest
     then, now = said["definitions"], provenance.definitions(service)
@@ -115,7 +114,7 @@ class FoundSpine(NamedTuple):
     gone: tuple[str, ...] = ()
 
 
-def spines(of: Version, asked: TrainingRequest, source: Source | None, context: Context) -> Iterator[FoundSpine]:
+def spines(of: BuiltVersion, asked: TrainingRequest, source: Source | None, context: Context) -> Iterator[FoundSpine]:
     """The spine, by each way there is: first from its source as that was, then from the training set's own columns, if these are there."""
     said: Said = of.manifest
     gone: tuple[str, ...] = ()
@@ -131,7 +130,7 @@ def spines(of: Version, asked: TrainingRequest, source: Source | None, context: 
         yield FoundSpine(None, None, gone)
 
 
-def unreadable(of: Version, source: Source, lake: str) -> Iterator[str]:
+def unreadable(of: BuiltVersion, source: Source, lake: str) -> Iterator[str]:
     """Which tables of a spine's source cannot be read any more as they were."""
     for path, version in _tables(of, source, lake).items():
         if version is None:
@@ -140,29 +139,22 @@ def unreadable(of: Version, source: Source, lake: str) -> Iterator[str]:
             yield f"version {version} of {path} was deleted, by VACUUM or with its log"
 
 
-def _tables(of: Version, source: Source, lake: str) -> dict[str, int | None]:
+def _tables(of: BuiltVersion, source: Source, lake: str) -> dict[str, int | None]:
     """The tables that the spine was read from, as the manifest names them, with their versions then."""
     said: Said = of.manifest
     known = {storage.joined(lake, each["table"]): each["version"] for each in said["inputs"]}
     return {path: known[path] for path in versions.tables(source, lake) if path in known}
 
 
-def _of_source(of: Version, source: Source, context: Context) -> Spine:
+def _of_source(of: BuiltVersion, source: Source, context: Context) -> Spine:
     then = _tables(of, source, context.lake)
-    rows = events.read_as_it_was(source, context, _state(source, then, context.lake)).select(*[f"`{name}`" for name in source.names])
+    rows = events.read_as_it_was(source, context, versions.state_of(source, context.lake, then)).select(
+        *[f"`{name}`" for name in source.names]
+    )
     return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source), (*then.items(),), source)
 
 
-def _state(source: Source, then: Mapping[str, int | None], lake: str) -> dict[str, PinnedVersion]:
-    """In which state each table is read that a source rests on."""
-    if source.lies_in_place:
-        pins = versions.pinned(source, lake)
-        return {name: replace(pin, version=then.get(pin.path(lake), pin.version)) for name, pin in pins.items()}
-    path = layout.source_table(lake, source.name)
-    return {source.name: PinnedVersion(source.name, storage.relative(path, to=lake), delta.table_id(path), then.get(path))}
-
-
-def own(of: Version, asked: TrainingRequest, source: Source | None, context: Context) -> Spine:
+def own(of: BuiltVersion, asked: TrainingRequest, source: Source | None, context: Context) -> Spine:
     """The spine's columns as they lie in the training set, in the spine's order; those of a source are put in theirs anew."""
     said: Said = of.manifest
     rows = rows_of(of, context)
@@ -177,7 +169,7 @@ def _place(rows: DataFrame) -> Any:
     return rows[layout.ROW_NUMBER].alias(order.NUMBER)
 
 
-def rows_of(of: Version, context: Context) -> DataFrame:
+def rows_of(of: BuiltVersion, context: Context) -> DataFrame:
     """The rows of a version, as Spark reads them."""
     path = layout.training_set_table(context.lake, str(of.manifest["name"]))
     return context.spark.read.format("delta").option("versionAsOf", of.version).load(path)

@@ -14,7 +14,7 @@ from feature_definitions.language import FeatureService, Source, TrainingSet
 from feature_definitions.records import Committed
 from lake import delta, storage, training_sets
 from lake.readable import Published
-from lake.training_sets import Version
+from lake.training_sets import BuiltVersion
 from spark_jobs import workers
 from spark_jobs.context import Context
 from spark_jobs.training import build, checksum, manifest, parts, past, statistics
@@ -64,7 +64,7 @@ class Verified:
         return "equal" if self.spine is not None else "not rebuilt"
 
 
-def verify(of: Version, rests: Rests, context: Context) -> Verified:
+def verify(of: BuiltVersion, rests: Rests, context: Context) -> Verified:
     """Look at the rows of a version, then join them once more from what they rested on, and compare the checksums."""
     rows = int(str(of.manifest["rows"]))
     found = partial(Verified, str(of.manifest["name"]), training_sets.number(of), rows)
@@ -85,7 +85,7 @@ def verify(of: Version, rests: Rests, context: Context) -> Verified:
     return found(damaged, differing, joined.origin, (*lost, *joined.gone))
 
 
-def damaged_columns(of: Version, lake: str) -> tuple[str, ...]:
+def damaged_columns(of: BuiltVersion, lake: str) -> tuple[str, ...]:
     """The columns of a version that hold other values than were written, or are not there; read without Spark, some rows at a time."""
     table = delta.opened(layout.training_set_table(lake, str(of.manifest["name"])), version=of.version)
     said: past.Said = of.manifest
@@ -98,7 +98,7 @@ def damaged_columns(of: Version, lake: str) -> tuple[str, ...]:
     )
 
 
-def _as_they_were(of: Version, rests: Rests) -> tuple[dict[str, Published], tuple[str, ...]]:
+def _as_they_were(of: BuiltVersion, rests: Rests) -> tuple[dict[str, Published], tuple[str, ...]]:
     """The groups with the publishes that they had; and those of which it cannot be told which these were."""
     said: past.Said = of.manifest
     by = past.built_at(of)
@@ -115,7 +115,7 @@ class _Joined(NamedTuple):
     gone: tuple[str, ...]
 
 
-def _basis(of: Version, asked: TrainingRequest, rests: Rests, published: Mapping[str, Published], context: Context) -> _Joined:
+def _basis(of: BuiltVersion, asked: TrainingRequest, rests: Rests, published: Mapping[str, Published], context: Context) -> _Joined:
     """The spine's rows as they were joined: those that its source gives are taken if they are the same."""
     said: past.Said = of.manifest
     gone: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ def _basis(of: Version, asked: TrainingRequest, rests: Rests, published: Mapping
     return _Joined(None, None, gone)
 
 
-def _differing(of: Version, basis: Basis, context: Context, *, there: bool) -> dict[str, int | None]:
+def _differing(of: BuiltVersion, basis: Basis, context: Context, *, there: bool) -> dict[str, int | None]:
     """The columns that other values come out for, with in how many rows, if the version's own can be read."""
     said: past.Said = of.manifest
     cut = None

@@ -19,7 +19,7 @@ from spark_jobs.training.export import ExportRefused
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lake.training_sets import Version
+    from lake.training_sets import BuiltVersion
 
 ROWS = 10
 NAMES = ["", "ünï", "a,b", 'say "x"', "two\nlines"]
@@ -43,7 +43,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def version(lake: str) -> Version:
+def version(lake: str) -> BuiltVersion:
     """A training set whose files hold their rows in no order."""
     path = layout.training_set_table(lake, "churn")
     training_sets.begin({"name": "churn", "rows": ROWS}, lake, "churn", build_id="one")
@@ -55,7 +55,7 @@ def version(lake: str) -> Version:
 @pytest.mark.parametrize("at_once", [3, 1000])
 @pytest.mark.parametrize(("kind", "read"), [("parquet", pq.read_table), ("arrow", feather.read_table)])
 def test_a_file_has_all_rows_in_order_and_in_their_types(
-    kind: str, read: object, at_once: int, version: Version, lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, read: object, at_once: int, version: BuiltVersion, lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "_AT_ONCE", at_once)
     to = str(tmp_path / "churn")
@@ -65,7 +65,7 @@ def test_a_file_has_all_rows_in_order_and_in_their_types(
     assert (done.rows, done.version, done.format, done.bytes) == (ROWS, version.version, kind, (tmp_path / "churn").stat().st_size)
 
 
-def test_csv_tells_nothing_from_an_empty_text_and_what_is_nested_is_json(version: Version, lake: str, tmp_path: Path) -> None:
+def test_csv_tells_nothing_from_an_empty_text_and_what_is_nested_is_json(version: BuiltVersion, lake: str, tmp_path: Path) -> None:
     export.export(version, lake, str(tmp_path / "churn.csv"), kind="csv")
     text = (tmp_path / "churn.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines(keepends=True)))
@@ -82,7 +82,7 @@ def test_the_format_is_that_of_the_name_or_parquet(path: str, kind: str) -> None
 
 
 def test_a_file_is_replaced_and_one_that_fails_leaves_what_was_there(
-    version: Version, lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: BuiltVersion, lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "churn.parquet"
     file.write_text("old")
@@ -99,7 +99,7 @@ def test_a_file_is_replaced_and_one_that_fails_leaves_what_was_there(
     assert (pq.read_metadata(file).num_rows, list(tmp_path.iterdir())) == (ROWS, [file])
 
 
-def test_what_cannot_be_written_or_read_is_told(version: Version, lake: str, tmp_path: Path) -> None:
+def test_what_cannot_be_written_or_read_is_told(version: BuiltVersion, lake: str, tmp_path: Path) -> None:
     with pytest.raises(ExportRefused, match=r"there is no folder .*nowhere, in which churn.csv shall lie; make it first"):
         export.export(version, lake, str(tmp_path / "nowhere" / "churn.csv"), kind="csv")
     with pytest.raises(ExportRefused, match="is a folder; name a file in it"):
