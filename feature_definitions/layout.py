@@ -240,6 +240,11 @@ def embedded_store(state: str) -> str:
     return f"{state}/store"
 
 
+def hot_keys(state: str) -> str:
+    """The file of entities that are near in a server, below the project's state folder."""
+    return f"{state}/near.json"
+
+
 GROUP_TASKS = ("wait", "ingest", "materialize", "publish")
 """The ids of a group's tasks, in order; metrics and dashboards go by them, so they are never renamed."""
 

@@ -96,6 +96,7 @@ class Serving:
 
     `trust`: that a sync has finished is noticed after at most so many seconds. `stale`: while the store is away, what is near is answered
     for so many seconds. `grpc`: the port of gRPC, 0 for a free one, None for no gRPC. `models`: a folder of models (None: the project's).
+    `near`: entities of each service that a process keeps near.
     """
 
     workers: int = 1
@@ -105,6 +106,7 @@ class Serving:
     stale: float = 0.0
     grpc: int | None = None
     models: Path | None = None
+    near: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -747,12 +749,12 @@ class Project:
         from serving.keys import Keys
 
         chosen = serving or Serving()
-        limits = Limits(trust=chosen.trust, stale=chosen.stale)
+        limits = Limits(trust=chosen.trust, stale=chosen.stale, near=chosen.near)
         guard = None if chosen.keys is None else rest.Guard(Keys(chosen.keys), lambda event: self.say(json.dumps(event)))
         store = AsyncStore(self.store_url())
         return rest.app(
             self.catalog.services, space=self._space, store=store, clock=self.clock, limits=limits, guard=guard,
-            models=chosen.models or self._models,
+            models=chosen.models or self._models, hot=Path(layout.hot_keys(str(self.settings.state))),
         )  # fmt: skip
 
     def predict(self, model: str, entities: object) -> list[float]:

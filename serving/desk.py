@@ -10,7 +10,7 @@ from typing import Any, TypeVar, assert_never
 from feature_definitions import FeatureService, layout
 from feature_definitions.intervals import micros
 from feature_definitions.layout import KeySpace
-from online_sync.codec import EpochRecord
+from online_sync.codec import CodecError, EpochRecord
 from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner
 from serving import described
@@ -20,13 +20,16 @@ from serving.keys import Key
 from serving.messages import MessagesForm
 from serving.metrics import Counts
 from serving.refusals import Overloaded
-from serving.request import FormName, ServicePlan, Wanted, reading
-from serving.splice import Splicer, Stored, finished
+from serving.request import FormName, RequestError, ServicePlan, Wanted, check_entities, reading
+from serving.splice import MOST_NEAR, Splicer, Stored, finished
 from serving.timed import Timed
+from serving.warming import MOST, Hot
 
 _Answer = TypeVar("_Answer")
 
 _MOST_SPLICERS = 256
+_AT_A_TIME = 200
+"""Entities that are read together when they are warmed, so that requests do not wait for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,13 @@ class Limits:
     """What a server allows itself.
 
     `trust`: epoch records that were read at most so many seconds ago are not read again. `stale`: while the store is away, what is near is
-    answered for so many seconds, and flagged. `at_once`: requests under way.
+    answered for so many seconds, and flagged. `at_once`: requests under way. `near`: entities of one service that are kept near.
     """
 
     trust: float = 0.0
     stale: float = 0.0
     at_once: int = 1000
+    near: int = MOST_NEAR
 
 
 class Desk:
@@ -119,6 +123,27 @@ class Desk:
 
         reading.add_done_callback(refreshed)
 
+    def hot(self) -> list[Hot]:
+        """The entities of services that are near, for `warm` of another desk."""
+        splicers = [(key, splicer) for key, splicer in self._splicers.items() if key[0] in self.reading.plans and key[2] is None]
+        return [Hot(service, form, splicer.hot(MOST)) for (service, form, _), splicer in splicers]
+
+    async def warm(self, hot: Iterable[Hot]) -> None:
+        """Have these entities near, as far as they still can be asked for; stop where the store is away."""
+        for each in hot:
+            plan = self.reading.plans.get(each.service)
+            if plan is None or plan.on_demand:
+                continue
+            for start in range(0, len(each.entities), _AT_A_TIME):
+                some = each.entities[start : start + _AT_A_TIME]
+                try:
+                    checked = check_entities(plan, [dict(zip(plan.asked, keys, strict=True)) for keys in some])
+                    asked = Wanted(plan, [tuple(entity.values()) for entity in checked], each.form)
+                    splicer = self._splicer(asked)
+                    await self._read(splicer.warming(asked.entities, now=micros(self.clock()), at=monotonic()))
+                except (RequestError, StoreUnavailable, CodecError, ValueError):
+                    break
+
     async def records(self, groups: Sequence[str]) -> Mapping[str, EpochRecord]:
         """The epoch records of groups, of those that are online."""
         if self.space is None and await self.look() is None:
@@ -184,7 +209,9 @@ class Desk:
         if key not in self._splicers:
             if len(self._splicers) >= _MOST_SPLICERS:
                 self._splicers.clear()
-            self._splicers[key] = Splicer(asked.plan, space=self.space, form=self._form(asked), within=asked.within)
+            self._splicers[key] = Splicer(
+                asked.plan, space=self.space, form=self._form(asked), most=self._limits.near, within=asked.within
+            )  # fmt: skip
         return self._splicers[key]
 
     def _form(self, asked: Wanted) -> Form:

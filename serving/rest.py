@@ -22,7 +22,7 @@ from feature_definitions import FeatureService
 from feature_definitions.layout import KeySpace
 from online_sync.servers import warnings
 from online_sync.store import AsyncStore, Owner
-from serving import connect, messages, openapi
+from serving import connect, messages, openapi, warming
 from serving.desk import Desk, Limits
 from serving.endpoints import Endpoints
 from serving.keys import Key, Keys, Verb
@@ -36,6 +36,8 @@ _AGAIN = {"retry-after": "1"}
 _ARROW = b"application/vnd.apache.arrow.stream"
 _JSON, _MESSAGES = b"application/json", (b"application/protobuf", b"application/x-protobuf", b"application/proto")
 
+_LOOK_EVERY, _WRITE_EVERY = 1.0, 300.0
+"""Seconds between two looks at whether definitions were taken up anew, and between two writes of what is near."""
 _LIMITS = Limits()
 _NO_DEADLINE = nullcontext()
 
@@ -56,18 +58,19 @@ def app(  # noqa: PLR0913  # one for each thing that it answers by
     limits: Limits = _LIMITS,
     guard: Guard | None = None,
     models: Path | None = None,
+    hot: Path | None = None,
 ) -> "Application":
     """The application that answers for the services that are online, from one store.
 
     `space` says whose keys to read (None: the lake has no identity yet, so nothing of it is online), `clock` what time it is. `guard` asks
-    for API keys, `models` is a folder of models.
+    for API keys, `models` is a folder of models, `hot` the file by which the next process knows which entities were near.
     """
 
     def opened(some: Mapping[str, FeatureService]) -> _Open:
         desk = Desk(some.values(), find=space, store=store, clock=clock, limits=limits)
         return _open(Endpoints(desk, some, {} if models is None else load(models, some)), desk, guard)
 
-    return Application(services, opened, guard)
+    return Application(services, opened, guard, hot)
 
 
 _Quick: TypeAlias = Callable[[PlainRequest, Key | None], AtOnce]
@@ -89,9 +92,9 @@ _Opens: TypeAlias = Callable[[Mapping[str, FeatureService]], _Open]
 class Application:
     """The service as an ASGI application; another version of the catalog can be taken up while it answers."""
 
-    def __init__(self, services: Mapping[str, FeatureService], opened: _Opens, guard: Guard | None):
+    def __init__(self, services: Mapping[str, FeatureService], opened: _Opens, guard: Guard | None, hot: Path | None):
         """Open with these services."""
-        self._opened, self._guard = opened, guard
+        self._opened, self._guard, self._hot, self._is_warm = opened, guard, hot, False
         self._open = opened(services)
         self._watching: AtWork | None = None
 
@@ -121,7 +124,36 @@ class Application:
             if scope["method"] == "POST" and scope["path"] in now_open.posted:
                 await now_open.posted[scope["path"]](scope, receive, send)
                 return
+        if scope["type"] == "lifespan" and self._hot is not None:
+            async with self._remembering(self._hot):
+                await now_open.others(scope, receive, send)
+            return
         await now_open.others(scope, receive, send)
+
+    @asynccontextmanager
+    async def _remembering(self, path: Path) -> AsyncIterator[None]:
+        """Begin with what was near when the last process ended, and write down what is near at the end."""
+        running = asyncio.create_task(self._remember(path))
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            if self._is_warm:  # else the file knows more than this process
+                warming.write(path, self._open.desk.hot())
+
+    async def _remember(self, path: Path) -> None:
+        desk, written = self._open.desk, monotonic()
+        await desk.warm(await asyncio.to_thread(warming.read, path))
+        self._is_warm = True
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if self._open.desk is not desk:
+                before, desk = desk, self._open.desk
+                await desk.warm(before.hot())
+            if monotonic() - written > _WRITE_EVERY:
+                await asyncio.to_thread(warming.write, path, desk.hot())
+                written = monotonic()
 
     def is_quick(self, method: bytes, path: bytes) -> bool:
         """Whether requests by a method for a path, which may have a query, may be answered at once."""

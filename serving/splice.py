@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -56,6 +56,23 @@ class Splicer:
         The epoch records are read together with the rows. They are read again where they were last read more than `trust` seconds before
         `at`; `now` is microseconds since 1970.
         """
+        kept, near = yield from self._found(entities, now=now, at=at, trust=trust)
+        self.near += near
+        self.found += sum(piece[3] for piece in kept)
+        return [piece[2] for piece in kept]
+
+    def warming(self, entities: Sequence[Keys], *, now: int, at: float) -> Generator[list[str], Stored, None]:
+        """The same, so that the entities are near; nobody asked for them, so they do not count."""
+        yield from self._found(entities, now=now, at=at, trust=0.0)
+
+    def hot(self, most: int) -> list[Keys]:
+        """The entities that are near, those first that were made or asked for lately; at most so many."""
+        return self._known.hot(most)
+
+    def _found(
+        self, entities: Sequence[Keys], *, now: int, at: float, trust: float
+    ) -> Generator[list[str], Stored, tuple[list[_Kept], int]]:
+        """What is kept of the entities in the end, and how many of them were near."""
         while True:
             known = self._known
             pieces = [known.near(entity, now) for entity in entities]
@@ -73,10 +90,7 @@ class Splicer:
             made = iter([known.put(entity, rows, now) for entity in lacking])
             pieces = [next(made) if piece is None else piece for piece in pieces]
             break
-        kept = [piece for piece in pieces if piece is not None]
-        self.near += len(entities) - len(lacking)
-        self.found += sum(piece[3] for piece in kept)
-        return [piece[2] for piece in kept]
+        return [piece for piece in pieces if piece is not None], len(entities) - len(lacking)
 
     def age(self, at: float) -> float:
         """How many seconds before `at` the epoch records were read."""
@@ -128,6 +142,10 @@ class _Known:
                 return None
             self._keep(entity, kept)
         return kept if kept[0] <= now <= kept[1] else None
+
+    def hot(self, most: int) -> list[Keys]:
+        """The entities that are kept, those of the newer half first."""
+        return list(islice(chain(self._young, (entity for entity in self._old if entity not in self._young)), most))
 
     def keys(self, entity: Keys) -> list[str]:
         """The keys of the rows that an entity can have."""

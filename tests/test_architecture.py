@@ -319,6 +319,7 @@ TOUCH_FILES = {
     "serving/keys.py": "the file of API keys",
     "serving/models.py": "the folder of models",
     "serving/rpc.py": "the certificate and its key",
+    "serving/warming.py": "the file of what was near, in the project's state",
     "serving/rest.py": "the folder of models, which it passes on",
     "spark_jobs/context.py": "the project's root",
     "spark_jobs/ingest/folders.py": "input files of sources",

@@ -25,6 +25,7 @@ def serve(  # noqa: PLR0913  # one for each flag
     trust: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how late a sync may be noticed", show_default=True)] = 0.1,
     grpc: Annotated[int | None, typer.Option("--grpc-port", metavar="N", help="the port of gRPC, 0 for a free one (default: none)")] = None,
     models: Annotated[Path | None, typer.Option(metavar="DIR", help="a folder of models (default: the project's)")] = None,
+    near: Annotated[int, typer.Option(min=1, metavar="N", help="entities of each service kept near", show_default=True)] = 20_000,
     stale: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long what is near is answered without store")] = 0.0,
 ) -> int:
     """Answer feature requests over HTTP, and over gRPC if that is wished."""
@@ -40,7 +41,7 @@ def serve(  # noqa: PLR0913  # one for each flag
             output.err.print(f"serving {', '.join(services)} at {where} (ctrl-c stops)")
 
         p.serve(
-            host=host, port=port, ready=ready, serving=Serving(workers, keys, tls, trust, stale, grpc, models),
+            host=host, port=port, ready=ready, serving=Serving(workers, keys, tls, trust, stale, grpc, models, near),
             grpc_ready=lambda taken: calls.append(f"{host}:{taken}"),
         )  # fmt: skip
     return DONE
