@@ -511,6 +511,19 @@ class TrainingSetExportDocument(Document, frozen=True, kw_only=True):
     bytes: int
 
 
+class FeastApplyDocument(Document, frozen=True, kw_only=True):
+    """What Feast's registry was told."""
+
+    repo: str
+    registry: str
+    entities: int
+    feature_views: int
+    on_demand_feature_views: int
+    feature_services: int
+    removed: list[str]
+    not_said: list[str]
+
+
 class SyncedGroup(Part, frozen=True, kw_only=True):
     """The newest finished sync of one group."""
 

@@ -44,6 +44,7 @@ from headwater import inputs, names
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import SparkSession
 
     from feature_registry.explain import Story
@@ -526,6 +527,32 @@ class Project:
         source = self.catalog.sources.get(training_sets.spine_of(of) or "")
         rests = verify.Rests(service, self.catalog.training_sets.get(name), source, published, lambda: facts.commits(lake))
         return verify.verify(of, rests, self._context)
+
+    def features(
+        self,
+        spine: object,
+        service: str | FeatureService,
+        *,
+        mode: Mode = "as_known",
+        spine_is: Literal["of anything", "of others"] = "of anything",
+    ) -> "pa.Table":
+        """A spine with a service's features, as `training_set` joins them, as an Arrow table in the spine's order; nothing is kept.
+
+        The service may be one that the catalog does not have. Where the rows of a frame are events of none of our sources (`of others`),
+        an observation at the very time of a row counts, which else may be the row itself.
+        """
+        from spark_jobs.training import build
+        from spark_jobs.training.spine import TrainingRequest
+
+        found = service if isinstance(service, FeatureService) else names.service(self.catalog, service)
+        check_mode("the join", mode)
+        rows = self._spine(spine, found, None, None)
+        if spine_is == "of others" and not rows.reads:
+            rows = replace(rows, reads=frozenset({""}))
+        published = self._published({each.group.name: each.group for each in found.joins}.values())
+        if mode == "as_served":
+            published = self._with_epochs(published)
+        return build.rows(rows, TrainingRequest(found.name, found, mode), published=published, context=self._context)
 
     def spine_query(self, sql: str, connection: str | None = None) -> Query | Jdbc:
         """A spine from SQL: a query of the sources whose names it reads, in Spark's words, or of a connection's database in its own."""

@@ -136,7 +136,7 @@ class FeastForm:
     def piece(self, entity: Keys, found: Sequence[Said]) -> _FeastPiece:
         """The entity's own keys, and its features."""
         values = [value for said in found for value in said.values or ()]
-        statuses = [_FEAST_STATUSES[_status(value, said.status)] for said in found for value in said.values or ()]
+        statuses = [_FEAST_STATUSES[feast_status(value, said.status)] for said in found for value in said.values or ()]
         times = [b'"%b"' % (said.event_timestamp or _NO_TIME).encode() for said in found]
         return _FeastPiece(tuple(_encode(value) for value in (*entity, *values)), _shared(tuple(statuses)), tuple(times), [])
 
@@ -203,7 +203,8 @@ def _flags(beside: Beside) -> bytes:
     return said if beside.freshness is None else said + b',"freshness":' + _encode(beside.freshness)
 
 
-def _status(value: object, said: str) -> str:
+def feast_status(value: object, said: str) -> str:
+    """The status that Feast has for a value, of what is said of its join."""
     return "PRESENT" if value is not None else _SAID.get(said, "NULL_VALUE")
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from headwater import output
-from headwater.commands import authoring, ingest, offline, online, registry, serve, training
+from headwater.commands import authoring, feast, ingest, offline, online, registry, serve, training
 from headwater.commands.verb import AS_JSON, EXIT_CODES, MISTAKE, ON_MISTAKES, AsJson, Folder
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def _any_of_a_group(context: typer.Context, *, project: Folder = None, as_json: 
     context.meta[AS_JSON] = as_json
 
 
-for part in (authoring, ingest, offline, training, online, serve, registry):
+for part in (authoring, ingest, offline, training, online, serve, registry, feast):
     app.add_typer(part.app)
 
 

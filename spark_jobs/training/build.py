@@ -80,6 +80,19 @@ def build(
     return built(request, path, written, unchanged=False)
 
 
+def rows(spine: Spine, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> pa.Table:
+    """The rows that a training set of this spine would have, in its order, computed and not kept: the spine's columns and the outputs."""
+    spines.check(spine, request)
+    basis = manifest.basis(spine, request, published, now=context.clock())
+    columns = [*spine.columns, *request.service.outputs]
+    with workers.as_raised():
+        found = finished(basis, None, context).frame.select(*[f"`{name}`" for name in (*columns, layout.ROW_NUMBER)]).toArrow()
+    found = found.sort_by(layout.ROW_NUMBER)
+    if not found.column(layout.ROW_NUMBER).equals(pa.chunked_array([pa.array(range(basis.summary["rows"]), pa.int64())])):
+        raise AssertionError(f"{basis.summary['rows']} rows of the spine became {found.num_rows}; this is a defect")
+    return found.select(columns)
+
+
 def built(request: TrainingRequest, path: str, of: Manifest, *, unchanged: bool) -> Built:
     """The training set that a manifest describes."""
     failed = of.get("rejected")

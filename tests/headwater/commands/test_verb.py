@@ -19,6 +19,7 @@ from tests.projects import command, within
 VERBS = (
     "demo", "init", "new", "source", "check", "plan", "ingest", "quarantine", "materialize", "status", "publish", "promote", "release",
     "explain", "registry", "optimize", "training-set", "sync", "parity", "rollback", "serve", "get", "down",
+    "feast",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def test_the_example_in_the_help_of_every_verb_parses(name: str, verb: Any) -> N
 
 def test_the_verbs_are_those_that_scripts_know() -> None:
     assert {name for name, _ in verbs(get_command(app))} == {
-        *VERBS, "registry leases", "registry move", "registry rebuild",
+        *VERBS, "feast apply", "registry leases", "registry move", "registry rebuild",
         *(f"training-set {verb}" for verb in ("build", "diff", "export", "list", "show", "verify")),
     }  # fmt: skip
 
