@@ -48,7 +48,8 @@ def test_the_entity_df_comes_back_as_it_was_with_columns_of_any_kind(told: Told)
     assert [*found["label"]] == [1, 0, 1, 0, 1]
 
 
-def test_an_observation_at_the_very_time_of_a_row_counts(told: Told) -> None:
+def test_an_observation_at_the_very_time_of_a_row_counts(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told.store.config.offline_store, "mode", "event_time")
     at = pd.to_datetime(["2026-01-04T10:00:00Z", "2026-01-04T09:59:59Z"])
     frame = pd.DataFrame({"customer_id": [2, 2], "shop": ["north", "north"], "event_timestamp": at})
     assert told.store.get_historical_features(frame, ["last_payment:amount"]).to_arrow().column("amount").to_pylist() == [20.0, None]
