@@ -21,7 +21,7 @@ from feast_bridge import functions, objects, projects, refused
 from feast_bridge.data_source import HeadwaterSource
 from feast_bridge.refused import FeastRefused
 from feature_definitions.language import FeatureService, Join, Mode
-from lake import delta
+from lake.arrow_types import arrow_type
 
 TIME = "event_timestamp"
 
@@ -289,7 +289,7 @@ def _spine(entity_df: pd.DataFrame, rows: pa.Table, service: FeatureService) -> 
 
 def _cast(column: pa.ChunkedArray, name: str, kind: str) -> pa.ChunkedArray:
     try:
-        return column.cast(delta.arrow_type(kind))
+        return column.cast(arrow_type(kind))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise FeastRefused(f"the entity_df's {name!r} is a {column.type}; as a join key it is {kind}: {error}") from None
 

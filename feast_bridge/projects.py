@@ -9,7 +9,7 @@ import headwater as hw
 from feast_bridge.refused import FeastRefused
 from feature_definitions.language import FeatureGroup
 from feature_definitions.sql.column_types import types_as_read
-from lake import delta
+from lake.arrow_types import arrow_type
 
 OPENED: dict[Path, hw.Project] = {}
 """The projects of this process, by their folders."""
@@ -50,4 +50,4 @@ def group(project: hw.Project, name: str) -> FeatureGroup:
 def columns(of: FeatureGroup) -> list[tuple[str, str]]:
     """The columns of a group as Feast sees them: keys, features and times, with Arrow's types."""
     types = {**of.entity.keys, **types_as_read(of), "event_timestamp": "timestamp", "created_timestamp": "timestamp"}
-    return [(name, str(delta.arrow_type(kind))) for name, kind in types.items()]
+    return [(name, str(arrow_type(kind))) for name, kind in types.items()]
