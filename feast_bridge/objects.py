@@ -11,7 +11,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 
 from feast_bridge import value_types
 from feast_bridge.data_source import HeadwaterSource
-from feast_bridge.described import EntitySaid, JoinSaid, OnDemandSaid, Said, ServiceSaid, ViewSaid
+from feast_bridge.told import EntitySaid, JoinSaid, OnDemandSaid, Said, ServiceSaid, ViewSaid
 
 OURS = "headwater."
 """How the tags begin that we add to Feast's objects."""
@@ -117,7 +117,7 @@ def _text(said: OnDemandSaid, project: str) -> str:
     source = "".join(f"# {line}".rstrip() + "\n" for line in said.text.splitlines())
     return (
         f"def {said.name}(inputs):\n"
-        "    from feast_bridge.functions import computed\n"
+        "    from feast_bridge.called import computed\n"
         f"    return computed(inputs, project={project!r}, service={said.service!r}, feature={said.feature!r}, view={said.name!r})\n"
         f"{_SOURCE}{source}"
     )
@@ -159,7 +159,7 @@ def held(registry: BaseRegistry, project: str) -> dict[str, list[Any]]:
 
 
 def read_back(registry: BaseRegistry, project: str) -> Said:
-    """What Feast's registry says of what was made here, in the words of `described`."""
+    """What Feast's registry says of what was made here, in the words of `told`."""
     found = held(registry, project)
     entities: dict[str, list[Entity]] = {}
     for each in sorted(found["entities"], key=lambda each: int(each.tags[_PLACE])):

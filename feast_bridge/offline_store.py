@@ -17,7 +17,7 @@ from feast.utils import _get_requested_on_demand_feature_views, _parse_feature_r
 from pydantic import StrictStr
 
 import headwater as hw
-from feast_bridge import functions, objects, projects, refused
+from feast_bridge import called, objects, projects, refused
 from feast_bridge.data_source import HeadwaterSource
 from feast_bridge.refused import FeastRefused
 from feature_definitions.language import FeatureService, Join, Mode
@@ -256,7 +256,7 @@ def with_features(
     for each in ours:
         inputs = {name: joined.column(by_name[view].column(column)) for name, (view, column) in each.inputs.items()}
         given = {name: rows.column(name) for name in rows.column_names} | inputs
-        value = functions.of_arrow(given, project=each.project, service=each.service, feature=each.feature)
+        value = called.of_arrow(given, project=each.project, service=each.service, feature=each.feature)
         rows = rows.append_column(each.output, value)
     return rows
 

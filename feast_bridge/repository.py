@@ -9,10 +9,10 @@ from feast import FeatureStore
 from feast.infra.registry.base_registry import BaseRegistry
 
 import headwater as hw
-from feast_bridge import described, objects
-from feast_bridge.described import Said
+from feast_bridge import objects, told
 from feast_bridge.projects import opened
 from feast_bridge.refused import FeastRefused
+from feast_bridge.told import Said
 
 SETTINGS, DEFINITIONS = "feature_store.yaml", "headwater_definitions.py"
 
@@ -69,7 +69,7 @@ class Applied(NamedTuple):
 def definitions(project: Path) -> dict[str, Any]:
     """Feast's objects of a project, by names that a module may have."""
     p = opened(project)
-    found = objects.made(described.of_catalog(p.catalog), project=p.settings.name)
+    found = objects.made(told.of_catalog(p.catalog), project=p.settings.name)
     return {f"{type(each).__name__}_{each.name}": each for each in found}
 
 
@@ -79,14 +79,14 @@ def apply(p: hw.Project, repo: Path) -> Applied:
     _write(p, repo)
     store = FeatureStore(repo_path=str(repo))
     _check(store, repo / SETTINGS)
-    said, name = described.of_catalog(p.catalog), store.project
+    said, name = told.of_catalog(p.catalog), store.project
     wanted = objects.made(said, project=p.settings.name)
     gone = _gone(objects.held(store.registry, name), wanted)
     store.apply(wanted, objects_to_delete=gone, partial=False)
     check_equal(said, store.registry, name)
     counts = (len(said.entities), len(said.views), len(said.on_demand), len(said.services))
     removed, registry = sorted(f"{type(each).__name__} {each.name}" for each in gone), str(store.config.registry.path)
-    return Applied(str(repo), registry, *counts, removed, [*described.not_said(p.catalog)])
+    return Applied(str(repo), registry, *counts, removed, [*told.not_said(p.catalog)])
 
 
 def check_equal(said: Said, registry: BaseRegistry, project: str) -> None:

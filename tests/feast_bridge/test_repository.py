@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headwater as hw
-from feast_bridge import described
+from feast_bridge import told
 from tests.feast_bridge import shops
 from tests.projects import write
 
@@ -39,7 +39,7 @@ def p(tmp_path: Path) -> hw.Project:
 def test_what_the_registry_says_is_what_is_defined(p: hw.Project, tmp_path: Path) -> None:
     done = repository.apply(p, tmp_path / "feast")
     found = objects.read_back(store(tmp_path / "feast").registry, "shop")
-    assert found == described.of_catalog(p.catalog)
+    assert found == told.of_catalog(p.catalog)
     assert (done.entities, done.feature_views, done.on_demand_feature_views, done.feature_services) == (3, 4, 1, 3)
 
 
@@ -66,7 +66,7 @@ def test_settings_that_a_person_changed_stay(p: hw.Project, tmp_path: Path) -> N
     settings = tmp_path / "feast" / repository.SETTINGS
     settings.write_text(settings.read_text().replace("project: shop", "project: market"))
     repository.apply(p, tmp_path / "feast")
-    assert objects.read_back(store(tmp_path / "feast").registry, "market") == described.of_catalog(p.catalog)
+    assert objects.read_back(store(tmp_path / "feast").registry, "market") == told.of_catalog(p.catalog)
 
 
 def test_a_repository_with_other_stores_is_refused(p: hw.Project, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_repository_with_other_stores_is_refused(p: hw.Project, tmp_path: Path
 
 def test_a_registry_that_says_something_else_is_noticed(p: hw.Project, tmp_path: Path) -> None:
     repository.apply(p, tmp_path / "feast")
-    said = described.of_catalog(p.catalog)
+    said = told.of_catalog(p.catalog)
     views = {**said.views, "spend": said.views["spend"]._replace(owner="nobody")}
     with pytest.raises(repository.NotEqual, match="of views, spend: Feast was told"):
         repository.check_equal(said._replace(views=views), store(tmp_path / "feast").registry, "shop")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from feast_bridge import described
-from feast_bridge.described import JoinSaid
+from feast_bridge import told
+from feast_bridge.told import JoinSaid
 from feature_definitions.check import checked
 from tests.feast_bridge import shops
 from tests.projects import make
@@ -26,19 +26,19 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 def test_a_group_is_a_view_with_its_ttl_types_owner_and_tags(catalog: Catalog) -> None:
-    spend = described.of_catalog(catalog).views["spend"]
+    spend = told.of_catalog(catalog).views["spend"]
     assert spend.columns == (("paid_1d", "double"), ("paid_3d", "double"), ("payments_1d", "int64"), ("quiet_3d", "double"))
     assert (spend.ttl, spend.owner, spend.tags) == (timedelta(days=2), "fraud@example.com", ("money", "risk"))
 
 
 def test_a_join_keeps_its_columns_in_order_its_prefix_and_its_keys(catalog: Catalog) -> None:
-    services = described.of_catalog(catalog).services
+    services = told.of_catalog(catalog).services
     assert services["shop_v1"].joins[0] == JoinSaid("spend", "spend", ("paid_1d", "paid_3d", "payments_1d", "quiet_3d"), ())
     assert services["towns_v2"].joins[0] == JoinSaid("town", "home", ("city",), (("shop", "home_shop"),))
 
 
 def test_what_feast_cannot_express_is_named(catalog: Catalog) -> None:
-    said = described.not_said(catalog)
+    said = told.not_said(catalog)
     assert [sentence.partition(":")[0] for sentence in said] == [
         "service towns_v2", "feature at_home of service towns_v2", "service secret_v1", "training set churn",
     ]  # fmt: skip
@@ -46,6 +46,6 @@ def test_what_feast_cannot_express_is_named(catalog: Catalog) -> None:
 
 def test_a_feature_that_two_services_have_is_named_by_its_service(tmp_path: Path) -> None:
     more = 'other = FeatureService("other_v1", joins=(Join(spend, "paid"),), on_demand=(new_share,), defaults={"spend__paid_3d": 0.0})\n'
-    found = described.of_catalog(checked(make(tmp_path, catalog=shops.CATALOG + more) / "catalog"))
+    found = told.of_catalog(checked(make(tmp_path, catalog=shops.CATALOG + more) / "catalog"))
     assert sorted(found.on_demand) == ["other_v1_new_share", "shop_v1_new_share"]
     assert found.services["shop_v1"].on_demand == ("shop_v1_new_share",)
