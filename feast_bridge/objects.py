@@ -11,7 +11,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 
 from feast_bridge import value_types
 from feast_bridge.data_source import HeadwaterSource
-from feast_bridge.told import EntitySaid, JoinSaid, OnDemandSaid, Said, ServiceSaid, ViewSaid
+from feast_bridge.told import CatalogSaid, EntitySaid, JoinSaid, OnDemandSaid, ServiceSaid, ViewSaid
 
 OURS = "headwater."
 """How the tags begin that we add to Feast's objects."""
@@ -31,7 +31,7 @@ class KnownView(OnDemandFeatureView):  # type: ignore[misc]  # Feast's classes a
         """Nothing to guess."""
 
 
-def made(said: Said, *, project: str) -> list[Any]:
+def made(said: CatalogSaid, *, project: str) -> list[Any]:
     """All objects, each once."""
     entities = {name: _entities(each) for name, each in said.entities.items()}
     views = {name: _view(each, entities[each.entity.name]) for name, each in said.views.items()}
@@ -83,7 +83,7 @@ def _projected(view: FeatureView, columns: Iterable[str], *, alias: str | None =
     return found
 
 
-def _on_demand(said: OnDemandSaid, views: Mapping[str, FeatureView], all_said: Said, project: str) -> OnDemandFeatureView:
+def _on_demand(said: OnDemandSaid, views: Mapping[str, FeatureView], all_said: CatalogSaid, project: str) -> OnDemandFeatureView:
     by_view: dict[str, list[str]] = {}
     for view, column in said.refs:
         by_view.setdefault(view, []).append(column)
@@ -158,7 +158,7 @@ def held(registry: BaseRegistry, project: str) -> dict[str, list[Any]]:
     return {kind: [each for each in found if is_ours(each)] for kind, found in kinds.items()}
 
 
-def read_back(registry: BaseRegistry, project: str) -> Said:
+def read_back(registry: BaseRegistry, project: str) -> CatalogSaid:
     """What Feast's registry says of what was made here, in the words of `told`."""
     found = held(registry, project)
     entities: dict[str, list[Entity]] = {}
@@ -168,7 +168,7 @@ def read_back(registry: BaseRegistry, project: str) -> Said:
     views = [_view_said(each, said) for each in found["views"]]
     on_demand = [_on_demand_said(each) for each in found["on_demand"]]
     services = [_service_said(each, {name.name for name in on_demand}) for each in found["services"]]
-    return Said(said, _by_name(views), _by_name(on_demand), _by_name(services))
+    return CatalogSaid(said, _by_name(views), _by_name(on_demand), _by_name(services))
 
 
 def _by_name(found: Iterable[Any]) -> dict[str, Any]:

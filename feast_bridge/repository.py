@@ -12,7 +12,7 @@ import headwater as hw
 from feast_bridge import objects, told
 from feast_bridge.projects import opened
 from feast_bridge.refused import FeastRefused
-from feast_bridge.told import Said
+from feast_bridge.told import CatalogSaid
 
 SETTINGS, DEFINITIONS = "feature_store.yaml", "headwater_definitions.py"
 
@@ -89,10 +89,10 @@ def apply(p: hw.Project, repo: Path) -> Applied:
     return Applied(str(repo), registry, *counts, removed, [*told.not_said(p.catalog)])
 
 
-def check_equal(said: Said, registry: BaseRegistry, project: str) -> None:
+def check_equal(said: CatalogSaid, registry: BaseRegistry, project: str) -> None:
     """Raise unless the registry says just what was told."""
     found = objects.read_back(registry, project)
-    for kind in Said._fields:
+    for kind in CatalogSaid._fields:
         told: Mapping[str, object] = getattr(said, kind)
         read: Mapping[str, object] = getattr(found, kind)
         for name in sorted({*told, *read}):

@@ -70,7 +70,7 @@ class ServiceSaid(NamedTuple):
     defaults: str
 
 
-class Said(NamedTuple):
+class CatalogSaid(NamedTuple):
     """All that is told of a catalog, each kind by name."""
 
     entities: Mapping[str, EntitySaid]
@@ -79,14 +79,14 @@ class Said(NamedTuple):
     services: Mapping[str, ServiceSaid]
 
 
-def of_catalog(catalog: Catalog) -> Said:
+def of_catalog(catalog: Catalog) -> CatalogSaid:
     """What is told of a catalog."""
     views = {name: _view(group) for name, group in sorted(catalog.tables.items())}
     asked = {(s.name, f.name): _on_demand(f, s) for s in catalog.services.values() for f in s.on_demand if _is_sayable(f, s)}
     named = _named(asked, taken={name.lower() for name in views})
     services = {name: _service(service, named) for name, service in sorted(catalog.services.items())}
     entities = {view.entity.name: view.entity for view in views.values()}
-    return Said(dict(sorted(entities.items())), views, dict(sorted((each.name, each) for each in named.values())), services)
+    return CatalogSaid(dict(sorted(entities.items())), views, dict(sorted((each.name, each) for each in named.values())), services)
 
 
 def not_said(catalog: Catalog) -> tuple[str, ...]:
