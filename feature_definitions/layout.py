@@ -128,7 +128,7 @@ def is_of_training_sets(column: str) -> bool:
 
 
 def records_table(lake: str, record: str) -> str:
-    """The Delta copy of one kind of record: ledger, publishes, commits, revisions, files, promotions, releases or epochs."""
+    """The Delta copy of one kind of record: ledger, publishes, commits, revisions, files, promotions, releases, epochs or erasures."""
     return f"{lake}/records/{record}"
 
 

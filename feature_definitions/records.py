@@ -189,6 +189,16 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """That online nothing is answered of an entity from a time on, or (`lifted`) something is again; `key` is its `entity_text`."""
+
+    entity: str
+    key: str
+    at: datetime
+    lifted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseHolder:
     """Which process works on what (`name`), since when by its own clock, and when it last said so by the registry's.
 

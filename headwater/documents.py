@@ -570,6 +570,24 @@ class RollbackDocument(Document, frozen=True, kw_only=True):
     epoch: SyncedGroup
 
 
+class ErasedGroup(Part, frozen=True, kw_only=True):
+    """What was done in one group of an entity that was erased."""
+
+    group: str
+    state: str
+    epoch: int | None
+
+
+class EraseDocument(Document, frozen=True, kw_only=True):
+    """What `erase` took from the online store, or let come back, and what the lake keeps."""
+
+    entity: str
+    keys: dict[str, Any]
+    lifted: bool
+    groups: list[ErasedGroup]
+    kept: list[str]
+
+
 class SyncDocument(Document, frozen=True, kw_only=True):
     """What `sync` brought to the online store."""
 
@@ -934,6 +952,17 @@ def training_set_export(done: Any) -> TrainingSetExportDocument:
 def parity(compared: Iterable[Any]) -> ParityDocument:
     """How groups compare with the lake."""
     return ParityDocument(groups=[_part(ComparedGroup, each) for each in compared])
+
+
+def erase(entity: str, keys: Mapping[str, Any], erased: Iterable[Any], kept: Iterable[str]) -> EraseDocument:
+    """An entity that was erased."""
+    return EraseDocument(entity=entity, keys=dict(keys), lifted=False, groups=[_part(ErasedGroup, each) for each in erased], kept=[*kept])
+
+
+def lift(entity: str, keys: Mapping[str, Any], synced: Iterable[Any], kept: Iterable[str]) -> EraseDocument:
+    """An entity that is online again."""
+    groups = [ErasedGroup(group=each.group, state="online", epoch=each.epoch) for each in synced]
+    return EraseDocument(entity=entity, keys=dict(keys), lifted=True, groups=groups, kept=[*kept])
 
 
 def rollback(epoch: object) -> RollbackDocument:

@@ -22,6 +22,15 @@ def groups(catalog: Catalog, names: Iterable[str]) -> tuple[FeatureGroup, ...]:
     return tuple(group(catalog, name) for name in names) or tuple(catalog.tables.values())
 
 
+def groups_of(catalog: Catalog, entity: str) -> tuple[FeatureGroup, ...]:
+    """The groups of the entity of this name; one that no group has is refused too."""
+    _named(catalog, catalog.entities, entity, "entity")
+    found = tuple(group for group in catalog.tables.values() if group.entity.name == entity)
+    if not found:
+        raise Unknown(f"no group has the entity {entity!r}")
+    return found
+
+
 def source(catalog: Catalog, name: str) -> Source:
     """The source of this name."""
     return _named(catalog, catalog.sources, name, "source")

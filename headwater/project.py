@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -39,7 +39,7 @@ from feature_definitions.planning.approval import Decision
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import Choice, GroupPlan, IntervalStatus, Only, Within
 from feature_definitions.planning.upstream import ordered, sources_of
-from feature_definitions.records import Epoch, Generation, LeaseHolder, LedgerEntry, PromotedBy, RegistryFacts, Release
+from feature_definitions.records import Epoch, Erasure, Generation, LeaseHolder, LedgerEntry, PromotedBy, RegistryFacts, Release
 from headwater import inputs, names
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lake.quarantine import PutAside
     from lake.readable import Published
     from lake.training_sets import Listed, Shown
+    from online_sync.erasing import Erased
     from online_sync.parity import Parity, Scope
     from online_sync.sync import Depth, Synced, Target
     from serving.answer import Result
@@ -697,7 +698,9 @@ class Project:
         if space is None:
             return ()
         target = self._target(space)
-        found = [parity.measure(self._published([group])[group.name], target=target, scope=scope) for group in chosen]
+        found = [
+            parity.measure(self._published([group])[group.name], target=target, scope=scope, erased=self._erased(group)) for group in chosen
+        ]
         compared = [each for each in found if each is not None]
         wrong = [each for each in compared if not each.holds]
         if then == "nothing" or not wrong:
@@ -706,6 +709,73 @@ class Project:
             self.sync(each.group, depth="full" if each.extra else "verify")
         again = {each.group: each for one in wrong for each in self.parity(one.group, scope=scope)}
         return tuple(again.get(each.group, each) for each in compared)
+
+    def erase(self, entity: str, keys: Mapping[str, Any]) -> "tuple[Erased, ...]":
+        """Take an entity from the online store at once, out of every group of it, and let no sync bring it back.
+
+        The lake keeps what it has of it (`kept_of`), and training sets what they have: take its events away where they come from, too.
+        """
+        from online_sync import erasing, sync
+
+        groups = self._keep_erasure(entity, keys, state="erased")
+        space = self._space()
+        if space is None:
+            return ()
+        target, done = self._target(space), []
+        text = layout.entity_text([keys[key] for key in groups[0].entity.keys])
+        for group in (each for each in groups if each.online):
+            last = next((each for each in reversed(self._registry.epochs(group.name)) if each.finished), None)
+            ledger = sync.Ledger(self._remember, self.clock)
+            work = sync.Work(self._registry.next_epoch(group.name), self.clock(), last, ledger=ledger)
+            done.append(erasing.erase(group, text, target=target, work=work))
+        running = [each.group for each in done if each.state == "a sync runs"]
+        if running:
+            self.sync(*running)
+        return tuple(done)
+
+    def lift_erasure(self, entity: str, keys: Mapping[str, Any]) -> "tuple[Synced, ...]":
+        """Let an entity that was erased be online again, as the lake has it."""
+        groups = self._keep_erasure(entity, keys, state="lifted")
+        synced = [group.name for group in groups if group.online and self._registry.epochs(group.name)]
+        return self.sync(*synced, depth="verify") if synced else ()
+
+    def kept_of(self, entity: str) -> tuple[str, ...]:
+        """The tables of the lake in which rows of an entity lie, whether or not it was erased online."""
+        from lake import delta, optimize
+
+        lake, found = self.settings.lake, list[str]()
+        for group in names.groups_of(self.catalog, entity):
+            found += [layout.source_table(lake, source.name) for source in sources_of(group)]
+            found += optimize.group_tables(lake, group.name, [each.number for each in self._registry.generations(group.name)])
+        return tuple(path for path in dict.fromkeys(found) if delta.exists(path))
+
+    def _keep_erasure(self, entity: str, keys: Mapping[str, Any], *, state: Literal["erased", "lifted"]) -> tuple[FeatureGroup, ...]:
+        """Keep in the lake that an entity is erased, or is not any more; returns the groups that have it."""
+        from lake import facts
+        from serving import request
+
+        groups = names.groups_of(self.catalog, entity)
+        [asked] = request.check_entities(request.compile_service(_alone(groups[0])), [inputs.entity(keys)])
+        if None in asked.values():
+            raise InputRefused(f"nobody has a null key; name the {entity} by {', '.join(asked)}")
+        text = layout.entity_text([asked[key] for key in groups[0].entity.keys])
+        erasure = Erasure(entity, text, self.clock(), state == "lifted")
+        facts.keep_erasure(self.settings.lake, erasure, fence=self._registry.fence)
+        return groups
+
+    def _erased(self, group: FeatureGroup) -> frozenset[str]:
+        """Whom no sync of a group may bring online."""
+        from lake import facts
+
+        return facts.erased(self.settings.lake, group.entity.name)
+
+    def _lies_online_though_erased(self, group: FeatureGroup, target: "Target") -> bool:
+        erased = self._erased(group)
+        if not erased:
+            return False
+        from online_sync import erasing
+
+        return erasing.lies_online(group, erased, target=target)
 
     def store_warnings(self) -> list[str]:
         """What is wrong with the online store's settings, though it works: a policy by which it evicts rows."""
@@ -735,10 +805,14 @@ class Project:
                 store.ping()
             return {"results": answer.fetch(compiled, asked, space=space, mget=store.mget, now=self.clock())}
 
-    def parse_entity(self, texts: Mapping[str, str], *, service: str | None = None, group: str | None = None) -> "Entity":
-        """An entity as a service or a group knows it, from texts as a command line has them: `{"customer_id": "42"}`."""
+    def parse_entity(
+        self, texts: Mapping[str, str], *, service: str | None = None, group: str | None = None, entity: str | None = None
+    ) -> "Entity":
+        """An entity as a service, a group or its kind knows it, from texts as a command line has them: `{"customer_id": "42"}`."""
         from serving import request
 
+        if entity is not None:
+            return request.parse_entity(_alone(names.groups_of(self.catalog, entity)[0]), texts)
         asked = names.service(self.catalog, service) if group is None else _alone(names.group(self.catalog, group))
         return request.parse_entity(asked, texts)
 
@@ -1053,16 +1127,18 @@ class Project:
         unheard = sync.ended_unheard(epochs, look)
         for each in unheard:
             self._remember(replace(each, ended_at=self.clock()))
+        depth = "verify" if depth == "as needed" and self._lies_online_though_erased(group, target) else depth
         if past and not unheard and look.state == "as it was" and depth == "as needed":
             return sync.of_before(past[-1], look)
         if look.doubt is not None:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
         last = past[-1] if past and not unheard and past[-1].generation == published.generation else None
-        work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._remember, self.clock), limit)
+        erased = partial(self._erased, group)
+        work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._remember, self.clock), limit, erased)
         place = {"store": target.url, "project": self.settings.name}
         with self._told(lambda of: of.of_sync(group, published.generation, self.settings.lake, **place)):
             done = sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
-        return replace(done, parity=parity.after(published, target=target, epoch=done.epoch))
+        return replace(done, parity=parity.after(published, target=target, epoch=done.epoch, erased=self._erased(group)))
 
     def _remember(self, epoch: Epoch) -> None:
         """Remember that a sync began or ended, in the lake's records first."""

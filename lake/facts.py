@@ -12,6 +12,7 @@ from feature_definitions.record_rows import Kind, Record, RecordRows, RecordStor
 from feature_definitions.records import (
     Committed,
     Epoch,
+    Erasure,
     IngestedFile,
     LedgerEntry,
     PendingIngest,
@@ -73,6 +74,7 @@ REVISIONS = FactTable("revisions", RecordRows(Revision, _LAKE), {"ingest_id": pa
 PROMOTIONS = FactTable("promotions", RecordRows(Promotion, _LAKE))
 RELEASES = FactTable("releases", RecordRows(Release, _LAKE))
 EPOCHS = FactTable("epochs", RecordRows(Epoch, _LAKE))
+ERASURES = FactTable("erasures", RecordRows(Erasure, _LAKE))
 
 
 def keep_publish(lake: str, pending: PendingPublish, *, fence: Fence) -> None:
@@ -124,3 +126,15 @@ def keep_releases(lake: str, releases: Iterable[Release], *, fence: Fence) -> No
 def keep_epochs(lake: str, epochs: Iterable[Epoch], *, fence: Fence) -> None:
     """Keep when syncs began and ended: of each what is kept last counts."""
     EPOCHS.keep(lake, map(EPOCHS.rows.row, epochs), fence=fence)
+
+
+def keep_erasure(lake: str, erasure: Erasure, *, fence: Fence) -> None:
+    """Keep that an entity was erased, or that its erasure was lifted: the lake alone knows it."""
+    ERASURES.keep(lake, [ERASURES.rows.row(erasure)], fence=fence)
+
+
+def erased(lake: str, entity: str) -> frozenset[str]:
+    """The `entity_text` of all that is erased of a kind of entity."""
+    said = [each for each in map(ERASURES.rows.record, ERASURES.read(lake)) if each.entity == entity]
+    last = {each.key: each for each in sorted(said, key=lambda each: (each.at, not each.lifted))}
+    return frozenset(key for key, each in last.items() if not each.lifted)

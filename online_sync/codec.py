@@ -177,6 +177,11 @@ def is_tombstone(row: bytes) -> bool:
     return row[FLAGS] >= TOMBSTONE
 
 
+def time_of(row: bytes) -> int:
+    """The time of a row, whatever its schema; 0 of what is none."""
+    return int.from_bytes(row[1:9], "little", signed=True) if row[:1] == _TAGS[0] and len(row) > FLAGS else 0
+
+
 def template(schema: RowSchema, *, epoch: int) -> bytes:
     """The fixed part of a row at the time 0 whose values are all zero and none is null."""
     nothing: dict[Section, Value] = {"d": 0.0, "q": 0, "s": ""}

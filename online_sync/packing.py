@@ -5,7 +5,7 @@ an entity is never asked for. Of a value only those of arrays become Python obje
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -41,8 +41,10 @@ class _Varying(NamedTuple):
     tagged: bool
 
 
-def packed(batch: pa.RecordBatch | pa.Table, record: EpochRecord, keys: Sequence[str], schema: RowSchema) -> Packed:
-    """The rows of a batch that belong to somebody, as the store holds them."""
+def packed(
+    batch: pa.RecordBatch | pa.Table, record: EpochRecord, keys: Sequence[str], schema: RowSchema, erased: Collection[str] = ()
+) -> Packed:
+    """The rows of a batch that belong to somebody, as the store holds them; those of the `erased` (by `entity_text`) say nothing."""
     part = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     nobody = np.zeros(len(part), bool)
     for key in keys:
@@ -52,18 +54,41 @@ def packed(batch: pa.RecordBatch | pa.Table, record: EpochRecord, keys: Sequence
         part = part.take(pa.array(places))
     if not len(part):
         return Packed([], places, 0)
+    named = _keys(part, record, keys)
+    if erased:
+        told = [layout.row_key(record.space, record.group, record.generation, entity) for entity in sorted(erased)]
+        part = _blank(part, pc.is_in(named, value_set=pa.array(told, pa.string())))
     flags = HELD * _truths(part, "held") + TOMBSTONE * _truths(part, "retracted")
     found = _bytes(part, schema, record, flags)
-    return Packed(list(zip(keys_of(part, record, keys), found, strict=True)), places, int((flags >= TOMBSTONE).sum()))
+    return Packed(list(zip(named.to_pylist(), found, strict=True)), places, int((flags >= TOMBSTONE).sum()))
+
+
+def _blank(part: pa.Table, erased: pa.Array) -> pa.Table:
+    """Rows of which the erased ones are taken back, and hold nothing but keys and time."""
+    if not pc.any(erased).as_py():
+        return part
+    kept = {"event_timestamp", "publish_id"}
+    columns = {name: _column(part, name) for name in part.column_names}
+    blank = {name: pc.if_else(erased, pa.scalar(None, each.type), each) for name, each in columns.items() if name not in kept}
+    own = {"held": pc.and_(_filled(columns["held"]), pc.invert(erased)), "retracted": pc.or_(_filled(columns["retracted"]), erased)}
+    return pa.table(columns | blank | own)
+
+
+def _filled(truths: pa.Array) -> pa.Array:
+    return pc.fill_null(truths, False)
 
 
 def keys_of(part: pa.Table, record: EpochRecord, keys: Sequence[str]) -> list[str]:
     """The store's key of each row; none has a null key."""
+    found: list[str] = _keys(part, record, keys).to_pylist()
+    return found
+
+
+def _keys(part: pa.Table, record: EpochRecord, keys: Sequence[str]) -> pa.Array:
     head = layout.row_key(record.space, record.group, record.generation, "").removesuffix("}")
     texts = [_escaped(_column(part, key)) for key in keys]
     joined = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "|")
-    found: list[str] = pc.binary_join_element_wise(head, joined, "}", "").to_pylist()
-    return found
+    return pc.binary_join_element_wise(head, joined, "}", "")
 
 
 def _escaped(column: pa.Array) -> pa.Array:

@@ -1,7 +1,7 @@
 """Parity: whether what lies online is, byte for byte, what the lake says that the last sync had to bring."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -61,8 +61,10 @@ class Parity:
         return self.equal == self.compared and not self.extra
 
 
-def measure(published: Published, *, target: Target, scope: Scope) -> Parity | None:
+def measure(published: Published, *, target: Target, scope: Scope, erased: Collection[str] = ()) -> Parity | None:
     """Compare a group's rows online with what its last sync had to bring: a sample, or all, and then also whose rows lie there besides.
+
+    Of the `erased` entities (by `entity_text`) nothing may lie there.
 
     None if no sync of the generation has finished. A group that no memory of one process holds is left to `sync --verify`.
     """
@@ -78,7 +80,7 @@ def measure(published: Published, *, target: Target, scope: Scope) -> Parity | N
             )
         rows = newest.newest(published, now=instant(record.synced_at))
         chosen = rows if scope == "full" else classes.sampled(rows, count=max(_LEAST, len(rows) // _SHARE), seed=record.epoch)
-        packed = packing.packed(chosen, record, tuple(group.entity.keys), RowSchema(record.columns)).rows
+        packed = packing.packed(chosen, record, tuple(group.entity.keys), RowSchema(record.columns), erased).rows
         found = classes.of_rows(packed, record, store)
         extra = _extra(rows, record, tuple(group.entity.keys), store) if scope == "full" else 0
         if store.read_epoch(target.space, group.name) != record:
@@ -86,7 +88,7 @@ def measure(published: Published, *, target: Target, scope: Scope) -> Parity | N
     return Parity(group.name, published.generation, record.epoch, len(rows), **asdict(found), extra=extra)
 
 
-def after(published: Published, *, target: Target, epoch: int) -> Agreement | None:
+def after(published: Published, *, target: Target, epoch: int, erased: Collection[str] = ()) -> Agreement | None:
     """Compare some rows of a group with what a sync had to bring, just after it; None if a later one has begun.
 
     They are read from the lake where the group has few rows. Of others it is remembered what the lake's rows were when they were written.
@@ -98,7 +100,7 @@ def after(published: Published, *, target: Target, epoch: int) -> Agreement | No
             return None
         if newest.size(published) <= _FEW_VALUES:
             rows = classes.sampled(newest.newest(published, now=instant(record.synced_at)), count=_SOME, seed=epoch)
-            packed = packing.packed(rows, record, tuple(group.entity.keys), RowSchema(record.columns)).rows
+            packed = packing.packed(rows, record, tuple(group.entity.keys), RowSchema(record.columns), erased).rows
             found = classes.of_rows(packed, record, store)
         else:
             found = classes.of_hashes(looked.sample[:_SOME], record, store)

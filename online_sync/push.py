@@ -35,7 +35,7 @@ class PushSpec:
     """What a partition needs to know to write its rows; it travels to the executors. `url` may hold a password.
 
     `record` is what the sync publishes at its end. `seen` is the greatest id of a publish that the last sync saw. Of the keys that are
-    `watched` it is told what lies there afterwards.
+    `watched` it is told what lies there afterwards. Of those that are `erased`, by their `entity_text`, tombstones are written.
     """
 
     url: str = field(repr=False)
@@ -45,6 +45,7 @@ class PushSpec:
     seen: str = ""
     rule: Rule = "replace"
     watched: frozenset[str] = frozenset()
+    erased: frozenset[str] = frozenset()
 
 
 class Pushed(NamedTuple):
@@ -74,7 +75,7 @@ def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec) -> Pushed
     done = Pushed(Counter(), [], [], {})
     with contextlib.closing(Store(spec.url, patience=_PATIENCE)) as store:
         for part in _parts(batches):
-            packed = packing.packed(part, spec.record, spec.keys, spec.schema)
+            packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
             seen = _seen(part, packed, spec)
             for start in range(0, len(packed.rows), KEYS_PER_CALL):
                 some = packed.rows[start : start + KEYS_PER_CALL]

@@ -132,7 +132,8 @@ class Work:
     """What a sync is told: its epoch by the registry, the time, the generation's last sync by the registry, and how deep to go.
 
     A store that has seen a later epoch (of a registry that is gone) is followed. A generation that is brought online for the first time may
-    take no more bytes of memory than the `limit`.
+    take no more bytes of memory than the `limit`. `erased` says which entities are not to be online, by their `entity_text`: it is asked
+    once the sync has begun, so that whoever erases one either is heard or sees that the sync runs.
     """
 
     epoch: int
@@ -141,6 +142,7 @@ class Work:
     depth: Depth = "as needed"
     ledger: Ledger | None = None
     limit: int | None = None
+    erased: Callable[[], frozenset[str]] = frozenset
 
 
 def of_before(last: Epoch, look: Finding) -> Synced:
@@ -270,8 +272,8 @@ def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -
     coming, begun_at = spec.record, None
     for _ in range(_ATTEMPTS):
         record = store.begin_epoch(coming, rewrite="every row" if way.work.depth == "full" else "where others differ")
-        begun_at = begun_at or _remembered(record, way.work)
-        done = _pushed(published, replace(spec, record=record), way)
+        begun_at = begun_at or begun(record, way.work)
+        done = _pushed(published, replace(spec, record=record, erased=way.work.erased()), way)
         kept = store.read_epoch(record.space, record.group)
         if kept is None or not is_under_way(record, kept):
             break
@@ -281,7 +283,7 @@ def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -
     raise _overtaken(published.group)
 
 
-def _remembered(record: EpochRecord, work: Work) -> datetime | None:
+def begun(record: EpochRecord, work: Work) -> datetime | None:
     """Remember that a sync begins, before any reader meets a row of it; returns when that was."""
     if work.ledger is None:
         return None

@@ -80,6 +80,26 @@ def rollback(
     return call.answer(documents.rollback(done), said)
 
 
+@verb(app, example="headwater erase customer customer_id=42", panel=ONLINE)
+def erase(
+    call: Call,
+    *,
+    entity: Annotated[str, typer.Argument(metavar="ENTITY", help="a kind of entity, as the catalog names it")],
+    keys: Keys,
+    lift: Annotated[bool, typer.Option("--lift", help="let it be online again")] = False,
+) -> int:
+    """Take an entity from the online store at once, and let no sync bring it back; the lake keeps what it has."""
+    with output.progress() as say, call.project(say) as p:
+        asked, kept = p.parse_entity(pairs(keys), entity=entity), p.kept_of(entity)
+        found = documents.lift(entity, asked, p.lift_erasure(entity, asked), kept) if lift else None
+        found = found or documents.erase(entity, asked, p.erase(entity, asked), kept)
+    rows = [(each.group, each.state, "" if each.epoch is None else each.epoch) for each in found.groups]
+    stays = (
+        "" if lift or not kept else "the lake keeps its rows, in " + ", ".join(kept) + "; take its events away where they come from, too"
+    )
+    return call.answer(found, output.table("group", "state", "epoch", rows=rows), stays)
+
+
 @verb(app, example="headwater get customer_v1 customer_id=42", panel=ONLINE)
 def get(call: Call, *, service: Annotated[str, typer.Argument(metavar="SERVICE", help="a feature service")], keys: Keys) -> int:
     """Ask for the features of one entity, as the serving layer answers."""

@@ -14,9 +14,12 @@ from feature_definitions import layout
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.records import Generation, Promotion, RegistryFacts
 from feature_registry import open_registry, rebuild
-from online_sync import push
+from online_sync import erasing, push
+from online_sync.codec import RowSchema, decode
+from online_sync.erasing import Erased
+from online_sync.servers import StoreUnavailable
 from online_sync.store import Store
-from online_sync.sync import TooMuchMemory
+from online_sync.sync import SyncOvertaken, TooMuchMemory
 from tests import projects
 from tests.online_sync.stories import FIRST, HOUR, SEEN, Story
 
@@ -153,6 +156,105 @@ def test_a_sync_that_leaves_rows_that_differ_says_so_and_ends_with_1(walks: Walk
     assert (again.code, again.json["epochs"][0]["repaired"], again.json["epochs"][0]["parity"]["equal"]) == (0, 1, 3)
     calm = projects.within("sync", "--json", project=walks.root, now=walks.now).json["epochs"][0]
     assert (calm["parity"]["compared"], calm["parity"]["equal"]) == (3, 3)
+
+
+def row_of(p: hw.Project, walker: int) -> bytes | None:
+    """What lies online of a walker."""
+    space = p._space()
+    assert space is not None
+    with closing(Store(p.store_url())) as store:
+        return store.mget([layout.row_key(space, "seen", 1, str(walker))])[0]
+
+
+def test_who_is_erased_is_gone_at_once_and_no_sync_brings_them_back_until_that_is_lifted(walks: Walks) -> None:
+    walks.hour(0, w1=7.0, w2=1.0, w3=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        assert p.erase("walker", {"walker": 1}) == (Erased("seen", "erased", 2),)
+        assert walks.asked(p) == [None, 1.0, 1.0]
+        [calm] = p.sync()
+        assert (calm.compared, calm.reason, calm.written, calm.rows) == (2, None, 0, 3)
+    walks.hour(1, w1=8.0, w2=2.0)
+    with closing(opened(walks)) as p:
+        for depth in ("as needed", "verify", "full"):
+            [done] = p.sync(depth=depth)
+            assert (walks.asked(p), done.holds, p.parity(scope="full")[0].holds) == ([None, 2.0, 1.0], True, True)
+        row = row_of(p, 1)
+        assert row is not None
+        assert decode(RowSchema((("pace", "double"),)), row).values == (None,)
+        walks.now += timedelta(minutes=1)
+        [lifted] = p.lift_erasure("walker", {"walker": 1})
+        assert (walks.asked(p), lifted.written) == ([8.0, 2.0, 1.0], 1)
+        assert [each.ended_at is not None for each in p._registry.epochs("seen")] == [True] * len(p._registry.epochs("seen"))
+
+
+def test_who_was_erased_while_the_store_was_away_is_gone_after_the_next_sync(walks: Walks, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks.hour(0, w1=7.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+            patch.setattr(erasing, "Store", away)
+            p.erase("walker", {"walker": 1})
+        assert walks.asked(p) == [7.0, 1.0, None]
+        p.sync()
+        assert walks.asked(p) == [None, 1.0, None]
+
+
+def away(_: str) -> Store:
+    raise StoreUnavailable("it is away")
+
+
+def test_a_sync_that_runs_while_somebody_is_erased_does_not_bring_them(walks: Walks, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks.hour(0, w1=7.0, w2=1.0)
+    done: list[Erased] = []
+
+    class Meanwhile(Store):
+        """A store that is about to get its rows when somebody is erased."""
+
+        def put_rows(self, rows: Any, **how: Any) -> str:
+            monkeypatch.setattr(push, "Store", Store)
+            with closing(opened(walks)) as other:
+                done.extend(other.erase("walker", {"walker": 1}))
+            return super().put_rows(rows, **how)
+
+    with closing(opened(walks)) as p:
+        p.sync()
+        monkeypatch.setattr(push, "Store", Meanwhile)
+        with pytest.raises(SyncOvertaken):
+            p.sync(depth="full")
+        assert (done, walks.asked(p)) == ([Erased("seen", "a sync runs")], [None, 1.0, None])
+        p.sync()
+        assert walks.asked(p) == [None, 1.0, None]
+
+
+def test_a_sync_that_begins_after_somebody_was_erased_hears_of_it(walks: Walks, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks.hour(0, w1=7.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+    real = Store.begin_epoch
+
+    def begin(store: Store, coming: Any, **how: Any) -> Any:
+        monkeypatch.setattr(Store, "begin_epoch", real)
+        with closing(opened(walks)) as other:
+            assert other.erase("walker", {"walker": 1})[0].state == "erased"
+        return real(store, coming, **how)
+
+    with closing(opened(walks)) as p:
+        monkeypatch.setattr(Store, "begin_epoch", begin)
+        p.sync(depth="full")
+        assert walks.asked(p) == [None, 1.0, None]
+
+
+def test_the_command_says_what_the_lake_keeps_of_who_is_erased_and_refuses_who_is_none(walks: Walks) -> None:
+    walks.hour(0, w1=7.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+    said = projects.within("erase", "walker", "walker=1", project=walks.root, now=walks.now)
+    assert (said.code, "features/seen/g1" in said.out.replace("\n", "")) == (0, True)
+    lifted = projects.within("erase", "walker", "walker=1", "--lift", "--json", project=walks.root, now=walks.now + HOUR).json
+    assert lifted["groups"] == [{"group": "seen", "state": "online", "epoch": 3}]
+    wrong = [("walker", "walker=x"), ("runner", "walker=1"), ("walker", "step=1")]
+    assert [projects.within("erase", *words, project=walks.root).code for words in wrong] == [2, 2, 2]
 
 
 def test_a_group_that_stays_offline_is_left_out_and_refused_by_name(walks: Walks) -> None:

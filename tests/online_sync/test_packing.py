@@ -73,6 +73,18 @@ def by_rows(rows: list[dict[str, Any]]) -> list[tuple[str, bytes]]:
     return found
 
 
+@given(rows=st.lists(ROWS, min_size=1, max_size=5), erased=st.sets(st.integers(0, 4)))
+def test_the_rows_of_the_erased_become_tombstones_that_hold_their_time_and_nothing_else(
+    rows: list[dict[str, Any]], erased: set[int]
+) -> None:
+    keys = [[row[name] for name in KEYS] for row in rows]
+    gone = {layout.entity_text(key) for n, key in enumerate(keys) if n in erased and None not in key}
+    blank = {"empties_at": None, "held": False, "retracted": True} | {name: None for name, _ in COLUMNS}
+    expected = [row | blank if None not in key and layout.entity_text(key) in gone else row for row, key in zip(rows, keys, strict=True)]
+    batch = pa.RecordBatch.from_pylist(rows, schema=pa.schema([*ARROW.items()]))
+    assert packing.packed(batch, RECORD, KEYS, SCHEMA, gone).rows == by_rows(expected)
+
+
 @given(rows=st.lists(ROWS, max_size=5), cut=st.integers(0, 2))
 def test_a_batch_becomes_the_bytes_that_its_rows_become_one_by_one(rows: list[dict[str, Any]], cut: int) -> None:
     batch = pa.RecordBatch.from_pylist(rows, schema=pa.schema([*ARROW.items()])).slice(cut)

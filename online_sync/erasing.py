@@ -1,0 +1,89 @@
+"""Erasure: an entity's row online becomes a tombstone without values at once, by a sync of its own that brings nothing else."""
+
+import contextlib
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from feature_definitions import layout
+from feature_definitions.language import FeatureGroup
+from feature_definitions.records import Epoch
+from online_sync import sync
+from online_sync.checks import Looked
+from online_sync.codec import EpochRecord, Row, RowSchema, encode, is_tombstone, time_of
+from online_sync.servers import KEYS_PER_CALL
+from online_sync.store import LATER, Store
+from online_sync.sync import Target, Work
+
+State = Literal["erased", "not online", "a sync runs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was done in one group: its row is a tombstone since the epoch, nothing of the group was ever online, or a sync runs.
+
+    Then the row is deleted, and another sync must follow, which overtakes the one that runs: that may still bring the row.
+    """
+
+    group: str
+    state: State
+    epoch: int | None = None
+
+
+def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work) -> Erased:
+    """Take away what lies online of an entity (an `entity_text`); its erasure is in the lake already, where later syncs find it."""
+    with contextlib.closing(Store(target.url)) as store:
+        held = store.read_epoch(target.space, group.name)
+        if held is None:
+            return Erased(group.name, "not online")
+        key = layout.row_key(target.space, group.name, held.generation, entity)
+        made = _begun(held, work, store=store)
+        if made is None or not _buried(key, made, work, store=store):
+            store.unlink([key])
+            return Erased(group.name, "a sync runs")
+        return Erased(group.name, "erased", made.epoch)
+
+
+def _begun(held: EpochRecord, work: Work, *, store: Store) -> EpochRecord | None:
+    """The record of a sync that leaves all rows as they are but one; None where one runs, or was cut off, after which all are written."""
+    if held.begun != held.epoch:
+        return None
+    made = store.begin_epoch(replace(held, epoch=work.epoch, by=secrets.token_hex(8)))
+    return None if made.floor == made.epoch else made
+
+
+def _buried(key: str, made: EpochRecord, work: Work, *, store: Store) -> bool:
+    """Whether the key has a tombstone, and readers know of it; not where a later sync has begun."""
+    begun_at = sync.begun(made, work)
+    [row] = store.mget([key])
+    nothing = (None,) * len(made.columns)
+    tombstone = Row(0 if row is None else time_of(row), None, held=False, tombstone=True, epoch=made.epoch, values=nothing)
+    if store.put_rows([(key, encode(RowSchema(made.columns), tombstone))], floor=made.floor) == LATER or not store.publish_epoch(made):
+        return False
+    ended_at = None if work.ledger is None else work.ledger.clock()
+    _forget(key, made, store=store)
+    if work.ledger is not None and work.last is not None:
+        of = (made.group, made.generation, made.epoch, work.last.coverage, work.last.rows, 1, work.last.synced_at)
+        work.ledger.remember(Epoch(*of, begun_at, ended_at))
+    return True
+
+
+def _forget(key: str, made: EpochRecord, *, store: Store) -> None:
+    """Leave the key out of what the next sync looks at, which finds everything else as it was."""
+    looked, servers = store.looked(made.space, made.group), store.says()
+    if looked is not None and looked.servers.keys() == servers.keys():
+        fewer = {address: each._replace(keys=servers[address].keys) for address, each in looked.servers.items()}
+        sample = tuple(each for each in looked.sample if each.key != key)
+        store.put_looked(made.space, made.group, Looked(made.epoch, fewer, sample))
+
+
+def lies_online(group: FeatureGroup, erased: Collection[str], *, target: Target) -> bool:
+    """Whether a row of an erased entity is online all the same: the store was away when it was erased."""
+    with contextlib.closing(Store(target.url)) as store:
+        held = store.read_epoch(target.space, group.name)
+        if held is None:
+            return False
+        keys = [layout.row_key(target.space, group.name, held.generation, entity) for entity in sorted(erased)]
+        parts = (keys[start : start + KEYS_PER_CALL] for start in range(0, len(keys), KEYS_PER_CALL))
+        return any(row is not None and not is_tombstone(row) for part in parts for row in store.mget(part))
