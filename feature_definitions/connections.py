@@ -96,9 +96,10 @@ def airflow_id(said: str) -> str | None:
 
 
 def passwords(said: str) -> frozenset[str]:
-    """The password in a URL, as it is written and as it is meant; none where there is none."""
-    found = re.match(r"[^/]*://[^/@:]*:([^/@]+)@", said.strip().removeprefix("jdbc:"))
-    return frozenset() if found is None else frozenset({found[1], unquote(found[1])})
+    """The passwords in a URL, as they are written and as they are meant: its own, and one for the Sentinels of an online store."""
+    text = said.strip().removeprefix("jdbc:")
+    found = [*re.findall(r"^[^/]*://[^/@:]*:([^/@]+)@", text), *re.findall(r"[?&]sentinel_password=([^&#]+)", text)]
+    return frozenset(each for one in found for each in (one, unquote(one)))
 
 
 def _content(variable_of_file: str, file: Path) -> str:

@@ -12,7 +12,6 @@ from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from feature_definitions import layout
 from feature_definitions.errors import UserError
@@ -33,6 +32,7 @@ from feature_definitions.settings import Settings
 from feature_definitions.sql import lineage
 from feature_definitions.sql.column_types import column_types_of
 from feature_definitions.sql.queries import query_reads
+from online_sync import address
 
 PRODUCER = "urn:headwater"
 _SPEC = "https://openlineage.io/spec"
@@ -104,8 +104,9 @@ def of_training_set(name: str, service: FeatureService, generations: Mapping[str
 
 def of_sync(group: FeatureGroup, generation: int, lake: str, *, store: str, project: str) -> Job:
     """A run that brings a group's rows online."""
-    read, at = _group(group, generation=generation, lake=lake), urlsplit(store)
-    online = TableTold(f"redis://{at.hostname or 'localhost'}:{at.port or 6379}", f"{project}.{group.name}", read.columns)
+    read, at = _group(group, generation=generation, lake=lake), address.read(store)
+    host, port = at.hosts[0] if at.hosts else ("localhost", 6379)
+    online = TableTold(f"redis://{host}:{port}", f"{project}.{group.name}", read.columns)
     return Job(f"sync.{group.name}", (read,), online, {column: (ReadColumn(read, column),) for column in group.outputs})
 
 

@@ -1123,7 +1123,7 @@ class Project:
         published = self._published([group])[group.name]
         epoch, epochs = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
         past = [each for each in epochs if each.finished]
-        look = sync.look(published, target=target, now=self.clock())
+        look = sync.look(published, target=target, now=self.clock(), last=past[-1] if past else None)
         unheard = sync.ended_unheard(epochs, look)
         for each in unheard:
             self._remember(replace(each, ended_at=self.clock()))

@@ -34,8 +34,9 @@ COUNTS = ("rows", "written", "unchanged", "tombstones", "gone", "others", "older
 class PushSpec:
     """What a partition needs to know to write its rows; it travels to the executors. `url` may hold a password.
 
-    `record` is what the sync publishes at its end. `seen` is the greatest id of a publish that the last sync saw. Of the keys that are
-    `watched` it is told what lies there afterwards. Of those that are `erased`, by their `entity_text`, tombstones are written.
+    `record` is what the sync publishes at its end. `seen` is the greatest id of a publish that the last sync saw. `runs` are those of the
+    server that the sync began with: no other one is written to. Of the keys that are `watched` it is told what lies there afterwards. Of
+    those that are `erased`, by their `entity_text`, tombstones are written.
     """
 
     url: str = field(repr=False)
@@ -44,6 +45,7 @@ class PushSpec:
     schema: RowSchema
     seen: str = ""
     rule: Rule = "replace"
+    runs: frozenset[str] | None = None
     watched: frozenset[str] = frozenset()
     erased: frozenset[str] = frozenset()
 
@@ -73,7 +75,7 @@ def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec) -> Pushed
     done until then, once a later sync has begun. Doing it twice does no harm.
     """
     done = Pushed(Counter(), [], [], {})
-    with contextlib.closing(Store(spec.url, patience=_PATIENCE)) as store:
+    with contextlib.closing(Store(spec.url, patience=_PATIENCE, runs=spec.runs)) as store:
         for part in _parts(batches):
             packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
             seen = _seen(part, packed, spec)

@@ -1,32 +1,28 @@
 """The only place that speaks Redis: one server or a cluster, for jobs (`Servers`) and for serving (`AsyncServers`).
 
 Which of the two a URL leads to is asked at the first call. In a cluster every command is about one key, or about keys of one slot.
+`clients` opens the connections.
 """
 
 import asyncio
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 import redis
-import redis.asyncio
-import redis.asyncio.cluster
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from feature_definitions.errors import UserError
+from online_sync import address as addresses
+from online_sync import clients, faults
+from online_sync.clients import Client, Kept
 
 KEYS_PER_CALL = 500
 """Keys that one call is about at most: more would keep readers waiting."""
 _KEYS_PER_SCRIPT = 20
 """Keys that a script runs for at most, of the scripts that go as one call: between two of them the server answers others."""
 
-_PATIENCE, _CONNECT = 0.5, 0.3
-_CONNECTIONS = 32
+_PATIENCE = 0.5
 _FAILURES, _PAUSE = 5, 0.5
 """Calls that fail one after the other before most are told so without trying, and the seconds between two that are tried then."""
 _CALLS, _KEYS_PER_READ = 4, 2000
@@ -35,16 +31,13 @@ _CALLS, _KEYS_PER_READ = 4, 2000
 _ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError)
 """What a server of a cluster says of a key that lies, or will lie, at another; a moved one is such an error too."""
 
-_Client: TypeAlias = Any
-"""Of one server or of a cluster; what redis-py has for clusters is hardly typed."""
-
 
 class StoreUnavailable(RuntimeError):
     """The online store does not answer, or refuses; the message names its address, never its password."""
 
 
-class StoreAddressError(UserError):
-    """A URL that is not that of a Redis or Valkey."""
+class StoreReplaced(StoreUnavailable):
+    """Another server answers than the one that a job began with, so what the job wrote may be lost; the rerun compares every row."""
 
 
 class Saying(NamedTuple):
@@ -56,6 +49,11 @@ class Saying(NamedTuple):
     evicted: int
     keys: int
     evicts: str | None
+
+
+def is_replaced(before: Mapping[str, Saying], now: Mapping[str, Saying]) -> bool:
+    """Whether a server that there was before is another one now, or is gone; new ones may have come."""
+    return any(address not in now or now[address].run_id != said.run_id for address, said in before.items())
 
 
 def warnings(says: Mapping[str, Saying]) -> list[str]:
@@ -80,31 +78,29 @@ class Script(NamedTuple):
 class Servers:
     """The store's servers for jobs and commands; `patience` is how many seconds an answer may take."""
 
-    def __init__(self, url: str, *, patience: float = _PATIENCE) -> None:
-        """Remember the address; the first call connects."""
-        self._url = url
-        self._options = {"retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(patience)}
-        with _address_errors():
-            self._single = redis.Redis.from_url(_checked(url), **self._options)
-        self.address = _address(self._single.get_connection_kwargs())
+    def __init__(self, url: str, *, patience: float = _PATIENCE, runs: frozenset[str] | None = None) -> None:
+        """Remember the address; the first call connects. With `runs` no server is spoken to that is not one of these (`StoreReplaced`)."""
+        self._at, self._patience = addresses.read(url), patience
+        self._single = clients.single(self._at, patience=patience, kept=None if runs is None else Kept(runs))
+        self.address = str(self._at)
         self._known: dict[Script, str] = {}
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
-        with errors(self.address):
+        with errors(self._at):
             self._single.ping()
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of the keys, in their order; None where there is none."""
         if not keys:
             return []
-        with errors(self.address):
+        with errors(self._at):
             return cast(list[bytes | None], self._client.mget_nonatomic(keys) if self._is_cluster else self._client.mget(keys))
 
     def run(self, script: Script, pairs: Sequence[tuple[str, bytes]], *common: str | int) -> str:
         """Run a script for keys with a value each, and say by its letters what it did; at most 500 keys a call, in a cluster one."""
         done = []
-        with errors(self.address):
+        with errors(self._at):
             for start in range(0, len(pairs), KEYS_PER_CALL):
                 some = pairs[start : start + KEYS_PER_CALL]
                 try:
@@ -116,12 +112,12 @@ class Servers:
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """Put a value in the place of another, or of none, unless something else lies there."""
-        with errors(self.address):
+        with errors(self._at):
             return bool(self._client.eval(_SWAP, 1, key, old or b"", new))
 
     def keys(self, pattern: str) -> Iterator[list[str]]:
         """The keys of a pattern, some at a time; a key may come twice."""
-        with errors(self.address):
+        with errors(self._at):
             found = iter(self._client.scan_iter(match=pattern, count=KEYS_PER_CALL))
             while some := [bytes(key).decode(errors="replace") for key in islice(found, KEYS_PER_CALL)]:
                 yield some
@@ -130,7 +126,7 @@ class Servers:
         """Delete keys, and say how many there were."""
         if not keys:
             return 0
-        with errors(self.address):
+        with errors(self._at):
             if not self._is_cluster:
                 return int(self._client.unlink(*keys))
             with self._client.pipeline() as pipeline:
@@ -140,31 +136,35 @@ class Servers:
 
     def put(self, key: str, value: bytes) -> None:
         """Put a value under a key, whatever lay there."""
-        with errors(self.address):
+        with errors(self._at):
             self._client.set(key, value)
 
     def memory(self, keys: Sequence[str]) -> list[int]:
         """The bytes that each key takes with its value, of those that are there; nothing where the user may not ask."""
-        with errors(self.address), suppress(redis.exceptions.NoPermissionError):
+        with errors(self._at), suppress(redis.exceptions.NoPermissionError):
             return [found for key in keys if (found := self._client.memory_usage(key, samples=0)) is not None]
         return []
 
     def says(self) -> dict[str, Saying]:
         """What each server that holds keys says of itself, by its address; nothing where the user may not ask."""
-        with errors(self.address), suppress(redis.exceptions.NoPermissionError):
+        with errors(self._at), suppress(redis.exceptions.NoPermissionError):
             found = self._client.info(target_nodes=redis.RedisCluster.PRIMARIES) if self._is_cluster else self._client.info()
-            return _sayings(found, self.address, self._single.get_connection_kwargs())
+            return _sayings(found, self._at)
         return {}
+
+    def runs(self) -> frozenset[str] | None:
+        """Which run of the server answers, so that a job can stay with it: none where the user may not ask; None of a cluster."""
+        return None if self._is_cluster else frozenset(said.run_id for said in self.says().values())
 
     def stop_server(self) -> None:
         """Ask the server itself to save and end: only for one that is ours alone."""
-        with errors(self.address):
+        with errors(self._at):
             self._single.shutdown()
 
     def close(self) -> None:
         """Give up the connections."""
-        self._single.close()
-        if "_client" in self.__dict__:
+        clients.close(self._single)
+        if self.__dict__.get("_client", self._single) is not self._single:
             self._client.close()
 
     @cached_property
@@ -174,10 +174,8 @@ class Servers:
         return False
 
     @cached_property
-    def _client(self) -> _Client:
-        if not self._is_cluster:
-            return self._single
-        return redis.RedisCluster.from_url(_plain(self._url), **{**self._options, "retry": Retry(NoBackoff(), 3)})
+    def _client(self) -> Client:
+        return clients.cluster(self._at, patience=self._patience) if self._is_cluster else self._single
 
     def _loaded(self, script: Script) -> str:
         if script not in self._known:
@@ -203,7 +201,7 @@ class Servers:
         return "".join(done)
 
 
-def _run_at(client: _Client, name: str, calls: Sequence[tuple[Any, ...]]) -> list[str]:
+def _run_at(client: Client, name: str, calls: Sequence[tuple[Any, ...]]) -> list[str]:
     """Run a script at one server of a cluster, key by key in one go; a key that has moved meanwhile is followed."""
     with client.get_redis_connection(client.get_node(node_name=name)).pipeline(transaction=False) as pipeline:
         for call in calls:
@@ -238,22 +236,17 @@ class AsyncServers:
 
     def __init__(self, url: str) -> None:
         """Remember the address; the first call connects."""
-        self._url = url
-        self._options = {"retry": AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(_PATIENCE)}
-        with _address_errors():
-            pool = redis.asyncio.BlockingConnectionPool.from_url(
-                _checked(url), max_connections=_CONNECTIONS, timeout=_PATIENCE, **self._options
-            )
-        self._single = redis.asyncio.Redis(connection_pool=pool)
+        self._at = addresses.read(url)
+        self._single = clients.async_single(self._at, patience=_PATIENCE)
         self._waiting: list[_Asked] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._failures, self._closed_until, self._fault = 0, float("-inf"), ""
-        self._client: _Client = None
-        self.address = _address(pool.connection_kwargs)
+        self._client: Client = None
+        self.address = str(self._at)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
-        with errors(self.address):
+        with errors(self._at):
             async with asyncio.timeout(_PATIENCE):
                 await self._single.ping()
         self._failures = 0
@@ -319,7 +312,7 @@ class AsyncServers:
         return found
 
     async def _mget(self, keys: list[str]) -> list[bytes | None]:
-        with errors(self.address):
+        with errors(self._at):
             async with asyncio.timeout(_PATIENCE):
                 client = self._client or await self._connected()
                 found = client.mget(keys) if client is self._single else client.mget_nonatomic(keys)
@@ -327,24 +320,24 @@ class AsyncServers:
 
     async def says(self) -> dict[str, Saying]:
         """What each server that holds keys says of itself, by its address; nothing where the user may not ask."""
-        with errors(self.address), suppress(redis.exceptions.NoPermissionError):
+        with errors(self._at), suppress(redis.exceptions.NoPermissionError):
             async with asyncio.timeout(_PATIENCE):
                 client = self._client or await self._connected()
                 found = await (client.info() if client is self._single else client.info(target_nodes=redis.RedisCluster.PRIMARIES))
-                return _sayings(found, self.address, self._single.connection_pool.connection_kwargs)
+                return _sayings(found, self._at)
         return {}
 
     async def close(self) -> None:
         """Give up the connections."""
-        await self._single.connection_pool.disconnect()
+        await clients.async_close(self._single)
         if self._client is not None and self._client is not self._single:
             await self._client.aclose()
 
-    async def _connected(self) -> _Client:
-        client: _Client = self._single
+    async def _connected(self) -> Client:
+        client: Client = self._single
         with suppress(redis.exceptions.NoPermissionError):
             if _says_cluster(await self._single.info("cluster")):
-                client = redis.asyncio.RedisCluster.from_url(_plain(self._url), **self._options)
+                client = clients.async_cluster(self._at, patience=_PATIENCE)
         self._client = self._client or client
         return self._client
 
@@ -360,61 +353,27 @@ return 1
 
 
 @contextmanager
-def errors(address: str) -> Iterator[None]:
+def errors(at: addresses.Address) -> Iterator[None]:
     """What went wrong with a store, as one sentence without its password."""
     try:
         yield
+    except clients.OtherServer:
+        raise replaced(str(at)) from None
     except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
-        raise StoreUnavailable(f"the online store at {address} {_fault(error)}") from None
+        raise StoreUnavailable(f"the online store at {at} {faults.said(error, at)}") from None
 
 
-def _fault(error: Exception) -> str:
-    """What a store does that fails, and what to do."""
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    match error:
-        case redis.exceptions.AuthenticationError() if "required" in reason:
-            return "wants a password: write it into HEADWATER_REDIS_URL, like redis://:password@host:6379/0"
-        case redis.exceptions.AuthenticationError():
-            return "refuses the user or the password in HEADWATER_REDIS_URL"
-        case redis.exceptions.NoPermissionError():
-            return f"does not let this user do what is needed: {reason}"
-        case redis.exceptions.BusyLoadingError():
-            return "is still loading its data; try again in a moment"
-        case redis.exceptions.ReadOnlyError():
-            return "is a replica that takes no writes; name its primary in HEADWATER_REDIS_URL"
-        case redis.ResponseError() if "used memory > 'maxmemory'" in reason:
-            return (
-                "is full: it has used the memory that its maxmemory allows. Allow more; what was written stays, and the next sync goes on"
-            )
-        case redis.ResponseError() if "MISCONF" in reason:
-            return "takes no writes because it cannot save to its disk; look into its log"
-        case redis.exceptions.ClusterError() | redis.exceptions.RedisClusterException():
-            return f"belongs to a cluster that is not whole: {reason}"
-    return f"does not answer: {reason}"
+def replaced(address: str) -> StoreReplaced:
+    """What is said where another server took the place of the one that a job began with."""
+    return StoreReplaced(
+        f"the online store at {address} was restarted, or a replica took its primary's place, while rows were written: some of them may be "
+        "lost, so nothing of it is shown; run the sync again, and it compares every row"
+    )
 
 
-@contextmanager
-def _address_errors() -> Iterator[None]:
-    try:
-        yield
-    except ValueError:
-        raise StoreAddressError(
-            "the online store's URL cannot be read; write one like redis://user:password@host:6379/0, and percent-encode what is no letter "
-            "or digit in the password: %40 for @, %2F for /, %23 for #, %3A for :, %3F for ?"
-        ) from None
-
-
-def _checked(url: str) -> str:
-    """The URL, unless a sign in its password cuts it short, so that another server would be asked."""
-    head, _, rest = url.partition("://")
-    if head in ("redis", "rediss") and "@" in rest[len(re.split("[/?#]", rest, maxsplit=1)[0]) :]:
-        raise ValueError(head)
-    return url
-
-
-def _sayings(found: Mapping[str, Any], address: str, options: Mapping[str, Any]) -> dict[str, Saying]:
+def _sayings(found: Mapping[str, Any], at: addresses.Address) -> dict[str, Saying]:
     if "run_id" in found:
-        return {address: _saying(found, int(options.get("db") or 0))}
+        return {str(at): _saying(found, at.db)}
     return {name: _saying(each, 0) for name, each in found.items()}
 
 
@@ -425,19 +384,5 @@ def _saying(info: Mapping[str, Any], db: int) -> Saying:
     return Saying(str(info["run_id"]), int(info.get("evicted_keys", 0)), int(space.get("keys", 0)) - int(space.get("expires", 0)), evicts)
 
 
-def _options(patience: float) -> dict[str, Any]:
-    return {"protocol": 2, "socket_timeout": patience, "socket_connect_timeout": min(patience, _CONNECT)}
-
-
 def _says_cluster(info: Mapping[str, Any]) -> bool:
     return bool(info.get("cluster_enabled", 0))
-
-
-def _plain(url: str) -> str:
-    """The URL without the number of a database, of which a cluster has but one."""
-    head, slash, tail = url.partition("://")
-    return head + slash + tail.partition("/")[0] + ("?" + tail.partition("?")[2] if "?" in tail else "")
-
-
-def _address(options: Mapping[str, Any]) -> str:
-    return str(options["path"]) if "path" in options else f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"

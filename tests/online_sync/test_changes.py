@@ -45,7 +45,8 @@ class Online:
         target = sync.Target(self.url, SPACE, "")
         last = None if self.done is None else self.done.record
         work = sync.Work(1 if last is None else last.epoch + 1, now, last, depth)
-        self.done = sync.run(story.published, sync.look(story.published, target=target, now=now), target=target, work=work, spark=no_spark)
+        look = sync.look(story.published, target=target, now=now, last=last)
+        self.done = sync.run(story.published, look, target=target, work=work, spark=no_spark)
         return self.done
 
 

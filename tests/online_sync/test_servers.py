@@ -11,8 +11,9 @@ import redis
 
 from feature_definitions import layout
 from online_sync import push, servers
+from online_sync.address import StoreAddressError
 from online_sync.codec import Row, RowSchema, encode
-from online_sync.servers import StoreAddressError, StoreUnavailable
+from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner, Store
 from tests.online_sync import test_races as races
 from tests.online_sync.conftest import alone, empty, written

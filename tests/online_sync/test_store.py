@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feature_definitions import layout
+from online_sync.address import StoreAddressError
 from online_sync.codec import EpochRecord, Row, RowSchema, decode, encode
-from online_sync.servers import StoreAddressError, StoreUnavailable
+from online_sync.servers import StoreUnavailable
 from online_sync.store import AsyncStore, Owner, Store
 from tests.online_sync.conftest import empty, written
 

@@ -1,0 +1,150 @@
+"""Opens what speaks to the online store: one server, a cluster, or the primary that Sentinels name; for jobs and for serving.
+
+Nothing is connected here: the first call does that. Of a service of Sentinels each new connection asks them who the primary is.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.sentinel
+import redis.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from online_sync.address import Address, Login
+
+_CONNECT = 0.3
+_CONNECTIONS = 32
+
+Client: TypeAlias = Any
+"""Of one server or of a cluster; what redis-py has for clusters is hardly typed."""
+
+
+class OtherServer(redis.RedisError):
+    """Another server answers than the one that a job began with."""
+
+
+class Kept(NamedTuple):
+    """The runs of a server that a job stays with; none: it is not known which, so that no connection may be made a second time."""
+
+    runs: frozenset[str]
+
+
+def single(address: Address, *, patience: float, kept: Kept | None = None) -> Client:
+    """One server, or the primary of a service; every call is tried once more where its connection was gone."""
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(address, patience)}
+    if kept is not None:
+        options["redis_connect_func"] = _staying(kept)
+    if address.service is None:
+        kind = (redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection)
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=_kind(address, kind), **_place(address), **options))
+    watching = {"retry": Retry(NoBackoff(), 0), **_of_sentinels(address, patience)}
+    sentinel: Client = redis.sentinel.Sentinel
+    return sentinel(address.hosts, sentinel_kwargs=watching, **_secured(address), **options).master_for(address.service)
+
+
+def cluster(address: Address, *, patience: float) -> Client:
+    """The cluster that a server belongs to."""
+    options = {"retry": Retry(NoBackoff(), 3), **_options(address, patience, db=False)}
+    return redis.RedisCluster(**_first(address), **_secured(address), **options)
+
+
+def close(client: Client) -> None:
+    """Give up the connections, those to Sentinels too."""
+    client.close()
+    sentinel = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    if sentinel is not None:
+        sentinel.close()
+
+
+def async_single(address: Address, *, patience: float) -> Client:
+    """One server, or the primary of a service, for an event loop."""
+    options: dict[str, Any] = {"retry": AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(address, patience)}
+    if address.service is None:
+        made = redis.asyncio
+        kind = _kind(address, (made.UnixDomainSocketConnection, made.SSLConnection, made.Connection))
+        limits: dict[str, Any] = {"max_connections": _CONNECTIONS, "timeout": patience}
+        return made.Redis(connection_pool=made.BlockingConnectionPool(connection_class=kind, **limits, **_place(address), **options))
+    watching = {"retry": AsyncRetry(NoBackoff(), 0), **_of_sentinels(address, patience)}
+    sentinel: Client = redis.asyncio.sentinel.Sentinel
+    return sentinel(address.hosts, sentinel_kwargs=watching, **_secured(address), **options).master_for(address.service)
+
+
+def async_cluster(address: Address, *, patience: float) -> Client:
+    """The cluster that a server belongs to, for an event loop."""
+    options = {"retry": AsyncRetry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(address, patience, db=False)}
+    return redis.asyncio.RedisCluster(**_first(address), **_secured(address), **options)
+
+
+async def async_close(client: Client) -> None:
+    """Give up the connections, those to Sentinels too."""
+    await client.aclose()
+    pool = getattr(client, "connection_pool", None)
+    if pool is not None:
+        await pool.disconnect()
+    for sentinel in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()):
+        await sentinel.aclose()
+
+
+def _options(address: Address, patience: float, *, db: bool = True) -> dict[str, Any]:
+    named = {} if address.client_name is None else {"client_name": address.client_name}
+    return {**_timed(patience), **_known(address.login), **named, **({"db": address.db} if db else {})}
+
+
+def _timed(patience: float) -> dict[str, Any]:
+    return {"protocol": 2, "socket_timeout": patience, "socket_connect_timeout": min(patience, _CONNECT)}
+
+
+def _of_sentinels(address: Address, patience: float) -> dict[str, Any]:
+    """Each Sentinel has so little time that the last is asked, too, before the patience of who reads ends."""
+    share = min(_CONNECT, patience / (len(address.hosts) + 1))
+    return {**_timed(share), **_known(address.sentinels_login), **_secured(address)}
+
+
+def _known(login: Login) -> dict[str, Any]:
+    return {"username": login.username, "password": login.password}
+
+
+def _secured(address: Address) -> dict[str, Any]:
+    return {} if address.tls is None else {"ssl": True, **address.tls}
+
+
+def _first(address: Address) -> dict[str, Any]:
+    host, port = address.hosts[0]
+    return {"host": host, "port": port}
+
+
+def _place(address: Address) -> dict[str, Any]:
+    return {"path": address.path} if address.path is not None else {**_first(address), **(address.tls or {})}
+
+
+def _kind(address: Address, kinds: tuple[Any, Any, Any]) -> Any:
+    """The connections to an address, of those by a socket's path, by TLS and without."""
+    return kinds[0] if address.path is not None else kinds[2] if address.tls is None else kinds[1]
+
+
+def _staying(kept: Kept) -> Callable[[Any], None]:
+    """What a new connection does first: it makes sure that the server is still the one that the job began with."""
+    made: set[object] = set()
+
+    def connected(connection: Any) -> None:
+        connection.on_connect()
+        if kept.runs:
+            connection.send_command("INFO", "server")
+            if _run(connection.read_response()) not in kept.runs:
+                raise OtherServer
+        elif made:
+            raise OtherServer
+        made.add(True)
+
+    return connected
+
+
+def _run(said: Any) -> str:
+    text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+    found = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in found if name == "run_id"), "")
