@@ -28,13 +28,13 @@ class OtherServer(redis.RedisError):
     """Another server answers than the one that a job began with."""
 
 
-class Kept(NamedTuple):
+class SameRun(NamedTuple):
     """The runs of a server that a job stays with; none: it is not known which, so that no connection may be made a second time."""
 
     runs: frozenset[str]
 
 
-def single(address: Address, *, patience: float, kept: Kept | None = None) -> Client:
+def single(address: Address, *, patience: float, kept: SameRun | None = None) -> Client:
     """One server, or the primary of a service; every call is tried once more where its connection was gone."""
     options: dict[str, Any] = {"retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(address, patience)}
     if kept is not None:
@@ -127,7 +127,7 @@ def _kind(address: Address, kinds: tuple[Any, Any, Any]) -> Any:
     return kinds[0] if address.path is not None else kinds[2] if address.tls is None else kinds[1]
 
 
-def _staying(kept: Kept) -> Callable[[Any], None]:
+def _staying(kept: SameRun) -> Callable[[Any], None]:
     """What a new connection does first: it makes sure that the server is still the one that the job began with."""
     made: set[object] = set()
 

@@ -15,7 +15,7 @@ import redis
 
 from online_sync import address as addresses
 from online_sync import clients, faults
-from online_sync.clients import Client, Kept
+from online_sync.clients import Client, SameRun
 
 KEYS_PER_CALL = 500
 """Keys that one call is about at most: more would keep readers waiting."""
@@ -81,7 +81,7 @@ class Servers:
     def __init__(self, url: str, *, patience: float = _PATIENCE, runs: frozenset[str] | None = None) -> None:
         """Remember the address; the first call connects. With `runs` no server is spoken to that is not one of these (`StoreReplaced`)."""
         self._at, self._patience = addresses.read(url), patience
-        self._single = clients.single(self._at, patience=patience, kept=None if runs is None else Kept(runs))
+        self._single = clients.single(self._at, patience=patience, kept=None if runs is None else SameRun(runs))
         self.address = str(self._at)
         self._known: dict[Script, str] = {}
 

@@ -317,6 +317,7 @@ TOUCH_FILES = {
     "lake/joined.py": "the files of this machine that are joined, and where",
     "lake/split.py": "the folder of this machine that rows are parted in",
     "lake/storage.py": "the lake",
+    "online_sync/address.py": "the files of TLS that the URL names",
     "online_sync/embedded.py": "the embedded store's folder in the project's state",
     "headwater/commands/feast.py": "the folder of Feast's repository",
     "headwater/commands/serve.py": "the file of API keys",

@@ -20,20 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WITHOUT = pytest.mark.skipif(secured.OWN is None, reason="no redis-server is installed; Valkey behind a terminator is asked the same")
-OWN = (pytest.param(None, id="terminated"), pytest.param(secured.OWN, id="its own", marks=WITHOUT))
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return secured.certificates(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture(scope="module", params=OWN)
-def port(made: Certificates, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+USER = ("--user", "default", "off", "--user", "sync", "on", ">word", "~hw:shop:*", "+@all", "-@dangerous", "+info")
+
+
+@pytest.fixture(scope="module")
+def port(made: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A server by TLS that lets nobody in without a certificate and a password."""
-    words = ("--user", "default", "off", "--user", "sync", "on", ">word", "~hw:shop:*", "+@all", "-@dangerous", "+info")
-    with secured.by_tls(tmp_path_factory.mktemp("tls"), made, *words, own=request.param) as found:
+    with secured.by_tls(tmp_path_factory.mktemp("tls"), made, *USER) as found:
         yield found
 
 
@@ -58,6 +57,13 @@ def test_a_user_with_a_certificate_writes_and_serving_reads_by_tls(port: int, ma
         assert written(store.put_rows([(key(n), row(n)) for n in range(1200)])) == 1200
         assert len(store.says()) == 1
     assert read(url, [key(7), key(5000)]) == [row(7), None]
+
+
+@pytest.mark.skipif(secured.OWN is None, reason="no redis-server is installed, which has TLS itself; the tests above have a terminator")
+def test_a_server_that_has_tls_itself_is_reached_and_its_refusals_are_told_the_same(made: Certificates, tmp_path: Path) -> None:
+    with secured.by_tls(tmp_path, made, *USER, own=secured.OWN) as own:
+        test_a_user_with_a_certificate_writes_and_serving_reads_by_tls(own, made)
+        test_a_server_that_wants_a_certificate_says_so(own, made)
 
 
 def told(url: str) -> str:
