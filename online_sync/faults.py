@@ -22,12 +22,14 @@ _BY_TLS = {
     "RECORD_LAYER_FAILURE": "speaks no TLS at this port: begin HEADWATER_REDIS_URL with redis instead of rediss, or name its port for TLS",
 }
 
+_ENDS = ("Connection closed by server", "EOF occurred", "Connection reset", "Broken pipe")
+
 
 def said(error: Exception, at: Address) -> str:
     """What a store does, by what redis-py raised; it follows on the store's name, and shows no password."""
     reason = str(error).partition("\n")[0] or type(error).__name__
-    if at.tls is not None and "ssl_certfile" not in at.tls and "Connection closed by server" in reason:
-        reason = "CERTIFICATE_REQUIRED"  # the parser of answers does not say why TLS ended
+    if at.tls is not None and "ssl_certfile" not in at.tls and any(sign in reason for sign in _ENDS):
+        reason = "CERTIFICATE_REQUIRED"  # a server that asks for one in vain ends the connection, and mostly that is all that is heard
     for sign, sentence in _BY_TLS.items():
         if sign in reason.upper().replace(" ", "_"):
             return sentence.format(reason=reason.rpartition("] ")[2].partition(" (_ssl")[0])

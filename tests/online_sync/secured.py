@@ -82,10 +82,12 @@ def by_tls(folder: Path, made: Certificates, *words: str, own: str | None = None
     command = [own, "--port", "0", "--tls-port", str(port), "--save", "", "--dir", str(folder), *settings, *words]
     folder.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        while not listens(port):
-            time.sleep(0.01)
-        yield port
-        process.kill()
+        try:
+            while not listens(port):
+                time.sleep(0.01)
+            yield port
+        finally:
+            process.kill()
 
 
 @contextmanager
