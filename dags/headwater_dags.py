@@ -35,7 +35,7 @@ from dags.operators import (
     WaitOperator,
     WarningsOperator,
 )
-from dags.page import page, page_of_range, page_of_reconcile
+from dags.page import page, page_of_range, page_of_reconcile, page_of_training_set
 from dags.range_backfill import MODES, ComputeOperator, MarkOperator, PlanOperator, ReportOperator
 from dags.reconcile import MarkPublishedOperator, ReportDueOperator, StartOperator
 from dags.schedule import schedule_of
@@ -160,7 +160,7 @@ def training_set_dag(defined: TrainingSet, *, project: settings.Settings) -> DAG
         project=project,
         schedule=_any_publish((each.group for each in followed), project) if followed else by_day,
         about=about,
-        text=_said(about, *words),
+        text=page_of_training_set(defined, table=layout.training_set_table(project.lake, defined.name)),
     ) as dag:
         (
             CompleteOperator(task_id=check, project=project.root, schedules=followed)

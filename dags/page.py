@@ -1,8 +1,20 @@
 """The page about a group that Airflow shows beside its DAG."""
 
+from collections.abc import Sequence
+
 from dags.schedule import Schedule
 from feature_definitions.intervals import DAY, spell
-from feature_definitions.language import Derived, Feature, FeatureGroup, ObservationGroup, SnapshotGroup, TransformGroup, WindowedGroup
+from feature_definitions.language import (
+    Derived,
+    Feature,
+    FeatureGroup,
+    ObservationGroup,
+    SnapshotGroup,
+    TrainingSet,
+    TransformGroup,
+    WindowedGroup,
+)
+from feature_definitions.language.expect import Expectation
 
 
 def page(group: FeatureGroup, schedule: Schedule, *, report: str) -> str:
@@ -44,6 +56,36 @@ def _approval(group: FeatureGroup) -> str:
     if group.warnings != "approve":
         return ""
     return "- `approve` awaits input: an expectation warned; a person publishes or refuses the run under Required Actions\n"
+
+
+def page_of_training_set(defined: TrainingSet, *, table: str) -> str:
+    """A training set in Markdown: of which rows and features it is, how they are joined, what is expected of it, where it lies."""
+    joins = "\n".join(
+        f"| `{join.name}` | {join.group.name} | {', '.join(f'`{name}`' for name in join.outputs)} |" for join in defined.service.joins
+    )
+    label, cut = defined.label, defined.cut
+    young = "" if label is None else "left out until it is over" if label.immature == "leave out" else "refused"
+    parts = "" if cut is None else f" into {', '.join(f'{name} {share:.0%}' for name, share in cut.shares.items())}"
+    stated = [("the rows" if column is None else f"`{column}`", each) for column, each in defined.expected]
+    return f"""# {defined.name}
+
+- **Spine**: {defined.spine.name}, each row once
+- **Service**: {defined.service.name} ({defined.service.version})
+- **Joined**: `{defined.mode}`
+- **Label**: {"none" if label is None else f"`{label.column}`, known after {label.horizon}; rows whose horizon is not over are {young}"}
+- **Split**: {"none" if cut is None else f"by {cut.by}{parts}"}
+- **Lies in**: `{table}`
+
+| join | group | columns |
+|---|---|---|
+{joins}
+
+{_stated(stated, default="each row of the spine once")}
+
+- `complete` says which days the groups have published, and which group lacks one. It is skipped while each day lacks one.
+- `training_set` builds: `headwater training-set {defined.name}`. It is red if something critical that is expected does not hold, or
+  the definition is refused; readers keep what they had. It is skipped where a later run waits, which builds instead.
+"""
 
 
 def page_of_range() -> str:
@@ -112,12 +154,15 @@ def _expectations(group: FeatureGroup) -> str:
     features = group.features if isinstance(group, WindowedGroup) else ()
     stated = [(feature.name, each) for feature in features for each in feature.expect]
     stated += [("the group", each) for each in group.expect]
+    return _stated(stated, default="keys that are unique and values that are finite")
+
+
+def _stated(stated: Sequence[tuple[str, Expectation]], *, default: str) -> str:
+    """What is expected, each with what it is about, beside what is expected by default."""
+    if not stated:
+        return f"Nothing is expected beside {default}."
     lines = [f"- {about}: `{each}`, {each.severity}" for about, each in stated]
-    return (
-        "\n".join(["What is expected, beside keys that are unique and values that are finite:", "", *lines])
-        if lines
-        else ("Nothing is expected beside keys that are unique and values that are finite.")
-    )
+    return "\n".join([f"What is expected, beside {default}:", "", *lines])
 
 
 def _cell(text: str) -> str:

@@ -1,6 +1,7 @@
 """What Airflow costs beside the work: a day's run, a hundred groups with a year each, a backfill beside runs of a day each.
 
 python -m tests.benchmarks.bench_airflow --days 15
+python -m tests.benchmarks.bench_airflow --days 60 --measured 6 --only backfill    # six runs of a day each, times ten
 
 Seconds are from a run's start to its end, as Airflow says them. CPU seconds are those of all processes of `make up`, less what they cost
 while nothing runs.
@@ -82,6 +83,9 @@ def main() -> None:
     """Measure what is asked for, and print it."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--days", type=int, default=15, help="so many days are computed by a run each, and by one backfill")
+    asked.add_argument(
+        "--measured", type=int, help="of so many days the run of each is measured, and the others are taken to cost the same"
+    )
     asked.add_argument("--groups", type=int, default=100)
     asked.add_argument("--only", choices=("year", "backfill"))
     given = asked.parse_args()
@@ -89,7 +93,7 @@ def main() -> None:
     shown = Table("what", "wall s", "CPU s", "", title="Airflow")
     with tempfile.TemporaryDirectory() as folder:
         costs = [] if given.only == "backfill" else of_a_year(Path(folder) / "year", given.groups)
-        costs += [] if given.only == "year" else of_backfills(Path(folder) / "shop", given.days)
+        costs += [] if given.only == "year" else of_backfills(Path(folder) / "shop", given.days, measured_days=given.measured or given.days)
     for cost in costs:
         shown.add_row(cost.name, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", cost.said)
     Console().print(shown)
@@ -130,7 +134,7 @@ def of_a_year(folder: Path, groups: int) -> list[Cost]:
     ]
 
 
-def of_backfills(folder: Path, days: int) -> list[Cost]:
+def of_backfills(folder: Path, days: int, *, measured_days: int) -> list[Cost]:
     """What a day's run costs beside its command, and what many days cost by a run each, by Airflow's backfill, and by the form."""
     names = ("alone", "filled", "asked")
     (folder / "catalog").mkdir(parents=True)
@@ -151,16 +155,19 @@ def of_backfills(folder: Path, days: int) -> list[Cost]:
         span = ("--from", key(2), "--to", key(1))
         command = measured("the command alone", 0, lambda: [span_of(lambda: system.command("materialize", "filled", "--ingest", *span))])
         one = measured("one day by its run", idle, lambda: [a_run(system, "fg__alone", key(2))])
-        several = measured(
-            f"{days} days by a run each", idle, lambda: [a_run(system, "fg__alone", key(back)) for back in range(3, days + 3)]
-        )
-        return [
-            command,
-            one,
-            several,
+        alone = [key(back) for back in range(3, measured_days + 3)]
+        few = measured(f"{measured_days} days by a run each", idle, lambda: [a_run(system, "fg__alone", day) for day in alone])
+        several = times_as_many(few, days / measured_days, name=f"{days} days by a run each")
+        ways = (
             measured(f"{days} days by Airflow's backfill", idle, lambda: a_backfill(system, "filled", first, last)),
             measured(f"{days} days by the form", idle, lambda: [a_range(system, "asked", first, last)]),
-        ]
+        )
+        return [command, one, several, *(replace(way, said=f"{several.wall / way.wall:.1f}x faster") for way in ways)]
+
+
+def times_as_many(few: Cost, factor: float, *, name: str) -> Cost:
+    """What more of the same costs, as far as it costs the same each time."""
+    return Cost(name, few.wall * factor, few.cpu * factor, "" if factor == 1 else f"{few.name}, times {factor:.0f}")
 
 
 def key(back: int) -> str:

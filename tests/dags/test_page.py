@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dags.page import page
+from typing import Any
+
+from dags.page import page, page_of_training_set
 from dags.schedule import schedule_of
 from feature_definitions import (
     Derived,
     Entity,
     Feature,
+    FeatureService,
     Files,
+    Join,
+    Label,
     ObservationGroup,
     SnapshotGroup,
     Source,
+    Split,
+    TrainingSet,
     TransformGroup,
     WindowedGroup,
     at_least,
+    not_null,
     row_count,
 )
 from feature_definitions.language import FeatureGroup
@@ -106,3 +114,28 @@ def test_a_page_names_the_newest_report_and_what_is_expected() -> None:
     feature = Feature("spend", "sum", "amount", windows=("1d",), expect=(at_least(0, severity="warning"),))
     expecting = WindowedGroup("spend", customer, payments, every="1d", ttl="2d", features=(feature,), expect=(row_count(at_least=1),))
     assert "- spend: `at_least(0)`, warning\n- the group: `row_count(at_least=1)`, critical" in shown(expecting)
+
+
+def training(**changes: Any) -> str:
+    service = FeatureService("shop_v1", version=3, joins=(Join(spend(), features=("spend",), prefix="paid"),))
+    columns = {**payments.columns, "left": "boolean"}
+    seen = Source("seen", Files("seen/*.csv"), columns=columns, event_timestamp="paid_at", timezone="UTC")
+    return page_of_training_set(TrainingSet("churn", seen, service, **changes), table="/lake/training_sets/churn")
+
+
+def test_a_training_sets_page_says_of_which_rows_and_features_it_is() -> None:
+    text = training()
+    assert "- **Spine**: seen, each row once\n- **Service**: shop_v1 (3)\n- **Joined**: `as_known`\n- **Label**: none" in text
+    assert "| `paid` | spend | `paid__spend_1d`, `paid__spend_7d` |" in text
+    assert "Nothing is expected beside each row of the spine once." in text
+
+
+def test_a_training_sets_page_says_its_label_its_parts_and_what_is_expected_of_it() -> None:
+    text = training(
+        label=Label("left", "30d", immature="leave out"), split=Split("time", shares={"train": 0.8, "test": 0.2}),
+        expect={"*": row_count(at_least=10), "paid__spend_7d": not_null(0.9, severity="warning")},
+    )  # fmt: skip
+    assert "- **Label**: `left`, known after 30d; rows whose horizon is not over are left out until it is over" in text
+    assert "- **Split**: by time into train 80%, test 20%" in text
+    assert "- the rows: `row_count(at_least=10)`, critical\n- `paid__spend_7d`: `not_null(0.9)`, warning" in text
+    assert "rows whose horizon is not over are refused" in training(label=Label("left", "30d"))
