@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, finishing the requests under way; port 0 takes a free one.
 
-    `ready` is told the port when connections are taken, just before they are answered. Each process makes its own application: threads
+    `ready` is told the port when requests are answered, by gRPC too. Each process makes its own application: threads
     that a parent started, of a lake or a registry, are not there in what it forks.
     """
     with _held(host, processes.calls) as calls:
@@ -76,10 +76,11 @@ def run(
             _run_many(make, ready, (host, port), _Ways(processes, calls))
             return
         app = make()
-        server = _server(app, _Ways(processes, calls), None)
-        with _listening(host, port) as listener, _stopped_by_signals(server, _renewing(app, processes)):
-            ready(int(listener.getsockname()[1]))
-            server.run(sockets=[listener])
+        with _listening(host, port) as listener:
+            told = partial(ready, int(listener.getsockname()[1]))
+            server = _server(app, _Ways(processes, calls), None, told)
+            with _stopped_by_signals(server, _renewing(app, processes)):
+                server.run(sockets=[listener])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _run_many(make: Callable[[], ASGIApp], ready: Callable[[int], None], address
                 app.watched(life, hung=life.hung)
             with forked.shared(host, taken, family=_family(host)) as listener:
                 listener.listen(2048)
-                server = _server(app, ways, life)
+                server = _server(app, ways, life, lambda: None)
                 with _stopped_by_signals(server, _renewing(app, ways.processes)):
                     server.run(sockets=[listener])
 
@@ -126,17 +127,21 @@ def _run_many(make: Callable[[], ASGIApp], ready: Callable[[int], None], address
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with one for gRPC beside it if it is wished."""
+    """uvicorn's server, with one for gRPC beside it if it is wished; both answer when `ready` is called."""
 
-    def __init__(self, config: uvicorn.Config, beside: Callable[[], Awaitable[Callable[[float], Awaitable[None]]]] | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, beside: Callable[[], Awaitable[Callable[[float], Awaitable[None]]]] | None, ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._beside = beside
+        self._beside, self._ready = beside, ready
         self._end: Callable[[float], Awaitable[None]] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self._beside is not None:
             self._end = await self._beside()
         await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._end is not None:
@@ -148,13 +153,13 @@ def _renewing(app: ASGIApp, processes: Processes) -> Callable[[], None] | None:
     return None if processes.renew is None else partial(processes.renew, app)
 
 
-def _server(app: Any, ways: _Ways, life: forked.Life | None) -> uvicorn.Server:
+def _server(app: Any, ways: _Ways, life: forked.Life | None, ready: Callable[[], None]) -> uvicorn.Server:
     certificate, key = ways.processes.tls or (None, None)
     config = uvicorn.Config(
         app, log_level="error", access_log=False, loop="uvloop", http=protocol.for_application(app), timeout_graceful_shutdown=_GRACE,
         ssl_certfile=certificate, ssl_keyfile=key, timeout_notify=0, timeout_keep_alive=int(protocol.IDLE), server_header=False,
     )  # fmt: skip
-    server = _Server(config, None if ways.calls is None else partial(_calls, app, ways.calls, ways.processes.tls))
+    server = _Server(config, None if ways.calls is None else partial(_calls, app, ways.calls, ways.processes.tls), ready)
     gc.freeze()  # what is there now stays; looking through it again and again would keep requests waiting
     gc.set_threshold(_GARBAGE)
 

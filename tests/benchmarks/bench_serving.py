@@ -127,11 +127,11 @@ def sync(url: str, features: int, chance: random.Random) -> None:
         assert store.publish_epoch(begun)
 
 
-def serve(url: str, trust: float, keys: Path) -> None:
-    """Serve in this process by keys, HTTP and gRPC, and print the ports."""
+def serve(url: str, trust: float, keys: Path, *, ways: str) -> None:
+    """Serve in this process by keys, HTTP and maybe gRPC, and print the ports, that of HTTP last."""
     guard = rest.Guard(Keys(keys), lambda _: None)
     app = rest.app(SERVICES, space=lambda: SPACE, store=AsyncStore(url), clock=lambda: NOW, limits=Limits(trust=trust), guard=guard)
-    calls = server.Calls(0, told=lambda port: print(port, end=" "))
+    calls = server.Calls(0, told=lambda port: print(port, end=" ")) if ways == GRPC else None
     server.run(lambda: app, ready=lambda port: print(port, flush=True), port=0, processes=server.Processes(calls=calls))
 
 
@@ -186,13 +186,13 @@ def started(*words: str) -> Iterator[tuple[list[int], int]]:
 
 def cost(case: Case, words: Sequence[str], bare: tuple[int, int], *, requests: int) -> tuple[float, float]:
     """Microseconds of the server's CPU per request, after a fifth of the requests warmed it, and then of a bare protocol's."""
-    with started(*words) as ((grpc, http), pid):
+    with started(*words, *(["--grpc"] if case.path == GRPC else [])) as (ports, pid):
         if case.path == GRPC:
-            by_grpc(grpc, case, times=requests // 5, at_once=CONNECTIONS)
+            by_grpc(ports[0], case, times=requests // 5, at_once=CONNECTIONS)
             before = cpu_of(pid)
-            by_grpc(grpc, case, times=requests, at_once=CONNECTIONS)
+            by_grpc(ports[0], case, times=requests, at_once=CONNECTIONS)
             return (cpu_of(pid) - before) / requests * 1e6, 0.0
-        connections = connected(http, CONNECTIONS)
+        connections = connected(ports[-1], CONNECTIONS)
         size = ask(connections, case, times=requests // 5)
         before = cpu_of(pid)
         ask(connections, case, times=requests)
@@ -260,7 +260,7 @@ def latencies(words: Sequence[str], *, offered: int, slow: int, known: int = 500
     """
     case, chance, found = Case(20, 1, 0.1, known), random.Random(1), list[float]()
     requests = [request_of(case, chance) for _ in range(1000)]
-    with started(*words) as ((_, port), pid), ExitStack() as stack, selectors.DefaultSelector() as selector:
+    with started(*words) as ((port,), pid), ExitStack() as stack, selectors.DefaultSelector() as selector:
         for i in range(1000 + slow):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
             if i < 1000:
@@ -352,13 +352,14 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=10_000, help="slow connections beside the others")
     parser.add_argument("--near", action="store_true", help="only what is asked of entities that are near")
     parser.add_argument("--serve", nargs=3, metavar=("URL", "TRUST", "KEYS"))
+    parser.add_argument("--grpc", action="store_true")
     parser.add_argument("--sync", metavar="URL")
     parser.add_argument("--floor", action="store_true")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if options.serve:
-        serve(options.serve[0], float(options.serve[1]), Path(options.serve[2]))
+        serve(options.serve[0], float(options.serve[1]), Path(options.serve[2]), ways=GRPC if options.grpc else "HTTP")
     elif options.floor:
         floor()
     elif options.sync:

@@ -106,6 +106,11 @@ def test_all_ways_answer_alike(both: Service, channel: grpc.Channel) -> None:
             assert by_connect(both.port, "BatchGet", MANY, codec=codec) == many
 
 
+def test_calls_are_answered_as_soon_as_it_is_said_that_it_serves(own_store: Path) -> None:
+    with serving(embedded.ensure(own_store), "grpc=0") as running, grpc.insecure_channel(f"127.0.0.1:{running.calls}") as found:
+        assert by_grpc(found, "Get", ONE).result.statuses == [1]
+
+
 def test_a_body_of_json_is_answered_in_protobuf_to_who_accepts_it(both: Service, channel: grpc.Channel) -> None:
     asked = json.dumps({"service": "by_customer", "entities": [{"customer_id": 42}, {"customer_id": 7}]}).encode()
     status, headers, body = Talk(both.port).say(post(asked, b"accept: application/x-protobuf")).answer()
