@@ -3,9 +3,10 @@
 Nothing is connected here: the first call does that. Of a service of Sentinels each new connection asks them who the primary is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
+import hiredis
 import redis
 import redis.asyncio
 import redis.asyncio.cluster
@@ -19,6 +20,8 @@ from online_sync.address import Address, Login
 
 _CONNECT = 0.3
 _CONNECTIONS = 32
+_UNDER_WAY = 2
+"""Commands of one job that a server has been sent and has not answered, at most: what it works on, and the next."""
 
 Client: TypeAlias = Any
 """Of one server or of a cluster; what redis-py has for clusters is hardly typed."""
@@ -51,6 +54,46 @@ def cluster(address: Address, *, patience: float) -> Client:
     """The cluster that a server belongs to."""
     options = {"retry": Retry(NoBackoff(), 3), **_options(address, patience, db=False)}
     return redis.RedisCluster(**_first(address), **_secured(address), **options)
+
+
+def answers(client: Client, commands: Callable[[], Iterator[tuple[Any, ...]]]) -> list[Any]:
+    """What one server answers to commands, of which few are under way at a time; an error among the answers is raised.
+
+    While the server works on one, the next are made and sent. If the connection breaks all are sent once more.
+    """
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        found: list[Any] = connection.retry.call_with_retry(lambda: _answers(connection, commands()), lambda _: connection.disconnect())
+    except BaseException:  # what was not read would be taken for the answer to what is asked next
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
+    for each in found:
+        if isinstance(each, Exception):
+            raise each
+    return found
+
+
+def _answers(connection: Any, commands: Iterator[tuple[Any, ...]]) -> list[Any]:
+    found: list[Any] = []
+    sent = 0
+    for command in commands:
+        if sent - len(found) == _UNDER_WAY:
+            found.append(_answer(connection))
+        connection.send_packed_command([hiredis.pack_command(command)])
+        sent += 1
+    while len(found) < sent:
+        found.append(_answer(connection))
+    return found
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 def close(client: Client) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain, islice
+from time import monotonic, sleep
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -20,9 +21,11 @@ from online_sync.clients import Client, SameRun
 KEYS_PER_CALL = 500
 """Keys that one call is about at most: more would keep readers waiting."""
 _KEYS_PER_SCRIPT = 20
-"""Keys that a script runs for at most, of the scripts that go as one call: between two of them the server answers others."""
+"""Keys that a script runs for at most: between two of them the server answers others."""
 
 _PATIENCE = 0.5
+_BUSY, _LONGEST_REST = 1.5, 0.1
+"""Where a key takes so many times longer than the quickest, others wait too; and the seconds that are left to them at most."""
 _FAILURES, _PAUSE = 5, 0.5
 """Calls that fail one after the other before most are told so without trying, and the seconds between two that are tried then."""
 _CALLS, _KEYS_PER_READ = 4, 2000
@@ -66,6 +69,11 @@ def warnings(says: Mapping[str, Saying]) -> list[str]:
     ]
 
 
+def rest(took: float, *, least: float) -> float:
+    """How many seconds to rest after a call for many keys, by the seconds that one took now, and took at best."""
+    return min((took - least) * KEYS_PER_CALL, _LONGEST_REST) if took > _BUSY * least else 0.0
+
+
 class Script(NamedTuple):
     """A program that runs inside the store, for each of its keys by itself, with one value each and what all have in common.
 
@@ -84,6 +92,7 @@ class Servers:
         self._single = clients.single(self._at, patience=patience, kept=None if runs is None else SameRun(runs))
         self.address = str(self._at)
         self._known: dict[Script, str] = {}
+        self._least = float("inf")
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
@@ -102,13 +111,21 @@ class Servers:
         done = []
         with errors(self._at):
             for start in range(0, len(pairs), KEYS_PER_CALL):
-                some = pairs[start : start + KEYS_PER_CALL]
+                some, began = pairs[start : start + KEYS_PER_CALL], monotonic()
                 try:
                     done.append(self._run(self._loaded(script), some, common))
                 except redis.exceptions.NoScriptError:
                     del self._known[script]
                     done.append(self._run(self._loaded(script), some, common))
+                self._rest((monotonic() - began) / len(some))
         return "".join(done)
+
+    def _rest(self, took: float) -> None:
+        """Leave the servers to others for as long as they seem to have kept us waiting, by the seconds that a key took."""
+        self._least = min(took, self._least)
+        pause = rest(took, least=self._least)
+        if pause:
+            sleep(pause)
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """Put a value in the place of another, or of none, unless something else lies there."""
@@ -185,11 +202,7 @@ class Servers:
 
     def _run(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> str:
         if not self._is_cluster:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for start in range(0, len(pairs), _KEYS_PER_SCRIPT):
-                    keys, values = zip(*pairs[start : start + _KEYS_PER_SCRIPT], strict=True)
-                    pipeline.evalsha(sha, len(keys), *keys, *values, *common)
-                return "".join(map(_letters, pipeline.execute()))
+            return "".join(map(_letters, clients.answers(self._single, lambda: _calls(sha, pairs, common))))
         shares: dict[str, list[int]] = {}
         for place, (key, _) in enumerate(pairs):
             shares.setdefault(self._client.get_node_from_key(key).name, []).append(place)
@@ -214,6 +227,13 @@ def _run_at(client: Client, name: str, calls: Sequence[tuple[Any, ...]]) -> list
             raise result
         done.append(_letters(result))
     return done
+
+
+def _calls(sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> Iterator[tuple[Any, ...]]:
+    """The calls of a script for some keys at a time."""
+    for start in range(0, len(pairs), _KEYS_PER_SCRIPT):
+        keys, values = zip(*pairs[start : start + _KEYS_PER_SCRIPT], strict=True)
+        yield ("EVALSHA", sha, len(keys), *keys, *values, *common)
 
 
 def _letters(said: Any) -> str:

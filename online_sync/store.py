@@ -40,14 +40,15 @@ _TOMBSTONE_SECONDS = 7 * 86_400
 # A row's epoch: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used. GET of a key that is no text is an error, which
 # is a table: no row lies there, and SET puts one in its place.
 _EPOCH = f"""
-local function epoch(field)
-  if #field ~= {EPOCH_END - EPOCH_START} or string.byte(field) ~= 25 then return -1 end
-  local low, high = struct.unpack('<I4I4', field, 2)
+local function epoch(row)
+  if #row < {EPOCH_END} or string.byte(row, {EPOCH_START + 1}) ~= 25 then return -1 end
+  local low, high = struct.unpack('<I4I4', row, {EPOCH_START + 2})
   return high * 4294967296 + low
 end
 local done = {{}}
 """
-# Each row is compared with what lies there, whichever epoch wrote that. Times are compared as two halves, as Lua's numbers hold 53 bits.
+# Each row is compared with what lies there, whichever epoch wrote that: first by its times, which mostly differ where anything does. Times
+# are compared as two halves, as Lua's numbers hold 53 bits. Where nothing lay under a key, the next one is written without a look at first.
 _PUT_ROWS = Script(f"""{_EPOCH}
 local floor, unless_older, lasting = tonumber(ARGV[#KEYS + 1]), ARGV[#KEYS + 2] == '{"unless older"}', ARGV[#KEYS + 3]
 local function gone(row) return (string.byte(row, {FLAGS + 1}) or 0) >= {TOMBSTONE} end
@@ -56,33 +57,40 @@ local function older(a, b)
   local other_low, other_high = struct.unpack('<I4i4', b, 2)
   return high < other_high or (high == other_high and low < other_low)
 end
+local function same(a, b)
+  return string.sub(a, 1, {EPOCH_START}) == string.sub(b, 1, {EPOCH_START})
+    and string.sub(a, {EPOCH_END + 1}) == string.sub(b, {EPOCH_END + 1})
+end
+local function beside(row, kept)
+  local before = epoch(kept)
+  if before > epoch(row) then return '{LATER}' end
+  if same(kept, row) then return before < floor and '{WRITTEN[2]}' or '{SAME}' end
+  if unless_older and before >= floor and before >= 0 and older(row, kept) then return gone(kept) and '{UNSURE}' or '{OLDER}' end
+  return '{WRITTEN[1]}'
+end
+local empty = false
 for i, key in ipairs(KEYS) do
-  local row, kept, said = ARGV[i], redis.pcall('GET', key), '{WRITTEN[1]}'
-  if type(kept) ~= 'string' then
-    said = '{WRITTEN[0]}'
-    if kept == false and gone(row) then said = '{SAME}' end
+  local row = ARGV[i]
+  local dead = gone(row)
+  if empty and not dead and redis.call('SET', key, row, 'NX') then
+    done[i] = '{WRITTEN[0]}'
   else
-    local before = epoch(string.sub(kept, {EPOCH_START + 1}, {EPOCH_END}))
-    if before > epoch(string.sub(row, {EPOCH_START + 1}, {EPOCH_END})) then
-      said = '{LATER}'
-    elseif string.sub(kept, {EPOCH_END + 1}) == string.sub(row, {EPOCH_END + 1})
-        and string.sub(kept, 1, {EPOCH_START}) == string.sub(row, 1, {EPOCH_START}) then
-      said = before < floor and '{WRITTEN[2]}' or '{SAME}'
-    elseif unless_older and before >= floor and before >= 0 and older(row, kept) then
-      said = gone(kept) and '{UNSURE}' or '{OLDER}'
+    local kept = redis.pcall('GET', key)
+    local said
+    if type(kept) == 'string' then said = beside(row, kept) else said = kept == false and dead and '{SAME}' or '{WRITTEN[0]}' end
+    empty = kept == false
+    done[i] = said
+    if said == '{WRITTEN[0]}' or said == '{WRITTEN[1]}' or said == '{WRITTEN[2]}' then
+      if dead then redis.call('SET', key, row, 'EX', lasting) else redis.call('SET', key, row) end
     end
-  end
-  done[i] = said
-  if said == '{WRITTEN[0]}' or said == '{WRITTEN[1]}' or said == '{WRITTEN[2]}' then
-    if gone(row) then redis.call('SET', key, row, 'EX', lasting) else redis.call('SET', key, row) end
   end
 end
 return table.concat(done)
 """)
 _DROP_BEFORE = Script(f"""{_EPOCH}
 for i, key in ipairs(KEYS) do
-  local field = redis.pcall('GETRANGE', key, {EPOCH_START}, {EPOCH_END - 1})
-  local kept = type(field) == 'string' and epoch(field) or -1
+  local head = redis.pcall('GETRANGE', key, 0, {EPOCH_END - 1})
+  local kept = type(head) == 'string' and epoch(head) or -1
   done[i] = kept < tonumber(ARGV[i]) and redis.call('UNLINK', key) == 1 and '{DROPPED}' or '{SAME}'
 end
 return table.concat(done)

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from feature_definitions import layout
-from online_sync import push, servers
+from online_sync import clients, push, servers
 from online_sync.address import StoreAddressError
 from online_sync.codec import Row, RowSchema, encode
 from online_sync.servers import StoreUnavailable
@@ -255,6 +255,62 @@ def test_a_password_that_cuts_the_url_short_is_refused_and_percent_encoding_help
     with closing(Store("redis://:a%2Fb%23c%40d@localhost:1/0")) as store:
         assert store._single.get_connection_kwargs()["password"] == "a/b#c@d"
         assert store.address == "localhost:1"
+
+
+def test_rows_go_to_a_server_a_few_at_a_time_and_two_calls_are_under_way_at_most(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two calls the server answers others; while it works on one, the next is made."""
+    told: list[str] = []
+    answer = clients._answer
+
+    def said(words: Sequence[object]) -> str:
+        return f"{words[2]} keys" if words[0] == "EVALSHA" else "greeting"
+
+    monkeypatch.setattr(clients, "_answer", lambda connection: (told.append("answered"), answer(connection))[1])
+    pack = clients.hiredis.pack_command
+    monkeypatch.setattr(clients.hiredis, "pack_command", lambda words: (told.append(said(words)), pack(words))[1])
+    with closing(Store(url)) as store:
+        store.put_rows([(key(n), row(n)) for n in range(90)])
+    calls = [each for each in told if each != "greeting"]
+    assert calls == [
+        "20 keys",
+        "20 keys",
+        *["answered", "20 keys"] * 2,
+        "answered",
+        "10 keys",
+        "answered",
+        "answered",
+    ]
+
+
+@pytest.mark.parametrize(("took", "seconds"), [(10e-6, 0.0), (14e-6, 0.0), (30e-6, 0.01), (9.0, 0.1)])
+def test_who_writes_rests_as_long_as_others_kept_it_waiting(took: float, seconds: float) -> None:
+    assert servers.rest(took, least=10e-6) == pytest.approx(seconds)
+
+
+def test_a_store_that_answers_slower_than_before_is_left_to_others_in_between(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    times, rests = iter([0.0, 0.005, 1.0, 1.005, 2.0, 2.02]), list[float]()
+    monkeypatch.setattr(servers, "monotonic", lambda: next(times))
+    monkeypatch.setattr(servers, "sleep", rests.append)
+    with closing(Store(url)) as store:
+        assert written(store.put_rows([(key(n), row(n)) for n in range(1500)])) == 1500
+    assert rests == [pytest.approx(0.015)]
+
+
+def test_a_connection_that_broke_in_the_middle_of_many_rows_is_made_anew_and_all_are_sent_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, asked = clients._answer, iter(range(100))
+
+    def broken(connection: object) -> object:
+        if next(asked) == 3:
+            raise redis.ConnectionError("gone")
+        return answer(connection)
+
+    monkeypatch.setattr(clients, "_answer", broken)
+    with closing(Store(url)) as store:
+        letters = store.put_rows([(key(n), row(n)) for n in range(100)])
+        assert len(letters) == 100
+        assert store.mget([key(99)]) == [row(99)]
 
 
 def test_a_password_with_an_at_sign_is_understood() -> None:
