@@ -5,7 +5,7 @@ For groups that the memory of one process holds, which need no Spark.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 Marks = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 _UTC = pa.timestamp("us", tz="UTC")
+_MOST_SPANS = 16
+"""Spans of time that a query names at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,33 @@ def _read(path: str, published: Published, intervals: Collection[Interval] | Non
     schema, have = _schema(published), delta.columns(path)
     missing = {"retracted": "false"}
     listed = ", ".join(f'"{name}"' if name in have else f'{missing.get(name, "NULL")} AS "{name}"' for name in schema.names)
-    days: set[date] = set() if intervals is None else {interval.start.date() for interval in intervals}
-    within = "" if intervals is None or "date" not in have else f" WHERE date IN ({', '.join(map(delta.literal, sorted(days)))})"
+    conditions = [] if intervals is None else _within(published, intervals)
+    within = f" WHERE {' AND '.join(conditions)}" if conditions and "date" in have else ""
     return delta.arrow(path, f"SELECT {listed} FROM t{within}").cast(schema)
+
+
+def _within(published: Published, intervals: Collection[Interval]) -> list[str]:
+    """What holds of the rows of some intervals, and of few others: by it whole files are left out."""
+    if not intervals:
+        return ["false"]
+    days = {interval.start.date() for interval in intervals}
+    conditions = [f"date IN ({', '.join(map(delta.literal, sorted(days)))})"]
+    if published.group.row_time != "none":
+        spans = _spans(intervals)
+        times = [f"event_timestamp BETWEEN {delta.literal(first)} AND {delta.literal(last)}" for first, last in spans]
+        conditions.append(f"({' OR '.join(times)})")
+    return conditions
+
+
+def _spans(intervals: Collection[Interval]) -> list[tuple[datetime, datetime]]:
+    """From when to when intervals go, those that touch as one; a single one where they would be many."""
+    spans: list[tuple[datetime, datetime]] = []
+    for interval in sorted(intervals, key=lambda each: each.start):
+        if spans and interval.start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], interval.end))
+        else:
+            spans.append((interval.start, interval.end))
+    return spans if len(spans) <= _MOST_SPANS else [(spans[0][0], spans[-1][1])]
 
 
 def _codes(keys: list[pa.Array]) -> Numbers:

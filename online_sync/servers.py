@@ -24,7 +24,7 @@ _KEYS_PER_SCRIPT = 20
 """Keys that a script runs for at most: between two of them the server answers others."""
 
 _PATIENCE = 0.5
-_BUSY, _LONGEST_REST = 1.5, 0.1
+_BUSY, _LONGEST_REST = 3.0, 0.1
 """Where a key takes so many times longer than the quickest, others wait too; and the seconds that are left to them at most."""
 _FAILURES, _PAUSE = 5, 0.5
 """Calls that fail one after the other before most are told so without trying, and the seconds between two that are tried then."""
