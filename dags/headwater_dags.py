@@ -54,7 +54,7 @@ RETRIES = {
 FIRST = {"priority_weight": 10, "weight_rule": "absolute"}
 """Each day's own run goes before ranges of days and what follows, which have the weight 1, where a pool bounds how many compute."""
 WAITING_RUNS = 15
-"""So many runs of a group that asks for approval may wait for a person while others go on."""
+"""So many runs of a group that asks for approval may wait for a person while others go on, and of one that reads groups for these."""
 ALL_DONE, NONE_SKIPPED = "all_done", "none_skipped"
 HOUR = timedelta(hours=1)
 
@@ -67,8 +67,8 @@ def group_asset(group: str, *, project: str) -> Asset:
 def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -> DAG:
     """A group's DAG: wait for the source, ingest and compute what is due, say what became of it, publish.
 
-    Only one of its runs works at a time, because they would wait for each other's lease; one that waits for a person keeps no other from
-    starting. Its last task alone gives a run its colour.
+    Only one of its runs works at a time, because they would wait for each other's lease; one that waits, for a person or for a
+    group that it reads, keeps no other from starting. Its last task alone gives a run its colour.
     """
     schedule = schedule_of(group)
     mine: dict[str, Any] = {"project": project.root, "schedule": schedule}
@@ -78,7 +78,7 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         schedule=CronPartitionTimetable(schedule.cron, timezone="UTC", run_offset=-1, key_format=schedule.key_format),
         start_date=EPOCH,
         catchup=False,
-        max_active_runs=schedule.most_runs + (WAITING_RUNS if group.warnings == "approve" else 0),
+        max_active_runs=schedule.most_runs + (WAITING_RUNS if group.warnings == "approve" or schedule.reads_groups else 0),
         default_args={"owner": group.owner or domain, **RETRIES, **FIRST},
         description=f"Publish {group.name}, features of {group.entity.name}",
         doc_md=page(group, schedule, report=layout.report_file(project.lake, group.name, "newest.html")),

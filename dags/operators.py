@@ -31,7 +31,10 @@ from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, parse_instant
 
 LOOK_AGAIN, GIVE_UP = timedelta(seconds=30), timedelta(hours=6)
-"""A day that waits for days of other groups, which other runs are at, is looked at again so often, and for so long."""
+"""A day that waits for days of other groups, which other runs are at, is looked at again so often, and for so long.
+
+One that has waited for long, maybe for a person, is looked at more seldom: after a tenth of the time that it has waited.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +146,13 @@ class MaterializeOperator(OfDay):
     """
 
     def execute(self, context: Mapping[str, Any]) -> None:
-        """Look at the ledger; a task that was cleared, or that waited, first does what is to be done."""
+        """Look at the ledger; a task that was cleared, or that waited for what is there now, first does what is to be done."""
         schedule, span = self.group_schedule, span_of(context, self.group_schedule)
         wide = schedule.restated(span) if context["dag_run"].run_type == "scheduled" else span
         found = self.ledger(wide)
         own = found if schedule.is_static else inside(found, span)
         day = self.day(span, own)
-        if day.state not in ("published", "nothing") and is_repeated(context):
+        if day.state not in ("published", "nothing") and is_repeated(context) and not day.passes:
             self.make(wide, within="range" if wide == span else "restate")
             found = self.ledger(wide)
             own = found if schedule.is_static else inside(found, span)
@@ -247,11 +250,9 @@ def _end(day: Day, context: Mapping[str, Any]) -> None:
 
 def look_again(day: Day, context: Mapping[str, Any]) -> None:
     """Postpone the end of a task while what its day waits for is on its way, but not for ever."""
-    if day.passes and not _waited_long(context):
-        log.info("it is looked at again in %s", LOOK_AGAIN)
-        raise AirflowRescheduleException(datetime.now(UTC) + LOOK_AGAIN)
-
-
-def _waited_long(context: Mapping[str, Any]) -> bool:
-    since = context["ti"].get_first_reschedule_date(context)
-    return since is not None and datetime.now(UTC) - since > GIVE_UP
+    now = datetime.now(UTC)
+    waited = now - (context["ti"].get_first_reschedule_date(context) or now)
+    if day.passes and waited <= GIVE_UP:
+        pause = max(LOOK_AGAIN, waited / 10)
+        log.info("it is looked at again in %d s", pause.total_seconds())
+        raise AirflowRescheduleException(now + pause)

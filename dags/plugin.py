@@ -1,4 +1,4 @@
-"""What Airflow's pages show of us beside our DAGs: a tab Report on each DAG, with what the gate said of its group.
+"""What Airflow's pages show of us beside our DAGs: a tab Report on each DAG, about its group or training set.
 
 Airflow finds it by the entry point of our package, in all of its processes: so nothing is imported here that answers requests.
 """

@@ -1,4 +1,5 @@
-"""What the tab Report of a DAG shows: what the gate said last of its group, and of each run in which something did not hold.
+"""What the tab Report of a DAG shows: of a group what the gate said last, and of each run in which something did not hold; of a training
+set the page of each build.
 
 Airflow's API server answers it, to whoever may read the DAG in Airflow. It reads the pages where runs wrote them, in the lake, by names
 that cannot lead elsewhere. A page may hold anything that the data say, so a browser runs none of it and asks nobody for anything.
@@ -8,7 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from html import escape
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.dag import DagModel
@@ -20,9 +21,10 @@ from feature_definitions.errors import UserError
 from feature_definitions.intervals import EPOCH, iso
 
 SHOWN = 30
-"""So many of the newest runs in which something did not hold are offered."""
+"""So many pages are offered beside the newest one."""
 NEWEST = "newest.html"
-_GROUP = re.compile(re.escape(layout.group_dag("")) + r"([a-z][a-z0-9_]{0,62})")
+_NAME = "([a-z][a-z0-9_]{0,62})"
+_GROUP, _TRAINING_SET = (re.compile(re.escape(dag("")) + _NAME) for dag in (layout.group_dag, layout.training_set_dag))
 _PAGE = re.compile(r"newest\.html|p\d{17}-[0-9a-f]{6}\.html")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'self'; "
@@ -39,71 +41,80 @@ nav, p { margin: 0; padding: 8px 16px } a { margin: 0 6px } iframe { flex: 1; bo
 app = FastAPI(title="Headwater's reports", openapi_url=None)
 
 
-def group_of(dag_id: str) -> str | None:
-    """The group of a DAG that Airflow knows; None where it is of no group."""
+class Subject(NamedTuple):
+    """What a DAG is about: the folder of its pages in the lake, what they are of, and what is said while there is none."""
+
+    folder: str
+    pages: str
+    none: str
+
+
+def subject_of(dag_id: str) -> Subject | None:
+    """What a DAG that Airflow knows is about; None where it is of no group and of no training set."""
     if DagModel.get_current(dag_id) is None:
         raise HTTPException(404, f"Airflow has no DAG {dag_id}")
-    found = _GROUP.fullmatch(dag_id)
-    return found[1] if found else None
+    lake = settings.load(settings.project_folder(None)).lake
+    if found := _GROUP.fullmatch(dag_id):
+        folder = layout.report_file(lake, found[1], NEWEST).removesuffix(f"/{NEWEST}")
+        none = f"The gate has judged nothing of {found[1]} yet; its report is here after the first run that computes something."
+        return Subject(folder, "Runs in which something did not hold", none)
+    if found := _TRAINING_SET.fullmatch(dag_id):
+        none = f"{found[1]} was not built yet; the page of each build is here."
+        return Subject(layout.training_set_builds(lake, found[1]), "Builds", none)
+    return None
 
 
-GroupOf = Annotated[str | None, Depends(group_of)]
+About = Annotated[Subject | None, Depends(subject_of)]
 READERS = [Depends(requires_access_dag("GET"))]
 
 
 @app.get("/reports/{dag_id}", dependencies=READERS)
-def contents(dag_id: str, group: GroupOf) -> HTMLResponse:
-    """The page of the tab: which reports there are of the DAG's group, the newest one below."""
-    if group is None:
-        return _said(f"{dag_id} is the DAG of no feature group; the reports of the gate are on the DAGs of groups.")
+def contents(dag_id: str, about: About) -> HTMLResponse:
+    """The page of the tab: which pages there are of what the DAG is about, the newest one below."""
+    if about is None:
+        return _said(f"{dag_id} is the DAG of no group and no training set, so it has no report.")
     try:
-        kept = _kept(group)
+        kept = _kept(about)
     except (UserError, OSError) as error:
-        return _said(f"The reports of {group} cannot be read: {error}", status=502)
-    if not kept:
-        return _said(f"The gate has judged nothing of {group} yet; its report is here after the first run that computes something.")
-    return _page(_links(dag_id, kept))
+        return _said(f"The reports cannot be read: {error}", status=502)
+    return _page(_links(dag_id, about, kept)) if kept else _said(about.none)
 
 
 @app.get("/reports/{dag_id}/{name}", dependencies=READERS)
-def report(dag_id: str, name: str, group: GroupOf) -> HTMLResponse:
+def report(dag_id: str, name: str, about: About) -> HTMLResponse:
     """One report, as the run wrote it."""
     from lake import storage
 
-    if group is None or not _PAGE.fullmatch(name):
+    if about is None or not _PAGE.fullmatch(name):
         raise HTTPException(404, f"{dag_id} has no report {name}")
     try:
-        return HTMLResponse(storage.read(layout.report_file(_lake(), group, name)), headers=_HEADERS)
+        return HTMLResponse(storage.read(f"{about.folder}/{name}"), headers=_HEADERS)
     except FileNotFoundError:
-        return _said(f"{group} has no report {name}: it is not kept any more.", status=404)
+        return _said(f"{dag_id} has no report {name}: it is not kept any more.", status=404)
     except (UserError, OSError) as error:
         return _said(f"The report cannot be read: {error}", status=502)
 
 
-def judged_at(name: str) -> datetime:
-    """When the run began whose report has a name: its id says it, in microseconds."""
+def begun_at(name: str) -> datetime:
+    """When the run began whose page has a name: its id says it, in microseconds."""
     return (EPOCH + timedelta(microseconds=int(name[1:18]))).replace(microsecond=0)
 
 
-def _lake() -> str:
-    return settings.load(settings.project_folder(None)).lake
-
-
-def _kept(group: str) -> list[str]:
-    """The names of a group's reports, the newest first."""
+def _kept(about: Subject) -> list[str]:
+    """The names of the pages, the newest first."""
     from lake import storage
 
-    folder = layout.report_file(_lake(), group, NEWEST).removesuffix(f"/{NEWEST}")
-    return sorted((file.name for file in storage.files(folder, suffix=".html") if _PAGE.fullmatch(file.name)), reverse=True)
+    return sorted((file.name for file in storage.files(about.folder, suffix=".html") if _PAGE.fullmatch(file.name)), reverse=True)
 
 
-def _links(dag_id: str, kept: Sequence[str]) -> str:
-    """Links to reports, which show in a frame below; the newest run's is there at once."""
-    runs = [(name, iso(judged_at(name))) for name in kept if name != NEWEST]
-    links = " ".join(_link(dag_id, name, said) for name, said in runs[:SHOWN])
-    others = f"Runs in which something did not hold: {links}" if runs else "Every check held in every run."
-    first = f"{escape(dag_id)}/{NEWEST if NEWEST in kept else kept[0]}"
-    return f'<nav>{_link(dag_id, NEWEST, "Newest run")} {others}</nav><iframe name="report" title="report" src="{first}"></iframe>'
+def _links(dag_id: str, about: Subject, kept: Sequence[str]) -> str:
+    """Links to pages, which show in a frame below; the newest one is there at once."""
+    runs = [name for name in kept if name != NEWEST]
+    newest = NEWEST if NEWEST in kept else runs[0]
+    links = " ".join(_link(dag_id, name, iso(begun_at(name))) for name in runs[:SHOWN])
+    others = f"{about.pages}: {links}" if runs else "Every check held in every run."
+    frame = f'<iframe name="report" title="report" src="{escape(dag_id)}/{newest}"></iframe>'
+    return f"<nav>{_link(dag_id, newest, 'Newest')} {others}</nav>{frame}"
 
 
 def _link(dag_id: str, name: str, said: str) -> str:

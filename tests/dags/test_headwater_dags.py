@@ -156,8 +156,8 @@ def test_only_one_run_of_a_group_works_at_a_time(found: dict[str, Any]) -> None:
     assert found["dags"]["sync__online"]["runs"] == 1
 
 
-def test_runs_that_wait_for_a_person_keep_no_others_from_starting(found: dict[str, Any]) -> None:
-    assert (found["dags"]["fg__spend"]["runs"], found["dags"]["fg__paid"]["runs"]) == (2, 17)
+def test_runs_that_wait_for_a_person_or_for_another_group_keep_no_others_from_starting(found: dict[str, Any]) -> None:
+    assert (found["dags"]["fg__spend"]["runs"], found["dags"]["fg__paid"]["runs"], found["dags"]["fg__level"]["runs"]) == (2, 17, 17)
 
 
 def test_tasks_are_tried_again(found: dict[str, Any]) -> None:

@@ -106,6 +106,8 @@ def end(
         outcome, said_last = "awaiting input", [*shown, awaiting.method_name, awaiting.kwargs]
     except DownstreamTasksSkipped as skipped:
         outcome, said_last = "done", " ".join(skipped.tasks)
+    except AirflowRescheduleException as again:
+        outcome, said_last = "looks again", round((again.reschedule_date - datetime.now(UTC)).total_seconds(), -1)
     except Exception as error:
         outcome, said_last = type(error).__name__, str(error)
     calls = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
@@ -186,6 +188,7 @@ answer = {{
     "rejected and cleared": end(materialize, answer=[rejected], tries=2),
     "published and cleared": end(materialize, answer=[interval(6)], tries=2),
     "waiting": end(materialize, answer=[waiting]),
+    "waiting an hour": end(materialize, answer=[waiting], waited=datetime.now(UTC) - day / 24),
     "waiting long": end(materialize, answer=[waiting], waited=then),
     "stuck": end(materialize, answer=[stuck]),
     "asked": end(materialize, answer=[asked]),
@@ -376,8 +379,12 @@ def test_a_red_task_that_is_cleared_ingests_again_and_a_green_one_does_not(ended
 
 
 def test_a_day_that_waits_for_groups_whose_runs_are_at_it_is_looked_at_again_but_not_for_ever(ended: dict[str, Any]) -> None:
-    assert ended["waiting"][0] == "AirflowRescheduleException"
+    assert ended["waiting"][:2] == ["looks again", 30]
     assert ended["waiting long"][0] == "AirflowSkipException"
+
+
+def test_a_day_that_has_waited_for_an_hour_is_looked_at_after_six_minutes_and_costs_no_java(ended: dict[str, Any]) -> None:
+    assert ended["waiting an hour"][:3] == ["looks again", 360, [f"--sound-only status spend --advice {DAY}"]]
 
 
 def test_a_day_that_was_never_computed_is_tried_again_and_not_published(ended: dict[str, Any]) -> None:
@@ -458,7 +465,7 @@ def test_airflow_hears_of_an_asset_only_with_a_partition(ended: dict[str, Any]) 
 
 
 def test_a_run_of_a_group_that_reads_groups_waits_for_their_runs_before_it_begins(ended: dict[str, Any]) -> None:
-    assert ended["wait for groups"][0] == "AirflowRescheduleException"
+    assert ended["wait for groups"][0] == "looks again"
     assert ended["wait for groups that are stuck"][0] == "done"
     assert ended["wait for groups later"][0] == "deferred"
 

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from fastapi.testclient import TestClient
 from dags import reports
 
-known = ("fg__spend", "fg__pace", "ts__churn")
+known = ("fg__spend", "fg__pace", "ts__churn", "ts__loyal", "reconcile")
 reports.DagModel = SimpleNamespace(get_current=lambda dag: dag if dag in known else None)
 client = TestClient(reports.app)
 locked = client.get("/reports/fg__spend").status_code
@@ -42,6 +42,9 @@ def answers(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[
     for name in ("newest.html", KEPT, "p01764237500000000-aaaaaa.html"):
         (folder / name).write_text(f"<p>this is {name}</p>", encoding="utf-8")
     (folder / "suite.json").write_text("{}", encoding="utf-8")
+    builds = made / "lake" / "training_sets" / "churn.builds"
+    builds.mkdir(parents=True)
+    (builds / KEPT).write_text("<p>a build</p>", encoding="utf-8")
     (made / "lake" / "secret.html").write_text("marked", encoding="utf-8")
     spend = "/reports/fg__spend"
     paths = {
@@ -53,7 +56,10 @@ def answers(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "down": "/reports/..%2F..%2Fsecret/newest.html",
         "unjudged": "/reports/fg__pace",
         "gone": f"/reports/fg__pace/{KEPT}",
-        "no_group": "/reports/ts__churn",
+        "training": "/reports/ts__churn",
+        "build": f"/reports/ts__churn/{KEPT}",
+        "unbuilt": "/reports/ts__loyal",
+        "of_all": "/reports/reconcile",
         "unknown": "/reports/fg__other",
     }
     program = f"{ASK}answer = {{name: ask(path) for name, path in {paths}.items()}} | {{'locked': locked}}"
@@ -74,6 +80,13 @@ def test_the_tab_shows_the_newest_report_and_links_those_in_which_something_did_
     assert answers["kept"]["text"] == f"<p>this is {KEPT}</p>"
 
 
+def test_the_tab_of_a_training_set_shows_its_builds(answers: dict[str, Any]) -> None:
+    text = answers["training"]["text"]
+    assert f'src="ts__churn/{KEPT}"' in text
+    assert "Builds: <a " in text
+    assert answers["build"]["text"] == "<p>a build</p>"
+
+
 def test_a_page_may_run_nothing_and_ask_nobody_in_the_readers_browser(answers: dict[str, Any]) -> None:
     for name in ("tab", "newest", "kept", "unjudged"):
         assert answers[name]["policy"].startswith("default-src 'none';")
@@ -82,7 +95,8 @@ def test_a_page_may_run_nothing_and_ask_nobody_in_the_readers_browser(answers: d
 
 def test_what_has_no_report_says_so(answers: dict[str, Any]) -> None:
     assert "The gate has judged nothing of pace yet" in answers["unjudged"]["text"]
-    assert "ts__churn is the DAG of no feature group" in answers["no_group"]["text"]
+    assert "loyal was not built yet" in answers["unbuilt"]["text"]
+    assert "reconcile is the DAG of no group and no training set" in answers["of_all"]["text"]
     assert (answers["gone"]["status"], answers["unknown"]["status"]) == (404, 404)
 
 
@@ -105,5 +119,5 @@ answer["refused"] = ask("/reports/fg__spend")
     found = airflow.python(program, project=shop, HEADWATER_LAKE=f"{bucket}/lake", **moto.environment)
     assert 'src="fg__spend/newest.html"' in found["tab"]["text"]
     assert found["newest"]["text"] == "<p>on S3</p>"
-    assert (found["refused"]["status"], "The reports of spend cannot be read" in found["refused"]["text"]) == (502, True)
+    assert (found["refused"]["status"], "The reports cannot be read" in found["refused"]["text"]) == (502, True)
     assert not [secret for name, secret in moto.environment.items() if "SECRET" in name and secret in found["refused"]["text"]]
