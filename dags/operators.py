@@ -30,7 +30,7 @@ from dags.siblings import adjacent
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, parse_instant
 
-LOOK_AGAIN, GIVE_UP = timedelta(seconds=30), timedelta(hours=6)
+LOOK_AGAIN, GIVE_UP = timedelta(seconds=10), timedelta(hours=6)
 """A day that waits for days of other groups, which other runs are at, is looked at again so often, and for so long.
 
 One that has waited for long, maybe for a person, is looked at more seldom: after a tenth of the time that it has waited.

@@ -379,7 +379,7 @@ def test_a_red_task_that_is_cleared_ingests_again_and_a_green_one_does_not(ended
 
 
 def test_a_day_that_waits_for_groups_whose_runs_are_at_it_is_looked_at_again_but_not_for_ever(ended: dict[str, Any]) -> None:
-    assert ended["waiting"][:2] == ["looks again", 30]
+    assert ended["waiting"][:2] == ["looks again", 10]
     assert ended["waiting long"][0] == "AirflowSkipException"
 
 
