@@ -41,15 +41,15 @@ nav, p { margin: 0; padding: 8px 16px } a { margin: 0 6px } iframe { flex: 1; bo
 app = FastAPI(title="Headwater's reports", openapi_url=None)
 
 
-class Subject(NamedTuple):
+class Pages(NamedTuple):
     """What a DAG is about: the folder of its pages in the lake, what they are of, and what is said while there is none."""
 
     folder: str
-    pages: str
+    others: str
     none: str
 
 
-def subject_of(dag_id: str) -> Subject | None:
+def pages_of(dag_id: str) -> Pages | None:
     """What a DAG that Airflow knows is about; None where it is of no group and of no training set."""
     if DagModel.get_current(dag_id) is None:
         raise HTTPException(404, f"Airflow has no DAG {dag_id}")
@@ -57,14 +57,14 @@ def subject_of(dag_id: str) -> Subject | None:
     if found := _GROUP.fullmatch(dag_id):
         folder = layout.report_file(lake, found[1], NEWEST).removesuffix(f"/{NEWEST}")
         none = f"The gate has judged nothing of {found[1]} yet; its report is here after the first run that computes something."
-        return Subject(folder, "Runs in which something did not hold", none)
+        return Pages(folder, "Runs in which something did not hold", none)
     if found := _TRAINING_SET.fullmatch(dag_id):
         none = f"{found[1]} was not built yet; the page of each build is here."
-        return Subject(layout.training_set_builds(lake, found[1]), "Builds", none)
+        return Pages(layout.training_set_builds(lake, found[1]), "Builds", none)
     return None
 
 
-About = Annotated[Subject | None, Depends(subject_of)]
+About = Annotated[Pages | None, Depends(pages_of)]
 READERS = [Depends(requires_access_dag("GET"))]
 
 
@@ -100,19 +100,19 @@ def begun_at(name: str) -> datetime:
     return (EPOCH + timedelta(microseconds=int(name[1:18]))).replace(microsecond=0)
 
 
-def _kept(about: Subject) -> list[str]:
+def _kept(about: Pages) -> list[str]:
     """The names of the pages, the newest first."""
     from lake import storage
 
     return sorted((file.name for file in storage.files(about.folder, suffix=".html") if _PAGE.fullmatch(file.name)), reverse=True)
 
 
-def _links(dag_id: str, about: Subject, kept: Sequence[str]) -> str:
+def _links(dag_id: str, about: Pages, kept: Sequence[str]) -> str:
     """Links to pages, which show in a frame below; the newest one is there at once."""
     runs = [name for name in kept if name != NEWEST]
     newest = NEWEST if NEWEST in kept else runs[0]
     links = " ".join(_link(dag_id, name, iso(begun_at(name))) for name in runs[:SHOWN])
-    others = f"{about.pages}: {links}" if runs else "Every check held in every run."
+    others = f"{about.others}: {links}" if runs else "Every check held in every run."
     frame = f'<iframe name="report" title="report" src="{escape(dag_id)}/{newest}"></iframe>'
     return f"<nav>{_link(dag_id, newest, 'Newest')} {others}</nav>{frame}"
 
