@@ -83,7 +83,8 @@ def ask(connections: list[socket.socket], case: Case, *, times: int) -> int:
         while selector.get_map():
             for found, _ in selector.select(timeout=60):
                 connection = cast("socket.socket", found.fileobj)
-                size = answered(connection)
+                size, answer = answered(connection)
+                assert answer == 200, answer
                 request = next(waiting, b"")
                 if request:
                     connection.sendall(request)
@@ -92,18 +93,17 @@ def ask(connections: list[socket.socket], case: Case, *, times: int) -> int:
     return size
 
 
-def answered(connection: socket.socket) -> int:
-    """Read one whole answer; returns its bytes."""
+def answered(connection: socket.socket) -> tuple[int, int]:
+    """Read one whole answer; returns its bytes and its status."""
     answer = connection.recv(1 << 18)
     while b"\r\n\r\n" not in answer:
         answer += connection.recv(1 << 18)
     head, _, rest_of_it = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200"), answer
     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     left = length - len(rest_of_it)
     while left:
         left -= len(connection.recv(left))
-    return len(head) + 4 + length
+    return len(head) + 4 + length, int(head.split(b" ", 2)[1])
 
 
 def cpu_of(pid: int) -> float:

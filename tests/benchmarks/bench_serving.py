@@ -21,7 +21,7 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import uvloop
@@ -253,12 +253,18 @@ def beside_feast(url: str, folder: Path, ours: dict[Case, float], options: argpa
 # ----------------------------------------------------------------------------------------------------------------------- latency
 
 
-def latencies(words: Sequence[str], *, offered: int, slow: int, known: int = 500) -> tuple[list[float], float, int]:
-    """Seconds from when each of so many requests was due to its answer, on 1,000 connections; all seconds, and the memory of the server.
+class Waited(NamedTuple):
+    """Seconds from when each request was due to its answer, in order, and in all; how many were refused; the memory of the server."""
 
-    Beside them are `slow` connections that begin a request and say no more.
-    """
-    case, chance, found = Case(20, 1, 0.1, known), random.Random(1), list[float]()
+    each: list[float]
+    seconds: float
+    refused: int
+    memory: int
+
+
+def latencies(words: Sequence[str], *, offered: int, slow: int, known: int = 500) -> Waited:
+    """What so many requests a second wait for on 1,000 connections; beside them `slow` ones begin a request and say no more."""
+    case, chance, found, refused = Case(20, 1, 0.1, known), random.Random(1), list[float](), 0
     requests = [request_of(case, chance) for _ in range(1000)]
     with started(*words) as ((port,), pid), ExitStack() as stack, selectors.DefaultSelector() as selector:
         for i in range(1000 + slow):
@@ -279,9 +285,9 @@ def latencies(words: Sequence[str], *, offered: int, slow: int, known: int = 500
                 connections[sent % 1000].sendall(requests[sent % 1000])
                 sent += 1
             for key, _ in selector.select(timeout=0.001):
-                answered(cast("socket.socket", key.fileobj))
+                refused += answered(cast("socket.socket", key.fileobj))[1] != 200
                 found.append(time.monotonic() - due.pop(key.fd))
-        return sorted(found), time.monotonic() - begun, memory_of(pid)
+        return Waited(sorted(found), time.monotonic() - begun, refused, memory_of(pid))
 
 
 def waits(url: str, keys: Path, options: argparse.Namespace) -> None:
@@ -294,17 +300,19 @@ def waits(url: str, keys: Path, options: argparse.Namespace) -> None:
     ):
         say(told, offered, latencies(words, offered=offered, slow=slow, known=known))
     with subprocess.Popen([sys.executable, "-m", "tests.benchmarks.bench_serving", "--sync", url], cwd=ROOT) as syncing:
-        say("a sync beside, again and again", OFFERED // 2, latencies(near, offered=OFFERED // 2, slow=0))
-        syncing.terminate()
+        try:
+            say("a sync beside, again and again", OFFERED // 2, latencies(near, offered=OFFERED // 2, slow=0))
+        finally:
+            syncing.terminate()
 
 
-def say(told: str, offered: int, measured: tuple[list[float], float, int]) -> None:
+def say(told: str, offered: int, found: Waited) -> None:
     """Print one line of latencies."""
-    found, seconds, resident = measured
-    half, most = (found[int(len(found) * share)] * 1000 for share in (0.5, 0.99))
+    half, most = (found.each[int(len(found.each) * share)] * 1000 for share in (0.5, 0.99))
     print(
-        f"1,000 connections, {told}, {offered:,} requests a second offered: {len(found) / seconds:,.0f} a second answered, "
-        f"p50 {half:.1f} ms, p99 {most:.1f} ms, resident memory {resident / 2**20:.0f} MB"
+        f"1,000 connections, {told}, {offered:,} requests a second offered: {len(found.each) / found.seconds:,.0f} a second answered, "
+        f"{found.refused:,} refused, p50 {half:.1f} ms, p99 {most:.1f} ms, resident memory {found.memory / 2**20:.0f} MB",
+        flush=True,
     )
 
 
@@ -375,14 +383,16 @@ def report(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         url, keys = embedded.ensure(Path(folder)), Path(folder) / "keys.json"
         keys.write_text(json.dumps({"keys": [{"name": "bench", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]}))
-        for features in (6, 20):
-            sync(url, features, random.Random(7))
-        ours = costs(url, keys, options) if "cpu" in parts else {}
-        if "feast" in parts:
-            beside_feast(url, Path(folder), ours, options)
-        if "latency" in parts:
-            waits(url, keys, options)
-        embedded.stop(Path(folder))
+        try:
+            for features in (6, 20):
+                sync(url, features, random.Random(7))
+            ours = costs(url, keys, options) if "cpu" in parts else {}
+            if "feast" in parts:
+                beside_feast(url, Path(folder), ours, options)
+            if "latency" in parts:
+                waits(url, keys, options)
+        finally:
+            embedded.stop(Path(folder))
     if "hits" in parts:
         print(f"near of 1,000,000 entities by Zipf 1.2, where 100,000 are kept: {hits():.1%}")
 
