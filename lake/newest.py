@@ -3,7 +3,7 @@
 For groups that the memory of one process holds, which need no Spark.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -84,6 +84,18 @@ def newest(published: Published, *, now: datetime, intervals: Collection[Interva
         return chosen
     empties_at = _next_snapshots(at[best], _standing_snapshots(published, known, micros(now)))
     return chosen.set_column(chosen.column_names.index("empties_at"), "empties_at", empties_at)
+
+
+def best(rows: pa.Table, keys: Sequence[str], *, at: str, order: str, retracted: str) -> pa.Table:
+    """Of visible rows of any entities each entity's newest, by columns that say the time, the publishes' order and what was taken back.
+
+    All rows of an entity must be there. Those whose key is null are left out.
+    """
+    code = _codes([_whole(rows.column(key)) for key in keys])
+    where = np.flatnonzero(code >= 0)
+    times, publishes = (_whole(rows.column(name)).to_numpy(zero_copy_only=False).astype(np.int64)[where] for name in (at, order))
+    gone = _whole(rows.column(retracted)).to_numpy(zero_copy_only=False).astype(bool)[where]
+    return rows.take(pa.array(where[_best(code[where], times, publishes, gone, fall_back=True)]))
 
 
 def _tables(published: Published) -> list[str]:

@@ -176,11 +176,11 @@ def _cpu(client: Any, others: tuple[int, ...]) -> float:
 
 
 def _of(pid: int) -> float:
-    found = 0.0
-    for one in (pid, *(int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split())):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        found += sum(int(fields[n]) for n in (11, 12, 13, 14)) / _TICKS
-    return found
+    """Of a process, and of all that it started that run still or were waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = sum(int(fields[n]) for n in (11, 12, 13, 14)) / _TICKS
+    children = (int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split())
+    return own + sum(map(_of, children))
 
 
 def raw(shown: Shown, url: str, rows: int) -> None:
