@@ -42,7 +42,7 @@ app = FastAPI(title="Headwater's reports", openapi_url=None)
 
 
 class Pages(NamedTuple):
-    """What a DAG is about: the folder of its pages in the lake, what they are of, and what is said while there is none."""
+    """The pages about what a DAG makes: their folder in the lake, what those beside the newest are, what is said while there is none."""
 
     folder: str
     others: str

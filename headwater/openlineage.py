@@ -30,7 +30,7 @@ from feature_definitions.language import (
 )
 from feature_definitions.settings import Settings
 from feature_definitions.sql import lineage
-from feature_definitions.sql.column_types import column_types_of
+from feature_definitions.sql.column_types import column_types_of, columns_of
 from feature_definitions.sql.queries import query_reads
 from online_sync import address
 
@@ -112,7 +112,7 @@ def of_sync(group: FeatureGroup, generation: int, lake: str, *, store: str, proj
 
 def _source(source: Source, lake: str) -> TableTold:
     """The rows of a source, as groups read them: the table that an ingest brings them to, which only stands for what is read in place."""
-    return _table(layout.source_table(lake, source.name), {name: str(source.columns.get(name, "derived")) for name in source.names})
+    return _table(layout.source_table(lake, source.name), {name: str(kind) for name, kind in columns_of(source).items()})
 
 
 def _places(source: Source, lake: str, root: Path) -> Iterator[TableTold]:

@@ -59,6 +59,7 @@ def test_a_groups_columns_rest_on_those_of_its_source_that_they_name_and_on_its_
     paid = {(source, "net", "DIRECT"), (source, "amount", "DIRECT"), by}
     assert reads(JOB) == {"paid_1d": paid, "n_1d": {by}, "mean": paid}
     assert (JOB.output.name, JOB.output.columns["paid_1d"]) == ("/p/lake/features/spend/g2", "double")
+    assert JOB.inputs[0].columns == {"customer_id": "int64", "amount": "double", "kind": "string", "at": "timestamp", "net": "double"}
     assert reads(openlineage.of_group(SEEN, 1, "/p/lake", read={})) == {"amount": {(source, "amount", "DIRECT")}}
 
 
