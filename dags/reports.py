@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.dag import DagModel
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from feature_definitions import layout, settings
@@ -73,10 +73,7 @@ def contents(dag_id: str, about: About) -> HTMLResponse:
     """The page of the tab: which pages there are of what the DAG is about, the newest one below."""
     if about is None:
         return _said(f"{dag_id} is the DAG of no group and no training set, so it has no report.")
-    try:
-        kept = _kept(about)
-    except (UserError, OSError) as error:
-        return _said(f"The reports cannot be read: {error}", status=502)
+    kept = _kept(about)
     return _page(_links(dag_id, about, kept)) if kept else _said(about.none)
 
 
@@ -91,8 +88,13 @@ def report(dag_id: str, name: str, about: About) -> HTMLResponse:
         return HTMLResponse(storage.read(f"{about.folder}/{name}"), headers=_HEADERS)
     except FileNotFoundError:
         return _said(f"{dag_id} has no report {name}: it is not kept any more.", status=404)
-    except (UserError, OSError) as error:
-        return _said(f"The report cannot be read: {error}", status=502)
+
+
+@app.exception_handler(UserError)
+@app.exception_handler(OSError)
+def unreadable(_: Request, error: Exception) -> HTMLResponse:
+    """The page in place of a report where the API server does not find the project, or the lake does not answer."""
+    return _said(f"The reports cannot be read: {error}", status=502)
 
 
 def begun_at(name: str) -> datetime:

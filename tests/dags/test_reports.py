@@ -115,9 +115,12 @@ storage.write("s3a://reports/lake/reports/spend/newest.html", b"<p>on S3</p>")
 answer = {{"tab": ask("/reports/fg__spend"), "newest": ask("/reports/fg__spend/newest.html")}}
 os.environ["HEADWATER_LAKE"] = "s3a://nowhere/lake"
 answer["refused"] = ask("/reports/fg__spend")
+os.environ["HEADWATER_PROJECT"] = "/nowhere"
+answer["no_project"] = ask("/reports/fg__spend/newest.html")
 """
     found = airflow.python(program, project=shop, HEADWATER_LAKE=f"{bucket}/lake", **moto.environment)
     assert 'src="fg__spend/newest.html"' in found["tab"]["text"]
     assert found["newest"]["text"] == "<p>on S3</p>"
     assert (found["refused"]["status"], "The reports cannot be read" in found["refused"]["text"]) == (502, True)
+    assert (found["no_project"]["status"], "/nowhere is no Headwater project" in found["no_project"]["text"]) == (502, True)
     assert not [secret for name, secret in moto.environment.items() if "SECRET" in name and secret in found["refused"]["text"]]
