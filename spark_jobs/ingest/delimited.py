@@ -1,15 +1,24 @@
-"""Reads CSV: text in columns, record by record, in the dialect that the source states."""
+"""Reads CSV: text in columns, in the dialect that the source states.
 
+Blocks of whole lines are read by Arrow. What it may read otherwise than Python's `csv` and `cells` is read again by these, record by
+record: they alone say what is wrong, and where.
+"""
+
+import codecs
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_definitions.language import Csv
+from feature_definitions.layout import LINE
 from feature_definitions.sql.data_types import is_number
-from spark_jobs.ingest import cells, dialects, folders, opened, plain_numbers
+from spark_jobs.ingest import cells, csv_blocks, dialects, folders, opened, plain_numbers, record_places, text_columns
 from spark_jobs.ingest.cells import Cell
+from spark_jobs.ingest.csv_blocks import Blocks, Field, Layout, LongLine
 from spark_jobs.ingest.dialects import NeverClosed, Record
 from spark_jobs.ingest.opened import LineTooLong
 from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, printable, refuse_missing
@@ -30,17 +39,109 @@ class _Place(NamedTuple):
 
 def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a CSV file, good and refused ones."""
-    dialect = wanted.csv or Csv()
+    dialect, done = wanted.csv or Csv(), 0
+    try:
+        with opened.plain(path) as stream:
+            begun = _begun(stream, wanted, dialect, name)
+            for lines, batch in () if begun is None else _by_blocks(begun, wanted, dialect, name=name):
+                yield batch
+                done = lines
+        if begun is None:
+            yield from _by_records(path, wanted, dialect, name=name)
+    except LongLine:
+        yield from _by_records(path, wanted, dialect, name=name, after=done)
+    except NeverClosed as error:
+        raise FileRefused(f"{name}, {error}") from None
+
+
+def _by_records(path: Place, wanted: Shape, dialect: Csv, *, name: str, after: int = 0) -> Iterator[pa.RecordBatch]:
+    """The rows that come after so many lines, read one by one."""
     with opened.text(path, dialect.encoding, newline="") as text:
         try:
             records = dialects.records(text, dialect)
-            header = _header(records, wanted, name)
-            first = list(islice(records, _FIRST))
-            header = _with_ends(header, first)
-            places = _places(header, wanted, dialect, name)
-            yield from batches(_rows(chain(first, records), header, places, wanted), wanted, name=name, text=text)
+            header, first = _headed(records, wanted, name)
+            rows = _rows(chain(first, records), header, _places(header, wanted, dialect, name), wanted)
+            yield from batches((row for row in rows if row[0] > after), wanted, name=name, text=text)
         except (NeverClosed, LineTooLong) as error:
             raise FileRefused(f"{name}, {error}") from None
+
+
+def _headed(records: Iterator[Record], wanted: Shape, name: str) -> tuple[list[str], list[Record]]:
+    """The header, and the first records after it."""
+    header = _header(records, wanted, name)
+    first = list(islice(records, _FIRST))
+    return _with_ends(header, first), first
+
+
+# ----------------------------------------------------------------------------------------------------------------------- blocks
+
+
+class _Begun(NamedTuple):
+    """The blocks of a file after its header, and where columns lie in its records."""
+
+    blocks: Blocks
+    header: list[str]
+    places: list[_Place]
+
+
+def _begun(stream: BinaryIO, wanted: Shape, dialect: Csv, name: str) -> _Begun | None:
+    """A file whose header is its first line; None where it had better be read record by record."""
+    begin: bytes = stream.peek(4)  # type: ignore[attr-defined]  # all of them have it
+    encoding = opened.encoding_of(begin, dialect.encoding)
+    if not record_places.is_plain(dialect) or encoding not in ("utf-8", "utf-8-sig"):
+        return None
+    if encoding == "utf-8-sig":
+        stream.read(len(codecs.BOM_UTF8))
+    blocks = Blocks(stream)
+    head, is_whole = blocks.head()
+    found, text = record_places.of_block(head, dialect), opened.decoded(head)
+    if found is None or dialects.has_mark(text[:20].partition("\n")[0]) or len(found.starts) <= (1 if is_whole else _FIRST + 1):
+        return None
+    if dialect.header and (found.starts[0] or found.line[1] != 1):
+        return None
+    header, _ = _headed(dialects.records(StringIO(text, newline=""), dialect), wanted, name)
+    if dialect.header:
+        blocks.skip(int(found.starts[1]), lines=1)
+    return _Begun(blocks, header, _places(header, wanted, dialect, name))
+
+
+def _by_blocks(begun: _Begun, wanted: Shape, dialect: Csv, *, name: str) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of a file's blocks, each with the number of lines that its rows and all before it come from."""
+    blocks, header, places = begun
+    told = folders.told(wanted, name=name)
+    plain = dialect.decimal == "." and dialect.thousands is None
+    fields = [_field(place, wanted, is_plain=plain and place.column not in told) for place in places]
+    layout = Layout(fields, len(header), wanted, name)
+    for block in blocks:
+        line, records, read = blocks.line, record_places.of_block(block, dialect), None
+        if records is not None:
+            read = csv_blocks.read(block, records, layout, line=line)
+        if records is None or read is None:
+            rows = list(_rows(blocks.records(block, dialect), header, places, wanted))
+            yield from ((blocks.line, batch) for batch in batches(iter(rows), wanted, name=name))
+            continue
+        blocks.line += records.lines
+        again = dialects.records_after(0, StringIO(csv_blocks.text_of(block, records, read.left), newline=""), dialect)
+        lines = (records.line[read.left] + line + 1).tolist()
+        others = list(_rows(((at, record) for at, (_, record) in zip(lines, again, strict=True)), header, places, wanted))
+        yield blocks.line, _in_order(read.rows, [*batches(iter(others), wanted, name=name)])
+
+
+def _field(place: _Place, wanted: Shape, *, is_plain: bool) -> Field:
+    how = wanted.lying[place.column]
+    at_once = is_plain and text_columns.reads(how)
+    return Field(place.column, place.at, how.data_type, place.cell, place.nulls, at_once, wanted.timezone)
+
+
+def _in_order(rows: pa.RecordBatch, others: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Rows in the order of their lines."""
+    if not others:
+        return rows
+    both = pa.Table.from_batches([rows, *others]).combine_chunks()
+    return both.take(pc.sort_indices(both.column(LINE))).combine_chunks().to_batches()[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------- records
 
 
 def _header(records: Iterator[Record], wanted: Shape, name: str) -> list[str]:

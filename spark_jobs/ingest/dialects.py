@@ -26,9 +26,18 @@ def records(lines: Iterable[str], dialect: Csv) -> Iterator[Record]:
     """
     first = next(iter(lines := iter(lines)), "")
     mark = _MARK.fullmatch(first)
-    before = 0 if mark is None else 1
     dialect = dialect if mark is None or mark[1] == dialect.quote else replace(dialect, delimiter=mark[1], escape=_other(dialect, mark[1]))
-    reader = _reader(lines if mark else chain([first] if first else [], lines), dialect)
+    yield from records_after(0 if mark is None else 1, lines if mark else chain([first] if first else [], lines), dialect)
+
+
+def has_mark(first: str) -> bool:
+    """Whether a first line tells the delimiter."""
+    return _MARK.fullmatch(first) is not None
+
+
+def records_after(before: int, lines: Iterable[str], dialect: Csv) -> Iterator[Record]:
+    """Each record of the lines that come after so many others; a line is asked for when a record needs it, none ahead."""
+    reader = _reader(lines, dialect)
     while True:
         line = reader.line_num + before + 1  # type: ignore[attr-defined]  # csv.reader has it
         try:

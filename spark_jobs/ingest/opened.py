@@ -99,15 +99,36 @@ class Text:
 
 
 @contextmanager
+def plain(path: Place) -> Iterator[BinaryIO]:
+    """A file's bytes as they were before it was compressed."""
+    with path.open("rb") as file, closing(content(file)) as stream:
+        yield stream
+
+
+@contextmanager
 def text(path: Place, encoding: str, *, newline: str) -> Iterator[Text]:
     """A file as text; `newline` is that of `open`."""
-    codecs.register_error(_AS_BYTES, _as_bytes)
-    with path.open("rb") as file, closing(content(file)) as stream:
+    with plain(path) as stream:
         begin: bytes = stream.peek(4)  # type: ignore[attr-defined]  # all of them have it
-        yield Text(TextIOWrapper(stream, encoding=_encoding(begin, encoding), errors=_AS_BYTES, newline=newline))
+        yield Text(TextIOWrapper(stream, encoding=encoding_of(begin, encoding), errors=_handler(), newline=newline))
 
 
-def _encoding(begin: bytes, stated: str) -> str:
+def decoded(block: bytes) -> str:
+    """UTF-8 as `text` has it."""
+    return block.decode("utf-8", _handler())
+
+
+def encoded(text: str) -> bytes:
+    """What `decoded` gave, as the bytes that it was."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _handler() -> str:
+    codecs.register_error(_AS_BYTES, _as_bytes)
+    return _AS_BYTES
+
+
+def encoding_of(begin: bytes, stated: str) -> str:
     """The encoding that a byte order mark tells, else the one that is stated; where it leaves the order of bytes open, by the first."""
     found = marked(begin) or codecs.lookup(stated).name
     if found in ("utf-16", "utf-32") and marked(begin) is None:

@@ -147,14 +147,14 @@ def refusal(message: str, wanted: Shape, *, name: str) -> pa.RecordBatch:
     return _batch([(0, None, Refused(message))], schema(wanted), len(wanted.columns), name)
 
 
-def batches(rows: Iterator[Row], wanted: Shape, *, name: str, text: Text) -> Iterator[pa.RecordBatch]:
-    """Rows in Arrow batches, bounded in the characters of the text from which they come."""
+def batches(rows: Iterator[Row], wanted: Shape, *, name: str, text: Text | None = None) -> Iterator[pa.RecordBatch]:
+    """Rows in Arrow batches, bounded in the characters of the text from which they come, if that is not held as a whole."""
     result, held, before = schema(wanted), list[Row](), 0
     for row in rows:
         held.append(row)
-        if len(held) == _ROWS or text.characters - before > _CHARACTERS:
+        if len(held) == _ROWS or (text is not None and text.characters - before > _CHARACTERS):
             yield _batch(held, result, len(wanted.columns), name)
-            held, before = [], text.characters
+            held, before = [], 0 if text is None else text.characters
     if held:
         yield _batch(held, result, len(wanted.columns), name)
 

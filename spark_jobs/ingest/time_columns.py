@@ -3,6 +3,7 @@
 import math
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,10 +24,32 @@ def of_times(array: pa.Array, zone: ZoneInfo | None) -> Found:
 
 
 def _of_local(local: pa.Array, wrong: pa.Array, zone: ZoneInfo) -> Found:
-    found = [None if at is None else _in_utc(at, zone) for at in local.cast(pa.int64()).to_pylist()]
-    values = pa.array(found, pa.int64())
+    values = _by_hours(local.cast(pa.int64()), zone)
     beyond = pc.and_(pc.is_null(values), pc.is_valid(local))
     return values.cast(INSTANT), pc.if_else(beyond, OUT_OF_RANGE, wrong)
+
+
+def _by_hours(local: pa.Array, zone: ZoneInfo) -> pa.Array:
+    """Local times in UTC: an hour in which the clocks stay as they are is asked for once, the rows of others one by one."""
+    at = np.asarray(pc.fill_null(local, 0))
+    hours, places = np.unique(at // _HOUR, return_inverse=True)
+    moved = [_moved(int(hour) * _HOUR, zone) for hour in hours]
+    found = pa.array(moved, pa.int64()).take(pa.array(places))
+    values = pc.if_else(pc.is_valid(local), pc.add(at, found), pa.scalar(None, pa.int64()))
+    rest = pc.and_(pc.is_null(values), pc.is_valid(local))
+    if not pc.any(rest).as_py():
+        return values
+    asked = [_in_utc(each, zone) for each in local.filter(rest).to_pylist()]
+    return pc.replace_with_mask(values, rest, pa.array(asked, pa.int64()))
+
+
+_HOUR = 3_600_000_000
+
+
+def _moved(hour: int, zone: ZoneInfo) -> int | None:
+    """By how much all of a local hour lies beside UTC; None if not all of it lies by the same."""
+    first, last = _in_utc(hour, zone), _in_utc(hour + _HOUR - 1, zone)
+    return first - hour if first is not None and last is not None and last - first == _HOUR - 1 else None
 
 
 def _in_utc(local: int, zone: ZoneInfo) -> int | None:
