@@ -44,6 +44,11 @@ class Csv:
             raise DefinitionError(f"Csv has header={self.header!r}; write True or False: whether the first line names the columns")
         _check_quotes(self)
 
+    @property
+    def has_plain_numbers(self) -> bool:
+        """Whether numbers are written as programs write them: with a point, without groups."""
+        return self.decimal == "." and self.thousands is None
+
 
 def _check_delimiter(delimiter: object) -> None:
     if not _is_sign(delimiter):

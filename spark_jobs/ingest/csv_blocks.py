@@ -1,8 +1,7 @@
-"""Blocks of whole lines of a CSV file, and their records as typed columns, read by Arrow: what it may read otherwise is left to others."""
+"""A block of whole lines of a CSV file as typed columns, read by Arrow at once: what that may read otherwise is left to others."""
 
-from collections.abc import Iterator, Sequence
-from io import StringIO
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,97 +9,82 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from feature_definitions.errors import UserError
 from feature_definitions.language import Csv
 from lake.delta import arrow_type
-from spark_jobs.ingest import dialects, opened, text_columns
+from spark_jobs.ingest import opened, text_columns
 from spark_jobs.ingest.cells import Cell
-from spark_jobs.ingest.dialects import Record
 from spark_jobs.ingest.parsing import Shape, schema
-from spark_jobs.ingest.record_places import Records
 
-_BLOCK, _HEAD = 4 * 2**20, 2**16
-
-
-class LongLine(UserError):
-    """A line that is longer than a block: only who reads line by line may say whether it is too long."""
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.int64]
+_LF, _CR = 10, 13
+_BOM = b"\xef\xbb\xbf"
 
 
-class Blocks:
-    """The whole lines of a stream of bytes, some millions of bytes at a time; `line` is how many lines were read."""
+class Records(NamedTuple):
+    """The records of a block: where each begins and ends (without its line's end), on which line of the block (from 0) it begins, and how
+    many fields it has. Blank lines are none. `within` says that a field holds a line's end, `lines` how many lines the block has."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        """Begin before the first line."""
-        self.line = 0
-        self._stream = stream
-        self._rest = b""
-        self._is_at_end = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Each block, with an end to its last line; raises LongLine. Who reads one adds its lines to `line`."""
-        while block := self._next():
-            yield block
-
-    def head(self) -> tuple[bytes, bool]:
-        """The first lines, which stay to be read, and whether these are all."""
-        self._fill()
-        if self._is_at_end and len(self._rest) <= _HEAD:
-            return _ended(self._rest), True
-        return self._rest[: self._rest.rfind(b"\n", 0, _HEAD) + 1], False
-
-    def skip(self, length: int, *, lines: int) -> None:
-        """Leave out some bytes, which are so many lines."""
-        self._rest = self._rest[length:]
-        self.line += lines
-
-    def records(self, block: bytes, dialect: Csv) -> Iterator[Record]:
-        """The records of a block, read one by one; where the last one goes on beyond it, the lines after it that belong to it."""
-        lines = StringIO(opened.decoded(block), newline="").readlines()
-        given, end = self.line, self.line + len(lines)
-        asked = self._lines(lines)
-        for record in dialects.records_after(given, asked, dialect):
-            yield record
-            if self.line >= end:
-                break
-        asked.close()
-
-    def _lines(self, lines: list[str]) -> Iterator[str]:
-        for line in lines:
-            self.line += 1
-            yield line
-        for block in self:
-            text = StringIO(opened.decoded(block), newline="")
-            try:
-                for line in text:
-                    self.line += 1
-                    yield line
-            finally:
-                self._rest = opened.encoded(text.read()) + self._rest
-
-    def _next(self) -> bytes:
-        self._fill()
-        end = len(self._rest) if self._is_at_end else self._rest.rfind(b"\n") + 1
-        if not end and self._rest:
-            raise LongLine(f"line {self.line + 1} is longer than a block")
-        block, self._rest = _ended(self._rest[:end]), self._rest[end:]
-        return block
-
-    def _fill(self) -> None:
-        while len(self._rest) < _BLOCK and not self._is_at_end:
-            piece = self._stream.read(_BLOCK)
-            self._rest += piece
-            self._is_at_end = not piece
+    starts: Places
+    ends: Places
+    line: Places
+    fields: Places
+    within: bool
+    lines: int
 
 
-def _ended(lines: bytes) -> bytes:
-    return lines if not lines or lines.endswith(b"\n") else lines + b"\n"
+def is_plain(dialect: Csv) -> bool:
+    """Whether a dialect is one in which records are told apart by single bytes."""
+    signs = [dialect.delimiter, *([] if dialect.quote is None else [dialect.quote])]
+    return dialect.escape is None and all(sign.isascii() for sign in signs)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- columns
+def of_block(block: bytes, dialect: Csv) -> Records | None:
+    """The records of a block that ends with its last line's end; None if some may be read otherwise by one of the two."""
+    if b"\0" in block or block.startswith(_BOM):
+        return None
+    data = np.frombuffer(block, np.uint8)
+    newlines = np.flatnonzero(data == _LF)
+    if b"\r" in block and np.any(data[np.flatnonzero(data == _CR) + 1] != _LF):
+        return None
+    delimiters = np.flatnonzero(data == ord(dialect.delimiter))
+    ends = newlines
+    if dialect.quote is not None and dialect.quote.encode() in block:
+        quotes = np.flatnonzero(data == ord(dialect.quote))
+        if not _are_whole(quotes, data, dialect):
+            return None
+        ends = newlines[_outside(newlines, quotes)]
+        delimiters = delimiters[_outside(delimiters, quotes)]
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
+    line = np.searchsorted(newlines, starts)
+    fields = np.diff(np.searchsorted(delimiters, ends), prepend=0) + 1
+    ends = ends - (data[np.maximum(ends - 1, 0)] == _CR)
+    held = ends > starts
+    return Records(starts[held], ends[held], line[held], fields[held], within=len(ends) < len(newlines), lines=len(newlines))
+
+
+def _are_whole(quotes: Places, data: Bytes, dialect: Csv) -> bool:
+    """Whether quotes open where fields begin, close where they end, and are doubled in between."""
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[::2], quotes[1::2]
+    before = data[np.maximum(opening - 1, 0)]
+    after = data[closing + 1]
+    quote, delimiter = ord(str(dialect.quote)), ord(dialect.delimiter)
+    begins = (opening == 0) | np.isin(before, np.array([_LF, delimiter, quote], np.uint8))
+    return bool(np.all(begins) and np.all(np.isin(after, np.array([_LF, _CR, delimiter, quote], np.uint8))))
+
+
+def _outside(places: Places, quotes: Places) -> NDArray[np.bool_]:
+    """Which places are not within quotes."""
+    return np.asarray(np.searchsorted(quotes, places) % 2 == 0, np.bool_)
+
+
+# --------------------------------------------------------------------------------------------------------------------------------- columns
 
 
 class Field(NamedTuple):
-    """A column: where it lies in a record (beyond its end: nowhere), its type, what makes a value of its text, and the texts that are null.
+    """A column: where it lies in a record (beyond its end: nowhere), its type, what gives its cell, and the texts that are null.
 
     `at_once` says that `text_columns` reads texts as the cell does, those of local times by `timezone`.
     """
@@ -108,7 +92,7 @@ class Field(NamedTuple):
     column: str
     at: int
     kind: str
-    cell: Cell
+    cell: Callable[[], Cell]
     nulls: frozenset[str]
     at_once: bool
     timezone: str | None
@@ -177,7 +161,7 @@ def _texts(block: bytes, records: Records, how: Layout) -> pa.Table | None:
 
 def _values(field: Field, texts: pa.Table, width: int) -> text_columns.Read:
     if field.at >= width:
-        always = pa.repeat(pa.scalar(field.cell(""), arrow_type(field.kind)), texts.num_rows)
+        always = pa.repeat(pa.scalar(field.cell()(""), arrow_type(field.kind)), texts.num_rows)
         return always, pa.repeat(pa.scalar(False), texts.num_rows)
     found = texts.column(str(field.at))
     held = found.chunk(0) if found.num_chunks else pa.array([], pa.string())
@@ -188,11 +172,11 @@ def _values(field: Field, texts: pa.Table, width: int) -> text_columns.Read:
 
 def _by_cell(field: Field, texts: pa.Array) -> text_columns.Read:
     """The values of texts, of which each is read once."""
-    known = texts.dictionary_encode()
+    known, cell = texts.dictionary_encode(), field.cell()
     values, unread = list[object](), list[bool]()
     for text in known.dictionary.to_pylist():
         try:
-            values.append(field.cell(text))
+            values.append(cell(text))
             unread.append(False)
         except ValueError:
             values.append(None)

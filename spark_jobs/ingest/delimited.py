@@ -5,7 +5,8 @@ record: they alone say what is wrong, and where.
 """
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from io import StringIO
 from itertools import chain, islice
 from typing import BinaryIO, NamedTuple
@@ -13,14 +14,14 @@ from typing import BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_definitions.language import Csv
+from feature_definitions.language import Column, Csv
 from feature_definitions.layout import LINE
 from feature_definitions.sql.data_types import is_number
-from spark_jobs.ingest import cells, csv_blocks, dialects, folders, opened, plain_numbers, record_places, text_columns
+from spark_jobs.ingest import cells, csv_blocks, dialects, folders, opened, plain_numbers, text_columns
 from spark_jobs.ingest.cells import Cell
-from spark_jobs.ingest.csv_blocks import Blocks, Field, Layout, LongLine
+from spark_jobs.ingest.csv_blocks import Field, Layout
 from spark_jobs.ingest.dialects import NeverClosed, Record
-from spark_jobs.ingest.opened import LineTooLong
+from spark_jobs.ingest.opened import Blocks, LineTooLong, LongLine
 from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, printable, refuse_missing
 from spark_jobs.ingest.whereabouts import Place
 
@@ -29,12 +30,16 @@ _FIRST = 20
 
 
 class _Place(NamedTuple):
-    """Where a column lies in a record, what makes a value of its text, and the texts that are null."""
+    """Where a column lies in a record, what gives that which makes a value of its text, and the texts that are null."""
 
     column: str
     at: int
-    cell: Cell
+    cell: Callable[[], Cell]
     nulls: frozenset[str]
+
+
+_Made = tuple[str, int, Cell, frozenset[str]]
+"""A place whose cell was made."""
 
 
 def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
@@ -88,13 +93,13 @@ def _begun(stream: BinaryIO, wanted: Shape, dialect: Csv, name: str) -> _Begun |
     """A file whose header is its first line; None where it had better be read record by record."""
     begin: bytes = stream.peek(4)  # type: ignore[attr-defined]  # all of them have it
     encoding = opened.encoding_of(begin, dialect.encoding)
-    if not record_places.is_plain(dialect) or encoding not in ("utf-8", "utf-8-sig"):
+    if not csv_blocks.is_plain(dialect) or encoding not in ("utf-8", "utf-8-sig"):
         return None
     if encoding == "utf-8-sig":
         stream.read(len(codecs.BOM_UTF8))
     blocks = Blocks(stream)
     head, is_whole = blocks.head()
-    found, text = record_places.of_block(head, dialect), opened.decoded(head)
+    found, text = csv_blocks.of_block(head, dialect), opened.decoded(head)
     if found is None or dialects.has_mark(text[:20].partition("\n")[0]) or len(found.starts) <= (1 if is_whole else _FIRST + 1):
         return None
     if dialect.header and (found.starts[0] or found.line[1] != 1):
@@ -109,22 +114,35 @@ def _by_blocks(begun: _Begun, wanted: Shape, dialect: Csv, *, name: str) -> Iter
     """The rows of a file's blocks, each with the number of lines that its rows and all before it come from."""
     blocks, header, places = begun
     told = folders.told(wanted, name=name)
-    plain = dialect.decimal == "." and dialect.thousands is None
-    fields = [_field(place, wanted, is_plain=plain and place.column not in told) for place in places]
+    fields = [_field(place, wanted, is_plain=dialect.has_plain_numbers and place.column not in told) for place in places]
     layout = Layout(fields, len(header), wanted, name)
     for block in blocks:
-        line, records, read = blocks.line, record_places.of_block(block, dialect), None
+        line, records, read = blocks.line, csv_blocks.of_block(block, dialect), None
         if records is not None:
             read = csv_blocks.read(block, records, layout, line=line)
         if records is None or read is None:
-            rows = list(_rows(blocks.records(block, dialect), header, places, wanted))
+            rows = list(_rows(_records(blocks, block, dialect), header, places, wanted))
             yield from ((blocks.line, batch) for batch in batches(iter(rows), wanted, name=name))
             continue
         blocks.line += records.lines
+        if not len(read.left):
+            yield blocks.line, read.rows
+            continue
         again = dialects.records_after(0, StringIO(csv_blocks.text_of(block, records, read.left), newline=""), dialect)
         lines = (records.line[read.left] + line + 1).tolist()
         others = list(_rows(((at, record) for at, (_, record) in zip(lines, again, strict=True)), header, places, wanted))
         yield blocks.line, _in_order(read.rows, [*batches(iter(others), wanted, name=name)])
+
+
+def _records(blocks: Blocks, block: bytes, dialect: Csv) -> Iterator[Record]:
+    """The records of a block, the last of which may go on beyond it, read one by one."""
+    before, within = blocks.line, len(StringIO(opened.decoded(block), newline="").readlines())
+    lines = blocks.lines(block)
+    for record in dialects.records_after(before, lines, dialect):
+        yield record
+        if blocks.line >= before + within:
+            break
+    lines.close()
 
 
 def _field(place: _Place, wanted: Shape, *, is_plain: bool) -> Field:
@@ -176,22 +194,27 @@ def _places(header: list[str], wanted: Shape, dialect: Csv, name: str) -> list[_
     places: list[_Place] = []
     for written, ours in wanted.ours.items():
         column = wanted.lying[ours]
-        cell = cells.of_text(column.data_type, wanted.timezone, how=column)
-        if is_number(column.data_type):
-            cell = plain_numbers.of_text(cell, column.data_type, dialect)
+        cell = cache(partial(_cell, column, wanted.timezone, dialect))
         nulls = words if column.data_type == "string" else words | {""}
         if ours not in told:
             places.append(_Place(ours, header.index(written), cell, nulls))
         elif written in header:
-            places.append(_Place(ours, header.index(written), _as_told(cell, nulls, told[ours]), frozenset()))
+            places.append(_Place(ours, header.index(written), partial(_as_told, cell, nulls, told[ours]), frozenset()))
         else:
-            places.append(_Place(ours, len(header) + beside.index(ours), folders.always(told[ours]), frozenset()))
+            places.append(_Place(ours, len(header) + beside.index(ours), partial(folders.always, told[ours]), frozenset()))
     return places
 
 
-def _as_told(cell: Cell, nulls: frozenset[str], told: object) -> Cell:
+def _cell(column: Column, timezone: str | None, dialect: Csv) -> Cell:
+    cell = cells.of_text(column.data_type, timezone, how=column)
+    if is_number(column.data_type) and not dialect.has_plain_numbers:
+        return plain_numbers.of_text(cell, column.data_type, dialect)
+    return cell
+
+
+def _as_told(cell: Callable[[], Cell], nulls: frozenset[str], told: object) -> Cell:
     """A cell whose value must be that which the file's folder tells."""
-    return lambda text: folders.as_told(None if text in nulls else cell(text), told)
+    return lambda text: folders.as_told(None if text in nulls else cell()(text), told)
 
 
 def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wanted: Shape) -> Iterator[Row]:
@@ -199,6 +222,7 @@ def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wa
     named = [wanted.ours.get(column, None if column in wanted.lying else column) for column in header]
     alone = tuple((ours, text) for ours, text in wanted.folders if ours not in named)
     beside = ["" if text is None else text for _, text in wanted.folders]
+    made = [(place.column, place.at, place.cell(), place.nulls) for place in places]
     owner = "the header" if wanted.csv is None or wanted.csv.header else "the source"
     for line, record in records:
         if isinstance(record, str):
@@ -207,11 +231,11 @@ def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wa
             if len(record) > 1 or record[0].strip():
                 yield line, None, Refused(f"has {len(record)} fields, {owner} has {len(header)}", raw=_raw(named, record))
         else:
-            values, refused = _convert(record + beside if beside else record, places, wanted.required)
+            values, refused = _convert(record + beside if beside else record, made, wanted.required)
             yield (line, values, None) if refused is None else (line, None, refused._replace(raw=(*_raw(named, record), *alone)))
 
 
-def _convert(record: list[str], places: list[_Place], required: tuple[str, ...]) -> tuple[list[object], Refused | None]:
+def _convert(record: list[str], places: list[_Made], required: tuple[str, ...]) -> tuple[list[object], Refused | None]:
     values: list[object] = []
     for column, at, cell, nulls in places:
         text = record[at]

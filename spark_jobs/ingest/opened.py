@@ -1,14 +1,15 @@
-"""Opens a file as text: decompressed and decoded as its first bytes say, line by line, with a bound on the length of each."""
+"""Opens a file as text: decompressed and decoded as its first bytes say, line by line with a bound on the length of each, or in blocks."""
 
 import bz2
 import codecs
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from io import BufferedReader, StringIO, TextIOWrapper
+from itertools import chain
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -141,3 +142,70 @@ def _as_bytes(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+# ---------------------------------------------------------------------------------------------------------------------------------- blocks
+
+
+_BYTES, _HEAD = 4 * 2**20, 2**16
+
+
+class LongLine(UserError):
+    """A line that is longer than a block: only who reads line by line may say whether it is too long."""
+
+
+class Blocks:
+    """The whole lines of a stream of bytes, some millions of bytes at a time; `line` is how many lines were read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """Begin before the first line."""
+        self.line = 0
+        self._stream = stream
+        self._rest = b""
+        self._is_at_end = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Each block, with an end to its last line; raises LongLine. Who reads one adds its lines to `line`."""
+        while block := self._next():
+            yield block
+
+    def head(self) -> tuple[bytes, bool]:
+        """The first lines, which stay to be read, and whether these are all."""
+        self._fill()
+        if self._is_at_end and len(self._rest) <= _HEAD:
+            return _ended(self._rest), True
+        return self._rest[: self._rest.rfind(b"\n", 0, _HEAD) + 1], False
+
+    def skip(self, length: int, *, lines: int) -> None:
+        """Leave out some bytes, which are so many lines."""
+        self._rest = self._rest[length:]
+        self.line += lines
+
+    def lines(self, block: bytes) -> Generator[str]:
+        """The lines of a block, then, as long as somebody asks for more, those after it; who stops leaves the others to be read."""
+        for held in chain((block,), self):
+            text = StringIO(decoded(held), newline="")
+            try:
+                for line in text:
+                    self.line += 1
+                    yield line
+            finally:
+                self._rest = encoded(text.read()) + self._rest
+
+    def _next(self) -> bytes:
+        self._fill()
+        end = len(self._rest) if self._is_at_end else self._rest.rfind(b"\n") + 1
+        if not end and self._rest:
+            raise LongLine(f"line {self.line + 1} is longer than a block")
+        block, self._rest = _ended(self._rest[:end]), self._rest[end:]
+        return block
+
+    def _fill(self) -> None:
+        while len(self._rest) < _BYTES and not self._is_at_end:
+            piece = self._stream.read(_BYTES)
+            self._rest += piece
+            self._is_at_end = not piece
+
+
+def _ended(lines: bytes) -> bytes:
+    return lines if not lines or lines.endswith(b"\n") else lines + b"\n"

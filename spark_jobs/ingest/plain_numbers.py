@@ -10,7 +10,7 @@ _SPACES = " \u00a0\u202f"
 
 def of_text(cell: Cell, kind: str, csv: Csv) -> Cell:
     """What turns a number's text into its value where CSV is written with another decimal sign or with groups; a cell for plain ones."""
-    if csv.decimal == "." and csv.thousands is None:
+    if csv.has_plain_numbers:
         return cell
     between = f"[{re.escape(_SPACES if csv.thousands == ' ' else csv.thousands)}]" if csv.thousands else None
     groups = rf"|\d{{1,3}}(?:{between}\d{{2,3}})*{between}\d{{3}}" if between else ""

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feature_definitions.language import Column, Csv, Files, Source
-from spark_jobs.ingest import csv_blocks, delimited, parsing
+from spark_jobs.ingest import delimited, opened, parsing
 from spark_jobs.ingest.parsing import FileRefused
 
 if TYPE_CHECKING:
@@ -115,6 +115,6 @@ def test_blocks_give_the_rows_that_records_give(drawn: tuple[tuple[str, ...], st
     with TemporaryDirectory() as folder:
         path = Path(folder) / "a.csv"
         path.write_bytes(text.encode())
-        with mock.patch.object(csv_blocks, "_BLOCK", block), mock.patch.object(delimited, "_FIRST", 1):
+        with mock.patch.object(opened, "_BYTES", block), mock.patch.object(delimited, "_FIRST", 1):
             in_blocks, by_records = both(path, columns, csv)
     assert in_blocks == by_records
