@@ -953,7 +953,8 @@ class Project:
         from spark_jobs.context import Context
 
         where = (self.settings.root, self.settings.lake, self._registry)
-        return Context(lambda: self._spark, *where, self.clock, self.say, self.settings.connection, self.settings.catalog)
+        found = self.settings
+        return Context(lambda: self._spark, *where, self.clock, self.say, found.connection, found.catalog, found.spark_master)
 
     def _alone(self, group: FeatureGroup) -> "AbstractContextManager[Lease]":
         """Work on a group alone, after waiting for whoever does now."""

@@ -30,7 +30,7 @@ def no_connection(name: str) -> Connection:
 class Context:
     """What every job works with: where the project's files and tables lie, the registry, how time is told, and who hears of progress.
 
-    `connection` gives the connection to a database by its name; `catalog` is the folder of the definitions.
+    `connection` gives the connection to a database by its name; `catalog` is the folder of the definitions; `master` is that of Spark.
     `start_spark` is called when a job needs Spark for the first time, so that one that finds nothing to do starts none.
     """
 
@@ -42,6 +42,7 @@ class Context:
     say: Callable[[str], None]
     connection: Callable[[str], Connection] = no_connection
     catalog: Path = Path("catalog")
+    master: str = "local[*]"
 
     @property
     def spark(self) -> SparkSession:

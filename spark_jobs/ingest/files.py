@@ -4,9 +4,12 @@ Rows whose dates lie far from all others go to quarantine too, as long as they d
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,18 +21,36 @@ from feature_definitions.counted import counted
 from feature_definitions.language import Files, Source
 from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, VALUE
 from feature_definitions.planning import far
-from feature_definitions.records import IngestedFile
+from feature_definitions.planning.far import Aside
+from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql.derivations import may_fail_beside
 from lake import delta, quarantine, storage
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
-from spark_jobs.ingest import columnar, events, far_dates, folders, formats, hints, journal, landing, parsing, update, whereabouts
+from spark_jobs.ingest import (
+    columnar,
+    events,
+    far_dates,
+    folders,
+    formats,
+    here,
+    hints,
+    journal,
+    landing,
+    parsing,
+    refused,
+    seen,
+    update,
+    whereabouts,
+)
 from spark_jobs.ingest.derived import BESIDE
 from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.landing import Landed, Look
 from spark_jobs.ingest.parsing import FileRefused, Shape
-from spark_jobs.ingest.update import Bounds, Coming, Update, bounds_in, bounds_of_ids
+from spark_jobs.ingest.row_blocks import Room, Unlike
+from spark_jobs.ingest.seen import Rows, Seen
+from spark_jobs.ingest.update import Coming, Update, bounds_in, bounds_of_ids
 from spark_jobs.ingest.whereabouts import Place
 
 _SMALL = 4 * 2**20
@@ -56,16 +77,33 @@ def ingest(job: Ingest) -> IngestReport:
         return _without_rows(job, look)
     context.say(f"ingesting {source.name}: {counted(len(look.read), 'file')}")
     with staging(context.lake, job.ingest_id):
-        parsed = _parsed(job, look.read)
-        seen = _seen(parsed, source)
-        look = landing.looked_again(look, refused=seen.refused)
-        hinted = _hints(job, look, seen)
-        if look.read:
-            return replace(_taken(job, look, parsed.where(F.col(FILE).isin([f.came_as for f in look.read])), seen), hints=hinted)
-    return replace(_without_rows(job, look), hints=hinted)
+        if here.takes(job):
+            with suppress(Unlike):  # nothing was committed
+                return _ingested_here(job, look)
+        return _ingested_by_spark(job, look)
 
 
-def _hints(job: Ingest, look: Look, seen: "_Seen") -> tuple[str, ...]:
+def _ingested_here(job: Ingest, look: Look) -> IngestReport:
+    """Without Spark."""
+    room, shapes = Room(job.staging), _shapes(look.read, job.source)
+    batches = (batch for f in look.read for batch in _read(f.name, f.came_as, f.path, shapes[f.format]))
+    rows = seen.rows(batches, job.source, room, bad=f"{job.staging}/bad.parquet")
+    look = landing.looked_again(look, refused=rows.seen.refused)
+    taken = _taken_here(job, look, rows, room) if look.read else _without_rows(job, look)
+    return replace(taken, hints=_hints(job, look, rows.seen))
+
+
+def _ingested_by_spark(job: Ingest, look: Look) -> IngestReport:
+    parsed = _parsed(job, look.read)
+    found = _seen(parsed, job.source)
+    look = landing.looked_again(look, refused=found.refused)
+    hinted = _hints(job, look, found)
+    if not look.read:
+        return replace(_without_rows(job, look), hints=hinted)
+    return replace(_taken(job, look, parsed.where(F.col(FILE).isin([f.came_as for f in look.read])), found), hints=hinted)
+
+
+def _hints(job: Ingest, look: Look, seen: Seen) -> tuple[str, ...]:
     """What the source may have to say of files of which many rows are put aside.
 
     At its first ingest also of those that its globs miss, and of JSON, in which a field that is called otherwise is null without a word.
@@ -87,8 +125,11 @@ def _without_rows(job: Ingest, look: Look) -> IngestReport:
     if far_dates.moves(job):
         job.context.say(f"{job.source.name}: other dates are read now")
         with staging(job.context.lake, job.ingest_id):
+            if here.takes(job):
+                with suppress(Unlike):  # nothing was committed
+                    return _taken_here(job, look, Rows(Seen({}, {})), Room(job.staging))
             nothing = job.context.spark.createDataFrame([], f"{tables.columns_sql(job.source.columns)}, {_BESIDE}")
-            return _taken(job, look, _judged(nothing, job.source), _Seen({}, {}, frozenset(), ()))
+            return _taken(job, look, _judged(nothing, job.source), Seen({}, {}))
     if look.renamed or look.tagged:
         journal.record(job, landing.renamings(look, (), ingest_id=job.ingest_id), (), None)
     return _reported(job.source, look)
@@ -100,28 +141,67 @@ def _reported(source: Source, look: Look) -> IngestReport:
     return IngestReport(source.name, refused=tuple(look.refused.values()), renamed=renamed, waiting=look.waiting)
 
 
-def _taken(job: Ingest, look: Look, rows: DataFrame, seen: "_Seen") -> IngestReport:
+def _taken_here(job: Ingest, look: Look, rows: Rows, room: Room) -> IngestReport:
+    """Put the rows of these files into the source's table, or into quarantine, without Spark."""
+    names, number = [f.came_as for f in look.read], job.context.registry.next_revision(job.source.name)
+    made = here.of_files(rows.of(names), names, job, room, number=number)
+    if names:
+        refused.put_aside(rows.bad, names, job)
+    _quarantine_aside(lambda: _lying_aside(made, job), made.aside, job)
+    revisions = here.revisions(made, number, job)
+    commit = partial(here.commit, made, number, job) if made.dates else None
+    return _recorded(job, look, _Taken(rows.seen, made.by_file, made.summary, revisions), commit)
+
+
+def _lying_aside(made: here.Made, job: Ingest) -> DataFrame:
+    """The rows that lie aside, few mostly: Spark writes their values as text."""
+    path, schema = f"{job.staging}/aside", f"{tables.columns_sql(job.source.columns)}, {DATE} date, {FILE} string, {LINE} bigint"
+    Path(path).mkdir()
+    kept = [(name, delta.arrow_type(kind)) for name, kind in job.source.columns.items()]
+    with pq.ParquetWriter(f"{path}/rows.parquet", pa.schema([*kept, (DATE, pa.date32()), (FILE, pa.string()), (LINE, pa.int64())])) as file:
+        for rows in here.lying_aside(made, job.source):
+            file.write_table(rows)
+    return tables.staged(job.context.spark, path, schema=schema)
+
+
+def _taken(job: Ingest, look: Look, rows: DataFrame, found: Seen) -> IngestReport:
     """Put the rows of these files into the source's table, or into quarantine."""
     names, source = [f.came_as for f in look.read], job.source
     if names:
-        _quarantine(rows, seen, names, job)
+        _quarantine(rows, found, names, job)
     number = job.context.registry.next_revision(source.name)
     good = rows.where(F.col(REASON).isNull()).drop(REASON, COLUMN, VALUE, RAW).withColumn(INGEST, F.lit(number).cast("bigint"))
-    made = update.of_files(Coming(good, names, seen.good, seen.dates, seen.ids), job)
-    _quarantine_aside(made, job)
+    made = update.of_files(Coming(good, names, found.good, found.dates, found.ids), job)
+    _quarantine_aside(lambda: made.rows.where(F.col(ASIDE) & ~F.col(LIVE)), made.aside, job)
     _quarantine_failing(made, job)
     revisions = update.revisions(made, number, job)
-    brought = tuple(_brought(file, seen.counts, made, job) for file in look.read)
+    commit = partial(update.commit, made, job) if made.dates else None
+    return _recorded(job, look, _Taken(found, made.by_file, made.summary, revisions), commit)
+
+
+class _Taken(NamedTuple):
+    """What files brought, how many rows of each lie aside, how many rows do for which reason, and what is recorded of it."""
+
+    seen: Seen
+    aside: Mapping[str, int]
+    summary: Mapping[str, int]
+    revisions: Sequence[Revision]
+
+
+def _recorded(job: Ingest, look: Look, taken: _Taken, commit: Callable[[], None] | None) -> IngestReport:
+    """Note what files brought, and make it visible."""
+    counts, names = taken.seen.counts, [f.came_as for f in look.read]
+    brought = tuple(_brought(file, counts, taken.aside, job) for file in look.read)
     renamed = landing.renamings(look, [f.path for f in brought], ingest_id=job.ingest_id)
-    journal.record(job, (*brought, *renamed), revisions, (lambda: update.commit(made, job)) if made.dates else None)
+    journal.record(job, (*brought, *renamed), taken.revisions, commit)
     return replace(
-        _reported(source, look),
+        _reported(job.source, look),
         files=len(brought),
         rows=sum(f.rows for f in brought),
-        quarantined=sum(_refused(seen.counts.get(name, {})) for name in names) + sum(made.summary.values()),
-        reasons=_kinds([seen.counts.get(name, {}) for name in names]) | made.summary,
-        dates_changed=len(revisions),
-        revision=number if revisions else None,
+        quarantined=sum(_refused(counts.get(name, {})) for name in names) + sum(taken.summary.values()),
+        reasons=_kinds([counts.get(name, {}) for name in names]) | dict(taken.summary),
+        dates_changed=len(taken.revisions),
+        revision=taken.revisions[0].revision if taken.revisions else None,
         copies={f.path: look.copies[f.path] for f in brought if f.path in look.copies and f.rows + f.quarantined},
     )
 
@@ -145,7 +225,7 @@ def write_frame(source: Source, frame: pa.Table, context: Context) -> None:
 def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
     """The files' rows, typed, each with its reason if it is refused, from what was read once, so that every later step sees the same."""
     source, spark, path = job.source, job.context.spark, f"{job.staging}/parsed"
-    shapes = {kind: parsing.shape(source, kind) for kind in {f.format for f in found}}
+    shapes = _shapes(found, source)
     listed = [(f.name, f.came_as, *whereabouts.told(f.path), f.format) for f in found]
     schema = f"{tables.columns_sql(source.columns)}, {_BESIDE}"
     if sum(f.mark[0] for f in found) <= _SMALL:
@@ -157,6 +237,11 @@ def _parsed(job: Ingest, found: Sequence[Landed]) -> DataFrame:
         with workers.as_raised():
             rows = tables.stage(names.mapInArrow(workers.carrying(_reader(shapes)), schema), path)
     return _judged(rows, source)
+
+
+def _shapes(found: Sequence[Landed], source: Source) -> dict[str, Shape]:
+    """The shape of the files of each format."""
+    return {kind: parsing.shape(source, kind) for kind in {f.format for f in found}}
 
 
 def _judged(rows: DataFrame, source: Source) -> DataFrame:
@@ -199,23 +284,7 @@ def _renamed(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
     return batch.set_column(batch.schema.get_field_index(FILE), FILE, pa.array([name] * batch.num_rows, pa.string()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the files brought: per file how many rows have which reason (the empty one: a good row), the files that were refused whole,
-    with the reason, the dates of good rows, and the bounds of the ids on each date."""
-
-    counts: Mapping[str, Mapping[str, int]]
-    refused: Mapping[str, str]
-    dates: frozenset[date]
-    ids: tuple[Bounds, ...]
-
-    @property
-    def good(self) -> int:
-        """How many rows are good."""
-        return sum(reasons.get("", 0) for reasons in self.counts.values())
-
-
-def _seen(rows: DataFrame, source: Source) -> _Seen:
+def _seen(rows: DataFrame, source: Source) -> Seen:
     whole, good = (F.col(LINE) == 0).alias("whole"), F.col(REASON).isNull()
     day = F.when(good, F.col(DATE)).alias("day")
     groups = rows.groupBy(FILE, whole, F.coalesce(REASON, F.lit("")).alias("reason"), day)
@@ -226,7 +295,7 @@ def _seen(rows: DataFrame, source: Source) -> _Seen:
         reasons = counts.setdefault(row[FILE], {})
         reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["n"]
     taken = [row for row in found if row["day"] is not None and row[FILE] not in refused]
-    return _Seen(counts, refused, frozenset(row["day"] for row in taken), tuple(bounds_in(row, source) for row in taken))
+    return Seen(counts, refused, frozenset(row["day"] for row in taken), tuple(bounds_in(row, source) for row in taken))
 
 
 def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
@@ -240,7 +309,7 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
-def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest) -> None:
+def _quarantine(rows: DataFrame, seen: Seen, names: Sequence[str], job: Ingest) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
     source, path, fence = job.source, layout.quarantine_table(job.context.lake, job.source.name), job.fence
     listed = ", ".join(delta.literal(name) for name in names)
@@ -261,16 +330,16 @@ def _quarantine(rows: DataFrame, seen: _Seen, names: Sequence[str], job: Ingest)
         tables.append(frame, path, commit_id=job.ingest_id, fence=fence)
 
 
-def _quarantine_aside(made: Update, job: Ingest) -> None:
+def _quarantine_aside(rows: Callable[[], DataFrame], aside: Aside | None, job: Ingest) -> None:
     """Put beside the refused rows all those that lie aside because of their dates, in the place of those that did so before."""
     source, path = job.source, layout.quarantine_table(job.context.lake, job.source.name)
     before = delta.holds(path, f"reason ~ '{far.REASONS}'")
-    if made.aside is None or not (made.aside.rows or before):
+    if aside is None or not (aside.rows or before):
         return
-    told = made.rows.sparkSession.createDataFrame(list(made.aside.reasons.items()), f"{DATE} date, {REASON} string")
-    rows = made.rows.where(F.col(ASIDE) & ~F.col(LIVE)).drop(REASON).join(F.broadcast(told), on=DATE)
+    told = job.context.spark.createDataFrame(list(aside.reasons.items()), f"{DATE} date, {REASON} string")
+    lying = rows().drop(REASON).join(F.broadcast(told), on=DATE)
     told_of = {COLUMN: F.lit(source.event_timestamp), VALUE: F.col(f"`{source.event_timestamp}`").cast("string")}
-    _replace(_told(rows.withColumns(told_of), job), far.REASONS if before else "", job, commit="aside")
+    _replace(_told(lying.withColumns(told_of), job), far.REASONS if before else "", job, commit="aside")
 
 
 def _quarantine_failing(made: Update, job: Ingest) -> None:
@@ -304,8 +373,8 @@ def _replace(frame: DataFrame, reasons: str, job: Ingest, *, commit: str) -> Non
     tables.replace(frame, path, where=f"reason RLIKE '{reasons}'", commit_id=f"{job.ingest_id}-{commit}", fence=fence)
 
 
-def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], made: Update, job: Ingest) -> IngestedFile:
-    mine, aside = counts.get(file.came_as, {}), made.by_file.get(file.came_as, 0)
+def _brought(file: Landed, counts: Mapping[str, Mapping[str, int]], lying: Mapping[str, int], job: Ingest) -> IngestedFile:
+    mine, aside = counts.get(file.came_as, {}), lying.get(file.came_as, 0)
     good, refused = mine.get("", 0) - aside, _refused(mine) + aside
     came_as = None if file.came_as == file.name else file.came_as
     return IngestedFile(job.source.name, file.name, file.sha256, good, refused, job.ingest_id, came_as, file.tag)

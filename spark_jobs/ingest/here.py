@@ -1,0 +1,530 @@
+"""What files make of a source's table, without Spark: what `update` says, of rows in blocks, whole columns at a time.
+
+Memory holds some bytes of each row at most. It is for a Spark that would run on this machine alone, and for sources of whose rows no SQL
+says whether they are taken.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from numpy.typing import NDArray
+
+from feature_definitions import layout
+from feature_definitions.intervals import ALWAYS, MICROSECOND, instant, micros
+from feature_definitions.language import Source
+from feature_definitions.layout import ASIDE, ASIDE_DATE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.planning import far
+from feature_definitions.planning.far import Aside, Bound
+from feature_definitions.records import Revision
+from feature_definitions.sql.derivations import may_fail
+from lake import delta, s3, skipping, storage
+from spark_jobs import tables
+from spark_jobs.ingest import far_dates, row_blocks, row_hashes
+from spark_jobs.ingest.journal import Ingest
+from spark_jobs.ingest.row_blocks import ID, Block, Mask, Room
+
+_GOES, _COMES, _BLOCK, _AT, _ARRIVED = "_hw_goes", "_hw_comes", "_hw_block", "_hw_at", "_hw_arrived"
+_AT_ONCE = 2**23
+"""So many rows are compared with each other at once."""
+_ROWS_WRITTEN = 2**17
+"""So many rows of a date are written together."""
+_RANGES = 64
+"""Ids are looked for in so many ranges, before they are looked for in one around all."""
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Made(NamedTuple):
+    """All rows of the dates that an ingest touches; the rest as `update.Update` has it."""
+
+    blocks: Sequence[Block]
+    dates: tuple[date, ...]
+    log: DeltaTable | None
+    aside: Aside | None = None
+    put_aside: Mapping[date, int] = MappingProxyType({})
+    by_file: Mapping[str, int] = MappingProxyType({})
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """How many rows are put aside by it for which reason."""
+        return {} if self.aside is None else self.aside._replace(rows=self.put_aside).summary
+
+
+def takes(job: Ingest) -> bool:
+    """Whether an ingest may be made here."""
+    source = job.source
+    if not job.context.master.startswith("local") or s3.is_remote(job.context.lake) or not row_blocks.knows(source):
+        return False
+    if source.lag or may_fail(source) or any(each.severity == "critical" for each in source.expect):
+        return False
+    log, aside = delta.told(job.table), delta.told(layout.quarantine_table(job.context.lake, source.name))
+    return _is_plain(log) and _is_plain(aside) and (log is None or _is_alike(log, source))
+
+
+def _is_plain(log: DeltaTable | None) -> bool:
+    """Whether a table has no features that only Delta's own reader or writer knows."""
+    return log is None or (log.protocol().min_reader_version <= 1 and log.protocol().min_writer_version <= 2)
+
+
+def _is_alike(log: DeltaTable, source: Source) -> bool:
+    """Whether a table has the source's columns in their types."""
+    types = tables.types_of(log)
+    return all(types.get(name, tables.spark_type(kind)) == tables.spark_type(kind) for name, kind in source.columns.items())
+
+
+def of_files(coming: Sequence[Block], files: Collection[str], job: Ingest, room: Room, *, number: int) -> Made:
+    """What becomes of the source's table by the rows that files bring, and by the time that passed. Raises Unlike.
+
+    The rows get the number of this ingest, unless their file brought them before.
+    """
+    source, log = job.source, delta.told(job.table)
+    dates = set(row_blocks.on_dates(coming))
+    if log is None:
+        _judge(coming, source, number)
+        return _bounded(Made(coming, tuple(dates), None), None, job)
+    held = _Held(job, log, frozenset(files), room)
+    dates |= _touched(coming, held)
+    dates |= far_dates.to_look_at(job, far_dates.live_rows(job)) if source.event_timestamp else set()
+    if not dates and not far_dates.moves(job):
+        return Made(coming, (), log)
+    blocks = [*coming, *held.on(dates)]
+    _age(blocks, number)
+    _judge(blocks, source, number)
+    return _bounded(Made(blocks, tuple(dates), log), held, job)
+
+
+# ---------------------------------------------------------------------------------------------------------------- what was there
+
+
+class _Held:
+    """What the source's table holds before an ingest, by the dates that are asked for; each file is read once."""
+
+    def __init__(self, job: Ingest, log: DeltaTable, coming: frozenset[str], room: Room) -> None:
+        self.job, self.log, self.coming = job, log, coming
+        self._room, self._read = room, dict[str, list[Block]]()
+
+    def files(self, dates: Collection[date]) -> list[str]:
+        """The table's files of some partitions."""
+        return sorted(delta.sizes(self.log, at=self.job.table, wanted=frozenset(dates).__contains__)) if dates else []
+
+    def on(self, dates: Collection[date]) -> list[Block]:
+        """The rows of some partitions."""
+        return [block for path in self.files(dates) for block in self._of(path)]
+
+    def _of(self, path: str) -> list[Block]:
+        if path not in self._read:
+            self._read[path] = list(row_blocks.of_table([path], self.job.source, coming=self.coming, room=self._room))
+        return self._read[path]
+
+    def dates_of_files(self) -> set[date]:
+        """The partitions in which rows of the files are."""
+        known = {file.came_as or file.path for file in self.job.context.registry.files(self.job.source.name).values()}
+        there = skipping.dates(self.log, DATE, [{FILE: (name, name)} for name in self.coming if name in known])
+        return {_partition(path) for path in self.files(there) if any(block.goes.any() for block in self._of(path))}
+
+
+def _partition(path: str) -> date:
+    """The date that a file's path says."""
+    return date.fromisoformat(path.rpartition(f"/{DATE}=")[2].partition("/")[0])
+
+
+def _touched(coming: Sequence[Block], held: _Held) -> set[date]:
+    """The dates of rows that go, and of all rows that may gain or lose their right by those that come or go."""
+    source, before = held.job.source, held.dates_of_files()
+    if not source.id:
+        return before
+    theirs = [block for block in held.on(before) if block.goes.any()]
+    bounds = [bound for block in coming for bound in _bounds(block, np.ones(len(block.goes), np.bool_), source)]
+    bounds += [bound for block in theirs for bound in _bounds(block, block.goes, source)]
+    near = skipping.dates(held.log, DATE, _apart(bounds)) - before - set(row_blocks.on_dates(coming)) if bounds else frozenset()
+    if not near:
+        return before
+    ids = np.sort(np.concatenate([*(block.numbers(ID) for block in coming), *(block.numbers(ID)[block.goes] for block in theirs)]))
+    rivals = {_partition(path) for path in held.files(near) if _any_in(row_blocks.ids_of_table(path, source, but=held.coming), ids)}
+    return before | rivals
+
+
+def _any_in(found: row_hashes.Hashes, known: row_hashes.Hashes) -> bool:
+    """Whether one of some hashes is among others, which are in order."""
+    places = np.searchsorted(known, found)
+    return bool(np.any(known[np.minimum(places, len(known) - 1)] == found)) if len(known) else False
+
+
+def _bounds(block: Block, which: Mask, source: Source) -> Iterator[skipping.Range]:
+    """Between which values the ids of some rows of a block lie, on each date while these are few."""
+    spans = [rows for _, rows in block.days()]
+    for rows in spans if len(spans) <= _RANGES else [slice(0, len(which))]:
+        if which[rows].any():
+            part = block.rows.slice(rows.start, rows.stop - rows.start).filter(pa.array(which[rows])).select(list(source.id))
+            ends = {name: pc.min_max(part.column(name)).as_py() for name in source.id}
+            yield {name: (end["min"], end["max"]) for name, end in ends.items()}
+
+
+def _apart(bounds: Sequence[Mapping[str, tuple[Any, Any]]]) -> list[skipping.Range]:
+    """Bounds, if there are few of them; else one around all."""
+    known = [one for one in bounds if all(low is not None for low, _ in one.values())]
+    if len(known) <= _RANGES:
+        return list(known)
+    return [{name: (min(one[name][0] for one in known), max(one[name][1] for one in known)) for name in known[0]}]
+
+
+# ------------------------------------------------------------------------------------------------------------------ which row holds
+
+
+def _age(blocks: Sequence[Block], number: int) -> None:
+    """A row that the file held before keeps the number of the ingest that brought it."""
+    names = _numbered(blocks)
+    leaving = [(_of_file(block, names)[block.goes], _ingests(block, number)[block.goes]) for block in blocks if block.goes.any()]
+    if not leaving:
+        return
+    keys, ages = (np.concatenate(each) for each in zip(*leaving, strict=True))
+    order = np.lexsort((ages, keys))
+    keys, ages = keys[order], ages[order]
+    first = np.flatnonzero(np.diff(keys, prepend=keys[:1] - np.uint64(1)))
+    keys, ages = keys[first], ages[first]
+    for block in blocks:
+        if block.comes:
+            mine = _of_file(block, names)
+            at = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
+            known = keys[at] == mine
+            if known.any():
+                block.ingest = np.where(known, ages[at], number)
+
+
+def _numbered(blocks: Iterable[Block]) -> dict[str, int]:
+    """A number for each file."""
+    names = {name for block in blocks for name in _names(block) if name is not None}
+    return {name: number for number, name in enumerate(sorted(names))}
+
+
+def _names(block: Block) -> list[str | None]:
+    column = block.rows.column(FILE)
+    return list(column.chunk(0).dictionary.to_pylist()) if column.num_chunks else []
+
+
+def _of_file(block: Block, names: Mapping[str, int]) -> row_hashes.Hashes:
+    """A hash of each row's content and file."""
+    if not block.rows.num_rows:
+        return np.zeros(0, np.uint64)
+    numbers = np.array([0 if name is None else names[name] + 1 for name in _names(block)] + [0], np.uint64)
+    places = np.asarray(pc.fill_null(block.rows.column(FILE).chunk(0).indices, len(numbers) - 1))
+    return np.asarray(block.numbers(CONTENT) + numbers[places] * _ODD, np.uint64)
+
+
+def _ingests(block: Block, number: int) -> NDArray[np.int64]:
+    """Which ingest brought each row."""
+    if block.ingest is not None:
+        return block.ingest
+    if block.comes or not block.rows.num_rows:
+        return np.full(block.rows.num_rows, number, np.int64)
+    return np.asarray(pc.fill_null(block.rows.column(INGEST).chunk(0), -1))
+
+
+def _judge(blocks: Sequence[Block], source: Source, number: int) -> None:
+    """Say which rows hold: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
+    for block in blocks:
+        block.live = ~block.goes if block.comes or not source.id else block.held & ~block.goes
+    if not source.id:
+        return
+    parts = -(-row_blocks.total(blocks) // _AT_ONCE)
+    for part in range(parts):
+        places = [np.flatnonzero(block.numbers(ID) % np.uint64(parts) == part) if parts > 1 else None for block in blocks]
+        doubtful = _with_rivals(blocks, places)
+        if any(map(len, doubtful)):
+            _decide(blocks, doubtful, source, number)
+
+
+def _with_rivals(blocks: Sequence[Block], places: Sequence[NDArray[np.int64] | None]) -> list[NDArray[np.int64]]:
+    """The rows of each block, of those at some places, with whose id others come, where one of them comes or goes."""
+    ids = np.concatenate([_at(block.numbers(ID), place) for block, place in zip(blocks, places, strict=True)])
+    touched = np.concatenate([_at(block.goes | block.comes, place) for block, place in zip(blocks, places, strict=True)])
+    order = np.argsort(ids, kind="stable")
+    sorted_ids = ids[order]
+    starts = np.flatnonzero(np.diff(sorted_ids, prepend=sorted_ids[:1] - np.uint64(1)))
+    sizes = np.diff(starts, append=len(ids))
+    wanted = (sizes > 1) & np.logical_or.reduceat(touched[order], starts) if len(ids) else np.zeros(0, np.bool_)
+    found = np.sort(order[np.repeat(wanted, sizes)])
+    ends = np.cumsum([len(_at(block.goes, place)) for block, place in zip(blocks, places, strict=True)])
+    cut = np.split(found, np.searchsorted(found, ends[:-1]))
+    local = [rows - start for rows, start in zip(cut, [0, *ends[:-1].tolist()], strict=True)]
+    return [rows if place is None else place[rows] for rows, place in zip(local, places, strict=True)]
+
+
+def _at(values: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
+    return values if places is None else values[places]
+
+
+def _decide(blocks: Sequence[Block], rows: Sequence[NDArray[np.int64]], source: Source, number: int) -> None:
+    """Say which of the rows with one id holds."""
+    told = [_told(block, n, at, source, number) for n, (block, at) in enumerate(zip(blocks, rows, strict=True)) if len(at)]
+    known = pa.concat_tables(told).combine_chunks()
+    for name in source.id:
+        known = known.filter(pc.is_valid(known.column(name)))
+    if not known.num_rows:
+        return
+    arrived: list[tuple[str, str]] = [(_ARRIVED, "descending")] if source.arrived_at else []
+    last = [(name, "descending") for name in (INGEST, FILE, LINE)]
+    known = known.take(pc.sort_indices(known, [*((name, "ascending") for name in source.id), (_GOES, "ascending"), *arrived, *last]))
+    known = known.combine_chunks()
+    first = np.zeros(known.num_rows, np.bool_)
+    first[0] = True
+    for name in source.id:
+        column = known.column(name).chunk(0)
+        first[1:] |= np.asarray(pc.not_equal(column[1:], column[:-1]))
+    starts = np.flatnonzero(first)
+    goes, comes = (np.asarray(known.column(name).chunk(0)) for name in (_GOES, _COMES))
+    touched = np.repeat(np.logical_or.reduceat(goes | comes, starts), np.diff(starts, append=len(first)))
+    block, at = (np.asarray(known.column(name).chunk(0)) for name in (_BLOCK, _AT))
+    for n in np.unique(block[touched]).tolist():
+        mine = touched & (block == n)
+        blocks[n].live[at[mine]] = first[mine] & ~goes[mine]
+
+
+def _told(block: Block, n: int, at: NDArray[np.int64], source: Source, number: int) -> pa.Table:
+    """What is asked of rows to say which of those with one id holds."""
+    names = dict.fromkeys((*source.id, FILE, LINE))
+    rows = block.rows.select(list(names)).take(pa.array(at))
+    found = {name: rows.column(name) for name in names} | {FILE: pc.fill_null(rows.column(FILE).cast(pa.string()), "")}
+    found |= {INGEST: pa.array(_ingests(block, number)[at]), _GOES: pa.array(block.goes[at]), _COMES: pa.repeat(block.comes, len(at))}
+    found |= {_BLOCK: pa.repeat(n, len(at)), _AT: pa.array(at)}
+    if source.arrived_at:
+        found[_ARRIVED] = block.rows.column(source.arrived_at).take(pa.array(at))
+    return pa.table(found)
+
+
+# ------------------------------------------------------------------------------------------------------------------ what is read
+
+
+def _bounded(made: Made, before: _Held | None, job: Ingest) -> Made:
+    """The rows that hold are live only where they are read; with the dates that this touches too."""
+    source = job.source
+    if source.event_timestamp is None:
+        return made
+    around = far.outer(source, now=job.now)
+    live = {day: n for day, n in far_dates.live_rows(job).items() if day not in made.dates} if before is not None else {}
+    within, outside = far_dates.by_date(live, around)
+    here, there = _holding(made.blocks, around)
+    for part, found in ((within, here), (outside, there)):
+        for day, n in found.items():
+            part[day] = part.get(day, 0) + n
+    split = far_dates.split(job, within, outside)
+    aside = split.of(job)
+    coming_in = {day for day in here if split.read.last > far.midnight(day) >= split.read.first}
+    more = ((aside.rows.keys() & live.keys()) | coming_in) - set(made.dates) if before is not None else set()
+    blocks = [*made.blocks, *(before.on(more) if before is not None else ())]
+    for block in blocks:
+        block.read = _inside(block, split.read)
+        block.aside, block.live = block.live & ~block.read, block.live & block.read
+    dates = tuple({*made.dates, *more, ASIDE_DATE})
+    return _counted(made._replace(blocks=blocks, dates=dates, aside=aside))
+
+
+def _inside(block: Block, read: Bound) -> Mask:
+    at = block.numbers(TIME)
+    return np.asarray((at >= micros(read.first)) & (at < micros(read.last)), np.bool_)
+
+
+def _holding(blocks: Iterable[Block], around: Bound) -> tuple[dict[date, int], dict[date, int]]:
+    """How many rows of each date hold within a bound and outside of it, of the dates that have any rows there that stay."""
+    here, there = dict[date, int](), dict[date, int]()
+    for block in blocks:
+        inside = _inside(block, around)
+        for day, rows in block.days():
+            stay, within, live = ~block.goes[rows], inside[rows], block.live[rows]
+            for part, mine in ((here, stay & within), (there, stay & ~within)):
+                if mine.any():
+                    part[day] = part.get(day, 0) + int((live & mine).sum())
+    return here, there
+
+
+def _counted(made: Made) -> Made:
+    """With how many rows it puts aside."""
+    put_aside, by_file = Counter[date](), Counter[str]()
+    for block in made.blocks if made.aside is not None and made.aside.rows else ():
+        new = block.aside & ~block.live & (block.was | block.comes)
+        for day, rows in block.days() if new.any() else ():
+            put_aside[day] += int(new[rows].sum())
+        if block.comes and new.any():
+            by_file.update(block.rows.column(FILE).filter(pa.array(new)).to_pylist())
+    return made._replace(put_aside=+put_aside, by_file=by_file)
+
+
+def lying_aside(made: Made, source: Source) -> Iterator[pa.Table]:
+    """The rows that lie aside because of their dates, with their dates, files and lines."""
+    names = [*source.columns, DATE, FILE, LINE]
+    for block in made.blocks:
+        which = block.aside & ~block.live & ~block.goes
+        if which.any():
+            rows = block.rows.select(names).filter(pa.array(which))
+            yield rows.set_column(names.index(FILE), FILE, rows.column(FILE).cast(pa.string()))
+
+
+# -------------------------------------------------------------------------------------------------------------- what is recorded
+
+
+def revisions(made: Made, number: int, job: Ingest) -> tuple[Revision, ...]:
+    """One revision per date on which rows that are read were added, removed or altered. It counts all rows that are live."""
+    found = []
+    for day, parts in sorted(row_blocks.on_dates(made.blocks).items()) if made.dates else ():
+        change = _change([(block, rows) for block, rows in parts if (block.live[rows] | block.was[rows]).any()])
+        if change is not None:
+            found.append(_revision(change, day, number, job))
+    return tuple(found)
+
+
+class _Change(NamedTuple):
+    """What changed of a date: from when to when, a hash of what is read now, how many rows are live, and when the first of them is."""
+
+    first: int
+    last: int
+    hash: int
+    rows: int
+    earliest: int | None
+
+
+def _change(parts: Sequence[tuple[Block, slice]]) -> _Change | None:
+    """None if nothing changed. Rows of one hash are one as often as they come."""
+    size, found = sum(rows.stop - rows.start for _, rows in parts), list[_Change | None]()
+    pieces = -(-size // _AT_ONCE)
+    for piece in range(pieces):
+        columns = [_columns(block, rows, piece if pieces > 1 else None, pieces) for block, rows in parts]
+        found.append(_change_of(*(np.concatenate(each) for each in zip(*columns, strict=True))))
+    known = [each for each in found if each is not None]
+    firsts = [each for each in known if each.first <= each.last]
+    if not firsts:
+        return None
+    earliest = [each.earliest for each in known if each.earliest is not None]
+    mixed = int(np.bitwise_xor.reduce(np.array([each.hash for each in known], np.uint64)))
+    first, last = min(each.first for each in firsts), max(each.last for each in firsts)
+    return _Change(first, last, mixed, sum(each.rows for each in known), min(earliest, default=None))
+
+
+def _columns(block: Block, rows: slice, piece: int | None, pieces: int) -> tuple[NDArray[Any], ...]:
+    """Content, time, whether a row is live, read, and was read, of the rows of a block that are live or were."""
+    wanted = block.live[rows] | block.was[rows]
+    content = block.numbers(CONTENT)[rows]
+    if piece is not None:
+        wanted = wanted & (content % np.uint64(pieces) == piece)
+    live = block.live[rows][wanted]
+    read, was = live & ~block.aside[rows][wanted], (block.was & ~block.failed)[rows][wanted]
+    return content[wanted], block.numbers(TIME)[rows][wanted], live, read, was
+
+
+def _change_of(content: row_hashes.Hashes, at: NDArray[np.int64], live: Mask, read: Mask, was: Mask) -> _Change | None:
+    """What changed among rows; nothing did where `first` is after `last`."""
+    if not len(content):
+        return None
+    order = np.lexsort((at, content))
+    content, at = content[order], at[order]
+    new = np.ones(len(content), np.bool_)
+    new[1:] = (content[1:] != content[:-1]) | (at[1:] != at[:-1])
+    starts = np.flatnonzero(new)
+    n_live, n_read, n_was = (np.add.reduceat(each[order].astype(np.int64), starts) for each in (live, read, was))
+    changed, at = at[starts][n_read != n_was], at[starts]
+    hashes = row_hashes.of_counts(content[starts][n_read > 0], n_read[n_read > 0])
+    first, last = (int(changed.min()), int(changed.max())) if len(changed) else (1, 0)
+    earliest = int(at[n_live > 0].min()) if n_live.any() else None
+    return _Change(first, last, int(np.bitwise_xor.reduce(hashes)) if len(hashes) else 0, int(n_live.sum()), earliest)
+
+
+def _revision(change: _Change, day: date, number: int, job: Ingest) -> Revision:
+    static = job.source.shape == "static"
+    return Revision(
+        source=job.source.name,
+        revision=number,
+        date=day,
+        first=ALWAYS.start if static else instant(change.first),
+        end=ALWAYS.end if static else instant(change.last) + MICROSECOND,
+        content_hash=f"{change.hash:X}",
+        rows=change.rows,
+        recorded_at=job.now,
+        earliest=None if change.earliest is None else instant(change.earliest),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------------ commit
+
+
+def commit(made: Made, number: int, job: Ingest) -> None:
+    """Put the rows in the place of those that the dates have now, in one commit."""
+    whole = row_blocks.schema(job.source)
+    columns = Schema.from_arrow(whole.insert(whole.get_field_index(TIME) + 1, pa.field(DATE, pa.date32()))).to_json()
+    table = delta.create(job.table, columns, partition=(DATE,))
+    if made.log is not None:
+        table = delta.add_columns(table, columns)
+    run = layout.run_folder(job.table, job.ingest_id)
+    storage.delete_tree(run)
+    written = _write(made, number, job, run)
+    new, found = delta.added(job.table, run)
+    if found != written:
+        raise RuntimeError(f"{job.table}: {written} rows were to be written, but {found} are there; nothing was changed: run it again")
+    if made.log is None:
+        delta.overwrite(table, schema=columns, partition=(DATE,), new=new, commit_id=job.ingest_id, fence=job.fence)
+        return
+    days = {day.isoformat() for day in made.dates}
+    delta.commit(table, days=days, old=delta.in_partitions(table, days), new=new, commit_id=job.ingest_id, fence=job.fence)
+
+
+def _write(made: Made, number: int, job: Ingest, run: str) -> int:
+    """Write a file for each partition; how many rows that are."""
+    parts, timed, total = row_blocks.on_dates(made.blocks), job.source.event_timestamp is not None, 0
+    aside = [(block, rows, ~block.read[rows]) for each in parts.values() for block, rows in each] if timed else []
+    for day, each in sorted(parts.items()):
+        read = [(block, rows, block.read[rows]) for block, rows in each]
+        if day == ASIDE_DATE:
+            aside += read
+        else:
+            total += _written(read, number, job, f"{run}/{DATE}={day.isoformat()}")
+    return total + _written(aside, number, job, f"{run}/{DATE}={ASIDE_DATE.isoformat()}")
+
+
+def _written(parts: Iterable[tuple[Block, slice, Mask]], number: int, job: Ingest, folder: str) -> int:
+    """Write rows that do not go as a file, some at a time."""
+    schema, total = row_blocks.schema(job.source), 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for rows in _gathered(parts, number, schema):
+            if writer is None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                bounded = [field.name for field in schema if not pa.types.is_floating(field.type)]  # which would pass over NaN
+                writer = pq.ParquetWriter(f"{folder}/part-0.parquet", schema, write_statistics=bounded, store_schema=False)
+            writer.write_table(rows)
+            total += rows.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    return total
+
+
+def _gathered(parts: Iterable[tuple[Block, slice, Mask]], number: int, schema: pa.Schema) -> Iterator[pa.Table]:
+    held, size = list[pa.Table](), 0
+    for block, rows, which in parts:
+        mine = which & ~block.goes[rows]
+        if mine.any():
+            held.append(_of_table(block, rows, mine, number, schema))
+            size += held[-1].num_rows
+        if size >= _ROWS_WRITTEN:
+            yield pa.concat_tables(held)
+            held, size = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _of_table(block: Block, rows: slice, which: Mask, number: int, schema: pa.Schema) -> pa.Table:
+    """Rows as the source's table has them."""
+    length = rows.stop - rows.start
+    found = block.rows.slice(rows.start, length)
+    brought = found.column(INGEST) if not block.comes else pa.array(_ingests(block, number)[rows])
+    mine: dict[str, Any] = {INGEST: brought, LIVE: pa.array(block.live[rows]), ASIDE: pa.array(block.aside[rows])}
+    columns = {field.name: mine.get(field.name, found.column(field.name) if field.name not in mine else None) for field in schema}
+    columns[FILE] = found.column(FILE).cast(pa.string())
+    table = pa.table(columns, schema=schema)
+    return table if which.all() else table.filter(pa.array(which))

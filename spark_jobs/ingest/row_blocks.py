@@ -1,0 +1,208 @@
+"""Rows of a source in blocks of some hundred thousand, each block's by date: in memory while they are few, else in files beside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from feature_definitions.intervals import ALWAYS
+from feature_definitions.language import Source
+from feature_definitions.layout import ASIDE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
+from lake.delta import arrow_type
+from spark_jobs.ingest import row_hashes
+
+Mask = NDArray[np.bool_]
+ID = "_hw_id"
+"""A hash of a row's id."""
+_INSTANT = pa.timestamp("us", tz="UTC")
+_NAMES = pa.dictionary(pa.int32(), pa.string())
+_OLD_CALENDAR = b"org.apache.spark.legacy"
+"""How the notes of a file begin that has times in a calendar of old, which Spark alone converts."""
+
+
+class Unlike(Exception):
+    """A file of a table that Arrow would read otherwise than Spark."""
+
+
+@dataclass(slots=True)
+class Block:
+    """Rows with their time, date, hash and hash of the id, by date; `comes` says of all that the files bring them, else they were there.
+
+    Of rows that were there `goes` says which the files take away, `held` which held, `was` which were live, and `failed` which of these
+    lay aside too. `live`, `aside` and `read` are what becomes of each, `ingest` which ingest brought it where that is not the block's own.
+    """
+
+    rows: pa.Table
+    comes: bool
+    goes: Mask
+    held: Mask
+    was: Mask
+    failed: Mask
+    live: Mask = field(init=False)
+    aside: Mask = field(init=False)
+    read: Mask = field(init=False)
+    ingest: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with what held."""
+        self.live, self.aside = self.held.copy(), np.zeros(len(self.held), np.bool_)
+        self.read = np.ones(len(self.held), np.bool_)
+
+    @classmethod
+    def coming(cls, rows: pa.Table) -> Block:
+        """Rows that files bring."""
+        no = np.zeros(rows.num_rows, np.bool_)
+        return cls(rows, True, no, ~no, no, no)  # a field
+
+    def numbers(self, column: str) -> NDArray[Any]:
+        """A column of numbers, times or dates as numbers, none of them null."""
+        array = self.rows.column(column).chunk(0) if self.rows.num_rows else pa.array([], self.rows.schema.field(column).type)
+        counted = {TIME: pa.int64(), DATE: pa.int32()}.get(column)
+        return np.asarray(array if counted is None else array.view(counted))
+
+    def days(self) -> Iterator[tuple[date, slice]]:
+        """Each date with the rows that it has."""
+        days = self.numbers(DATE)
+        starts = np.flatnonzero(np.diff(days, prepend=days[:1] - 1)) if len(days) else np.zeros(0, np.int64)
+        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(days)], strict=True):
+            yield date.fromordinal(_EPOCH + int(days[start])), slice(start, end)
+
+    def only(self, names: Collection[str]) -> Block:
+        """Rows that files bring, of some files alone."""
+        mine = self.of_files(names)
+        return self if mine.all() else Block.coming(self.rows.filter(pa.array(mine)).combine_chunks())
+
+    def of_files(self, names: Collection[str]) -> Mask:
+        """Which rows are of some files."""
+        files = self.rows.column(FILE).chunk(0) if self.rows.num_rows else pa.array([], _NAMES)
+        wanted = np.array([name in names for name in files.dictionary.to_pylist()] + [False], np.bool_)
+        return np.asarray(wanted[np.asarray(pc.fill_null(files.indices, len(wanted) - 1))])
+
+
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def schema(source: Source) -> pa.Schema:
+    """The columns of a source's own table, but for the date by which it is parted."""
+    columns = [(name, arrow_type(kind)) for name, kind in source.columns.items()]
+    own = [(TIME, _INSTANT), (FILE, pa.string()), (LINE, pa.int64()), (INGEST, pa.int64()), (LIVE, pa.bool_()), (ASIDE, pa.bool_())]
+    return pa.schema([*columns, *own])
+
+
+def knows(source: Source) -> bool:
+    """Whether rows of a source can be kept so."""
+    return all(map(row_hashes.knows, source.columns.values()))
+
+
+def dated(rows: pa.Table, source: Source) -> pa.Table:
+    """Rows with the source's columns, file, line and what else they have, by their date, with all that is told of them."""
+    rows = rows.combine_chunks()
+    at = rows.column(TIME) if TIME in rows.column_names else _times(rows, source)
+    days = pc.floor_temporal(at, unit="day").cast(pa.date32()) if rows.num_rows else pa.array([], pa.date32())
+    hashed = {CONTENT: list(source.columns)} | ({ID: list(source.id)} if source.id else {})
+    for name, value in ((TIME, at), (DATE, days)):
+        rows = _set(rows, name, value)
+    rows = _set(rows, FILE, _one(rows.column(FILE)).dictionary_encode().cast(_NAMES))
+    for name, columns in hashed.items():
+        hashes = row_hashes.of_rows if name == CONTENT else row_hashes.of_columns
+        rows = rows.append_column(name, pa.array(hashes([_one(rows.column(each)) for each in columns])))
+    order = np.asarray(_one(rows.column(DATE)).view(pa.int32()))
+    if np.all(order[1:] >= order[:-1]):
+        return rows.combine_chunks()
+    return rows.take(pa.array(np.argsort(order, kind="stable"))).combine_chunks()
+
+
+def _times(rows: pa.Table, source: Source) -> pa.Array:
+    if source.event_timestamp is None:
+        return pa.repeat(pa.scalar(ALWAYS.start, _INSTANT), rows.num_rows)
+    return rows.column(source.event_timestamp)
+
+
+def _set(rows: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    at = rows.schema.get_field_index(name)
+    return rows.append_column(name, values) if at < 0 else rows.set_column(at, name, values)
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.array([], column.type) if not column.num_chunks else column.combine_chunks()
+
+
+class Room:
+    """Where rows are kept: in memory up to so many bytes, then in files of a folder, which are read as if they were memory."""
+
+    def __init__(self, folder: str, *, memory: int = 256 * 2**20) -> None:
+        """Begin with nothing."""
+        self._folder, self._left, self._files = Path(folder), memory, 0
+
+    def kept(self, rows: pa.Table) -> pa.Table:
+        """The rows, kept."""
+        self._left -= rows.nbytes
+        if self._left >= 0:
+            return rows
+        path = self._folder / f"block-{self._files}.arrow"
+        self._files += 1
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+            writer.write_table(rows, max_chunksize=max(1, rows.num_rows))
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def of_table(files: Iterable[str], source: Source, *, coming: Collection[str], room: Room) -> Iterator[Block]:
+    """The rows that files of a source's own table hold; `coming` are the names of the files that take rows away. Raises Unlike."""
+    for path in files:
+        for rows in _tables(path, schema(source)):
+            found = room.kept(dated(rows, source))
+            live, aside = (np.asarray(pc.fill_null(_one(found.column(name)), fill_value=False)) for name in (LIVE, ASIDE))
+            block = Block(found, False, np.zeros(len(live), np.bool_), live | aside, live, live & aside)  # a field
+            block.goes = block.of_files(coming)
+            yield block
+
+
+def ids_of_table(path: str, source: Source, *, but: Collection[str]) -> row_hashes.Hashes:
+    """The hashes of the ids that a file of a source's own table holds, without the rows of some files. Raises Unlike."""
+    found = [np.zeros(0, np.uint64)]
+    for rows in _tables(path, pa.schema([each for each in schema(source) if each.name in (*source.id, FILE)])):
+        kept = rows.filter(pc.invert(pc.is_in(rows.column(FILE), value_set=pa.array(sorted(but), pa.string()))))
+        if kept.num_rows:
+            found.append(row_hashes.of_columns([_one(kept.column(name)) for name in source.id]))
+    return np.concatenate(found)
+
+
+def _tables(path: str, wanted: pa.Schema) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        physical = {file.schema.column(number).physical_type for number in range(len(file.schema))}
+        if "INT96" in physical or any(key.startswith(_OLD_CALENDAR) for key in file.metadata.metadata or ()):
+            raise Unlike(path)
+        names = [field.name for field in wanted if field.name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=2**19, columns=names):
+            yield _in_schema(batch, wanted)
+
+
+def _in_schema(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.Table:
+    have = set(batch.schema.names)
+    columns = [batch.column(f.name).cast(f.type) if f.name in have else pa.nulls(batch.num_rows, f.type) for f in wanted]
+    return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def total(blocks: Sequence[Block]) -> int:
+    """How many rows blocks have."""
+    return sum(block.rows.num_rows for block in blocks)
+
+
+def on_dates(blocks: Iterable[Block]) -> Mapping[date, list[tuple[Block, slice]]]:
+    """Where the rows of each date lie."""
+    found: dict[date, list[tuple[Block, slice]]] = {}
+    for block in blocks:
+        for day, rows in block.days():
+            found.setdefault(day, []).append((block, rows))
+    return found

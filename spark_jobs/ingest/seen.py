@@ -1,0 +1,94 @@
+"""What files brought: how many rows have which reason, on which dates the good ones lie; without Spark, the rows too."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_definitions.language import Source
+from feature_definitions.layout import FILE, LINE, REASON
+from spark_jobs import workers
+from spark_jobs.ingest import row_blocks
+from spark_jobs.ingest.row_blocks import Block, Room
+from spark_jobs.ingest.update import Bounds
+
+_ENOUGH = 64 * 2**20
+"""Rows of so many bytes are a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the files brought: per file how many rows have which reason (the empty one: a good row), the files that were refused whole,
+    with the reason, the dates of good rows, and the bounds of the ids on each date."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    refused: Mapping[str, str]
+    dates: frozenset[date] = frozenset()
+    ids: tuple[Bounds, ...] = ()
+
+    @property
+    def good(self) -> int:
+        """How many rows are good."""
+        return sum(reasons.get("", 0) for reasons in self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that files brought: good ones in blocks, the others in a file, if there are any."""
+
+    seen: Seen
+    blocks: tuple[Block, ...] = ()
+    bad: str | None = None
+
+    def of(self, names: Collection[str]) -> list[Block]:
+        """The good rows of some files."""
+        return [block.only(names) for block in self.blocks]
+
+
+def rows(batches: Iterator[pa.RecordBatch], source: Source, room: Room, *, bad: str) -> Rows:
+    """Rows that were read; those that are refused are written to the file `bad`."""
+    aside, blocks = _Aside(bad), list[Block]()
+    counts: dict[str, Counter[str]] = {}
+    refused: dict[str, str] = {}
+    for read in workers.gathered(batches, size=lambda batch: int(batch.nbytes), enough=_ENOUGH):
+        good = pc.is_null(read.column(REASON))
+        taken = read.filter(good).select([*source.columns, FILE, LINE])
+        for each in taken.column(FILE).value_counts().to_pylist():
+            counts.setdefault(each["values"], Counter())[""] += each["counts"]
+        if taken.num_rows:
+            blocks.append(Block.coming(room.kept(row_blocks.dated(taken, source))))
+        others = read.filter(pc.invert(good))
+        for each in others.group_by([FILE, REASON]).aggregate([([], "count_all")]).to_pylist():
+            counts.setdefault(each[FILE], Counter())[each[REASON]] += each["count_all"]
+        whole = others.filter(pc.equal(others.column(LINE), 0))
+        refused |= dict(zip(whole.column(FILE).to_pylist(), whole.column(REASON).to_pylist(), strict=True))
+        aside.write(others)
+    aside.close()
+    return Rows(Seen(counts, refused), tuple(blocks), bad if aside.is_begun else None)
+
+
+class _Aside:
+    """A file of rows, which is begun with the first ones."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    @property
+    def is_begun(self) -> bool:
+        return self._writer is not None
+
+    def write(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, rows.schema)
+        self._writer.write_table(rows)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
