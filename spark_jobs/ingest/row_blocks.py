@@ -23,6 +23,8 @@ from spark_jobs.ingest import row_hashes
 Mask = NDArray[np.bool_]
 ID = "_hw_id"
 """A hash of a row's id."""
+_MEMORY = 256 * 2**20
+"""So many bytes of rows stay in memory."""
 _INSTANT = pa.timestamp("us", tz="UTC")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 _OLD_CALENDAR = b"org.apache.spark.legacy"
@@ -141,9 +143,9 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 class Room:
     """Where rows are kept: in memory up to so many bytes, then in files of a folder, which are read as if they were memory."""
 
-    def __init__(self, folder: str, *, memory: int = 256 * 2**20) -> None:
+    def __init__(self, folder: str) -> None:
         """Begin with nothing."""
-        self._folder, self._left, self._files = Path(folder), memory, 0
+        self._folder, self._left, self._files = Path(folder), _MEMORY, 0
 
     def kept(self, rows: pa.Table) -> pa.Table:
         """The rows, kept."""

@@ -113,9 +113,9 @@ def by_duckdb(_: SparkSession, data: Path, folder: Path) -> tuple[int, float]:
     """The limit: the CSV as Parquet by date."""
     shutil.rmtree(folder, ignore_errors=True)
     with duckdb.connect(config={"threads": 2}) as db:
-        newest = "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY payment_id ORDER BY at DESC) AS n FROM read) WHERE n = 1"
+        newest = 'SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY payment_id ORDER BY "at" DESC) AS n FROM read) WHERE n = 1'
         db.execute(f"CREATE VIEW read AS SELECT * FROM read_csv('{data}/*.csv', types={{'amount': 'DOUBLE'}}, ignore_errors=true)")
-        db.execute(f"COPY (SELECT *, at::DATE AS date FROM ({newest})) TO '{folder}' (FORMAT parquet, PARTITION_BY (date))")
+        db.execute(f"COPY (SELECT *, CAST(\"at\" AS DATE) AS date FROM ({newest})) TO '{folder}' (FORMAT parquet, PARTITION_BY (date))")
         found = db.execute(f"SELECT count(*), round(sum(amount), 2) FROM '{folder}/*/*.parquet'").fetchone()
     assert found is not None
     return found[0], found[1]

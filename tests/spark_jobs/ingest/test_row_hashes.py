@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 TEXTS = ["", "a", "abc", "abcd", "abcdefg", "abcdefgh", "é" * 5, "0123456789ab", "x" * 31, "x" * 32, "y" * 33, "0123456789" * 10, None]
-ROWS = len(TEXTS)
+TIMES = [datetime(1969, 12, 31, 23, 59, 59, 1, UTC), datetime(2026, 1, 5, tzinfo=UTC), None]
 COLUMNS = {
     "text": pa.array(TEXTS, pa.string()),
     "number": pa.array([0, 1, -1, 2**63 - 1, -(2**63), None, 7, 8, 9, 10, 11, 12, 13], pa.int64()),
