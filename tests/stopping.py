@@ -26,7 +26,7 @@ from feature_registry.registry import Registry
 from lake import delta, facts
 from spark_jobs import jvm, session, tables
 from spark_jobs.compute import tile_store
-from spark_jobs.ingest import update
+from spark_jobs.ingest import here
 from spark_jobs.publish import commit
 from tests import projects
 from tests.conftest import INTERPRETED
@@ -86,7 +86,7 @@ STEPS = {
     "after the last look before a promotion is kept": Step("promote", delta, "write_deltalake", in_table("/promotions")),
     "after a promotion is kept": Step("promote", Registry, "promote"),
     "before an ingest is begun": Step("ingest", Registry, "begin_ingest"),
-    "after its records are kept": Step("ingest", update, "commit"),
+    "after its records are kept": Step("ingest", here, "commit"),
     "after the last look before an ingest is committed": Step("ingest", DeltaTable, "create_write_transaction", in_table("/sources/")),
     "before an ingest is finished": Step("ingest", Registry, "finish_ingest"),
 }

@@ -29,7 +29,7 @@ from headwater import Project
 from lake import delta, facts, processes, staging, storage
 from spark_jobs import tables
 from spark_jobs.compute import tile_store, windows
-from spark_jobs.ingest import update
+from spark_jobs.ingest import here
 from spark_jobs.publish import commit
 from tests import projects
 from tests.projects import PAYMENTS, command, opened, rows, within
@@ -146,7 +146,7 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
 INGESTING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_ingest", lambda *_, **__: True),
     "before the records are copied": (delta, "append_records", lambda *_, **__: True),
-    "after the records are copied": (update, "commit", lambda *_, **__: True),
+    "after the records are copied": (here, "commit", lambda *_, **__: True),
     "after the commit": (Registry, "finish_ingest", lambda *_, **__: True),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -51,13 +52,10 @@ def check(batch: pa.RecordBatch, wanted: Shape, *, name: str, line: int = 1) -> 
         for wrong in _wrong(array, bad, column, told, wanted):
             first = pc.and_(pc.is_valid(wrong), pc.is_null(reasons))
             reasons, at_fault = pc.if_else(first, wrong, reasons), pc.if_else(first, column, at_fault)
-    raws = _raws(batch, reasons, [column for column, _ in wanted.columns])
-    values = pa.array([dict(raw or ()).get(column) for raw, column in zip(raws, at_fault.to_pylist(), strict=True)], pa.string())
-    lines = pa.array(range(line, line + batch.num_rows), pa.int64())
-    names = pa.array([name] * batch.num_rows, pa.string())
-    return pa.RecordBatch.from_arrays(
-        [*columns.values(), names, lines, reasons, at_fault, values, pa.array(raws, RAWS)], schema=schema(wanted)
-    )
+    lines = pa.array(np.arange(line, line + batch.num_rows))
+    names = pa.repeat(pa.scalar(name, pa.string()), batch.num_rows)
+    values, raws = _raws(batch, reasons, at_fault, [column for column, _ in wanted.columns])
+    return pa.RecordBatch.from_arrays([*columns.values(), names, lines, reasons, at_fault, values, raws], schema=schema(wanted))
 
 
 def _with_told(batch: pa.RecordBatch, told: Mapping[str, object], wanted: Shape) -> pa.RecordBatch:
@@ -81,9 +79,16 @@ def _wrong(array: pa.Array, bad: pa.Array | None, column: str, told: Mapping[str
         yield pc.if_else(other, f"{column} is not what its folder says: {told[column]}", pa.scalar(None, pa.string()))
 
 
-def _raws(batch: pa.RecordBatch, reasons: pa.Array, columns: list[str]) -> list[list[tuple[str, str | None]] | None]:
-    bad = set(pc.indices_nonzero(pc.is_valid(reasons)).to_pylist())
-    return [[(c, _shown(batch.column(c)[i])) for c in columns] if i in bad else None for i in range(batch.num_rows)]
+def _raws(batch: pa.RecordBatch, reasons: pa.Array, at_fault: pa.Array, columns: list[str]) -> tuple[pa.Array, pa.Array]:
+    """The value at fault of each row that cannot be taken, and its text by column."""
+    bad = pc.is_valid(reasons)
+    places = pc.indices_nonzero(bad)
+    raws = [[(column, _shown(batch.column(column)[at])) for column in columns] for at in places.to_pylist()]
+    values = [dict(raw).get(column) for raw, column in zip(raws, at_fault.filter(bad).to_pylist(), strict=True)]
+    if not raws:
+        return pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, RAWS)
+    spread = pc.if_else(bad, pc.subtract(pc.cumulative_sum(bad.cast(pa.int64())), 1), pa.scalar(None, pa.int64()))
+    return pa.array(values, pa.string()).take(spread), pa.array(raws, RAWS).take(spread)
 
 
 def _shown(value: pa.Scalar) -> str | None:

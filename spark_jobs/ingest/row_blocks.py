@@ -90,7 +90,7 @@ class Block:
         return np.asarray(wanted[np.asarray(pc.fill_null(files.indices, len(wanted) - 1))])
 
 
-_EPOCH = date(1970, 1, 1).toordinal()
+_EPOCH, _DAY = date(1970, 1, 1).toordinal(), 86_400_000_000
 
 
 def schema(source: Source) -> pa.Schema:
@@ -109,7 +109,8 @@ def dated(rows: pa.Table, source: Source) -> pa.Table:
     """Rows with the source's columns, file, line and what else they have, by their date, with all that is told of them."""
     rows = rows.combine_chunks()
     at = rows.column(TIME) if TIME in rows.column_names else _times(rows, source)
-    days = pc.floor_temporal(at, unit="day").cast(pa.date32()) if rows.num_rows else pa.array([], pa.date32())
+    at = _one(at) if isinstance(at, pa.ChunkedArray) else at
+    days = pa.array((np.asarray(at.view(pa.int64())) // _DAY).astype(np.int32)).view(pa.date32())
     hashed = {CONTENT: list(source.columns)} | ({ID: list(source.id)} if source.id else {})
     for name, value in ((TIME, at), (DATE, days)):
         rows = _set(rows, name, value)
