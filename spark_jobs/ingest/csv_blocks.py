@@ -149,12 +149,13 @@ def _texts(block: bytes, records: Records, how: Layout) -> pa.Table | None:
         invalid_row_handler=lambda _: "skip",
     )
     try:
-        return csv.read_csv(
+        reader = csv.open_csv(  # which costs a small file half of what `read_csv` does
             pa.py_buffer(block),
             read_options=csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=list(map(str, range(how.width)))),
             parse_options=parts,
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(read, pa.string()), include_columns=read),
-        ).combine_chunks()
+        )
+        return reader.read_all().combine_chunks()
     except pa.ArrowInvalid:  # text that is not UTF-8
         return None
 
