@@ -26,6 +26,11 @@ def source_table(lake: str, source: str) -> str:
     return f"{lake}/sources/{source}"
 
 
+def known_ids(lake: str, source: str) -> str:
+    """The folder of the hashes of the ids that each larger file of a source's table holds: a cache."""
+    return f"{lake}/ids/{source}"
+
+
 def pins_table(lake: str, source: str) -> str:
     """The Delta table that says in which state the tables of a source that is read in place were seen."""
     return f"{lake}/looks/{source}"

@@ -28,7 +28,7 @@ from feature_definitions.records import Revision
 from feature_definitions.sql.derivations import may_fail
 from lake import delta, s3, skipping, storage
 from spark_jobs import tables
-from spark_jobs.ingest import far_dates, row_blocks, row_hashes
+from spark_jobs.ingest import far_dates, known_ids, row_blocks, row_hashes
 from spark_jobs.ingest.journal import Ingest
 from spark_jobs.ingest.row_blocks import ID, Block, Mask, Room
 
@@ -111,9 +111,13 @@ class _Held:
         self.job, self.log, self.coming = job, log, coming
         self._room, self._read = room, dict[str, list[Block]]()
 
+    def sizes(self, dates: Collection[date] | None) -> dict[str, int]:
+        """The table's files of some partitions, or of all, each with its bytes."""
+        return delta.sizes(self.log, at=self.job.table, wanted=None if dates is None else frozenset(dates).__contains__)
+
     def files(self, dates: Collection[date]) -> list[str]:
         """The table's files of some partitions."""
-        return sorted(delta.sizes(self.log, at=self.job.table, wanted=frozenset(dates).__contains__)) if dates else []
+        return sorted(self.sizes(dates)) if dates else []
 
     def on(self, dates: Collection[date]) -> list[Block]:
         """The rows of some partitions."""
@@ -148,14 +152,9 @@ def _touched(coming: Sequence[Block], held: _Held) -> set[date]:
     if not near:
         return before
     ids = np.sort(np.concatenate([*(block.numbers(ID) for block in coming), *(block.numbers(ID)[block.goes] for block in theirs)]))
-    rivals = {_partition(path) for path in held.files(near) if _any_in(row_blocks.ids_of_table(path, source, but=held.coming), ids)}
+    rivals = {_partition(path) for path in known_ids.files_with(ids, held.sizes(near), source, lake=held.job.context.lake)}
+    known_ids.forget(source, lake=held.job.context.lake, there=held.sizes(None))
     return before | rivals
-
-
-def _any_in(found: row_hashes.Hashes, known: row_hashes.Hashes) -> bool:
-    """Whether one of some hashes is among others, which are in order."""
-    places = np.searchsorted(known, found)
-    return bool(np.any(known[np.minimum(places, len(known) - 1)] == found)) if len(known) else False
 
 
 def _bounds(block: Block, which: Mask, source: Source) -> Iterator[skipping.Range]:

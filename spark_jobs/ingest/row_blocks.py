@@ -171,14 +171,16 @@ def of_table(files: Iterable[str], source: Source, *, coming: Collection[str], r
             yield block
 
 
-def ids_of_table(path: str, source: Source, *, but: Collection[str]) -> row_hashes.Hashes:
-    """The hashes of the ids that a file of a source's own table holds, without the rows of some files. Raises Unlike."""
-    found = [np.zeros(0, np.uint64)]
-    for rows in _tables(path, pa.schema([each for each in schema(source) if each.name in (*source.id, FILE)])):
-        kept = rows.filter(pc.invert(pc.is_in(rows.column(FILE), value_set=pa.array(sorted(but), pa.string()))))
-        if kept.num_rows:
-            found.append(row_hashes.of_columns([_one(kept.column(name)) for name in source.id]))
-    return np.concatenate(found)
+def ids_of_table(path: str, source: Source) -> row_hashes.Hashes:
+    """The hash of the id of each row that a file of a source's own table holds. Raises Unlike."""
+    tables = _tables(path, pa.schema([each for each in schema(source) if each.name in source.id]))
+    found = [row_hashes.of_columns([_one(rows.column(name)) for name in source.id]) for rows in tables]
+    return np.concatenate([np.zeros(0, np.uint64), *found])
+
+
+def rows_in(path: str) -> int:
+    """How many rows a Parquet file holds."""
+    return int(pq.read_metadata(path).num_rows)
 
 
 def _tables(path: str, wanted: pa.Schema) -> Iterator[pa.Table]:

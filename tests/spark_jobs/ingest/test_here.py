@@ -12,7 +12,7 @@ import pytest
 
 from feature_definitions import Files, Source, layout
 from feature_registry import open_registry
-from spark_jobs.ingest import bring, here, row_blocks, seen
+from spark_jobs.ingest import bring, here, known_ids, row_blocks, seen
 from tests.offline import Lake
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def write(folder: Path, texts: Mapping[str, str | None]) -> None:
 @pytest.fixture
 def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen, "_ENOUGH", 1)
+    monkeypatch.setattr(known_ids, "_SMALL", 0)
     monkeypatch.setattr(row_blocks, "_MEMORY", 5_000)
     monkeypatch.setattr(here, "_AT_ONCE", 7)
     monkeypatch.setattr(here, "_ROWS_WRITTEN", 3)

@@ -1,0 +1,69 @@
+"""Ids are looked for in what is kept of them, not in old rows; what is kept is never believed beyond its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_definitions import Source
+from spark_jobs.ingest import known_ids, row_blocks, row_hashes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+ORDERS = Source("orders", columns={"id": "string", "x": "int64"}, id=("id",), shape="static")
+
+
+@pytest.fixture(autouse=True)
+def files_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_ids, "_SMALL", 0)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, int]:
+    named = {str(tmp_path / name): [*ids] for name, ids in (("a.parquet", "abc"), ("b.parquet", "xyz"), ("none.parquet", ""))}
+    for path, ids in named.items():
+        pq.write_table(pa.table({"id": pa.array(ids, pa.string()), "x": pa.array([1] * len(ids), pa.int64())}), path)
+    return dict.fromkeys(named, 1)
+
+
+def hashes(ids: Iterable[str]) -> row_hashes.Hashes:
+    return np.sort(row_hashes.of_columns([pa.array([*ids], pa.string())]))
+
+
+def found(ids: str, files: dict[str, int], lake: Path) -> list[str]:
+    return [path[-9:] for path in known_ids.files_with(hashes(ids), files, ORDERS, lake=str(lake))]
+
+
+def test_the_files_that_hold_an_id_are_found(files: dict[str, int], tmp_path: Path) -> None:
+    assert found("cq", files, tmp_path / "lake") == ["a.parquet"]
+    assert found("zzzzzzza", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
+    assert found("q", files, tmp_path / "lake") == []
+    assert found("", files, tmp_path / "lake") == []
+
+
+def test_rows_are_read_once(files: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found("c", files, tmp_path / "lake")
+    monkeypatch.setattr(row_blocks, "ids_of_table", pytest.fail)
+    assert found("x", files, tmp_path / "lake") == ["b.parquet"]
+
+
+def test_what_was_cut_off_is_made_again(files: dict[str, int], tmp_path: Path) -> None:
+    found("c", files, tmp_path / "lake")
+    for kept in (tmp_path / "lake").rglob("*.ids"):
+        kept.write_bytes(kept.read_bytes()[:-8])
+    assert found("cz", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
+
+
+def test_what_is_kept_of_files_that_are_gone_goes_too(files: dict[str, int], tmp_path: Path) -> None:
+    found("c", files, tmp_path / "lake")
+    known_ids.forget(ORDERS, lake=str(tmp_path / "lake"), there=[next(iter(files))])
+    assert len([*(tmp_path / "lake").rglob("*.ids")]) == 1
+    other = Source("orders", columns={"id": "string", "x": "int64"}, id=("id", "x"), shape="static")
+    known_ids.forget(other, lake=str(tmp_path / "lake"), there=files)
+    assert not [*(tmp_path / "lake").rglob("*.ids")]
