@@ -33,7 +33,7 @@ from spark_jobs.ingest.journal import Ingest
 from spark_jobs.ingest.row_blocks import ID, Block, Mask, Room
 
 _GOES, _COMES, _BLOCK, _AT, _ARRIVED = "_hw_goes", "_hw_comes", "_hw_block", "_hw_at", "_hw_arrived"
-_AT_ONCE = 2**23
+_AT_ONCE = 2**22
 """So many rows are compared with each other at once."""
 _ROWS_WRITTEN = 2**17
 """So many rows of a date are written together."""
