@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from feature_definitions.language import Csv
-from lake.delta import arrow_type
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest import opened, text_columns
 from spark_jobs.ingest.cells import Cell
 from spark_jobs.ingest.parsing import Shape, schema

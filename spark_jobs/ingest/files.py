@@ -25,6 +25,7 @@ from feature_definitions.planning.far import Aside
 from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql.derivations import may_fail_beside
 from lake import delta, quarantine, storage
+from lake.arrow_types import arrow_type
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
@@ -157,7 +158,7 @@ def _lying_aside(made: here.Made, job: Ingest) -> DataFrame:
     """The rows that lie aside, few mostly: Spark writes their values as text."""
     path, schema = f"{job.staging}/aside", f"{tables.columns_sql(job.source.columns)}, {DATE} date, {FILE} string, {LINE} bigint"
     Path(path).mkdir()
-    kept = [(name, delta.arrow_type(kind)) for name, kind in job.source.columns.items()]
+    kept = [(name, arrow_type(kind)) for name, kind in job.source.columns.items()]
     with pq.ParquetWriter(f"{path}/rows.parquet", pa.schema([*kept, (DATE, pa.date32()), (FILE, pa.string()), (LINE, pa.int64())])) as file:
         for rows in here.lying_aside(made, job.source):
             file.write_table(rows)

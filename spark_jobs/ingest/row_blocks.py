@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from feature_definitions.intervals import ALWAYS
 from feature_definitions.language import Source
 from feature_definitions.layout import ASIDE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
-from lake.delta import arrow_type
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest import row_hashes
 
 Mask = NDArray[np.bool_]

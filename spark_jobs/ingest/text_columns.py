@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from feature_definitions.language import Column
 from feature_definitions.times import FIRST, LAST
-from lake.delta import arrow_type
+from lake.arrow_types import arrow_type
 from spark_jobs.ingest import time_columns
 from spark_jobs.ingest.time_columns import INSTANT
 
