@@ -40,7 +40,7 @@ from spark_jobs.ingest import (
     journal,
     landing,
     parsing,
-    refused,
+    refused_rows,
     seen,
     update,
     whereabouts,
@@ -147,7 +147,7 @@ def _taken_here(job: Ingest, look: Look, rows: Rows, room: Room) -> IngestReport
     names, number = [f.came_as for f in look.read], job.context.registry.next_revision(job.source.name)
     made = here.of_files(rows.of(names), names, job, room, number=number)
     if names:
-        refused.put_aside(rows.bad, names, job)
+        refused_rows.put_aside(rows.bad, names, job)
     _quarantine_aside(lambda: _lying_aside(made, job), made.aside, job)
     revisions = here.revisions(made, number, job)
     commit = partial(here.commit, made, number, job) if made.dates else None
