@@ -107,14 +107,14 @@ class Layout(NamedTuple):
     name: str
 
 
-class Read(NamedTuple):
+class ReadBlock(NamedTuple):
     """The rows of records that are taken, and the numbers of the records, in their order, that are to be read one by one."""
 
     rows: pa.RecordBatch
     left: NDArray[np.int64]
 
 
-def read(block: bytes, records: Records, how: Layout, *, line: int) -> Read | None:
+def read(block: bytes, records: Records, how: Layout, *, line: int) -> ReadBlock | None:
     """The records of a block that begins after so many lines; None if Arrow finds other records there."""
     whole = np.flatnonzero(records.fields == how.width)
     texts = _texts(block, records, how)
@@ -130,7 +130,7 @@ def read(block: bytes, records: Records, how: Layout, *, line: int) -> Read | No
     nothing = [pa.nulls(len(whole), field.type) for field in list(result)[len(columns) + 2 :]]
     rows = pa.RecordBatch.from_arrays([*columns, pa.repeat(pa.scalar(how.name), len(whole)), lines, *nothing], schema=result)
     others = np.setdiff1d(np.arange(len(records.fields)), whole[~left], assume_unique=True)
-    return Read(rows.filter(pa.array(~left)) if left.any() else rows, others)
+    return ReadBlock(rows.filter(pa.array(~left)) if left.any() else rows, others)
 
 
 def text_of(block: bytes, records: Records, numbers: NDArray[np.int64]) -> str:

@@ -7,7 +7,6 @@ record: they alone say what is wrong, and where.
 import codecs
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from io import StringIO
 from itertools import chain, islice
 from typing import BinaryIO, NamedTuple
 
@@ -104,7 +103,7 @@ def _begun(stream: BinaryIO, wanted: Shape, dialect: Csv, name: str) -> _Begun |
         return None
     if dialect.header and (found.starts[0] or found.line[1] != 1):
         return None
-    header, _ = _headed(dialects.records(StringIO(text, newline=""), dialect), wanted, name)
+    header, _ = _headed(dialects.records(opened.lines_of(text), dialect), wanted, name)
     if dialect.header:
         blocks.skip(int(found.starts[1]), lines=1)
     return _Begun(blocks, header, _places(header, wanted, dialect, name))
@@ -128,7 +127,7 @@ def _by_blocks(begun: _Begun, wanted: Shape, dialect: Csv, *, name: str) -> Iter
         if not len(read.left):
             yield blocks.line, read.rows
             continue
-        again = dialects.records_after(0, StringIO(csv_blocks.text_of(block, records, read.left), newline=""), dialect)
+        again = dialects.records_after(0, opened.lines_of(csv_blocks.text_of(block, records, read.left)), dialect)
         lines = (records.line[read.left] + line + 1).tolist()
         others = list(_rows(((at, record) for at, (_, record) in zip(lines, again, strict=True)), header, places, wanted))
         yield blocks.line, _in_order(read.rows, [*batches(iter(others), wanted, name=name)])
@@ -136,7 +135,7 @@ def _by_blocks(begun: _Begun, wanted: Shape, dialect: Csv, *, name: str) -> Iter
 
 def _records(blocks: Blocks, block: bytes, dialect: Csv) -> Iterator[Record]:
     """The records of a block, the last of which may go on beyond it, read one by one."""
-    before, within = blocks.line, len(StringIO(opened.decoded(block), newline="").readlines())
+    before, within = blocks.line, sum(1 for _ in opened.lines_of(opened.decoded(block)))
     lines = blocks.lines(block)
     for record in dialects.records_after(before, lines, dialect):
         yield record

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -26,6 +25,7 @@ from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql.derivations import may_fail_beside
 from lake import delta, quarantine, storage
 from lake.arrow_types import arrow_type
+from lake.joined import Unlike
 from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
@@ -49,8 +49,8 @@ from spark_jobs.ingest.derived import BESIDE
 from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.landing import Landed, Look
 from spark_jobs.ingest.parsing import FileRefused, Shape
-from spark_jobs.ingest.row_blocks import Room, Unlike
-from spark_jobs.ingest.seen import Rows, Seen
+from spark_jobs.ingest.row_blocks import Room
+from spark_jobs.ingest.seen import RowsBrought, RowsSeen
 from spark_jobs.ingest.update import Coming, Update, bounds_in, bounds_of_ids
 from spark_jobs.ingest.whereabouts import Place
 
@@ -104,7 +104,7 @@ def _ingested_by_spark(job: Ingest, look: Look) -> IngestReport:
     return replace(_taken(job, look, parsed.where(F.col(FILE).isin([f.came_as for f in look.read])), found), hints=hinted)
 
 
-def _hints(job: Ingest, look: Look, seen: Seen) -> tuple[str, ...]:
+def _hints(job: Ingest, look: Look, seen: RowsSeen) -> tuple[str, ...]:
     """What the source may have to say of files of which many rows are put aside.
 
     At its first ingest also of those that its globs miss, and of JSON, in which a field that is called otherwise is null without a word.
@@ -128,9 +128,9 @@ def _without_rows(job: Ingest, look: Look) -> IngestReport:
         with staging(job.context.lake, job.ingest_id):
             if here.takes(job):
                 with suppress(Unlike):  # nothing was committed
-                    return _taken_here(job, look, Rows(Seen({}, {})), Room(job.staging))
+                    return _taken_here(job, look, RowsBrought(RowsSeen({}, {})), Room(job.staging))
             nothing = job.context.spark.createDataFrame([], f"{tables.columns_sql(job.source.columns)}, {_BESIDE}")
-            return _taken(job, look, _judged(nothing, job.source), Seen({}, {}))
+            return _taken(job, look, _judged(nothing, job.source), RowsSeen({}, {}))
     if look.renamed or look.tagged:
         journal.record(job, landing.renamings(look, (), ingest_id=job.ingest_id), (), None)
     return _reported(job.source, look)
@@ -142,7 +142,7 @@ def _reported(source: Source, look: Look) -> IngestReport:
     return IngestReport(source.name, refused=tuple(look.refused.values()), renamed=renamed, waiting=look.waiting)
 
 
-def _taken_here(job: Ingest, look: Look, rows: Rows, room: Room) -> IngestReport:
+def _taken_here(job: Ingest, look: Look, rows: RowsBrought, room: Room) -> IngestReport:
     """Put the rows of these files into the source's table, or into quarantine, without Spark."""
     names, number = [f.came_as for f in look.read], job.context.registry.next_revision(job.source.name)
     made = here.of_files(rows.of(names), names, job, room, number=number)
@@ -156,16 +156,15 @@ def _taken_here(job: Ingest, look: Look, rows: Rows, room: Room) -> IngestReport
 
 def _lying_aside(made: here.Made, job: Ingest) -> DataFrame:
     """The rows that lie aside, few mostly: Spark writes their values as text."""
-    path, schema = f"{job.staging}/aside", f"{tables.columns_sql(job.source.columns)}, {DATE} date, {FILE} string, {LINE} bigint"
-    Path(path).mkdir()
+    path, schema = f"{job.staging}/aside.parquet", f"{tables.columns_sql(job.source.columns)}, {DATE} date, {FILE} string, {LINE} bigint"
     kept = [(name, arrow_type(kind)) for name, kind in job.source.columns.items()]
-    with pq.ParquetWriter(f"{path}/rows.parquet", pa.schema([*kept, (DATE, pa.date32()), (FILE, pa.string()), (LINE, pa.int64())])) as file:
+    with pq.ParquetWriter(path, pa.schema([*kept, (DATE, pa.date32()), (FILE, pa.string()), (LINE, pa.int64())])) as file:
         for rows in here.lying_aside(made, job.source):
             file.write_table(rows)
     return tables.staged(job.context.spark, path, schema=schema)
 
 
-def _taken(job: Ingest, look: Look, rows: DataFrame, found: Seen) -> IngestReport:
+def _taken(job: Ingest, look: Look, rows: DataFrame, found: RowsSeen) -> IngestReport:
     """Put the rows of these files into the source's table, or into quarantine."""
     names, source = [f.came_as for f in look.read], job.source
     if names:
@@ -183,7 +182,7 @@ def _taken(job: Ingest, look: Look, rows: DataFrame, found: Seen) -> IngestRepor
 class _Taken(NamedTuple):
     """What files brought, how many rows of each lie aside, how many rows do for which reason, and what is recorded of it."""
 
-    seen: Seen
+    seen: RowsSeen
     aside: Mapping[str, int]
     summary: Mapping[str, int]
     revisions: Sequence[Revision]
@@ -285,7 +284,7 @@ def _renamed(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
     return batch.set_column(batch.schema.get_field_index(FILE), FILE, pa.array([name] * batch.num_rows, pa.string()))
 
 
-def _seen(rows: DataFrame, source: Source) -> Seen:
+def _seen(rows: DataFrame, source: Source) -> RowsSeen:
     whole, good = (F.col(LINE) == 0).alias("whole"), F.col(REASON).isNull()
     day = F.when(good, F.col(DATE)).alias("day")
     groups = rows.groupBy(FILE, whole, F.coalesce(REASON, F.lit("")).alias("reason"), day)
@@ -296,7 +295,7 @@ def _seen(rows: DataFrame, source: Source) -> Seen:
         reasons = counts.setdefault(row[FILE], {})
         reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["n"]
     taken = [row for row in found if row["day"] is not None and row[FILE] not in refused]
-    return Seen(counts, refused, frozenset(row["day"] for row in taken), tuple(bounds_in(row, source) for row in taken))
+    return RowsSeen(counts, refused, frozenset(row["day"] for row in taken), tuple(bounds_in(row, source) for row in taken))
 
 
 def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
@@ -310,7 +309,7 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 
-def _quarantine(rows: DataFrame, seen: Seen, names: Sequence[str], job: Ingest) -> None:
+def _quarantine(rows: DataFrame, seen: RowsSeen, names: Sequence[str], job: Ingest) -> None:
     """Put refused rows aside with file, line and reason; those that the same files had before are replaced."""
     source, path, fence = job.source, layout.quarantine_table(job.context.lake, job.source.name), job.fence
     listed = ", ".join(delta.literal(name) for name in names)

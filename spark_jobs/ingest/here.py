@@ -7,7 +7,6 @@ says whether they are taken.
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -481,20 +480,21 @@ def _write(made: Made, number: int, job: Ingest, run: str) -> int:
         if day == ASIDE_DATE:
             aside += read
         else:
-            total += _written(read, number, job, f"{run}/{DATE}={day.isoformat()}")
-    return total + _written(aside, number, job, f"{run}/{DATE}={ASIDE_DATE.isoformat()}")
+            total += _written(read, number, job, run, day=day)
+    return total + _written(aside, number, job, run, day=ASIDE_DATE)
 
 
-def _written(parts: Iterable[tuple[Block, slice, Mask]], number: int, job: Ingest, folder: str) -> int:
-    """Write rows that do not go as a file, some at a time."""
-    schema, total = row_blocks.schema(job.source), 0
+def _written(parts: Iterable[tuple[Block, slice, Mask]], number: int, job: Ingest, run: str, *, day: date) -> int:
+    """Write rows that do not go as the file of a partition, some at a time."""
+    schema, total, files, folder = row_blocks.schema(job.source), 0, storage.arrow(run), f"{DATE}={day.isoformat()}"
     writer: pq.ParquetWriter | None = None
     try:
         for rows in _gathered(parts, number, schema):
             if writer is None:
-                Path(folder).mkdir(parents=True, exist_ok=True)
+                files.create_dir(folder)
                 bounded = [field.name for field in schema if not pa.types.is_floating(field.type)]  # which would pass over NaN
-                writer = pq.ParquetWriter(f"{folder}/part-0.parquet", schema, write_statistics=bounded, store_schema=False)
+                how = {"write_statistics": bounded, "store_schema": False}
+                writer = pq.ParquetWriter(f"{folder}/part-0.parquet", schema, filesystem=files, **how)
             writer.write_table(rows)
             total += rows.num_rows
     finally:

@@ -114,6 +114,11 @@ def text(path: Place, encoding: str, *, newline: str) -> Iterator[Text]:
         yield Text(TextIOWrapper(stream, encoding=encoding_of(begin, encoding), errors=_handler(), newline=newline))
 
 
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text, each with its end."""
+    return iter(StringIO(text, newline=""))
+
+
 def decoded(block: bytes) -> str:
     """UTF-8 as `text` has it."""
     return block.decode("utf-8", _handler())

@@ -1,7 +1,6 @@
 """Puts rows that were refused into a source's quarantine, without Spark."""
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,8 +31,9 @@ def put_aside(bad: str | None, names: Collection[str], job: Ingest) -> None:
     columns = pa.schema(table.schema().to_arrow())
     run = layout.run_folder(path, job.ingest_id)
     storage.delete_tree(run)
-    Path(run).mkdir(parents=True)
-    with pq.ParquetWriter(f"{run}/part-0.parquet", columns, store_schema=False) as writer:
+    files, folder = storage.arrow(path), storage.relative(run, to=path)
+    files.create_dir(folder)
+    with pq.ParquetWriter(f"{folder}/part-0.parquet", columns, filesystem=files, store_schema=False) as writer:
         for rows in _others(path, frozenset(names)) if has_old else ():
             writer.write_table(_in_schema(rows, columns))
         for rows in () if first is None else (first, *found):

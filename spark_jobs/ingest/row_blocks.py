@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from feature_definitions.intervals import ALWAYS
 from feature_definitions.language import Source
 from feature_definitions.layout import ASIDE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
 from lake.arrow_types import arrow_type
+from lake.joined import Unlike
 from spark_jobs.ingest import row_hashes
 
 Mask = NDArray[np.bool_]
@@ -29,10 +29,6 @@ _INSTANT = pa.timestamp("us", tz="UTC")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 _OLD_CALENDAR = b"org.apache.spark.legacy"
 """How the notes of a file begin that has times in a calendar of old, which Spark alone converts."""
-
-
-class Unlike(Exception):
-    """A file of a table that Arrow would read otherwise than Spark."""
 
 
 @dataclass(slots=True)
@@ -146,18 +142,18 @@ class Room:
 
     def __init__(self, folder: str) -> None:
         """Begin with nothing."""
-        self._folder, self._left, self._files = Path(folder), _MEMORY, 0
+        self._folder, self._left, self._files = folder, _MEMORY, 0
 
     def kept(self, rows: pa.Table) -> pa.Table:
         """The rows, kept."""
         self._left -= rows.nbytes
         if self._left >= 0:
             return rows
-        path = self._folder / f"block-{self._files}.arrow"
+        path = f"{self._folder}/block-{self._files}.arrow"
         self._files += 1
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
             writer.write_table(rows, max_chunksize=max(1, rows.num_rows))
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
 def of_table(files: Iterable[str], source: Source, *, coming: Collection[str], room: Room) -> Iterator[Block]:

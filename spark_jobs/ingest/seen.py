@@ -21,7 +21,7 @@ _ENOUGH = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RowsSeen:
     """What the files brought: per file how many rows have which reason (the empty one: a good row), the files that were refused whole,
     with the reason, the dates of good rows, and the bounds of the ids on each date."""
 
@@ -37,10 +37,10 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowsBrought:
     """The rows that files brought: good ones in blocks, the others in a file, if there are any."""
 
-    seen: Seen
+    seen: RowsSeen
     blocks: tuple[Block, ...] = ()
     bad: str | None = None
 
@@ -49,7 +49,7 @@ class Rows:
         return [block.only(names) for block in self.blocks]
 
 
-def rows(batches: Iterator[pa.RecordBatch], source: Source, room: Room, *, bad: str) -> Rows:
+def rows(batches: Iterator[pa.RecordBatch], source: Source, room: Room, *, bad: str) -> RowsBrought:
     """Rows that were read; those that are refused are written to the file `bad`."""
     aside, blocks = _Aside(bad), list[Block]()
     counts: dict[str, Counter[str]] = {}
@@ -68,7 +68,7 @@ def rows(batches: Iterator[pa.RecordBatch], source: Source, room: Room, *, bad: 
         refused |= dict(zip(whole.column(FILE).to_pylist(), whole.column(REASON).to_pylist(), strict=True))
         aside.write(others)
     aside.close()
-    return Rows(Seen(counts, refused), tuple(blocks), bad if aside.is_begun else None)
+    return RowsBrought(RowsSeen(counts, refused), tuple(blocks), bad if aside.is_begun else None)
 
 
 class _Aside:
