@@ -8,6 +8,7 @@ import itertools
 import json
 import socket
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,10 +21,10 @@ from uvicorn.server import ServerState
 from online_sync import embedded
 from serving.protocol import IDLE, MOST_HEAD, SLOW, AtOnce, HttpConnection, end_late_ones
 from tests.serving.processes import fill, serving
+from tests.serving.test_forked import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.serving.processes import Service
 
@@ -202,6 +203,18 @@ def test_many_who_say_little_keep_nobody_waiting(away: Service) -> None:
             talk = Talk(away.port).say(post(NEAR)[: 10 + i % 80])
             stack.callback(talk.socket.close)
         assert Talk(away.port).say(post(NEAR)).answer()[0] == 200
+
+
+@pytest.mark.parametrize("said", [post(NEAR)[:40], b"", b"\x00\x01\r\n\r\n", post(NEAR) * 3, post(OTHER), GET[:-2]])
+def test_who_hangs_up_leaves_nothing_behind(away: Service, said: bytes) -> None:
+    held = Path(f"/proc/{away.process.pid}/fd")
+    until(lambda: Talk(away.port).say(post(NEAR)).answer()[0] == 200)
+    before = len(list(held.iterdir()))
+    talks = [Talk(away.port).say(said) for _ in range(50)]
+    for talk in talks:
+        talk.socket.close()
+    until(lambda: len(list(held.iterdir())) <= before)
+    assert Talk(away.port).say(post(NEAR)).answer()[0] == 200
 
 
 @pytest.mark.parametrize("services", [[], ["nothing"]])
