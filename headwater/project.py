@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.ingest.samples import Sample
     from spark_jobs.ingest.trial import Misfit
+    from spark_jobs.publish.handed_in import Taken
     from spark_jobs.publish.materialize import GroupResult, Stage
     from spark_jobs.publish.validate import Judge
     from spark_jobs.training.build import Built
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Say = Callable[[str], None]
+_PUSHES_AT_ONCE = 5
+"""How often a push syncs while others do at the same time: the next sync brings what is left."""
 OnMistakes = Literal["refuse", "leave out"]
 """What is done about definitions that do not hold: nothing at all is done, or what does not rest on them is."""
 
@@ -224,9 +227,38 @@ class Project:
         """
         from spark_jobs import frames
         from spark_jobs.ingest import bring
+        from spark_jobs.publish import handed_in
 
         found = names.source(self.catalog, source)
+        for group in self.catalog.groups.values():
+            if group.source is found and handed_in.was_pushed(group, self._registry):
+                raise InputRefused(
+                    f"rows were pushed to {group.name}, which reads {source}: computed of what is written they would be gone"
+                )
         return bring.write(found, frames.arrow(frame, wanted=found.columns), self._context)
+
+    def push(self, group: str, frame: object) -> "Taken":
+        """Make a frame's rows, in the columns of the group's source, rows of the group at once: in the lake, and then online.
+
+        For an ObservationGroup whose source has no place and is not written to. Training sets see the rows from the time of the push on.
+        The same rows twice count once. What does not fit, or breaks an expectation on rows, refuses the whole frame. Of a push that was
+        cut off the next sync brings online what is in the lake.
+        """
+        from online_sync.sync import SyncOvertaken
+        from spark_jobs import frames
+        from spark_jobs.publish import handed_in
+
+        found = names.group(self.catalog, group)
+        self._recover([found])
+        number, _ = plan.target_generation(found, self._registry.generations(group))
+        wanted = found.input_sources[0].columns if found.input_sources else ()
+        taken = handed_in.push(found, frames.arrow(frame, wanted=wanted), generation=number, context=self._context)
+        self._promote(found, number)
+        for _ in range(_PUSHES_AT_ONCE if found.online else 0):
+            with suppress(SyncOvertaken):  # another push came meanwhile; its sync may have looked before this one was in the lake
+                self._sync_all([found], "as needed", "refuse")
+                break
+        return taken
 
     def sample(self, place: "str | Jdbc") -> "Sample":
         """What the first rows of files, of a Delta table or of a table of another database look like; a path is relative to the project."""

@@ -410,6 +410,19 @@ def _write_records(path: str, rows: "pa.Table", commit_id: str, fence: Fence | N
     _attempt(table, write, lambda _: True, commit_id, fence, tries=_TRIES_OF_RECORDS)
 
 
+def append(path: str, rows: "pa.Table", *, commit_id: str, partition: Sequence[str], fence: Fence | None = None) -> None:
+    """Append rows to a table without Spark, in one commit; the table, or columns that it lacks, are made. An id happens once."""
+
+    def write(on: DeltaTable) -> None:
+        done = _properties(commit_id)
+        write_deltalake(on, rows, mode="append", schema_mode="merge", commit_properties=done, post_commithook_properties=_after(on))
+
+    schema = Schema.from_arrow(rows.schema).to_json()
+    table = create(path, schema, partition=partition)
+    if table.transaction_version(commit_id) is None:
+        _attempt(add_columns(table, schema), write, lambda _: True, commit_id, fence)
+
+
 def create(path: str, schema: str, *, partition: Sequence[str], lasting: Mapping[str, str] = MappingProxyType({})) -> DeltaTable:
     """The table at `path`, made without rows where there is none; its columns are given as JSON and may all be null.
 

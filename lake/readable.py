@@ -91,7 +91,7 @@ def _seen(published: Published, publish: Publish, clock: AsOf) -> int | None:
     seen = micros(publish.known_from)
     if clock.mode != "as_served":
         return seen
-    return _online_from(published, seen if published.group.is_static else max(seen, micros(publish.interval.end)))
+    return _online_from(published, max(seen, micros(publish.interval.end)) if published.group.by_coverage else seen)
 
 
 def _online_from(published: Published, seen: int) -> int | None:
