@@ -4,6 +4,7 @@ Nothing is connected here: the first call does that. Of a service of Sentinels e
 """
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
 
 import hiredis
@@ -20,8 +21,6 @@ from online_sync.address import Address, Login
 
 _CONNECT = 0.3
 _CONNECTIONS = 32
-_UNDER_WAY = 2
-"""Commands of one job that a server has been sent and has not answered, at most: what it works on, and the next."""
 
 Client: TypeAlias = Any
 """Of one server or of a cluster; what redis-py has for clusters is hardly typed."""
@@ -56,15 +55,18 @@ def cluster(address: Address, *, patience: float) -> Client:
     return redis.RedisCluster(**_first(address), **_secured(address), **options)
 
 
-def answers(client: Client, commands: Callable[[], Iterator[tuple[Any, ...]]]) -> list[Any]:
-    """What one server answers to commands, of which few are under way at a time; an error among the answers is raised.
+def answers(client: Client, commands: Callable[[], Iterator[tuple[Any, ...]]], *, under_way: int) -> tuple[list[Any], float]:
+    """What one server answers to commands, of which so many are under way at most, and the seconds until it answered the first.
 
-    While the server works on one, the next are made and sent. If the connection breaks all are sent once more.
+    An error among the answers is raised. While the server works on one, the next are made and sent. If the connection breaks, all are
+    sent once more.
     """
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
-        found: list[Any] = connection.retry.call_with_retry(lambda: _answers(connection, commands()), lambda _: connection.disconnect())
+        found, first = connection.retry.call_with_retry(
+            lambda: _answers(connection, commands(), under_way), lambda _: connection.disconnect()
+        )
     except BaseException:  # what was not read would be taken for the answer to what is asked next
         connection.disconnect()
         raise
@@ -73,20 +75,22 @@ def answers(client: Client, commands: Callable[[], Iterator[tuple[Any, ...]]]) -
     for each in found:
         if isinstance(each, Exception):
             raise each
-    return found
+    return found, first
 
 
-def _answers(connection: Any, commands: Iterator[tuple[Any, ...]]) -> list[Any]:
+def _answers(connection: Any, commands: Iterator[tuple[Any, ...]], under_way: int) -> tuple[list[Any], float]:
     found: list[Any] = []
-    sent = 0
+    sent, began, first = 0, monotonic(), 0.0
     for command in commands:
-        if sent - len(found) == _UNDER_WAY:
+        if sent - len(found) == under_way:
             found.append(_answer(connection))
+            first = first or monotonic() - began
         connection.send_packed_command([hiredis.pack_command(command)])
         sent += 1
     while len(found) < sent:
         found.append(_answer(connection))
-    return found
+        first = first or monotonic() - began
+    return found, first
 
 
 def _answer(connection: Any) -> Any:

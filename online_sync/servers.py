@@ -17,6 +17,7 @@ import redis
 from online_sync import address as addresses
 from online_sync import clients, faults
 from online_sync.clients import Client, SameRun
+from online_sync.pace import Pace, Told
 
 KEYS_PER_CALL = 500
 """Keys that one call is about at most: more would keep readers waiting."""
@@ -24,8 +25,6 @@ _KEYS_PER_SCRIPT = 20
 """Keys that a script runs for at most: between two of them the server answers others."""
 
 _PATIENCE = 0.5
-_BUSY, _LONGEST_REST = 3.0, 0.1
-"""Where a key takes so many times longer than the quickest, others wait too; and the seconds that are left to them at most."""
 _FAILURES, _PAUSE = 5, 0.5
 """Calls that fail one after the other before most are told so without trying, and the seconds between two that are tried then."""
 _CALLS, _KEYS_PER_READ = 4, 2000
@@ -69,11 +68,6 @@ def warnings(says: Mapping[str, Saying]) -> list[str]:
     ]
 
 
-def rest(took: float, *, least: float) -> float:
-    """How many seconds to rest after a call for many keys, by the seconds that one took now, and took at best."""
-    return min((took - least) * KEYS_PER_CALL, _LONGEST_REST) if took > _BUSY * least else 0.0
-
-
 class Script(NamedTuple):
     """A program that runs inside the store, for each of its keys by itself, with one value each and what all have in common.
 
@@ -92,7 +86,7 @@ class Servers:
         self._single = clients.single(self._at, patience=patience, kept=None if runs is None else SameRun(runs))
         self.address = str(self._at)
         self._known: dict[Script, str] = {}
-        self._least = float("inf")
+        self._pace = Pace()
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
@@ -111,21 +105,24 @@ class Servers:
         done = []
         with errors(self._at):
             for start in range(0, len(pairs), KEYS_PER_CALL):
-                some, began = pairs[start : start + KEYS_PER_CALL], monotonic()
+                some = pairs[start : start + KEYS_PER_CALL]
                 try:
-                    done.append(self._run(self._loaded(script), some, common))
+                    done.append(self._run_paced(script, some, common))
                 except redis.exceptions.NoScriptError:
                     del self._known[script]
-                    done.append(self._run(self._loaded(script), some, common))
-                self._rest((monotonic() - began) / len(some))
+                    done.append(self._run_paced(script, some, common))
         return "".join(done)
 
-    def _rest(self, took: float) -> None:
-        """Leave the servers to others for as long as they seem to have kept us waiting, by the seconds that a key took."""
-        self._least = min(took, self._least)
-        pause = rest(took, least=self._least)
-        if pause:
+    def _run_paced(self, script: Script, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> str:
+        """Run a script for the keys of one round, and rest after it where others had to wait."""
+        sha, began = self._loaded(script), monotonic()
+        letters, calls, first = self._run_in_cluster(sha, pairs, common) if self._is_cluster else self._run_at_once(sha, pairs, common)
+        took = monotonic() - began
+        told = Told(len(pairs), calls, took, first or took)
+        self._pace = self._pace.after(told)
+        if pause := self._pace.rest(told):
             sleep(pause)
+        return letters
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """Put a value in the place of another, or of none, unless something else lies there."""
@@ -200,9 +197,12 @@ class Servers:
             self._known[script] = sha.decode() if isinstance(sha, bytes) else sha
         return self._known[script]
 
-    def _run(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> str:
-        if not self._is_cluster:
-            return "".join(map(_letters, clients.answers(self._single, lambda: _calls(sha, pairs, common))))
+    def _run_at_once(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> tuple[str, int, float]:
+        """The letters, how many calls they took, and the seconds until the first answer."""
+        found, first = clients.answers(self._single, lambda: _calls(sha, pairs, common), under_way=self._pace.under_way)
+        return "".join(map(_letters, found)), len(found), first
+
+    def _run_in_cluster(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> tuple[str, int, float]:
         shares: dict[str, list[int]] = {}
         for place, (key, _) in enumerate(pairs):
             shares.setdefault(self._client.get_node_from_key(key).name, []).append(place)
@@ -211,7 +211,7 @@ class Servers:
             calls = [(sha, 1, *pairs[place], *common) for place in places]
             for place, letter in zip(places, _run_at(self._client, name, calls), strict=True):
                 done[place] = letter
-        return "".join(done)
+        return "".join(done), 1, 0.0
 
 
 def _run_at(client: Client, name: str, calls: Sequence[tuple[Any, ...]]) -> list[str]:

@@ -214,10 +214,13 @@ def bytes_of(url: str, entities: int) -> float:
 
 def readers(shown: Shown, ours: Ours, url: str) -> None:
     """How long one GET after the other takes, alone and while everything is written anew."""
+    alone = 0.0
     for what, work in (("GET alone", lambda: time.sleep(1)), ("GET during a full sync", lambda: ours.sync(depth="full"))):
         found = waits(url, work)
         p50, p99 = (statistics.quantiles(found, n=100)[n] * 1000 for n in (49, 98))
-        shown.lines.append((what, f"{len(found):,}", "", "", "", f"p50 {p50:.3f} ms, p99 {p99:.3f} ms"))
+        times = f", {p99 / alone:.1f}x alone" if alone else ""
+        shown.lines.append((what, f"{len(found):,}", "", "", "", f"p50 {p50:.3f} ms, p99 {p99:.3f} ms{times}"))
+        alone = p99
 
 
 def waits(url: str, work: Callable[[], object]) -> list[float]:
