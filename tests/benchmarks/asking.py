@@ -49,9 +49,8 @@ def call_of(case: Case, entities: Sequence[int]) -> bytes:
     return data
 
 
-def request_of(case: Case, chance: random.Random) -> bytes:
-    """One request, of entities that are drawn."""
-    asked = asked_of(case, chance)
+def request_of(case: Case, asked: Sequence[int]) -> bytes:
+    """One request for entities."""
     kind = b"application/json"
     if case.path == CONNECT:
         data, kind = call_of(case, asked), b"application/proto"
@@ -73,9 +72,20 @@ def connected(port: int, count: int) -> list[socket.socket]:
 
 
 def ask(connections: list[socket.socket], case: Case, *, times: int) -> int:
-    """Send requests, one at a time on each connection, the next when its answer is here; returns the bytes of the last answer."""
+    """Ask so often for entities that are drawn; returns the bytes of the last answer."""
     chance = random.Random(times)
-    waiting, size = iter([request_of(case, chance) for _ in range(times)]), 0
+    return send(connections, [request_of(case, asked_of(case, chance)) for _ in range(times)])
+
+
+def ask_for_all(connections: list[socket.socket], case: Case) -> int:
+    """Ask for each of the known entities once; returns the bytes of the last answer."""
+    starts = range(0, case.known, case.entities)
+    return send(connections, [request_of(case, [*range(start, start + case.entities)]) for start in starts])
+
+
+def send(connections: list[socket.socket], requests: Sequence[bytes]) -> int:
+    """Send requests, one at a time on each connection, the next when its answer is here; returns the bytes of the last answer."""
+    waiting, size = iter(requests), 0
     with selectors.DefaultSelector() as selector:
         for connection, request in zip(connections, waiting, strict=False):
             connection.sendall(request)

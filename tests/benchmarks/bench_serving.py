@@ -23,7 +23,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import numpy as np
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -46,6 +45,8 @@ from tests.benchmarks.asking import (
     Case,
     answered,
     ask,
+    ask_for_all,
+    asked_of,
     by_grpc,
     connected,
     cpu_of,
@@ -185,7 +186,7 @@ def started(*words: str) -> Iterator[tuple[list[int], int]]:
 
 
 def cost(case: Case, words: Sequence[str], bare: tuple[int, int], *, requests: int) -> tuple[float, float]:
-    """Microseconds of the server's CPU per request, after a fifth of the requests warmed it, and then of a bare protocol's."""
+    """Microseconds of the server's CPU per request, after some that warm it, and then of a bare protocol's."""
     with started(*words, *(["--grpc"] if case.path == GRPC else [])) as (ports, pid):
         if case.path == GRPC:
             by_grpc(ports[0], case, times=requests // 5, at_once=CONNECTIONS)
@@ -193,7 +194,7 @@ def cost(case: Case, words: Sequence[str], bare: tuple[int, int], *, requests: i
             by_grpc(ports[0], case, times=requests, at_once=CONNECTIONS)
             return (cpu_of(pid) - before) / requests * 1e6, 0.0
         connections = connected(ports[-1], CONNECTIONS)
-        size = ask(connections, case, times=requests // 5)
+        size = ask_for_all(connections, case) if case.known < ENTITIES else ask(connections, case, times=requests // 5)
         before = cpu_of(pid)
         ask(connections, case, times=requests)
         spent = (cpu_of(pid) - before) / requests * 1e6
@@ -203,8 +204,8 @@ def cost(case: Case, words: Sequence[str], bare: tuple[int, int], *, requests: i
 def least(bare: tuple[int, int], case: Case, size: int, *, requests: int) -> float:
     """What a bare protocol needs to read a request like the case's and to write as many bytes."""
     port, pid = bare
-    chance, connections = random.Random(1), connected(port, CONNECTIONS)
-    body = request_of(case, chance).partition(b"\r\n\r\n")[2]
+    connections = connected(port, CONNECTIONS)
+    body = request_of(case, [*range(case.entities)]).partition(b"\r\n\r\n")[2]
     request = b"POST %d HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (size, len(body), body)
     before = cpu_of(pid)
     for start in range(0, requests, CONNECTIONS):
@@ -265,7 +266,7 @@ class Waited(NamedTuple):
 def latencies(words: Sequence[str], *, offered: int, slow: int, known: int = 500) -> Waited:
     """What so many requests a second wait for on 1,000 connections; beside them `slow` ones begin a request and say no more."""
     case, chance, found, refused = Case(20, 1, 0.1, known), random.Random(1), list[float](), 0
-    requests = [request_of(case, chance) for _ in range(1000)]
+    requests = [request_of(case, asked_of(case, chance)) for _ in range(1000)]
     with started(*words) as ((port,), pid), ExitStack() as stack, selectors.DefaultSelector() as selector:
         for i in range(1000 + slow):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
@@ -274,7 +275,7 @@ def latencies(words: Sequence[str], *, offered: int, slow: int, known: int = 500
             else:
                 connection.sendall(requests[0][:30])
         connections = [cast("socket.socket", key.fileobj) for key in selector.get_map().values()]
-        ask(connections[:50], case, times=2000)
+        ask_for_all(connections[:50], case) if known < ENTITIES else ask(connections[:50], case, times=2000)
         for connection in connections[:50]:
             selector.modify(connection, selectors.EVENT_READ)
         due: dict[int, float] = {}
@@ -331,6 +332,8 @@ class _Alike:
 
 def hits(*, entities: int = 1_000_000, near: int = 100_000, skew: float = 1.2, draws: int = 1_000_000) -> float:
     """The share of entities that were near, of as many drawn by Zipf's law, after as many again."""
+    import numpy as np
+
     bounds = np.fromiter(accumulate(rank**-skew for rank in range(1, entities + 1)), float, entities)
     drawn = np.searchsorted(bounds, np.random.default_rng(7).random(2 * draws) * bounds[-1])
     store: Any = _Alike()
