@@ -15,7 +15,7 @@ import redis
 
 from feature_definitions import layout
 from online_sync import checks, parity, push, sync
-from online_sync.servers import StoreReplaced, StoreUnavailable
+from online_sync.servers import Saying, StoreReplaced, StoreUnavailable, is_replaced
 from online_sync.store import AsyncStore, Store
 from tests.online_sync import test_races as races
 from tests.online_sync.conftest import alone, sentinel
@@ -214,3 +214,59 @@ def test_a_connection_that_breaks_is_made_again_with_the_same_server_and_with_no
     other = pytest.raises(StoreReplaced, match=r"127.0.0.1:\d+ was restarted, or a replica took")
     with alone(tmp_path / "two") as (port, _), closing(Store(f"redis://127.0.0.1:{port}", runs=runs)) as store, other:
         store.ping()
+
+
+def test_a_store_that_hangs_in_the_middle_is_told_and_the_rerun_brings_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was told before it hung it still does afterwards, beside the rerun: that spoils nothing."""
+    for module in (push, sync):
+        monkeypatch.setattr(module, "_PATIENCE", 0.3)
+    story, calls = told(tmp_path), iter(range(100))
+    with alone(tmp_path / "store") as (port, process):
+        online = Online(f"redis://127.0.0.1:{port}/0")
+
+        class Hanging(Store):
+            def put_rows(self, rows: Any, **how: Any) -> str:
+                if next(calls) == 1:
+                    os.kill(process.pid, signal.SIGSTOP)
+                return super().put_rows(rows, **how)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(push, "Store", Hanging)
+            with pytest.raises(StoreUnavailable, match="does not answer in time; what was written stays, and the next sync goes on"):
+                online.sync(story, FIRST + HOUR)
+        os.kill(process.pid, signal.SIGCONT)
+        assert online.sync(story, FIRST + HOUR).compared == len(WALKERS)
+        assert holds(story, online.url)
+
+
+@pytest.mark.parametrize(
+    ("now", "replaced"),
+    [({"a": "1", "b": "2"}, False), ({"a": "1", "b": "2", "c": "3"}, False), ({"a": "1", "b": "9"}, True), ({"a": "1", "c": "2"}, True)],
+    ids=["the same", "one more", "another run", "another address"],
+)
+def test_a_cluster_may_get_more_servers_but_one_that_is_another_or_gone_was_replaced(now: dict[str, str], replaced: bool) -> None:
+    before, after = ({at: Saying(run, 0, 0, None) for at, run in each.items()} for each in ({"a": "1", "b": "2"}, now))
+    assert is_replaced(before, after) == replaced
+
+
+def test_a_sync_of_which_a_server_was_replaced_before_its_end_is_not_published(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a cluster, where each server has rows of its own."""
+    story, online, said = told(tmp_path), Online(url), Store.says
+    answers = iter(["first"])
+
+    def other(store: Store) -> dict[str, Saying]:
+        run = next(answers, "second")
+        return {at: each._replace(run_id=run) for at, each in said(store).items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "runs", lambda _: None)
+        patch.setattr(Store, "says", other)
+        with pytest.raises(StoreReplaced, match="nothing of it is shown"):
+            online.sync(story, FIRST + HOUR)
+    with closing(Store(url)) as store:
+        record = store.read_epoch(SPACE, "seen")
+    assert record is not None
+    assert (record.begun, record.epoch) == (1, 0)
+    assert online.sync(story, FIRST + HOUR).compared == len(WALKERS)
