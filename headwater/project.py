@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -689,7 +689,7 @@ class Project:
         limit: int | None = None,
     ) -> "tuple[Synced, ...]":
         """Sync groups as they are known now, or were at a time."""
-        from lake import identity
+        from lake import facts, identity
         from online_sync import sync
 
         if not chosen:
@@ -698,7 +698,9 @@ class Project:
         target = self._target(space)
         sync.claim(target, other_lake=other_lake)
         self._keep_past_epochs()
-        done = tuple(self._sync(group, target, depth, at=at, limit=limit) for group in chosen)
+        erased = facts.erased(self.settings.lake)
+        deep = {group.name: self._depth(group, depth, target, erased=erased.get(group.entity.name)) for group in chosen}
+        done = tuple(self._sync(group, target, deep[group.name], at=at, limit=limit) for group in chosen)
         sync.sweep(target, [group.name for group in chosen])
         return done
 
@@ -799,15 +801,15 @@ class Project:
         """Whom no sync of a group may bring online."""
         from lake import facts
 
-        return facts.erased(self.settings.lake, group.entity.name)
+        return facts.erased(self.settings.lake).get(group.entity.name, frozenset())
 
-    def _lies_online_though_erased(self, group: FeatureGroup, target: "Target") -> bool:
-        erased = self._erased(group)
-        if not erased:
-            return False
+    def _depth(self, group: FeatureGroup, depth: "Depth", target: "Target", *, erased: frozenset[str] | None) -> "Depth":
+        """How deep a sync goes: it compares all rows where one of the erased is online, as the store was away when that was said."""
+        if not erased or depth != "as needed":
+            return depth
         from online_sync import erasing
 
-        return erasing.lies_online(group, erased, target=target)
+        return "verify" if erasing.lies_online(group, erased, target=target) else depth
 
     def store_warnings(self) -> list[str]:
         """What is wrong with the online store's settings, though it works: a policy by which it evicts rows."""
@@ -1160,18 +1162,22 @@ class Project:
         unheard = sync.ended_unheard(epochs, look)
         for each in unheard:
             self._remember(replace(each, ended_at=self.clock()))
-        depth = "verify" if depth == "as needed" and self._lies_online_though_erased(group, target) else depth
         if past and not unheard and look.state == "as it was" and depth == "as needed":
             return sync.of_before(past[-1], look)
         if look.doubt is not None:
             self.say(f"comparing all rows of {group.name}: {look.doubt}")
         last = past[-1] if past and not unheard and past[-1].generation == published.generation else None
-        erased = partial(self._erased, group)
+        told = [frozenset[str]()]
+
+        def erased() -> frozenset[str]:
+            told.append(self._erased(group))
+            return told[-1]
+
         work = sync.Work(epoch, at or self.clock(), last, depth, sync.Ledger(self._remember, self.clock), limit, erased)
         place = {"store": target.url, "project": self.settings.name}
         with self._told(lambda of: of.of_sync(group, published.generation, self.settings.lake, **place)):
             done = sync.run(published, look, target=target, work=work, spark=lambda: self._spark)
-        return replace(done, parity=parity.after(published, target=target, epoch=done.epoch, erased=self._erased(group)))
+        return replace(done, parity=parity.after(published, target=target, epoch=done.epoch, erased=told[-1]))
 
     def _remember(self, epoch: Epoch) -> None:
         """Remember that a sync began or ended, in the lake's records first."""

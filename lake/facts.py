@@ -133,8 +133,9 @@ def keep_erasure(lake: str, erasure: Erasure, *, fence: Fence) -> None:
     ERASURES.keep(lake, [ERASURES.rows.row(erasure)], fence=fence)
 
 
-def erased(lake: str, entity: str) -> frozenset[str]:
-    """The `entity_text` of all that is erased of a kind of entity."""
-    said = [each for each in map(ERASURES.rows.record, ERASURES.read(lake)) if each.entity == entity]
-    last = {each.key: each for each in sorted(said, key=lambda each: (each.at, not each.lifted))}
-    return frozenset(key for key, each in last.items() if not each.lifted)
+def erased(lake: str) -> dict[str, frozenset[str]]:
+    """By kinds of entities the `entity_text` of all of them that are erased."""
+    said = sorted(map(ERASURES.rows.record, ERASURES.read(lake)), key=lambda each: (each.at, not each.lifted))
+    last = {(each.entity, each.key): each for each in said}
+    gone = [(entity, key) for (entity, key), each in last.items() if not each.lifted]
+    return {kind: frozenset(key for entity, key in gone if entity == kind) for kind, _ in gone}
