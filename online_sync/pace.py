@@ -4,15 +4,15 @@ import math
 from typing import NamedTuple
 
 _LEAST, _MOST = 2, 25
+_EACH = 250e-6
+"""For so many seconds until the first answer one call is under way: about four times what the server works on one."""
 _BUSY, _SHARE, _LONGEST = 3.0, 0.5, 0.02
-_INSTANT = 1e-6
 
 
 class Told(NamedTuple):
-    """How a round of calls went: for how many keys, in how many calls, the seconds of all and those until the first answer."""
+    """How a round of calls went: for how many keys, the seconds of all its calls, and those until the first answer."""
 
     keys: int
-    calls: int
     took: float
     first: float
 
@@ -24,15 +24,12 @@ class Pace(NamedTuple):
     best: float = math.inf
 
     def after(self, told: Told) -> "Pace":
-        """The pace after a round: as many calls under way as are answered within a round trip, and one more.
+        """The pace after a round: the longer answers are on their way, the more calls are under way.
 
-        So the server never waits for us, be it far or near, and works on one of our calls between two of others.
+        A near server has one call to work on and the next: a reader waits for one at most, which it would notice most there. A far one has
+        more, or it would wait for us; its readers wait for the way itself.
         """
-        best = min(self.best, told.took / told.keys)
-        if told.calls == 1:
-            return Pace(self.under_way, best)
-        each = max((told.took - told.first) / (told.calls - 1), _INSTANT)
-        return Pace(min(_MOST, max(_LEAST, 1 + math.ceil(told.first / each))), best)
+        return Pace(min(_MOST, max(_LEAST, round(told.first / _EACH))), min(self.best, told.took / told.keys))
 
     def rest(self, told: Told) -> float:
         """The seconds to rest after a round: half of those for which others seem to have kept us waiting."""

@@ -116,9 +116,9 @@ class Servers:
     def _run_paced(self, script: Script, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> str:
         """Run a script for the keys of one round, and rest after it where others had to wait."""
         sha, began = self._loaded(script), monotonic()
-        letters, calls, first = self._run_in_cluster(sha, pairs, common) if self._is_cluster else self._run_at_once(sha, pairs, common)
+        letters, first = self._run_in_cluster(sha, pairs, common) if self._is_cluster else self._run_at_once(sha, pairs, common)
         took = monotonic() - began
-        told = Told(len(pairs), calls, took, first or took)
+        told = Told(len(pairs), took, first)
         self._pace = self._pace.after(told)
         if pause := self._pace.rest(told):
             sleep(pause)
@@ -197,12 +197,12 @@ class Servers:
             self._known[script] = sha.decode() if isinstance(sha, bytes) else sha
         return self._known[script]
 
-    def _run_at_once(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> tuple[str, int, float]:
-        """The letters, how many calls they took, and the seconds until the first answer."""
+    def _run_at_once(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> tuple[str, float]:
+        """The letters, and the seconds until the first answer."""
         found, first = clients.answers(self._single, lambda: _calls(sha, pairs, common), under_way=self._pace.under_way)
-        return "".join(map(_letters, found)), len(found), first
+        return "".join(map(_letters, found)), first
 
-    def _run_in_cluster(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> tuple[str, int, float]:
+    def _run_in_cluster(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> tuple[str, float]:
         shares: dict[str, list[int]] = {}
         for place, (key, _) in enumerate(pairs):
             shares.setdefault(self._client.get_node_from_key(key).name, []).append(place)
@@ -211,7 +211,7 @@ class Servers:
             calls = [(sha, 1, *pairs[place], *common) for place in places]
             for place, letter in zip(places, _run_at(self._client, name, calls), strict=True):
                 done[place] = letter
-        return "".join(done), 1, 0.0
+        return "".join(done), 0.0
 
 
 def _run_at(client: Client, name: str, calls: Sequence[tuple[Any, ...]]) -> list[str]:
