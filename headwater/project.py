@@ -255,9 +255,11 @@ class Project:
         taken = handed_in.push(found, frames.arrow(frame, wanted=wanted), generation=number, context=self._context)
         self._promote(found, number)
         for _ in range(_PUSHES_AT_ONCE if found.online else 0):
-            with suppress(SyncOvertaken):  # another push came meanwhile; its sync may have looked before this one was in the lake
+            seen = self._registry.publishes(group, number)
+            with suppress(SyncOvertaken):  # another push came meanwhile, and its sync may have looked before this one was in the lake
                 self._sync_all([found], "as needed", "refuse")
-                break
+                if self._registry.publishes(group, number) == seen:
+                    break
         return taken
 
     def sample(self, place: "str | Jdbc") -> "Sample":

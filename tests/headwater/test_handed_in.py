@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,21 @@ def test_what_a_crash_left_in_the_lake_alone_is_online_after_the_next_sync(p: hw
     assert asked(p) == ["home", None]
     p.sync("last")
     assert asked(p) == ["cart", None]
+
+
+def test_pushes_at_the_same_time_are_all_online_once_they_are_done(guests: Guests) -> None:
+    def push(name: str) -> None:
+        with hw.open(guests.folder, clock=guests.clock) as mine:
+            for n in range(3):
+                mine.push("last", frame(({"guest": name, "site": 1}, f"{name}{n}", 1.0, NOW - HOUR + n * timedelta(minutes=1))))
+
+    with closing(hw.open(guests.folder, clock=guests.clock)) as p:
+        p.push("last", frame((A, "home", 1.0, NOW - 2 * HOUR)))
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(push, "abc"))
+        assert asked(p) == ["a2", "b2"]
+        assert (p.parity("last", scope="full")[0].equal, p.sync("last")[0].written) == (3, 0)
+        p.down()
 
 
 def away(*_: object, **__: object) -> None:
