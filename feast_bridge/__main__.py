@@ -33,7 +33,14 @@ def _apply(project: str, repo: str) -> dict[str, Any]:
     return repository.apply(opened(Path(project)), Path(repo))._asdict()
 
 
-_VERBS: dict[str, Callable[..., dict[str, Any]]] = {"apply": _apply}
+def _import(project: str, repo: str) -> dict[str, Any]:
+    from feast_bridge import draft_catalog, repo_contents
+
+    found = repo_contents.contents(Path(repo), root=Path(project))
+    return {"project": found.project, "text": draft_catalog.text(found), "left_out": [*found.left_out]}
+
+
+_VERBS: dict[str, Callable[..., dict[str, Any]]] = {"apply": _apply, "import": _import}
 
 if __name__ == "__main__":
     raise SystemExit(main(sys.argv[1:]))

@@ -77,4 +77,6 @@ class HeadwaterSource(DataSource):  # type: ignore[misc]  # Feast's classes are 
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
         """The columns of the group's table, with Arrow's types."""
-        return projects.columns(projects.group(projects.of_store(config, config.offline_store), self.group))
+        columns = projects.columns(projects.group(projects.of_store(config, config.offline_store), self.group))
+        ours = {TIME: self.timestamp_field, CREATED: self.created_timestamp_column}
+        return [(ours.get(name) or name, kind) for name, kind in columns]

@@ -1,18 +1,21 @@
 """Feast's offline store over our point-in-time join: `get_historical_features` gives the rows that a training set would have."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from feast.feature_view import FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL, FeatureView
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import assert_expected_columns_in_entity_df, infer_event_timestamp_from_entity_df
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from feast.types import Float32, Int32
 from feast.utils import _get_requested_on_demand_feature_views, _parse_feature_ref
 from pydantic import StrictStr
 
@@ -20,10 +23,13 @@ import headwater as hw
 from feast_bridge import called, objects, projects, refused
 from feast_bridge.data_source import HeadwaterSource
 from feast_bridge.refused import FeastRefused
-from feature_definitions.language import FeatureService, Join, Mode
+from feature_definitions.language import FeatureGroup, FeatureService, Join, Mode
 from lake.arrow_types import arrow_type
 
 TIME = "event_timestamp"
+FOREVER = "36500d"
+"""The TTL of a view of Feast's that has none."""
+_NARROW = {Float32: pa.float32(), Int32: pa.int32()}
 
 
 class HeadwaterOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # Feast's classes are not followed
@@ -35,11 +41,15 @@ class HeadwaterOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  
 
 
 class ViewAsked(NamedTuple):
-    """What is asked of a feature view: its name in this request, the join, and of each feature the column of the join's group."""
+    """What is asked of a feature view: its name in this request, the join, and of each feature the column of the join's group.
+
+    `narrow` are the types of features that Feast has in fewer bits than we have.
+    """
 
     name: str
     join: Join
     features: Mapping[str, str]
+    narrow: Mapping[str, pa.DataType] = MappingProxyType({})
 
     def column(self, feature: str) -> str:
         """Where a feature lies in the joined rows."""
@@ -203,13 +213,22 @@ def views_asked(views: Iterable[FeatureView], refs: Iterable[str], p: hw.Project
     found = []
     for number, view in enumerate(views):
         name = view.projection.name_to_use()
-        group, columns = projects.group(p, group_of(view.batch_source)), {new: old for old, new in view.batch_source.field_mapping.items()}
+        group, columns = _group_asked(view, p), {new: old for old, new in view.batch_source.field_mapping.items()}
         features = {feature: columns.get(feature, feature) for feature in dict.fromkeys(wanted.get(name, ()))}
         if not features:
             continue
         on = {key: view.projection.join_key_map.get(key, key) for key in group.entity.keys}
-        found.append(ViewAsked(name, Join(group, tuple(dict.fromkeys(features.values())), prefix=f"v{number}", on=on), features))
+        narrow = {field.name: _NARROW[field.dtype] for field in view.features if field.dtype in _NARROW}
+        found.append(ViewAsked(name, Join(group, tuple(dict.fromkeys(features.values())), prefix=f"v{number}", on=on), features, narrow))
     return found
+
+
+def _group_asked(view: FeatureView, p: hw.Project) -> FeatureGroup:
+    """The group that a view stands for. A view that was not told by us has a TTL of its own."""
+    group = projects.group(p, group_of(view.batch_source))
+    if objects.is_ours(view):
+        return group
+    return replace(group, ttl=f"{int(view.ttl.total_seconds())}s" if view.ttl else FOREVER)
 
 
 def functions_asked(views: Iterable[OnDemandFeatureView], refs: Iterable[str], *, full: bool, project: hw.Project) -> list[FunctionAsked]:
@@ -226,11 +245,11 @@ def functions_asked(views: Iterable[OnDemandFeatureView], refs: Iterable[str], *
     return found
 
 
-def _outputs(asked: Sequence[ViewAsked], refs: Iterable[str], *, full: bool) -> dict[str, str]:
-    """The name of each feature's column in the answer, and where it lies in the joined rows."""
+def _outputs(asked: Sequence[ViewAsked], refs: Iterable[str], *, full: bool) -> dict[str, tuple[str, pa.DataType | None]]:
+    """The name of each feature's column in the answer, where it lies in the joined rows, and its type if that is another."""
     by_name = {each.name: each for each in asked}
-    parsed = ((view, feature) for view, _, feature in map(_parse_feature_ref, refs) if view in by_name)
-    return {f"{view}__{feature}" if full else feature: by_name[view].column(feature) for view, feature in parsed}
+    parsed = ((by_name[view], feature) for view, _, feature in map(_parse_feature_ref, refs) if view in by_name)
+    return {f"{of.name}__{feature}" if full else feature: (of.column(feature), of.narrow.get(feature)) for of, feature in parsed}
 
 
 def group_of(source: Any) -> str:
@@ -247,12 +266,17 @@ def group_of(source: Any) -> str:
 
 
 def with_features(
-    rows: pa.Table, joined: pa.Table, outputs: Mapping[str, str], ours: Sequence[FunctionAsked], asked: Sequence[ViewAsked]
+    rows: pa.Table,
+    joined: pa.Table,
+    outputs: Mapping[str, tuple[str, pa.DataType | None]],
+    ours: Sequence[FunctionAsked],
+    asked: Sequence[ViewAsked],
 ) -> pa.Table:
     """The entity_df's rows with the features asked for, those last that are computed on demand."""
     by_name = {each.name: each for each in asked}
-    for output, column in outputs.items():
-        rows = rows.append_column(output, joined.column(column))
+    for output, (column, narrow) in outputs.items():
+        found = joined.column(column)
+        rows = rows.append_column(output, found if narrow is None else found.cast(narrow, safe=not pa.types.is_floating(narrow)))
     for each in ours:
         inputs = {name: joined.column(by_name[view].column(column)) for name, (view, column) in each.inputs.items()}
         given = {name: rows.column(name) for name in rows.column_names} | inputs
@@ -271,7 +295,25 @@ def _joined(p: hw.Project, entity_df: pd.DataFrame | str, asked: Sequence[ViewAs
         found = p.features(p.spine_query(entity_df), service, mode=mode)
         return found.drop_columns([*service.outputs]), found
     rows = pa.Table.from_pandas(entity_df, preserve_index=False)
-    return rows, p.features(_spine(entity_df, rows, service), service, mode=mode, spine_is="of others")
+    spine, found = _spine(entity_df, rows, service), rows.select([])
+    for part in _of_one_ttl([each.join for each in asked]):
+        some = replace(service, joins=tuple(part))
+        joined = p.features(spine, some, mode=mode, spine_is="of others")
+        for name in some.outputs:
+            found = found.append_column(name, joined.column(name))
+    return rows, found
+
+
+def _of_one_ttl(joins: Iterable[Join]) -> list[list[Join]]:
+    """Joins in parts, in none of which one group has two TTLs: a join reads a group once."""
+    parts: list[dict[str, list[Join]]] = []
+    for each in joins:
+        same = (part for part in parts if all(other.group == each.group for other in part.get(each.group.name, ())))
+        part = next(same, None)
+        if part is None:
+            parts.append(part := {})
+        part.setdefault(each.group.name, []).append(each)
+    return [[join for some in part.values() for join in some] for part in parts]
 
 
 def _spine(entity_df: pd.DataFrame, rows: pa.Table, service: FeatureService) -> pa.Table:
@@ -279,6 +321,8 @@ def _spine(entity_df: pd.DataFrame, rows: pa.Table, service: FeatureService) -> 
     schema: dict[str, np.dtype[Any]] = dict(zip(entity_df.columns, entity_df.dtypes, strict=True))
     time = infer_event_timestamp_from_entity_df(schema)
     assert_expected_columns_in_entity_df(schema, {*service.keys}, time)
+    if DUMMY_ENTITY_ID in service.keys:  # what Feast calls a view without entities
+        rows = rows.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * rows.num_rows, pa.string()))
     missing = [key for key in service.keys if key not in rows.column_names]
     if missing:
         raise FeastRefused(f"the entity_df has no column {missing[0]!r}, a join key. It has: {', '.join(rows.column_names)}")

@@ -13,7 +13,7 @@ from feature_definitions.counted import counted
 from feature_definitions.errors import Unknown
 from feature_definitions.language import Jdbc
 from feature_definitions.loader import CatalogError
-from headwater import documents, output
+from headwater import beside, documents, output
 from headwater.commands.verb import MISTAKE, Call, Group, verb
 
 app = typer.Typer()
@@ -84,9 +84,10 @@ def new(
 def source(
     call: Call,
     *,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="the new source")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="the new source")] = None,
     place: Annotated[
-        str | None, typer.Option("--from", metavar="PATH", help="a file, a glob in quotes, a folder, or a Delta table")
+        str | None,
+        typer.Option("--from", metavar="PATH", help="a file, a glob in quotes, a folder, a Delta table, or feast:DIR with a repository"),
     ] = None,
     connection: Annotated[str | None, typer.Option(metavar="NAME", help="the database that holds the table, with --table")] = None,
     table: Annotated[
@@ -98,10 +99,15 @@ def source(
 ) -> int:
     """Look at data and write the definition of a source, to be read and corrected; never over a file that is there.
 
-    The data are files or a Delta table (--from PATH), or a table of a database (--connection NAME --table TABLE).
+    The data are files or a Delta table (--from PATH), or a table of a database (--connection NAME --table TABLE). Of a repository of
+    Feast's (--from feast:DIR) everything is written: entities, sources, views, services, functions.
     """
     from examples import source_draft
 
+    if place is not None and place.startswith(_FEAST):
+        return _of_feast(call, Path(place.removeprefix(_FEAST)).resolve(), name)
+    if name is None:
+        raise Unknown("name the new source: headwater source payments --from 'data/payments/*.csv'")
     if (place is None) == (table is None) or (table is None) != (connection is None):
         raise Unknown("say where the data are: --from 'data/payments/*.csv', or --connection warehouse --table sales.payments")
     with output.progress() as say, _project(call, say) as p:
@@ -116,6 +122,24 @@ def source(
     ]
     document = documents.SourceDocument(source=name, file=str(made.file), rows=seen.rows, decide=list(made.decide), check=list(made.check))
     return call.answer(document, *shown, f"Next: read it and correct it, then `headwater check` and `headwater ingest {name}`")
+
+
+_FEAST = "feast:"
+
+
+def _of_feast(call: Call, repo: Path, name: str | None) -> int:
+    """Write what a repository of Feast's defines as a file of the catalog, never over one that is there."""
+    from examples import source_draft
+
+    found = settings.load(settings.project_folder(call.folder))
+    said = beside.feast("import", str(found.root), str(repo))
+    called = name or f"{said['project']}_of_feast"
+    made = source_draft.SourceDraft(found.catalog / f"{called}.py", said["text"], (), tuple(said["left_out"]))
+    source_draft.write(made)
+    for sentence in made.check:
+        output.warn(f"not imported: {sentence}")
+    document = documents.SourceDocument(source=called, file=str(made.file), rows=0, decide=[], check=[*made.check])
+    return call.answer(document, f"wrote {output.plain(str(made.file))}", "Next: read it and correct it, then `headwater check`")
 
 
 def _project(call: Call, say: headwater.project.Say) -> headwater.project.Project:
