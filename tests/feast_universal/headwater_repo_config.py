@@ -57,7 +57,7 @@ class Lake:
             keys, rows = (DUMMY,), rows.assign(**{DUMMY: ""})
         types = {column: data_type(rows[column]) for column in rows.columns}
         features = tuple(column for column in rows.columns if column not in (*keys, at, created))
-        entity = "entity_" + "_".join(key.strip("_") + "_" + types[key] for key in keys)
+        entity = f"{name}_entity"
         text = f"""
 from feature_definitions import Entity, ObservationGroup, Source
 
