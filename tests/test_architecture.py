@@ -295,6 +295,7 @@ TOUCH_FILES = {
     "dags/process.py": "where the command lies beside Python, and the file that takes its document",
     "feast_bridge/__main__.py": "the folders of a project and of Feast's repository",
     "feast_bridge/projects.py": "the folders of projects",
+    "feast_bridge/repo_contents.py": "the folder of Feast's repository, and which ending a file has",
     "feast_bridge/repository.py": "the files of Feast's repository",
     "feature_definitions/check.py": "the catalog's folder",
     "feature_definitions/connections.py": "the file that a variable names, with a database's URL",
