@@ -56,14 +56,16 @@ def draft(name: str, seen: Sample, catalog: Catalog, *, folder: Path, timezone: 
 
 def write(made: SourceDraft) -> None:
     """Write the file; refused if it is there."""
-    try:
-        made.file.parent.mkdir(parents=True, exist_ok=True)
-        with made.file.open("x", encoding="utf-8") as new:
-            new.write(made.text)
-    except FileExistsError:
-        raise DraftRefused(
-            f"{made.file} is there already; nothing was written. Name the source differently, or move the file away"
-        ) from None
+    refuse_over(made.file)
+    made.file.parent.mkdir(parents=True, exist_ok=True)
+    with made.file.open("x", encoding="utf-8") as new:
+        new.write(made.text)
+
+
+def refuse_over(file: Path) -> None:
+    """Refuse to write a file that is there."""
+    if file.exists():
+        raise DraftRefused(f"{file} is there already; nothing was written. Name the source differently, or move the file away")
 
 
 # ------------------------------------------------------------------------------------------------------------------------ names

@@ -132,6 +132,8 @@ def _of_feast(call: Call, repo: Path, name: str | None) -> int:
     from examples import source_draft
 
     found = settings.load(settings.project_folder(call.folder))
+    if name is not None:
+        source_draft.refuse_over(found.catalog / f"{name}.py")
     said = beside.feast("import", str(found.root), str(repo))
     called = name or f"{said['project']}_of_feast"
     made = source_draft.SourceDraft(found.catalog / f"{called}.py", said["text"], (), tuple(said["left_out"]))

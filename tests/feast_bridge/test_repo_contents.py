@@ -18,7 +18,8 @@ from tests.projects import within, write
 
 with warnings.catch_warnings(action="ignore"):
     import feast
-    from feast.repo_operations import apply_total, load_repo_config
+    from feast.repo_config import load_repo_config
+    from feast.repo_operations import apply_total
 
     from feast_bridge import draft_catalog, repo_contents
     from feast_bridge.refused import FeastRefused
@@ -160,6 +161,6 @@ def test_the_command_writes_the_draft_once_and_it_holds(template: Path, tmp_path
     assert (done.code, done.json["source"]) == (0, "my_project_of_feast")
     assert "not imported: label view driver_quality_labels" in done.err
     assert within("check", project=tmp_path).code == 0
-    again = within("source", "--from", f"feast:{template}", project=tmp_path)
+    again = within("source", "my_project_of_feast", "--from", f"feast:{template}", project=tmp_path)
     assert again.code == 2
     assert "is there already" in again.err
