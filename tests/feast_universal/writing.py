@@ -31,9 +31,10 @@ class WritingOnlineStore(HeadwaterOnlineStore):
         super().__init__()
         self.lake: Lake | None = None
         self.groups: dict[str, str] = {}
+        self.written: dict[str, list[dict[str, Any]]] = {}
 
     def online_write_batch(self, config: Any, table: Any, data: Any, progress: Any) -> None:  # noqa: ARG002  # Feast asks so
-        rows = []
+        rows = self.written.setdefault(table.name, [])
         for key, values, at, created in data:
             keys = dict(zip(key.join_keys, map(feast_value_type_to_python_type, key.entity_values), strict=True))
             found = {name: feast_value_type_to_python_type(value) for name, value in values.items()}
