@@ -15,6 +15,8 @@ from urllib.error import URLError
 
 import pytest
 
+from feature_definitions.errors import UserError
+from headwater import beside
 from tests.feast_bridge import shops
 from tests.projects import command, environment, write
 
@@ -23,6 +25,7 @@ with warnings.catch_warnings(action="ignore"):
     from feast.cli.cli import cli
 
     from feast_bridge import repository
+    from feast_bridge.__main__ import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,9 +108,21 @@ def test_the_command_tells_feast_and_names_what_it_cannot_be_told(tmp_path: Path
     assert (folder / "feast" / repository.SETTINGS).exists()
 
 
-def test_a_mistake_ends_with_2_and_one_sentence(tmp_path: Path) -> None:
+def test_a_mistake_ends_with_2_and_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shops.made(tmp_path / "shop")
     write(folder, "feast/feature_store.yaml", "project: x\nprovider: local\nregistry: r.db\nentity_key_serialization_version: 3\n")
-    done = command("feast", "apply", "--project", folder)
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert "has another offline_store" in done.err
+    assert main(["apply", str(folder), str(folder / "feast")]) == 2
+    assert "has another offline_store" in json.loads(capsys.readouterr().out)["mistake"]
+
+
+@pytest.mark.parametrize(
+    ("code", "printed", "raised", "sentence"),
+    [(2, '{"mistake": "so not"}', UserError, "so not"), (1, "", RuntimeError, "the last line")],
+)
+def test_what_ends_beside_the_command_is_raised_in_it(
+    monkeypatch: pytest.MonkeyPatch, code: int, printed: str, raised: type[Exception], sentence: str
+) -> None:
+    ended = subprocess.CompletedProcess([], code, stdout=printed, stderr="a line\nthe last line\n")
+    monkeypatch.setattr(beside.subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(raised, match=sentence):
+        beside.feast("apply")

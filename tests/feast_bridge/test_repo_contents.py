@@ -37,6 +37,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(Path(feast.__file__).parent / "templates" / "local", folder)
     with warnings.catch_warnings(action="ignore"):
         runpy.run_path(str(folder / "bootstrap.py"), run_name="__main__")
+    settings = folder / "feature_repo" / "feature_store.yaml"
+    settings.write_text(settings.read_text().replace("my_project", "drivers"))
     return folder / "feature_repo"
 
 
@@ -158,9 +160,9 @@ def test_the_command_writes_the_draft_once_and_it_holds(template: Path, tmp_path
     write(tmp_path, "headwater.toml", '[project]\nname = "drivers"\n')
     write(tmp_path, "catalog/__init__.py", '"""Nothing yet."""\n')
     done = within("source", "--from", f"feast:{template}", "--json", project=tmp_path)
-    assert (done.code, done.json["source"]) == (0, "my_project_of_feast")
+    assert (done.code, done.json["source"]) == (0, "drivers_of_feast")
     assert "not imported: label view driver_quality_labels" in done.err
     assert within("check", project=tmp_path).code == 0
-    again = within("source", "my_project_of_feast", "--from", f"feast:{template}", project=tmp_path)
+    again = within("source", "drivers_of_feast", "--from", f"feast:{template}", project=tmp_path)
     assert again.code == 2
     assert "is there already" in again.err
