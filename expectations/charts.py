@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 Number = float | None
 
@@ -11,6 +12,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 980, 170, 64, 10, 22
 _LARGE = 1e100
 """What is beyond it is drawn at the edge."""
 _SPARK_WIDTH, _SPARK_HEIGHT = 96, 20
+_DENSE_WIDTH, _DENSE_HEIGHT = 160, 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,43 @@ def spark(values: Sequence[Number]) -> str:
     title = f"{number(min(known))} to {number(max(known))}"
     line = _line(values, step / 2, step, scale)
     return f'<svg class="spark" viewBox="0 0 {_SPARK_WIDTH} {_SPARK_HEIGHT}" role="img"><title>{title}</title>{line}</svg>'
+
+
+def shares(parts: Sequence[tuple[str, float]], *, width: int = 240) -> str:
+    """Parts of a whole side by side, each by its name: their classes are `part0`, `part1` and so on."""
+    drawn, x = [], 0.0
+    for place, (name, share) in enumerate(parts):
+        wide = max(share, 0.0) * width
+        title = f"<title>{escape(name)}: {100 * share:.3g} %</title>"
+        drawn.append(f'<rect class="part{place}" x="{x:.1f}" y="0" width="{wide:.1f}" height="14">{title}</rect>')
+        x += wide
+    return f'<svg class="shares" viewBox="0 0 {width} 14" role="img">{"".join(drawn)}</svg>'
+
+
+def density(quantiles: Sequence[tuple[float, float]]) -> str:
+    """How values lie between quantiles (value, share up to it): the taller, the closer together; empty where they are all one.
+
+    The ends are left out where the rest would be too narrow to see; values that many share are a line of their own.
+    """
+    known = [(value, share) for value, share in quantiles if abs(value) < _LARGE]
+    if len(known) < 2 or known[0][0] == known[-1][0]:
+        return ""
+    inner = [each for each in known if 0 < each[1] < 1]
+    if len(inner) > 1 and inner[0][0] < inner[-1][0] and known[-1][0] - known[0][0] > 4 * (inner[-1][0] - inner[0][0]):
+        known = inner
+    low, wide = known[0][0], known[-1][0] - known[0][0]
+    steps = [(a, b, upto - since) for (a, since), (b, upto) in pairwise(known)]
+    heights = [mass / max((b - a) / wide, 1 / 40) for a, b, mass in steps]
+    most = max(heights) or 1.0
+    drawn = []
+    for (a, b, mass), tall in zip(steps, heights, strict=True):
+        x, across = (a - low) / wide * _DENSE_WIDTH, max((b - a) / wide * _DENSE_WIDTH, 1.5)
+        y = tall / most * (_DENSE_HEIGHT - 2)
+        title = f"<title>{100 * mass:.3g} % from {number(a)} to {number(b)}</title>"
+        drawn.append(
+            f'<rect x="{min(x, _DENSE_WIDTH - 1.5):.1f}" y="{_DENSE_HEIGHT - y:.1f}" width="{across:.1f}" height="{y:.1f}">{title}</rect>'
+        )
+    return f'<svg class="density" viewBox="0 0 {_DENSE_WIDTH} {_DENSE_HEIGHT}" role="img">{"".join(drawn)}</svg>'
 
 
 def number(value: Number) -> str:

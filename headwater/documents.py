@@ -450,6 +450,30 @@ class TrainingSetVerifyDocument(Document, frozen=True, kw_only=True):
     changed: list[str]
 
 
+class TrainingSetAppendDocument(Document, frozen=True, kw_only=True):
+    """The training set after what came to its spine was joined."""
+
+    name: str
+    path: str
+    version: int
+    rows: int
+    unchanged: bool
+    since: date | None
+    joined: int
+    rejected: list[str]
+
+
+class TrainingSetAddDocument(Document, frozen=True, kw_only=True):
+    """The training set after features were added."""
+
+    name: str
+    path: str
+    version: int
+    rows: int
+    columns: list[str]
+    rejected: list[str]
+
+
 class VersionOfTrainingSet(Part, frozen=True, kw_only=True):
     """A version of a training set that is compared."""
 
@@ -910,6 +934,24 @@ def training_set_verify(found: Any) -> TrainingSetVerifyDocument:
     told = {name: getattr(found, name) for name in ("name", "version", "rows", "verdict", "spine")}
     lists: dict[str, Any] = {name: [*getattr(found, name)] for name in ("damaged", "gone", "changed")}
     return TrainingSetVerifyDocument(**told, **lists, differing=differing)
+
+
+def training_set_append(built: Any) -> TrainingSetAppendDocument:
+    """The training set after what came to its spine was joined; of an unchanged one nothing was."""
+    told = {name: getattr(built, name) for name in ("name", "path", "rows", "unchanged")}
+    said = {} if built.unchanged else built.manifest["appended"]
+    since = date.fromisoformat(said["since"]) if said else None
+    version = built.manifest.get("delta_version", said.get("to"))
+    return TrainingSetAppendDocument(**told, version=version, since=since, joined=said.get("rows", 0), rejected=[*built.rejected])
+
+
+def training_set_add(built: Any) -> TrainingSetAddDocument:
+    """The training set after features were added."""
+    told = {name: getattr(built, name) for name in ("name", "path", "rows")}
+    added = built.manifest["added"][-1]
+    columns = [f"{added['prefix'] or added['group']}__{column}" for column in added["features"]]
+    version = built.manifest.get("delta_version", added["to"])
+    return TrainingSetAddDocument(**told, version=version, columns=columns, rejected=[*built.rejected])
 
 
 def training_set_diff(found: Any) -> TrainingSetDiffDocument:

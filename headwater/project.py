@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from lake.optimize import Optimized
     from lake.quarantine import PutAside
     from lake.readable import Published
-    from lake.training_sets import Listed, Shown
+    from lake.training_sets import BuiltVersion, Listed, Shown
     from online_sync.erasing import Erased
     from online_sync.parity import Parity, Scope
     from online_sync.sync import Depth, Synced, Target
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from spark_jobs.training.diff import Difference
     from spark_jobs.training.export import Exported, Format
     from spark_jobs.training.spine import Spine, TrainingRequest
-    from spark_jobs.training.verify import Verified
+    from spark_jobs.training.verify import Rests, Verified
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -549,19 +549,77 @@ class Project:
 
         It does not matter what was published or ingested since. What was deleted meanwhile is named.
         """
-        from lake import facts, training_sets
+        from lake import training_sets
         from spark_jobs.training import verify
 
-        lake = self.settings.lake
-        of = training_sets.at(lake, name, version)
-        service = names.service(self.catalog, str(of.manifest["service"]))
+        of = training_sets.at(self.settings.lake, name, version)
         self.say(f"verifying version {training_sets.number(of)} of {name}")
-        published = self._published({join.group.name: join.group for join in service.joins}.values(), training_sets.generations(of))
+        return verify.verify(of, self._rests(of), self._context)
+
+    def append_training_set(self, name: str) -> "Built":
+        """Bring a training set of the catalog up to its spine: the partitions from the first date on whose rows are others are joined.
+
+        Refused where a whole build would give the rows of earlier dates other values. Nothing is done where the spine has no other rows.
+        """
+        from lake import training_sets
+        from spark_jobs.training import append
+
+        of = training_sets.at(self.settings.lake, name)
+        if training_sets.spine_of(of) is None:
+            raise InputRefused(f"the spine of {name} was given, and is no source that grows; build it again with all of its rows")
+        request, rows = self._defined(names.training_set(self.catalog, name), None)
+        rests = self._grown(of)
+        request = replace(request, service=rests.service)
+        self.say(f"appending to version {training_sets.number(of)} of {name}")
+        return append.append(of, rests, rows, request, self._context, judge=_judge() if request.expect else None)
+
+    def add_to_training_set(self, name: str, group: str, *features: str, prefix: str | None = None) -> "Built":
+        """Join one more group, or more features of one that is joined, to a training set that was built; its other columns stay.
+
+        The rows are those of its newest version. Refused where a whole build would give these other values.
+        """
+        from lake import training_sets
+        from spark_jobs.training import add
+
+        of = training_sets.at(self.settings.lake, name)
+        more = Join(names.group(self.catalog, group), features, prefix)
+        rests = self._grown(of, more.group)
+        held = next((join for join in rests.service.joins if join.name == more.name), None)
+        if held is not None:
+            lacking = tuple(column for column in more.columns if column not in held.columns)
+            if held.group.name != group or not lacking:
+                raise Unknown(f"{name} has all of {', '.join(more.outputs)} already; name other features, or another prefix")
+            more = replace(held, features=lacking)
+        defined = self.catalog.training_sets.get(name)
+        self.say(f"adding {', '.join(more.outputs)} to version {training_sets.number(of)} of {name}")
+        return add.add(of, rests, more, self._context, judge=_judge() if defined is not None and defined.expected else None)
+
+    def _grown(self, of: "BuiltVersion", *more: FeatureGroup) -> "Rests":
+        """What a training set rests on that something is added to: its groups are read in the generations that readers see."""
+        from lake import training_sets
+        from spark_jobs.training.unmoved import NotAsBefore, anew
+
+        rests = self._rests(of, *more)
+        for name, number in training_sets.generations(of).items():
+            current = self._planner.generation(rests.published[name].group)
+            if current != number:
+                raise NotAsBefore(f"{of.manifest['name']}: readers see generation {current} of {name}, and it has {number}; {anew(of)}")
+        return rests
+
+    def _rests(self, of: "BuiltVersion", *more: FeatureGroup) -> "Rests":
+        """What a version of a training set rests on, as it is now, and more groups."""
+        from lake import facts, training_sets
+        from spark_jobs.training import past, verify
+
+        lake = self.settings.lake
+        service = past.with_added(names.service(self.catalog, str(of.manifest["service"])), of, self.catalog.tables)
+        groups = {each.name: each for each in (*(join.group for join in service.joins), *more)}
+        published = self._published(groups.values(), training_sets.generations(of))
         if of.manifest["mode"] == "as_served":
             published = self._with_epochs(published)
         source = self.catalog.sources.get(training_sets.spine_of(of) or "")
-        rests = verify.Rests(service, self.catalog.training_sets.get(name), source, published, lambda: facts.commits(lake))
-        return verify.verify(of, rests, self._context)
+        defined = self.catalog.training_sets.get(str(of.manifest["name"]))
+        return verify.Rests(service, defined, source, published, lambda: facts.commits(lake))
 
     def features(
         self,

@@ -82,7 +82,7 @@ def listed(lake: str) -> tuple[Listed, ...]:
 def shown(of: BuiltVersion, lake: str) -> Shown:
     """A version as a person is shown it."""
     name = str(of.manifest["name"])
-    page = layout.training_set_page(lake, name, of.build_id)
+    page = page_of(of.manifest | {"build_id": of.build_id}, lake)
     path = layout.training_set_table(lake, name)
     return Shown(number(of), of.manifest, path, page if storage.exists(page) else None, is_readable(of, lake))
 
@@ -102,12 +102,27 @@ def begin(manifest: Manifest, lake: str, name: str, *, build_id: str) -> None:
 
 
 def finish(manifest: Manifest, lake: str, name: str, *, build_id: str) -> Manifest:
-    """Put the manifest of a build that was committed beside its table, with its version; gives that."""
-    whole = manifest | {"delta_version": delta.commit_of(layout.training_set_table(lake, name), build_id)[0]}
+    """Put the manifest of a build that was committed beside its table, with its id and version; gives that."""
+    whole = manifest | {"build_id": build_id, "delta_version": delta.commit_of(layout.training_set_table(lake, name), build_id)[0]}
     storage.write(layout.training_set_build(lake, name, build_id), _text(whole))
     storage.write(layout.training_set_manifest(lake, name), _text(whole))
     storage.delete(layout.rejected_training_set(lake, name))
+    storage.delete(layout.training_set_page(lake, name, _REJECTED))
     return whole
+
+
+def write_page(page: str, manifest: Manifest, lake: str) -> None:
+    """Put the page of a build beside its manifest; that of a rejected one lies there until a build is published."""
+    storage.write(page_of(manifest, lake), page.encode())
+
+
+def page_of(manifest: Manifest, lake: str) -> str:
+    """Where the page of a build lies."""
+    return layout.training_set_page(lake, str(manifest["name"]), str(manifest.get("build_id", _REJECTED)))
+
+
+_REJECTED = "rejected"
+"""Under which name the page of a rejected build lies."""
 
 
 def _text(manifest: Manifest) -> bytes:
@@ -197,4 +212,5 @@ def kept_versions(lake: str, path: str) -> list[int]:
     for build, _ in _kept(lake, name):
         if build not in committed:
             storage.delete(layout.training_set_build(lake, name, build))
+            storage.delete(layout.training_set_page(lake, name, build))
     return [each.version for each in found if each.version is not None]

@@ -52,7 +52,7 @@ def page(facts: JudgedRun) -> str:
     cells = [_Cell(_label(i), int(n), _state(v), v.broken) for (i, v), n in zip(facts.ordered, facts.profile["rows"], strict=True)]
     states = [cell.state for cell in cells]
     tiles = {"intervals": len(cells), "rows": sum(c.rows for c in cells), "checks": len(facts.checks), "columns": len(facts.group.outputs)}
-    return _template().render(
+    return template("page.html").render(
         group=facts.group,
         origin=facts.origin,
         states=_STATES,
@@ -68,11 +68,12 @@ def page(facts: JudgedRun) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template of a page, which escapes what it is given."""
     places = PackageLoader("expectations.report")
     pages = Environment(loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"exact": "{:.6g}".format, "iso": iso, "number": number, "shortened": _shortened}
-    return pages.get_template("page.html")
+    return pages.get_template(name)
 
 
 def _shortened(value: object) -> str:

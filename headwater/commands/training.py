@@ -1,6 +1,6 @@
 """The verbs of training sets: build one, and look after those that are built."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -8,6 +8,9 @@ from feature_definitions.counted import counted
 from feature_definitions.errors import Unknown
 from headwater import documents, inputs, output
 from headwater.commands.verb import DONE, FAILED, REJECTED, Call, Words, epilog, pairs, verb
+
+if TYPE_CHECKING:
+    from spark_jobs.training.build import Built
 
 app = typer.Typer()
 BUILD = "headwater training-set build --spine labels.parquet --service churn_v1 --mode as_known"
@@ -68,7 +71,8 @@ def build(  # noqa: PLR0913  # each is an option of the command
         )
     unchanged = " (unchanged, nothing to do)" if built.unchanged else ""
     where = "rejected; readers keep what was there before" if built.rejected else f"{counted(built.rows, 'row')} in {built.path}{unchanged}"
-    call.answer(documents.training_set_build(built), f"[bold]{built.name}[/]: {where}", *output.training_lines(built.manifest))
+    lines = (*output.training_lines(built.manifest), f"page: {output.plain(built.page)}")
+    call.answer(documents.training_set_build(built), f"[bold]{built.name}[/]: {where}", *lines)
     for sentence in output.failed_checks(built.manifest):
         output.warn(f"{built.name}: {sentence}")
     return REJECTED if built.rejected else DONE
@@ -99,6 +103,44 @@ def show(call: Call, *, name: Named, version: AtVersion = None) -> int:
     rows = [[getattr(each, column) for column in columns] for each in found.versions]
     title = f"[bold]{name}[/] version {found.version}: {counted(found.rows, 'row')} in {output.plain(found.path)}"
     return call.answer(found, title, *output.training_lines(found.manifest), output.table(*columns, rows=rows))
+
+
+@verb(training_sets, example="headwater training-set append churn")
+def append(call: Call, *, name: Named) -> int:
+    """Join the rows that came to a training set's spine, and leave the earlier ones, if a whole build would give the same."""
+    with output.progress() as say, call.project(say) as p:
+        built = p.append_training_set(name)
+    found = documents.training_set_append(built)
+    came = "nothing came to its spine" if found.unchanged else f"joined {counted(found.joined, 'row')} from {found.since} on"
+    return _grown(call, built, found, came)
+
+
+@verb(training_sets, example="headwater training-set add churn --group visits --feature pages_7d")
+def add(
+    call: Call,
+    *,
+    name: Named,
+    group: Annotated[str, typer.Option(metavar="GROUP", help="the group whose features are added")],
+    feature: Annotated[
+        list[str],
+        typer.Option(metavar="FEATURE", default_factory=list, show_default=False, help="a feature or a column of it (none: all)"),
+    ],
+    prefix: Annotated[str | None, typer.Option(metavar="PREFIX", help="what its columns begin with (default: the group)")] = None,
+) -> int:
+    """Join one more group or feature to a training set's rows, and leave its other columns, if a whole build would give the same."""
+    with output.progress() as say, call.project(say) as p:
+        built = p.add_to_training_set(name, group, *feature, prefix=prefix)
+    found = documents.training_set_add(built)
+    return _grown(call, built, found, f"added {', '.join(found.columns)}")
+
+
+def _grown(call: Call, built: "Built", found: documents.Document, said: str) -> int:
+    """Say what was added to a training set, or by what it was rejected."""
+    where = "rejected; readers keep what was there before" if built.rejected else f"{said}; {counted(built.rows, 'row')} in {built.path}"
+    call.answer(found, f"[bold]{built.name}[/]: {output.plain(where)}")
+    for sentence in output.failed_checks(built.manifest) if built.rejected else ():
+        output.warn(f"{built.name}: {sentence}")
+    return REJECTED if built.rejected else DONE
 
 
 @verb(training_sets, example="headwater training-set diff churn --from 3 --to 5")

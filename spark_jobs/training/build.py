@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from expectations.report import dataset
 from feature_definitions import layout, times
 from feature_definitions.intervals import iso
 from feature_registry import subjects
@@ -43,6 +44,11 @@ class Built:
     manifest: Mapping[str, object]
     unchanged: bool
     rejected: tuple[str, ...] = ()
+
+    @property
+    def page(self) -> str:
+        """The HTML page that shows this build, or why it was rejected."""
+        return training_sets.page_of(dict(self.manifest), self.path.removesuffix(f"/training_sets/{self.name}"))
 
     def to_arrow(self) -> pa.Table:
         """The rows as an Arrow table in the spine's order, read without Spark."""
@@ -112,13 +118,26 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
         described |= provenance_of(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
         context.registry.fence()
         if found.verdict.failed:
-            rejected = described | {"rejected": [*found.verdict.failed]}
-            training_sets.write_rejected(rejected, context.lake, name)
-            return rejected
+            return refused(described, found, context)
         training_sets.begin(described, context.lake, name, build_id=build_id)
         kept.commit(context.registry.fence)
+    return completed(described, context, build_id=build_id)
+
+
+def refused(described: Manifest, found: gate.JudgedRows, context: Context) -> Manifest:
+    """Keep what is wrong with a build, with its page; readers keep what they have."""
+    rejected = described | {"rejected": [*found.verdict.failed]}
+    training_sets.write_rejected(rejected, context.lake, str(described["name"]))
+    training_sets.write_page(dataset.page(rejected), rejected, context.lake)
+    return rejected
+
+
+def completed(described: Manifest, context: Context, *, build_id: str) -> Manifest:
+    """Put the manifest of a build that was committed beside its table, and its page."""
     context.registry.fence()
-    return training_sets.finish(described, context.lake, name, build_id=build_id)
+    whole = training_sets.finish(described, context.lake, str(described["name"]), build_id=build_id)
+    training_sets.write_page(dataset.page(whole), whole, context.lake)
+    return whole
 
 
 def asked_of_rows(basis: Basis, table: str, build_id: str) -> kept_rows.RowsAsked:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, cast
 from pyspark.sql import DataFrame
 
 from feature_definitions import layout
+from feature_definitions.errors import Unknown
 from feature_definitions.intervals import parse_instant
-from feature_definitions.language import FeatureService, Label, Mode, Source, Split, TrainingSet
+from feature_definitions.language import FeatureGroup, FeatureService, Join, Label, Mode, Source, Split, TrainingSet
 from feature_definitions.planning.upstream import read_by
 from feature_definitions.records import Committed
 from lake import delta, storage, training_sets, versions
@@ -73,6 +74,24 @@ def changed(of: BuiltVersion, service: FeatureService, published: Mapping[str, P
         for setting, value in (("ttl", group_now.ttl), ("publish_delay", group_now.publish_delay)):
             if held[setting] != value:
                 yield f"{name} has {setting} {value!r}, and had {held[setting]!r}"
+
+
+def with_added(service: FeatureService, of: BuiltVersion, groups: Mapping[str, FeatureGroup]) -> FeatureService:
+    """A service with the joins that were added to a training set after it was built; raises Unknown for a group that is gone."""
+    said: Said = of.manifest
+    for each in said.get("added", ()):
+        if each["group"] not in groups:
+            raise Unknown(f"group {each['group']}, whose features were added to {said['name']}, is not defined any more")
+        service = joined(service, Join(groups[each["group"]], tuple(each["features"]), each["prefix"], each["on"]))
+    return service
+
+
+def joined(service: FeatureService, more: Join) -> FeatureService:
+    """A service that joins more: another group, or other features of one that it joins under that name."""
+    held = {join.name: join for join in service.joins}
+    if more.name in held:
+        more = replace(held[more.name], features=(*held[more.name].columns, *more.columns))
+    return replace(service, joins=tuple((held | {more.name: more}).values()), online=False)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ publishes

@@ -312,8 +312,14 @@ def statuses(found: Statistics, *, case: str, modelled: str) -> dict[str, object
     rows = dict.fromkeys((each.status for each in CASES), 0)
     for number, each in enumerate(CASES):
         rows[each.status] += found.count(case, number)
-    share = {status: count / found.rows if found.rows else None for status, count in rows.items()}
-    return {"rows": rows, "shares": share, "on_modelled_times": _share(found.count(modelled, True), rows[PRESENT])}
+    return of_statuses(rows, modelled=found.count(modelled, True))
+
+
+def of_statuses(rows: Mapping[Any, int], *, modelled: int) -> dict[str, object]:
+    """The rows of each status as a manifest tells of them, of whose values so many rest on modelled times."""
+    total = sum(rows.values())
+    share = {status: count / total if total else None for status, count in rows.items()}
+    return {"rows": dict(rows), "shares": share, "on_modelled_times": _share(modelled, rows[PRESENT])}
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -74,7 +74,7 @@ def verify(of: BuiltVersion, rests: Rests, context: Context) -> Verified:
     changed = tuple(past.changed(of, rests.service, rests.published))
     if changed:
         return found(damaged, gone=lost, changed=changed)
-    published, unknown = _as_they_were(of, rests)
+    published, unknown = as_they_were(of, rests)
     if unknown:
         return found(damaged, gone=lost, changed=unknown)
     asked = past.request(of, rests.service, rests.defined)
@@ -98,7 +98,7 @@ def damaged_columns(of: BuiltVersion, lake: str) -> tuple[str, ...]:
     )
 
 
-def _as_they_were(of: BuiltVersion, rests: Rests) -> tuple[dict[str, Published], tuple[str, ...]]:
+def as_they_were(of: BuiltVersion, rests: Rests) -> tuple[dict[str, Published], tuple[str, ...]]:
     """The groups with the publishes that they had; and those of which it cannot be told which these were."""
     said: past.Said = of.manifest
     by = past.built_at(of)

@@ -259,7 +259,7 @@ def test_the_page_names_every_field_of_a_manifest_and_no_other(built: build.Buil
     page = (Path(__file__).parents[3] / "docs" / "json.md").read_text(encoding="utf-8").partition("The manifest has these fields:")[2]
     table = page.partition("\n## ")[0]
     named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.removeprefix("| ").partition(" | ")[0])}
-    assert named == {*built.manifest, "rejected"}
+    assert named == {*built.manifest, "rejected", "appended", "added"}
 
 
 def test_a_spine_from_a_source_is_named_with_its_table_and_revision(shop: Project) -> None:

@@ -1,0 +1,202 @@
+"""Appends to a training set the rows that came to its spine: the partitions from the first date on whose rows are others are joined.
+
+The rows of earlier dates stay as they lie there, which is right only if a whole build would give them again: else it is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, NamedTuple, cast
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from feature_definitions import layout
+from feature_definitions.intervals import iso, micros
+from feature_registry import subjects
+from feature_registry.registry import PATIENCE
+from lake import training_sets
+from lake.training_sets import BuiltVersion, Manifest
+from spark_jobs import tables
+from spark_jobs.context import Context
+from spark_jobs.publish.validate import Judge
+from spark_jobs.training import build, gate, kept_rows, manifest, order, parts, past, provenance, statistics, unmoved
+from spark_jobs.training import spine as spine_rows
+from spark_jobs.training.build import Built
+from spark_jobs.training.manifest import Basis
+from spark_jobs.training.parts import Cut
+from spark_jobs.training.past import Said
+from spark_jobs.training.spine import Spine, TrainingRequest
+from spark_jobs.training.statistics import Statistics
+from spark_jobs.training.unmoved import NotAsBefore
+from spark_jobs.training.verify import Rests
+
+_EPOCH = date(1970, 1, 1)
+
+
+def append(of: BuiltVersion, rests: Rests, spine: Spine, request: TrainingRequest, context: Context, *, judge: Judge | None) -> Built:
+    """Bring a training set up to its spine as it is now; nothing is done if that has no other rows. `request` is as it is defined now."""
+    spine_rows.check(spine, request)
+    path, name = layout.training_set_table(context.lake, request.name), request.name
+    before = unmoved.then(of, rests).published
+    _refuse_other_request(of, request)
+    now = manifest.basis(spine, request, rests.published, now=context.clock())
+    asked = past.request(of, rests.service, rests.defined)
+    held = manifest.basis(past.own(of, asked, rests.source, context), asked, before, now=past.built_at(of))
+    first = first_change(held.contents, now.contents)
+    if first is None:
+        return build.built(request, path, of.manifest, unchanged=True)
+    if now.dated_by != of.manifest["hw_date"]:
+        raise NotAsBefore(f"{name}: with so many rows its partitions would be of a {now.dated_by} each; {unmoved.anew(of)}")
+    since = partition(first, by=now.dated_by)
+    work = _Work(of, held, now, _since(now, since, now.dated_by), since, _cut(of, now))
+    with context.registry.lease(subjects.training_set(name, lake=context.lake), now=context.clock(), patience=PATIENCE):
+        written = _written(work, context, judge)
+    return build.built(request, path, written, unchanged=False)
+
+
+def first_change(held: Mapping[int, tuple[int, ...]], now: Mapping[int, tuple[int, ...]]) -> date | None:
+    """The first date (of days since 1970) on which a spine has other rows than it had; None if there is none."""
+    other = [day for day in held.keys() | now.keys() if held.get(day) != now.get(day)]
+    return _EPOCH + timedelta(days=min(other)) if other else None
+
+
+def partition(day: date, *, by: str) -> date:
+    """The partition that a date lies in."""
+    return day if by == "day" else day.replace(day=1)
+
+
+def _refuse_other_request(of: BuiltVersion, request: TrainingRequest) -> None:
+    """Refuse a training set that is defined otherwise now."""
+    said: Said = of.manifest
+    label, split = request.label, request.split
+    now = {
+        "mode": request.mode,
+        "label": None if label is None else {"column": label.column, "horizon": label.horizon},
+        "split": None if split is None else (split.by, split.seed, [*split.shares.items()]),
+        "statuses": request.statuses,
+    }
+    parted = said["split"]
+    then = {
+        "mode": said["mode"],
+        "label": said["label"],
+        "split": None if parted is None else (parted["by"], parted["seed"], [(part["name"], part["share"]) for part in parted["parts"]]),
+        "statuses": any(name.endswith(layout.status_column("")) for name in said["columns"]),
+    }
+    other = [what for what, value in now.items() if value != then[what]]
+    if other:
+        raise NotAsBefore(f"{request.name} is defined with another {' and '.join(other)} than it was built with; {unmoved.anew(of)}")
+
+
+def _cut(of: BuiltVersion, now: Basis) -> Cut | None:
+    """How all rows are cut now; refused where those that are there would come in other parts."""
+    split = now.request.split
+    if split is None:
+        return None
+    cut = parts.cut(now.spine.rows, split, at=now.spine.at, label=now.request.label, days=now.days)
+    said: Said = of.manifest
+    bounds = [{name: part[name] for name in part if name != "rows"} for part in said["split"]["parts"]]
+    if split.by == "label" or cut.described != bounds:
+        raise NotAsBefore(
+            f"{now.request.name}: a split by {split.by} cuts elsewhere once rows came, so that rows would change their parts; "
+            f"{unmoved.anew(of)}, or split by entity or random"
+        )
+    return cut
+
+
+# ---------------------------------------------------------------------------------------------------------------------- what is done
+
+
+class _Work(NamedTuple):
+    """A training set as it is and as it will be: the part that is joined, which begins with the partition of a date, and how all is cut."""
+
+    of: BuiltVersion
+    held: Basis
+    now: Basis
+    part: Basis
+    since: date
+    cut: Cut | None
+
+
+def _since(of: Basis, since: date, dated_by: str) -> Basis:
+    """The part of a spine from a date on, its rows in the places that they have in the whole."""
+    first = (since - _EPOCH).days
+    days = {day: rows for day, rows in of.days.items() if day >= first}
+    later = of.spine.rows.where(order.day(of.spine.at) >= F.lit(first))
+    placed = order.by_columns(later, of.spine.ids, at=of.spine.at, days=of.days)
+    begins = max(of.summary["first"], micros(datetime.combine(since, time.min, UTC)))
+    return replace(
+        of,
+        spine=replace(of.spine, rows=placed),
+        summary={**of.summary, "rows": sum(days.values()), "first": begins},
+        days=days,
+        first_place=sum(rows for day, rows in of.days.items() if day < first),
+        dated=cast("Any", dated_by),
+    )
+
+
+def _written(work: _Work, context: Context, judge: Judge | None) -> Manifest:
+    """Join the part, judge the whole, commit the part, and describe the whole."""
+    now, request, build_id = work.now, work.now.request, context.mint("p")
+    versions = provenance.of_groups(now.published.values())
+    asked = build.asked_of_rows(work.part, layout.training_set_table(context.lake, request.name), build_id)._replace(since=work.since)
+    with kept_rows.kept(build.finished(work.part, work.cut, context), asked, context) as kept:
+        stay = past.rows_of(work.of, context).where(F.col(layout.ROW_DATE) < F.lit(work.since))
+        rows = stay.select(*[f"`{name}`" for name in asked.columns]).unionByName(kept.rows)
+        found = gate.judged(rows, request, at=now.spine.at, judge=judge)
+        described = _described(work, kept, rows, context) | {"expectations": [*found.found]}
+        described |= build.provenance_of(now, context, before=versions)
+        described |= {"fingerprint": _fingerprint(now, context), "built_at": iso(context.clock())}
+        context.registry.fence()
+        if found.verdict.failed:
+            return build.refused(described, found, context)
+        training_sets.begin(described, context.lake, request.name, build_id=build_id)
+        kept.commit(context.registry.fence)
+    return build.completed(described, context, build_id=build_id)
+
+
+def _fingerprint(now: Basis, context: Context) -> str:
+    computed = {name: context.registry.computed_as(name, each.generation) for name, each in now.published.items()}
+    return manifest.fingerprint(now, computed)
+
+
+def _replaced(work: _Work, context: Context) -> Manifest | None:
+    """What the manifest counted of the rows that are replaced, which are joined once more as they were; None if there are none."""
+    first = (work.since - _EPOCH).days
+    if not any(day >= first for day in work.held.days):
+        return None
+    part = _since(replace(work.held, request=replace(work.held.request, split=None)), work.since, work.now.dated_by)
+    look = manifest.look(part)._replace(sampled=())
+    counted = statistics.of_flow(build.finished(part, None, context), look)
+    return manifest.described(part, counted, None, types={})
+
+
+def _described(work: _Work, kept: kept_rows.Kept, rows: DataFrame, context: Context) -> Manifest:
+    """What the whole holds: its values are looked at once more, how they were found is added up."""
+    types = {field.name: tables.type_named(field.dataType) for field in rows.schema}
+    look, cut = manifest.look(work.now), [] if work.cut is None else [parts.PART]
+    seen = rows.withColumn(order.NUMBER, F.col(layout.ROW_NUMBER))
+    whole = statistics.of_rows(seen, look._replace(counted=tuple(cut), sampled=(), checked=tuple(rows.columns)))
+    counts: dict[str, Mapping[str, int]] = {name: {} for name in look.counted}
+    every = Statistics(whole.rows, whole.places, whole.columns, counts | dict(whole.counts), None)
+    found = manifest.described(work.now, every, work.cut, types=types)
+    added = manifest.described(work.part, kept.found, work.cut, types=types)
+    found |= added_up(work.of.manifest, _replaced(work, context), added, features=found["statistics"])
+    since = {"since": work.since.isoformat(), "rows": work.part.summary["rows"], "to": training_sets.number(work.of)}
+    kept_on = {name: work.of.manifest[name] for name in ("added",) if name in work.of.manifest}
+    return found | kept_on | {"leaks": build.leaks(work.part, rows, kept.found, context), "appended": since}
+
+
+def added_up(held: Said, replaced: Said | None, added: Said, *, features: Any) -> Manifest:
+    """How the values of all rows were found: what there was, without what was replaced, and what came."""
+    signs = [(held, 1), *([] if replaced is None else [(replaced, -1)]), (added, 1)]
+    found: Manifest = {
+        what: {name: sum(sign * each[what][name] for each, sign in signs) for name in added[what]}
+        for what in ("values_on_modelled_times", "failed")
+    }
+    joins: dict[str, object] = {}
+    for name, join in added["statistics"]["joins"].items():
+        rows = {status: sum(sign * each["statistics"]["joins"][name]["rows"][status] for each, sign in signs) for status in join["rows"]}
+        modelled = cast("dict[str, int]", found["values_on_modelled_times"])[name]
+        joins[name] = statistics.of_statuses(rows, modelled=modelled)
+    return found | {"statistics": {**features, "joins": joins}}
