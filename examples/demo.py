@@ -20,6 +20,7 @@ from feature_definitions.intervals import iso
 from feature_definitions.planning.plan import OK, REJECTED, IntervalStatus
 
 if TYPE_CHECKING:
+    from headwater.experiments import Taught
     from headwater.project import Project
 
 MODEL = "arrival_delay"
@@ -72,9 +73,13 @@ def run(folder: Path, *, shift: str, say: Callable[[str], None], open_project: C
     with stages.stage("train") as result:
         metrics, again = _train(folder, str(built.manifest["fingerprint"]))
         result.append("unchanged" if again else f"{metrics.train_rows:,} rows, two models")
-    with open_project(folder) as p, stages.stage("predict from what is served") as result:
-        late = p.predict(MODEL, [each["entity"] for each in served])
-        result.append("late with " + ", ".join(f"{each:.0%}" for each in late))
+    with open_project(folder) as p:
+        if not again:
+            with stages.stage("log the model in MLflow") as result:
+                result.append(f"taught by version {_log(p, metrics).version} of arrival_delay")
+        with stages.stage("predict from what is served") as result:
+            late = p.predict(MODEL, [each["entity"] for each in served])
+            result.append("late with " + ", ".join(f"{each:.0%}" for each in late))
     return _summary(DemoRun(folder, moved, stages, report, statuses, built.manifest, metrics.lines, served))
 
 
@@ -124,6 +129,13 @@ def _train(folder: Path, fingerprint: str) -> tuple[Any, bool]:
         if known.get("fingerprint") == fingerprint:
             return train_arrival_delay.Metrics(**known), True
     return train_arrival_delay.run(folder, fingerprint=fingerprint), False
+
+
+def _log(p: "Project", metrics: Any) -> "Taught":
+    """Log the model that is served with the training set that taught it, and how good both models are."""
+    found = {"auc": metrics.honest_auc, "auc_of_the_leaking_join": metrics.leaking_auc}
+    files = p.settings.root / "models" / MODEL
+    return p.log_model(MODEL, training_set="arrival_delay", files=files, metrics=found, params={"taught_by": metrics.train_rows})
 
 
 @dataclass(frozen=True, slots=True)

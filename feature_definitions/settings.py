@@ -52,7 +52,7 @@ class Settings:
     """Where a project lies and what it runs on. URLs may hold passwords, so `repr` hides them.
 
     `promote` says who shows a new generation of a group to readers: the run that completes it (auto), or a person (manual). `lineage` is
-    the URL or the file that is told of runs in OpenLineage's words (None: nobody is).
+    the URL or the file that is told of runs in OpenLineage's words (None: nobody is), `mlflow` where MLflow keeps runs (None: the project).
     """
 
     root: Path
@@ -70,6 +70,7 @@ class Settings:
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     lineage: str | None = field(default=None, repr=False)
     lineage_key: str | None = field(default=None, repr=False)
+    mlflow: str | None = field(default=None, repr=False)
 
     @property
     def state(self) -> Path:
@@ -110,7 +111,13 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(PREFIX) and value}),
         lineage=environment.get("OPENLINEAGE_URL") or variables.get("HEADWATER_LINEAGE_FILE") or None,
         lineage_key=environment.get("OPENLINEAGE_API_KEY") or None,
+        mlflow=environment.get("MLFLOW_TRACKING_URI") or None,
     )
+
+
+def ask_mlflow_to_tell_nobody() -> None:
+    """Have MLflow send no word of its use to its makers, unless somebody said otherwise; it looks when it is first imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def project_folder(given: str | None, *, environment: Mapping[str, str] | None = None) -> Path:

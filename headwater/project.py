@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from feature_registry.registry import Registry
     from headwater.advice import Advice
     from headwater.aside import Retried
+    from headwater.experiments import Taught, Tracking
     from headwater.openlineage import Job
     from lake.leftovers import Swept
     from lake.optimize import Optimized
@@ -646,6 +647,49 @@ class Project:
         if mode == "as_served":
             published = self._with_epochs(published)
         return build.rows(rows, TrainingRequest(found.name, found, mode), published=published, context=self._context)
+
+    def log_model(  # each is something that is logged
+        self,
+        model: str,
+        *,
+        training_set: str,
+        version: int | None = None,
+        files: str | os.PathLike[str] | None = None,
+        metrics: Mapping[str, float] = MappingProxyType({}),
+        params: Mapping[str, object] = MappingProxyType({}),
+    ) -> "Taught":
+        """Log a model and the version of the training set that taught it (default: the newest) as one run of MLflow.
+
+        `files` is where the model lies. The run gets the training set as its dataset, with its manifest and page. It is kept in the project
+        (`.headwater/mlflow.db`), or where `MLFLOW_TRACKING_URI` says.
+        """
+        from headwater import experiments
+        from lake import training_sets
+
+        of = training_sets.at(self.settings.lake, training_set, version)
+        lesson = experiments.Lesson(None if files is None else Path(files), metrics, params)
+        return experiments.log(model, of, lesson, lake=self.settings.lake, tracking=self._tracking)
+
+    def models_of(self, training_set: str, version: int | None = None) -> "tuple[Taught, ...]":
+        """The models that were logged with a training set, in one version of it or in any, the newest first."""
+        from headwater import experiments
+
+        return experiments.models(training_set, version, tracking=self._tracking)
+
+    def training_set_of(self, model: str) -> "Taught":
+        """The training set that taught the newest model of a name, or the one of this id, as it was logged."""
+        from headwater import experiments
+
+        return experiments.training_set_of(model, tracking=self._tracking)
+
+    @property
+    def _tracking(self) -> "Tracking":
+        """Where MLflow keeps what is logged."""
+        from headwater import experiments
+
+        state = self.settings.state
+        uri = self.settings.mlflow or f"sqlite:///{state / 'mlflow.db'}"
+        return experiments.Tracking(uri, state / "mlflow", self.settings.name)
 
     def spine_query(self, sql: str, connection: str | None = None) -> Query | Jdbc:
         """A spine from SQL: a query of the sources whose names it reads, in Spark's words, or of a connection's database in its own."""

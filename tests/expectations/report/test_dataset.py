@@ -76,7 +76,8 @@ def test_a_page_says_what_the_manifest_holds_and_loads_nothing() -> None:
     for said in (
         "version 7", "service churn_v1 2 · mode as_known · built 2026-01-06T12:00:00Z", "4 rows were computed again", "0 differ",
         "a <b>join</b> of the newest values would have changed it", "75 % 0 % 25 % 0 % 0 % 100 %", "By time, seed 3.",
-        "train 2 50 % to 2026-01-04T00:00:00Z", "test 1 25 % from 2026-01-04T00:00:00Z", "in no part 1 25 %", "critical label:not_null held 0 bad rows", "features/spend/g1 3 4",
+        "train 2 50 % to 2026-01-04T00:00:00Z", "test 1 25 % from 2026-01-04T00:00:00Z",
+        "in no part 1 25 %", "critical label:not_null held 0 bad rows", "features/spend/g1 3 4",
         "The spine is the source contracts, 2026-01-03T09:00:00Z to 2026-01-05T09:00:00Z; 2 rows were left out",
         "The label is label, known after 30d.", "of commit 0123456789ab , with changes",
     ):  # fmt: skip
