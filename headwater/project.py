@@ -6,7 +6,7 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -448,7 +448,15 @@ class Project:
         if not groups:
             lake = self.settings.lake
             for path in optimize.other_tables(lake):
-                done.append(optimize.optimize(path, keep=kept, versions=training_sets.kept_versions(lake, path)))
+                name = training_sets.name_of(path, lake)
+                lease = (
+                    None
+                    if name is None
+                    else self._registry.lease(subjects.training_set(name, lake=lake), now=self.clock(), patience=PATIENCE)
+                )
+                with nullcontext() if lease is None else lease:
+                    versions = () if name is None else training_sets.kept_versions(lake, name)
+                    done.append(optimize.optimize(path, keep=kept, versions=versions))
         return tuple(done)
 
     def sweep(self, *, keep: str = "7d") -> "Swept":
@@ -572,7 +580,8 @@ class Project:
         rests = self._grown(of)
         request = replace(request, service=rests.service)
         self.say(f"appending to version {training_sets.number(of)} of {name}")
-        return append.append(of, rests, rows, request, self._context, judge=_judge() if request.expect else None)
+        with self._growing(name, rests.service, rests):
+            return append.append(of, rests, rows, request, self._context, judge=_judge() if request.expect else None)
 
     def add_to_training_set(self, name: str, group: str, *features: str, prefix: str | None = None) -> "Built":
         """Join one more group, or more features of one that is joined, to a training set that was built; its other columns stay.
@@ -580,7 +589,7 @@ class Project:
         The rows are those of its newest version. Refused where a whole build would give these other values.
         """
         from lake import training_sets
-        from spark_jobs.training import add
+        from spark_jobs.training import add, past
 
         of = training_sets.at(self.settings.lake, name)
         more = Join(names.group(self.catalog, group), features, prefix)
@@ -593,7 +602,18 @@ class Project:
             more = replace(held, features=lacking)
         defined = self.catalog.training_sets.get(name)
         self.say(f"adding {', '.join(more.outputs)} to version {training_sets.number(of)} of {name}")
-        return add.add(of, rests, more, self._context, judge=_judge() if defined is not None and defined.expected else None)
+        with self._growing(name, past.joined(rests.service, more), rests):
+            return add.add(of, rests, more, self._context, judge=_judge() if defined is not None and defined.expected else None)
+
+    def _growing(self, name: str, service: FeatureService, rests: "Rests") -> AbstractContextManager[object, bool | None]:
+        """Tell of a run that adds something to a training set, and what a database says of its spine."""
+        from spark_jobs.ingest import jdbc
+
+        numbers = {each: published.generation for each, published in rests.published.items()}
+        stack = ExitStack()
+        stack.enter_context(self._told(lambda of: of.of_training_set(name, service, numbers, self.settings.lake, spine=rests.source)))
+        stack.enter_context(jdbc.told(self._context, *(() if rests.source is None else (rests.source,))))
+        return stack
 
     def _grown(self, of: "BuiltVersion", *more: FeatureGroup) -> "Rests":
         """What a training set rests on that something is added to: its groups are read in the generations that readers see."""

@@ -181,6 +181,8 @@ def is_readable(of: BuiltVersion, lake: str) -> bool:
 def at(lake: str, name: str, version: int | None = None) -> BuiltVersion:
     """A version of a training set, by default the newest one; raises Unknown for one that there is not."""
     found = versions(lake, name)
+    if not found and name in names(lake):
+        raise Unknown(f"training set {name} was built before its versions were kept; build it again: headwater training-set build {name}")
     if not found:
         raise Unknown(f"there is no training set {name!r} in the lake. There are: {', '.join(names(lake)) or 'none'}")
     if version is None:
@@ -202,11 +204,17 @@ def pair(lake: str, name: str, other: str | None, *, start: int | None, end: int
     return older[0], second
 
 
-def kept_versions(lake: str, path: str) -> list[int]:
-    """The versions of a table that must stay readable, if it is a training set's: those that have a manifest. Orphaned manifests go."""
+def name_of(path: str, lake: str) -> str | None:
+    """The training set that a table is of; None of any other table."""
     folder, _, name = path.rpartition("/")
-    if folder != layout.training_sets(lake):
-        return []
+    return name if folder == layout.training_sets(lake) else None
+
+
+def kept_versions(lake: str, name: str) -> list[int]:
+    """The versions of a training set that must stay readable: those that have a manifest. Manifests of builds that did not commit go.
+
+    The caller holds the lease of the training set: a build that is about to commit has its manifest there already.
+    """
     found = versions(lake, name)
     committed = {each.build_id for each in found}
     for build, _ in _kept(lake, name):

@@ -48,20 +48,19 @@ def _only(whole: FeatureService, more: Join) -> FeatureService:
     return replace(whole, joins=(more,), on_demand=(), defaults=defaults)
 
 
-def _wide(of: BuiltVersion, basis: Basis, context: Context) -> Spine:
-    """All columns of a version's rows as a spine, in their places."""
+def _wide(of: BuiltVersion, basis: Basis, more: Join, context: Context) -> Spine:
+    """All columns of a version's rows as a spine, in their places; the status of a join that finds them again comes anew."""
     rows = past.rows_of(of, context).withColumn(order.NUMBER, F.col(layout.ROW_NUMBER))
-    return replace(basis.spine, rows=rows.drop(layout.ROW_NUMBER, layout.ROW_DATE))
+    return replace(basis.spine, rows=rows.drop(layout.ROW_NUMBER, layout.ROW_DATE, layout.status_column(more.name)))
 
 
 def _written(of: BuiltVersion, basis: Basis, only: FeatureService, more: Join, context: Context, judge: Judge | None) -> Manifest:
     """Join what is added, judge all columns, commit them, and describe them."""
     request, build_id = basis.request, context.mint("p")
-    joining = replace(basis, spine=_wide(of, basis, context), request=replace(request, service=only, split=None, label=None))
+    joining = replace(basis, spine=_wide(of, basis, more, context), request=replace(request, service=only, split=None, label=None))
     joining = replace(joining, published={more.group.name: basis.published[more.group.name]}, dated=basis.dated_by)
     versions = provenance.of_groups(basis.published.values())
-    own = replace(basis.spine, rows=basis.spine.rows.drop(order.NUMBER))
-    asked = build.asked_of_rows(replace(basis, spine=own), layout.training_set_table(context.lake, request.name), build_id)
+    asked = build.asked_of_rows(basis, layout.training_set_table(context.lake, request.name), build_id)
     counted = [*manifest.look(joining).counted, *([] if request.split is None else [parts.PART])]
     asked = asked._replace(look=asked.look._replace(counted=tuple(counted)))
     with kept_rows.kept(build.finished(joining, None, context), asked, context) as kept:

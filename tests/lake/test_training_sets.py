@@ -59,7 +59,7 @@ def test_what_there_is_not_is_told_what_there_is(lake: str) -> None:
 def test_a_build_that_did_not_commit_is_no_version_and_its_manifest_goes(lake: str) -> None:
     training_sets.begin({"name": "churn", "rows": 3, "built_at": "2026-01-06T12:00:00Z"}, lake, "churn", build_id="cut off")
     assert [each.build_id for each in training_sets.versions(lake, "churn")] == ["two", "one"]
-    training_sets.kept_versions(lake, layout.training_set_table(lake, "churn"))
+    training_sets.kept_versions(lake, "churn")
     assert not storage.exists(layout.training_set_build(lake, "churn", "cut off"))
 
 
@@ -82,16 +82,23 @@ def test_optimize_keeps_the_versions_that_have_a_manifest_and_no_others(lake: st
     for file in Path(path).rglob("*.parquet"):
         os.utime(file, (time.time() - 30 * 86400,) * 2)
     _aged(path)
-    optimize.optimize(path, versions=training_sets.kept_versions(lake, path))
+    optimize.optimize(path, versions=training_sets.kept_versions(lake, "churn"))
     newest, oldest = training_sets.versions(lake, "churn")
     assert [training_sets.is_readable(each, lake) for each in (newest, oldest)] == [True, True]
     storage.delete(layout.training_set_build(lake, "churn", "one"))
-    optimize.optimize(path, versions=training_sets.kept_versions(lake, path))
+    optimize.optimize(path, versions=training_sets.kept_versions(lake, "churn"))
     assert [training_sets.is_readable(each, lake) for each in (newest, oldest)] == [True, False]
 
 
-def test_a_table_that_is_no_training_set_keeps_no_version(lake: str) -> None:
-    assert training_sets.kept_versions(lake, layout.records_table(lake, "ledger")) == []
+def test_a_table_is_of_a_training_set_by_its_place(lake: str) -> None:
+    assert training_sets.name_of(layout.training_set_table(lake, "churn"), lake) == "churn"
+    assert training_sets.name_of(layout.records_table(lake, "ledger"), lake) is None
+
+
+def test_what_was_built_before_versions_were_kept_is_built_again(lake: str) -> None:
+    storage.write(layout.training_set_manifest(lake, "old"), b'{"name": "old"}')
+    with pytest.raises(Unknown, match="training set old was built before its versions were kept; build it again"):
+        training_sets.at(lake, "old")
 
 
 def _aged(path: str) -> None:
