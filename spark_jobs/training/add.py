@@ -58,7 +58,8 @@ def _written(of: BuiltVersion, basis: Basis, only: FeatureService, more: Join, c
     """Join what is added, judge all columns, commit them, and describe them."""
     request, build_id = basis.request, context.mint("p")
     joining = replace(basis, spine=_wide(of, basis, more, context), request=replace(request, service=only, split=None, label=None))
-    joining = replace(joining, published={more.group.name: basis.published[more.group.name]}, dated=basis.dated_by)
+    group = more.group.name
+    joining = replace(joining, published={group: basis.published[group]}, used={group: basis.used[group]}, dated=basis.dated_by)
     versions = provenance.of_groups(basis.published.values())
     asked = build.asked_of_rows(basis, layout.training_set_table(context.lake, request.name), build_id)
     counted = [*manifest.look(joining).counted, *([] if request.split is None else [parts.PART])]

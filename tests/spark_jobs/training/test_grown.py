@@ -107,7 +107,8 @@ def test_a_group_and_a_feature_are_added_and_give_what_a_whole_build_gives(shop:
     shop.add_to_training_set("narrow", "spend", "paid_3d", "payments")
     words = ("training-set", "add", "narrow", "--group", "last_page", "--prefix", "seen", "--json")
     done = projects.within(*words, project=shop.settings.root, now=LATER)
-    assert (done.code, done.json["columns"]) == (0, ["seen__page"]), done.err
+    assert done.code == 0, done.err
+    assert done.json["columns"] == ["seen__page"]
     wide = shop.training_set("wide")
     assert described(training_sets.at(shop.settings.lake, "narrow").manifest) == described(wide.manifest)
     found = shop.verify_training_set("narrow")
