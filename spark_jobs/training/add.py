@@ -90,6 +90,7 @@ def _described(of: BuiltVersion, basis: Basis, joining: Basis, kept: kept_rows.K
     added: dict[str, Any] = manifest.described(joining, found, None, types=types)
     joins = {**said["statistics"]["joins"], **added["statistics"]["joins"]}
     return whole | {
+        "spine": said["spine"],
         "split": said["split"],
         "failed": said["failed"],
         "values_on_modelled_times": {**said["values_on_modelled_times"], **added["values_on_modelled_times"]},
