@@ -68,7 +68,7 @@ def _written(of: BuiltVersion, basis: Basis, only: FeatureService, more: Join, c
         found = gate.judged(kept.rows, request, at=basis.spine.at, judge=judge)
         described = _described(of, basis, joining, kept, context) | {"expectations": [*found.found]}
         described |= build.provenance_of(basis, context, before=versions) | {"built_at": iso(context.clock())}
-        described |= _added(of, more)
+        described |= _added(of, more) | _of_spine(of, described)
         context.registry.fence()
         if found.verdict.failed:
             return build.refused(described, found, context)
@@ -96,6 +96,16 @@ def _described(of: BuiltVersion, basis: Basis, joining: Basis, kept: kept_rows.K
         "values_on_modelled_times": {**said["values_on_modelled_times"], **added["values_on_modelled_times"]},
         "statistics": {**whole["statistics"], "joins": {name: joins[name] for name in whole["statistics"]["joins"]}},
         "leaks": build.leaks(basis, kept.rows, found, context),
+    }
+
+
+def _of_spine(of: BuiltVersion, described: Said) -> Manifest:
+    """Of which tables and revisions the spine is: those of the version whose rows it is."""
+    said: Said = of.manifest
+    named = {each["table"] for each in described["inputs"]}
+    return {
+        "inputs": [*(each for each in said["inputs"] if each["table"] not in named), *described["inputs"]],
+        "revisions": said["revisions"],
     }
 
 

@@ -151,7 +151,11 @@ def spines(of: BuiltVersion, asked: TrainingRequest, source: Source | None, cont
 
 def unreadable(of: BuiltVersion, source: Source, lake: str) -> Iterator[str]:
     """Which tables of a spine's source cannot be read any more as they were."""
-    for path, version in _tables(of, source, lake).items():
+    known = _tables(of, source, lake)
+    for path in versions.tables(source, lake):
+        if path not in known:
+            yield f"the manifest names no version of {path}"
+    for path, version in known.items():
         if version is None:
             yield f"{path} has no versions: what it held then cannot be read"
         elif not delta.exists(path) or not delta.readable(path, version):
