@@ -309,6 +309,7 @@ TOUCH_FILES = {
     "feature_registry/migrations/__init__.py": "the migrations beside the module",
     "headwater/aside.py": "the file that rows put aside are written to",
     "headwater/commands/authoring.py": "the folders of projects and catalogs that are made and checked",
+    "headwater/experiments.py": "models that a person names, and where MLflow keeps files in the project",
     "headwater/inputs.py": "spines that a person names",
     "headwater/project.py": "the project's folder and its state",
     "lake/logs.py": "a temporary folder into which the log of a table is brought",

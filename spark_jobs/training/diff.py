@@ -74,6 +74,8 @@ def diff(first: BuiltVersion, second: BuiltVersion, identity: Sequence[str], con
     retyped = {name: (one[name], other[name]) for name in both if one[name] != other[name]}
     compared = [name for name in both if name not in retyped]
     rows, changed = _compared(first, second, tuple(identity), compared, context)
+    apart = rows.added or rows.removed
+    held = {name: first.manifest if not apart and not changed.get(name) else second.manifest for name in compared}
     return Difference(
         first,
         second,
@@ -82,7 +84,7 @@ def diff(first: BuiltVersion, second: BuiltVersion, identity: Sequence[str], con
         tuple(name for name in other if name not in one),
         tuple(name for name in one if name not in other),
         retyped,
-        tuple(_described(name, changed.get(name, 0), first.manifest, second.manifest) for name in compared),
+        tuple(_described(name, changed.get(name, 0), first.manifest, held[name]) for name in compared),
     )
 
 
