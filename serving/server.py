@@ -160,6 +160,7 @@ def _server(app: Any, ways: _Ways, life: forked.Life | None, ready: Callable[[],
         ssl_certfile=certificate, ssl_keyfile=key, timeout_notify=0, timeout_keep_alive=int(protocol.IDLE), server_header=False,
     )  # fmt: skip
     server = _Server(config, None if ways.calls is None else partial(_calls, app, ways.calls, ways.processes.tls), ready)
+    gc.collect()  # else the garbage of the start stays, too
     gc.freeze()  # what is there now stays; looking through it again and again would keep requests waiting
     gc.set_threshold(_GARBAGE)
 
