@@ -30,6 +30,7 @@ from lake.staging import staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.ingest import (
+    changes,
     columnar,
     events,
     far_dates,
@@ -149,7 +150,7 @@ def _taken_here(job: Ingest, look: Look, rows: RowsBrought, room: Room) -> Inges
     if names:
         refused_rows.put_aside(rows.bad, names, job)
     _quarantine_aside(lambda: _lying_aside(made, job), made.aside, job)
-    revisions = here.revisions(made, number, job)
+    revisions = changes.revisions(made.blocks, number, job) if made.dates else ()
     commit = partial(here.commit, made, number, job) if made.dates else None
     return _recorded(job, look, _Taken(rows.seen, made.by_file, made.summary, revisions), commit)
 

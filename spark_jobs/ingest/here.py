@@ -15,30 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
-from numpy.typing import NDArray
 
 from feature_definitions import layout
-from feature_definitions.intervals import ALWAYS, MICROSECOND, instant, micros
+from feature_definitions.intervals import micros
 from feature_definitions.language import Source
-from feature_definitions.layout import ASIDE, ASIDE_DATE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
+from feature_definitions.layout import ASIDE, ASIDE_DATE, DATE, FILE, INGEST, LINE, LIVE, TIME
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside, Bound
-from feature_definitions.records import Revision
 from feature_definitions.sql.derivations import may_fail
 from lake import delta, s3, skipping, storage
 from spark_jobs import tables
-from spark_jobs.ingest import far_dates, known_ids, row_blocks, row_hashes
+from spark_jobs.ingest import far_dates, known_ids, rights, row_blocks
 from spark_jobs.ingest.journal import Ingest
 from spark_jobs.ingest.row_blocks import ID, Block, Mask, Room
 
-_GOES, _COMES, _BLOCK, _AT, _ARRIVED = "_hw_goes", "_hw_comes", "_hw_block", "_hw_at", "_hw_arrived"
-_AT_ONCE = 2**22
-"""So many rows are compared with each other at once."""
 _ROWS_WRITTEN = 2**17
 """So many rows of a date are written together."""
 _RANGES = 64
 """Ids are looked for in so many ranges, before they are looked for in one around all."""
-_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Made(NamedTuple):
@@ -87,7 +81,7 @@ def of_files(coming: Sequence[Block], files: Collection[str], job: Ingest, room:
     source, log = job.source, delta.told(job.table)
     dates = set(row_blocks.on_dates(coming))
     if log is None:
-        _judge(coming, source, number)
+        rights.judge(coming, source, number)
         return _bounded(Made(coming, tuple(dates), None), None, job)
     held = _Held(job, log, frozenset(files), room)
     dates |= _touched(coming, held)
@@ -95,8 +89,8 @@ def of_files(coming: Sequence[Block], files: Collection[str], job: Ingest, room:
     if not dates and not far_dates.moves(job):
         return Made(coming, (), log)
     blocks = [*coming, *held.on(dates)]
-    _age(blocks, number)
-    _judge(blocks, source, number)
+    rights.age(blocks, number)
+    rights.judge(blocks, source, number)
     return _bounded(Made(blocks, tuple(dates), log), held, job)
 
 
@@ -174,130 +168,6 @@ def _apart(bounds: Sequence[Mapping[str, tuple[Any, Any]]]) -> list[skipping.Ran
     return [{name: (min(one[name][0] for one in known), max(one[name][1] for one in known)) for name in known[0]}]
 
 
-# ------------------------------------------------------------------------------------------------------------------ which row holds
-
-
-def _age(blocks: Sequence[Block], number: int) -> None:
-    """A row that the file held before keeps the number of the ingest that brought it."""
-    names = _numbered(blocks)
-    leaving = [(_of_file(block, names)[block.goes], _ingests(block, number)[block.goes]) for block in blocks if block.goes.any()]
-    if not leaving:
-        return
-    keys, ages = (np.concatenate(each) for each in zip(*leaving, strict=True))
-    order = np.lexsort((ages, keys))
-    keys, ages = keys[order], ages[order]
-    first = np.flatnonzero(np.diff(keys, prepend=keys[:1] - np.uint64(1)))
-    keys, ages = keys[first], ages[first]
-    for block in blocks:
-        if block.comes:
-            mine = _of_file(block, names)
-            at = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
-            known = keys[at] == mine
-            if known.any():
-                block.ingest = np.where(known, ages[at], number)
-
-
-def _numbered(blocks: Iterable[Block]) -> dict[str, int]:
-    """A number for each file."""
-    names = {name for block in blocks for name in _names(block) if name is not None}
-    return {name: number for number, name in enumerate(sorted(names))}
-
-
-def _names(block: Block) -> list[str | None]:
-    column = block.rows.column(FILE)
-    return list(column.chunk(0).dictionary.to_pylist()) if column.num_chunks else []
-
-
-def _of_file(block: Block, names: Mapping[str, int]) -> row_hashes.Hashes:
-    """A hash of each row's content and file."""
-    if not block.rows.num_rows:
-        return np.zeros(0, np.uint64)
-    numbers = np.array([0 if name is None else names[name] + 1 for name in _names(block)] + [0], np.uint64)
-    places = np.asarray(pc.fill_null(block.rows.column(FILE).chunk(0).indices, len(numbers) - 1))
-    return np.asarray(block.numbers(CONTENT) + numbers[places] * _ODD, np.uint64)
-
-
-def _ingests(block: Block, number: int) -> NDArray[np.int64]:
-    """Which ingest brought each row."""
-    if block.ingest is not None:
-        return block.ingest
-    if block.comes or not block.rows.num_rows:
-        return np.full(block.rows.num_rows, number, np.int64)
-    return np.asarray(pc.fill_null(block.rows.column(INGEST).chunk(0), -1))
-
-
-def _judge(blocks: Sequence[Block], source: Source, number: int) -> None:
-    """Say which rows hold: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
-    for block in blocks:
-        block.live = ~block.goes if block.comes or not source.id else block.held & ~block.goes
-    if not source.id:
-        return
-    parts = -(-row_blocks.total(blocks) // _AT_ONCE)
-    for part in range(parts):
-        places = [np.flatnonzero(block.numbers(ID) % np.uint64(parts) == part) if parts > 1 else None for block in blocks]
-        doubtful = _with_rivals(blocks, places)
-        if any(map(len, doubtful)):
-            _decide(blocks, doubtful, source, number)
-
-
-def _with_rivals(blocks: Sequence[Block], places: Sequence[NDArray[np.int64] | None]) -> list[NDArray[np.int64]]:
-    """The rows of each block, of those at some places, with whose id others come, where one of them comes or goes."""
-    ids = np.concatenate([_at(block.numbers(ID), place) for block, place in zip(blocks, places, strict=True)])
-    touched = np.concatenate([_at(block.goes | block.comes, place) for block, place in zip(blocks, places, strict=True)])
-    order = np.argsort(ids, kind="stable")
-    sorted_ids = ids[order]
-    starts = np.flatnonzero(np.diff(sorted_ids, prepend=sorted_ids[:1] - np.uint64(1)))
-    sizes = np.diff(starts, append=len(ids))
-    wanted = (sizes > 1) & np.logical_or.reduceat(touched[order], starts) if len(ids) else np.zeros(0, np.bool_)
-    found = np.sort(order[np.repeat(wanted, sizes)])
-    ends = np.cumsum([len(_at(block.goes, place)) for block, place in zip(blocks, places, strict=True)])
-    cut = np.split(found, np.searchsorted(found, ends[:-1]))
-    local = [rows - start for rows, start in zip(cut, [0, *ends[:-1].tolist()], strict=True)]
-    return [rows if place is None else place[rows] for rows, place in zip(local, places, strict=True)]
-
-
-def _at(values: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
-    return values if places is None else values[places]
-
-
-def _decide(blocks: Sequence[Block], rows: Sequence[NDArray[np.int64]], source: Source, number: int) -> None:
-    """Say which of the rows with one id holds."""
-    told = [_told(block, n, at, source, number) for n, (block, at) in enumerate(zip(blocks, rows, strict=True)) if len(at)]
-    known = pa.concat_tables(told).combine_chunks()
-    for name in source.id:
-        known = known.filter(pc.is_valid(known.column(name)))
-    if not known.num_rows:
-        return
-    arrived: list[tuple[str, str]] = [(_ARRIVED, "descending")] if source.arrived_at else []
-    last = [(name, "descending") for name in (INGEST, FILE, LINE)]
-    known = known.take(pc.sort_indices(known, [*((name, "ascending") for name in source.id), (_GOES, "ascending"), *arrived, *last]))
-    known = known.combine_chunks()
-    first = np.zeros(known.num_rows, np.bool_)
-    first[0] = True
-    for name in source.id:
-        column = known.column(name).chunk(0)
-        first[1:] |= np.asarray(pc.not_equal(column[1:], column[:-1]))
-    starts = np.flatnonzero(first)
-    goes, comes = (np.asarray(known.column(name).chunk(0)) for name in (_GOES, _COMES))
-    touched = np.repeat(np.logical_or.reduceat(goes | comes, starts), np.diff(starts, append=len(first)))
-    block, at = (np.asarray(known.column(name).chunk(0)) for name in (_BLOCK, _AT))
-    for n in np.unique(block[touched]).tolist():
-        mine = touched & (block == n)
-        blocks[n].live[at[mine]] = first[mine] & ~goes[mine]
-
-
-def _told(block: Block, n: int, at: NDArray[np.int64], source: Source, number: int) -> pa.Table:
-    """What is asked of rows to say which of those with one id holds."""
-    names = dict.fromkeys((*source.id, FILE, LINE))
-    rows = block.rows.select(list(names)).take(pa.array(at))
-    found = {name: rows.column(name) for name in names} | {FILE: pc.fill_null(rows.column(FILE).cast(pa.string()), "")}
-    found |= {INGEST: pa.array(_ingests(block, number)[at]), _GOES: pa.array(block.goes[at]), _COMES: pa.repeat(block.comes, len(at))}
-    found |= {_BLOCK: pa.repeat(n, len(at)), _AT: pa.array(at)}
-    if source.arrived_at:
-        found[_ARRIVED] = block.rows.column(source.arrived_at).take(pa.array(at))
-    return pa.table(found)
-
-
 # ------------------------------------------------------------------------------------------------------------------ what is read
 
 
@@ -363,89 +233,6 @@ def lying_aside(made: Made, source: Source) -> Iterator[pa.Table]:
         if which.any():
             rows = block.rows.select(names).filter(pa.array(which))
             yield rows.set_column(names.index(FILE), FILE, rows.column(FILE).cast(pa.string()))
-
-
-# -------------------------------------------------------------------------------------------------------------- what is recorded
-
-
-def revisions(made: Made, number: int, job: Ingest) -> tuple[Revision, ...]:
-    """One revision per date on which rows that are read were added, removed or altered. It counts all rows that are live."""
-    found = []
-    for day, parts in sorted(row_blocks.on_dates(made.blocks).items()) if made.dates else ():
-        change = _change([(block, rows) for block, rows in parts if (block.live[rows] | block.was[rows]).any()])
-        if change is not None:
-            found.append(_revision(change, day, number, job))
-    return tuple(found)
-
-
-class _Change(NamedTuple):
-    """What changed of a date: from when to when, a hash of what is read now, how many rows are live, and when the first of them is."""
-
-    first: int
-    last: int
-    hash: int
-    rows: int
-    earliest: int | None
-
-
-def _change(parts: Sequence[tuple[Block, slice]]) -> _Change | None:
-    """None if nothing changed. Rows of one hash are one as often as they come."""
-    size, found = sum(rows.stop - rows.start for _, rows in parts), list[_Change | None]()
-    pieces = -(-size // _AT_ONCE)
-    for piece in range(pieces):
-        columns = [_columns(block, rows, piece if pieces > 1 else None, pieces) for block, rows in parts]
-        found.append(_change_of(*(np.concatenate(each) for each in zip(*columns, strict=True))))
-    known = [each for each in found if each is not None]
-    firsts = [each for each in known if each.first <= each.last]
-    if not firsts:
-        return None
-    earliest = [each.earliest for each in known if each.earliest is not None]
-    mixed = int(np.bitwise_xor.reduce(np.array([each.hash for each in known], np.uint64)))
-    first, last = min(each.first for each in firsts), max(each.last for each in firsts)
-    return _Change(first, last, mixed, sum(each.rows for each in known), min(earliest, default=None))
-
-
-def _columns(block: Block, rows: slice, piece: int | None, pieces: int) -> tuple[NDArray[Any], ...]:
-    """Content, time, whether a row is live, read, and was read, of the rows of a block that are live or were."""
-    wanted = block.live[rows] | block.was[rows]
-    content = block.numbers(CONTENT)[rows]
-    if piece is not None:
-        wanted = wanted & (content % np.uint64(pieces) == piece)
-    live = block.live[rows][wanted]
-    read, was = live & ~block.aside[rows][wanted], (block.was & ~block.failed)[rows][wanted]
-    return content[wanted], block.numbers(TIME)[rows][wanted], live, read, was
-
-
-def _change_of(content: row_hashes.Hashes, at: NDArray[np.int64], live: Mask, read: Mask, was: Mask) -> _Change | None:
-    """What changed among rows; nothing did where `first` is after `last`."""
-    if not len(content):
-        return None
-    order = np.lexsort((at, content))
-    content, at = content[order], at[order]
-    new = np.ones(len(content), np.bool_)
-    new[1:] = (content[1:] != content[:-1]) | (at[1:] != at[:-1])
-    starts = np.flatnonzero(new)
-    n_live, n_read, n_was = (np.add.reduceat(each[order].astype(np.int64), starts) for each in (live, read, was))
-    changed, at = at[starts][n_read != n_was], at[starts]
-    hashes = row_hashes.of_counts(content[starts][n_read > 0], n_read[n_read > 0])
-    first, last = (int(changed.min()), int(changed.max())) if len(changed) else (1, 0)
-    earliest = int(at[n_live > 0].min()) if n_live.any() else None
-    return _Change(first, last, int(np.bitwise_xor.reduce(hashes)) if len(hashes) else 0, int(n_live.sum()), earliest)
-
-
-def _revision(change: _Change, day: date, number: int, job: Ingest) -> Revision:
-    static = job.source.shape == "static"
-    return Revision(
-        source=job.source.name,
-        revision=number,
-        date=day,
-        first=ALWAYS.start if static else instant(change.first),
-        end=ALWAYS.end if static else instant(change.last) + MICROSECOND,
-        content_hash=f"{change.hash:X}",
-        rows=change.rows,
-        recorded_at=job.now,
-        earliest=None if change.earliest is None else instant(change.earliest),
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------ commit
@@ -521,7 +308,7 @@ def _of_table(block: Block, rows: slice, which: Mask, number: int, schema: pa.Sc
     """Rows as the source's table has them."""
     length = rows.stop - rows.start
     found = block.rows.slice(rows.start, length)
-    brought = found.column(INGEST) if not block.comes else pa.array(_ingests(block, number)[rows])
+    brought = found.column(INGEST) if not block.comes else pa.array(rights.ingests(block, number)[rows])
     mine: dict[str, Any] = {INGEST: brought, LIVE: pa.array(block.live[rows]), ASIDE: pa.array(block.aside[rows])}
     columns = {field.name: mine.get(field.name, found.column(field.name) if field.name not in mine else None) for field in schema}
     columns[FILE] = found.column(FILE).cast(pa.string())

@@ -21,6 +21,8 @@ from lake.joined import Unlike
 from spark_jobs.ingest import row_hashes
 
 Mask = NDArray[np.bool_]
+AT_ONCE = 2**22
+"""So many rows are compared with each other at once."""
 ID = "_hw_id"
 """A hash of a row's id."""
 _MEMORY = 256 * 2**20

@@ -99,7 +99,7 @@ def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen, "_ENOUGH", 1)
     monkeypatch.setattr(known_ids, "_SMALL", 0)
     monkeypatch.setattr(row_blocks, "_MEMORY", 5_000)
-    monkeypatch.setattr(here, "_AT_ONCE", 7)
+    monkeypatch.setattr(row_blocks, "AT_ONCE", 7)
     monkeypatch.setattr(here, "_ROWS_WRITTEN", 3)
 
 
