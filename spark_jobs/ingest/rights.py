@@ -24,6 +24,9 @@ def age(blocks: Sequence[Block], number: int) -> None:
     if not leaving:
         return
     keys, ages = (np.concatenate(each) for each in zip(*leaving, strict=True))
+    keys, ages = keys[ages >= 0], ages[ages >= 0]  # of others it is not known
+    if not len(keys):
+        return
     order = np.lexsort((ages, keys))
     keys, ages = keys[order], ages[order]
     first = np.flatnonzero(np.diff(keys, prepend=keys[:1] - np.uint64(1)))
