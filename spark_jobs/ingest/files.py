@@ -91,8 +91,8 @@ def _ingested_here(job: Ingest, look: Look) -> IngestReport:
     batches = (batch for f in look.read for batch in _read(f.name, f.came_as, f.path, shapes[f.format]))
     rows = seen.rows(batches, job.source, room, bad=f"{job.staging}/bad.parquet")
     look = landing.looked_again(look, refused=rows.seen.refused)
-    taken = _taken_here(job, look, rows, room) if look.read else _without_rows(job, look)
-    return replace(taken, hints=_hints(job, look, rows.seen))
+    hinted = _hints(job, look, rows.seen)
+    return replace(_taken_here(job, look, rows, room) if look.read else _without_rows(job, look), hints=hinted)
 
 
 def _ingested_by_spark(job: Ingest, look: Look) -> IngestReport:

@@ -90,6 +90,7 @@ def write(folder: Path, texts: Mapping[str, str | None]) -> None:
     for name, text in texts.items():
         path = folder / f"{name}.csv"
         path.unlink(missing_ok=True)
+        (folder / "left.CSV").write_text(HEADER)  # which no glob matches
         if text is not None:
             path.write_text(text)
 
@@ -117,3 +118,4 @@ def test_without_spark_the_same_is_made_of_files(source: Source, steps: int, spa
             assert found == expected, step
             assert found.rows
             assert found.quarantine
+            assert step or "left.CSV" in found.report.hints[0]
