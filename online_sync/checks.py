@@ -80,7 +80,7 @@ def decode(data: bytes | None) -> Looked | None:
 
 def _changed(before: Saying, now: Saying) -> str | None:
     if now.run_id != before.run_id:
-        return "was restarted"
+        return "was restarted, or a replica took its place"
     if now.evicted > before.evicted:
         return f"evicted {now.evicted - before.evicted:,} keys"
     if now.keys < before.keys:

@@ -31,7 +31,7 @@ KEPT = [dict(ROWS)[each.key] for each in LOOKED.sample]
     [
         ({"a:1": SERVER, "b:2": SERVER}, None),
         ({"a:1": SERVER, "b:2": SERVER._replace(keys=200)}, None),
-        ({"a:1": SERVER, "b:2": SERVER._replace(run_id="run2", evicted=0)}, "b:2 was restarted"),
+        ({"a:1": SERVER, "b:2": SERVER._replace(run_id="run2", evicted=0)}, "b:2 was restarted, or a replica took its place"),
         ({"a:1": SERVER._replace(evicted=7), "b:2": SERVER}, "a:1 evicted 2 keys"),
         ({"a:1": SERVER._replace(keys=99), "b:2": SERVER}, "a:1 has 1 keys less than before"),
         ({"a:1": SERVER, "c:3": SERVER}, "the store has other servers than before"),
