@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from spark_jobs.jvm import DUMP_SECONDS, JAVA_OPTIONS, SparkUnavailable, classes, delta_jars, jar_cache, spark_environment
+from spark_jobs.jvm import DUMP_SECONDS, JAVA_OPTIONS, OPTIONS, SparkUnavailable, classes, delta_jars, jar_cache, spark_environment
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -124,8 +124,8 @@ def running() -> bool:
 def _common(scratch: Path, driver_memory: str) -> dict[str, str]:
     return {
         "spark.driver.memory": driver_memory,
-        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
-        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.driver.extraJavaOptions": OPTIONS,
+        "spark.executor.extraJavaOptions": OPTIONS,
         "spark.hadoop.fs.s3a.buffer.dir": str(scratch / "uploads"),
         "spark.local.dir": str(scratch / "local"),
         # Else each Column built in Python looks up the line that built it, which costs as much as a small job.
