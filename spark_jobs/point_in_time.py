@@ -4,7 +4,7 @@
 visible by then, the one with the greatest `(T, publish order)`; coverage, emptiness and TTL are decided after that (DESIGN 5).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -53,7 +53,18 @@ class Dates:
         return rows.where(self.condition) if "date" in rows.columns and self.condition else rows
 
 
-def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns: Sequence[str], dates: Dates = Dates()) -> DataFrame:
+Leaving = Callable[[DataFrame], DataFrame]
+"""Leaves out rows of a group's table."""
+
+
+def whole(rows: DataFrame) -> DataFrame:
+    """Leaves out none."""
+    return rows
+
+
+def versions(
+    published: Published, clock: AsOf, *, spark: SparkSession, columns: Sequence[str], dates: Dates = Dates(), only: Leaving = whole
+) -> DataFrame:
     """The versions of a group's rows: the entity's keys, `VISIBLE` (since when), `TIME` (T), `ORDER` (of publishes), and the columns.
 
     Beside them are `publish_id`, `RETRACTED`, `held`, `empties_at` and `MODELLED`, which says that the row's visibility rests on a MODELLED
@@ -62,14 +73,14 @@ def versions(published: Published, clock: AsOf, *, spark: SparkSession, columns:
     current = layout.feature_table(published.lake, published.group.name, published.generation)
     if not delta.exists(current):
         return spark.createDataFrame([], _version_schema(published, clock, columns))
-    rows = _fields(dates.of(tables.read(spark, current, wanted=dates.hold)), published, columns)
+    rows = _fields(only(dates.of(tables.read(spark, current, wanted=dates.hold))), published, columns)
     at = F.col(TIME) + (1 if clock.strict and published.group.row_time == "event" and not published.group.by_snapshot else 0)
     if clock.mode == "event_time":
         stood = _as_it_stood(rows, published, spark=spark, columns=columns, dates=dates) if published.past else rows
         return stood.withColumns({VISIBLE: at, MODELLED: F.lit(False), ORDER: F.lit(0).cast("bigint")})
     history = layout.history_table(published.lake, published.group.name, published.generation)
     if delta.exists(history):
-        rows = rows.unionByName(_fields(dates.of(tables.read(spark, history, wanted=dates.hold)), published, columns))
+        rows = rows.unionByName(_fields(only(dates.of(tables.read(spark, history, wanted=dates.hold))), published, columns))
     known = F.broadcast(known_times(published, spark, clock=clock))
     return rows.join(known, on=["publish_id", START]).withColumn(VISIBLE, F.greatest(at, F.col(KNOWN)))
 

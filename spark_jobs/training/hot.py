@@ -1,113 +1,141 @@
 """Keys of so many rows that a task of its own is too small for one: they are cut into stretches of time, and no row is dropped.
 
-Each stretch gets a copy of the one version of those before it that still counts when it begins. Keys are told apart by their hash alone:
-two of one hash are cut alike, which changes no answer.
+A version may count in later stretches of its key too, unless one with a greater T came before these. A sample tells of some that did, so
+that few versions are copied, with the ones that count among them. Where rows are taken back all are: any may be fallen back to.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.training import kernel
+from feature_definitions.reading import FOREVER, NEVER
+from spark_jobs.training.kernel import AT, TAG, TIME, Numbers
 
 HASH, PART = "_hw_hash", "_hw_part"
-_STRETCH, _BEST, _COUNT, _TIMES = "_hw_stretch", "_hw_best", "_hw_count", "_hw_times"
-OF_A_TASK, _SAMPLED, _QUANTILES = 2, 400, 256
-"""How many stretches a task of mean size has place for, how many rows of one are sampled, and into how many a key is cut at most."""
+OF_A_TASK, _SAMPLED, _AT_MOST = 2, 400, 300_000
+"""How many stretches a task of mean size has place for, and how many rows of one, and of all, are sampled."""
+_CUT, _FROM, _UNTIL, _NEWEST, _KEY, _INTO = "_hw_cut", "_hw_from", "_hw_until", "_hw_newest", "_hw_cut_key", "_hw_into"
 
 
-class Stretches(NamedTuple):
-    """The stretches of a key: the number of the first one, and the times (microseconds) at which the others begin."""
+class Sampling(NamedTuple):
+    """Which share of all rows a sample has, and of how many rows in it a stretch is."""
+
+    share: float
+    bound: float
+
+    def of(self, rows: DataFrame) -> DataFrame:
+        """The sample of some rows, the same one each time."""
+        return rows if self.share == 1 else rows.sample(self.share, seed=7)
+
+
+class Cut(NamedTuple):
+    """How the rows of one hash are cut: the number of the first stretch, and the times (microseconds) at which the others begin.
+
+    `key` is the one that most of them have. `newest` is, by the tag of a group, the greatest T of a version of that key that is known to
+    come before each of these times, NEVER where none is.
+    """
 
     first: int
     begins: tuple[int, ...]
+    key: tuple[object, ...]
+    newest: Mapping[int, tuple[int, ...]]
 
 
-CutKeys = Mapping[int, Stretches]
+CutKeys = Mapping[int, Cut]
 """By the hash of a key; one that is not named is whole."""
 
 
-class SampledKey(NamedTuple):
-    """What a sample shows of a key: how many rows it has there, and their times, so many that one lies between each two quantiles."""
+class Copied(NamedTuple):
+    """Which versions are copied into later stretches: those with a tag, by their key, or all where readers fall back to earlier ones."""
 
-    rows: int
-    times: Sequence[int]
+    tag: int
+    keys: Sequence[str]
+    falls_back: bool
 
 
-def cuts(rows: Sequence[DataFrame], *, count: int, parts: int) -> CutKeys:
-    """Where keys are cut so that the largest task is not far above the mean, by a sample of rows with `HASH` and `AT`; one job.
-
-    `count` is how many rows there are. What comes to the driver does not grow with them.
-    """
+def sampling(*, count: int, parts: int) -> Sampling:
+    """How rows are sampled so that the largest task is not far above the mean; what comes to the driver does not grow with them."""
     bound = max(1, count // (parts * OF_A_TASK))
-    share = min(1.0, _SAMPLED / bound)
-    united = reduce(DataFrame.union, [each.select(HASH, kernel.AT) for each in rows])
-    sampled = united if share == 1 else united.sample(share, seed=7)
-    steps = F.array(*[F.lit(n / _QUANTILES) for n in range(1, _QUANTILES)])
-    counted = sampled.groupBy(HASH).agg(F.count(F.lit(1)).alias(_COUNT), F.percentile_approx(kernel.AT, steps).alias(_TIMES))
-    found = counted.where(F.col(_COUNT) > F.lit(bound * share)).collect()
-    return cut({row[HASH]: SampledKey(row[_COUNT], row[_TIMES]) for row in found}, bound=bound * share)
+    share = min(1.0, _SAMPLED / bound, _AT_MOST / max(1, count))
+    return Sampling(share, bound * share)
 
 
-def cut(found: Mapping[int, SampledKey], *, bound: float) -> CutKeys:
-    """The stretches of keys that have more rows than the bound, each of about as many as that; equal times are in one."""
-    cuts, first = {}, 0
-    for known, (rows, times) in sorted(found.items()):
-        pieces = min(-int(-rows // bound), len(times) + 1)
-        begins = sorted({times[n * (len(times) + 1) // pieces - 1] for n in range(1, pieces)})
-        if begins:
-            cuts[known] = Stretches(first, tuple(begins))
-            first += len(begins) + 1
-    return cuts
+def cut(sample: pa.Table, keys: Sequence[str], *, bound: float) -> CutKeys:
+    """How keys are cut that have more rows than the bound in a sample, into stretches of about as many; equal times are in one.
 
-
-def part(known: Column, at: Column, cuts: CutKeys, *, parts: int) -> Column:
-    """The task of a row by the hash of its key and its time: that of the key, or of the stretch of a key that is cut."""
-    whole = F.pmod(known, F.lit(parts))
-    return F.when(_is_cut(known, cuts), _part_of(known, _stretch(known, at, cuts), cuts, parts)).otherwise(whole) if cuts else whole
-
-
-def carried(versions: DataFrame, cuts: CutKeys, *, keys: Sequence[str], parts: int, falls_back: bool) -> DataFrame:
-    """What stretches get of the versions before them, with `PART`: the greatest (T, publish), or all where rows are taken back.
-
-    `versions` have `HASH` and the columns that `kernel` knows.
+    The sample has `HASH`, `TAG`, `AT`, `TIME` (null in rows of the spine) and the keys, none of which is null.
     """
-    names = [name for name in versions.columns if name != HASH]
-    known, last = F.col(HASH), F.size(F.try_element_at(_begins(cuts), F.col(HASH)))
-    own = versions.where(_is_cut(known, cuts)).withColumn(_STRETCH, _stretch(known, F.col(kernel.AT), cuts))
-    if not falls_back:
-        own = _best(own, [HASH, _STRETCH, *keys], F.struct(*names))
-    later = own.where(F.col(_STRETCH) < last).withColumn(_STRETCH, F.explode(F.sequence(F.col(_STRETCH) + 1, last)))
-    if not falls_back:
-        later = _best(later, [HASH, _STRETCH, *keys], F.struct(*names))
-    return later.select(*names, _part_of(known, F.col(_STRETCH), cuts, parts).alias(PART))
+    counted = sample.group_by(HASH).aggregate([([], "count_all")])
+    many = counted.filter(pc.greater(counted["count_all"], bound))[HASH]
+    found, first = dict[int, Cut](), 0
+    for known in sorted(many.to_pylist()):
+        rows = sample.filter(pc.equal(sample[HASH], known)).sort_by(AT)
+        if begins := _begins(rows[AT].to_numpy(), bound):
+            found[known] = _cut(rows, keys, first, begins)
+            first += len(begins) + 1
+    return found
 
 
-def _best(rows: DataFrame, by: Sequence[str], whole: Column) -> DataFrame:
-    """Of the rows of each key and stretch the one that is the truth."""
-    newest = F.max_by(whole, F.struct(kernel.TIME, kernel.ORDER)).alias(_BEST)
-    grouped = rows.groupBy(*[F.col(name).alias(f"_{name}") for name in by]).agg(newest)
-    kept = [name for name in by if name in (HASH, _STRETCH)]
-    return grouped.select(*[F.col(f"_{name}").alias(name) for name in kept], f"{_BEST}.*")
+def _begins(times: Numbers, bound: float) -> tuple[int, ...]:
+    pieces = -int(-len(times) // bound)
+    begins = np.unique(times[np.arange(1, pieces) * len(times) // pieces])
+    return tuple(begins[begins > times[0]].tolist())
 
 
-def _is_cut(known: Column, cuts: CutKeys) -> Column:
-    return known.isin([*cuts])
+def _cut(rows: pa.Table, keys: Sequence[str], first: int, begins: tuple[int, ...]) -> Cut:
+    counted = rows.group_by([*keys]).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])
+    key = tuple(counted[name][0].as_py() for name in keys)
+    for name in keys:
+        rows = rows.filter(pc.equal(rows[name], counted[name][0]))
+    versions = rows.filter(pc.is_valid(rows[TIME]))
+    tags, at, newest = versions[TAG].to_numpy(), versions[AT].to_numpy(), versions[TIME].to_numpy()
+    return Cut(first, begins, key, {int(tag): _newest(at[tags == tag], newest[tags == tag], begins) for tag in np.unique(tags)})
 
 
-def _stretch(known: Column, at: Column, cuts: CutKeys) -> Column:
-    """In which of its key's stretches a time lies, from 0 on."""
-    return F.size(F.filter(F.try_element_at(_begins(cuts), known), lambda begin: begin <= at))
+def _newest(at: Numbers, times: Numbers, begins: tuple[int, ...]) -> tuple[int, ...]:
+    so_far = np.concatenate([[NEVER], np.maximum.accumulate(times)])
+    return tuple(so_far[np.searchsorted(at, begins)].tolist())
 
 
-def _part_of(known: Column, stretch: Column, cuts: CutKeys, parts: int) -> Column:
-    first = F.expr(f"map({', '.join(f'{key}, {one.first}' for key, one in cuts.items())})")
-    return F.pmod(F.try_element_at(first, known) + stretch, F.lit(parts))
+# ------------------------------------------------------------------------------------------------------------------------ placed
 
 
-def _begins(cuts: CutKeys) -> Column:
-    listed = (f"{key}, array({', '.join(f'{begin}L' for begin in one.begins)})" for key, one in cuts.items())
-    return F.expr(f"map({', '.join(listed)})")
+def placed(rows: DataFrame, cuts: CutKeys, *, parts: int, copied: Copied | None = None) -> DataFrame:
+    """Rows with, in place of `HASH`, the task that each goes to, `PART`: that of its key, or of the stretch of a key that is cut.
+
+    Versions that may count in later stretches come once for each of these, too.
+    """
+    whole = f"pmod({HASH}, {parts})"
+    if not cuts:
+        return rows.selectExpr(f"* EXCEPT ({HASH})", f"{whole} AS {PART}")
+    stretches = _stretches(cuts, parts=parts, copied=copied)
+    meets = f"{HASH} = {_CUT} AND {AT} < {_UNTIL} AND ({' OR '.join([f'{AT} >= {_FROM}', *_counts_later(copied)])})"
+    met = rows.join(F.broadcast(rows.sparkSession.createDataFrame(stretches)), on=F.expr(meets), how="left")
+    return met.selectExpr(f"* EXCEPT ({HASH}, {', '.join(stretches.column_names)})", f"coalesce({_INTO}, {whole}) AS {PART}")
+
+
+def _counts_later(copied: Copied | None) -> list[str]:
+    """When a version may count in a stretch that begins after it came, as SQL: no newer one of its key is known."""
+    if copied is None:
+        return []
+    is_key = " AND ".join(f"{name} = {_KEY}{number}" for number, name in enumerate(copied.keys))
+    return [f"{TIME} >= {_NEWEST}", f"NOT ({is_key})"]
+
+
+def _stretches(cuts: CutKeys, *, parts: int, copied: Copied | None) -> pa.Table:
+    """The stretches of all keys that are cut: from when until when each is, its task, and what is known to have come before it."""
+    rows = []
+    for known, one in cuts.items():
+        newest = [NEVER] * len(one.begins) if copied is None or copied.falls_back else one.newest.get(copied.tag, [NEVER] * len(one.begins))
+        key = {f"{_KEY}{number}": value for number, value in enumerate(one.key)}
+        for number, begin in enumerate((NEVER, *one.begins)):
+            until = (*one.begins, FOREVER)[number]
+            into, before = (one.first + number) % parts, (NEVER, *newest)[number]
+            rows.append({_CUT: known, _FROM: begin, _UNTIL: until, _INTO: into, _NEWEST: before, **key})
+    table = pa.Table.from_pylist(rows)
+    return table.set_column(0, _CUT, table[_CUT].cast(pa.int32())).set_column(3, _INTO, table[_INTO].cast(pa.int32()))

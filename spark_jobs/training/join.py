@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType as Truth
-from pyspark.sql.types import ByteType, DataType, DoubleType, StructField, StructType
+from pyspark.sql.types import ByteType, DataType, DoubleType, LongType, StructField, StructType, TimestampType
 
 from feature_definitions import layout, reading, times
 from feature_definitions.intervals import MICROSECOND, duration, instant
@@ -23,7 +23,7 @@ from lake.readable import AsOf, Published
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.point_in_time import Dates
 from spark_jobs.training import hot, kernel
-from spark_jobs.training.hot import HASH, PART, CutKeys
+from spark_jobs.training.hot import HASH, PART, Copied, CutKeys, Sampling
 from spark_jobs.training.kernel import Lookup, OutputColumn, TaskWork
 
 MODELLED, CASE = "_hw_modelled_", "_hw_case_"
@@ -102,11 +102,14 @@ class _Slots:
         self.types: dict[str, DataType] = {}
         self._of_type: dict[str, list[str]] = {}
 
-    def allot(self, fields: Iterable[StructField]) -> dict[str, str]:
-        """The slots of a frame's columns; those of another frame may be the same."""
+    def allot(self, fields: Iterable[StructField], *, unused: Sequence[str] = ()) -> dict[str, str]:
+        """The slots of a frame's columns, which another frame's may share; whole numbers get those first that it leaves unused."""
         taken: dict[str, int] = {}
-        slots = {}
+        slots, free = {}, [*reversed(unused)]
         for field in fields:
+            if free and isinstance(field.dataType, LongType):
+                slots[field.name] = free.pop()
+                continue
             kind = field.dataType.json()
             number, known = taken.get(kind, 0), self._of_type.setdefault(kind, [])
             if number == len(known):
@@ -195,56 +198,99 @@ class _Branch:
 
 def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> workers.Flow:
     slots = _Slots()
-    kept = slots.allot(rows.schema)
+    kept = _kept(rows.schema, asked, by.at, slots)
     spine = _spine(rows, asked, by.at, kept)
     listed = [(family, each) for family in (asked.spread, *asked.copied) for each in family.joins]
     branches = [_branch(each, number, family=family, asked=asked, slots=slots, by=by) for number, (family, each) in enumerate(listed, 1)]
-    united = _united(_placed(spine, branches, asked, by)).repartitionById(asked.parts, F.col(PART)).drop(PART)
+    united = _united([_with_task(each) for each in _placed(spine, branches, asked, by)]).repartitionById(asked.parts, F.expr(_TASK))
     lookups = tuple(branch.lookup for branch in branches)
     return workers.Flow(united, _schema(rows, united, lookups), (kernel.work_of(TaskWork(kept, lookups)),), asked.parts)
 
 
+def _kept(spine: StructType, asked: Pass, at: str, slots: _Slots) -> dict[str, str]:
+    """Where each column of the spine lies: in what its rows have for the join in any case, or in a slot."""
+    named = {field.name: field.dataType.simpleString() for field in spine}
+    kept = {name: column for (name, kind, _), column in asked.keys.items() if named[name] == tables.spark_type(kind)}
+    if isinstance(spine[at].dataType, TimestampType):
+        kept[at] = kernel.AT
+    kept |= slots.allot((field for field in spine if field.name not in kept), unused=(kernel.TIME, kernel.ORDER))
+    return {name: kept[name] for name in spine.names}
+
+
+def _with_task(rows: DataFrame) -> DataFrame:
+    """Rows whose tag says to which task they go, too: a column less is moved."""
+    return rows.selectExpr(f"* EXCEPT ({PART}, {kernel.TAG})", f"{PART} * {kernel.TAGS}L + {kernel.TAG} AS {kernel.TAG}")
+
+
+_TASK = f"CAST(({kernel.TAG} + {kernel.TAGS // 2}L) DIV {kernel.TAGS}L AS INT)"
+"""The task that a row goes to, by its tag."""
+
+
 def _branch(each: JoinAsked, number: int, *, family: Family, asked: Pass, slots: _Slots, by: _Asking) -> _Branch:
-    versions, is_spread = _versions(each, asked, by.spark, by.extent), family is asked.spread
-    if is_spread and asked.only_asked:
-        names = [asked.keys[key] for key in family.keys]
-        versions = versions.join(F.broadcast(_spine(by.spine, asked, by.at, {}).select(names)), on=names, how="left_semi")
+    is_spread = family is asked.spread
+    only = _of_the_spine(each, asked, by) if is_spread and asked.only_asked else point_in_time.whole
+    versions = _versions(each, asked, by, columns=each.join.columns, only=only)
     own = slots.allot(field for field in versions.schema if field.name in each.join.columns)
     lookup = _lookup(each, number, tuple(asked.keys[key] for key in family.keys), own, by.spark)
-    return _Branch(_tagged(versions, number, own), lookup, each, is_spread)
+    return _Branch(_tagged(versions, number, each, own), lookup, each, is_spread)
 
 
 def _placed(spine: DataFrame, branches: Sequence[_Branch], asked: Pass, by: _Asking) -> list[DataFrame]:
     """All rows, each with the task that it goes to: that of its key, or each."""
-    keys, copies = [asked.keys[key] for key in asked.spread.keys], F.explode(F.sequence(F.lit(0), F.lit(asked.parts - 1)))
-    spread = [rows.withColumn(HASH, _hash(keys)) for rows in (spine, *(branch.rows for branch in branches if branch.is_spread))]
-    cuts: CutKeys = {}
-    if asked.rows is not None and asked.parts > _FEW_TASKS:
-        cuts = hot.cuts(spread, count=asked.rows, parts=asked.parts)
-    placed = [rows.withColumn(PART, hot.part(F.col(HASH), F.col(kernel.AT), cuts, parts=asked.parts)).drop(HASH) for rows in spread]
-    if cuts:
-        for rows, branch in zip(spread[1:], (branch for branch in branches if branch.is_spread), strict=True):
-            placed.append(hot.carried(rows, cuts, keys=keys, parts=asked.parts, falls_back=branch.lookup.falls_back))
-    placed += [branch.rows.withColumn(PART, copies) for branch in branches if not branch.is_spread]
-    snapshots = [_snapshots(branch.join, -branch.lookup.tag, by.spark) for branch in branches if branch.lookup.snapshots is not None]
-    return placed + [rows.withColumn(PART, copies) for rows in snapshots]
+    keys, cuts = [asked.keys[key] for key in asked.spread.keys], _cuts(asked, by)
+    placed = [hot.placed(_with_hash(spine, keys), cuts, parts=asked.parts)]
+    for branch in branches:
+        if branch.is_spread:
+            copied = Copied(branch.lookup.tag, keys, branch.lookup.falls_back)
+            placed.append(hot.placed(_with_hash(branch.rows, keys), cuts, parts=asked.parts, copied=copied))
+    everywhere = [branch.rows for branch in branches if not branch.is_spread]
+    everywhere += [_snapshots(branch.join, -branch.lookup.tag, by.spark) for branch in branches if branch.lookup.snapshots is not None]
+    return placed + [rows.selectExpr("*", f"explode(sequence(0, {asked.parts - 1})) AS {PART}") for rows in everywhere]
+
+
+def _cuts(asked: Pass, by: _Asking) -> CutKeys:
+    """Where keys are cut; one job, if there are so many tasks that one of them could have too many rows."""
+    if asked.rows is None or asked.parts <= _FEW_TASKS:
+        return {}
+    keys, sampling = [asked.keys[key] for key in asked.spread.keys], hot.sampling(count=asked.rows, parts=asked.parts)
+    rows = _united(_sampled(asked, by, sampling)).dropna(subset=keys).select(HASH, kernel.TAG, *keys, kernel.AT, kernel.TIME)
+    return hot.cut(rows.toArrow(), keys, bound=sampling.bound)
+
+
+def _sampled(asked: Pass, by: _Asking, sampling: Sampling) -> list[DataFrame]:
+    """Rows of the spine, and of the groups that are spread, with what cuts are decided by."""
+    keys = [asked.keys[key] for key in asked.spread.keys]
+    rows = [_spine(sampling.of(by.spine), asked, by.at, {})]
+    for number, each in enumerate(asked.spread.joins, 1):
+        rows.append(_tagged(_versions(each, asked, by, columns=(), only=sampling.of), number, each, {}))
+    return [_with_hash(each, keys) for each in rows]
+
+
+def _of_the_spine(each: JoinAsked, asked: Pass, by: _Asking) -> point_in_time.Leaving:
+    """Leaves out rows of a group whose keys no row of the spine has."""
+    own = {asked.keys[key]: name for key, name in _pairs(each.join)}
+    keys = _spine(by.spine, asked, by.at, {}).selectExpr(*[f"{column} AS `{name}`" for column, name in own.items()]).distinct()
+    return lambda rows: rows.join(F.broadcast(keys), on=[*own.values()], how="left_semi")
 
 
 def _spine(spine: DataFrame, asked: Pass, at: str, kept: dict[str, str]) -> DataFrame:
     keys = [f"CAST(`{name}` AS {tables.spark_type(kind)}) AS {column}" for (name, kind, _), column in asked.keys.items()]
-    columns = [f"`{name}` AS {slot}" for name, slot in kept.items()]
+    columns = [f"`{name}` AS {slot}" for name, slot in kept.items() if slot not in (kernel.AT, *asked.keys.values())]
     return spine.selectExpr(f"0 AS {kernel.TAG}", *keys, f"unix_micros(`{at}`) AS {kernel.AT}", *columns)
 
 
-def _versions(each: JoinAsked, asked: Pass, spark: SparkSession, extent: Extent | None) -> DataFrame:
+def _versions(
+    each: JoinAsked, asked: Pass, by: _Asking, *, columns: Sequence[str], only: point_in_time.Leaving = point_in_time.whole
+) -> DataFrame:
     """What readers see of a group, with its keys in the columns of the pass."""
-    dates = Dates() if extent is None else _dates(each, extent)
-    rows = point_in_time.versions(each.published, each.clock, spark=spark, columns=each.join.columns, dates=dates)
+    dates = Dates() if by.extent is None else _dates(each, by.extent)
+    rows = point_in_time.versions(each.published, each.clock, spark=by.spark, columns=columns, dates=dates, only=only)
     keys = [f"`{own}` AS {asked.keys[key]}" for key, own in _pairs(each.join)]
     return rows.selectExpr(*keys, *[f"`{name}`" for name in rows.columns if name not in each.join.group.entity.keys])
 
 
-def _tagged(versions: DataFrame, number: int, own: dict[str, str]) -> DataFrame:
+def _tagged(versions: DataFrame, number: int, each: JoinAsked, own: dict[str, str]) -> DataFrame:
+    emptied = [f"empties_at AS {kernel.EMPTIES}"] if each.join.group.row_time == "end" else []  # others never empty by themselves
     flags = [(point_in_time.RETRACTED, kernel.RETRACTED), ("held", kernel.HELD), (point_in_time.MODELLED, kernel.MODELLED)]
     order = " + ".join([f"{point_in_time.ORDER} * 8", *[f"if({name}, {bit}, 0)" for name, bit in flags]])
     return versions.selectExpr(  # each Column made in Python is some six calls of Java, and there may be thousands
@@ -253,7 +299,7 @@ def _tagged(versions: DataFrame, number: int, own: dict[str, str]) -> DataFrame:
         f"{point_in_time.VISIBLE} AS {kernel.AT}",
         f"{point_in_time.TIME} AS {kernel.TIME}",
         f"{order} AS {kernel.ORDER}",
-        f"empties_at AS {kernel.EMPTIES}",
+        *emptied,
         *[f"`{name}` AS {slot}" for name, slot in own.items()],
     )
 
@@ -265,10 +311,10 @@ def _snapshots(each: JoinAsked, tag: int, spark: SparkSession) -> DataFrame:
     )
 
 
-def _hash(keys: Sequence[str]) -> Column:
-    """By what rows of a key come together; those of nobody need not."""
-    nobody = F.when(F.concat_ws("", *[F.when(F.col(key).isNull(), "-") for key in keys]) != "", F.col(kernel.AT))
-    return F.hash(*keys, nobody)
+def _with_hash(rows: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """Rows with that by which those of a key come together; those of nobody need not."""
+    nobody = " OR ".join(f"{key} IS NULL" for key in keys)
+    return rows.selectExpr("*", f"hash({', '.join(keys)}, CASE WHEN {nobody} THEN {kernel.AT} END) AS {HASH}")
 
 
 def _united(branches: Sequence[DataFrame]) -> DataFrame:

@@ -1,7 +1,8 @@
 """The point-in-time join of one task, without Spark: rows of a spine and versions of published rows in, the spine's rows with values out.
 
 Both kinds of rows come in one Arrow table, told apart by `TAG`. Of a row of the spine (0) `AT` is the time that it asks at; of a version
-`AT` is when it became visible and `TIME` its own T, all in microseconds. The number of sorts does not grow with the features.
+`AT` is when it became visible and `TIME` its own T, all in microseconds; without a column `EMPTIES` no row empties. The number of sorts
+does not grow with the features.
 """
 
 import heapq
@@ -19,6 +20,8 @@ from feature_definitions.reading import CASES, FOREVER, NEVER, GroupKind, Questi
 TAG, AT, TIME, ORDER, EMPTIES = "_hw_tag", "_hw_at", "_hw_time", "_hw_order", "_hw_empties"
 RETRACTED, HELD, MODELLED = 1, 2, 4
 """The bits of `ORDER` below its eighths, which grow with the publishes."""
+TAGS = 2**16
+"""How many tags there are, from minus half of them on: what stands in `TAG` in multiples of it is none of the kernel's."""
 BATCH_ROWS = 65_536
 
 Numbers = np.ndarray[Any, Any]
@@ -56,7 +59,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class TaskWork:
-    """What a task does: what of the spine is kept (name to column), and the joins."""
+    """What a task does: what of the spine is kept (name to column; its time may be `AT`), and the joins."""
 
     kept: Mapping[str, str]
     lookups: tuple[Lookup, ...]
@@ -87,7 +90,7 @@ def work_of(work: TaskWork) -> Any:
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = list(batches)
-        if any(pc.any(pc.equal(batch.column(TAG), 0)).as_py() for batch in held):
+        if any((_tags(batch.column(TAG)) == 0).any() for batch in held):
             yield from batched(joined(pa.Table.from_batches(held), work))
 
     return run
@@ -102,13 +105,13 @@ def batched(table: pa.Table) -> Iterator[pa.RecordBatch]:
 
 def joined(rows: pa.Table, work: TaskWork) -> pa.Table:
     """The spine's rows, each once: what is kept of it, then of each join the outputs, `modelled` and `case`."""
-    tag, at = _numbers(rows, TAG), _numbers(rows, AT)
+    tag, at = _tags(rows.column(TAG)), _numbers(rows, AT)
     keys = {lookup.keys: _codes([rows.column(key) for key in lookup.keys], len(rows)) for lookup in work.lookups}
     where = np.flatnonzero(tag == 0)
     for codes, _ in [*keys.values()][:1]:
         where = where[np.lexsort((at[where], codes[where]))]  # what is near one another is looked up faster
     gathered = _Columns(rows)
-    columns = {name: gathered.taken(slot, pa.array(where)) for name, slot in work.kept.items()}
+    columns = {name: _as_kept(gathered.taken(slot, pa.array(where)), slot) for name, slot in work.kept.items()}
     for lookup in work.lookups:
         codes, count = keys[lookup.keys]
         asked = _Asked(where, codes[where], at[where])
@@ -122,7 +125,18 @@ def joined(rows: pa.Table, work: TaskWork) -> pa.Table:
 # ------------------------------------------------------------------------------------------------------------------------- input
 
 
+def _tags(column: pa.Array | pa.ChunkedArray) -> Numbers:
+    return (column.to_numpy() + TAGS // 2) % TAGS - TAGS // 2
+
+
+def _as_kept(values: pa.Array, slot: str) -> pa.Array:
+    """What is kept of the spine as it was there: the time that it asks at was not a number."""
+    return values.cast(pa.timestamp("us", tz="UTC")) if slot == AT else values
+
+
 def _numbers(rows: pa.Table, name: str, null: int = 0) -> Numbers:
+    if name not in rows.column_names:
+        return np.full(len(rows), null)
     found: Numbers = pc.fill_null(rows.column(name), null).to_numpy()
     return found
 

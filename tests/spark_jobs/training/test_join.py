@@ -15,17 +15,18 @@ from deltalake import write_deltalake
 
 from feature_definitions import Entity, Join, ObservationGroup, Source, layout
 from feature_definitions.intervals import DAY, Interval, micros
+from feature_definitions.reading import NEVER
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
-from spark_jobs.training import hot
-from spark_jobs.training.hot import SampledKey, Stretches
+from spark_jobs.training import hot, join, kernel
+from spark_jobs.training.hot import HASH, Cut
 from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 FIRST, DAYS, TTL = datetime(2026, 1, 1, tzinfo=UTC), 6, timedelta(days=2)
 HOUR = timedelta(hours=1)
@@ -168,9 +169,9 @@ def test_of_a_spine_of_few_rows_only_the_groups_rows_of_its_keys_are_exchanged(w
 
 
 @pytest.fixture
-def cuts_made(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stretches]]:
+def cuts_made(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Cut]]:
     """The cuts of keys, which are cut where they have more than ten rows or so."""
-    found, before, cut = list[Stretches](), str(spark.conf.get("spark.sql.shuffle.partitions")), hot.cut
+    found, before, cut = list[Cut](), str(spark.conf.get("spark.sql.shuffle.partitions")), hot.cut
 
     def kept(*given: Any, **how: Any) -> hot.CutKeys:
         made = cut(*given, **how)
@@ -184,22 +185,56 @@ def cuts_made(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     spark.conf.set("spark.sql.shuffle.partitions", before)
 
 
-def test_keys_that_are_cut_give_what_whole_ones_give(world: World, spark: SparkSession, cuts_made: list[Stretches]) -> None:
+def test_keys_that_are_cut_give_what_whole_ones_give(world: World, spark: SparkSession, cuts_made: list[Cut]) -> None:
     assert answers(world, spark, "clicks", "loans") == truth(world, "clicks", "loans")
     assert len(cuts_made) >= 13
     assert max(len(one.begins) for one in cuts_made) >= 20
 
 
+@pytest.mark.parametrize("sampled", [1, 3])
+def test_a_sample_of_few_rows_changes_where_keys_are_cut_and_no_answer(
+    sampled: int, world: World, spark: SparkSession, cuts_made: list[Cut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot, "_SAMPLED", sampled)
+    assert answers(world, spark, "clicks", "loans", "baskets") == truth(world, "clicks", "loans", "baskets")
+    assert max(len(one.begins) for one in cuts_made) >= 10
+
+
+def test_two_keys_of_one_hash_are_cut_alike_and_neither_hides_the_others_rows(
+    world: World, spark: SparkSession, cuts_made: list[Cut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alike(rows: DataFrame, keys: list[str]) -> DataFrame:
+        return rows.selectExpr("*", f"coalesce(length({keys[0]}), 0) AS {HASH}")
+
+    monkeypatch.setattr(join, "_with_hash", alike)
+    assert answers(world, spark, "clicks") == truth(world, "clicks")
+    assert {len(str(one.key[0])) for one in cuts_made} == {2, 3}
+
+
+def sample(*rows: tuple[int, int, str, int, int | None]) -> pa.Table:
+    """Rows of a sample: hash, tag, key, since when it is visible (or asks), T."""
+    names = (HASH, kernel.TAG, "key", kernel.AT, kernel.TIME)
+    kinds = (pa.int32(), pa.int32(), pa.string(), pa.int64(), pa.int64())
+    return pa.table([pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)], names=names)
+
+
 def test_a_key_is_cut_into_stretches_of_as_many_rows_as_the_bound() -> None:
-    times = range(10, 70, 10)
-    assert hot.cut({5: SampledKey(4, times), 3: SampledKey(100, times), 4: SampledKey(20, times)}, bound=10) == {
-        3: Stretches(0, (10, 20, 30, 40, 50, 60)),
-        4: Stretches(7, (30,)),
+    whole, large, small = ([(known, 0, f"k{known}", at, None) for at in range(10, 10 + rows)] for known, rows in ((5, 4), (3, 18), (4, 8)))
+    found = hot.cut(sample(*whole, *large, *small), ["key"], bound=4)
+    assert {known: (one.first, one.begins, one.key) for known, one in found.items()} == {
+        3: (0, (13, 17, 20, 24), ("k3",)),
+        4: (5, (14,), ("k4",)),
     }
 
 
 def test_rows_of_one_time_cannot_be_cut() -> None:
-    assert hot.cut({5: SampledKey(30, [7, 7, 7, 7])}, bound=10) == {5: Stretches(0, (7,))}
+    assert hot.cut(sample(*[(5, 0, "a", 7, None)] * 30), ["key"], bound=10) == {}
+
+
+def test_a_cut_tells_the_greatest_time_of_each_groups_versions_of_its_key_before_each_stretch() -> None:
+    versions = [(5, 1, "a", 1, 1), (5, 1, "a", 3, 0), (5, 1, "a", 5, 5), (5, 2, "a", 4, 4), (5, 1, "b", 2, 2), (5, 1, "a", 6, 2)]
+    [one] = hot.cut(sample(*versions), ["key"], bound=2).values()
+    assert (one.begins, one.newest) == ((3, 5), {1: (1, 1), 2: (NEVER, 4)})
 
 
 def test_a_feature_more_costs_few_calls_of_java(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
