@@ -2,27 +2,33 @@
 
 python -m tests.benchmarks.bench_training --only U --scale 1
 Rows, spines and entities are a tenth of what a shape says, unless `--scale` or a flag of its own says otherwise: so many rows of the
-spine meet each row of a group as in the whole. A rival is stopped at twice the ratio that is the goal against it, or when `--patience`
-is over; what finishes must have our very values. `--memory` says what driver and tasks hold for 10,000 and 1,000,000 rows of a spine.
+spine meet each row of a group as in the whole. A rival on Spark has a Spark of its own, which is killed at twice the ratio that is the goal
+against it, or when `--patience` is over: a task that pairs the rows of a hot key heeds no cancelling. What is quick is done twice, and the
+second time counts, as with ours. What finishes must have our very values. `--memory` says what driver and tasks hold for 10,000 and
+1,000,000 rows of a spine.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
 import resource
+import select
 import shutil
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import duckdb
 import numpy as np
@@ -35,6 +41,7 @@ from pyspark.sql import functions as F
 
 from feature_definitions import Entity, FeatureService, Join, ObservationGroup, Source, layout
 from feature_definitions.intervals import DAY, Interval, micros
+from feature_definitions.language import FeatureGroup
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
@@ -43,7 +50,7 @@ from spark_jobs.jvm import delta_jars, jar_cache
 from spark_jobs.session import session
 from spark_jobs.training import finish, kept_rows, kernel, order, statistics
 from spark_jobs.training.join import Extent, JoinAsked, joined, joining
-from tests.benchmarks.measured import Cost, measured, table
+from tests.benchmarks.measured import Cost, cpu_of, measured, table
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 TTLS = ("30d", "365d", "7d")
@@ -101,7 +108,7 @@ SHAPES = {
     "W": Shape(3, 500_000, 100_000, 50_000, features=50, key="string"),
     "wide service": Shape(100, 2_000, 10_000, 1_000, features=20),
 }
-GOALS = {"feast": {"U": 7, "G": 12, "D": 40, "Z": 50, "P": 3}, "union and last": {"U": 1.3, "G": 2.3}}
+GOALS: dict[str, dict[str, float]] = {"feast": {"U": 7, "G": 12, "D": 40, "Z": 50, "P": 3}, "union and last": {"U": 1.3, "G": 2.3}}
 """How many times our CPU a rival is to need; where nothing is said, ten times."""
 
 
@@ -123,15 +130,21 @@ def made(shape: Shape, folder: Path) -> Made:
     """Write the tables of a shape, the same ones each time."""
     draw = np.random.default_rng(7)
     weights = np.arange(1, shape.entities + 1, dtype=float) ** -shape.zipf
-    who = draw.permutation(shape.entities)
-    groups = tuple(_group(shape, number, folder, draw, who, weights / weights.sum()) for number in range(shape.groups))
+    who, of = draw.permutation(shape.entities), found(shape, folder)
+    for number in range(shape.groups):
+        _write(shape, of.groups[number].group, of.rows(number), draw, who, weights / weights.sum())
     asked = draw.choice(shape.entities, max(1, int(shape.entities * shape.asked_of)), replace=False)
     customers = (
         who[draw.choice(shape.entities, shape.spine, p=weights / weights.sum())] if shape.asked_of == 1 else draw.choice(asked, shape.spine)
     )
     at = _times(draw, shape.days - shape.asked, shape.days, shape.spine)
-    pq.write_table(pa.table({"row": np.arange(shape.spine), "customer": shape.named(customers), "at": at}), folder / "spine.parquet")
-    return Made(shape, groups, folder / "spine.parquet")
+    pq.write_table(pa.table({"row": np.arange(shape.spine), "customer": shape.named(customers), "at": at}), of.spine)
+    return of
+
+
+def found(shape: Shape, folder: Path) -> Made:
+    """The tables of a shape that lie in a folder."""
+    return Made(shape, tuple(_group(shape, number, folder) for number in range(shape.groups)), folder / "spine.parquet")
 
 
 def _times(draw: np.random.Generator, first: int, last: int, count: int) -> pa.Array:
@@ -139,11 +152,18 @@ def _times(draw: np.random.Generator, first: int, last: int, count: int) -> pa.A
     return pa.array(micros(FIRST) + draw.integers(first * day, last * day, count), pa.timestamp("us", tz="UTC"))
 
 
-def _group(shape: Shape, number: int, folder: Path, draw: np.random.Generator, who: kernel.Numbers, weights: kernel.Numbers) -> Published:
-    """A group of observations, each known from its own time on; of one customer no two are of one time."""
+def _group(shape: Shape, number: int, folder: Path) -> Published:
+    """A group of observations, each known from its own time on."""
     kinds = {"customer": shape.key, "at": "timestamp", **dict.fromkeys(shape.columns, "double")}
     source = Source(f"events{number}", columns=kinds, event_timestamp="at")
     group = ObservationGroup(f"group{number}", shape.entity, source, columns=shape.columns, ttl=TTLS[number % len(TTLS)])
+    days = [Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(shape.days)]
+    publishes = tuple(Publish("p1", group.name, 1, day, day.start, "MODELLED") for day in days)
+    return Published(group, 1, str(folder / "lake"), column_types_of(group), publishes)
+
+
+def _write(shape: Shape, group: FeatureGroup, path: Path, draw: np.random.Generator, who: kernel.Numbers, weights: kernel.Numbers) -> None:
+    """Write a group's table; of one customer no two rows are of one time."""
     at = _times(draw, 0, shape.days, shape.rows)
     rows = pa.table({"customer": shape.named(who[draw.choice(shape.entities, shape.rows, p=weights)]), "event_timestamp": at})
     rows = rows.group_by(["customer", "event_timestamp"]).aggregate([]).sort_by("event_timestamp")
@@ -156,12 +176,8 @@ def _group(shape: Shape, number: int, folder: Path, draw: np.random.Generator, w
     }
     whole = pa.table({**dict(zip(rows.column_names, rows.columns, strict=True)), **fixed, **values})
     whole = whole.append_column("date", whole.column("event_timestamp").cast(pa.date32()))
-    path = layout.feature_table(str(folder / "lake"), group.name, 1)
-    Path(path).mkdir(parents=True)
+    path.mkdir(parents=True)
     write_deltalake(path, whole, partition_by=["date"])
-    days = [Interval(FIRST + n * DAY, FIRST + (n + 1) * DAY) for n in range(shape.days)]
-    publishes = tuple(Publish("p1", group.name, 1, day, day.start, "MODELLED") for day in days)
-    return Published(group, 1, str(folder / "lake"), column_types_of(group), publishes)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the ways
@@ -270,7 +286,8 @@ def by_feast(spark: SparkSession, of: Made) -> DataFrame:
     spine(spark, of).select("row", "customer", F.col("at").alias("event_timestamp")).createOrReplaceTempView("bench_spine")
     features = [f"{p.group.name}:{column}" for p in of.groups for column in p.group.outputs]
     job = store.get_historical_features(entity_df="SELECT * FROM bench_spine", features=features, full_feature_names=True)
-    return job.to_spark_df().withColumnRenamed("event_timestamp", "at")
+    rows: DataFrame = job.to_spark_df()
+    return rows.withColumnRenamed("event_timestamp", "at")
 
 
 def by_duckdb(of: Made) -> pa.Table:
@@ -386,42 +403,86 @@ def _unevenly(sizes: list[int]) -> float:
     return max(sizes) * len(sizes) / max(sum(sizes), 1)
 
 
-def stopped_after(spark: SparkSession, seconds: float, work: Callable[[], tuple[object, ...]]) -> Callable[[], object]:
-    """The work, whose jobs are cancelled when its time is over; then its answer is None."""
-
-    def run() -> object:
-        spark.sparkContext.addJobTag("rival")
-        timer = threading.Timer(seconds, lambda: spark.sparkContext.cancelJobsWithTag("rival"))
-        timer.start()
-        try:
-            return work()
-        except Exception as error:
-            if "cancel" not in str(error).lower():
-                raise
-            return None
-        finally:
-            timer.cancel()
-            spark.sparkContext.removeJobTag("rival")
-
-    return run
+BY_SPARK: dict[str, Callable[[SparkSession, Made], DataFrame]] = {
+    "union and last": by_union_and_last,
+    "join + row_number": by_row_number,
+    "feast": by_feast,
+}
+ALONE = {"duckdb": by_duckdb, "polars": by_polars}
 
 
-def compared(name: str, of: Made, spark: SparkSession, rivals: tuple[str, ...], *, patience: float) -> Iterator[Cost]:
+class Rivals:
+    """A process with a Spark of its own, in which rivals run one after the other; one that takes too long is killed with it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def cost(self, rival: str, of: Made, *, limit: float, parts: str) -> Cost:
+        """What a rival cost; its answer is None if it was stopped, and then its time and its CPU are those until then."""
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked = {"rival": rival, "shape": asdict(of.shape), "folder": str(of.spine.parent), "parts": parts, "limit": limit}
+        before, started = cpu_of(process.pid), time.monotonic()
+        process.stdin.write(json.dumps(asked).encode() + b"\n")
+        process.stdin.flush()
+        if select.select([process.stdout], [], [], limit)[0] and (line := process.stdout.readline()):
+            told = json.loads(line)
+            return Cost(**told | {"answer": tuple(told["answer"])})
+        stopped = Cost(f"{rival}, stopped", time.monotonic() - started, cpu_of(process.pid) - before, 0, 0)
+        if process.poll() is not None:
+            raise SystemExit(f"{rival} ended with {process.returncode}")
+        self.close()
+        return stopped
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            command = [sys.executable, "-m", "tests.benchmarks.bench_training", "--as-rival"]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+            assert self._process.stdout is not None
+            self._process.stdout.readline()  # its Spark runs
+        return self._process
+
+    def close(self) -> None:
+        """Kill the process, its Spark and its workers."""
+        if self._process is not None:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+            self._process = None
+
+
+def as_rival(spark: SparkSession, out: TextIO) -> None:
+    """Say with a line that Spark runs, then run what each line of standard input asks for, and tell of it in a line."""
+    print(file=out, flush=True)
+    for line in iter(sys.stdin.readline, ""):
+        print(json.dumps(asdict(_as_asked(spark, json.loads(line)))), file=out, flush=True)
+
+
+def _as_asked(spark: SparkSession, asked: dict[str, Any]) -> Cost:
+    of, rival = found(Shape(**asked["shape"]), Path(asked["folder"])), str(asked["rival"])
+    spark.conf.set("spark.sql.shuffle.partitions", asked["parts"])
+    cost = measured(rival, spark, lambda: content(BY_SPARK[rival](spark, of), of))
+    again = cost.wall < asked["limit"] / 3
+    return measured(f"{rival}, again", spark, lambda: content(BY_SPARK[rival](spark, of), of)) if again else cost
+
+
+def compared(name: str, of: Made, spark: SparkSession, rivals: tuple[str, ...], *, others: Rivals, patience: float) -> Iterator[Cost]:
     """Ours, the floor, and each rival; raises SystemExit where what finished is not equal."""
-    content(ours(spark, of), of)  # warm
+    for _ in range(2):  # warm
+        content(ours(spark, of), of)
     shown, began = planned(spark, of), _jobs(spark)
     mine = measured("ours", spark, lambda: content(ours(spark, of), of))
     yield replace(mine, name=f"ours ({shown}; {spread_of(spark, began)})")
+    content(floor(spark, of), None)  # warm
     yield measured("floor: scan and one exchange", spark, lambda: content(floor(spark, of), None))
     with tempfile.TemporaryDirectory() as folder:
         yield measured("ours, looked at and written, not hashed", spark, lambda: built(spark, of, folder).rows)
-    for rival, make in {"union and last": by_union_and_last, "join + row_number": by_row_number, "feast": by_feast}.items():
-        if rival not in rivals:
-            continue
-        limit = min(patience, 2 * GOALS.get(rival, {}).get(name, 10) * mine.wall)
-        cost = measured(rival, spark, stopped_after(spark, limit, lambda make=make: content(make(spark, of), of)))  # type: ignore[misc]
-        yield replace(cost, name=f"{rival}, stopped") if cost.answer is None else _equal(cost, mine)
-    for rival, limit_of in {"duckdb": by_duckdb, "polars": by_polars}.items():
+    for rival in BY_SPARK:
+        if rival in rivals:
+            limit = min(patience, 2 * GOALS.get(rival, {}).get(name, 10) * mine.wall)
+            cost = others.cost(rival, of, limit=limit, parts=str(spark.conf.get("spark.sql.shuffle.partitions")))
+            yield cost if cost.answer is None else _equal(cost, mine)
+    for rival, limit_of in ALONE.items():
         if rival in rivals:
             cost = measured(f"{rival}, one process", spark, lambda limit_of=limit_of: limit_of(of))  # type: ignore[misc]
             assert isinstance(cost.answer, pa.Table)
@@ -447,10 +508,11 @@ def _equal(cost: Cost, mine: Cost) -> Cost:
 def main() -> None:
     """Compare on each shape and print it."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = ("union and last", "join + row_number", "feast", "duckdb", "polars")
+    every = (*BY_SPARK, *ALONE)
     asked.add_argument("--scale", type=float, default=0.1)
     asked.add_argument("--patience", type=float, default=30, help="seconds")
     asked.add_argument("--memory", action="store_true", help="only what is held in memory")
+    asked.add_argument("--as-rival", action="store_true", help=argparse.SUPPRESS)
     asked.add_argument("--parts", type=int, help="shuffle partitions")
     asked.add_argument("--only", nargs="*", choices=tuple(SHAPES), default=tuple(SHAPES))
     asked.add_argument("--rivals", nargs="*", choices=every, default=every)
@@ -459,8 +521,14 @@ def main() -> None:
     said = asked.parse_args()
     given = {flag: value for flag in ("rows", "spine", "entities", "groups") if (value := getattr(said, flag)) is not None}
     warnings.filterwarnings("ignore")
-    with tempfile.TemporaryDirectory() as folder:
+    out = os.fdopen(os.dup(1), "w")
+    if said.as_rival:
+        os.dup2(2, 1)  # whatever a rival prints is no answer
+    with tempfile.TemporaryDirectory() as folder, closing(Rivals()) as others:
         spark = session(jars=delta_jars(jar_cache()), scratch=Path(folder) / "spark", driver_memory="6g")
+        if said.as_rival:
+            as_rival(spark, out)
+            return
         if said.memory:
             memory(spark, Path(folder))
             return
@@ -471,7 +539,7 @@ def main() -> None:
             Path(folder, name).mkdir()
             print(f"{name}: {shape}", file=sys.stderr)
             of = made(shape, Path(folder, name))
-            costs = list(compared(name, of, spark, tuple(said.rivals), patience=said.patience))
+            costs = list(compared(name, of, spark, tuple(said.rivals), others=others, patience=said.patience))
             rate = shape.spine / costs[0].cpu
             table(f"{name}: {rate:,.0f} spine rows for a second of CPU", costs, ours=costs[0])
             shutil.rmtree(Path(folder, name))

@@ -65,7 +65,12 @@ def table(title: str, costs: Sequence[Cost], *, ours: Cost) -> None:
 def _cpu(spark: SparkSession) -> float:
     gateway = spark.sparkContext._gateway
     jvm = gateway.proc.pid if gateway is not None else os.getpid()
-    return sum(os.times()[:4]) + sum(_of(pid) for pid in _family(jvm))
+    return sum(os.times()[:4]) + cpu_of(jvm)
+
+
+def cpu_of(pid: int) -> float:
+    """The CPU seconds of a process and of all that it started."""
+    return sum(_of(one) for one in _family(pid))
 
 
 def _family(pid: int) -> list[int]:
