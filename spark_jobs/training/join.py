@@ -286,7 +286,8 @@ def _versions(
     dates = Dates() if by.extent is None else _dates(each, by.extent)
     rows = point_in_time.versions(each.published, each.clock, spark=by.spark, columns=columns, dates=dates, only=only)
     keys = [f"`{own}` AS {asked.keys[key]}" for key, own in _pairs(each.join)]
-    return rows.selectExpr(*keys, *[f"`{name}`" for name in rows.columns if name not in each.join.group.entity.keys])
+    own = ", ".join(f"`{name}`" for name in each.join.group.entity.keys)
+    return rows.selectExpr(*keys, f"* EXCEPT ({own})")  # to name a column is a call of Java
 
 
 def _tagged(versions: DataFrame, number: int, each: JoinAsked, own: dict[str, str]) -> DataFrame:

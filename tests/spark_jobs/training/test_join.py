@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from feature_definitions import Entity, Join, ObservationGroup, Source, layout
 from feature_definitions.intervals import DAY, Interval, micros
@@ -20,7 +22,7 @@ from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
 from spark_jobs.training import hot, join, kernel
-from spark_jobs.training.hot import HASH, Cut
+from spark_jobs.training.hot import HASH, Copied, Cut
 from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
 
 if TYPE_CHECKING:
@@ -235,6 +237,31 @@ def test_a_cut_tells_the_greatest_time_of_each_groups_versions_of_its_key_before
     versions = [(5, 1, "a", 1, 1), (5, 1, "a", 3, 0), (5, 1, "a", 5, 5), (5, 2, "a", 4, 4), (5, 1, "b", 2, 2), (5, 1, "a", 6, 2)]
     [one] = hot.cut(sample(*versions), ["key"], bound=2).values()
     assert (one.begins, one.newest) == ((3, 5), {1: (1, 1), 2: (NEVER, 4)})
+
+
+moments = st.integers(0, 30)
+seen_versions = st.lists(st.tuples(st.sampled_from("aab"), moments, moments, st.booleans()), min_size=3, max_size=40)
+
+
+@given(seen_versions, st.integers(1, 6))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_sampled_the_version_that_counts_before_a_stretch_goes_there(
+    versions: list[tuple[str, int, int, bool]], bound: int
+) -> None:
+    sampled = [(5, 1, key, at, time) for key, at, time, drawn in versions if drawn]
+    cuts = hot.cut(sample(*sampled), ["key"], bound=bound) if sampled else {}
+    for stretch in hot._stretches(cuts, parts=100, copied=Copied(1, ("key",), falls_back=False)).to_pylist() if cuts else []:
+        for key in "ab":
+            before = [(time, at) for other, at, time, _ in versions if other == key and at < stretch["_hw_from"]]
+            newest = max(before, default=None)
+            is_left_out = newest is not None and newest[0] < stretch["_hw_newest"] and key == stretch["_hw_cut_key0"]
+            assert not is_left_out
+
+
+def test_where_readers_fall_back_no_version_is_left_out() -> None:
+    cuts = {5: Cut(0, (10,), ("a",), {1: (7,)})}
+    [_, later] = hot._stretches(cuts, parts=4, copied=Copied(1, ("key",), falls_back=True)).to_pylist()
+    assert (later["_hw_newest"], later["_hw_into"]) == (NEVER, 1)
 
 
 def test_a_feature_more_costs_few_calls_of_java(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
