@@ -126,7 +126,8 @@ def joined(rows: pa.Table, work: TaskWork) -> pa.Table:
 
 
 def _tags(column: pa.Array | pa.ChunkedArray) -> Numbers:
-    return (column.to_numpy() + TAGS // 2) % TAGS - TAGS // 2
+    found: Numbers = column.to_numpy()
+    return (found + TAGS // 2) % TAGS - TAGS // 2
 
 
 def _as_kept(values: pa.Array, slot: str) -> pa.Array:
