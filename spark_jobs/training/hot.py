@@ -33,7 +33,7 @@ class Sampling(NamedTuple):
         return rows if self.share == 1 else rows.sample(self.share, seed=7)
 
 
-class Cut(NamedTuple):
+class CutKey(NamedTuple):
     """How the rows of one hash are cut: the number of the first stretch, and the times (microseconds) at which the others begin.
 
     `key` is the one that most of them have. `newest` is, by the tag of a group, the greatest T of a version of that key that is known to
@@ -46,7 +46,7 @@ class Cut(NamedTuple):
     newest: Mapping[int, tuple[int, ...]]
 
 
-CutKeys = Mapping[int, Cut]
+CutKeys = Mapping[int, CutKey]
 """By the hash of a key; one that is not named is whole."""
 
 
@@ -72,7 +72,7 @@ def cut(sample: pa.Table, keys: Sequence[str], *, bound: float) -> CutKeys:
     """
     counted = sample.group_by(HASH).aggregate([([], "count_all")])
     many = counted.filter(pc.greater(counted["count_all"], bound))[HASH]
-    found, first = dict[int, Cut](), 0
+    found, first = dict[int, CutKey](), 0
     for known in sorted(many.to_pylist()):
         rows = sample.filter(pc.equal(sample[HASH], known)).sort_by(AT)
         if begins := _begins(rows[AT].to_numpy(), bound):
@@ -87,14 +87,14 @@ def _begins(times: Numbers, bound: float) -> tuple[int, ...]:
     return tuple(begins[begins > times[0]].tolist())
 
 
-def _cut(rows: pa.Table, keys: Sequence[str], first: int, begins: tuple[int, ...]) -> Cut:
+def _cut(rows: pa.Table, keys: Sequence[str], first: int, begins: tuple[int, ...]) -> CutKey:
     counted = rows.group_by([*keys]).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])
     key = tuple(counted[name][0].as_py() for name in keys)
     for name in keys:
         rows = rows.filter(pc.equal(rows[name], counted[name][0]))
     versions = rows.filter(pc.is_valid(rows[TIME]))
     tags, at, newest = versions[TAG].to_numpy(), versions[AT].to_numpy(), versions[TIME].to_numpy()
-    return Cut(first, begins, key, {int(tag): _newest(at[tags == tag], newest[tags == tag], begins) for tag in np.unique(tags)})
+    return CutKey(first, begins, key, {int(tag): _newest(at[tags == tag], newest[tags == tag], begins) for tag in np.unique(tags)})
 
 
 def _newest(at: Numbers, times: Numbers, begins: tuple[int, ...]) -> tuple[int, ...]:

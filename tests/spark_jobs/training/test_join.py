@@ -22,7 +22,7 @@ from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
 from spark_jobs.training import hot, join, kernel
-from spark_jobs.training.hot import HASH, Copied, Cut
+from spark_jobs.training.hot import HASH, Copied, CutKey
 from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
 
 if TYPE_CHECKING:
@@ -171,9 +171,9 @@ def test_of_a_spine_of_few_rows_only_the_groups_rows_of_its_keys_are_exchanged(w
 
 
 @pytest.fixture
-def cuts_made(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Cut]]:
+def cuts_made(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CutKey]]:
     """The cuts of keys, which are cut where they have more than ten rows or so."""
-    found, before, cut = list[Cut](), str(spark.conf.get("spark.sql.shuffle.partitions")), hot.cut
+    found, before, cut = list[CutKey](), str(spark.conf.get("spark.sql.shuffle.partitions")), hot.cut
 
     def kept(*given: Any, **how: Any) -> hot.CutKeys:
         made = cut(*given, **how)
@@ -187,7 +187,7 @@ def cuts_made(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     spark.conf.set("spark.sql.shuffle.partitions", before)
 
 
-def test_keys_that_are_cut_give_what_whole_ones_give(world: World, spark: SparkSession, cuts_made: list[Cut]) -> None:
+def test_keys_that_are_cut_give_what_whole_ones_give(world: World, spark: SparkSession, cuts_made: list[CutKey]) -> None:
     assert answers(world, spark, "clicks", "loans") == truth(world, "clicks", "loans")
     assert len(cuts_made) >= 13
     assert max(len(one.begins) for one in cuts_made) >= 20
@@ -195,7 +195,7 @@ def test_keys_that_are_cut_give_what_whole_ones_give(world: World, spark: SparkS
 
 @pytest.mark.parametrize("sampled", [1, 3])
 def test_a_sample_of_few_rows_changes_where_keys_are_cut_and_no_answer(
-    sampled: int, world: World, spark: SparkSession, cuts_made: list[Cut], monkeypatch: pytest.MonkeyPatch
+    sampled: int, world: World, spark: SparkSession, cuts_made: list[CutKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hot, "_SAMPLED", sampled)
     assert answers(world, spark, "clicks", "loans", "baskets") == truth(world, "clicks", "loans", "baskets")
@@ -203,7 +203,7 @@ def test_a_sample_of_few_rows_changes_where_keys_are_cut_and_no_answer(
 
 
 def test_two_keys_of_one_hash_are_cut_alike_and_neither_hides_the_others_rows(
-    world: World, spark: SparkSession, cuts_made: list[Cut], monkeypatch: pytest.MonkeyPatch
+    world: World, spark: SparkSession, cuts_made: list[CutKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def alike(rows: DataFrame, keys: list[str]) -> DataFrame:
         return rows.selectExpr("*", f"coalesce(length({keys[0]}), 0) AS {HASH}")
@@ -259,7 +259,7 @@ def test_whatever_is_sampled_the_version_that_counts_before_a_stretch_goes_there
 
 
 def test_where_readers_fall_back_no_version_is_left_out() -> None:
-    cuts = {5: Cut(0, (10,), ("a",), {1: (7,)})}
+    cuts = {5: CutKey(0, (10,), ("a",), {1: (7,)})}
     [_, later] = hot._stretches(cuts, parts=4, copied=Copied(1, ("key",), falls_back=True)).to_pylist()
     assert (later["_hw_newest"], later["_hw_into"]) == (NEVER, 1)
 
