@@ -22,8 +22,8 @@ from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGES
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside
 from feature_definitions.records import IngestedFile, Revision
-from feature_definitions.sql.derivations import may_fail_beside
-from lake import delta, quarantine, storage
+from feature_definitions.sql.derivations import may_fail, may_fail_beside
+from lake import delta, quarantine, s3, storage
 from lake.arrow_types import arrow_type
 from lake.joined import Unlike
 from lake.staging import staging
@@ -51,8 +51,8 @@ from spark_jobs.ingest.journal import Ingest, IngestReport
 from spark_jobs.ingest.landing import Landed, Look
 from spark_jobs.ingest.parsing import FileRefused, Shape
 from spark_jobs.ingest.row_blocks import Room
-from spark_jobs.ingest.seen import RowsBrought, RowsSeen
-from spark_jobs.ingest.update import Coming, Update, bounds_in, bounds_of_ids
+from spark_jobs.ingest.seen import RowsBrought
+from spark_jobs.ingest.update import Coming, RowsSeen, Update, bounds_in, bounds_of_ids
 from spark_jobs.ingest.whereabouts import Place
 
 _SMALL = 4 * 2**20
@@ -79,10 +79,18 @@ def ingest(job: Ingest) -> IngestReport:
         return _without_rows(job, look)
     context.say(f"ingesting {source.name}: {counted(len(look.read), 'file')}")
     with staging(context.lake, job.ingest_id):
-        if here.takes(job):
+        if _needs_no_spark(job):
             with suppress(Unlike):  # nothing was committed
                 return _ingested_here(job, look)
         return _ingested_by_spark(job, look)
+
+
+def _needs_no_spark(job: Ingest) -> bool:
+    """Whether Spark would run on this machine alone, no SQL says whether a row is taken, and the rows and tables are plain ones."""
+    source, context = job.source, job.context
+    if not context.master.startswith("local") or s3.is_remote(context.lake) or source.lag or may_fail(source):
+        return False
+    return not any(each.severity == "critical" for each in source.expect) and here.takes(job)
 
 
 def _ingested_here(job: Ingest, look: Look) -> IngestReport:
@@ -127,7 +135,7 @@ def _without_rows(job: Ingest, look: Look) -> IngestReport:
     if far_dates.moves(job):
         job.context.say(f"{job.source.name}: other dates are read now")
         with staging(job.context.lake, job.ingest_id):
-            if here.takes(job):
+            if _needs_no_spark(job):
                 with suppress(Unlike):  # nothing was committed
                     return _taken_here(job, look, RowsBrought(RowsSeen({}, {})), Room(job.staging))
             nothing = job.context.spark.createDataFrame([], f"{tables.columns_sql(job.source.columns)}, {_BESIDE}")

@@ -22,8 +22,7 @@ from feature_definitions.language import Source
 from feature_definitions.layout import ASIDE, ASIDE_DATE, DATE, FILE, INGEST, LINE, LIVE, TIME
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside, Bound
-from feature_definitions.sql.derivations import may_fail
-from lake import delta, s3, skipping, storage
+from lake import delta, skipping, storage
 from spark_jobs import tables
 from spark_jobs.ingest import far_dates, known_ids, rights, row_blocks
 from spark_jobs.ingest.journal import Ingest
@@ -52,14 +51,10 @@ class Made(NamedTuple):
 
 
 def takes(job: Ingest) -> bool:
-    """Whether an ingest may be made here."""
+    """Whether rows of the source can be kept in blocks, and its tables are such as are read and written here."""
     source = job.source
-    if not job.context.master.startswith("local") or s3.is_remote(job.context.lake) or not row_blocks.knows(source):
-        return False
-    if source.lag or may_fail(source) or any(each.severity == "critical" for each in source.expect):
-        return False
     log, aside = delta.told(job.table), delta.told(layout.quarantine_table(job.context.lake, source.name))
-    return _is_plain(log) and _is_plain(aside) and (log is None or _is_alike(log, source))
+    return row_blocks.knows(source) and _is_plain(log) and _is_plain(aside) and (log is None or _is_alike(log, source))
 
 
 def _is_plain(log: DeltaTable | None) -> bool:

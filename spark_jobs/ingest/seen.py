@@ -1,9 +1,8 @@
-"""What files brought: how many rows have which reason, on which dates the good ones lie; without Spark, the rows too."""
+"""The rows that files brought, without Spark: good ones in blocks, refused ones in a file, with how many there are for which reason."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,26 +13,10 @@ from feature_definitions.layout import FILE, LINE, REASON
 from spark_jobs import workers
 from spark_jobs.ingest import row_blocks
 from spark_jobs.ingest.row_blocks import Block, Room
-from spark_jobs.ingest.update import Bounds
+from spark_jobs.ingest.update import RowsSeen
 
 _ENOUGH = 64 * 2**20
 """Rows of so many bytes are a block."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowsSeen:
-    """What the files brought: per file how many rows have which reason (the empty one: a good row), the files that were refused whole,
-    with the reason, the dates of good rows, and the bounds of the ids on each date."""
-
-    counts: Mapping[str, Mapping[str, int]]
-    refused: Mapping[str, str]
-    dates: frozenset[date] = frozenset()
-    ids: tuple[Bounds, ...] = ()
-
-    @property
-    def good(self) -> int:
-        """How many rows are good."""
-        return sum(reasons.get("", 0) for reasons in self.counts.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,22 @@ Into = Literal["no table", "table", "table of other types"]
 
 
 @dataclass(frozen=True, slots=True)
+class RowsSeen:
+    """What the files brought: per file how many rows have which reason (the empty one: a good row), the files that were refused whole,
+    with the reason, the dates of good rows, and the bounds of the ids on each date."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    refused: Mapping[str, str]
+    dates: frozenset[date] = frozenset()
+    ids: tuple[Bounds, ...] = ()
+
+    @property
+    def good(self) -> int:
+        """How many rows are good."""
+        return sum(reasons.get("", 0) for reasons in self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
 class Coming:
     """The good rows of some files: how many, of which files, on which dates, and within which bounds their ids lie on each date."""
 
