@@ -110,8 +110,6 @@ class HeadwaterRetrievalJob(RetrievalJob):  # type: ignore[misc]  # Feast's clas
 class HeadwaterOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast's classes are not followed
     """Feast's offline store over a project: it reads what was published, and writes nothing."""
 
-    supports_filter_by_created_timestamp = True
-
     @staticmethod
     def get_historical_features(  # noqa: PLR0913  # Feast asks so
         config: RepoConfig,
@@ -121,7 +119,7 @@ class HeadwaterOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast's clas
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,  # noqa: FBT001, FBT002
-        **more: Any,
+        **_: Any,
     ) -> RetrievalJob:
         """The features of an `entity_df`, whose rows are no events of ours: a row of features counts from its own time on (T <= t).
 
@@ -132,7 +130,7 @@ class HeadwaterOfflineStore(OfflineStore):  # type: ignore[misc]  # Feast's clas
         views = _get_requested_on_demand_feature_views([*feature_refs], project, registry)
         ours = functions_asked([each for each in views if objects.is_ours(each)], feature_refs, full=full_feature_names, project=p)
         outputs = _outputs(asked, feature_refs, full=full_feature_names)
-        mode: Mode = "as_known" if more.get("filter_by_created_timestamp") else config.offline_store.mode
+        mode: Mode = config.offline_store.mode
         if entity_df is None:
             raise FeastRefused(
                 "features are joined to rows with keys and times: give an entity_df; the rows of a group are read by "

@@ -14,6 +14,7 @@ with warnings.catch_warnings(action="ignore"):
     from feast import OnDemandFeatureView, RequestSource
     from feast.types import Float64
 
+    from feast_bridge.offline_store import HeadwaterOfflineStore
     from feast_bridge.refused import FeastRefused
 
 if TYPE_CHECKING:
@@ -103,9 +104,9 @@ def test_a_missing_key_and_no_entity_df_are_refused(told: Told) -> None:
         told.store.get_historical_features(features=["spend:paid_1d"], start_date=pd.Timestamp("2026-01-01"))
 
 
-def test_only_what_was_known_then_counts_if_that_is_asked(told: Told) -> None:
-    found = told.store.get_historical_features(spine(), ["spend:paid_1d"], filter_by_created_timestamp=True).to_df()
-    assert [*found["paid_1d"].fillna(-1)] == [4.5, 20.0, 10.5, 0.0, -1]
+def test_a_column_of_creation_times_is_no_clock_of_ours() -> None:
+    with pytest.raises(NotImplementedError, match="filter_by_created_timestamp is not supported"):
+        HeadwaterOfflineStore().ensure_filter_by_created_timestamp_supported()
 
 
 def test_what_was_published_is_pulled_between_two_times(told: Told) -> None:

@@ -115,6 +115,9 @@ class HeadwaterDataSourceCreator(DataSourceCreator):
         self, df: pd.DataFrame, destination_name: str, created_timestamp_column: str | None = "created_ts",
         field_mapping: dict[str, str] | None = None, timestamp_field: str | None = "ts",
     ) -> HeadwaterSource:  # fmt: skip
+        field_mapping = field_mapping or {}
+        named = {old: new for old, new in field_mapping.items() if new in ENTITIES}
+        df, field_mapping = df.rename(columns=named), {old: new for old, new in field_mapping.items() if old not in named}
         back = {new: old for old, new in (field_mapping or {"ts_1": "ts"}).items()}
         at = timestamp_field if timestamp_field in df.columns else back.get(str(timestamp_field), str(timestamp_field))
         created = created_timestamp_column if created_timestamp_column in df.columns else None
