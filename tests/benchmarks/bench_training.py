@@ -423,9 +423,9 @@ class Rivals:
         assert process.stdin is not None
         assert process.stdout is not None
         asked = {"rival": rival, "shape": asdict(of.shape), "folder": str(of.spine.parent), "parts": parts, "limit": limit}
-        before, started = cpu_of(process.pid), time.monotonic()
         process.stdin.write(json.dumps(asked).encode() + b"\n")
-        process.stdin.flush()
+        process.stdout.readline()  # it is warm
+        before, started = cpu_of(process.pid), time.monotonic()
         if select.select([process.stdout], [], [], limit)[0] and (line := process.stdout.readline()):
             told = json.loads(line)
             return Cost(**told | {"answer": tuple(told["answer"])})
@@ -438,9 +438,7 @@ class Rivals:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             command = [sys.executable, "-m", "tests.benchmarks.bench_training", "--as-rival"]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-            assert self._process.stdout is not None
-            self._process.stdout.readline()  # its Spark runs
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
         return self._process
 
     def close(self) -> None:
@@ -452,15 +450,18 @@ class Rivals:
 
 
 def as_rival(spark: SparkSession, out: TextIO) -> None:
-    """Say with a line that Spark runs, then run what each line of standard input asks for, and tell of it in a line."""
-    print(file=out, flush=True)
+    """Run what each line of standard input asks for: say with a line that Spark is warm, and tell of the run in one more."""
     for line in iter(sys.stdin.readline, ""):
-        print(json.dumps(asdict(_as_asked(spark, json.loads(line)))), file=out, flush=True)
+        asked = json.loads(line)
+        of = found(Shape(**asked["shape"]), Path(asked["folder"]))
+        spark.conf.set("spark.sql.shuffle.partitions", asked["parts"])
+        content(floor(spark, of), None)
+        print(file=out, flush=True)
+        print(json.dumps(asdict(_as_asked(spark, of, asked))), file=out, flush=True)
 
 
-def _as_asked(spark: SparkSession, asked: dict[str, Any]) -> Cost:
-    of, rival = found(Shape(**asked["shape"]), Path(asked["folder"])), str(asked["rival"])
-    spark.conf.set("spark.sql.shuffle.partitions", asked["parts"])
+def _as_asked(spark: SparkSession, of: Made, asked: dict[str, Any]) -> Cost:
+    rival = str(asked["rival"])
     cost = measured(rival, spark, lambda: content(BY_SPARK[rival](spark, of), of))
     again = cost.wall < asked["limit"] / 3
     return measured(f"{rival}, again", spark, lambda: content(BY_SPARK[rival](spark, of), of)) if again else cost
