@@ -6,21 +6,26 @@ import runpy
 import shutil
 import sys
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
+import headwater as hw
 from tests.projects import within, write
 
 with warnings.catch_warnings(action="ignore"):
     import feast
+    from feast.repo_config import load_repo_config
+    from feast.repo_operations import apply_total
 
     from feast_bridge import draft_catalog, repo_contents
     from feast_bridge.refused import FeastRefused
 
 if TYPE_CHECKING:
-    pass
+    from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -60,6 +65,39 @@ def test_a_module_that_is_called_as_one_of_ours_is_imported_and_ours_stays(templ
     ours = sys.modules["feature_definitions"]
     drafted(template, tmp_path)
     assert sys.modules["feature_definitions"] is ours
+
+
+def test_the_rows_of_the_template_are_the_same_here_as_in_feast(template: Path, spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, "headwater.toml", '[project]\nname = "drivers"\n')
+    write(tmp_path, "catalog/drivers.py", draft_catalog.text(drafted(template, tmp_path)))
+    rows = pd.read_parquet(template / "data" / "driver_stats.parquet")
+    last = rows["event_timestamp"].max()
+    asked = pd.DataFrame(
+        {
+            "driver_id": [1001, 1002, 1003, 1004, 1001, 7],
+            "event_timestamp": [last - timedelta(hours=hours) for hours in (1.5, 30, 100, 0, 400, 5)],
+            "val_to_add": [1, 2, 3, 4, 5, 6],
+            "val_to_add_2": [10, 20, 30, 40, 50, 60],
+        }
+    )
+    theirs = _by_feast(template, asked)
+    with hw.open(tmp_path, clock=lambda: last.to_pydatetime() + timedelta(days=2)) as p:
+        p.ingest()
+        p.materialize("driver_hourly_stats")
+        found = p.features(asked, "driver_activity_v1", mode="event_time", spine_is="of others").to_pandas()
+    ours = found.rename(columns=lambda name: name.rpartition("__")[2].removeprefix("transformed_conv_rate_"))
+    columns = ["conv_rate", "conv_rate_plus_val1", "conv_rate_plus_val2"]
+    merged = asked.merge(theirs, on=["driver_id", "event_timestamp", "val_to_add", "val_to_add_2"], how="left")  # Feast drops rows
+    pd.testing.assert_frame_equal(ours[columns], merged[columns], check_dtype=False, rtol=1e-6)
+    assert ours["conv_rate"].notna().sum() == 4
+
+
+def _by_feast(repo: Path, asked: pd.DataFrame) -> pd.DataFrame:
+    """What Feast itself gives, by its own stores."""
+    with repo_contents.within(repo):
+        apply_total(load_repo_config(repo, repo / "feature_store.yaml"), repo, skip_source_validation=False)
+        store = feast.FeatureStore(repo_path=str(repo))
+        return store.get_historical_features(asked, store.get_feature_service("driver_activity_v1")).to_df()
 
 
 REPO = """
