@@ -84,6 +84,8 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 _PUSHES_AT_ONCE = 5
 """How often a push syncs while others do at the same time: the next sync brings what is left."""
+_LOOKS = 3
+"""How often a sync asks what is published, while others go on between its look and its first row."""
 OnMistakes = Literal["refuse", "leave out"]
 """What is done about definitions that do not hold: nothing at all is done, or what does not rest on them is."""
 
@@ -1276,13 +1278,24 @@ class Project:
             self.say(f"the old definitions stay: {error}")
 
     def _sync(self, group: FeatureGroup, target: "Target", depth: "Depth", *, at: datetime | None, limit: int | None) -> "Synced":
-        from online_sync import parity, sync
+        """Sync a group; where another sync went on since it was asked what is published, that is asked anew, so that nothing goes back."""
+        from online_sync import sync
 
         self.say(f"syncing {group.name}")
+        for _ in range(_LOOKS - 1):
+            with suppress(sync.SyncOutdated):
+                return self._synced(group, target, depth, at=at, limit=limit)
+        return self._synced(group, target, depth, at=at, limit=limit)
+
+    def _synced(self, group: FeatureGroup, target: "Target", depth: "Depth", *, at: datetime | None, limit: int | None) -> "Synced":
+        from online_sync import parity, sync
+
+        before = sync.standing(group.name, target)
         published = self._published([group])[group.name]
         epoch, epochs = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
         past = [each for each in epochs if each.finished]
         look = sync.look(published, target=target, now=self.clock(), last=past[-1] if past else None)
+        sync.follows(before, group.name)(look.held)
         unheard = sync.ended_unheard(epochs, look)
         for each in unheard:
             self._remember(replace(each, ended_at=self.clock()))

@@ -38,7 +38,10 @@ def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work) -> Er
         if held is None:
             return Erased(group.name, "not online")
         key = layout.row_key(target.space, group.name, held.generation, entity)
-        made = _begun(held, work, store=store)
+        try:
+            made = _begun(held, work, store=store)
+        except sync.SyncOutdated:
+            made = None
         if made is None or not _buried(key, made, work, store=store):
             store.unlink([key])
             return Erased(group.name, "a sync runs")
@@ -49,7 +52,7 @@ def _begun(held: EpochRecord, work: Work, *, store: Store) -> EpochRecord | None
     """The record of a sync that leaves all rows as they are but one; None where one runs, or was cut off, after which all are written."""
     if held.begun != held.epoch:
         return None
-    made = store.begin_epoch(replace(held, epoch=work.epoch, by=secrets.token_hex(8)))
+    made = store.begin_epoch(replace(held, epoch=work.epoch, by=secrets.token_hex(8)), check=sync.follows(held, held.group))
     return None if made.floor == made.epoch else made
 
 

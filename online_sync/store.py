@@ -127,17 +127,22 @@ class Store(Servers):
         return _readable(self.mget([layout.epoch_key(space, group)])[0])
 
     def begin_epoch(
-        self, coming: EpochRecord, *, rewrite: Literal["where others differ", "every row"] = "where others differ"
+        self,
+        coming: EpochRecord,
+        *,
+        rewrite: Literal["where others differ", "every row"] = "where others differ",
+        check: Callable[[EpochRecord | None], None] = lambda _: None,
     ) -> EpochRecord:
         """Announce a sync and give it its epoch, `coming.epoch` or a greater one: every sync that began before is overtaken by it.
 
         Returns the record that the sync publishes at its end. Rows of epochs before its `floor` count for nothing: the sync must write
-        what has none. Readers know the schema of the rows to come from now on.
+        what has none. Readers know the schema of the rows to come from now on. `check` raises where the sync may not follow a record.
         """
         made = coming
 
         def begun(old: EpochRecord | None) -> EpochRecord:
             nonlocal made
+            check(old)
             epoch = coming.epoch if old is None else max(coming.epoch, 1 + old.begun)
             whole = old is None or old.begun != old.epoch or old.generation != coming.generation or rewrite == "every row"
             left = whole and coming.epoch > 1 if old is None else whole or old.unswept

@@ -56,6 +56,10 @@ class SyncOvertaken(RuntimeError):
     """A later sync of the group has begun or finished; what it wrote stays."""
 
 
+class SyncOutdated(SyncOvertaken):
+    """Another sync of the group began or finished since it was read what is published; nothing was written."""
+
+
 class TooMuchMemory(UserError):
     """A group that would take more of the online store's memory than is allowed."""
 
@@ -175,6 +179,26 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
         raise SyncOvertaken(f"several lakes are being brought online for {target.space.project} at {store.address} right now; one can be")
 
 
+def standing(group: str, target: Target) -> EpochRecord | None:
+    """The group's epoch record, which has to be the same before its publishes are read and when a sync of these begins."""
+    with contextlib.closing(Store(target.url)) as store:
+        return store.read_epoch(target.space, group)
+
+
+def follows(held: EpochRecord | None, group: str) -> Callable[[EpochRecord | None], None]:
+    """Raises SyncOutdated where a group's record is of another sync than the one that is held: who follows might know less than that."""
+
+    def check(found: EpochRecord | None) -> None:
+        if _sync_of(found) != _sync_of(held):
+            raise SyncOutdated(f"another sync of {group} has begun or finished since its publishes were read; run this one again")
+
+    return check
+
+
+def _sync_of(record: EpochRecord | None) -> tuple[int, int, str] | None:
+    return None if record is None else (record.epoch, record.begun, record.by)
+
+
 def look(published: Published, *, target: Target, now: datetime, last: Epoch | None = None) -> Finding:
     """What the store has of a group, and whether it may be believed that nothing is to be done.
 
@@ -277,10 +301,11 @@ def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -
 
     A store that has rows of later epochs than its record knows has lost that record once: then the sync begins again, after them.
     """
-    coming, begun_at = spec.record, None
+    coming, begun_at, kept = spec.record, None, way.look.held
     for _ in range(_ATTEMPTS):
         whole = way.work.depth == "full" or way.look.fell_back
-        record = store.begin_epoch(coming, rewrite="every row" if whole else "where others differ")
+        check = follows(kept, published.group.name)
+        record = store.begin_epoch(coming, rewrite="every row" if whole else "where others differ", check=check)
         begun_at = begun_at or begun(record, way.work)
         done = _pushed(published, replace(spec, record=record, erased=way.work.erased()), way)
         kept = store.read_epoch(record.space, record.group)

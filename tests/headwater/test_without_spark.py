@@ -14,7 +14,7 @@ from feature_definitions import layout
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.records import Generation, Promotion, RegistryFacts
 from feature_registry import open_registry, rebuild
-from online_sync import erasing, push
+from online_sync import erasing, push, sync
 from online_sync.codec import RowSchema, decode
 from online_sync.erasing import Erased
 from online_sync.servers import StoreUnavailable
@@ -243,6 +243,46 @@ def test_a_sync_that_begins_after_somebody_was_erased_hears_of_it(walks: Walks, 
         monkeypatch.setattr(Store, "begin_epoch", begin)
         p.sync(depth="full")
         assert walks.asked(p) == [None, 1.0, None]
+
+
+@pytest.mark.parametrize("between", ["look", "begin_epoch"])
+def test_a_sync_that_knew_less_than_one_that_came_and_went_takes_nothing_back(
+    walks: Walks, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    walks.hour(0, w1=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+    walks.hour(1, w1=2.0, w2=2.0)
+    place: Any = sync if between == "look" else Store
+    real, others = getattr(place, between), []
+
+    def late(*given: Any, **how: Any) -> Any:
+        monkeypatch.setattr(place, between, real)
+        walks.hour(2, w1=3.0, w3=3.0)
+        with closing(opened(walks)) as other:
+            others.extend(other.sync())
+        return real(*given, **how)
+
+    with closing(opened(walks)) as p:
+        monkeypatch.setattr(place, between, late)
+        [done] = p.sync(depth="full")
+        assert (walks.asked(p), done.coverage) == ([3.0, 2.0, 3.0], others[0].coverage)
+        assert done.epoch > others[0].epoch
+
+
+def test_a_sync_that_others_overtake_again_and_again_says_so(walks: Walks, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks.hour(0, w1=1.0)
+    real = Store.begin_epoch
+
+    def late(store: Store, coming: Any, **how: Any) -> Any:
+        real(store, coming)
+        return real(store, coming, **how)
+
+    with closing(opened(walks)) as p:
+        monkeypatch.setattr(Store, "begin_epoch", late)
+        with pytest.raises(SyncOvertaken, match="another sync of seen has begun or finished since its publishes were read"):
+            p.sync()
+        assert walks.asked(p) == [None, None, None]
 
 
 def test_the_command_says_what_the_lake_keeps_of_who_is_erased_and_refuses_who_is_none(walks: Walks) -> None:
