@@ -134,7 +134,7 @@ def test_the_project_may_be_named_before_or_after_the_verb_or_be_the_current_fol
 
 MISTAKES = {
     "no verb": ((), "Missing command"),
-    "unknown verb": (("materialise",), "No such command 'materialise'. Did you mean 'materialize'?"),
+    "unknown verb": (("materialise",), "No such command 'materialise'. Did you mean 'materialize', 'erase'?"),
     "unknown option": (("status", "--jsn"), "No such option: --jsn"),
     "port is no number": (("serve", "--port", "http"), "Invalid value for '--port': Input should be a valid integer"),
     "unknown group, plan": (("plan", "customer_spent"), "no group 'customer_spent'. Did you mean 'customer_spend'?"),
