@@ -31,7 +31,7 @@ from tests.serving.processes import serving
 from tests.serving.test_forked import children, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 BEFORE = """
 from feature_definitions import Entity, Feature, FeatureService, Files, Join, Source, WindowedGroup
@@ -73,8 +73,17 @@ def ask(port: int, cert: Path, service: str, key: str) -> tuple[int, Any]:
         return response.status, json.loads(response.read())
 
 
-def test_tls_keys_audit_and_sighup_are_as_documented(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
-    folder, (cert, key) = projects.make(tmp_path / "project", catalog=BEFORE), certificate
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A project whose store is stopped at the end."""
+    made = projects.make(tmp_path / "project", catalog=BEFORE)
+    yield made
+    (made / "catalog" / "shop.py").write_text(BEFORE)
+    assert projects.within("down", "--json", project=made).json == {"stopped": True}
+
+
+def test_tls_keys_audit_and_sighup_are_as_documented(folder: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps({"keys": [{"name": "model", "sha256": hashlib.sha256(b"sesame").hexdigest()}]}))
     words = ("--tls", str(cert), str(key), "--keys", str(keys), "--grpc-port", "0", "--json")
