@@ -877,12 +877,11 @@ class Project:
         """
         from online_sync import erasing, sync
 
-        groups = self._keep_erasure(entity, keys, state="erased")
+        groups, text = self._keep_erasure(entity, keys, state="erased")
         space = self._space()
         if space is None:
             return ()
         target, done = self._target(space), []
-        text = layout.entity_text([keys[key] for key in groups[0].entity.keys])
         for group in (each for each in groups if each.online):
             last = next((each for each in reversed(self._registry.epochs(group.name)) if each.finished), None)
             ledger = sync.Ledger(self._remember, self.clock)
@@ -895,7 +894,7 @@ class Project:
 
     def lift_erasure(self, entity: str, keys: Mapping[str, Any]) -> "tuple[Synced, ...]":
         """Let an entity that was erased be online again, as the lake has it."""
-        groups = self._keep_erasure(entity, keys, state="lifted")
+        groups, _ = self._keep_erasure(entity, keys, state="lifted")
         synced = [group.name for group in groups if group.online and self._registry.epochs(group.name)]
         return self.sync(*synced, depth="verify") if synced else ()
 
@@ -909,8 +908,10 @@ class Project:
             found += optimize.group_tables(lake, group.name, [each.number for each in self._registry.generations(group.name)])
         return tuple(path for path in dict.fromkeys(found) if delta.exists(path))
 
-    def _keep_erasure(self, entity: str, keys: Mapping[str, Any], *, state: Literal["erased", "lifted"]) -> tuple[FeatureGroup, ...]:
-        """Keep in the lake that an entity is erased, or is not any more; returns the groups that have it."""
+    def _keep_erasure(
+        self, entity: str, keys: Mapping[str, Any], *, state: Literal["erased", "lifted"]
+    ) -> tuple[tuple[FeatureGroup, ...], str]:
+        """Keep in the lake that an entity is erased, or is not any more; returns the groups that have it, and its `entity_text`."""
         from lake import facts
         from serving import request
 
@@ -921,7 +922,7 @@ class Project:
         text = layout.entity_text([asked[key] for key in groups[0].entity.keys])
         erasure = Erasure(entity, text, self.clock(), state == "lifted")
         facts.keep_erasure(self.settings.lake, erasure, fence=self._registry.fence)
-        return groups
+        return groups, text
 
     def _erased(self, group: FeatureGroup) -> frozenset[str]:
         """Whom no sync of a group may bring online."""

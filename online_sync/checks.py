@@ -9,7 +9,7 @@ import heapq
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from online_sync.codec import EPOCH_END, EPOCH_START
@@ -34,6 +34,13 @@ class Looked:
     epoch: int
     servers: Mapping[str, Saying]
     sample: tuple[Sampled, ...]
+
+
+def recounted(looked: Looked | None, servers: Mapping[str, Saying]) -> Looked | None:
+    """What a sync saw, with as many keys as the servers have now; None if nothing is known, or these are other servers."""
+    if looked is None or looked.servers.keys() != servers.keys():
+        return None
+    return replace(looked, servers={address: each._replace(keys=servers[address].keys) for address, each in looked.servers.items()})
 
 
 def sample(kept: Sequence[Sampled], rows: Iterable[tuple[str, bytes]], *, epoch: int) -> list[Sampled]:

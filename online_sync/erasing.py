@@ -9,8 +9,7 @@ from typing import Literal
 from feature_definitions import layout
 from feature_definitions.language import FeatureGroup
 from feature_definitions.records import Epoch
-from online_sync import sync
-from online_sync.checks import Looked
+from online_sync import checks, sync
 from online_sync.codec import EpochRecord, Row, RowSchema, encode, is_tombstone, time_of
 from online_sync.servers import KEYS_PER_CALL
 from online_sync.store import LATER, Store
@@ -74,11 +73,10 @@ def _buried(key: str, made: EpochRecord, work: Work, *, store: Store) -> bool:
 
 def _forget(key: str, made: EpochRecord, *, store: Store) -> None:
     """Leave the key out of what the next sync looks at, which finds everything else as it was."""
-    looked, servers = store.looked(made.space, made.group), store.says()
-    if looked is not None and looked.servers.keys() == servers.keys():
-        fewer = {address: each._replace(keys=servers[address].keys) for address, each in looked.servers.items()}
+    looked = checks.recounted(store.looked(made.space, made.group), store.says())
+    if looked is not None:
         sample = tuple(each for each in looked.sample if each.key != key)
-        store.put_looked(made.space, made.group, Looked(made.epoch, fewer, sample))
+        store.put_looked(made.space, made.group, replace(looked, epoch=made.epoch, sample=sample))
 
 
 def lies_online(group: FeatureGroup, erased: Collection[str], *, target: Target) -> bool:

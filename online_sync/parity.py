@@ -80,8 +80,7 @@ def measure(published: Published, *, target: Target, scope: Scope, erased: Colle
             )
         rows = newest.newest(published, now=instant(record.synced_at))
         chosen = rows if scope == "full" else classes.sampled(rows, count=max(_LEAST, len(rows) // _SHARE), seed=record.epoch)
-        packed = packing.packed(chosen, record, tuple(group.entity.keys), RowSchema(record.columns), erased).rows
-        found = classes.of_rows(packed, record, store)
+        found = _found(chosen, record, tuple(group.entity.keys), erased, store=store)
         extra = _extra(rows, record, tuple(group.entity.keys), store) if scope == "full" else 0
         if store.read_epoch(target.space, group.name) != record:
             raise NotComparable(f"a sync of {group.name} began while its rows were compared; try again")
@@ -100,11 +99,15 @@ def after(published: Published, *, target: Target, epoch: int, erased: Collectio
             return None
         if newest.size(published) <= _FEW_VALUES:
             rows = classes.sampled(newest.newest(published, now=instant(record.synced_at)), count=_SOME, seed=epoch)
-            packed = packing.packed(rows, record, tuple(group.entity.keys), RowSchema(record.columns), erased).rows
-            found = classes.of_rows(packed, record, store)
+            found = _found(rows, record, tuple(group.entity.keys), erased, store=store)
         else:
             found = classes.of_hashes(looked.sample[:_SOME], record, store)
         return found if store.read_epoch(target.space, group.name) == record else None
+
+
+def _found(rows: pa.Table, record: EpochRecord, keys: tuple[str, ...], erased: Collection[str], *, store: Store) -> Agreement:
+    """How rows of the lake compare with what lies online."""
+    return classes.of_rows(packing.packed(rows, record, keys, RowSchema(record.columns), erased).rows, record, store)
 
 
 def _extra(rows: pa.Table, record: EpochRecord, keys: Sequence[str], store: Store) -> int:

@@ -279,10 +279,8 @@ def sweep(target: Target, groups: Sequence[str]) -> int:
         swept = store.sweep(target.space, finished)
         servers = store.says()
         for group in groups:
-            looked = store.looked(target.space, group)
-            if looked is not None and looked.servers.keys() == servers.keys():
-                fewer = {address: each._replace(keys=servers[address].keys) for address, each in looked.servers.items()}
-                store.put_looked(target.space, group, replace(looked, servers=fewer))
+            if (looked := checks.recounted(store.looked(target.space, group), servers)) is not None:
+                store.put_looked(target.space, group, looked)
         return swept
 
 

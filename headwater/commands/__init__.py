@@ -45,6 +45,7 @@ def _any_verb(
 
 @registry.registry.callback()
 @training.training_sets.callback()
+@feast.feast.callback()
 def _any_of_a_group(context: typer.Context, *, project: Folder = None, as_json: AsJson = False) -> None:
     context.obj = project or context.obj
     context.meta[AS_JSON] = as_json

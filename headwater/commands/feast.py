@@ -8,18 +8,12 @@ import typer
 from feature_definitions import settings
 from feature_definitions.counted import counted
 from headwater import beside, documents, output
-from headwater.commands.verb import AS_JSON, AsJson, Call, Folder, epilog, verb
+from headwater.commands.verb import Call, epilog, verb
 
 app = typer.Typer()
 APPLY = "headwater feast apply --repo feast   # then: feast -c feast feature-views list"
 feast = typer.Typer(help="Use definitions and data from Feast.", epilog=epilog(APPLY))
 app.add_typer(feast, name="feast", rich_help_panel="Elsewhere")
-
-
-@feast.callback()
-def _any_of_feast(context: typer.Context, *, project: Folder = None, as_json: AsJson = False) -> None:
-    context.obj = project or context.obj
-    context.meta[AS_JSON] = as_json
 
 
 @verb(feast, example=APPLY)

@@ -69,12 +69,8 @@ def _written(of: BuiltVersion, basis: Basis, only: FeatureService, more: Join, c
         described = _described(of, basis, joining, kept, context) | {"expectations": [*found.found]}
         described |= build.provenance_of(basis, context, before=versions) | {"built_at": iso(context.clock())}
         described |= _added(of, more) | _of_spine(of, described)
-        context.registry.fence()
-        if found.verdict.failed:
-            return build.refused(described, found, context)
-        training_sets.begin(described, context.lake, request.name, build_id=build_id)
-        kept.commit(context.registry.fence)
-    return build.completed(described, context, build_id=build_id)
+        rejected = build.committed(described, found, kept, context, build_id=build_id)
+    return rejected or build.completed(described, context, build_id=build_id)
 
 
 def _described(of: BuiltVersion, basis: Basis, joining: Basis, kept: kept_rows.Kept, context: Context) -> Manifest:

@@ -147,12 +147,8 @@ def _written(work: _Work, context: Context, judge: Judge | None) -> Manifest:
         described = _described(work, kept, rows, context) | {"expectations": [*found.found]}
         described |= build.provenance_of(now, context, before=versions)
         described |= {"fingerprint": _fingerprint(now, context), "built_at": iso(context.clock())}
-        context.registry.fence()
-        if found.verdict.failed:
-            return build.refused(described, found, context)
-        training_sets.begin(described, context.lake, request.name, build_id=build_id)
-        kept.commit(context.registry.fence)
-    return build.completed(described, context, build_id=build_id)
+        rejected = build.committed(described, found, kept, context, build_id=build_id)
+    return rejected or build.completed(described, context, build_id=build_id)
 
 
 def _fingerprint(now: Basis, context: Context) -> str:

@@ -116,15 +116,21 @@ def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | No
         found = gate.judged(kept.rows, basis.request, at=basis.spine.at, judge=judge)
         described = _described(basis, kept, cut, context) | {"expectations": [*found.found]}
         described |= provenance_of(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
-        context.registry.fence()
-        if found.verdict.failed:
-            return refused(described, found, context)
-        training_sets.begin(described, context.lake, name, build_id=build_id)
-        kept.commit(context.registry.fence)
-    return completed(described, context, build_id=build_id)
+        rejected = committed(described, found, kept, context, build_id=build_id)
+    return rejected or completed(described, context, build_id=build_id)
 
 
-def refused(described: Manifest, found: gate.JudgedRows, context: Context) -> Manifest:
+def committed(described: Manifest, found: gate.JudgedRows, kept: kept_rows.Kept, context: Context, *, build_id: str) -> Manifest | None:
+    """Commit rows that passed their checks, once their manifest is kept; the manifest of a build that is rejected instead, if it is."""
+    context.registry.fence()
+    if found.verdict.failed:
+        return _refused(described, found, context)
+    training_sets.begin(described, context.lake, str(described["name"]), build_id=build_id)
+    kept.commit(context.registry.fence)
+    return None
+
+
+def _refused(described: Manifest, found: gate.JudgedRows, context: Context) -> Manifest:
     """Keep what is wrong with a build, with its page; readers keep what they have."""
     rejected = described | {"rejected": [*found.verdict.failed]}
     training_sets.write_rejected(rejected, context.lake, str(described["name"]))
