@@ -1270,11 +1270,14 @@ class Project:
         return None if lake is None else layout.KeySpace(self.settings.name, lake)
 
     def _renew(self, app: "Application") -> None:
-        """Have an application answer by the definitions as they are now."""
-        from feature_definitions.check import checked
+        """Have an application answer by the definitions as they are now; what a mistake leaves out is answered by the old ones."""
+        from feature_definitions.check import checked_sound
 
+        found = checked_sound(self.settings.catalog)
+        for mistake in found.left_out:
+            self.say(f"the old definitions stay of what rests on it: {mistake}")
         try:
-            app.take_up(checked(self.settings.catalog).services)
+            app.take_up({**(app.services if found.left_out else {}), **found.services})
         except UserError as error:
             self.say(f"the old definitions stay: {error}")
 

@@ -95,7 +95,7 @@ class Application:
     def __init__(self, services: Mapping[str, FeatureService], opened: _Opens, guard: Guard | None, hot: Path | None):
         """Open with these services."""
         self._opened, self._guard, self._hot, self._is_warm = opened, guard, hot, False
-        self._open = opened(services)
+        self.services, self._open = services, opened(services)
         self._watching: AtWork | None = None
 
     def take_up(self, services: Mapping[str, FeatureService]) -> None:
@@ -103,7 +103,7 @@ class Application:
         renewed = self._opened(services)
         if self._watching is not None:
             renewed.desk.timed.tell(self._watching)
-        self._open = renewed
+        self.services, self._open = services, renewed
 
     def watched(self, by: AtWork, *, hung: AbstractSet[str]) -> None:
         """Tell a parent at which function it is; those at which another worker hung count as late from the start."""

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import headwater.project
+from feature_definitions import settings
 from headwater import documents, output
 from headwater.commands.verb import DONE, FAILED, Call, Group, Groups, Keys, pairs, verb
 
@@ -116,7 +118,7 @@ def get(call: Call, *, service: Annotated[str, typer.Argument(metavar="SERVICE",
 @verb(app, example="headwater down", panel=ONLINE)
 def down(call: Call) -> int:
     """Stop the project's embedded online store; its data stays."""
-    with call.project() as p:
+    with headwater.project.undefined(settings.project_folder(call.folder), say=output.err.print) as p:
         stopped = p.down()
     said = "stopped the embedded online store; its data stays" if stopped else "the embedded online store was not running"
     return call.answer(documents.DownDocument(stopped=stopped), said)

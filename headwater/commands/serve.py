@@ -1,5 +1,7 @@
 """The verb that answers feature requests."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +30,8 @@ def serve(  # noqa: PLR0913  # one for each flag
     near: Annotated[int, typer.Option(min=1, metavar="N", help="entities of each service kept near", show_default=True)] = 20_000,
     stale: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long what is near is answered without store")] = 0.0,
 ) -> int:
-    """Answer feature requests over HTTP, and over gRPC if that is wished."""
-    with call.project(output.err.print) as p:
+    """Answer feature requests over HTTP, and over gRPC if that is wished; what has a mistake is left out, the rest is answered."""
+    with replace(call, mistakes="leave out").project(partial(output.err.print, markup=False)) as p:
         services = list(p.catalog.services)
         calls: list[str] = []
 

@@ -42,6 +42,7 @@ payments = Source("payments", Files("data/*.csv"), columns={"customer_id": "int6
 spend = WindowedGroup("spend", customer, payments, ttl="2d", features=(Feature("paid", "sum", "paid", windows=("1d",)),))
 first = FeatureService("first", joins=(Join(spend),))
 """
+OTHER = BEFORE.replace('"customer"', '"client"').replace("payments", "bills").replace("spend", "bill").replace("first", "third")
 SECOND = BEFORE + 'second = FeatureService("second", joins=(Join(spend),))\n'
 
 
@@ -64,9 +65,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
-def ask(port: int, cert: Path, service: str, key: str) -> tuple[int, Any]:
-    context = ssl.create_default_context(cafile=str(cert))
-    with closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)) as connection:
+def ask(port: int, cert: Path | None, service: str, key: str) -> tuple[int, Any]:
+    context = ssl.create_default_context(cafile=cert)
+    secure = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30) if cert is None else secure) as connection:
         body = json.dumps({"service": service, "entities": [{"customer_id": 1}]})
         connection.request("POST", "/v1/features", body, {"authorization": f"Bearer {key}"})
         response = connection.getresponse()
@@ -78,8 +80,32 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """A project whose store is stopped at the end."""
     made = projects.make(tmp_path / "project", catalog=BEFORE)
     yield made
-    (made / "catalog" / "shop.py").write_text(BEFORE)
     assert projects.within("down", "--json", project=made).json == {"stopped": True}
+
+
+def test_a_file_with_a_mistake_costs_itself_only_when_a_server_starts_and_when_it_takes_up_the_catalog_anew(folder: Path) -> None:
+    (folder / "catalog" / "other.py").write_text("third = = 3\n")
+    with projects.starting("serve", "--port", "0", "--json", "--project", folder) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip()]
+        while "}" not in lines[-1:]:
+            lines.append(process.stdout.readline().strip())
+        told = json.loads("".join(lines))
+        port = int(told["url"].rpartition(":")[2])
+        assert told["services"] == ["first"]
+        (folder / "catalog" / "shop.py").write_text(SECOND)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: ask(port, None, "second", "")[0] == 200)
+        (folder / "catalog" / "shop.py").write_text(BEFORE.replace('ttl="2d"', 'ttl="2 days"'))
+        (folder / "catalog" / "other.py").write_text(OTHER)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: ask(port, None, "third", "")[0] == 200)
+        assert ask(port, None, "second", "")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=30)[1]
+    assert "left out, with what rests on it: " in said
+    assert "other.py:1: this is not Python" in said
+    assert "the old definitions stay of what rests on it: " in said
 
 
 def test_tls_keys_audit_and_sighup_are_as_documented(folder: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:

@@ -69,7 +69,7 @@ BROKEN = {
 def test_a_malformed_catalog_file_is_named_with_file_and_line_by_every_command(tmp_path: Path, kind: str) -> None:
     text, sentence = BROKEN[kind]
     projects.make(tmp_path, files={"catalog/broken.py": text})
-    for verb in (("check",), ("status", "--json"), ("materialize",), ("down",)):
+    for verb in (("check",), ("status", "--json"), ("materialize",), ("sync",)):
         done = within(*verb, project=tmp_path)
         assert (done.code, done.out) == (2, ""), verb
         assert re.search(rf"catalog/broken\.py:[12]: .*{re.escape(sentence)}", done.err), verb

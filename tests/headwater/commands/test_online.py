@@ -36,6 +36,15 @@ def test_down_says_whether_a_store_was_running_and_may_be_said_twice(fresh: Path
     assert "was not running" in said[1].out
 
 
+def test_a_store_is_stopped_whatever_is_wrong_in_the_catalog(fresh: Path) -> None:
+    within("get", "customer_v1", "customer_id=1", project=fresh)
+    broken = fresh / "catalog" / "broken.py"
+    broken.write_text("x = = 1\n")
+    stopped = within("down", "--json", project=fresh)
+    broken.unlink()
+    assert (stopped.code, stopped.json, stopped.err) == (0, {"stopped": True}, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """How every command of the README's tour ended, in processes of their own."""
