@@ -2,6 +2,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 STAMP := .venv/.ready-$(shell sed '/^\[mypy\]/,$$d' setup.cfg | cat requirements.lock docker/environment - | cksum | tr ' ' -)
 
+# Else each process compiles pandas, Spark and all the others anew: half the CPU of a short command.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help env demo up down new test test-s3 test-airflow check bench bench-serving bench-training bench-lake bench-airflow bench-sync lock
 
 help: ## Print this help
