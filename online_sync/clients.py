@@ -3,9 +3,10 @@
 Nothing is connected here: the first call does that. Of a service of Sentinels each new connection asks them who the primary is.
 """
 
-from collections.abc import Callable, Iterator
-from time import monotonic
-from typing import Any, NamedTuple, TypeAlias
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from time import monotonic, sleep
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import hiredis
 import redis
@@ -21,6 +22,13 @@ from online_sync.address import Address, Login
 
 _CONNECT = 0.3
 _CONNECTIONS = 32
+
+UNSETTLED = (redis.exceptions.ClusterError, redis.exceptions.SlotNotCoveredError, redis.exceptions.TryAgainError)
+"""What is said while the servers of a cluster do not agree yet whose a key is, or lack who has it; nothing was done of what was asked."""
+_UNTIL_SETTLED = 0.05
+"""Seconds between two calls then; servers tell each other of their slots some times a second."""
+
+_T = TypeVar("_T")
 
 Client: TypeAlias = Any
 """Of one server or of a cluster; what redis-py has for clusters is hardly typed."""
@@ -53,6 +61,30 @@ def cluster(address: Address, *, patience: float) -> Client:
     """The cluster that a server belongs to."""
     options = {"retry": Retry(NoBackoff(), 3), **_options(address, patience, db=False)}
     return redis.RedisCluster(**_first(address), **_secured(address), **options)
+
+
+def settled(call: Callable[[], _T], *, seconds: float) -> _T:
+    """What a call to a cluster returns; while its servers do not agree whose a key is, it is made again, for so many seconds."""
+    end = monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except UNSETTLED:
+            if monotonic() > end:
+                raise
+        sleep(_UNTIL_SETTLED)
+
+
+async def async_settled(call: Callable[[], Awaitable[_T]], *, seconds: float) -> _T:
+    """As `settled`, in an event loop."""
+    end = monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except UNSETTLED:
+            if monotonic() > end:
+                raise
+        await asyncio.sleep(_UNTIL_SETTLED)
 
 
 def answers(client: Client, commands: Callable[[], Iterator[tuple[Any, ...]]], *, under_way: int) -> tuple[list[Any], float]:

@@ -43,7 +43,7 @@ def said(error: Exception, at: Address) -> str:
         case redis.ResponseError():
             return _refused(error, reason)
         case redis.exceptions.ClusterError() | redis.exceptions.RedisClusterException():
-            return f"belongs to a cluster that is not whole: {reason}"
+            return _of_a_cluster(reason)
         case redis.TimeoutError() | TimeoutError():
             hint = "" if at.tls is None else " (it may speak no TLS at this port: then begin HEADWATER_REDIS_URL with redis)"
             return f"does not answer in time{hint}; {_STAYS}"
@@ -71,6 +71,13 @@ def _refused(error: redis.ResponseError, reason: str) -> str:
     if "CLUSTERDOWN" in reason or "Hash slot not served" in reason:
         return f"belongs to a cluster that is not whole: {reason}"
     return f"does not answer: {reason}"
+
+
+def _of_a_cluster(reason: str) -> str:
+    """What redis-py says of a cluster; a key that is sent from server to server has exhausted its TTL."""
+    if "TTL" in reason:
+        return f"belongs to a cluster whose servers do not agree which of them has a key; look into its log, and try again; {_STAYS}"
+    return f"belongs to a cluster that is not whole: {reason}"
 
 
 def _without_primary(reason: str, *, sentinels: int) -> str:

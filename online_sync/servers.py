@@ -5,12 +5,12 @@ Which of the two a URL leads to is asked at the first call. In a cluster every c
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from time import monotonic, sleep
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import redis
 
@@ -30,8 +30,13 @@ _FAILURES, _PAUSE = 5, 0.5
 _CALLS, _KEYS_PER_READ = 4, 2000
 """Calls for values that are under way at most, and keys that one is for, unless one asker has more."""
 
-_ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError)
+_ELSEWHERE = (redis.exceptions.AskError, *clients.UNSETTLED)
 """What a server of a cluster says of a key that lies, or will lie, at another; a moved one is such an error too."""
+_SETTLES = 0.3
+"""Seconds that a read waits at most while the servers of a cluster do not agree whose a key is; jobs wait as long as for an answer."""
+
+
+_T = TypeVar("_T")
 
 
 class StoreUnavailable(RuntimeError):
@@ -98,7 +103,8 @@ class Servers:
         if not keys:
             return []
         with errors(self._at):
-            return cast(list[bytes | None], self._client.mget_nonatomic(keys) if self._is_cluster else self._client.mget(keys))
+            found = self._settled(lambda: self._client.mget_nonatomic(keys)) if self._is_cluster else self._client.mget(keys)
+            return cast(list[bytes | None], found)
 
     def run(self, script: Script, pairs: Sequence[tuple[str, bytes]], *common: str | int) -> str:
         """Run a script for keys with a value each, and say by its letters what it did; at most 500 keys a call, in a cluster one."""
@@ -127,7 +133,7 @@ class Servers:
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """Put a value in the place of another, or of none, unless something else lies there."""
         with errors(self._at):
-            return bool(self._client.eval(_SWAP, 1, key, old or b"", new))
+            return bool(self._settled(lambda: self._client.eval(_SWAP, 1, key, old or b"", new)))
 
     def keys(self, pattern: str) -> Iterator[list[str]]:
         """The keys of a pattern, some at a time; a key may come twice."""
@@ -146,17 +152,19 @@ class Servers:
             with self._client.pipeline() as pipeline:
                 for key in keys:
                     pipeline.unlink(key)
-                return sum(pipeline.execute())
+                found = pipeline.execute(raise_on_error=False)
+            return sum(int(self._followed(said, "UNLINK", key)) for key, said in zip(keys, found, strict=True))
 
     def put(self, key: str, value: bytes) -> None:
         """Put a value under a key, whatever lay there."""
         with errors(self._at):
-            self._client.set(key, value)
+            self._settled(lambda: self._client.set(key, value))
 
     def memory(self, keys: Sequence[str]) -> list[int]:
         """The bytes that each key takes with its value, of those that are there; nothing where the user may not ask."""
         with errors(self._at), suppress(redis.exceptions.NoPermissionError):
-            return [found for key in keys if (found := self._client.memory_usage(key, samples=0)) is not None]
+            found = [self._settled(partial(self._client.memory_usage, key, samples=0)) for key in keys]
+            return [each for each in found if each is not None]
         return []
 
     def says(self) -> dict[str, Saying]:
@@ -203,30 +211,44 @@ class Servers:
         return "".join(map(_letters, found)), first
 
     def _run_in_cluster(self, sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> tuple[str, float]:
-        shares: dict[str, list[int]] = {}
+        shares: dict[str, tuple[Client, list[int]]] = {}
         for place, (key, _) in enumerate(pairs):
-            shares.setdefault(self._client.get_node_from_key(key).name, []).append(place)
+            home = self._home(key)
+            shares.setdefault(home.name, (home, []))[1].append(place)
         done = [""] * len(pairs)
-        for name, places in shares.items():
+        for home, places in shares.values():
             calls = [(sha, 1, *pairs[place], *common) for place in places]
-            for place, letter in zip(places, _run_at(self._client, name, calls), strict=True):
+            for place, letter in zip(places, self._run_at(home, calls), strict=True):
                 done[place] = letter
         return "".join(done), 0.0
 
+    def _home(self, key: str) -> Client:
+        """The server of the cluster that has a key; where nobody is known to, it is asked for anew."""
+        try:
+            return self._client.get_node_from_key(key)
+        except redis.exceptions.SlotNotCoveredError:
+            self._settled(lambda: self._client.exists(key))
+            return self._client.get_node_from_key(key)
 
-def _run_at(client: Client, name: str, calls: Sequence[tuple[Any, ...]]) -> list[str]:
-    """Run a script at one server of a cluster, key by key in one go; a key that has moved meanwhile is followed."""
-    with client.get_redis_connection(client.get_node(node_name=name)).pipeline(transaction=False) as pipeline:
-        for call in calls:
-            pipeline.evalsha(*call)
-        found = pipeline.execute(raise_on_error=False)
-    done = []
-    for call, first in zip(calls, found, strict=True):
-        result = client.execute_command("EVALSHA", *call) if isinstance(first, _ELSEWHERE) else first
-        if isinstance(result, Exception):
-            raise result
-        done.append(_letters(result))
-    return done
+    def _run_at(self, home: Client, calls: Sequence[tuple[Any, ...]]) -> list[str]:
+        """Run a script at one server of a cluster, key by key in one go."""
+        with self._client.get_redis_connection(home).pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.evalsha(*call)
+            found = pipeline.execute(raise_on_error=False)
+        return [_letters(self._followed(said, "EVALSHA", *call)) for call, said in zip(calls, found, strict=True)]
+
+    def _followed(self, said: Any, *command: Any) -> Any:
+        """What a command of one key returns that said something; it is made again where its key lies, once that is known."""
+        if isinstance(said, _ELSEWHERE):
+            return self._settled(lambda: self._client.execute_command(*command))
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def _settled(self, call: Callable[[], _T]) -> _T:
+        """What a call returns; it is made again while the servers of a cluster do not agree whose its keys are."""
+        return clients.settled(call, seconds=self._patience)
 
 
 def _calls(sha: str, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> Iterator[tuple[Any, ...]]:
@@ -335,8 +357,9 @@ class AsyncServers:
         with errors(self._at):
             async with asyncio.timeout(_PATIENCE):
                 client = self._client or await self._connected()
-                found = client.mget(keys) if client is self._single else client.mget_nonatomic(keys)
-                return cast(list[bytes | None], await found)
+                if client is self._single:
+                    return cast(list[bytes | None], await client.mget(keys))
+                return cast(list[bytes | None], await clients.async_settled(lambda: client.mget_nonatomic(keys), seconds=_SETTLES))
 
     async def says(self) -> dict[str, Saying]:
         """What each server that holds keys says of itself, by its address; nothing where the user may not ask."""
@@ -392,9 +415,10 @@ def replaced(address: str) -> StoreReplaced:
 
 
 def _sayings(found: Mapping[str, Any], at: addresses.Address) -> dict[str, Saying]:
+    """By their addresses; of a cluster those that hold keys of their own: one that was made a replica since gave up what it had."""
     if "run_id" in found:
         return {str(at): _saying(found, at.db)}
-    return {name: _saying(each, 0) for name, each in found.items()}
+    return {name: _saying(each, 0) for name, each in found.items() if each.get("role") != "slave"}
 
 
 def _saying(info: Mapping[str, Any], db: int) -> Saying:

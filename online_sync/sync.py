@@ -168,7 +168,7 @@ def ended_unheard(epochs: Sequence[Epoch], look: Finding) -> list[Epoch]:
 
 def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> None:
     """Make sure that the project's rows in the store come from this lake; another one's are refused (OtherLake) or taken over."""
-    with contextlib.closing(Store(target.url)) as store:
+    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
         for _ in range(_ATTEMPTS):
             owner = store.owner(target.space.project)
             if owner is not None and owner.lake == target.space.lake:
@@ -181,7 +181,7 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
 
 def standing(group: str, target: Target) -> EpochRecord | None:
     """The group's epoch record, which has to be the same before its publishes are read and when a sync of these begins."""
-    with contextlib.closing(Store(target.url)) as store:
+    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
         return store.read_epoch(target.space, group)
 
 
@@ -206,7 +206,7 @@ def look(published: Published, *, target: Target, now: datetime, last: Epoch | N
     fewer than then, a sample of the rows is as it was left, and the store has the sync that is the `last` by the registry.
     """
     group = published.group
-    with contextlib.closing(Store(target.url)) as store:
+    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
         held = store.read_epoch(target.space, group.name)
         if held is None or held.begun != held.epoch or held.generation != published.generation:
             return Finding(held, "changed")

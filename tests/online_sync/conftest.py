@@ -91,26 +91,31 @@ def listens(port: int) -> bool:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """The ports of a cluster of three servers."""
-    folder = tmp_path_factory.mktemp("cluster")
-    words = ("--cluster-enabled", "yes", "--cluster-port")
+    with clustered(tmp_path_factory.mktemp("cluster"), 3) as servers:
+        yield [port for port, _ in servers]
+
+
+@contextmanager
+def clustered(folder: Path, count: int, *words: str) -> Iterator[list[tuple[int, subprocess.Popen[bytes]]]]:
+    """The ports and processes of a cluster; the first three share the slots, the others have none."""
     with ExitStack() as stack:
-        ports = []
-        for n in range(3):
-            bus = str(free_port())
-            ports.append((stack.enter_context(alone(folder / str(n), *words, bus))[0], bus))
-        clients = [stack.enter_context(closing(redis.Redis(port=port))) for port, _ in ports]
+        buses = [str(free_port()) for _ in range(count)]
+        own = [("--cluster-enabled", "yes", "--cluster-port", bus, *words) for bus in buses]
+        servers = [stack.enter_context(alone(folder / str(n), *each)) for n, each in enumerate(own)]
+        clients = [stack.enter_context(closing(redis.Redis(port=port))) for port, _ in servers]
         for n, client in enumerate(clients):
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else (n + 1) * 5461 - 1)
+            if n < 3:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else (n + 1) * 5461 - 1)
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", *map(str, ports[0]))
-        while not all(_whole(client) for client in clients):
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", str(servers[0][0]), buses[0])
+        while not all(_whole(client, count) for client in clients):
             time.sleep(0.05)
-        yield [port for port, _ in ports]
+        yield servers
 
 
-def _whole(client: redis.Redis) -> bool:
+def _whole(client: redis.Redis, count: int) -> bool:
     said: Any = client.execute_command("CLUSTER", "INFO")
-    return b"cluster_state:ok" in said and b"cluster_known_nodes:3" in said
+    return b"cluster_state:ok" in said and b"cluster_known_nodes:%d\r" % count in said
 
 
 def empty(url: str) -> None:

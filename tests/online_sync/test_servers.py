@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ from tests.online_sync import test_races as races
 from tests.online_sync.conftest import alone, empty, written
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 SCHEMA = RowSchema((("spend", "double"),))
@@ -167,6 +168,74 @@ def test_a_slot_that_moves_with_its_rows_while_a_sync_writes_loses_none(
             assert None not in store.mget(keys)
     finally:
         hand_back(cluster, clients, slots)
+
+
+@contextmanager
+def disagreeing(cluster: list[int], entity: int) -> Iterator[Callable[[object], None]]:
+    """Two servers of an empty cluster each say of an entity's slot that the other has it, until what is yielded is called."""
+    asked = [redis.Redis(port=port) for port in cluster]
+    slot = int(asked[0].cluster("KEYSLOT", key(entity)))
+    names = [client.execute_command("CLUSTER", "MYID").decode() for client in asked]
+    home, other = min(slot // 5461, 2), (min(slot // 5461, 2) + 1) % 3
+
+    def agree(_: object) -> None:
+        for client in asked:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[home])
+
+    try:
+        asked[home].execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[other])
+        asked[other].execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[home])
+        yield agree
+    finally:
+        hand_back(cluster, asked, [slot])
+        for client in asked:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda store: store.put_rows([(key(n), row(n + 1)) for n in range(200)]), "o" + "g" + "o" * 198),
+        (lambda store: store.mget([key(1), key(2)]), [None, row(2)]),
+        (lambda store: store.swap(key(1), None, row(1)), True),
+        (lambda store: store.unlink([key(n) for n in range(200)]), 199),
+        (lambda store: store.put(key(1), row(1)), None),
+    ],
+    ids=["rows", "read", "record", "sweep", "note"],
+)
+def test_while_servers_of_a_cluster_do_not_agree_whose_a_key_is_a_job_waits_and_goes_on(
+    spread: str, cluster: list[int], monkeypatch: pytest.MonkeyPatch, call: Callable[[Store], object], expected: object
+) -> None:
+    with closing(Store(spread)) as store:
+        store.put_rows([(key(n), row(n)) for n in range(200) if n != 1])
+    with disagreeing(cluster, 1) as agree, closing(Store(spread, patience=5)) as store:
+        monkeypatch.setattr(clients, "sleep", agree)
+        assert call(store) == expected
+
+
+def test_servers_that_never_agree_are_named_once_the_patience_ends(spread: str, cluster: list[int]) -> None:
+    told = pytest.raises(StoreUnavailable, match="a cluster whose servers do not agree which of them has a key")
+    with disagreeing(cluster, 1), closing(Store(spread, patience=0.2)) as store, told:
+        store.put_rows([(key(n), row(n)) for n in range(3)])
+
+
+def test_serving_waits_a_moment_for_servers_that_do_not_agree(spread: str, cluster: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Store(spread)) as store:
+        store.put_rows([(key(2), row(2))])
+
+    async def read(agree: Callable[[object], None]) -> list[bytes | None]:
+        async def slept(seconds: float) -> None:
+            agree(seconds)
+
+        monkeypatch.setattr(clients, "asyncio", SimpleNamespace(sleep=slept))
+        serving = AsyncStore(spread)
+        try:
+            return await serving.mget([key(1), key(2)])
+        finally:
+            await serving.close()
+
+    with disagreeing(cluster, 1) as agree:
+        assert asyncio.run(read(agree)) == [None, row(2)]
 
 
 def test_a_cluster_is_swept_on_all_its_servers(spread: str) -> None:
