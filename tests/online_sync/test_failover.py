@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from tests.online_sync import test_races as races
 from tests.online_sync.conftest import alone, sentinel
 from tests.online_sync.stories import FIRST, HOUR, SEEN, Story
 from tests.online_sync.test_changes import SPACE, Online
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,14 +63,6 @@ class Pair:
         """Wait until the replica has what the primary has."""
         with closing(redis.Redis(port=self.primary)) as client:
             until(lambda: client.wait(1, 1000) == 1)
-
-
-def until(holds: Any) -> None:
-    """Wait until something holds, for half a minute at most."""
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextmanager
