@@ -17,10 +17,10 @@ from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import training_sets
 from lake.training_sets import BuiltVersion, Manifest
-from spark_jobs import tables
+from spark_jobs import tables, workers
 from spark_jobs.context import Context
 from spark_jobs.publish.validate import Judge
-from spark_jobs.training import build, gate, kept_rows, manifest, order, parts, past, provenance, statistics, unmoved
+from spark_jobs.training import build, finish, gate, kept_rows, manifest, order, parts, past, provenance, statistics, unmoved
 from spark_jobs.training import spine as spine_rows
 from spark_jobs.training.build import Built
 from spark_jobs.training.manifest import Basis
@@ -49,7 +49,7 @@ def append(of: BuiltVersion, rests: Rests, spine: Spine, request: TrainingReques
     if now.dated_by != of.manifest["hw_date"]:
         raise NotAsBefore(f"{name}: with so many rows its partitions would be of a {now.dated_by} each; {unmoved.anew(of)}")
     since = partition(first, by=now.dated_by)
-    work = _Work(of, held, now, _since(now, since, now.dated_by), since, _cut(of, now))
+    work = _Work(of, held, now, _from(since, now, since=since), first, since, _cut(of, now))
     with context.registry.lease(subjects.training_set(name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         written = _written(work, context, judge)
     return build.built(request, path, written, unchanged=False)
@@ -108,19 +108,22 @@ def _cut(of: BuiltVersion, now: Basis) -> Cut | None:
 
 
 class _Work(NamedTuple):
-    """A training set as it is and as it will be: the part that is joined, which begins with the partition of a date, and how all is cut."""
+    """A training set as it is and as it will be: the first date with other rows, the part that is joined, which begins with the partition
+    of that date (`since`), and how all is cut.
+    """
 
     of: BuiltVersion
     held: Basis
     now: Basis
     part: Basis
+    first: date
     since: date
     cut: Cut | None
 
 
-def _since(of: Basis, since: date, dated_by: str) -> Basis:
-    """The part of a spine from a date on, its rows in the places that they have in the whole."""
-    first = (since - _EPOCH).days
+def _from(day: date, of: Basis, *, since: date) -> Basis:
+    """The part of a spine from a date on, its rows in the places that they have in the whole, found as those of all since a partition."""
+    first = _days(day)
     days = {day: rows for day, rows in of.days.items() if day >= first}
     later = of.spine.rows.where(order.day(of.spine.at) >= F.lit(first))
     placed = order.by_columns(later, of.spine.ids, at=of.spine.at, days=of.days)
@@ -131,8 +134,12 @@ def _since(of: Basis, since: date, dated_by: str) -> Basis:
         summary={**of.summary, "rows": sum(days.values()), "first": begins},
         days=days,
         first_place=sum(rows for day, rows in of.days.items() if day < first),
-        dated=cast("Any", dated_by),
+        dated=of.dated_by,
     )
+
+
+def _days(until: date) -> int:
+    return (until - _EPOCH).days
 
 
 def _written(work: _Work, context: Context, judge: Judge | None) -> Manifest:
@@ -140,7 +147,7 @@ def _written(work: _Work, context: Context, judge: Judge | None) -> Manifest:
     now, request, build_id = work.now, work.now.request, context.mint("p")
     versions = provenance.of_groups(now.published.values())
     asked = build.asked_of_rows(work.part, layout.training_set_table(context.lake, request.name), build_id)._replace(since=work.since)
-    with kept_rows.kept(build.finished(work.part, work.cut, context), asked, context) as kept:
+    with kept_rows.kept(_joined(work, context), asked, context) as kept:
         stay = past.rows_of(work.of, context).where(F.col(layout.ROW_DATE) < F.lit(work.since))
         rows = stay.select(*[f"`{name}`" for name in asked.columns]).unionByName(kept.rows)
         found = gate.judged(rows, request, at=now.spine.at, judge=judge)
@@ -151,17 +158,24 @@ def _written(work: _Work, context: Context, judge: Judge | None) -> Manifest:
     return rejected or build.completed(described, context, build_id=build_id)
 
 
+def _joined(work: _Work, context: Context) -> workers.Flow:
+    """The part with all its columns. Rows of dates before the first one that is other are found as they were, and not counted again."""
+    rows, look = build.finished(work.part, work.cut, context), manifest.look(work.part)
+    marks = [name for name in look.counted if name != parts.PART]
+    return finish.unmarked_before(work.first, rows, marks, at=work.now.spine.at)
+
+
 def _fingerprint(now: Basis, context: Context) -> str:
     computed = {name: context.registry.computed_as(name, each.generation) for name, each in now.published.items()}
     return manifest.fingerprint(now, computed)
 
 
 def _replaced(work: _Work, context: Context) -> Manifest | None:
-    """What the manifest counted of the rows that are replaced, which are joined once more as they were; None if there are none."""
-    first = (work.since - _EPOCH).days
-    if not any(day >= first for day in work.held.days):
+    """What the manifest counted of the rows that are no more what they were, which are joined once more so; None if there are none."""
+    if not any(day >= _days(work.first) for day in work.held.days):
         return None
-    part = _since(replace(work.held, request=replace(work.held.request, split=None)), work.since, work.now.dated_by)
+    held = replace(work.held, request=replace(work.held.request, split=None), dated=work.now.dated_by)
+    part = _from(work.first, held, since=work.since)
     look = manifest.look(part)._replace(sampled=())
     counted = statistics.of_flow(build.finished(part, None, context), look)
     return manifest.described(part, counted, None, types={})

@@ -1,6 +1,7 @@
 """What workers make of rows that are joined: defaults stand for null, and each row gets the columns that every training set has."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Literal
 
 import numpy as np
@@ -60,6 +61,17 @@ def dates(times: pa.Array, *, by: DatedBy) -> pa.Array:
     if by == "month":
         days = days.astype("datetime64[D]").astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     return pa.array(days.astype(np.int32)).cast(pa.date32())
+
+
+def unmarked_before(first: date, rows: workers.Flow, marks: Sequence[str], *, at: str) -> workers.Flow:
+    """The rows with null in some columns where their time lies before a UTC date; `at` is the column of their times."""
+    begins = (first - date(1970, 1, 1)).days * _MICROS_OF_A_DAY
+
+    def added(columns: _Columns) -> _Columns:
+        later = pc.greater_equal(pc.cast(columns[at], pa.int64()), begins)
+        return {name: pc.if_else(later, columns[name], None) for name in marks}
+
+    return rows.then(_with(added), rows.schema)
 
 
 def _filled(column: pa.Array, value: object) -> pa.Array:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql import types as T
 
+from spark_jobs import workers
 from spark_jobs.training import finish
 
 
@@ -37,3 +39,13 @@ def test_a_row_lies_at_the_utc_date_of_its_time_or_at_its_months_first_day(times
 def test_a_default_stands_for_null_alone(kind: pa.DataType, value: Any, default: Any) -> None:
     found = finish._filled(pa.array([value, None], kind), default)
     assert (found.type, found.to_pylist()) == (kind, [value, list(default) if isinstance(default, tuple) else default])
+
+
+@given(st.lists(st.datetimes()), st.dates())
+def test_marks_of_rows_before_a_date_are_null(times: list[datetime], first: date) -> None:
+    column = pa.array([time.replace(tzinfo=UTC) for time in times], pa.timestamp("us", tz="UTC"))
+    batch = pa.RecordBatch.from_pydict({"at": column, "value": pa.array(range(len(times))), "mark": pa.array([True] * len(times))})
+    flow = finish.unmarked_before(first, workers.Flow(cast("Any", None), T.StructType()), ["mark"], at="at")
+    (found,) = flow.works[0](iter([batch]))
+    assert found.column("mark").to_pylist() == [True if time.date() >= first else None for time in times]
+    assert (found.select(["at", "value"]), found.schema) == (batch.select(["at", "value"]), batch.schema)

@@ -16,7 +16,7 @@ from feature_definitions.intervals import Interval, instant, micros
 from feature_definitions.records import Publish
 from lake import training_sets
 from lake.readable import Published
-from spark_jobs.training import append, manifest, unmoved
+from spark_jobs.training import append, build, manifest, unmoved
 from spark_jobs.training.unmoved import NotAsBefore
 from tests import projects
 from tests.projects import NOW
@@ -27,21 +27,33 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from headwater import Project
+    from spark_jobs import workers
+    from spark_jobs.context import Context
+    from spark_jobs.training.manifest import Basis
+    from spark_jobs.training.parts import Cut
 
 LATER = NOW + timedelta(days=1)
 CATALOG = """
-from feature_definitions import FeatureService, Join, Label, Split, TrainingSet
+from feature_definitions import FeatureService, Join, Label, OnDemandFeature, Ref, Request, Split, TrainingSet
 from shop import customer_v1, last_page, payments, spend
 
 def made(name):
     return TrainingSet(name, payments, customer_v1, label=Label("refunded", "1d", immature="leave out"),
                        split=Split("entity", {"a": 50, "b": 50}), statuses=True)
 
-grown, twin = made("grown"), made("twin")
+grown, twin, monthly = made("grown"), made("twin"), made("monthly")
 newest = TrainingSet("newest", payments, customer_v1, mode="event_time")
 timed = TrainingSet("timed", payments, customer_v1, split="time")
 small_v1 = FeatureService("small_v1", joins=(Join(spend, ("paid_1d",)),))
 wide_v1 = FeatureService("wide_v1", joins=(Join(spend, ("paid_1d", "paid_3d", "payments_1d")), Join(last_page, prefix="seen")))
+
+def risk(amount, payments):
+    return None if amount == 2.5 else amount / payments  # one row has no payments yet, and fails
+
+scored_v1 = FeatureService("scored_v1", joins=(Join(spend, ("paid_1d", "payments_1d")),), on_demand=(
+    OnDemandFeature("risk", (Request("amount", "double"), Ref("spend__payments_1d")), "double", risk, rows=True),
+))
+served, served_twin = (TrainingSet(name, payments, scored_v1, mode="as_served", statuses=True) for name in ("served", "served_twin"))
 narrow, wide = TrainingSet("narrow", payments, small_v1, statuses=True), TrainingSet("wide", payments, wide_v1, statuses=True)
 """
 CAME = projects.rows("p6,1,2.0,no,2026-01-06T09:00:00Z,2026-01-06T13:00:00Z", "p7,2,2.5,no,2026-01-06T18:00:00Z,2026-01-06T19:00:00Z")
@@ -51,18 +63,23 @@ DESCRIBED = ("rows", "checksum", "columns", "hw_date", "spine", "groups", "seen"
 
 @pytest.fixture(scope="module")
 def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Training sets with a partition for each day, built before rows came to their spine."""
+    """Training sets with a partition for each day, and one with a partition for a month, built before rows came to their spine."""
     folder = projects.published(tmp_path_factory.getbasetemp()).copied(tmp_path_factory.mktemp("grown"))
     projects.write(folder, "catalog/grown.py", CATALOG)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(manifest, "_ROWS_OF_A_DAY", 1)
         with projects.opened(folder) as p:
-            for name in ("grown", "newest", "timed", "narrow"):
+            p.sync("spend")
+            for name in ("grown", "newest", "timed", "narrow", "served"):
                 p.training_set(name)
+            with pytest.MonkeyPatch.context() as larger:
+                larger.setattr(manifest, "_ROWS_OF_A_DAY", 100)
+                p.training_set("monthly")
         projects.write(folder, "data/payments/third.csv", CAME)
         with projects.opened(folder, now=LATER) as p:
             p.ingest("payments")
             yield p
+            p.down()
 
 
 def described(of: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +100,34 @@ def test_rows_that_came_are_joined_and_give_what_a_whole_build_gives(shop: Proje
     assert shop.append_training_set("grown").unchanged
     assert shop.training_set("grown").unchanged
     assert shop.verify_training_set("grown").verdict == "equal"
+
+
+def test_rows_of_a_partition_that_are_joined_again_are_counted_once(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    joins: list[Basis] = []
+
+    def finished(basis: Basis, cut: Cut | None, context: Context) -> workers.Flow:
+        joins.append(basis)
+        return joined(basis, cut, context)
+
+    joined, grown = build.finished, shop.append_training_set("grown")
+    monkeypatch.setattr(manifest, "_ROWS_OF_A_DAY", 100)
+    monkeypatch.setattr(build, "finished", finished)
+    monthly = shop.append_training_set("monthly")
+    assert monthly.manifest["appended"] == {"since": "2026-01-01", "rows": 5, "to": 1}
+    of_parts = {"hw_date": "month", "checksum": monthly.manifest["checksum"], "columns": monthly.manifest["columns"]}
+    assert described(monthly.manifest) == described({**grown.manifest, **of_parts})
+    assert [each.summary["rows"] for each in joins] == [5]
+
+
+def test_as_it_was_served_and_with_features_on_demand_it_grows_into_what_a_whole_build_gives(shop: Project) -> None:
+    grown, twin = shop.append_training_set("served"), shop.training_set("served_twin")
+    assert described(grown.manifest) == described(twin.manifest)
+    assert (grown.manifest["served"], grown.manifest["failed"]) == (twin.manifest["served"], {"risk": 5})
+    assert grown.to_arrow().equals(twin.to_arrow())
+    shop.add_to_training_set("served", "spend", "paid_3d")
+    shop.sync("spend", depth="full")
+    found = shop.verify_training_set("served")
+    assert (found.verdict, found.spine) == ("equal", "source")
 
 
 def files(shop: Project, name: str) -> list[str]:
