@@ -105,23 +105,27 @@ class Desk:
         pieces = splicer.at_hand(asked.entities, now=micros(self.clock()), at=at, within=self._limits.trust)
         if pieces is None:
             return None
-        if splicer.age(at) > self._limits.trust / 2 and splicer not in self._refreshing:
-            self._refresh(splicer, at)
+        self._keep_up(splicer, at)
         data = splicer.form.whole(pieces, PLAIN)
         self._count(asked, splicer, monotonic() - at)
         return data
 
-    def _refresh(self, splicer: Splicer, at: float) -> None:
-        """Read the epoch records of a service meanwhile, so that what is near is answered at once further on."""
-        reading = asyncio.get_running_loop().create_task(self._read(splicer.asking((), now=micros(self.clock()), at=at)))
-        self._refreshing[splicer] = reading
+    def _keep_up(self, splicer: Splicer, at: float) -> None:
+        """Have epoch records read meanwhile, and what they changed, so that what is near is answered at once further on."""
+        if splicer in self._refreshing or not splicer.is_behind(at, self._limits.trust / 2):
+            return
+        self._refreshing[splicer] = asyncio.get_running_loop().create_task(self._renew(splicer))
 
-        def refreshed(done: asyncio.Task[Any]) -> None:
+        def refreshed(done: asyncio.Task[None]) -> None:
             del self._refreshing[splicer]
             if not done.cancelled():
                 done.exception()  # whoever asks next asks the store itself, and is told
 
-        reading.add_done_callback(refreshed)
+        self._refreshing[splicer].add_done_callback(refreshed)
+
+    async def _renew(self, splicer: Splicer) -> None:
+        while await self._read(splicer.renewing(now=micros(self.clock()), at=monotonic(), trust=self._limits.trust)):
+            pass
 
     def hot(self) -> list[Hot]:
         """The entities of services that are near, for `warm` of another desk."""
@@ -188,6 +192,8 @@ class Desk:
             if stale is None:
                 raise
             return stale, Beside(stale=True)
+        if self._limits.trust:
+            self._keep_up(splicer, at)
         return pieces, PLAIN
 
     def _beside(self, asked: Wanted, looked: FromStore) -> Beside:

@@ -5,7 +5,7 @@ byte, those by which it was made, and at most until its status or its values cha
 answer than the store's own, as of the records' last reading.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -29,6 +29,8 @@ _Kept: TypeAlias = tuple[int, int, Any, bool]
 
 MOST_NEAR = 20_000
 """Entities that one service keeps near, at most."""
+_KEYS_AT_A_TIME = 100
+"""Rows that are brought together when epoch records became others, so that requests do not wait for long."""
 
 _FOUND = (PRESENT, EMPTY)
 
@@ -37,7 +39,11 @@ _FOUND = (PRESENT, EMPTY)
 
 
 class Splicer:
-    """The answers of one service, from one lake's rows; what it keeps near is the only thing that changes."""
+    """The answers of one service, from one lake's rows; what it keeps near is the only thing that changes.
+
+    Where epoch records became others, what was near answers on, as long as its own records are trusted, and meanwhile the same entities
+    are brought as they are now (`renewing`). Who was told how an entity is now is never told again how it was.
+    """
 
     def __init__(
         self, plan: ServicePlan, *, space: KeySpace | None, form: Form | None = None, most: int = MOST_NEAR, within: int | None = None
@@ -46,8 +52,11 @@ class Splicer:
         self.form: Form = RowsForm(plan) if form is None else form
         self._plan, self._space, self._most, self._within = plan, space, most, within
         self._records = [] if space is None else [layout.epoch_key(space, group) for group in plan.groups]
+        self._at_a_time = max(1, _KEYS_AT_A_TIME // max(1, len(plan.joins)))
         self._known = self._learned([None] * len(plan.groups))
-        self._seen = float("-inf")
+        self._coming: _Known | None = None
+        self._told: set[Keys] = set()
+        self._left: list[Keys] = []
         self.near = self.found = 0
 
     def asking(self, entities: Sequence[Keys], *, now: int, at: float, trust: float = 0.0) -> Generator[list[str], Stored, list[Any]]:
@@ -65,48 +74,85 @@ class Splicer:
         """The same, so that the entities are near; nobody asked for them, so they do not count."""
         yield from self._found(entities, now=now, at=at, trust=0.0)
 
+    def renewing(self, *, now: int, at: float, trust: float) -> Generator[list[str], Stored, bool]:
+        """Read the epoch records again, and with them some of the entities asked for under others; says whether more are to be brought."""
+        some, self._left = self._left[: self._at_a_time], self._left[self._at_a_time :]
+        known = self._newest
+        lacking = [entity for entity in some if known.near(entity, now) is None]
+        stored = yield [*self._records, *chain.from_iterable(known.keys(entity) for entity in lacking)]
+        records = list(stored[: len(self._records)])
+        if records == known.stored or not self._records:
+            known.seen = max(known.seen, at)
+            known.bring(lacking, stored[len(self._records) :], now)
+        elif self._newest is known:
+            self._learn(records, at, trust)
+        if self._coming is not None and (not self._left or at - self._known.seen >= trust):
+            self._known, self._coming = self._coming, None
+            self._told.clear()
+        return bool(self._left)
+
+    def is_behind(self, at: float, within: float) -> bool:
+        """Whether to go on `renewing`: epoch records were last read so long before `at`, or something is to be brought."""
+        return at - self._known.seen > within or self._coming is not None or bool(self._left)
+
     def hot(self, most: int) -> list[Keys]:
-        """The entities that are near, those first that were made or asked for lately; at most so many."""
-        return self._known.hot(most)
+        """The entities that are near or will be again, those first that were made or asked for lately; at most so many."""
+        near = self._known.hot(most)
+        return near if not self._left else list(islice(dict.fromkeys(chain(near, self._left)), most))
 
     def _found(
         self, entities: Sequence[Keys], *, now: int, at: float, trust: float
     ) -> Generator[list[str], Stored, tuple[list[_Kept], int]]:
         """What is kept of the entities in the end, and how many of them were near."""
         while True:
-            known = self._known
+            known = self._newest
             pieces = [known.near(entity, now) for entity in entities]
             lacking = [entity for entity, piece in zip(entities, pieces, strict=True) if piece is None]
-            if not lacking and at - self._seen < trust:
+            if not lacking and at - known.seen < trust:
                 break
             stored = yield [*self._records, *chain.from_iterable(known.keys(entity) for entity in lacking)]
             records = list(stored[: len(self._records)])
-            self._seen = at
             if records != known.stored and self._records:
-                if self._known is known:
-                    self._known = self._learned(records)
+                if self._newest is known:
+                    self._learn(records, at, trust)
                 continue
-            rows = iter(stored[len(self._records) :])
-            made = iter([known.put(entity, rows, now) for entity in lacking])
+            known.seen = max(known.seen, at)
+            made = iter(known.take(lacking, stored[len(self._records) :], now))
             pieces = [next(made) if piece is None else piece for piece in pieces]
             break
+        if self._coming is not None and known is not self._known:
+            self._told.update(entities)
         return [piece for piece in pieces if piece is not None], len(entities) - len(lacking)
-
-    def age(self, at: float) -> float:
-        """How many seconds before `at` the epoch records were read."""
-        return at - self._seen
 
     def at_hand(self, entities: Sequence[Keys], *, now: int, at: float, within: float) -> list[Any] | None:
         """The pieces, if all are near and the epoch records were read less than so many seconds ago; the store is not asked."""
-        if at - self._seen >= within:
+        known = self._known
+        if self._coming is not None and (at - known.seen >= within or not self._told.isdisjoint(entities)):
+            known = self._coming
+        if at - known.seen >= within:
             return None
-        near = self._known.near
+        near = known.near
         kept = [piece for entity in entities if (piece := near(entity, now)) is not None]
         if len(kept) < len(entities):
             return None
         self.near += len(kept)
         self.found += sum([piece[3] for piece in kept])
         return [piece[2] for piece in kept]
+
+    @property
+    def _newest(self) -> "_Known":
+        return self._coming or self._known
+
+    def _learn(self, records: list[bytes | None], at: float, trust: float) -> None:
+        """Know these epoch records from now on; what is near answers on meanwhile, as long as its own records are trusted."""
+        learned = self._learned(records)
+        learned.seen = at
+        self._left = list(dict.fromkeys(chain(self._told, self._known.asked()))) if trust else []
+        if at - self._known.seen < trust:
+            self._coming = learned
+        else:
+            self._known, self._coming = learned, None
+            self._told.clear()
 
     def _learned(self, stored: list[bytes | None]) -> "_Known":
         records = finished(self._plan.groups, stored, within=self._within)
@@ -116,7 +162,7 @@ class Splicer:
 class _Known:
     """What is known online of a service's groups while their epoch records stay the same, and the pieces of entities lately asked for.
 
-    Of two halves the older goes when the newer is full, so what is asked for often stays.
+    Of two halves the older goes when the newer is full, so what is asked for often stays. `seen` is when the records were last read.
     """
 
     def __init__(
@@ -130,6 +176,7 @@ class _Known:
         self.stored, self._half, self._form = stored, max(1, keeping[0] // 2), keeping[1]
         names = list(plan.asked)
         self._joins = [_join_reader(join, records.get(join.group), space, names) for join in plan.joins]
+        self.seen, self._is_turned = float("-inf"), False
         self._young: dict[Keys, _Kept] = {}
         self._old: dict[Keys, _Kept] = {}
 
@@ -147,24 +194,40 @@ class _Known:
         """The entities that are kept, those of the newer half first."""
         return list(islice(chain(self._young, (entity for entity in self._old if entity not in self._young)), most))
 
+    def asked(self) -> list[Keys]:
+        """The entities that were asked for since these records are known, as many as half of what is kept."""
+        return list(islice(chain(self._young, self._old if self._is_turned else ()), self._half))
+
     def keys(self, entity: Keys) -> list[str]:
         """The keys of the rows that an entity can have."""
         return [key for join in self._joins if (key := join.key(entity)) is not None]
 
-    def put(self, entity: Keys, rows: Iterable[bytes | None], now: int) -> _Kept:
-        """Make the piece of an entity from its rows, of which it takes as many as it has keys, and keep it near."""
-        rows, found = iter(rows), []
+    def take(self, entities: Iterable[Keys], rows: Iterable[bytes | None], now: int) -> list[_Kept]:
+        """Make the pieces of entities from their rows, of which each takes as many as it has keys, and keep them near."""
+        left, made = iter(rows), []
+        for entity in entities:
+            kept = self._made(entity, left, now)
+            self._keep(entity, kept)
+            made.append(kept)
+        return made
+
+    def bring(self, entities: Iterable[Keys], rows: Iterable[bytes | None], now: int) -> None:
+        """The same of entities that nobody asks for at the moment: they lie in the older half, until they are asked for."""
+        left = iter(rows)
+        made = [(entity, self._made(entity, left, now)) for entity in entities]
+        self._old.update(made[: max(0, self._half - len(self._old))])
+
+    def _made(self, entity: Keys, rows: Iterator[bytes | None], now: int) -> _Kept:
+        found = []
         for join in self._joins:
             said = join.found(next(rows), now) if join.has_row(entity) else join.unread(entity, now)
             found.append(join.named(said))
         piece = self._form.piece(entity, found)
-        kept = (now, min((said.until for said in found), default=FOREVER), piece, all(said.status in _FOUND for said in found))
-        self._keep(entity, kept)
-        return kept
+        return (now, min((said.until for said in found), default=FOREVER), piece, all(said.status in _FOUND for said in found))
 
     def _keep(self, entity: Keys, kept: _Kept) -> None:
         if len(self._young) >= self._half:
-            self._young, self._old = {}, self._young
+            self._young, self._old, self._is_turned = {}, self._young, True
         self._young[entity] = kept
 
 
