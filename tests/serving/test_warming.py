@@ -78,7 +78,7 @@ def application(path: Path) -> tuple[rest.Application, FakeStore]:
 
 async def until_near(app: rest.Application) -> None:
     async with asyncio.timeout(30):
-        while not (app._is_warm and app._open.desk.hot()):  # noqa: ASYNC110  # nothing tells
+        while not (app._is_warm and any(hot.entities for hot in app._open.desk.hot())):  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0.01)
 
 
