@@ -1,11 +1,12 @@
 """Answers with types, and what is decided over them; nothing here reads or writes."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 
-from headwater_client.mishaps import ContractBroken, FeaturesMissing, ServerRefused
+from headwater_client.mishaps import ClientError, ContractBroken, FeaturesMissing, ServerRefused
 
 _KNOWN = ("PRESENT", "EMPTY")
 
@@ -84,6 +85,22 @@ class _Error(msgspec.Struct):
 def features(data: bytes) -> Features:
     """What `POST /v1/features` answers."""
     return msgspec.json.decode(data, type=Features)
+
+
+def check_arrow() -> None:
+    """Raise where there is no pyarrow, before anything is asked."""
+    if find_spec("pyarrow") is None:
+        raise ClientError("a table needs pyarrow, which is not installed: pip install pyarrow; or ask by get_features")
+
+
+def table(data: bytes) -> Any:
+    """What `POST /v1/features` answers in Arrow, as a pyarrow.Table."""
+    import pyarrow as pa  # only here: it takes some 50 MB
+
+    try:
+        return pa.ipc.open_stream(data).read_all()
+    except pa.ArrowInvalid as error:
+        raise ClientError(f"the server's answer is no Arrow stream ({error}); is it a Headwater server of this version?") from None
 
 
 def services(data: bytes) -> list[ServiceView]:

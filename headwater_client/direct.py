@@ -1,6 +1,7 @@
 """Reads the online store itself, by the plan by which a server reads it: no server, one round trip less."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
@@ -14,7 +15,8 @@ from headwater_client.answers import Features
 from headwater_client.mishaps import ServerAway, ServerRefused
 from online_sync.servers import StoreUnavailable
 from online_sync.store import Store
-from serving.answer import fetch
+from serving.answer import Result, fetch
+from serving.forms import PLAIN
 from serving.refusals import refusal
 from serving.request import Entity, RequestError, ServicePlan, check_entities, reading
 
@@ -44,31 +46,36 @@ class DirectClient:
 
     def get_features(self, service: str, entities: Sequence[Mapping[str, Any]]) -> Features:
         """Features of entities, in their order."""
-        try:
-            plan = self._reading.plan(service)
-            checked = check_entities(plan, list(map(dict, entities)))
-            return self._read(plan, checked)
-        except RequestError as error:
-            raise ServerRefused(str(error), status=refusal(error).status, field=error.field) from None
-        except StoreUnavailable as error:
-            raise ServerAway(str(error)) from None
+        with _told():
+            return msgspec.convert({"results": self._results(service, entities)[1]}, Features)
+
+    def get_table(self, service: str, entities: Sequence[Mapping[str, Any]]) -> Any:
+        """The same as a pyarrow.Table; see `Client.get_table`."""
+        answers.check_arrow()
+        from serving.arrow_form import ArrowForm  # it loads pyarrow
+
+        with _told():
+            plan, results = self._results(service, entities)
+            return answers.table(ArrowForm(plan).computed(results, PLAIN))
 
     def get_features_for_prediction(self, service: str, entities: Sequence[Mapping[str, Any]], features: Sequence[str]) -> list[list[Any]]:
         """The values that a model takes, a list for each entity, in the order of `features`; unknown ones are refused."""
         return answers.matrix(self.get_features(service, entities), features)
 
-    def _read(self, plan: ServicePlan, entities: Sequence[Entity]) -> Features:
+    def _results(self, service: str, entities: Sequence[Mapping[str, Any]]) -> tuple[ServicePlan, list[Result]]:
+        plan = self._reading.plan(service)
+        return plan, self._read(plan, check_entities(plan, list(map(dict, entities))))
+
+    def _read(self, plan: ServicePlan, entities: Sequence[Entity]) -> list[Result]:
         """Read until the rows and the word whose they are come together."""
         while True:
             space, owner = self._space, self._owner
             try:
-                results = fetch(plan, entities, space=space, mget=partial(self._mget, owner), now=self._clock())
+                return fetch(plan, entities, space=space, mget=partial(self._mget, owner), now=self._clock())
             except _Moved:
                 found = self._store.owner(self._project)
                 self._owner = self._store.mget([layout.owner_key(self._project)])[0]
                 self._space = None if found is None else KeySpace(self._project, found.lake)
-                continue
-            return msgspec.convert({"results": results}, Features)
 
     def _mget(self, owner: bytes | None, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys, and with them whose the project's rows are."""
@@ -76,6 +83,17 @@ class DirectClient:
         if said != owner:
             raise _Moved
         return values
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors are those of a server's client."""
+    try:
+        yield
+    except RequestError as error:
+        raise ServerRefused(str(error), status=refusal(error).status, field=error.field) from None
+    except StoreUnavailable as error:
+        raise ServerAway(str(error)) from None
 
 
 class _Moved(Exception):  # it is no error

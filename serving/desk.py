@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from time import monotonic
 from typing import Any, TypeVar, assert_never
 
@@ -68,6 +69,7 @@ class Desk:
         self._splicers: dict[tuple[str, FormName, int | None], Splicer] = {}
         self._forms: dict[tuple[str, FormName], Form] = {}
         self._refreshing: dict[Splicer, asyncio.Task[Any]] = {}
+        self._arrow: asyncio.Task[Any] | None = None
         self.timed = Timed()
         self.counts = Counts(late=self.timed.late)
         self._generations: dict[str, int] = {}
@@ -171,6 +173,8 @@ class Desk:
     async def _answered(self, asked: Wanted) -> bytes:
         if self.space is None and await self.look() is None:
             await self.store.ping()  # the answer needs nothing of the store, which may be away all the same
+        if asked.form == "arrow":
+            await self._arrow_loaded()
         at, splicer = monotonic(), None
         if asked.plan.on_demand or asked.fresh:
             looked = await self._from_store(asked)
@@ -181,6 +185,12 @@ class Desk:
             data = splicer.form.whole(pieces, beside)
         self._count(asked, splicer, monotonic() - at)
         return data
+
+    async def _arrow_loaded(self) -> None:
+        """Wait until pyarrow is loaded, which takes a while, in which others are answered."""
+        if self._arrow is None:
+            self._arrow = asyncio.create_task(asyncio.to_thread(import_module, "pyarrow"))
+        await asyncio.shield(self._arrow)
 
     async def _pieces(self, asked: Wanted, splicer: Splicer, at: float) -> tuple[Sequence[Any], Beside]:
         """The pieces of an answer, and what is said beside them; while the store is away, of what is near, if that is wished."""

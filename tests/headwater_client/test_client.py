@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from feature_definitions.layout import KeySpace
-from headwater_client import AsyncClient, Client, ContractBroken, Features, FeaturesMissing, ServerAway, ServerRefused
+from headwater_client import AsyncClient, Client, ClientError, ContractBroken, Features, FeaturesMissing, ServerAway, ServerRefused
+from headwater_client import answers as client_answers
 from headwater_client.direct import DirectClient
 from online_sync import embedded
 from online_sync.store import Store
@@ -66,6 +67,44 @@ def test_both_kinds_and_the_store_itself_answer_alike(store: str, url: str) -> N
         assert (found, matrix, names) == asyncio.run(asked())
         assert reads.get_features("by_customer", ENTITIES) == found
         assert reads.get_features_for_prediction("by_customer", ENTITIES, ["spend__paid_1d"]) == matrix == [[1.5], [0.0]]
+
+
+def test_a_table_has_the_rows_of_an_answer_with_their_types_whoever_is_asked(store: str, url: str) -> None:
+    async def asked() -> Any:
+        async with AsyncClient(url, timeout=60) as client:
+            return await client.get_table("by_customer", ENTITIES)
+
+    with Client(url, timeout=60) as client, direct(store) as reads:  # it loads pyarrow
+        found = client.get_table("by_customer", ENTITIES)
+        assert found.to_pydict() == {
+            "customer_id": [42, 7], "spend__paid_1d": [1.5, 0.0], "spend__hw_status": ["PRESENT", "NOT_FOUND"],
+            "spend__hw_event_timestamp": [datetime(2026, 1, 5, tzinfo=UTC), None],
+        }  # fmt: skip
+        assert str(found.schema.field("spend__hw_event_timestamp").type) == "timestamp[us, tz=UTC]"
+        assert found.equals(asyncio.run(asked()))
+        assert found.equals(reads.get_table("by_customer", ENTITIES))
+        fresh = client.get_table("by_customer", ENTITIES, max_staleness="5h", freshness=True)
+        assert fresh.column("spend__hw_status").to_pylist() == ["EXPIRED", "EXPIRED"]
+        assert json.loads(fresh.schema.metadata[b"freshness"])["spend"]["epoch"] == 1
+
+
+def test_a_table_is_refused_in_words_too(store: str, url: str) -> None:
+    with Client(url) as client, direct(store) as reads:
+        for each in (client, reads):
+            with pytest.raises(ServerRefused, match="there is no service 'nobody'"):
+                each.get_table("nobody", ENTITIES)
+
+
+def test_without_pyarrow_or_an_arrow_stream_a_table_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, requests = answering(200, 200)
+    with Client("http://x", transport=httpx.MockTransport(handler)) as client:
+        with pytest.raises(ClientError, match="no Arrow stream"):
+            client.get_table("by_customer", ENTITIES)
+        assert requests[0].headers["accept"] == "application/vnd.apache.arrow.stream"
+        monkeypatch.setattr(client_answers, "find_spec", lambda _: None)
+        with pytest.raises(ClientError, match="pip install pyarrow; or ask by get_features"):
+            client.get_table("by_customer", ENTITIES)
+    assert len(requests) == 1
 
 
 def test_staleness_and_freshness_are_passed_on(url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 
 from feature_definitions import FeatureService, Join, OnDemandFeature, Ref, Request
 from online_sync.codec import CodecError
-from serving import rest
+from serving import desk, rest
 from serving.arrow_form import ArrowForm
 from serving.desk import Limits
 from serving.forms import Beside, Said
@@ -126,3 +127,18 @@ def test_values_that_are_not_of_their_types_are_no_answer() -> None:
     form = ArrowForm(compile_service(PLAIN))
     with pytest.raises(CodecError, match="values of spend that are not of the types of plain"):
         form.whole([form.piece((42,), [Said("PRESENT", ["1.50", "x", 4, 3.0])])], Beside())
+
+
+def test_while_pyarrow_is_loaded_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = threading.Event()
+    monkeypatch.setattr(desk, "import_module", lambda _: loaded.wait(30))
+    app, _ = application()
+
+    async def asked() -> list[Any]:
+        first = asyncio.create_task(ask(app, "plain", [{"customer_id": 42}]))
+        other = await ask(app, "plain", [{"customer_id": 42}], headers=())
+        waited = first.done()
+        loaded.set()
+        return [waited, other[0], (await first)[0], (await ask(app, "plain", [{"customer_id": 42}]))[0]]
+
+    assert asyncio.run(asked()) == [False, 200, 200, 200]
