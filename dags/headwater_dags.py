@@ -73,11 +73,12 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
     schedule = schedule_of(group)
     mine: dict[str, Any] = {"project": project.root, "schedule": schedule}
     alone = {**mine, "max_active_tis_per_dag": 1}
+    since = project.catch_up_from
     with DAG(
         dag_id=layout.group_dag(group.name),
         schedule=CronPartitionTimetable(schedule.cron, timezone="UTC", run_offset=-1, key_format=schedule.key_format),
-        start_date=EPOCH,
-        catchup=False,
+        start_date=EPOCH if since is None else schedule.first_run(since),
+        catchup=since is not None,
         max_active_runs=schedule.most_runs + (WAITING_RUNS if group.warnings == "approve" or schedule.reads_groups else 0),
         default_args={"owner": group.owner or domain, **RETRIES, **FIRST},
         description=f"Publish {group.name}, features of {group.entity.name}",
@@ -88,7 +89,7 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         (
             WaitOperator(task_id=layout.WAIT_TASK, **mine)
             # Rows in quarantine and files that cannot be read do not stop the day: what is left of it is judged as a whole.
-            >> IngestOperator(task_id=layout.INGEST_TASK, pool=project.pool, **alone)
+            >> IngestOperator(task_id=layout.INGEST_TASK, pool=project.pool, late="its own day" if since is None else "until now", **alone)
             >> MaterializeOperator(task_id=layout.MATERIALIZE_TASK, **alone)
             >> [
                 RestateOperator(task_id=layout.RESTATE_TASK, trigger_rule=ALL_DONE, **alone),

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import Asset, BaseOperator
@@ -26,9 +26,12 @@ from airflow.sdk.exceptions import (
 from dags.day import Day, inside, judged
 from dags.process import DONE, REJECTED, Ended, Running
 from dags.schedule import KeyRefused, Schedule, range_of
-from dags.siblings import adjacent
+from dags.siblings import MOST, adjacent, has_ended, is_done
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, parse_instant
+
+Late = Literal["its own day", "until now"]
+"""What a scheduled run computes that begins when later days are due already."""
 
 LOOK_AGAIN, GIVE_UP = timedelta(seconds=10), timedelta(hours=6)
 """A day that waits for days of other groups, which other runs are at, is looked at again so often, and for so long.
@@ -110,24 +113,40 @@ class WaitOperator(OfDay):
         self.execute_complete(context)
 
     def execute_complete(self, context: Mapping[str, Any], event: object = None) -> None:  # noqa: ARG002  # as Airflow calls it
-        """Look at the groups that are read, which other runs publish."""
-        if self.group_schedule.reads_groups:
-            look_again(self.day(span_of(context, self.group_schedule)), context)
+        """Look at the groups that are read, which other runs publish. What another run of a backfill has done is not done again."""
+        schedule = self.group_schedule
+        beside = context["dag_run"].run_type == "backfill" and has_ended(context)
+        if not schedule.reads_groups and not beside:
+            return
+        span = span_of(context, schedule)
+        found = self.ledger(span)
+        day = self.day(span, found)
+        if beside and is_done(found, context["ti"].id):
+            log.info("another run of this backfill has computed it")
+            raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids() - {layout.PUBLISH_TASK}))
+        if schedule.reads_groups:
+            look_again(day, context)
 
 
 class IngestOperator(OfDay):
     """Ingest what a group reads, and go on to compute, judge and publish: one process a run.
 
     A row or a file that cannot be taken costs itself alone; a source that cannot be read stops its group. Days of a backfill that lie
-    side by side are computed by the first of their runs, in one Spark job; the others find nothing left to do.
+    side by side are computed by the first of their runs, in one Spark job; the others find nothing left to do. So are the days of an
+    outage, where Airflow makes up for each with a run.
     """
+
+    def __init__(self, *, late: Late = "its own day", **options: Any) -> None:
+        """Keep what a scheduled run computes that begins when later days are due already."""
+        super().__init__(**options)
+        self.late = late
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Do what is due. A run that has nothing to restate, or nothing at all to do, says so by tasks that are skipped."""
         schedule, run = self.group_schedule, context["dag_run"]
         span = span_of(context, schedule)
         if run.run_type == "scheduled":
-            self.make(schedule.restated(span), within="restate")
+            self.make(self.until_now(schedule.restated(span), context), within="restate")
             return
         wide = adjacent(context, schedule, span) if run.run_type == "backfill" else span
         if wide != span:
@@ -137,6 +156,18 @@ class IngestOperator(OfDay):
         if run.run_type == "backfill" and not did and self.day(span).state == "published":
             raise DownstreamTasksSkipped(tasks=[layout.MATERIALIZE_TASK, layout.RESTATE_TASK, layout.WARNINGS_TASK])
         raise DownstreamTasksSkipped(tasks=[layout.RESTATE_TASK])
+
+    def until_now(self, span: Interval, context: Mapping[str, Any]) -> Interval:
+        """What a scheduled run computes: where each later day has a run of its own that tells of it, those that are due by now, too.
+
+        A run that is cleared computes its own days alone: the runs of later days may have ended, and would not tell of them again.
+        """
+        last = self.group_schedule.sealed_by(datetime.now(UTC))
+        if self.late == "its own day" or last <= span.end or is_repeated(context):
+            return span
+        wide = Interval(span.start, min(last, span.end + MOST * self.group_schedule.step))
+        log.info("this run is late: it computes %s, of which each later one has a run of its own", self.group_schedule.named(wide))
+        return wide
 
 
 class MaterializeOperator(OfDay):

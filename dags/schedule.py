@@ -1,7 +1,7 @@
 """When a group runs, and which interval is the business of each run: the one place where Airflow's times become ours."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from math import lcm
 
 from feature_definitions.intervals import Interval, duration, floor, iso, parse_instant
@@ -95,8 +95,16 @@ class Schedule:
             return self.of_key(key)
         if logical_date is not None and floor(logical_date, self.step) == logical_date:
             return Interval(logical_date, logical_date + self.step)
-        end = floor((logical_date or run_after) - self.ready_after, self.step)
+        end = self.sealed_by(logical_date or run_after)
         return Interval(end - self.step, end)
+
+    def sealed_by(self, moment: datetime) -> datetime:
+        """The end of the newest interval of a run that was sealed by a moment."""
+        return floor(moment - self.ready_after, self.step)
+
+    def first_run(self, day: date) -> datetime:
+        """When the run begins that covers the first interval of a day (UTC)."""
+        return datetime(day.year, day.month, day.day, tzinfo=UTC) + self.step
 
     def restated(self, interval: Interval) -> Interval:
         """What a scheduled run makes good: its interval, and those before it that late events may have changed."""

@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
@@ -29,6 +30,7 @@ VARIABLES = {
     "HEADWATER_CACHE": "where downloaded jars are kept",
     "HEADWATER_LINEAGE_FILE": "a file to which OpenLineage events are appended, where OPENLINEAGE_URL is not set",
     "HEADWATER_POOL": "the pool of Airflow in which tasks that compute run, instead of its default_pool",
+    "HEADWATER_CATCH_UP_FROM": "a date: Airflow makes up for each day since then of which it made no run, with a run of its own",
     "HEADWATER_PROMOTE": "auto or manual: whether a new generation is shown to readers as soon as it covers what the old one does",
 }
 _KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "spark_jars", "driver_memory", "promote"}
@@ -53,6 +55,7 @@ class Settings:
 
     `promote` says who shows a new generation of a group to readers: the run that completes it (auto), or a person (manual). `lineage` is
     the URL or the file that is told of runs in OpenLineage's words (None: nobody is), `mlflow` where MLflow keeps runs (None: the project).
+    `catch_up_from`: of each day (UTC) since then Airflow makes a scheduled run, also of those of an outage (None: of the newest only).
     """
 
     root: Path
@@ -67,6 +70,7 @@ class Settings:
     redis_url: str | None = field(default=None, repr=False)
     promote: Promote = "auto"
     pool: str = "default_pool"
+    catch_up_from: date | None = None
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     lineage: str | None = field(default=None, repr=False)
     lineage_key: str | None = field(default=None, repr=False)
@@ -108,6 +112,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         redis_url=variables.get("HEADWATER_REDIS_URL") or None,
         promote=_promote(variables.get("HEADWATER_PROMOTE") or project.get("promote"), registry),
         pool=variables.get("HEADWATER_POOL") or "default_pool",
+        catch_up_from=_date("HEADWATER_CATCH_UP_FROM", variables.get("HEADWATER_CATCH_UP_FROM")),
         connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(PREFIX) and value}),
         lineage=environment.get("OPENLINEAGE_URL") or variables.get("HEADWATER_LINEAGE_FILE") or None,
         lineage_key=environment.get("OPENLINEAGE_API_KEY") or None,
@@ -227,6 +232,16 @@ def _promote(said: str | None, registry: str) -> Promote:
     if said not in ("auto", "manual"):
         raise SettingsError(f"HEADWATER_PROMOTE (promote in {FILE}) is {said!r}; write auto or manual")
     return cast(Promote, said)
+
+
+def _date(name: str, said: str | None) -> date | None:
+    """The date that a variable says (UTC)."""
+    if not said:
+        return None
+    try:
+        return datetime.strptime(said, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise SettingsError(f"{name} is {said!r}, which is no date; write one like 2026-01-05") from None
 
 
 def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:

@@ -71,8 +71,9 @@ if TYPE_CHECKING:
     from spark_jobs.ingest.journal import IngestReport
     from spark_jobs.ingest.samples import Sample
     from spark_jobs.ingest.trial import Misfit
+    from spark_jobs.publish.group_results import GroupResult
     from spark_jobs.publish.handed_in import Taken
-    from spark_jobs.publish.materialize import GroupResult, Stage
+    from spark_jobs.publish.materialize import Stage
     from spark_jobs.publish.validate import Judge
     from spark_jobs.training.build import Built
     from spark_jobs.training.diff import Difference
@@ -1159,12 +1160,13 @@ class Project:
         return nullcontext([]) if run is None else openlineage.telling(run, self.settings, clock=self.clock, say=self.say)
 
     def _materialize(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":
-        from spark_jobs.publish import materialize
-
         if not work.due:
+            from spark_jobs.publish.group_results import GroupResult
+
             self._promote(work.group, work.generation)
-            return materialize.GroupResult(work.group.name, work.generation)
+            return GroupResult(work.group.name, work.generation)
         from expectations import adapter
+        from spark_jobs.publish import materialize
 
         sharing = [g for g in self.catalog.groups.values() if isinstance(g, WindowedGroup)]
         read = {each.group.name: each.generation for each in work.upstream}
@@ -1185,7 +1187,7 @@ class Project:
             return self._refused(work.group, work.generation, str(error))
 
     def _refused(self, group: FeatureGroup, generation: int, why: str) -> "GroupResult":
-        from spark_jobs.publish.materialize import GroupResult
+        from spark_jobs.publish.group_results import GroupResult
 
         return GroupResult(group.name, generation, refused=why)
 

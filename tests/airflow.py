@@ -153,6 +153,17 @@ class System:
             time.sleep(0.5)
         return answer
 
+    def listened(self) -> None:
+        """Wait until the scheduler has gone round twice: until then it may not have heard what a worker has told Airflow."""
+
+        def beat() -> str:
+            found: str = self.ask("GET", "/monitor/health")["scheduler"]["latest_scheduler_heartbeat"]
+            return found
+
+        for _ in range(2):
+            before = beat()
+            self.until(lambda before=before: beat() != before)
+
     def backfill(self, dag: str, first: date, last: date, *, reprocess: str = "none") -> dict[str, Any]:
         """Start Airflow's own backfill, once the one before is over: a DAG has one at a time."""
         self.until(lambda: all(each["completed_at"] for each in self.ask("GET", f"/backfills?dag_id={dag}")["backfills"]))

@@ -33,7 +33,8 @@ from spark_jobs.context import Context
 from spark_jobs.ingest import bring
 from spark_jobs.ingest.journal import IngestReport
 from spark_jobs.publish import materialize
-from spark_jobs.publish.materialize import GroupResult, Judge, Stage
+from spark_jobs.publish.group_results import GroupResult
+from spark_jobs.publish.materialize import Judge, Stage
 from tests.histories import ColumnTypes, Run, arrivals, batches, observation_groups, runs, windowed_groups
 from tests.histories import sources as sources_of_histories
 from tests.oracle import Event, FeatureRow, Publish, live_rows, publish, value_differences

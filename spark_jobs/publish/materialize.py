@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
@@ -26,29 +26,11 @@ from spark_jobs.compute.tile_store import TileSet
 from spark_jobs.context import Context, Run
 from spark_jobs.ingest import events, jdbc
 from spark_jobs.publish import commit, validate, waiting
+from spark_jobs.publish.group_results import GroupResult
 from spark_jobs.publish.validate import Judge
 
 Stage = Literal["as defined", "everything"]
 """What waits for a person: what a group's definition says, or all that passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupResult:
-    """What a run did to a group; `rejected` are the intervals that stay invisible, with the checks that failed.
-
-    `waiting` are those that a person is to decide on, with the checks that warned; `publish_id` names the run then.
-    `refused` says why nothing was done, where the group's run failed as a whole and others went on.
-    """
-
-    group: str
-    generation: int
-    published: int = 0
-    rejected: tuple[tuple[Interval, tuple[str, ...]], ...] = ()
-    rows: int = 0
-    publish_id: str | None = None
-    seconds: float = 0.0
-    refused: str | None = None
-    waiting: tuple[tuple[Interval, tuple[str, ...]], ...] = ()
 
 
 def run(

@@ -37,6 +37,7 @@ answer |= {"errors": bag.import_errors, "warnings": {k: list(v) for k, v in bag.
         "cron": getattr(dag.timetable, "expression", None),
         "timetable": type(dag.timetable).__name__,
         "catchup": dag.catchup,
+        "start": dag.start_date.isoformat(),
         "runs": dag.max_active_runs,
         "alone": [task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1],
         "pools": {task.task_id: task.pool for task in dag.tasks},
@@ -175,10 +176,23 @@ def test_a_days_own_run_goes_before_a_range_of_days(found: dict[str, Any]) -> No
     assert set(found["dags"]["backfill__range"]["weights"]) == {1}
 
 
-def test_what_computes_runs_in_the_pool_of_the_project_and_what_looks_does_not(airflow: Airflow, shop: Path, found: dict[str, Any]) -> None:
+@pytest.fixture(scope="module")
+def told(airflow: Airflow, shop: Path) -> dict[str, Any]:
+    """The DAGs where the project's variables say how they run."""
+    variables = {"HEADWATER_POOL": "spark", "HEADWATER_CATCH_UP_FROM": "2026-01-05"}
+    dags: dict[str, Any] = airflow.python(PARSE + DESCRIBE, project=shop, **variables)["dags"]
+    return dags
+
+
+def test_each_day_since_a_date_has_a_run_of_its_own_where_that_is_said_and_what_is_of_no_day_has_none(told: dict[str, Any]) -> None:
+    begins = {name: dag["start"] for name, dag in told.items() if dag["catchup"]}
+    assert begins.keys() == set(GROUPS)
+    assert (begins["fg__spend"], begins["fg__pace"]) == ("2026-01-06T00:00:00+00:00", "2026-01-05T01:00:00+00:00")
+
+
+def test_what_computes_runs_in_the_pool_of_the_project_and_what_looks_does_not(told: dict[str, Any], found: dict[str, Any]) -> None:
     assert {pool for dag in found["dags"].values() for pool in dag["pools"].values()} == {"default_pool"}
-    dags = airflow.python(PARSE + DESCRIBE, project=shop, HEADWATER_POOL="spark")["dags"]
-    computing = {(name, task) for name, dag in dags.items() for task, pool in dag["pools"].items() if pool == "spark"}
+    computing = {(name, task) for name, dag in told.items() for task, pool in dag["pools"].items() if pool == "spark"}
     of_project = {
         ("backfill__range", "materialize"), ("reconcile", "start"), ("sync__online", "sync"), ("sync__published", "sync"),
         ("ts__churn", "training_set"),

@@ -16,7 +16,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from airflow.sdk import Asset
+from uuid import UUID, uuid4
+from airflow.sdk import DAG, Asset
 from airflow.providers.standard.operators import hitl
 from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSkipped, TaskAwaitingInput, TaskDeferred
 from dags import process
@@ -59,7 +60,8 @@ class Event:
 
 
 class Instance:
-    def __init__(self, tries, waited, siblings, waiting):
+    def __init__(self, tries, waited, siblings, waiting, id):
+        self.id = id
         self.try_number, self.waited, self.siblings, self.waiting = tries, waited, siblings, waiting
 
     def get_first_reschedule_date(self, context):
@@ -76,7 +78,7 @@ class Instance:
 
 def end(
     operator, at=then, *, kind="manual", key=None, code=0, said="", answer=(), did=1, tries=1, waited=None, siblings=None, waiting=0,
-    params=None, told=()
+    params=None, told=(), id=None
 ):
     (folder / "code").write_text(str(code))
     (folder / "said").write_text(said)
@@ -91,7 +93,7 @@ def end(
     )
     event = Event()
     context = {{
-        "dag_run": run, "ti": Instance(tries, waited, siblings or {{}}, waiting), "outlet_events": {{asset: event}}, "params": params,
+        "dag_run": run, "ti": Instance(tries, waited, siblings or {{}}, waiting, id), "outlet_events": {{asset: event}}, "params": params,
         "task_instance": SimpleNamespace(id="a task"),
         "task_reschedule_count": 0 if waited is None else 1,
         "triggering_asset_events": {{asset: [SimpleNamespace(partition_key=each) for each in told]}} if told else {{}},
@@ -167,6 +169,11 @@ siblings = {{
     "backfill__2013-01-05T00:00:00+00:00__2013-01-05__x": "success",
     "scheduled__2013-01-09T00:00:00+00:00__2013-01-09__x": None,
 }}
+made = UUID(int=(int(then.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62))
+with DAG("fg__spend"):
+    first = WaitOperator(task_id="wait", **mine)
+    first >> IngestOperator(task_id="ingest", **mine) >> PublishOperator(task_id="publish", asset=asset, **mine)
+of_sibling = {{"kind": "backfill", "key": "2013-01-06", "at": None, "siblings": siblings}}
 pressed = {{"params_input": {{"reason": "it is fine"}}, "responded_at": then, "responded_by_user": None}}
 answer = {{
     **{{f"exit {{code}}": end(ingest, code=code, said="ingesting\nerror: columns lack 'x'\n") for code in (0, 1, 2, 3, 137)}},
@@ -179,6 +186,15 @@ answer = {{
     "backfill with a dead one": end(ingest, kind="backfill", key="2013-01-06", at=None, siblings={{
         "backfill__2013-01-07T00:00:00+00:00__2013-01-07__dead": None}}),
     "backfill done": end(ingest, kind="backfill", key="2013-01-06", at=None, did=0, answer=[interval(6)]),
+    **{{name: end(IngestOperator(task_id="ingest", late="until now", **mine), kind="scheduled", key="2013-01-06", at=None, tries=tries)
+        for name, tries in (("late", 1), ("late and cleared", 2))}},
+    **{{f"computed {{name}}": end(first, answer=[interval(6, publish_id=f"p{{micros:017d}}-a")], **{{**of_sibling, **more}})
+        for name, micros, more in (
+            ("beside it", 1357430400000000, {{"id": made}}),
+            ("before", 1357430399999999, {{"id": made}}),
+            ("at a time that nobody says", 1357430400000000, {{"id": uuid4()}}),
+            ("by nobody", 1357430400000000, {{"id": made, "siblings": {{"backfill__2013-01-05T00:00:00+00:00__2013-01-05__x": None}}}}),
+        )}},
     "static": end(IngestOperator(task_id="ingest", **still)),
     "published": end(materialize, answer=[interval(6)]),
     "held": end(materialize, answer=[held]),
@@ -311,6 +327,19 @@ def test_days_of_a_backfill_that_was_cancelled_are_not_computed(ended: dict[str,
 
 def test_a_run_of_a_backfill_whose_day_another_one_computed_has_nothing_left_to_do(ended: dict[str, Any]) -> None:
     assert ended["backfill done"][:3] == ["done", "materialize restate warnings", [f"{MAKE} {DAY}", f"{STATUS} {DAY}"]]
+
+
+def test_a_run_of_a_backfill_whose_day_was_published_since_it_was_made_ends_before_it_ingests(ended: dict[str, Any]) -> None:
+    assert ended["computed beside it"][:3] == ["done", "ingest", [f"{STATUS} {DAY}"]]
+    for case in ("computed before", "computed at a time that nobody says"):
+        assert ended[case][:3] == ["done", "", [f"{STATUS} {DAY}"]]
+    assert ended["computed by nobody"][:3] == ["done", "", []]
+
+
+def test_a_late_run_computes_all_days_of_which_each_has_a_run_to_come_unless_it_was_cleared(ended: dict[str, Any]) -> None:
+    restated = "--sound-only materialize spend --ingest --within restate --from 2013-01-03T00:00:00Z --to"
+    assert ended["late"][2] == [f"{restated} 2014-01-08T00:00:00Z"]
+    assert ended["late and cleared"][2] == [f"{restated} 2013-01-07T00:00:00Z"]
 
 
 def test_a_static_group_is_materialized_without_a_range(ended: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -39,6 +39,11 @@ def at(text: str) -> datetime:
 )
 def test_a_group_runs_at_the_ends_of_its_intervals(every: str, cron: str) -> None:
     assert schedule(every).cron == cron
+
+
+@pytest.mark.parametrize(("every", "begins"), [("1d", "2026-01-06"), ("1h", "2026-01-05T01:00"), ("90m", "2026-01-05T03:00")])
+def test_the_first_run_of_a_day_begins_when_its_first_interval_ends(every: str, begins: str) -> None:
+    assert schedule(every).first_run(date(2026, 1, 5)) == at(begins)
 
 
 @pytest.mark.parametrize("cadence", CADENCES)

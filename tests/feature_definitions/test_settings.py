@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -47,6 +48,13 @@ def test_the_file_may_say_where_things_lie(project: Path) -> None:
     settings = loaded(project)
     assert (settings.catalog, settings.lake) == (project.resolve() / "features", "/data/lake")
     assert (settings.registry_url, settings.spark_master, settings.driver_memory) == ("postgresql://db/r", "local[2]", "1g")
+
+
+def test_a_date_is_a_date(project: Path) -> None:
+    assert loaded(project).catch_up_from is None
+    assert loaded(project, HEADWATER_CATCH_UP_FROM="2026-01-05").catch_up_from == date(2026, 1, 5)
+    with pytest.raises(SettingsError, match="HEADWATER_CATCH_UP_FROM is 'last week', which is no date; write one like 2026-01-05"):
+        loaded(project, HEADWATER_CATCH_UP_FROM="last week")
 
 
 def test_a_variable_goes_before_the_file(project: Path) -> None:

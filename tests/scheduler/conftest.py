@@ -1,4 +1,4 @@
-"""A shop with 40 days of payments, and the Airflow that runs it."""
+"""A shop with six weeks of payments, and the Airflow that runs it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ refunds = TrainingSet("refunds", payments, shop_v1, label=Label("refunded", "1d"
 HEADER = "customer_id,amount,refunded,paid_at\n"
 TODAY = datetime.now(UTC).date()
 TOMORROW = datetime(TODAY.year, TODAY.month, TODAY.day, tzinfo=UTC) + timedelta(days=1)
-DAYS = 40
-"""So many days have payments, one file each; yesterday's is the last."""
+DAYS, CAUGHT_UP, BAD, FILLED = 43, 5, 3, 13
+"""So many days have payments, one file each; yesterday's is the last. Airflow makes up for the last five; a payment of three days ago is
+bad. What a scheduled run restates, and five days before that, ends so many days ago."""
 
 
 def day(back: int) -> date:
@@ -79,8 +80,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     (folder / "headwater.toml").write_text('[project]\nname = "shop"\n', encoding="utf-8")
     (folder / "catalog" / "shop.py").write_text(CATALOG, encoding="utf-8")
     for back in range(1, DAYS + 1):
-        (folder / "data" / "payments" / f"{day(back)}.csv").write_text(payments(day(back), 10, 20), encoding="utf-8")
+        text = payments(day(back), 10, -20 if back == BAD else 20)
+        (folder / "data" / "payments" / f"{day(back)}.csv").write_text(text, encoding="utf-8")
     quick = {
+        "HEADWATER_CATCH_UP_FROM": str(day(CAUGHT_UP)),
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",

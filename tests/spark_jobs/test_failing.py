@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from spark_jobs.ingest.journal import IngestReport
-    from spark_jobs.publish.materialize import GroupResult
+    from spark_jobs.publish.group_results import GroupResult
 
 CATALOG = """
 from feature_definitions import (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from feature_definitions.planning.plan import IntervalStatus
-    from spark_jobs.publish.materialize import GroupResult
+    from spark_jobs.publish.group_results import GroupResult
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 payments = Source(

@@ -17,7 +17,7 @@ from lake import judged, leftovers, storage
 from lake.judged import WaitingLost
 from spark_jobs.publish import commit
 from spark_jobs.publish import waiting as runs
-from spark_jobs.publish.materialize import GroupResult
+from spark_jobs.publish.group_results import GroupResult
 from tests.offline import Lake
 from tests.spark_jobs.publish.test_materialize import FIRST, day, payment, payments, spend
 
