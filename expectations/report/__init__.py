@@ -6,6 +6,7 @@ What the page tells is decided here; how it looks is in `templates`, where every
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 
 import pandas as pd
@@ -15,7 +16,7 @@ from expectations import charts
 from expectations.charts import Number, Series, number
 from expectations.profile import QUANTILES, Origin
 from expectations.suite import GRAVITY, Check, Verdict
-from feature_definitions.intervals import DAY, Interval, iso
+from feature_definitions.intervals import DAY, Interval, iso, parse_instant
 from feature_definitions.language import FeatureGroup
 
 SHOWN = 500
@@ -72,8 +73,18 @@ def template(name: str) -> Template:
     """A template of a page, which escapes what it is given."""
     places = PackageLoader("expectations.report")
     pages = Environment(loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"exact": "{:.6g}".format, "iso": iso, "number": number, "shortened": _shortened}
+    pages.filters |= {"exact": "{:.6g}".format, "second": _second, "number": number, "counted": counted, "shortened": _shortened}
     return pages.get_template(name)
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something whose plural ends in s, as a page shows numbers: `1 row`, `2 000 rows`."""
+    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
+
+
+def _second(at: datetime | str) -> str:
+    """A time, or one that is written out, without parts of a second."""
+    return iso((parse_instant(at) if isinstance(at, str) else at).replace(microsecond=0))
 
 
 def _shortened(value: object) -> str:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from expectations import charts
 from expectations.charts import number
-from expectations.report import template
+from expectations.report import counted, template
 
 Manifest = Mapping[str, Any]
 
@@ -131,5 +131,5 @@ def _parts_bar(manifest: Manifest) -> str:
 
 def _check(each: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """A check: how grave it is, what it is, whether it held, and what was found."""
-    found = f"{each['bad_rows']:,.0f} bad rows" if "bad_rows" in each else f"{each['value']}"
+    found = counted(int(each["bad_rows"]), "bad row") if "bad_rows" in each else f"{each['value']}"
     return each["severity"], each["check"], "held" if each["passed"] else "did not hold", found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
@@ -102,6 +102,15 @@ def test_each_interval_is_a_cell_in_the_colour_of_its_verdict(several: str) -> N
         ("held", "2026-01-03, 200 rows, published without its bad rows: x_1d:at_least(0)"),
         ("warned", "2026-01-04, 200 rows, published, with a warning: x_1d:not_null(0.9)"),
     ]
+
+
+def test_one_row_of_one_interval_is_one_row_and_times_have_no_parts_of_a_second() -> None:
+    facts = facts_of(({"rows": 1, BAD.id: 1}, Verdict(failed=(BAD.id,))), checks=CHECKS)
+    judged = replace(facts, origin=replace(facts.origin, recorded_at=FIRST + timedelta(hours=9, microseconds=250_001)))
+    read = Read(page(judged))
+    assert "1 bad row in 1 of 1 interval: 2026-01-01" in read.text
+    assert "judged 2026-01-01T09:00:00Z" in read.text
+    assert read.strip()[0][1] == "2026-01-01, 1 row, kept from readers: x_1d:at_least(0)"
 
 
 def test_what_did_not_hold_is_told_gravest_first_with_rows_and_intervals(several: str) -> None:

@@ -20,7 +20,7 @@ PAID = {
 NAME = PAID | {"type": "string", "of": "lengths", "sd": None, "mean": None}
 NEVER = PAID | {"count": 0, "nulls": 4, "mean": None, "sd": None, "min": None, "max": None, "quantiles": dict.fromkeys(PAID["quantiles"])}
 MANIFEST: dict[str, Any] = {
-    "name": "churn", "service": "churn_v1", "version": 2, "mode": "as_known", "built_at": "2026-01-06T12:00:00Z", "checksum": "ab" * 32,
+    "name": "churn", "service": "churn_v1", "version": 2, "mode": "as_known", "built_at": "2026-01-06T12:00:00.5Z", "checksum": "ab" * 32,
     "delta_version": 7, "rows": 4, "columns": {"label": {}, "spend__paid": {}}, "groups": {"spend": {}},
     "leaks": {
         "shift": {"rows": 4, "moved": 0}, "sentences": ["a <b>join</b> of the newest values would have changed it"],
