@@ -594,6 +594,16 @@ class RollbackDocument(Document, frozen=True, kw_only=True):
     epoch: SyncedGroup
 
 
+class PushDocument(Document, frozen=True, kw_only=True):
+    """What `push` brought."""
+
+    group: str
+    generation: int
+    rows: int
+    known: int
+    publish_id: str | None
+
+
 class ErasedGroup(Part, frozen=True, kw_only=True):
     """What was done in one group of an entity that was erased."""
 
@@ -994,6 +1004,11 @@ def training_set_export(done: Any) -> TrainingSetExportDocument:
 def parity(compared: Iterable[Any]) -> ParityDocument:
     """How groups compare with the lake."""
     return ParityDocument(groups=[_part(ComparedGroup, each) for each in compared])
+
+
+def push(taken: Any) -> PushDocument:
+    """The rows that were pushed."""
+    return PushDocument(**{name: getattr(taken, name) for name in PushDocument.__struct_fields__ if name != "schema"})
 
 
 def erase(entity: str, keys: Mapping[str, Any], erased: Iterable[Any], kept: Iterable[str]) -> EraseDocument:

@@ -108,16 +108,20 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, UUID) else value
 
 
-def path(given: "str | os.PathLike[str]", root: Path) -> str:
-    """A path as given, on S3, or relative to the project; raises InputRefused where nothing is."""
+SPINE = "a file of CSV, TSV, JSON lines or Parquet, or a Delta table"
+ROWS = "a file of CSV, TSV, JSON lines or Parquet"
+
+
+def path(given: "str | os.PathLike[str]", root: Path, *, what: str = "spine", kinds: str = SPINE) -> str:
+    """A path as given, on S3, or relative to the project; raises InputRefused where nothing is, by what should be there."""
     from lake import storage
 
     said = os.fspath(given)
     try:
-        check_place(f"the spine {said}", said)
+        check_place(f"the {what} {said}", said)
     except DefinitionError as error:
         raise InputRefused(str(error)) from None
     found = said.rstrip("/") if said.startswith(S3) or Path(said).exists() else str(root / said)
     if not (storage.exists(found) if found.startswith(S3) else Path(found).exists()):
-        raise InputRefused(f"there is no spine at {given}; give a file of CSV, TSV, JSON lines or Parquet, or a Delta table")
+        raise InputRefused(f"there is no {what} at {given}; give {kinds}")
     return found

@@ -244,9 +244,9 @@ class Project:
     def push(self, group: str, frame: object) -> "Taken":
         """Make a frame's rows, in the columns of the group's source, rows of the group at once: in the lake, and then online.
 
-        For an ObservationGroup whose source has no place and is not written to. Training sets see the rows from the time of the push on.
-        The same rows twice count once. What does not fit, or breaks an expectation on rows, refuses the whole frame. Of a push that was
-        cut off the next sync brings online what is in the lake.
+        A path is that of a file of CSV, JSON lines or Parquet with such rows. For an ObservationGroup whose source has no place and is not
+        written to. Training sets see the rows from the time of the push on. The same rows twice count once. What does not fit, or breaks an
+        expectation on rows, refuses all of them. Of a push that was cut off the next sync brings online what is in the lake.
         """
         from online_sync.sync import SyncOvertaken
         from spark_jobs import frames
@@ -256,7 +256,11 @@ class Project:
         self._recover([found])
         number, _ = plan.target_generation(found, self._registry.generations(group))
         wanted = found.input_sources[0].columns if found.input_sources else ()
-        taken = handed_in.push(found, frames.arrow(frame, wanted=wanted), generation=number, context=self._context)
+        if isinstance(frame, str | os.PathLike):
+            given: pa.Table | str = inputs.path(frame, self.settings.root, what="file of rows", kinds=inputs.ROWS)
+        else:
+            given = frames.arrow(frame, wanted=wanted)
+        taken = handed_in.push(found, given, generation=number, context=self._context)
         self._promote(found, number)
         for _ in range(_PUSHES_AT_ONCE if found.online else 0):
             seen = self._registry.publishes(group, number)

@@ -7,6 +7,7 @@ import typer
 
 import headwater.project
 from feature_definitions import settings
+from feature_definitions.counted import counted
 from headwater import documents, output
 from headwater.commands.verb import DONE, FAILED, Call, Group, Groups, Keys, pairs, verb
 
@@ -44,6 +45,17 @@ def sync(
     said = shown if epochs else "nothing is published yet; run `headwater materialize` first"
     call.answer(documents.sync(epochs, warnings), said)
     return DONE if all(each.holds for each in epochs) else FAILED
+
+
+@verb(app, example="headwater push last_page clicks.jsonl", panel=ONLINE)
+def push(
+    call: Call, *, group: Group, file: Annotated[str, typer.Argument(metavar="FILE", help="rows as CSV, JSON lines or Parquet")]
+) -> int:
+    """Make a file's rows, in the columns of the group's source, rows of the group at once: in the lake, and then online."""
+    with output.progress() as say, call.project(say) as p:
+        taken = p.push(group, file)
+    there = f" ({taken.known:,} of them lay there already)" if taken.known else ""
+    return call.answer(documents.push(taken), f"pushed {counted(taken.rows, 'row')} to {group}{there}")
 
 
 @verb(app, example="headwater parity --full", panel=ONLINE)

@@ -1,4 +1,4 @@
-"""What the first bytes of a file tell of its kind, whatever its name is."""
+"""What the first bytes of a file tell of its kind, whatever its name is, and what its name does."""
 
 _OTHERS = {
     b"PK\x03\x04": "is a zip archive, or a workbook of Excel: unpack it, or save it as CSV",
@@ -9,6 +9,16 @@ _OTHERS = {
     b"SQLite format 3": "is a database of SQLite: export its table as CSV",
     b"<": "is HTML or XML, which is not read: write it as CSV or JSON",
 }
+
+
+_ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4")
+
+
+def by_name(name: str) -> str | None:
+    """The format of source files that a file's name tells, compressed or not; None if it tells none that is read."""
+    endings = [f".{part}" for part in name.lower().split(".")[1:]]
+    return _ENDINGS.get(next((ending for ending in reversed(endings) if ending not in _COMPRESSED), ""))
 
 
 def unreadable(begin: bytes) -> str | None:

@@ -50,8 +50,10 @@ def below(folder: str, pattern: str) -> list[Place]:
     return sorted(file for file in _files(_listed([glob])) if glob.means(file.path))
 
 
-def at(path: str) -> Remote | None:
-    """The file at a path on S3; None if there is none."""
+def at(path: str) -> Place | None:
+    """The file at a path, on this machine or on S3; None if there is none."""
+    if not is_remote(path):
+        return Path(path) if Path(path).is_file() else None
     found = storage.object_at(path)
     return None if found is None else next(iter(_files([found])), None)
 

@@ -36,7 +36,6 @@ from spark_jobs.ingest.whereabouts import Place
 ROWS = 10_000
 """So many rows are looked at, of at most so many files."""
 FILES = 5
-_ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
 
@@ -112,10 +111,10 @@ def _ending(file: Place) -> tuple[str, str]:
 
 
 def _format(file: Place) -> str:
-    ending = _ending(file)[0].lower()
-    if ending not in _ENDINGS:
+    told = first_bytes.by_name(file.name)
+    if told is None:
         raise NothingToSee(f"{file.name} is of no format that is read, by its name: .csv, .tsv, .txt, .jsonl, .json or .parquet")
-    return _ENDINGS[ending]
+    return told
 
 
 def _kind(file: Place) -> str:

@@ -26,10 +26,11 @@ from feature_registry.registry import PATIENCE, Registry
 from lake import delta, facts, readable
 from lake.arrow_types import arrow_type
 from spark_jobs.context import Context
-from spark_jobs.ingest import columnar, parsing
+from spark_jobs.ingest import columnar, first_bytes, formats, globs, parsing
 
 _UTC = pa.timestamp("us", tz="UTC")
 _AT = "event_timestamp"
+_OF_FRAME = "row {} of the frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,13 @@ class Taken:
     publish_id: str | None
 
 
-def push(group: FeatureGroup, frame: pa.Table, *, generation: int, context: Context) -> Taken:
-    """Make the rows of a frame, in the columns of the group's source, rows of a group's generation, all of them or none.
+def push(group: FeatureGroup, given: pa.Table | str, *, generation: int, context: Context) -> Taken:
+    """Make the rows of a frame, or of the file at a path, in the columns of the group's source, rows of a generation, all or none.
 
     A row that is there already, with the same values, counts once; with others it is refused, as what does not fit is.
     """
     pushed = _pushable(group, context.registry)
-    rows = _rows(pushed, _checked(pushed, frame, context))
+    rows = _rows(pushed, _checked(pushed, given, context))
     subject = subjects.group(group.name, lake=context.lake, registry=context.registry)
     with context.registry.lease(subject, now=context.clock(), patience=PATIENCE):
         fresh = _fresh(pushed, rows, layout.feature_table(context.lake, group.name, generation))
@@ -81,18 +82,32 @@ def _pushable(group: FeatureGroup, registry: Registry) -> ObservationGroup:
 # ---------------------------------------------------------------------------------------------------------------------- the rows
 
 
-def _checked(group: ObservationGroup, frame: pa.Table, context: Context) -> pa.Table:
-    """The frame in the source's types, once nothing of it would be put aside."""
-    source, wanted = group.source, parsing.shape(group.source, parsing.FRAME)
+def _checked(group: ObservationGroup, given: pa.Table | str, context: Context) -> pa.Table:
+    """What is given in the source's types, once nothing of it would be put aside."""
+    found, where = (_of_file(group, given), f"line {{}} of {given}") if isinstance(given, str) else (_of_frame(group, given), _OF_FRAME)
+    for row, why in _faults(group, found, context):
+        raise InputRefused(f"{where.format(row)} cannot be pushed to {group.name}, so none was: {why}")
+    return found
+
+
+def _of_frame(group: ObservationGroup, frame: pa.Table) -> pa.Table:
+    wanted = parsing.shape(group.source, parsing.FRAME)
     parsing.refuse_missing(frame.column_names, wanted, name="the frame")
     batches, line = [], 1
-    for batch in frame.select(list(source.columns)).combine_chunks().to_batches():
+    for batch in frame.select(list(group.source.columns)).combine_chunks().to_batches():
         batches.append(columnar.check(batch, wanted, name="the frame", line=line))
         line += batch.num_rows
-    found = pa.Table.from_batches(batches, parsing.schema(wanted))
-    for row, why in _faults(group, found, context):
-        raise InputRefused(f"row {row} of the frame cannot be pushed to {group.name}, so none was: {why}")
-    return found
+    return pa.Table.from_batches(batches, parsing.schema(wanted))
+
+
+def _of_file(group: ObservationGroup, path: str) -> pa.Table:
+    """The rows of a file, as an ingest reads them; raises FileRefused for one that lacks a column or cannot be read."""
+    file = globs.at(path)
+    kind = None if file is None else first_bytes.by_name(file.name)
+    if file is None or kind is None:
+        raise InputRefused(f"{path} is of no format that is read, by its name; push a file of CSV, JSON lines or Parquet")
+    wanted = parsing.shape(group.source, kind)
+    return pa.Table.from_batches(formats.read(file, wanted, name=path), parsing.schema(wanted))
 
 
 def _faults(group: ObservationGroup, found: pa.Table, context: Context) -> Iterator[tuple[int, str]]:
@@ -128,7 +143,7 @@ def _rows(group: ObservationGroup, found: pa.Table) -> pa.Table:
     rows = pa.table(columns | {name: found[name] for name in group.columns})
     twice = rows.group_by([*keys, _AT]).aggregate([([], "count_all")]).filter(pc.field("count_all") > 1)
     for row in twice.slice(0, 1).to_pylist():
-        raise InputRefused(f"the frame has {row['count_all']} rows of {_named(row, keys)} at {iso(row[_AT])}; push one of them")
+        raise InputRefused(f"there are {row['count_all']} rows of {_named(row, keys)} at {iso(row[_AT])}; push one of them")
     return rows
 
 

@@ -18,15 +18,13 @@ from feature_definitions.layout import COLUMN, LINE, REASON
 from feature_definitions.sql.data_types import is_array
 from lake import delta
 from lake.arrow_types import arrow_type
-from spark_jobs.ingest import cells, folders, formats, globs, json_lines, opened, parsing, whereabouts
+from spark_jobs.ingest import cells, first_bytes, folders, formats, globs, json_lines, opened, parsing, whereabouts
 from spark_jobs.ingest.cells import Unfit, first_line
 from spark_jobs.ingest.json_objects import NotJson
 from spark_jobs.ingest.parsing import FileRefused
 from spark_jobs.ingest.whereabouts import Place
 from spark_jobs.training.spine import TIME, SpineRefused
 
-_ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4")
 _DELIMITERS = (",", ";", "\t", "|")
 _READ = "a Delta table, a Parquet file or folder, or a file of CSV, TSV or JSON lines, compressed or not"
 
@@ -81,10 +79,10 @@ def _file(path: str) -> Place | None:
 
 
 def _format(path: Place, name: str) -> str:
-    ending = next((end for end in reversed(path.suffixes) if end.lower() not in _COMPRESSED), "").lower()
-    if ending not in _ENDINGS:
+    told = first_bytes.by_name(path.name)
+    if told is None:
         raise SpineRefused(f"the spine {name} is of no format that is read, by its name; a spine is {_READ}")
-    return _ENDINGS[ending]
+    return told
 
 
 # -------------------------------------------------------------------------------------------------------------------------- CSV

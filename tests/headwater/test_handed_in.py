@@ -75,7 +75,7 @@ def asked(p: hw.Project) -> list[Any]:
 
 
 def test_what_is_pushed_is_online_at_once_and_in_the_lake_and_counts_once(p: hw.Project, guests: Guests) -> None:
-    first = frame((A, "home", 1.0, NOW - HOUR), (B, None, 0.5, NOW - 26 * HOUR))
+    first = frame((A, "home", 1.0, NOW - HOUR), (B, None, float("nan"), NOW - 26 * HOUR))
     taken = p.push("last", first)
     known = guests.now
     assert (taken.rows, taken.known, asked(p)) == (2, 0, ["home", None])
@@ -123,6 +123,46 @@ def test_pushes_at_the_same_time_are_all_online_once_they_are_done(guests: Guest
         p.down()
 
 
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "jsonl", "parquet"])
+def test_a_files_rows_are_pushed_by_the_command_as_those_of_a_frame(guests: Guests, tmp_path: Path, ending: str) -> None:
+    rows, file = frame((A, "home", 1.0, NOW - HOUR), (B, "cart", 0.5, NOW - 2 * HOUR)), tmp_path / f"clicks.{ending}"
+    match ending:
+        case "parquet":
+            rows.to_parquet(file)
+        case "jsonl":
+            rows.to_json(file, orient="records", lines=True, date_format="iso")
+        case _:
+            rows.to_csv(file, index=False)
+    told = projects.within("push", "last", str(file), "--json", project=guests.folder, now=NOW).json
+    assert (told["group"], told["generation"], told["rows"], told["known"]) == ("last", 1, 2, 0)
+    again = projects.within("push", "last", str(file), project=guests.folder, now=NOW)
+    assert (again.code, again.out) == (0, "pushed 2 rows to last (2 of them lay there already)\n")
+    with hw.open(guests.folder, clock=guests.clock) as p:
+        assert asked(p) == ["home", "cart"]
+        p.down()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        (
+            "a.csv",
+            "guest,site,page,depth,at\na,1,x,1.5,2026-01-05T10:00:00Z\nb,1,x,deep,2026-01-05T10:00:00Z\n",
+            "line 3 of .*a.csv cannot",
+        ),
+        ("a.csv", "guest,site,page,at\n", "has no column 'depth'"),
+        ("a.xlsx", "", "a.xlsx is of no format that is read, by its name; push a file of CSV, JSON lines or Parquet"),
+    ],
+    ids=["a cell", "a column", "a workbook"],
+)
+def test_a_file_that_does_not_fit_is_not_pushed(p: hw.Project, tmp_path: Path, name: str, text: str, sentence: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(hw.UserError, match=sentence):
+        p.push("last", tmp_path / name)
+    with pytest.raises(hw.InputRefused, match="there is no file of rows at nowhere; give a file of CSV, TSV, JSON lines or Parquet"):
+        p.push("last", "nowhere")
+
+
 def away(*_: object, **__: object) -> None:
     raise StoreUnavailable("it is away")
 
@@ -136,7 +176,7 @@ def away(*_: object, **__: object) -> None:
         (
             "last",
             frame((A, "x", 1.0, NOW), (A, "y", 1.0, NOW)),
-            r"has 2 rows of guest 'a', site 1 at 2026-01-05T12:30:00Z; push one of them",
+            r"there are 2 rows of guest 'a', site 1 at 2026-01-05T12:30:00Z; push one of them",
         ),
         ("last", frame((A, "other", 1.0, NOW - HOUR)), "has guest 'a', site 1 at 2026-01-05T11:30:00Z already, with page = 'home'"),
         ("counted", frame((A, "x", 1.0, NOW)), "counted is computed, so no rows are pushed to it"),

@@ -18,7 +18,7 @@ from tests.projects import command, within
 
 VERBS = (
     "demo", "init", "new", "source", "check", "plan", "ingest", "quarantine", "materialize", "status", "publish", "promote", "release",
-    "explain", "registry", "optimize", "training-set", "sync", "parity", "rollback", "erase", "serve", "get", "down",
+    "explain", "registry", "optimize", "training-set", "sync", "push", "parity", "rollback", "erase", "serve", "get", "down",
     "feast",
 )  # fmt: skip
 
