@@ -169,7 +169,8 @@ class Epoch:
     """One sync of a group to the online store: it brought what was known at `synced_at`.
 
     From `begun_at` on readers may have met rows of it, and from `ended_at` on they met no others. One without `ended_at` was cut off, or
-    goes on; of those of an older Headwater, which have neither, nothing but `synced_at` is known.
+    goes on; of those of an older Headwater, which have neither, nothing but `synced_at` is known. It `found_lost` rows where the store
+    lacked some that the sync before had brought: since when it did nobody knows.
     """
 
     group: str
@@ -181,6 +182,7 @@ class Epoch:
     synced_at: datetime
     begun_at: datetime | None = None
     ended_at: datetime | None = None
+    found_lost: bool | None = None
 
     @property
     def finished(self) -> bool:

@@ -14,7 +14,7 @@ from feature_definitions.intervals import instant, micros
 from feature_definitions.record_rows import Kind, Record, RecordRows, RecordStore, Row, json_mapping, json_text
 from feature_definitions.records import Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, Release, Revision
 
-REVISION = "9"
+REVISION = "10"
 """The name of the newest step in `migrations`: these tables are what it leaves."""
 
 metadata = MetaData()

@@ -115,9 +115,10 @@ def online_states(published: Published) -> list[tuple[int, int]]:
     return states
 
 
-Certainty = Literal["certain", "during a sync", "another generation", "rolled back", "not online"]
+Certainty = Literal["certain", "during a sync", "another generation", "rolled back", "lost", "not online"]
 """How sure it is what readers were answered at a time: what the last sync brought; that or what the one under way brings; the values of
-another generation; those of a state that had been brought back; none, as no sync had finished."""
+another generation; those of a state that had been brought back; what the last sync brought, or less, as the store lost some of it before
+the next; none, as no sync had finished."""
 
 
 def certainty(published: Published) -> tuple[tuple[int, Certainty], ...]:
@@ -125,14 +126,18 @@ def certainty(published: Published) -> tuple[tuple[int, Certainty], ...]:
     steps: list[tuple[int, Certainty]] = []
     state: Certainty = "not online"
     newest: datetime | None = None
+    ended: int | None = None
     for epoch in published.epochs:
         last = steps[-1][0] if steps else NEVER
+        if epoch.found_lost and ended is not None:
+            steps[ended] = steps[ended][0], "lost"
         if epoch.begun_at is not None:
             steps.append((max(last, micros(epoch.begun_at)), "not online" if state == "not online" else "during a sync"))
         if epoch.finished:
             back = newest is not None and epoch.synced_at < newest
             state = "another generation" if epoch.generation != published.generation else "rolled back" if back else "certain"
             newest = epoch.synced_at if epoch.generation == published.generation and not back else newest
+            ended = len(steps)
             steps.append((max(steps[-1][0] if steps else NEVER, micros(epoch.ended_at or epoch.synced_at)), state))
     return tuple(steps)
 

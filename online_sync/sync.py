@@ -257,8 +257,14 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
         bytes=rows * sum(weighed) // len(weighed) if weighed else None,
     )  # fmt: skip
     if work.ledger is not None:
-        work.ledger.remember(replace(synced.record, begun_at=begun_at, ended_at=ended_at))
+        lost = is_lost(look, last) or (look.doubt is not None and synced.repaired > 0)
+        work.ledger.remember(replace(synced.record, begun_at=begun_at, ended_at=ended_at, found_lost=lost or None))
     return synced
+
+
+def is_lost(look: Finding, last: Epoch | None) -> bool:
+    """Whether the store has lost the group's last sync as a whole; of one that has its record it is seen by rows that are repaired."""
+    return look.fell_back or (look.held is None and last is not None)
 
 
 def is_in_memory(published: Published) -> bool:
@@ -304,7 +310,7 @@ def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -
         whole = way.work.depth == "full" or way.look.fell_back
         check = follows(kept, published.group.name)
         record = store.begin_epoch(coming, rewrite="every row" if whole else "where others differ", check=check)
-        begun_at = begun_at or begun(record, way.work)
+        begun_at = begun_at or begun(record, way.work, found_lost=is_lost(way.look, way.work.last))
         done = _pushed(published, replace(spec, record=record, erased=way.work.erased()), way)
         kept = store.read_epoch(record.space, record.group)
         if kept is None or not is_under_way(record, kept):
@@ -323,12 +329,14 @@ def _stay(before: Mapping[str, Saying], store: Store) -> Mapping[str, Saying]:
     return now
 
 
-def begun(record: EpochRecord, work: Work) -> datetime | None:
+def begun(record: EpochRecord, work: Work, *, found_lost: bool = False) -> datetime | None:
     """Remember that a sync begins, before any reader meets a row of it; returns when that was."""
     if work.ledger is None:
         return None
     begun_at, covered = work.ledger.clock(), None if record.coverage is None else instant(record.coverage)
-    work.ledger.remember(Epoch(record.group, record.generation, record.epoch, covered, 0, 0, work.now, begun_at))
+    work.ledger.remember(
+        Epoch(record.group, record.generation, record.epoch, covered, 0, 0, work.now, begun_at, found_lost=found_lost or None)
+    )
     return begun_at
 
 

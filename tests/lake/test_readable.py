@@ -95,6 +95,18 @@ def test_what_was_never_synced_was_never_served(group: Any) -> None:
     assert (len(readable.known(published, SERVED)), readable.coverage(published, SERVED), readable.certainty(published)) == (0, (), ())
 
 
+@pytest.mark.parametrize("finishes", [True, False])
+def test_answers_since_a_sync_of_which_the_next_found_rows_lost_are_not_sure(finishes: bool) -> None:
+    at = [FIRST + n * HOUR for n in range(9)]
+    first, second = (Epoch("walked", 1, n, None, 1, 1, at[n], at[n], at[n + 1]) for n in (1, 2))
+    found = Epoch("walked", 1, 3, None, 1, 1, at[5], at[5], at[6] if finishes else None, found_lost=True)
+    after = Epoch("walked", 1, 4, None, 1, 1, at[7], at[7], at[8])
+    steps = readable.certainty(made([(0, 0)], (first, second, found, after)))
+    assert [kind for since, kind in steps if since == micros(at[3])] == ["lost"]
+    assert [kind for _, kind in steps].count("lost") == 1
+    assert steps[-1] == (micros(at[8]), "certain")
+
+
 def test_a_state_that_was_brought_back_is_told_and_its_end_too() -> None:
     at = [FIRST + n * HOUR for n in range(6)]
     first, second = Epoch("walked", 1, 1, None, 1, 1, at[0], at[0], at[0]), Epoch("walked", 1, 2, None, 1, 1, at[2], at[2], at[2])

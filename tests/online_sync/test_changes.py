@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feature_definitions.language import FeatureGroup
+    from feature_definitions.records import Epoch
     from online_sync.sync import Synced
 
 SPACE = layout.KeySpace("shop", "lakelake")
@@ -39,12 +40,14 @@ class Online:
 
     url: str
     done: Synced | None = None
+    told: list[Epoch] = field(default_factory=list)
 
     def sync(self, story: Story, now: datetime, depth: sync.Depth = "as needed") -> Synced:
         """Sync once, as `Project.sync` does."""
         target = sync.Target(self.url, SPACE, "")
         last = None if self.done is None else self.done.record
-        work = sync.Work(1 if last is None else last.epoch + 1, now, last, depth)
+        ledger = sync.Ledger(self.told.append, lambda: now)
+        work = sync.Work(1 if last is None else last.epoch + 1, now, last, depth, ledger)
         look = sync.look(story.published, target=target, now=now, last=last)
         self.done = sync.run(story.published, look, target=target, work=work, spark=no_spark)
         return self.done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +13,7 @@ import redis
 from redis.crc import key_slot
 
 from feature_definitions import layout
+from lake import readable
 from online_sync import push
 from online_sync.servers import StoreReplaced, StoreUnavailable
 from online_sync.store import Store
@@ -175,3 +176,6 @@ def test_a_sync_that_a_cluster_lost_after_its_end_is_found_and_repaired_by_the_n
     assert done.compared == len(WALKERS)
     assert done.repaired > 0 if what == "rows" else done.written == len(WALKERS)
     assert holds(story, online.url)
+    assert [each.found_lost for each in online.told if each.finished] == [None, None, True]
+    published = replace(story.published, epochs=tuple(each for each in online.told if each.finished))
+    assert [kind for _, kind in readable.certainty(published) if kind != "during a sync"] == ["not online", "certain", "lost", "certain"]

@@ -156,6 +156,7 @@ def test_a_sync_that_was_finished_and_lost_is_found_by_the_next_and_serving_foll
     done = online.sync(story, FIRST + 2 * HOUR)
     assert (done.compared, done.written) == (len(WALKERS), len(WALKERS))
     assert holds(story, pair.url)
+    assert [each.found_lost for each in online.told if each.finished] == [None, None, True]
 
 
 def test_a_store_that_lost_a_sync_which_the_registry_remembers_is_not_believed_though_nobody_may_ask_who_it_is(
