@@ -149,14 +149,17 @@ def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Sho
     system.switch("reconcile", paused=False)
     system.finished("reconcile", system.trigger("reconcile"))
     runs = system.quiet("reconcile")
-    assert [line for run in runs for line in computed(system, run, "start")] == [f"{group}: computing 1 interval" for group in GROUPS]
+    assert [line for run in runs for line in computed(system, run, "start")] == [
+        "spend: computing 1 interval", "pace: computing 2 intervals", "level: computing 1 interval",
+    ]  # fmt: skip
     system.switch("reconcile", paused=True)
     after = system.ledger()
     for group in GROUPS:
-        assert {at for at, each in after[group].items() if each["publish_id"] != before[group][at]["publish_id"]} == {str(day(2))}
+        again = {str(day(2)), WRONG} if group == "pace" else {str(day(2))}  # no run of it has begun since that payment was corrected
+        assert {at for at, each in after[group].items() if each["publish_id"] != before[group][at]["publish_id"]} == again
         assert after[group][str(day(2))]["status"] == "OK"
     built = system.quiet("ts__refunds")[-1]
-    assert f"published by all groups: {day(2)}" in system.log(built, "complete")
+    assert any(line.startswith("published by all groups: ") and str(day(2)) in line for line in system.log(built, "complete"))
     assert system.states(built) == BUILT
 
 
