@@ -1,5 +1,6 @@
 """Feast's online store over ours: `get_online_features` gives the values, statuses and times that our own server gives."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -74,6 +75,14 @@ class HeadwaterOnlineStore(OnlineStore):  # type: ignore[misc]  # Feast's classe
         for table, requested in grouped_refs:
             rows = _rows(table, join_key_values)
             _fill(online_features_response, table, requested, self._answered(config, table, rows, requested), full=full_feature_names)
+
+    async def online_read_async(self, *asked: Any, **named: Any) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        """What `online_read` gives, read in a thread of its own."""
+        return await asyncio.to_thread(self.online_read, *asked, **named)
+
+    async def _read_features_per_fv_async(self, *asked: Any, **named: Any) -> None:
+        """Fill Feast's answer as above, in a thread of its own: with the same statuses."""
+        await asyncio.to_thread(self._read_features_per_fv, *asked, **named)
 
     def online_write_batch(self, config: RepoConfig, table: FeatureView, *_: Any, **__: Any) -> None:  # noqa: ARG002
         """Refuse: a sync is Headwater's."""

@@ -29,8 +29,7 @@ class DirectClient:
     ) -> None:
         """Compile the services; the first call connects."""
         self._reading, self._store, self._project, self._clock = reading(s for s in services if s.online), Store(url), project, clock
-        self._space: KeySpace | None = None
-        self._owner: bytes | None = None
+        self._known: tuple[bytes | None, KeySpace | None] = (None, None)  # what the store says of the rows' lake, and their keys by that
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -69,13 +68,13 @@ class DirectClient:
     def _read(self, plan: ServicePlan, entities: Sequence[Entity]) -> list[Result]:
         """Read until the rows and the word whose they are come together."""
         while True:
-            space, owner = self._space, self._owner
+            owner, space = self._known
             try:
                 return fetch(plan, entities, space=space, mget=partial(self._mget, owner), now=self._clock())
             except _Moved:
+                (said,) = self._store.mget([layout.owner_key(self._project)])
                 found = self._store.owner(self._project)
-                self._owner = self._store.mget([layout.owner_key(self._project)])[0]
-                self._space = None if found is None else KeySpace(self._project, found.lake)
+                self._known = said, None if found is None else KeySpace(self._project, found.lake)
 
     def _mget(self, owner: bytes | None, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys, and with them whose the project's rows are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import warnings
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -49,6 +51,25 @@ def test_values_statuses_and_times_are_those_of_our_own_reader(told: Told) -> No
     assert found["paid_3d"] == [(16.0, "PRESENT", midnight), (20.0, "PRESENT", midnight), (0.0, "PRESENT", 0)]
     late, early = datetime(2026, 1, 5, 23, tzinfo=UTC).timestamp(), datetime(2026, 1, 4, 10, tzinfo=UTC).timestamp()
     assert found["paid"] == [(Decimal("1.00"), "PRESENT", late), (Decimal("20.00"), "PRESENT", early), (None, "NOT_FOUND", 0)]
+
+
+def test_what_is_asked_without_waiting_is_read_in_another_thread_as_else() -> None:
+    class Read(HeadwaterOnlineStore):
+        def online_read(self, *asked: Any, **named: Any) -> Any:
+            return asked, named, threading.current_thread()
+
+        def _read_features_per_fv(self, *asked: Any, **named: Any) -> None:
+            self.filled = asked, named, threading.current_thread()
+
+    store = Read()
+    *read, there = asyncio.run(store.online_read_async("config", "view", requested_features=["paid"]))
+    asyncio.run(store._read_features_per_fv_async("config", "views", full_feature_names=True))
+    *filled, here = store.filled
+    assert (read, filled) == (
+        [("config", "view"), {"requested_features": ["paid"]}],
+        [("config", "views"), {"full_feature_names": True}],
+    )
+    assert threading.main_thread() not in (there, here)
 
 
 def test_a_known_entity_without_a_value_is_null(told: Told) -> None:

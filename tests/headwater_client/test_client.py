@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,8 @@ from tests.serving.test_rest import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from online_sync.store import Owner
 
 ENTITIES = [{"customer_id": 42}, {"customer_id": 7}]
 ROW = {"entity": {"customer_id": 42}, "values": {"spend__paid_1d": 1.5}, "status": {"spend": "PRESENT"}, "event_timestamp": {"spend": None}}
@@ -133,6 +138,37 @@ def test_another_lake_that_takes_the_project_over_is_noticed(store: str) -> None
     with direct(store) as reads, closing(Store(store)) as found:
         assert reads.get_features("by_customer", ENTITIES).rows[0].status == {"spend": "PRESENT"}
         assert found.claim(KeySpace("shop", "otherlak"), place="/other", instead_of=found.owner("shop"))
+        assert reads.get_features("by_customer", ENTITIES).rows[0].status == {"spend": "EXPIRED"}
+        assert found.claim(RECORD.space, place="/lake", instead_of=found.owner("shop"))
+
+
+def test_threads_that_ask_first_at_once_are_answered_alike(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    learning = threading.Event()
+
+    def slow(project: str, lake: str) -> KeySpace:
+        learning.set()
+        time.sleep(0.05)
+        return KeySpace(project, lake)
+
+    monkeypatch.setattr("headwater_client.direct.KeySpace", slow)
+    with direct(store) as reads, ThreadPoolExecutor(2) as threads:
+        first = threads.submit(reads.get_features, "by_customer", ENTITIES)
+        assert learning.wait(10)
+        second = threads.submit(reads.get_features, "by_customer", ENTITIES)
+        assert [each.result().rows[0].status for each in (first, second)] == [{"spend": "PRESENT"}] * 2
+
+
+def test_a_lake_that_takes_over_while_it_is_looked_up_is_noticed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, other = Store.owner, KeySpace("shop", "otherlak")
+
+    def taken_over(self: Store, project: str) -> Owner | None:
+        monkeypatch.setattr(Store, "owner", owner)
+        held = owner(self, project)
+        assert self.claim(other, place="/other", instead_of=held)
+        return held
+
+    with direct(store) as reads, closing(Store(store)) as found:
+        monkeypatch.setattr(Store, "owner", taken_over)
         assert reads.get_features("by_customer", ENTITIES).rows[0].status == {"spend": "EXPIRED"}
         assert found.claim(RECORD.space, place="/lake", instead_of=found.owner("shop"))
 
