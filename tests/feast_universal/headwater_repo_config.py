@@ -7,6 +7,7 @@ creators for BigQuery and Snowflake.
 from __future__ import annotations
 
 import atexit
+import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,10 @@ ENTITIES = ("driver_id", "customer_id", "location_id", "entity_id")
 """The join keys of Feast's tests."""
 KEYS_OF = {"orders": ("customer_id", "driver_id")}
 DUMMY = "__dummy_id"
+LAKES: dict[str, Lake] = {}
+"""The projects of this process, by their folders."""
+
+os.environ["FEAST_IS_LOCAL_TEST"] = "False"  # it kept stores in clouds from being imported; some tests end at once where it is true
 
 
 def later() -> datetime:
@@ -40,7 +45,11 @@ class Lake:
         self.folder = Path(tempfile.mkdtemp(prefix="headwater-universal-"))
         (self.folder / "catalog").mkdir()
         (self.folder / "headwater.toml").write_text('[project]\nname = "universal"\n')
+        (self.folder / "catalog" / "nobody.py").write_text(
+            'from feature_definitions import Entity\n\nnobody = Entity("nobody", keys={"nobody": "int64"})\n'
+        )
         self.number = 0
+        LAKES[str(self.folder)] = self
         atexit.register(self.down)
 
     def down(self) -> None:
@@ -80,6 +89,8 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
         first = kept.iloc[0] if len(kept) else None
         if pd.api.types.is_datetime64_any_dtype(rows[column]) or isinstance(first, datetime):
             rows[column] = pd.to_datetime(rows[column], utc=True).dt.floor("us").astype("datetime64[us, UTC]")
+        elif _is_list(first):
+            rows[column] = rows[column].map(lambda values: [*map(_aware, values)] if _is_list(values) else None)
         elif isinstance(first, dict):
             rows[column] = rows[column].map(lambda value: None if value is None else str(value))
         elif pd.api.types.is_float_dtype(rows[column]):
@@ -89,13 +100,22 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def _is_list(value: object) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | dict)
+
+
+def _aware(value: Any) -> Any:
+    """A value of a list; a time without a zone is one of UTC."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
 def data_type(column: pd.Series) -> str:
     """The type of a column that `tidy` made."""
     kept = column.dropna()
     first = kept.iloc[0] if len(kept) else None
-    if hasattr(first, "__len__") and not isinstance(first, str):
-        return f"array<{data_type(pd.Series([*first]))}>"
-    if pd.api.types.is_bool_dtype(column):
+    if _is_list(first):
+        return f"array<{data_type(pd.Series([value for each in kept for value in each]))}>"
+    if pd.api.types.is_bool_dtype(column) or isinstance(first, bool):
         return "boolean"
     if pd.api.types.is_datetime64_any_dtype(column):
         return "timestamp"
@@ -123,10 +143,12 @@ class HeadwaterDataSourceCreator(DataSourceCreator):
         created = created_timestamp_column if created_timestamp_column in df.columns else None
         keys = KEYS_OF.get(destination_name) or tuple(key for key in ENTITIES if key in df.columns)
         group = self.lake.grow(df, keys, at, created)
-        return HeadwaterSource(
+        source = HeadwaterSource(
             name=f"{destination_name}_{group}", group=group, timestamp_field=at, created_timestamp_column=created or "",
             field_mapping={old: new for old, new in (field_mapping or {}).items() if old in df.columns},
         )  # fmt: skip
+        source.table = f"{group}_rows"  # by which Feast's tests ask for a query of it
+        return source
 
     def create_offline_store_config(self) -> HeadwaterOfflineStoreConfig:
         return HeadwaterOfflineStoreConfig(project=str(self.lake.folder), mode="event_time")
@@ -156,4 +178,15 @@ class HeadwaterOnlineStoreCreator(OnlineStoreCreator):
 
 
 AVAILABLE_OFFLINE_STORES = [("local", HeadwaterDataSourceCreator)]
-AVAILABLE_ONLINE_STORES = {"headwater": ({"type": "headwater"}, HeadwaterOnlineStoreCreator)}
+
+
+class Standing(dict[str, Any]):
+    """One online store under several names, since some of Feast's tests name the stores that they run on; all others run on it once."""
+
+    def values(self) -> Any:
+        """Each store once."""
+        return [next(iter(super().values()))]
+
+
+_ONLINE = ({"type": "headwater"}, HeadwaterOnlineStoreCreator)
+AVAILABLE_ONLINE_STORES = Standing(dict.fromkeys(("headwater", "redis", "sqlite"), _ONLINE))

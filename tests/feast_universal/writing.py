@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 from feast.type_map import feast_value_type_to_python_type
-from headwater_repo_config import Lake
+from headwater_repo_config import LAKES
 from pydantic import StrictStr
 
 from feast_bridge import online_store, projects
@@ -29,34 +29,28 @@ class WritingOnlineStore(HeadwaterOnlineStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lake: Lake | None = None
         self.groups: dict[str, str] = {}
         self.written: dict[str, list[dict[str, Any]]] = {}
 
-    def online_write_batch(self, config: Any, table: Any, data: Any, progress: Any) -> None:  # noqa: ARG002  # Feast asks so
+    def online_write_batch(self, config: Any, table: Any, data: Any, progress: Any) -> None:
         rows = self.written.setdefault(table.name, [])
         for key, values, at, created in data:
             keys = dict(zip(key.join_keys, map(feast_value_type_to_python_type, key.entity_values), strict=True))
             found = {name: feast_value_type_to_python_type(value) for name, value in values.items()}
             rows.append({**keys, **found, "at": at, "created_at": created or at})
         frame = pd.DataFrame(rows)
-        self.lake = self.lake or Lake()
-        keys = tuple(rows[0])[: len(data[0][0].join_keys)]
-        self.groups[table.name] = self.lake.grow(frame, keys, "at", "created_at")
-        projects.OPENED[self.lake.folder.resolve()].sync(self.groups[table.name])
+        lake, keys = LAKES[config.online_store.project], tuple(rows[0])[: len(data[0][0].join_keys)]
+        self.groups[table.name] = lake.grow(frame, keys, "at", "created_at")
+        projects.OPENED[lake.folder.resolve()].sync(self.groups[table.name])
         if progress:
             progress(len(rows))
 
     def _answered(self, config: Any, table: Any, rows: Any, wanted: Any) -> Any:
-        if self.lake is None or table.name not in self.groups:
+        if table.name not in self.groups:
             nothing = dict.fromkeys(wanted, online_store.Value()), dict.fromkeys(wanted, "NOT_FOUND"), None
             return [online_store.Answered(*nothing) for _ in rows]
         named = HeadwaterSource(name=table.name, group=self.groups[table.name])
-        table, config = (
-            _with(table, batch_source=named),
-            _with(config, online_store=_with(config.online_store, project=str(self.lake.folder))),
-        )
-        return super()._answered(config, table, rows, wanted)
+        return super()._answered(config, _with(table, batch_source=named), rows, wanted)
 
 
 class _with:  # noqa: N801  # it reads as a word
