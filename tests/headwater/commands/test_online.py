@@ -1,4 +1,4 @@
-"""`sync`, `get`, `serve` and `down`, and the whole way of a new user in processes of their own."""
+"""`sync`, `get`, `serve` and `down`, and the whole way of a new user, command by command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -17,6 +17,9 @@ import pytest
 from examples import starter
 from tests import projects
 from tests.projects import Done, command, within
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?Z")
 
@@ -47,7 +50,10 @@ def test_a_store_is_stopped_whatever_is_wrong_in_the_catalog(fresh: Path) -> Non
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """How every command of the README's tour ended, in processes of their own."""
+    """How every command of a tour ended, in processes of their own; those that need Spark have the suite's.
+
+    That they start one, each in its process, is what the README's commands show (tests/test_readme.py).
+    """
 
     folder: Path
     done: dict[str, Done]
@@ -73,8 +79,11 @@ def served(folder: Path, body: object, *words: str) -> tuple[int, Any]:
             process.wait(timeout=20)
 
 
+WITH_SPARK = ("materialize", "training-set")
+
+
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """`headwater init`, and then all that it says to do next."""
     folder = tmp_path_factory.mktemp("chain") / "shop"
     now = datetime.now(UTC)
@@ -94,7 +103,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         "get": ("get", "customer_v1", "customer_id=1", "--json"),
     }
     for name, words in verbs.items():
-        done[name] = command(*words, "--project", folder)
+        done[name] = within(*words, project=folder, now=now) if name in WITH_SPARK else command(*words, "--project", folder)
     body = {"service": "customer_v1", "entities": [{"customer_id": 1}, {"customer_id": 999}]}
     ready, answer = served(folder, body)
     by_two = served(folder, body, "--workers", "2")
