@@ -249,12 +249,12 @@ def counting(server: s3.Server, *, delay: float = 0.0) -> Iterator[Counting]:
     stopped = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield proxy
     finally:
         loop.call_soon_threadsafe(stopped.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 

@@ -94,7 +94,7 @@ def test_a_writer_waits_for_the_other_to_finish(url: str) -> None:
             working.join(0.2)
             assert working.is_alive()
             locked.rollback()
-        working.join(5)
+        working.join(60)
         assert registry.epochs("spend") == (EPOCH,)
 
 

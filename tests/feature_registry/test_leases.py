@@ -179,7 +179,7 @@ def test_a_process_that_is_stopped_loses_its_lease_and_is_refused_when_it_goes_o
         assert f"process {os.getpid()}" in said[0]
         lease.check()
     assert [pending.ingest_id for pending in impatient.pending_ingests("payments")] == ["i1"]
-    assert holder.wait(10) == 0
+    assert holder.wait(60) == 0
 
 
 def test_a_lease_that_was_lost_is_refused_also_when_it_was_given_back_meanwhile(
@@ -246,7 +246,7 @@ def test_a_renewal_that_fails_is_tried_again_and_does_not_disturb_the_work(impat
     monkeypatch.setattr(leases, "renew", failing)
     with impatient.lease(Subject("a"), now=T) as lease:
         before = impatient.leases()[0].renewed_at
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while impatient.leases()[0].renewed_at == before and time.monotonic() < deadline:
             time.sleep(0.02)
         lease.check()
@@ -270,7 +270,7 @@ def test_leases_tell_who_works_on_what_and_which_may_be_taken_over(start: Callab
         assert (elsewhere.name, elsewhere.host, elsewhere.pid, elsewhere.since) == ("a", "elsewhere", holder.pid, T)
         assert timedelta(0) <= datetime.now(UTC) - elsewhere.renewed_at < timedelta(seconds=10)
     os.kill(holder.pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not impatient.leases()[0].may_be_taken_over and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [lease.may_be_taken_over for lease in impatient.leases()] == [True]

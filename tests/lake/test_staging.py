@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lake import processes, staging, storage
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 KILLED = """
@@ -83,8 +84,7 @@ def test_a_folder_that_is_being_cleared_away_is_cleared_by_whoever_finds_it(lake
 def test_a_run_says_again_and_again_that_it_lives(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "SILENCE", timedelta(seconds=0.06))
     with staging.staging(lake, "one") as folder:
-        while not storage.exists(f"{folder}/_alive"):
-            pass
+        until(lambda: storage.exists(f"{folder}/_alive"), pause=0.01)
 
 
 def test_a_run_whose_folder_was_cleared_away_commits_nothing_and_says_why(lake: str) -> None:

@@ -82,7 +82,7 @@ class Service:
         return self.ask("POST", "/v1/features", json.dumps(body).encode())
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request(method, path, body)
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
@@ -99,7 +99,7 @@ def serving(url: str, *arguments: str) -> Iterator[Service]:
             yield Service(port, process, *calls)
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 def fill(url: str) -> None:

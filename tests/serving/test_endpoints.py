@@ -48,7 +48,7 @@ def test_wrong_columns_name_the_field(service: Service, entities: object, field:
 
 
 def test_message_pack_is_answered_to_who_accepts_it(service: Service) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as connection:
         connection.request("POST", "/v1/features", json.dumps(ASKED), {"accept": "application/msgpack"})
         response = connection.getresponse()
         assert response.getheader("content-type") == "application/msgpack"
@@ -179,7 +179,7 @@ def test_the_page_needs_nothing_of_the_internet(service: Service) -> None:
 
 
 def text(service: Service, path: str) -> str:
-    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as connection:
         connection.request("GET", path)
         return connection.getresponse().read().decode()
 

@@ -54,14 +54,14 @@ def running(program: str = SERVER) -> Iterator[tuple[subprocess.Popen[str], int]
         finally:
             process.terminate()
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
 
 
 def who_answers(port: int) -> int:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", "/")
         return int(connection.getresponse().read())
 
@@ -82,7 +82,7 @@ def test_all_workers_answer_and_end_with_their_parent() -> None:
         assert len(workers) == 2
         until(lambda: {who_answers(port) for _ in range(20)} == workers)
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 

@@ -146,7 +146,7 @@ def test_a_body_of_a_mebibyte_is_the_longest(service: Service) -> None:
 
 
 def test_a_long_body_that_does_not_announce_its_length_is_refused_too(service: Service) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as connection:
         connection.request(
             "POST", "/v1/features", iter([b" " * 700_000] * 2), encode_chunked=True, headers={"transfer-encoding": "chunked"}
         )

@@ -26,13 +26,13 @@ def test_a_signal_ends_it_well(own_store: Path, number: signal.Signals) -> None:
     with serving(embedded.ensure(own_store)) as service:
         assert service.get("/healthz").status == 200
         service.process.send_signal(number)
-        assert service.process.wait(timeout=10) == 0
+        assert service.process.wait(timeout=60) == 0
 
 
 def test_a_signal_that_comes_at_once_is_not_lost(own_store: Path) -> None:
     with serving(embedded.ensure(own_store)) as service:
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(timeout=10) == 0
+        assert service.process.wait(timeout=60) == 0
 
 
 CATALOG = """

@@ -68,7 +68,7 @@ def served(folder: Path, body: object, *words: str) -> tuple[int, Any]:
         try:
             assert process.stderr is not None
             port = int(re.search(r"http://127\.0\.0\.1:(\d+)", process.stderr.readline())[1])  # type: ignore[index]  # else it fails here
-            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
                 connection.request("GET", "/readyz")
                 ready = connection.getresponse()
                 ready.read()
@@ -76,7 +76,7 @@ def served(folder: Path, body: object, *words: str) -> tuple[int, Any]:
                 return ready.status, json.loads(connection.getresponse().read())
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 WITH_SPARK = ("materialize", "training-set")
