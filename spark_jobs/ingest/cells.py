@@ -81,9 +81,9 @@ def _double(text: str) -> float:
 
 def _boolean(text: str) -> bool:
     match text.strip().lower():
-        case "true" | "t" | "1" | "yes":
+        case "true" | "t" | "yes" | "y" | "1":
             return True
-        case "false" | "f" | "0" | "no":
+        case "false" | "f" | "no" | "n" | "0":
             return False
     raise ValueError("is not a boolean (true or false)")
 

@@ -21,7 +21,7 @@ _OF_DATABASES = "\\N"
 """What databases write for null, among texts too: nobody means it otherwise."""
 
 _NAMED_LIKE_A_TIME = re.compile(r"(^|_| )(time|timestamp|ts|date|datum|day|at|on|when|since|until|created|updated|epoch)($|_| |ms$|s$)")
-_TRUTHS = ({"true", "false"}, {"yes", "no"}, {"t", "f"})
+_TRUTHS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 _POINT = r"[+-]?[0-9]{{1,3}}(({0})[0-9]{{3}})*(\.[0-9]+)?|[+-]?[0-9]+(\.[0-9]+)?"
 _COMMA = r"[+-]?[0-9]{{1,3}}(({0})[0-9]{{3}})*(,[0-9]+)?|[+-]?[0-9]+(,[0-9]+)?"
 _BLANKS = " \u00a0\u202f"

@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, list[str], Guess]] = {
         Guess(Column("string"), ("all but '?!' look like numbers: as \"int64\" only such rows are put aside",), **ALL),
     ),
     "codes of which many are numbers": ("code", ["1", "2", "A3"], Guess(Column("string"), **ALL)),
+    "truth by a letter": ("paid", ["Y", "N", "Y"], Guess(Column("boolean"), filled=True)),
     "truth": ("paid", ["true", "FALSE", "true"], Guess(Column("boolean"), filled=True)),
     "noughts and ones": ("paid", ["1", "0", "0"], Guess(Column("int64"), filled=True)),
     "dates": ("day", ["2026-01-05", "2026-01-06"], Guess(Column("date"), **ALL)),

@@ -95,6 +95,14 @@ def test_a_cell_of_the_wrong_type_puts_its_row_aside_and_says_why(tmp_path: Path
     assert reason(read_text(tmp_path, with_cell(column, text))) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [*((t, True) for t in ("true", "T", "Yes", "y", "1")), *((t, False) for t in ("FALSE", "f", "no", "N", "0"))]
+)
+def test_a_boolean_is_a_word_a_letter_or_a_digit(tmp_path: Path, text: str, expected: bool) -> None:
+    (row,) = read_text(tmp_path, with_cell("ok", text))
+    assert (row["ok"], row["_hw_reason"]) == (expected, None)
+
+
 def test_a_row_put_aside_names_the_column_and_the_value_at_fault(tmp_path: Path) -> None:
     (wrong,), (null,) = read_text(tmp_path, with_cell("n", "one")), read_text(tmp_path, with_cell("id", ""))
     assert (wrong["_hw_column"], wrong["_hw_value"]) == ("n", "one")
