@@ -244,13 +244,13 @@ def _derived(group: WindowedGroup, derived: Derived, before: Mapping[str, str | 
 
 
 def _not_before(group: WindowedGroup, derived: Derived, name: str) -> str:
-    start = f"{derived.expression!r} reads {name!r}"
+    start, others = f"{derived.expression!r} reads {name!r}", [output for output in group.outputs if output != derived.name]
     if name in group.outputs:
         circle = _circle(group, derived.name, name)
         return f"{start}, which goes round in a circle: {circle}" if circle else f"{start}, which is defined below it; move that up"
     if name in group.source.names or name in group.entity.keys:
-        return f"{start}, a column of {group.source.name}; a Derived reads the group's own features: {', '.join(group.outputs)}"
-    return f"{start}, which {group.name} does not have.{closest(name, group.outputs)} It has: {', '.join(group.outputs)}"
+        return f"{start}, a column of {group.source.name}; a Derived reads the group's own features: {', '.join(others)}"
+    return f"{start}, which {group.name} does not have.{closest(name, others)} It has: {', '.join(others)}"
 
 
 def _circle(group: WindowedGroup, start: str, name: str) -> str | None:
