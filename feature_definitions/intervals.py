@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -40,10 +41,16 @@ BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 def duration(text: str) -> timedelta:
     """The span that `text` names: a whole number and s, m (minutes), h, d or w, as in `5m`, `36h` or `90d`."""
-    match = re.fullmatch(r"([0-9]{1,7})([smhdw])", text.strip()) if isinstance(text, str) else None
-    if match is None:
+    span = _span(text) if isinstance(text, str) else None
+    if span is None:
         raise ValueError(f"{text!r} is not a duration; write a whole number and a unit of s, m, h, d or w, like '5m' or '7d'")
-    return int(match[1]) * _UNITS[match[2]]
+    return span
+
+
+@lru_cache(1000)
+def _span(text: str) -> timedelta | None:
+    match = re.fullmatch(r"([0-9]{1,7})([smhdw])", text.strip())
+    return None if match is None else int(match[1]) * _UNITS[match[2]]
 
 
 def spell(span: timedelta) -> str:

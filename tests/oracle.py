@@ -311,7 +311,8 @@ def _chosen(feature: Feature, values: list[Any]) -> Any:
 
 
 def _value(of: str, event: Event, source: Source, functions: Functions) -> Any:
-    return event[of.strip()] if of.strip() in source.names else functions[of](event)
+    column = of.strip()
+    return event[column] if column in source.columns or column in source.derive else functions[of](event)
 
 
 def _zero(kind: str) -> Any:
