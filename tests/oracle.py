@@ -108,7 +108,8 @@ def _time(source: Source, event: Event) -> datetime:
 
 
 def _within(source: Source, events: Iterable[Event], start: datetime, end: datetime) -> list[Event]:
-    return [e for e in events if start <= _time(source, e) < end]
+    time = source.event_timestamp or ""  # sources of events have one
+    return [e for e in events if start <= e[time] < end]
 
 
 def _by_key(group: FeatureGroup, events: Iterable[Event], functions: Functions) -> Iterator[tuple[Key, list[Event]]]:
