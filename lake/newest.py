@@ -4,7 +4,6 @@ For groups that the memory of one process holds, which need no Spark.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -15,43 +14,12 @@ from feature_definitions import layout
 from feature_definitions.intervals import Interval, micros
 from lake import delta, readable
 from lake.arrow_types import arrow_type
+from lake.known_times import KnownTimes, Marks, Numbers
 from lake.readable import Published
-
-Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
-Marks = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 _UTC = pa.timestamp("us", tz="UTC")
 _MOST_SPANS = 16
 """Spans of time that a query names at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """When each publish of each interval became known: `pairs` are numbers of (publish, interval), in order."""
-
-    publishes: pa.Array
-    starts: Numbers
-    pairs: Numbers
-    times: Numbers
-
-    @classmethod
-    def of(cls, published: Published) -> "_Known":
-        known = readable.known(published)
-        publishes = pa.array(sorted(set(known.column("publish_id").to_pylist())), pa.string())
-        starts = np.unique(known.column("start").to_numpy())
-        pairs = known.column("order").to_numpy() * max(len(starts), 1) + np.searchsorted(starts, known.column("start").to_numpy())
-        by_pair = np.argsort(pairs)
-        return cls(publishes, starts, pairs[by_pair], known.column("known").to_numpy()[by_pair])
-
-    def when(self, publish_ids: pa.Array, starts: Numbers) -> tuple[Numbers, Numbers, Marks]:
-        """Since when each publish of an interval is known, its place in their order, and whether it ever was."""
-        order = pc.fill_null(pc.index_in(publish_ids, value_set=self.publishes), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-        if not len(self.pairs):
-            return np.zeros(len(starts), np.int64), order, np.zeros(len(starts), bool)
-        place = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
-        wanted = order * len(self.starts) + place
-        at = np.minimum(np.searchsorted(self.pairs, wanted), len(self.pairs) - 1)
-        return self.times[at], order, (order >= 0) & (self.starts[place] == starts) & (self.pairs[at] == wanted)
 
 
 def size(published: Published, intervals: Collection[Interval] | None = None) -> int:
@@ -68,10 +36,10 @@ def newest(published: Published, *, now: datetime, intervals: Collection[Interva
     """
     rows = pa.concat_tables([_read(path, published, intervals) for path in _tables(published)] or [_schema(published).empty_table()])
     keys = list(published.group.entity.keys)
-    known = _Known.of(published)
+    known = KnownTimes.of(published)
     at = _micros(rows.column("event_timestamp"))
     start = readable.starts(published.group, at)
-    since, order, ever = known.when(_whole(rows.column("publish_id")), start)
+    since, order, _, ever = known.when(_whole(rows.column("publish_id")), start)
     code = _codes([_whole(rows.column(key)) for key in keys])
     visible = ever & (np.maximum(at, since) <= micros(now)) & (code >= 0)
     if intervals is not None:
@@ -174,7 +142,7 @@ def _best(code: Numbers, at: Numbers, order: Numbers, retracted: Marks, *, fall_
     return best
 
 
-def _standing_snapshots(published: Published, known: _Known, now: int) -> Numbers:
+def _standing_snapshots(published: Published, known: KnownTimes, now: int) -> Numbers:
     """The times of the snapshots of which some row stands now, in order."""
     found = [np.zeros(0, np.int64)]
     for path in _tables(published):
@@ -184,8 +152,8 @@ def _standing_snapshots(published: Published, known: _Known, now: int) -> Number
         taken = delta.arrow(path, f"SELECT DISTINCT event_timestamp, publish_id, {replaced} AS replaced_by FROM t{live}")
         at = _micros(taken.column("event_timestamp"))
         start = readable.starts(published.group, at)
-        since, _, ever = known.when(_whole(taken.column("publish_id").cast(pa.string())), start)
-        until, _, ended = known.when(_whole(taken.column("replaced_by").cast(pa.string())), start)
+        since, _, _, ever = known.when(_whole(taken.column("publish_id").cast(pa.string())), start)
+        until, _, _, ended = known.when(_whole(taken.column("replaced_by").cast(pa.string())), start)
         found.append(at[ever & (np.maximum(at, since) <= now) & (~ended | (np.maximum(at, until) > now))])
     return np.unique(np.concatenate(found))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from feature_definitions import layout
 from feature_definitions.intervals import MICROSECOND, instant, micros
 from feature_definitions.language import FeatureGroup, Mode
+from feature_definitions.language.group_rules import RowTime
 from feature_definitions.reading import NEVER
 from feature_definitions.records import Epoch, Publish
 from feature_definitions.sql.column_types import ColumnTypes
@@ -76,8 +77,12 @@ def known(published: Published, clock: AsOf = _AS_KNOWN) -> "pa.Table":
 
 def starts(group: FeatureGroup, at: "Moments") -> "Moments":
     """The start of the interval that each row of a group belongs to, by the row's time; microseconds."""
-    cadence = group.cadence // MICROSECOND
-    match group.row_time:
+    return starts_by(group.row_time, group.cadence // MICROSECOND, at)
+
+
+def starts_by(row_time: RowTime, cadence: int, at: "Moments") -> "Moments":
+    """What `starts` tells, by what of a group decides it; the cadence in microseconds."""
+    match row_time:
         case "end":
             return at - cadence
         case "event":

@@ -49,6 +49,20 @@ def literal(value: object, data_type: str) -> Column:
     return F.lit(value).cast(spark_type(data_type))
 
 
+def data_type(kind: str) -> T.DataType:
+    """The Spark type of a Headwater type, without a call of Java."""
+    if kind.startswith("array<"):
+        return T.ArrayType(data_type(kind[6:-1]))
+    if kind.startswith("decimal"):
+        digits, scale = kind.removeprefix("decimal(").rstrip(")").split(",")
+        return T.DecimalType(int(digits), int(scale))
+    named = {
+        "string": T.StringType(), "int64": T.LongType(), "double": T.DoubleType(), "boolean": T.BooleanType(), "date": T.DateType(),
+        "timestamp": T.TimestampType(),
+    }  # fmt: skip
+    return named[kind]
+
+
 def type_named(given: T.DataType) -> str:
     """A Spark type by our name, of whatever width it is; Spark's own where we have none."""
     match given:
@@ -94,6 +108,23 @@ def read(spark: SparkSession, path: str, *, wanted: delta.Wanted | None = None) 
     if one is not None:
         return staged(spark, one, schema=_schema(table))
     return spark.read.format("delta").load(path) if len(files) > session.LISTED else _parquet(spark, table, files, root=root)
+
+
+def files_here(spark: SparkSession, path: str, *, wanted: delta.Wanted) -> Mapping[str, int] | None:
+    """The bytes of each file of a table on this machine, of the dates that are wanted at least; None where Spark is to read it.
+
+    Files on S3 are copied, if they are small. Spark reads what only Delta's own reader understands, and where it does not run here.
+    """
+    if not session.is_local(spark):
+        return None
+    table = delta.told(path) or delta.opened(path)
+    if table.protocol().min_reader_version > 1:
+        return None
+    files = delta.sizes(table, at=path, wanted=wanted)
+    if not s3.is_remote(path):
+        return files
+    near = nearby.copied(spark, files) if files else ""
+    return None if near is None else {nearby.place(near, file): size for file, size in files.items()}
 
 
 def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:

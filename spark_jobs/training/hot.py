@@ -4,22 +4,21 @@ A version may count in later stretches of its key too, unless one with a greater
 that few versions are copied, with the ones that count among them. Where rows are taken back all are: any may be fallen back to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from feature_definitions.reading import FOREVER, NEVER
+from feature_definitions.reading import NEVER
+from spark_jobs.ingest import row_hashes
 from spark_jobs.training.kernel import AT, TAG, TIME, Numbers
 
-HASH, PART = "_hw_hash", "_hw_part"
+HASH = "_hw_hash"
 OF_A_TASK, _SAMPLED, _AT_MOST = 2, 400, 300_000
 """How many stretches a task of mean size has place for, and how many rows of one, and of all, are sampled."""
-_CUT, _FROM, _UNTIL, _NEWEST, _KEY, _INTO = "_hw_cut", "_hw_from", "_hw_until", "_hw_newest", "_hw_cut_key", "_hw_into"
 
 
 class Sampling(NamedTuple):
@@ -105,37 +104,65 @@ def _newest(at: Numbers, times: Numbers, begins: tuple[int, ...]) -> tuple[int, 
 # ------------------------------------------------------------------------------------------------------------------------ placed
 
 
-def placed(rows: DataFrame, cuts: CutKeys, *, parts: int, copied: Copied | None = None) -> DataFrame:
-    """Rows with, in place of `HASH`, the task that each goes to, `PART`: that of its key, or of the stretch of a key that is cut.
+class Placed(NamedTuple):
+    """Which rows, by their places, go to which tasks; a row that goes to several comes more than once."""
 
-    Versions that may count in later stretches come once for each of these, too.
+    where: Numbers
+    part: Numbers
+
+
+def hashes(rows: pa.Table, keys: Sequence[str]) -> Numbers:
+    """That by which the rows of a key come together; those of nobody need not."""
+    columns = [rows.column(key).combine_chunks() for key in keys]
+    nobody = np.zeros(rows.num_rows, bool)
+    for column in columns:
+        nobody |= np.asarray(pc.is_null(column))
+    if nobody.any():
+        columns.append(pa.array(rows.column(AT).to_numpy(), mask=~nobody))
+    found: Numbers = row_hashes.of_columns(columns).view(np.int64)
+    return found
+
+
+def placed(rows: pa.Table, found: Numbers, cuts: CutKeys, *, parts: int, copied: Copied | None = None) -> Placed:
+    """The tasks that rows go to by their hashes: that of their key, or of the stretch of a key that is cut.
+
+    Versions that may count in later stretches go to each of these, too.
     """
-    whole = f"pmod({HASH}, {parts})"
+    part = (found.view(np.uint64) % np.uint64(parts)).astype(np.int64)
+    where = [np.arange(rows.num_rows)]
+    into = [part]
+    for own, one in _of_cut_keys(found, cuts):
+        begins, at = np.array(one.begins, np.int64), rows.column(AT).to_numpy()[own]
+        part[own] = (one.first + np.searchsorted(begins, at, side="right")) % parts
+        if copied is not None:
+            for number, counts in enumerate(_counting_later(rows, own, at, one, copied), 1):
+                where.append(own[counts])
+                into.append(np.full(int(counts.sum()), (one.first + number) % parts))
+    return Placed(np.concatenate(where), np.concatenate(into))
+
+
+def _of_cut_keys(found: Numbers, cuts: CutKeys) -> Iterator[tuple[Numbers, CutKey]]:
+    """The places of the rows of each key that is cut."""
     if not cuts:
-        return rows.selectExpr(f"* EXCEPT ({HASH})", f"{whole} AS {PART}")
-    stretches = _stretches(cuts, parts=parts, copied=copied)
-    meets = f"{HASH} = {_CUT} AND {AT} < {_UNTIL} AND ({' OR '.join([f'{AT} >= {_FROM}', *_counts_later(copied)])})"
-    met = rows.join(F.broadcast(rows.sparkSession.createDataFrame(stretches)), on=F.expr(meets), how="left")
-    return met.selectExpr(f"* EXCEPT ({HASH}, {', '.join(stretches.column_names)})", f"coalesce({_INTO}, {whole}) AS {PART}")
+        return
+    known = np.array(sorted(cuts), np.int64)
+    place = np.minimum(np.searchsorted(known, found), len(known) - 1)
+    cut = np.flatnonzero(known[place] == found)
+    cut = cut[np.argsort(place[cut], kind="stable")]
+    ends = np.searchsorted(place[cut], np.arange(len(known) + 1))
+    for number, key in enumerate(known.tolist()):
+        if ends[number] < ends[number + 1]:
+            yield cut[ends[number] : ends[number + 1]], cuts[key]
 
 
-def _counts_later(copied: Copied | None) -> list[str]:
-    """When a version may count in a stretch that begins after it came, as SQL: no newer one of its key is known."""
-    if copied is None:
-        return []
-    is_key = " AND ".join(f"{name} = {_KEY}{number}" for number, name in enumerate(copied.keys))
-    return [f"{TIME} >= {_NEWEST}", f"NOT ({is_key})"]
-
-
-def _stretches(cuts: CutKeys, *, parts: int, copied: Copied | None) -> pa.Table:
-    """The stretches of all keys that are cut: from when until when each is, its task, and what is known to have come before it."""
-    rows = []
-    for known, one in cuts.items():
-        newest = [NEVER] * len(one.begins) if copied is None or copied.falls_back else one.newest.get(copied.tag, [NEVER] * len(one.begins))
-        key = {f"{_KEY}{number}": value for number, value in enumerate(one.key)}
-        for number, begin in enumerate((NEVER, *one.begins)):
-            until = (*one.begins, FOREVER)[number]
-            into, before = (one.first + number) % parts, (NEVER, *newest)[number]
-            rows.append({_CUT: known, _FROM: begin, _UNTIL: until, _INTO: into, _NEWEST: before, **key})
-    table = pa.Table.from_pylist(rows)
-    return table.set_column(0, _CUT, table[_CUT].cast(pa.int32())).set_column(3, _INTO, table[_INTO].cast(pa.int32()))
+def _counting_later(rows: pa.Table, own: Numbers, at: Numbers, one: CutKey, copied: Copied) -> Iterator[Numbers]:
+    """For each stretch but the first, which of a key's versions came before it and may count in it: no newer one of its key is known."""
+    times = rows.column(TIME).to_numpy()[own]
+    others = np.zeros(len(own), bool)
+    for name, value in zip(copied.keys, one.key, strict=True):
+        column = rows.column(name).combine_chunks().take(pa.array(own))
+        others |= ~np.asarray(pc.fill_null(pc.equal(column, pa.scalar(value, column.type)), False))
+    nothing = [NEVER] * len(one.begins)
+    known = nothing if copied.falls_back else one.newest.get(copied.tag, nothing)
+    for begin, newest in zip(one.begins, known, strict=True):
+        yield (at < begin) & ((times >= newest) | others)

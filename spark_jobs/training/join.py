@@ -5,10 +5,12 @@ the widest of them. An exchange brings the rows of a key together, and `kernel` 
 keys with few rows come along: each task gets all of these, which costs less than to bring the spine together once more.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType as Truth
@@ -22,9 +24,12 @@ from lake import delta, readable
 from lake.readable import AsOf, Published
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.point_in_time import Dates
-from spark_jobs.training import hot, kernel
-from spark_jobs.training.hot import HASH, PART, Copied, CutKeys, Sampling
+from spark_jobs.training import hot, kernel, packed_files, parcels, version_files
+from spark_jobs.training.hot import HASH, Copied, CutKeys
 from spark_jobs.training.kernel import Lookup, OutputColumn, TaskWork
+from spark_jobs.training.packed_files import FilesRead
+from spark_jobs.training.parcels import Spread
+from spark_jobs.training.version_files import VersionFiles
 
 MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 """What stands before a join's name in the columns that say if its values rest on a modelled time, and by which case they were decided."""
@@ -188,23 +193,28 @@ def _rows(family: Family, extent: Extent) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """The versions of one join, as a pass unites them."""
+    """The versions of one join: as Spark has them, or the files of which workers read them."""
 
-    rows: DataFrame
+    rows: DataFrame | VersionFiles
     lookup: Lookup
     join: JoinAsked
-    is_spread: bool
+    kind: parcels.Kind
 
 
 def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> workers.Flow:
     slots = _Slots()
     kept = _kept(rows.schema, asked, by.at, slots)
-    spine = _spine(rows, asked, by.at, kept)
     listed = [(family, each) for family in (asked.spread, *asked.copied) for each in family.joins]
     branches = [_branch(each, number, family=family, asked=asked, slots=slots, by=by) for number, (family, each) in enumerate(listed, 1)]
-    united = _united([_with_task(each) for each in _placed(spine, branches, asked, by)]).repartitionById(asked.parts, F.expr(_TASK))
+    spread = Spread(_spread_keys(asked), asked.parts, _cuts(branches, asked, by), _asked_hashes(branches, asked, by))
+    sent = [_packed(_spine(rows, asked, by.at, kept), spread, _ASKS)]
+    sent += [_packed(each.rows, spread, each.kind) for each in branches if isinstance(each.rows, DataFrame)]
+    sent += [_packed(_snapshots(each.join, each.lookup, by.spark), spread, _EVERYWHERE) for each in branches if each.lookup.snapshots]
+    if files := [FilesRead(each.rows, each.kind) for each in branches if isinstance(each.rows, VersionFiles)]:
+        sent.append(_by_workers(files, by.spark, lambda tasks: packed_files.packing(tasks, files, spread), parcels.SCHEMA))
     lookups = tuple(branch.lookup for branch in branches)
-    return workers.Flow(united, _schema(rows, united, lookups), (kernel.work_of(TaskWork(kept, lookups)),), asked.parts)
+    works = (parcels.opened, kernel.work_of(TaskWork(kept, lookups)))
+    return workers.Flow(_united(sent).repartitionById(asked.parts, parcels.PART), _schema(rows, slots, lookups), works, asked.parts)
 
 
 def _kept(spine: StructType, asked: Pass, at: str, slots: _Slots) -> dict[str, str]:
@@ -217,53 +227,67 @@ def _kept(spine: StructType, asked: Pass, at: str, slots: _Slots) -> dict[str, s
     return {name: kept[name] for name in spine.names}
 
 
-def _with_task(rows: DataFrame) -> DataFrame:
-    """Rows whose tag says to which task they go, too: a column less is moved."""
-    return rows.selectExpr(f"* EXCEPT ({PART}, {kernel.TAG})", f"{PART} * {kernel.TAGS}L + {kernel.TAG} AS {kernel.TAG}")
-
-
-_TASK = f"CAST(({kernel.TAG} + {kernel.TAGS // 2}L) DIV {kernel.TAGS}L AS INT)"
-"""The task that a row goes to, by its tag."""
-
-
 def _branch(each: JoinAsked, number: int, *, family: Family, asked: Pass, slots: _Slots, by: _Asking) -> _Branch:
-    is_spread = family is asked.spread
-    only = _of_the_spine(each, asked, by) if is_spread and asked.only_asked else point_in_time.whole
-    versions = _versions(each, asked, by, columns=each.join.columns, only=only)
-    own = slots.allot(field for field in versions.schema if field.name in each.join.columns)
+    types = each.published.types.outputs
+    own = slots.allot(StructField(column, tables.data_type(types[column])) for column in each.join.columns)
     lookup = _lookup(each, number, tuple(asked.keys[key] for key in family.keys), own, by.spark)
-    return _Branch(_tagged(versions, number, each, own), lookup, each, is_spread)
+    is_spread = family is asked.spread
+    kind = parcels.Kind(copied=Copied(number, lookup.keys, lookup.falls_back)) if is_spread else _EVERYWHERE
+    keys = tuple((name, asked.keys[key]) for key, name in _pairs(each.join))
+    wanted = version_files.Wanted(number, keys, tuple(own.items()))
+    files = version_files.of(each.published, each.clock, wanted, dates=_dates_of(each, by), spark=by.spark)
+    if files is not None:
+        return _Branch(files, lookup, each, kind)
+    only = _of_the_spine(each, asked, by) if is_spread and asked.only_asked else point_in_time.whole
+    return _Branch(_tagged(_versions(each, asked, by, columns=each.join.columns, only=only), number, each, own), lookup, each, kind)
 
 
-def _placed(spine: DataFrame, branches: Sequence[_Branch], asked: Pass, by: _Asking) -> list[DataFrame]:
-    """All rows, each with the task that it goes to: that of its key, or each."""
-    keys, cuts = [asked.keys[key] for key in asked.spread.keys], _cuts(asked, by)
-    placed = [hot.placed(_with_hash(spine, keys), cuts, parts=asked.parts)]
-    for branch in branches:
-        if branch.is_spread:
-            copied = Copied(branch.lookup.tag, keys, branch.lookup.falls_back)
-            placed.append(hot.placed(_with_hash(branch.rows, keys), cuts, parts=asked.parts, copied=copied))
-    everywhere = [branch.rows for branch in branches if not branch.is_spread]
-    everywhere += [_snapshots(branch.join, -branch.lookup.tag, by.spark) for branch in branches if branch.lookup.snapshots is not None]
-    return placed + [rows.selectExpr("*", f"explode(sequence(0, {asked.parts - 1})) AS {PART}") for rows in everywhere]
+def _packed(rows: DataFrame, spread: Spread, kind: parcels.Kind) -> DataFrame:
+    return workers.Flow.of(rows).then(parcels.packing(spread, kind), parcels.SCHEMA).frame
 
 
-def _cuts(asked: Pass, by: _Asking) -> CutKeys:
+_ASKS, _EVERYWHERE = parcels.Kind(asks=True), parcels.Kind(everywhere=True)
+
+
+def _by_workers(
+    files: Sequence[FilesRead], spark: SparkSession, work: Callable[[packed_files.Tasks], workers.Work], schema: StructType
+) -> DataFrame:
+    """What workers make of the files that each of their tasks is told."""
+    tasks = packed_files.tasks(files, least=spark.sparkContext.defaultParallelism)
+    numbers = workers.Flow.of(spark.range(0, len(tasks), 1, max(1, len(tasks))))
+    return numbers.then(work(tasks), schema).frame
+
+
+def _spread_keys(asked: Pass) -> tuple[str, ...]:
+    return tuple(asked.keys[key] for key in asked.spread.keys)
+
+
+def _asked_hashes(branches: Sequence[_Branch], asked: Pass, by: _Asking) -> pa.Array | None:
+    """The hashes of all keys of a spine of few rows, where workers read more rows of groups than that; one job."""
+    if not asked.only_asked or not any(isinstance(each.rows, VersionFiles) and not each.kind.everywhere for each in branches):
+        return None
+    keys = _spread_keys(asked)
+    found = workers.Flow.of(_spine(by.spine, asked, by.at, {})).then(packed_files.hashing(keys), packed_files.HASHES)
+    return pc.unique(found.frame.toArrow().column(HASH))
+
+
+def _cuts(branches: Sequence[_Branch], asked: Pass, by: _Asking) -> CutKeys:
     """Where keys are cut; one job, if there are so many tasks that one of them could have too many rows."""
     if asked.rows is None or asked.parts <= _FEW_TASKS:
         return {}
-    keys, sampling = [asked.keys[key] for key in asked.spread.keys], hot.sampling(count=asked.rows, parts=asked.parts)
-    rows = _united(_sampled(asked, by, sampling)).dropna(subset=keys).select(HASH, kernel.TAG, *keys, kernel.AT, kernel.TIME)
-    return hot.cut(rows.toArrow(), keys, bound=sampling.bound)
-
-
-def _sampled(asked: Pass, by: _Asking, sampling: Sampling) -> list[DataFrame]:
-    """Rows of the spine, and of the groups that are spread, with what cuts are decided by."""
-    keys = [asked.keys[key] for key in asked.spread.keys]
+    keys, sampling = _spread_keys(asked), hot.sampling(count=asked.rows, parts=asked.parts)
+    kinds = {column: tables.data_type(kind) for (_, kind, _), column in asked.keys.items() if column in keys}
+    schema = packed_files.sampled_schema(kinds)
+    spread = [each for each in branches if not each.kind.everywhere]
     rows = [_spine(sampling.of(by.spine), asked, by.at, {})]
-    for number, each in enumerate(asked.spread.joins, 1):
-        rows.append(_tagged(_versions(each, asked, by, columns=(), only=sampling.of), number, each, {}))
-    return [_with_hash(each, keys) for each in rows]
+    for each in spread:
+        if isinstance(each.rows, DataFrame):
+            versions = _versions(each.join, asked, by, columns=(), only=sampling.of)
+            rows.append(_tagged(versions, each.lookup.tag, each.join, {}))
+    sampled = [workers.Flow.of(each).then(packed_files.sampling_rows(keys), schema).frame for each in rows]
+    if files := [FilesRead(each.rows.without_values, each.kind) for each in spread if isinstance(each.rows, VersionFiles)]:
+        sampled.append(_by_workers(files, by.spark, lambda tasks: packed_files.sampling_files(tasks, files, keys, sampling), schema))
+    return hot.cut(_united(sampled).toArrow(), keys, bound=sampling.bound)
 
 
 def _of_the_spine(each: JoinAsked, asked: Pass, by: _Asking) -> point_in_time.Leaving:
@@ -283,8 +307,7 @@ def _versions(
     each: JoinAsked, asked: Pass, by: _Asking, *, columns: Sequence[str], only: point_in_time.Leaving = point_in_time.whole
 ) -> DataFrame:
     """What readers see of a group, with its keys in the columns of the pass."""
-    dates = Dates() if by.extent is None else _dates(each, by.extent)
-    rows = point_in_time.versions(each.published, each.clock, spark=by.spark, columns=columns, dates=dates, only=only)
+    rows = point_in_time.versions(each.published, each.clock, spark=by.spark, columns=columns, dates=_dates_of(each, by), only=only)
     keys = [f"`{own}` AS {asked.keys[key]}" for key, own in _pairs(each.join)]
     own = ", ".join(f"`{name}`" for name in each.join.group.entity.keys)
     return rows.selectExpr(*keys, f"* EXCEPT ({own})")  # to name a column is a call of Java
@@ -305,17 +328,14 @@ def _tagged(versions: DataFrame, number: int, each: JoinAsked, own: dict[str, st
     )
 
 
-def _snapshots(each: JoinAsked, tag: int, spark: SparkSession) -> DataFrame:
+def _snapshots(each: JoinAsked, lookup: Lookup, spark: SparkSession) -> DataFrame:
     """The times of a group's snapshots."""
     return point_in_time.snapshots(each.published, each.clock, spark).select(
-        F.lit(tag).alias(kernel.TAG), F.col("seen").alias(kernel.AT), F.col("at").alias(kernel.TIME), F.col("until").alias(kernel.EMPTIES)
+        F.lit(lookup.snapshots).alias(kernel.TAG),
+        F.col("seen").alias(kernel.AT),
+        F.col("at").alias(kernel.TIME),
+        F.col("until").alias(kernel.EMPTIES),
     )
-
-
-def _with_hash(rows: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Rows with that by which those of a key come together; those of nobody need not."""
-    nobody = " OR ".join(f"{key} IS NULL" for key in keys)
-    return rows.selectExpr("*", f"hash({', '.join(keys)}, CASE WHEN {nobody} THEN {kernel.AT} END) AS {HASH}")
 
 
 def _united(branches: Sequence[DataFrame]) -> DataFrame:
@@ -326,11 +346,10 @@ def _united(branches: Sequence[DataFrame]) -> DataFrame:
     return branches[0]
 
 
-def _schema(spine: DataFrame, united: DataFrame, lookups: Sequence[Lookup]) -> StructType:
-    kinds = {field.name: field.dataType for field in united.schema}
+def _schema(spine: DataFrame, slots: _Slots, lookups: Sequence[Lookup]) -> StructType:
     fields = list(spine.schema)
     for lookup in lookups:
-        fields += [StructField(o.name, DoubleType() if o.is_age else kinds[o.slot]) for o in lookup.outputs]
+        fields += [StructField(o.name, DoubleType() if o.is_age else slots.types[o.slot]) for o in lookup.outputs]
         fields += [StructField(lookup.modelled, Truth()), StructField(lookup.case, ByteType())]
     return StructType([StructField(field.name, field.dataType) for field in fields])
 
@@ -357,6 +376,10 @@ def _lookup(each: JoinAsked, number: int, keys: tuple[str, ...], own: dict[str, 
         modelled=f"{MODELLED}{each.join.name}",
         case=f"{CASE}{each.join.name}",
     )
+
+
+def _dates_of(each: JoinAsked, by: _Asking) -> Dates:
+    return Dates() if by.extent is None else _dates(each, by.extent)
 
 
 def _dates(each: JoinAsked, extent: Extent) -> Dates:

@@ -20,8 +20,6 @@ from feature_definitions.reading import CASES, FOREVER, NEVER, GroupKind, Questi
 TAG, AT, TIME, ORDER, EMPTIES = "_hw_tag", "_hw_at", "_hw_time", "_hw_order", "_hw_empties"
 RETRACTED, HELD, MODELLED = 1, 2, 4
 """The bits of `ORDER` below its eighths, which grow with the publishes."""
-TAGS = 2**16
-"""How many tags there are, from minus half of them on: what stands in `TAG` in multiples of it is none of the kernel's."""
 BATCH_ROWS = 65_536
 
 Numbers = np.ndarray[Any, Any]
@@ -90,7 +88,7 @@ def work_of(work: TaskWork) -> Any:
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = list(batches)
-        if any((_tags(batch.column(TAG)) == 0).any() for batch in held):
+        if any(pc.any(pc.equal(batch.column(TAG), 0)).as_py() for batch in held):
             yield from batched(joined(pa.Table.from_batches(held), work))
 
     return run
@@ -105,7 +103,7 @@ def batched(table: pa.Table) -> Iterator[pa.RecordBatch]:
 
 def joined(rows: pa.Table, work: TaskWork) -> pa.Table:
     """The spine's rows, each once: what is kept of it, then of each join the outputs, `modelled` and `case`."""
-    tag, at = _tags(rows.column(TAG)), _numbers(rows, AT)
+    tag, at = rows.column(TAG).to_numpy(), _numbers(rows, AT)
     keys = {lookup.keys: _codes([rows.column(key) for key in lookup.keys], len(rows)) for lookup in work.lookups}
     where = np.flatnonzero(tag == 0)
     for codes, _ in [*keys.values()][:1]:
@@ -123,11 +121,6 @@ def joined(rows: pa.Table, work: TaskWork) -> pa.Table:
 
 
 # ------------------------------------------------------------------------------------------------------------------------- input
-
-
-def _tags(column: pa.Array | pa.ChunkedArray) -> Numbers:
-    found: Numbers = column.to_numpy()
-    return (found + TAGS // 2) % TAGS - TAGS // 2
 
 
 def _as_kept(values: pa.Array, slot: str) -> pa.Array:

@@ -12,23 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from feature_definitions import Entity, Join, ObservationGroup, Source, layout
 from feature_definitions.intervals import DAY, Interval, micros
-from feature_definitions.reading import NEVER
 from feature_definitions.records import Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
-from spark_jobs.training import hot, join, kernel
-from spark_jobs.training.hot import HASH, Copied, CutKey
+from spark_jobs.training import hot
+from spark_jobs.training.hot import CutKey
 from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 FIRST, DAYS, TTL = datetime(2026, 1, 1, tzinfo=UTC), 6, timedelta(days=2)
 HOUR = timedelta(hours=1)
@@ -200,68 +197,6 @@ def test_a_sample_of_few_rows_changes_where_keys_are_cut_and_no_answer(
     monkeypatch.setattr(hot, "_SAMPLED", sampled)
     assert answers(world, spark, "clicks", "loans", "baskets") == truth(world, "clicks", "loans", "baskets")
     assert max(len(one.begins) for one in cuts_made) >= 10
-
-
-def test_two_keys_of_one_hash_are_cut_alike_and_neither_hides_the_others_rows(
-    world: World, spark: SparkSession, cuts_made: list[CutKey], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def alike(rows: DataFrame, keys: list[str]) -> DataFrame:
-        return rows.selectExpr("*", f"coalesce(length({keys[0]}), 0) AS {HASH}")
-
-    monkeypatch.setattr(join, "_with_hash", alike)
-    assert answers(world, spark, "clicks") == truth(world, "clicks")
-    assert {len(str(one.key[0])) for one in cuts_made} == {2, 3}
-
-
-def sample(*rows: tuple[int, int, str, int, int | None]) -> pa.Table:
-    """Rows of a sample: hash, tag, key, since when it is visible (or asks), T."""
-    names = (HASH, kernel.TAG, "key", kernel.AT, kernel.TIME)
-    kinds = (pa.int32(), pa.int32(), pa.string(), pa.int64(), pa.int64())
-    return pa.table([pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)], names=names)
-
-
-def test_a_key_is_cut_into_stretches_of_as_many_rows_as_the_bound() -> None:
-    whole, large, small = ([(known, 0, f"k{known}", at, None) for at in range(10, 10 + rows)] for known, rows in ((5, 4), (3, 18), (4, 8)))
-    found = hot.cut(sample(*whole, *large, *small), ["key"], bound=4)
-    assert {known: (one.first, one.begins, one.key) for known, one in found.items()} == {
-        3: (0, (13, 17, 20, 24), ("k3",)),
-        4: (5, (14,), ("k4",)),
-    }
-
-
-def test_rows_of_one_time_cannot_be_cut() -> None:
-    assert hot.cut(sample(*[(5, 0, "a", 7, None)] * 30), ["key"], bound=10) == {}
-
-
-def test_a_cut_tells_the_greatest_time_of_each_groups_versions_of_its_key_before_each_stretch() -> None:
-    versions = [(5, 1, "a", 1, 1), (5, 1, "a", 3, 0), (5, 1, "a", 5, 5), (5, 2, "a", 4, 4), (5, 1, "b", 2, 2), (5, 1, "a", 6, 2)]
-    [one] = hot.cut(sample(*versions), ["key"], bound=2).values()
-    assert (one.begins, one.newest) == ((3, 5), {1: (1, 1), 2: (NEVER, 4)})
-
-
-moments = st.integers(0, 30)
-seen_versions = st.lists(st.tuples(st.sampled_from("aab"), moments, moments, st.booleans()), min_size=3, max_size=40)
-
-
-@given(seen_versions, st.integers(1, 6))
-@settings(max_examples=300, deadline=None)
-def test_whatever_is_sampled_the_version_that_counts_before_a_stretch_goes_there(
-    versions: list[tuple[str, int, int, bool]], bound: int
-) -> None:
-    sampled = [(5, 1, key, at, time) for key, at, time, drawn in versions if drawn]
-    cuts = hot.cut(sample(*sampled), ["key"], bound=bound) if sampled else {}
-    for stretch in hot._stretches(cuts, parts=100, copied=Copied(1, ("key",), falls_back=False)).to_pylist() if cuts else []:
-        for key in "ab":
-            before = [(time, at) for other, at, time, _ in versions if other == key and at < stretch["_hw_from"]]
-            newest = max(before, default=None)
-            is_left_out = newest is not None and newest[0] < stretch["_hw_newest"] and key == stretch["_hw_cut_key0"]
-            assert not is_left_out
-
-
-def test_where_readers_fall_back_no_version_is_left_out() -> None:
-    cuts = {5: CutKey(0, (10,), ("a",), {1: (7,)})}
-    [_, later] = hot._stretches(cuts, parts=4, copied=Copied(1, ("key",), falls_back=True)).to_pylist()
-    assert (later["_hw_newest"], later["_hw_into"]) == (NEVER, 1)
 
 
 def test_a_feature_more_costs_few_calls_of_java(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from spark_jobs.training import kernel
 from spark_jobs.training.kernel import AT, EMPTIES, HELD, MODELLED, ORDER, RETRACTED, TAG, TIME, Lookup, OutputColumn, TaskWork
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Key = tuple[str | None, int | None]
 OUTPUTS = (
@@ -116,8 +116,13 @@ WORK = TaskWork({"label": "text"}, ())
 
 
 def joined(case: Case, **how: Any) -> list[dict[str, Any]]:
+    return worked(case, iter(table(case, **how).to_batches()))
+
+
+def worked(case: Case, batches: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
+    """What a task finds of a case's rows that it gets."""
     run = kernel.work_of(replace(WORK, lookups=(case.lookup,)))
-    return [row for batch in run(iter(table(case, **how).to_batches())) for row in batch.to_pylist()]
+    return [row for batch in run(batches) for row in batch.to_pylist()]
 
 
 # -------------------------------------------------------------------------------------------------------------------- the oracle
