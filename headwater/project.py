@@ -497,14 +497,15 @@ class Project:
         """
         from spark_jobs.ingest import jdbc
         from spark_jobs.training import build
+        from spark_jobs.training.spine import of_source
 
         defined = None if spine is not None else names.training_set(self.catalog, name)
         if defined is not None:
-            request, rows = self._defined(defined, mode)
+            request = self._defined(defined, mode)
         else:
             request = self._asked(name, names.service(self.catalog, service), mode or "as_known")
-            rows = self._spine(spine, request.service, spine_columns, spine_timezone)
         request = replace(request, statuses=request.statuses or statuses)
+        rows = None if defined is not None else self._spine(spine, request.service, spine_columns, spine_timezone)
         groups = {j.group.name: j.group for j in request.service.joins}
         published = self._published(groups.values())
         if request.mode == "as_served":
@@ -514,6 +515,11 @@ class Project:
         source = None if defined is None else defined.spine
         told = self._told(lambda of: of.of_training_set(request.name, request.service, numbers, self.settings.lake, spine=source))
         with told, jdbc.told(self._context, *(() if defined is None else (defined.spine,))):
+            if defined is not None:
+                if found := build.standing(defined.spine, request, published=published, context=self._context):
+                    return found
+                rows = of_source(defined.spine, self._context)
+            assert rows is not None
             return build.build(rows, request, published=published, context=self._context, judge=_judge() if request.expect else None)
 
     def training_sets(self) -> "tuple[Listed, ...]":
@@ -579,11 +585,13 @@ class Project:
         """
         from lake import training_sets
         from spark_jobs.training import append
+        from spark_jobs.training.spine import of_source
 
         of = training_sets.at(self.settings.lake, name)
         if training_sets.spine_of(of) is None:
             raise InputRefused(f"the spine of {name} was given, and is no source that grows; build it again with all of its rows")
-        request, rows = self._defined(names.training_set(self.catalog, name), None)
+        defined = names.training_set(self.catalog, name)
+        request, rows = self._defined(defined, None), of_source(defined.spine, self._context)
         rests = self._grown(of)
         request = replace(request, service=rests.service)
         self.say(f"appending to version {training_sets.number(of)} of {name}")
@@ -1341,13 +1349,12 @@ class Project:
             past = (epoch for group in sorted(self._registry.online()) for epoch in self._registry.epochs(group))
             facts.keep_epochs(self.settings.lake, past, fence=self._registry.fence)
 
-    def _defined(self, defined: TrainingSet, mode: Mode | None) -> "tuple[TrainingRequest, Spine]":
+    def _defined(self, defined: TrainingSet, mode: Mode | None) -> "TrainingRequest":
         from spark_jobs.training import spine
 
         check_mode(f"training set {defined.name}", mode or defined.mode)
         asked = (defined.service, mode or defined.mode, defined.label, defined.cut, defined.statuses, defined.expected)
-        request = spine.TrainingRequest(defined.name, *asked)
-        return request, spine.of_source(defined.spine, self._context)
+        return spine.TrainingRequest(defined.name, *asked)
 
     def _asked(self, name: str | None, service: FeatureService, mode: Mode) -> "TrainingRequest":
         from spark_jobs.training.spine import TrainingRequest

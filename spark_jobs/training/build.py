@@ -9,10 +9,12 @@ from pyspark.sql import DataFrame
 
 from expectations.report import dataset
 from feature_definitions import layout, times
-from feature_definitions.intervals import iso
+from feature_definitions.intervals import instant, iso, parse_instant
+from feature_definitions.language import Source
+from feature_definitions.planning.upstream import read_by
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
-from lake import delta, training_sets
+from lake import delta, training_sets, versions
 from lake.readable import AsOf, Published
 from lake.training_sets import Manifest
 from spark_jobs import tables, workers
@@ -71,19 +73,50 @@ def build(
     `judge` judges what is expected of the rows; where they fail, readers keep what they had.
     """
     spines.check(spine, request)
+    rests = None if spine.of is None else _rests(spine.of, request, published, context)
     basis = manifest.basis(spine, request, published, now=context.clock())
-    computed_as = {name: context.registry.computed_as(name, each.generation) for name, each in published.items()}
-    fingerprint = manifest.fingerprint(basis, computed_as)
-    path, held = layout.training_set_table(context.lake, request.name), training_sets.newest(context.lake, request.name)
-    if held is not None and held.get("fingerprint") == fingerprint and delta.exists(path):
-        return built(request, path, held, unchanged=True)
-    rejected = training_sets.rejected(context.lake, request.name)
-    if rejected is not None and rejected.get("fingerprint") == fingerprint:
-        return built(request, path, rejected, unchanged=True)
+    fingerprint = manifest.fingerprint(basis, _computed_as(published, context))
+    path = layout.training_set_table(context.lake, request.name)
+    if found := _standing(request, context, "fingerprint", fingerprint):
+        return found
     subject = subjects.training_set(request.name, lake=context.lake)
     with context.registry.lease(subject, now=context.clock(), patience=PATIENCE):
-        written = _written(basis, fingerprint, context, judge)
+        ripens_at = None if basis.ripens_at is None else iso(instant(basis.ripens_at))
+        same: Manifest = {"fingerprint": fingerprint, "rests_on": rests, "ripens_at": ripens_at}
+        written = _written(basis, same, context, judge)
     return built(request, path, written, unchanged=False)
+
+
+def standing(source: Source, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> Built | None:
+    """The training set of a source as it lies there, if versions alone tell that it would come out the same; needs no Spark."""
+    rests = _rests(source, request, published, context)
+    found = None if rests is None else _standing(request, context, "rests_on", rests)
+    ripens_at = None if found is None else found.manifest["ripens_at"]
+    return found if ripens_at is None or context.clock() < parse_instant(str(ripens_at)) else None
+
+
+def _rests(source: Source, request: TrainingRequest, published: Mapping[str, Published], context: Context) -> str | None:
+    """By what a training set of a source is known again; None where something is read that has no version."""
+    seen = versions.tables(source, context.lake)
+    if not seen or None in seen.values():
+        return None
+    revisions = {name: context.registry.next_revision(name) for name in read_by(source)}
+    return manifest.resting(source, request, published, _computed_as(published, context), of={**seen, **revisions})
+
+
+def _computed_as(published: Mapping[str, Published], context: Context) -> Mapping[str, manifest.Computed]:
+    return {name: context.registry.computed_as(name, each.generation) for name, each in published.items()}
+
+
+def _standing(request: TrainingRequest, context: Context, known_by: str, value: str) -> Built | None:
+    """The training set, or its newest build if that was rejected, whose manifest has this value."""
+    path, held = layout.training_set_table(context.lake, request.name), training_sets.newest(context.lake, request.name)
+    if held is not None and held.get(known_by) == value and delta.exists(path):
+        return built(request, path, held, unchanged=True)
+    rejected = training_sets.rejected(context.lake, request.name)
+    if rejected is not None and rejected.get(known_by) == value:
+        return built(request, path, rejected, unchanged=True)
+    return None
 
 
 def rows(spine: Spine, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> pa.Table:
@@ -105,17 +138,17 @@ def built(request: TrainingRequest, path: str, of: Manifest, *, unchanged: bool)
     return Built(request.name, path, int(str(of["rows"])), of, unchanged, tuple(failed) if isinstance(failed, list | tuple) else ())
 
 
-def _written(basis: Basis, fingerprint: str, context: Context, judge: Judge | None) -> Manifest:
+def _written(basis: Basis, same: Manifest, context: Context, judge: Judge | None) -> Manifest:
     """Write the table and then its manifest, which must not outlive the table that it describes; or only that it was rejected."""
     build_id, name = context.mint("p"), basis.request.name
     split, label = basis.request.split, basis.request.label
     cut = None if split is None else parts.cut(basis.spine.rows, split, at=basis.spine.at, label=label, days=basis.days)
-    versions = provenance.of_groups(basis.published.values())
+    before = provenance.of_groups(basis.published.values())
     asked = asked_of_rows(basis, layout.training_set_table(context.lake, name), build_id)
     with kept_rows.kept(finished(basis, cut, context), asked, context) as kept:
         found = gate.judged(kept.rows, basis.request, at=basis.spine.at, judge=judge)
         described = _described(basis, kept, cut, context) | {"expectations": [*found.found]}
-        described |= provenance_of(basis, context, before=versions) | {"fingerprint": fingerprint, "built_at": iso(context.clock())}
+        described |= provenance_of(basis, context, before=before) | same | {"built_at": iso(context.clock())}
         rejected = committed(described, found, kept, context, build_id=build_id)
     return rejected or completed(described, context, build_id=build_id)
 

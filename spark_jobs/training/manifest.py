@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from feature_definitions import times
 from feature_definitions.counted import counted
 from feature_definitions.intervals import instant, iso, micros
-from feature_definitions.language import FeatureService, Mode
+from feature_definitions.language import FeatureService, Mode, Source
 from feature_definitions.planning import fingerprint as fingerprints
 from feature_definitions.records import Publish
 from lake import readable
@@ -28,6 +28,7 @@ from spark_jobs.training.computed import FAILED, shown
 from spark_jobs.training.finish import DatedBy
 from spark_jobs.training.join import CASE, MODELLED
 from spark_jobs.training.parts import PART, Cut
+from spark_jobs.training.provenance import Versions
 from spark_jobs.training.spine import Spine, SpineRefused, TrainingRequest
 from spark_jobs.training.statistics import ColumnsLookedAt, Places, Statistics
 
@@ -43,6 +44,8 @@ class Basis:
     """What a training set rests on: its spine, what was asked, the spine's summary and its rows by date (days since 1970), each
     group's publishes, all and those that it sees; as it was served also how sure that is, by group.
 
+    `left_out` rows have labels that may still change, the first of them until `ripens_at` (microseconds).
+
     `contents` says by date how many rows the spine has, and their checksum. Of a part of a spine `first_place` is the place of its first
     row, and `dated` is by what the whole is parted.
     """
@@ -54,6 +57,7 @@ class Basis:
     published: Mapping[str, Published]
     used: Mapping[str, Sequence[Publish]]
     left_out: int = 0
+    ripens_at: int | None = None
     served: Mapping[str, Mapping[str, int]] | None = None
     contents: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     first_place: int = 0
@@ -87,7 +91,8 @@ def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Publis
     served = certainties(spine, {name: published[name] for name in names}) if request.mode == "as_served" else None
     contents = {row["day"]: (row["rows"], row["xor"], row["sum"]) for row in days}
     counts = {row["day"]: row["rows"] for row in days}
-    return Basis(spine, request, summary, counts, published, used, left_out=young, served=served, contents=contents)
+    ripens_at = spines.ripe(request, min((row["first"] for row in every if row["young"]), default=None))
+    return Basis(spine, request, summary, counts, published, used, young, ripens_at, served=served, contents=contents)
 
 
 def _leaves_none_out(request: TrainingRequest) -> bool:
@@ -135,25 +140,54 @@ def _relevant(published: Published, mode: Mode, summary: Mapping[str, int]) -> t
 
 def fingerprint(of: Basis, computed: Mapping[str, Computed]) -> str:
     """A hash of all that the rows of a training set depend on; `computed` says as what the intervals of each group were computed."""
-    request, service = of.request, of.request.service
+    service = of.request.service
     parts: list[object] = [
-        _LAYOUT,
-        fingerprints.service(service),
-        request.mode,
-        str(request.label),
-        str(request.split),
-        request.statuses,
-        [(column, str(each), each.severity) for column, each in request.expect],
+        *_asked(of.request),
         dict(of.summary),
         [of.spine.source, *sorted(of.spine.reads)],
         of.spine.rows.dtypes,
     ]
     for name, publishes in of.used.items():
         group = of.published[name].group
-        seen = sorted((p.publish_id, micros(p.interval.start), micros(p.known_from)) for p in publishes)
-        parts += [name, of.published[name].generation, group.ttl, group.publish_delay, seen]
+        parts += [name, of.published[name].generation, group.ttl, group.publish_delay, _seen(publishes)]
         parts += [readable.certainty(of.published[name]), readable.online_states(of.published[name])] if of.served is not None else []
         parts.append(_meanings(computed.get(name, ()), _asked_of(service, name), until=of.summary["last"]))
+    return _hash(parts)
+
+
+def resting(
+    source: Source, request: TrainingRequest, published: Mapping[str, Published], computed: Mapping[str, Computed], *, of: Versions
+) -> str:
+    """A hash of all that the rows of a training set of a source depend on, by versions alone: where it is the same, they are.
+
+    `of` are the tables that the source is read from, and its sources, each with its version. What no row sees may change it, too.
+    """
+    parts: list[object] = [*_asked(request), source.name, fingerprints.of_source(source), sorted(of.items())]
+    for name in sorted({join.group.name for join in request.service.joins}):
+        each = published[name]
+        parts += [name, each.generation, each.group.ttl, each.group.publish_delay, _seen(each.publishes)]
+        parts += [readable.certainty(each), readable.online_states(each)] if request.mode == "as_served" else []
+        parts.append([[micros(start), sorted(features.items())] for start, features in computed.get(name, ())])
+    return _hash(parts)
+
+
+def _asked(request: TrainingRequest) -> list[object]:
+    return [
+        _LAYOUT,
+        fingerprints.service(request.service),
+        request.mode,
+        str(request.label),
+        str(request.split),
+        request.statuses,
+        [(column, str(each), each.severity) for column, each in request.expect],
+    ]
+
+
+def _seen(publishes: Sequence[Publish]) -> list[tuple[str, int, int]]:
+    return sorted((p.publish_id, micros(p.interval.start), micros(p.known_from)) for p in publishes)
+
+
+def _hash(parts: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 

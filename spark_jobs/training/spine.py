@@ -15,7 +15,7 @@ from pyspark.sql.classic.dataframe import DataFrame as Here
 from feature_definitions import layout
 from feature_definitions.counted import counted
 from feature_definitions.errors import UserError
-from feature_definitions.intervals import duration, instant, iso, micros
+from feature_definitions.intervals import MICROSECOND, duration, instant, iso, micros
 from feature_definitions.language import Expectation, FeatureGroup, FeatureService, Label, Mode, Query, Source, Split
 from feature_definitions.planning.upstream import read_by, sources_of
 from feature_definitions.sql import column_types, data_types, queries
@@ -255,6 +255,11 @@ def _refuse(label: Label, now: datetime, young: int) -> None:
             f"{label.column!r} may still change. Leave out rows after {iso(instant(_newest(label, now)))}, or write "
             f"Label({label.column!r}, {label.horizon!r}, immature='leave out')"
         )
+
+
+def ripe(request: TrainingRequest, at: int | None) -> int | None:
+    """From when on the label of a row of this time is known for sure, in microseconds; None where there is no such row."""
+    return None if at is None or request.label is None else at + duration(request.label.horizon) // MICROSECOND
 
 
 def _newest(label: Label, now: datetime) -> int:

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.intervals import Interval, instant, micros
 from feature_definitions.records import Publish
+from headwater import project
 from lake import training_sets
 from lake.readable import Published
 from spark_jobs.training import append, build, manifest, unmoved
@@ -80,6 +81,25 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
             p.ingest("payments")
             yield p
             p.down()
+
+
+def test_an_unchanged_one_is_known_by_versions_without_spark_until_a_label_ripens(
+    shop: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = projects.published(tmp_path_factory.getbasetemp()).copied(tmp_path_factory.mktemp("resting"))
+    projects.write(folder, "catalog/grown.py", CATALOG)
+    early = NOW - timedelta(hours=6)
+    with projects.opened(folder, now=early) as p:
+        built = p.training_set("grown")
+        assert (built.unchanged, built.rows, built.manifest["ripens_at"]) == (False, 3, "2026-01-06T10:00:00Z")
+    monkeypatch.setattr(project.Project, "_spark", property(lambda _: pytest.fail("Spark was asked for")))
+    with projects.opened(folder, now=early + timedelta(hours=1)) as p:
+        again = p.training_set("grown")
+        assert (again.unchanged, again.manifest) == (True, built.manifest)
+        with pytest.raises(pytest.fail.Exception):
+            p.training_set("newest")
+    with projects.opened(folder, now=NOW) as p, pytest.raises(pytest.fail.Exception):
+        p.training_set("grown")
 
 
 def described(of: Mapping[str, Any]) -> dict[str, Any]:
