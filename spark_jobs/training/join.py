@@ -36,6 +36,8 @@ MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 _KEY = "_hw_key"
 _TASK_BYTES, _ROW_BYTES, _SLOT_BYTES = 256 * 2**20, 64, 9
 """What a task may hold, and what a row of it needs; longer text comes on top."""
+_ROWS_OF_A_TASK = 100_000
+"""Of fewer rows a task costs as much as what it does with them."""
 _FEW_TASKS, _FEW_ASKED, _MANY_MORE = 4, 100_000, 4
 """Among how few tasks no key is looked for that one has too many rows of; of how few rows of a spine all keys go to each task that reads a
 group, where its rows are so many times more."""
@@ -166,17 +168,22 @@ def passes(families: Sequence[Family], rows: Sequence[int] | None, *, spine: int
     """Which families share an exchange: one of so few rows that a copy of them for each task is no more than the spine comes along.
 
     `rows` are those of each family, and each has an exchange where they are not known; `spine` is how many the spine has, `width` how many
-    columns a row, `least` how many tasks there are at least.
+    columns a row, `least` how many tasks there are at least, if rows are not few.
     """
     if rows is None or not families:
         return [Pass(family, (), least) for family in families]
-    parts = [max(least, -(-(spine + number) * (_ROW_BYTES + _SLOT_BYTES * width) // _TASK_BYTES)) for number in rows]
+    parts = [_tasks(spine + number, width=width, least=least) for number in rows]
     most = max(range(len(families)), key=lambda n: rows[n])
     few = [n for n in range(len(families)) if n != most and rows[n] * parts[most] <= spine]
     spread = [n for n in range(len(families)) if n not in (most, *few)] + [most]
     only = [spine <= _FEW_ASKED and number > spine * _MANY_MORE for number in rows]
     copied = tuple(families[n] for n in few)
     return [Pass(families[n], copied if n == most else (), parts[n], spine + rows[n], only[n]) for n in spread]
+
+
+def _tasks(rows: int, *, width: int, least: int) -> int:
+    """Among how many tasks rows are spread: as many as their bytes need, and `least`, but none for few rows."""
+    return max(1, min(least, -(-rows // _ROWS_OF_A_TASK)), -(-rows * (_ROW_BYTES + _SLOT_BYTES * width) // _TASK_BYTES))
 
 
 def _rows(family: Family, extent: Extent) -> int:

@@ -1,0 +1,60 @@
+"""Parcels hold the rows of one task each, no more bytes than one may have, and come out as what went in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_jobs.training import hot, parcels
+from spark_jobs.training.kernel import AT
+from spark_jobs.training.parcels import PART, Kind, Spread
+
+if TYPE_CHECKING:
+    import pytest
+
+SPREAD = Spread(("k",), 4, {})
+
+
+def rows(count: int, **more: pa.Array) -> pa.Table:
+    return pa.table({"k": np.arange(count) % 11, AT: np.arange(count), **more})
+
+
+def test_the_rows_of_a_key_come_out_in_the_one_task_that_their_hash_tells() -> None:
+    asked = rows(200, label=pa.array([f"text {n}" for n in range(200)]))
+    sent = [*parcels.packed(asked, SPREAD, Kind(asks=True)), *parcels.packed(rows(300), SPREAD, Kind())]
+    found = []
+    for part in range(4):
+        mine = pa.Table.from_batches([*parcels.opened(batch.filter(pc.equal(batch.column(PART), part)) for batch in sent)])
+        assert set((hot.hashes(mine, ["k"]).view(np.uint64) % np.uint64(4)).tolist()) == {part}
+        found.append(mine)
+    assert sorted(pa.concat_tables(found)["label"].drop_null().to_pylist()) == sorted(asked["label"].to_pylist())
+    assert sum(len(each) for each in found) == 500
+
+
+def test_a_task_of_which_no_row_asks_opens_nothing() -> None:
+    assert [*parcels.opened(parcels.packed(rows(20), SPREAD, Kind()))] == []
+
+
+def test_rows_of_keys_that_are_not_asked_are_left_out_but_none_that_ask() -> None:
+    asked = pa.array(np.unique(hot.hashes(rows(3), ["k"])))
+    spread = Spread(("k",), 1, {}, asked)
+    sent = [*parcels.packed(rows(11), spread, Kind(asks=True)), *parcels.packed(rows(110), spread, Kind())]
+    assert sum(batch.num_rows for batch in parcels.opened(iter(sent))) == 11 + 30
+
+
+def test_a_parcel_has_no_more_bytes_than_one_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parcels, "_LARGEST", 4_000)
+    monkeypatch.setattr(parcels, "_TOGETHER", 10_000)
+    sent = [*parcels.packed(rows(5_000), SPREAD, Kind(asks=True))]
+    sizes = [len(each.as_py()) for batch in sent for each in batch.column("_hw_rows")]
+    assert len(sent) > 4
+    assert max(sizes) < 5_000
+    assert sum(batch.num_rows for batch in parcels.opened(iter(sent))) == 5_000
+
+
+def test_rows_that_go_everywhere_come_to_each_task() -> None:
+    [batch] = parcels.packed(rows(5), SPREAD, Kind(everywhere=True))
+    assert batch.column(PART).to_pylist() == [0, 1, 2, 3]
