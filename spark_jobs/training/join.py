@@ -220,7 +220,7 @@ def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> workers.Flow:
     if files := [FilesRead(each.rows, each.kind) for each in branches if isinstance(each.rows, VersionFiles)]:
         sent.append(_by_workers(files, by.spark, lambda tasks: packed_files.packing(tasks, files, spread), parcels.SCHEMA))
     lookups = tuple(branch.lookup for branch in branches)
-    works = (parcels.opened, kernel.work_of(TaskWork(kept, lookups)))
+    works = (parcels.opening(_types(branches)), kernel.work_of(TaskWork(kept, lookups)))
     return workers.Flow(_united(sent).repartitionById(asked.parts, parcels.PART), _schema(rows, slots, lookups), works, asked.parts)
 
 
@@ -247,6 +247,16 @@ def _branch(each: JoinAsked, number: int, *, family: Family, asked: Pass, slots:
         return _Branch(files, lookup, each, kind)
     only = _of_the_spine(each, asked, by) if is_spread and asked.only_asked else point_in_time.whole
     return _Branch(_tagged(_versions(each, asked, by, columns=each.join.columns, only=only), number, each, own), lookup, each, kind)
+
+
+def _types(branches: Sequence[_Branch]) -> dict[str, pa.DataType]:
+    """The types of the slots of values, which a task may get no row of."""
+    found = {}
+    for each in branches:
+        types = each.join.published.types.outputs
+        for column, output in zip(each.join.join.columns, each.lookup.outputs, strict=True):
+            found[output.slot] = version_files.as_spark(types[column])
+    return found
 
 
 def _packed(rows: DataFrame, spread: Spread, kind: parcels.Kind) -> DataFrame:

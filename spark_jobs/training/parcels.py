@@ -3,7 +3,7 @@
 So an exchange moves few rows with much in each, and Spark's JVM looks at none of what is in them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -117,10 +117,16 @@ def _batch(parcels: list[tuple[int, bytes]], kind: Kind) -> pa.RecordBatch:
     )
 
 
-def opened(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The rows of a task's parcels, all in the same columns, null where a row has none; nothing where none of them asks."""
-    held = list(batches)
-    if not any(pc.any(batch.column(_ASKS)).as_py() for batch in held):
-        return
-    rows = [pa.ipc.open_stream(value.as_buffer()).read_all() for batch in held for value in batch.column(_ROWS)]
-    yield from pa.concat_tables(rows, promote_options="default").to_batches()
+def opening(types: Mapping[str, pa.DataType]) -> workers.Work:
+    """The work that gives the rows of a task's parcels, all in the same columns, these among them, null where a row has none.
+
+    A task in which nobody asks gets nothing.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = list(batches)
+        if any(pc.any(batch.column(_ASKS)).as_py() for batch in held):
+            rows = [pa.ipc.open_stream(value.as_buffer()).read_all() for batch in held for value in batch.column(_ROWS)]
+            yield from pa.concat_tables([*rows, pa.schema([*types.items()]).empty_table()], promote_options="default").to_batches()
+
+    return run

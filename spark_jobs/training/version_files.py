@@ -81,7 +81,7 @@ def of(published: Published, clock: AsOf, wanted: Wanted, *, dates: Dates, spark
         files=tuple(files.items()),
         tag=wanted.tag,
         keys=tuple((own, name, arrow_type(group.entity.keys[own])) for own, name in wanted.keys),
-        values=tuple((own, name, _as_spark(arrow_type(types[own]))) for own, name in wanted.values),
+        values=tuple((own, name, as_spark(types[own])) for own, name in wanted.values),
         row_time=group.row_time,
         cadence=group.cadence // MICROSECOND,
         later=1 if clock.strict and group.row_time == "event" and not group.by_snapshot else 0,
@@ -89,9 +89,9 @@ def of(published: Published, clock: AsOf, wanted: Wanted, *, dates: Dates, spark
     )
 
 
-def _as_spark(kind: pa.DataType) -> pa.DataType:
-    """A type as Spark's own rows have it: what is in a list has a name."""
-    return pa.list_(pa.field("element", _as_spark(kind.value_type))) if pa.types.is_list(kind) else kind
+def as_spark(kind: str) -> pa.DataType:
+    """The Arrow type of a Headwater type as Spark's own rows have it: what is in a list has a name there."""
+    return pa.list_(pa.field("element", as_spark(kind[6:-1]))) if kind.startswith("array<") else arrow_type(kind)
 
 
 def read(of: VersionFiles, path: str) -> Iterator[pa.Table]:

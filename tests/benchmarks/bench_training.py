@@ -384,19 +384,19 @@ def _peak() -> float:
 
 
 def spread_of(spark: SparkSession, since: int) -> str:
-    """The bytes that jobs from one on exchanged, and the largest task of the stage that read most, in rows and in time, beside the mean."""
+    """The bytes that jobs from one on exchanged, and the largest task of the stage that read most, beside the mean in bytes and in time."""
     store = spark.sparkContext._jsc.sc().statusStore()
     jobs = store.jobsList(None)
     known = {int(ids.apply(n)) for j in range(jobs.size() - since) for ids in [jobs.apply(j).stageIds()] for n in range(ids.size())}
     stages = [store.lastStageAttempt(number) for number in known]
-    most = max(stages, key=lambda stage: int(stage.shuffleReadRecords()))
+    most = max(stages, key=lambda stage: int(stage.shuffleReadBytes()))
     tasks = store.taskList(most.stageId(), most.attemptId(), 100_000)
     told = [tasks.apply(n).taskMetrics().get() for n in range(tasks.size())]
-    rows = [int(each.shuffleReadMetrics().recordsRead()) for each in told]
+    sizes = [int(each.shuffleReadMetrics().localBytesRead()) + int(each.shuffleReadMetrics().remoteBytesRead()) for each in told]
     times = [int(each.executorRunTime()) for each in told]
     exchanged = sum(int(stage.shuffleWriteBytes()) for stage in stages) / 1e6
-    largest = f"{_unevenly(rows):.1f}x the mean in rows, {_unevenly(times):.1f}x in time"
-    return f"{exchanged:.0f} MB exchanged; of {len(rows)} tasks the largest {largest}"
+    largest = f"{_unevenly(sizes):.1f}x the mean in bytes, {_unevenly(times):.1f}x in time"
+    return f"{exchanged:.0f} MB exchanged; of {len(sizes)} tasks the largest {largest}"
 
 
 def _unevenly(sizes: list[int]) -> float:

@@ -90,7 +90,7 @@ def in_tasks(case: Case, *, drawn: pa.Array, bound: int, asked: bool) -> list[di
     spread = Spread(KEYS, 3, cuts, hashes)
     kinds = {0: Kind(asks=True), 1: Kind(copied=Copied(1, KEYS, case.lookup.falls_back)), -1: Kind(everywhere=True)}
     sent = [batch for tag, kind in kinds.items() for batch in parcels.packed(of[tag], spread, kind)]
-    return [row for part in range(3) for row in worked(case, parcels.opened(iter(arrived(sent, part))))]
+    return [row for part in range(3) for row in worked(case, parcels.opening({})(iter(arrived(sent, part))))]
 
 
 def arrived(sent: list[pa.RecordBatch], part: int) -> list[pa.RecordBatch]:

@@ -27,7 +27,7 @@ def test_the_rows_of_a_key_come_out_in_the_one_task_that_their_hash_tells() -> N
     sent = [*parcels.packed(asked, SPREAD, Kind(asks=True)), *parcels.packed(rows(300), SPREAD, Kind())]
     found = []
     for part in range(4):
-        mine = pa.Table.from_batches([*parcels.opened(batch.filter(pc.equal(batch.column(PART), part)) for batch in sent)])
+        mine = pa.Table.from_batches([*parcels.opening({})(batch.filter(pc.equal(batch.column(PART), part)) for batch in sent)])
         assert set((hot.hashes(mine, ["k"]).view(np.uint64) % np.uint64(4)).tolist()) == {part}
         found.append(mine)
     assert sorted(pa.concat_tables(found)["label"].drop_null().to_pylist()) == sorted(asked["label"].to_pylist())
@@ -35,14 +35,20 @@ def test_the_rows_of_a_key_come_out_in_the_one_task_that_their_hash_tells() -> N
 
 
 def test_a_task_of_which_no_row_asks_opens_nothing() -> None:
-    assert [*parcels.opened(parcels.packed(rows(20), SPREAD, Kind()))] == []
+    assert [*parcels.opening({})(parcels.packed(rows(20), SPREAD, Kind()))] == []
+
+
+def test_a_column_that_no_row_of_a_task_has_is_null_in_all() -> None:
+    sent = parcels.packed(rows(3), SPREAD, Kind(asks=True))
+    found = pa.Table.from_batches([*parcels.opening({"value": pa.list_(pa.float64())})(sent)])
+    assert found["value"].to_pylist() == [None] * 3
 
 
 def test_rows_of_keys_that_are_not_asked_are_left_out_but_none_that_ask() -> None:
     asked = pa.array(np.unique(hot.hashes(rows(3), ["k"])))
     spread = Spread(("k",), 1, {}, asked)
     sent = [*parcels.packed(rows(11), spread, Kind(asks=True)), *parcels.packed(rows(110), spread, Kind())]
-    assert sum(batch.num_rows for batch in parcels.opened(iter(sent))) == 11 + 30
+    assert sum(batch.num_rows for batch in parcels.opening({})(iter(sent))) == 11 + 30
 
 
 def test_a_parcel_has_no_more_bytes_than_one_may(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +58,7 @@ def test_a_parcel_has_no_more_bytes_than_one_may(monkeypatch: pytest.MonkeyPatch
     sizes = [len(each.as_py()) for batch in sent for each in batch.column("_hw_rows")]
     assert len(sent) > 4
     assert max(sizes) < 5_000
-    assert sum(batch.num_rows for batch in parcels.opened(iter(sent))) == 5_000
+    assert sum(batch.num_rows for batch in parcels.opening({})(iter(sent))) == 5_000
 
 
 def test_rows_that_go_everywhere_come_to_each_task() -> None:
