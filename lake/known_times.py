@@ -16,7 +16,7 @@ Marks = np.ndarray[tuple[int], np.dtype[np.bool_]]
 _AS_KNOWN = AsOf()
 
 
-class Seen(NamedTuple):
+class SinceWhen(NamedTuple):
     """Of each row since when its publish is known, the place of that among all, if the time is modelled, and if it ever was published.
 
     Of a row that never was the others say nothing.
@@ -50,17 +50,17 @@ class KnownTimes:
             publishes, starts, pairs[by_pair], known.column("known").to_numpy()[by_pair], known.column("modelled").to_numpy()[by_pair]
         )
 
-    def when(self, publish_ids: pa.Array, starts: Numbers) -> Seen:
+    def when(self, publish_ids: pa.Array, starts: Numbers) -> SinceWhen:
         """Since when rows are known, by their publishes and the starts of their intervals in microseconds."""
         order = self._order(publish_ids)
         if not len(self.pairs):
             never = np.zeros(len(starts), bool)
-            return Seen(np.zeros(len(starts), np.int64), order, never, never)
+            return SinceWhen(np.zeros(len(starts), np.int64), order, never, never)
         place = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         wanted = order * len(self.starts) + place
         at = np.minimum(np.searchsorted(self.pairs, wanted), len(self.pairs) - 1)
         ever = (order >= 0) & (self.starts[place] == starts) & (self.pairs[at] == wanted)
-        return Seen(self.times[at], order, self.modelled[at], ever)
+        return SinceWhen(self.times[at], order, self.modelled[at], ever)
 
     def _order(self, publish_ids: pa.Array) -> Numbers:
         """The place of each publish among all, -1 of one that never was."""

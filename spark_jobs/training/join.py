@@ -241,7 +241,7 @@ def _branch(each: JoinAsked, number: int, *, family: Family, asked: Pass, slots:
     is_spread = family is asked.spread
     kind = parcels.Kind(copied=Copied(number, lookup.keys, lookup.falls_back)) if is_spread else _EVERYWHERE
     keys = tuple((name, asked.keys[key]) for key, name in _pairs(each.join))
-    wanted = version_files.Wanted(number, keys, tuple(own.items()))
+    wanted = version_files.WantedVersions(number, keys, tuple(own.items()))
     files = version_files.of(each.published, each.clock, wanted, dates=_dates_of(each, by), spark=by.spark)
     if files is not None:
         return _Branch(files, lookup, each, kind)

@@ -27,7 +27,7 @@ _MOMENT = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedVersions:
     """What is wanted of a group's versions: their tag, and the columns that are keys or values, each with that in which it comes."""
 
     tag: int
@@ -63,7 +63,7 @@ class VersionFiles:
         return (*self.keys, *self.values)
 
 
-def of(published: Published, clock: AsOf, wanted: Wanted, *, dates: Dates, spark: SparkSession) -> VersionFiles | None:
+def of(published: Published, clock: AsOf, wanted: WantedVersions, *, dates: Dates, spark: SparkSession) -> VersionFiles | None:
     """The files of a group that can be read, of some dates; None where Spark is to read them."""
     group, types = published.group, published.types.outputs
     by_event_time = clock.mode == "event_time"

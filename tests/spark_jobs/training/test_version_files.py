@@ -73,7 +73,7 @@ def published(group: Any, folder: Path) -> Published:
 def test_workers_read_the_versions_that_spark_gives(group: Any, spark: SparkSession, tmp_path: Path) -> None:
     of, dates = published(group, tmp_path), Dates(first=date(2026, 1, 2), last=date(2026, 1, 4))
     values = tuple((name, f"v{number}") for number, name in enumerate(group.outputs))
-    wanted = version_files.Wanted(4, (("user", "_hw_key0"), ("shop", "_hw_key1")), values)
+    wanted = version_files.WantedVersions(4, (("user", "_hw_key0"), ("shop", "_hw_key1")), values)
     for clock in CLOCKS:
         files = version_files.of(of, clock, wanted, dates=dates, spark=spark)
         assert files is not None
@@ -90,7 +90,7 @@ def test_workers_read_the_versions_that_spark_gives(group: Any, spark: SparkSess
 
 def test_files_of_other_dates_are_not_read_and_what_lies_elsewhere_is_left_to_spark(spark: SparkSession, tmp_path: Path) -> None:
     of = published(GROUPS[1], tmp_path)
-    wanted = version_files.Wanted(1, (("user", "k0"), ("shop", "k1")), ())
+    wanted = version_files.WantedVersions(1, (("user", "k0"), ("shop", "k1")), ())
     files = version_files.of(of, AsOf(), wanted, dates=Dates(last=FIRST.date()), spark=spark)
     assert files is not None
     assert {path.split("date=")[1][:10] for path, _ in files.files} == {"2026-01-01"}
