@@ -1,4 +1,4 @@
-"""What Airflow's pages show of us beside our DAGs: a tab Report on each DAG, about its group or training set.
+"""What Airflow's pages show of us beside our DAGs: a tab Report on each DAG, about its group or training set, and on each run.
 
 Airflow finds it by the entry point of our package, in all of its processes: so nothing is imported here that answers requests.
 """
@@ -28,5 +28,11 @@ class HeadwaterPlugin(AirflowPlugin):  # type: ignore[misc]  # mypy does not fol
             "href": f"{PREFIX.removeprefix('/')}/reports/{{DAG_ID}}",  # below the address of Airflow, wherever that is
             "destination": "dag",
             "url_route": "report",
-        }
+        },
+        {
+            "name": "Report",
+            "href": f"{PREFIX.removeprefix('/')}/runs/{{DAG_ID}}/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "report-of-run",
+        },
     ]

@@ -1,5 +1,5 @@
 """What the tab Report of a DAG shows: of a group what the gate said last, and of each run in which something did not hold; of a training
-set the page of each build.
+set the page of each build. The tab of a run shows those of them that came while it was at work.
 
 Airflow's API server answers it, to whoever may read the DAG in Airflow. It reads the pages where runs wrote them, in the lake, by names
 that cannot lead elsewhere. A page may hold anything that the data say, so a browser runs none of it and asks nobody for anything.
@@ -7,12 +7,13 @@ that cannot lead elsewhere. A page may hold anything that the data say, so a bro
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Annotated, NamedTuple
 
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
@@ -71,10 +72,20 @@ READERS = [Depends(requires_access_dag("GET"))]
 @app.get("/reports/{dag_id}", dependencies=READERS)
 def contents(dag_id: str, about: About) -> HTMLResponse:
     """The page of the tab: which pages there are of what the DAG is about, the newest one below."""
-    if about is None:
-        return _said(f"{dag_id} is the DAG of no group and no training set, so it has no report.")
-    kept = _kept(about)
-    return _page(_links(dag_id, about, kept)) if kept else _said(about.none)
+    kept = [] if about is None else _kept(about)
+    return _shown(dag_id, about, kept, none="" if about is None else about.none, below="")
+
+
+@app.get("/runs/{dag_id}/{run_id}", dependencies=READERS)
+def contents_of_run(dag_id: str, run_id: str, about: About) -> HTMLResponse:
+    """The page of a run's tab: what was computed while the run was at work, of which one at a time is in a DAG."""
+    runs = DagRun.find(dag_id=dag_id, run_id=[run_id])
+    if not runs:
+        raise HTTPException(404, f"{dag_id} has no run {run_id}")
+    first, last = runs[0].start_date, runs[0].end_date or datetime.now(UTC)
+    pages = [] if about is None or first is None else [name for name in _kept(about) if name != NEWEST]
+    none = "Nothing that was computed while this run was at work has a page of its own. The tab Report of the DAG shows the newest ones."
+    return _shown(dag_id, about, [name for name in pages if first <= _began(name) <= last], none=none, below="../../reports/")
 
 
 @app.get("/reports/{dag_id}/{name}", dependencies=READERS)
@@ -97,9 +108,9 @@ def unreadable(_: Request, error: Exception) -> HTMLResponse:
     return _said(f"The reports cannot be read: {error}", status=502)
 
 
-def begun_at(name: str) -> datetime:
-    """When the run began whose page has a name: its id says it, in microseconds."""
-    return (EPOCH + timedelta(microseconds=int(name[1:18]))).replace(microsecond=0)
+def _began(name: str) -> datetime:
+    """When that began whose page has a name: its id says it, in microseconds."""
+    return EPOCH + timedelta(microseconds=int(name[1:18]))
 
 
 def _kept(about: Pages) -> list[str]:
@@ -109,18 +120,25 @@ def _kept(about: Pages) -> list[str]:
     return sorted((file.name for file in storage.files(about.folder, suffix=".html") if _PAGE.fullmatch(file.name)), reverse=True)
 
 
-def _links(dag_id: str, about: Pages, kept: Sequence[str]) -> str:
+def _shown(dag_id: str, about: Pages | None, kept: Sequence[str], *, none: str, below: str) -> HTMLResponse:
+    """A tab: links to pages, which lie `below` it; or why there are none."""
+    if about is None:
+        return _said(f"{dag_id} is the DAG of no group and no training set, so it has no report.")
+    return _page(_links(f"{below}{dag_id}", about, kept)) if kept else _said(none)
+
+
+def _links(folder: str, about: Pages, kept: Sequence[str]) -> str:
     """Links to pages, which show in a frame below; the newest one is there at once."""
     runs = [name for name in kept if name != NEWEST]
     newest = NEWEST if NEWEST in kept else runs[0]
-    links = " ".join(_link(dag_id, name, iso(begun_at(name))) for name in runs[:SHOWN])
+    links = " ".join(_link(folder, name, iso(_began(name).replace(microsecond=0))) for name in runs[:SHOWN])
     others = f"{about.others}: {links}" if runs else "Every check held in every run."
-    frame = f'<iframe name="report" title="report" src="{escape(dag_id)}/{newest}"></iframe>'
-    return f"<nav>{_link(dag_id, newest, 'Newest')} {others}</nav>{frame}"
+    frame = f'<iframe name="report" title="report" src="{escape(folder)}/{newest}"></iframe>'
+    return f"<nav>{_link(folder, newest, 'Newest')} {others}</nav>{frame}"
 
 
-def _link(dag_id: str, name: str, said: str) -> str:
-    return f'<a target="report" href="{escape(dag_id)}/{name}">{said}</a>'
+def _link(folder: str, name: str, said: str) -> str:
+    return f'<a target="report" href="{escape(folder)}/{name}">{said}</a>'
 
 
 def _said(sentence: str, *, status: int = 200) -> HTMLResponse:

@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 
 KEPT = "p01764237600000000-4f1a2b.html"
 ASK = """
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from fastapi.testclient import TestClient
 from dags import reports
 
 known = ("fg__spend", "fg__pace", "ts__churn", "ts__loyal", "reconcile")
 reports.DagModel = SimpleNamespace(get_current=lambda dag: dag if dag in known else None)
+at = lambda hour, minute: datetime(2025, 11, 27, hour, minute, tzinfo=UTC)
+times = {
+    "scheduled__2025-11-27T00:00:00+00:00__x": (at(9, 59), None), "manual__short": (at(9, 58), at(9, 59)),
+    "manual__later": (at(11, 0), None),
+}
+reports.DagRun = SimpleNamespace(find=lambda dag_id, run_id: [
+    SimpleNamespace(start_date=times[each][0], end_date=times[each][1]) for each in run_id if each in times])
 client = TestClient(reports.app)
-locked = client.get("/reports/fg__spend").status_code
+locked = [client.get(path).status_code for path in ("/reports/fg__spend", "/runs/fg__spend/manual__short")]
 reports.app.dependency_overrides[reports.READERS[0].dependency] = lambda: None
 
 def ask(path):
@@ -61,6 +69,12 @@ def answers(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "unbuilt": "/reports/ts__loyal",
         "of_all": "/reports/reconcile",
         "unknown": "/reports/fg__other",
+        "run": "/runs/fg__spend/scheduled__2025-11-27T00%3A00%3A00%2B00%3A00__x",
+        "short_run": "/runs/fg__spend/manual__short",
+        "good_run": "/runs/fg__spend/manual__later",
+        "run_of_build": "/runs/ts__churn/scheduled__2025-11-27T00%3A00%3A00%2B00%3A00__x",
+        "run_of_all": "/runs/reconcile/manual__short",
+        "unknown_run": "/runs/fg__spend/manual__other",
     }
     program = f"{ASK}answer = {{name: ask(path) for name, path in {paths}.items()}} | {{'locked': locked}}"
     found: dict[str, Any] = airflow.python(program, project=made)
@@ -68,7 +82,7 @@ def answers(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def test_nothing_is_answered_to_who_is_not_logged_in(answers: dict[str, Any]) -> None:
-    assert answers["locked"] == 401
+    assert answers["locked"] == [401, 401]
 
 
 def test_the_tab_shows_the_newest_report_and_links_those_in_which_something_did_not_hold(answers: dict[str, Any]) -> None:
@@ -78,6 +92,16 @@ def test_the_tab_shows_the_newest_report_and_links_those_in_which_something_did_
     assert f'href="fg__spend/{KEPT}"' in text
     assert answers["newest"]["text"] == "<p>this is newest.html</p>"
     assert answers["kept"]["text"] == f"<p>this is {KEPT}</p>"
+
+
+def test_the_tab_of_a_run_shows_what_began_while_it_was_at_work(answers: dict[str, Any]) -> None:
+    assert f'src="../../reports/fg__spend/{KEPT}"' in answers["run"]["text"]
+    assert "p01764237500000000-aaaaaa.html" not in answers["run"]["text"]
+    assert 'src="../../reports/fg__spend/p01764237500000000-aaaaaa.html"' in answers["short_run"]["text"]
+    assert f'src="../../reports/ts__churn/{KEPT}"' in answers["run_of_build"]["text"]
+    assert "Nothing that was computed while this run was at work has a page of its own." in answers["good_run"]["text"]
+    assert "reconcile is the DAG of no group and no training set" in answers["run_of_all"]["text"]
+    assert answers["unknown_run"]["status"] == 404
 
 
 def test_the_tab_of_a_training_set_shows_its_builds(answers: dict[str, Any]) -> None:
