@@ -850,7 +850,7 @@ def status(
     advice: Mapping[tuple[str, Interval], GivenAdvice] = MappingProxyType({}),
 ) -> StatusDocument:
     """The states of intervals with advice, the tables of their groups, what is put aside, and which groups cannot be planned."""
-    intervals = [_interval(each, advice.get((each.group, each.interval))) for each in found]
+    intervals = [_interval(each, advice.get((each.group, each.interval)) if advice else None) for each in found]
     return StatusDocument(intervals=intervals, tables=dict(tables), quarantined=dict(quarantined), refused=dict(refused))
 
 

@@ -31,9 +31,14 @@ class RevisionIndex(NamedTuple):
         return sorted(found, key=lambda r: (r.revision, r.first, r.end))
 
     def newest(self, start: datetime, end: datetime) -> int:
-        """The newest revision of the dates that have a part in `[start, end)`; 0 if there is none."""
-        first, last = self._places(start, end)
-        return self._greatest(first, last) if first < last else 0
+        """The newest revision of the dates that have a part in `[start, end)`; 0 if there is none. In one piece: all intervals ask it."""
+        first, last, levels = start.toordinal() - self.first, (end - MICROSECOND).toordinal() - self.first + 1, self.greatest
+        first, last = first if first > 0 else 0, last if last < len(self.by_date) else len(self.by_date)  # twice as quick
+        if first >= last:
+            return 0
+        level = (last - first).bit_length() - 1
+        one, other = levels[level][first], levels[level][last - (1 << level)]
+        return one if one > other else other
 
     def _places(self, start: datetime, end: datetime) -> tuple[int, int]:
         return max(start.toordinal() - self.first, 0), min((end - MICROSECOND).toordinal() - self.first + 1, len(self.by_date))

@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_GARBAGE = 500_000
+_GARBAGE = 2_000_000
 """After how many new objects Python looks for cycles: a command makes many records, and ends. By default (700) it takes a third longer."""
 
 
