@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -29,6 +29,16 @@ def test_exactly_the_later_revisions_that_overlap_a_span_are_found(drawn: list[t
     made = {revision(number, extent) for number, extent in drawn}
     expected = [r for r in made if r.revision > after and r.first < span.end and r.end > span.start]
     assert changes(made).after(span, after) == sorted(expected, key=lambda r: (r.revision, r.first, r.end))
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), SPANS), max_size=12), SPANS)
+def test_the_newest_revision_of_a_span_is_that_of_its_dates(drawn: list[tuple[int, Interval]], span: Interval) -> None:
+    def touched(part: Interval) -> tuple[date, date]:
+        return part.start.date(), (part.end - MICROSECOND).date()
+
+    first, last = touched(span)
+    of_dates = [number for number, extent in drawn if touched(extent)[0] <= last and touched(extent)[1] >= first]
+    assert changes(revision(*each) for each in drawn).newest(span.start, span.end) == max(of_dates, default=0)
 
 
 @pytest.mark.parametrize(("first", "end", "found"), [(0, 1, 0), (1, 2, 1), (2, 3, 0)])
