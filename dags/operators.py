@@ -23,7 +23,7 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from dags.day import Day, inside, judged
+from dags.day import DUE, Day, inside, judged
 from dags.process import DONE, REJECTED, Ended, Running
 from dags.schedule import KeyRefused, Schedule, range_of
 from dags.siblings import MOST, adjacent, has_ended, is_done
@@ -183,7 +183,8 @@ class MaterializeOperator(OfDay):
         found = self.ledger(wide)
         own = found if schedule.is_static else inside(found, span)
         day = self.day(span, own)
-        if day.state not in ("published", "nothing") and is_repeated(context) and not day.passes:
+        is_due = day.state not in ("published", "nothing") or any(each["status"] in DUE for each in found)
+        if is_due and is_repeated(context) and not day.passes:
             self.make(wide, within="range" if wide == span else "restate")
             found = self.ledger(wide)
             own = found if schedule.is_static else inside(found, span)

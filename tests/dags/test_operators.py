@@ -199,6 +199,7 @@ answer = {{
     "published": end(materialize, answer=[interval(6)]),
     "held": end(materialize, answer=[held]),
     "earlier": end(materialize, kind="scheduled", answer=[interval(4, "REJECTED", None), interval(6)]),
+    "earlier is due": end(materialize, kind="scheduled", answer=[interval(4, "MISSING", None), interval(6)], waited=then),
     "earlier is fine": end(materialize, kind="scheduled", answer=[interval(4), interval(6)]),
     "rejected": end(materialize, answer=[rejected]),
     "rejected and cleared": end(materialize, answer=[rejected], tries=2),
@@ -405,6 +406,12 @@ def test_a_red_task_that_is_cleared_ingests_again_and_a_green_one_does_not(ended
     assert ended["publish cleared"][2] == [look, make, look]
     assert ended["published and cleared"][2] == [look]
     assert "--within restate --from 2013-01-03T00:00:00Z --to 2013-01-06T00:00:00Z" in ended["restate cleared"][2][0]
+
+
+def test_a_run_that_waited_makes_good_earlier_days_too_though_another_one_computed_its_own(ended: dict[str, Any]) -> None:
+    restated = "--from 2013-01-03T00:00:00Z --to 2013-01-07T00:00:00Z"
+    make = f"--sound-only materialize spend --ingest --within restate {restated}"
+    assert ended["earlier is due"][2] == [f"{STATUS} {restated}", make, f"{STATUS} {restated}"]
 
 
 def test_a_day_that_waits_for_groups_whose_runs_are_at_it_is_looked_at_again_but_not_for_ever(ended: dict[str, Any]) -> None:
