@@ -32,7 +32,7 @@ def call(method: str, headers: Mapping[bytes, bytes], body: bytes) -> ConnectCal
     version = headers.get(b"connect-protocol-version", b"1")
     if version != b"1":
         raise RequestError(f"connect-protocol-version is 1, not {version.decode(errors='replace')!r}", field="connect-protocol-version")
-    data = _unpacked(headers.get(b"content-encoding", b"identity"), body)
+    data = unpacked(headers, body, otherwise=Unsupported)
     return ConnectCall(method, messages.from_json(method, data) if kind == JSON else data, kind)
 
 
@@ -56,11 +56,13 @@ def error(found: Exception) -> bytes:
     return msgspec.json.encode({"code": refusal(found).code, "message": str(found)})
 
 
-def _unpacked(encoding: bytes, body: bytes) -> bytes:
+def unpacked(headers: Mapping[bytes, bytes], body: bytes, *, otherwise: type[RequestError]) -> bytes:
+    """A body as it was before it was packed; `otherwise` is raised where it is packed in another way than by gzip."""
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding == b"identity":
         return body
-    if encoding != b"gzip":
-        raise Unsupported(f"content-encoding is gzip or identity, not {encoding.decode(errors='replace')!r}", field="content-encoding")
+    if encoding not in (b"gzip", b"x-gzip"):
+        raise otherwise(f"content-encoding is gzip or identity, not {encoding.decode(errors='replace')!r}", field="content-encoding")
     unpacking = zlib.decompressobj(_GZIP)
     try:
         data = unpacking.decompress(body, MOST_BYTES + 1)

@@ -55,8 +55,11 @@ class Endpoints:
         if found is None or plan is None:
             return None
         try:
-            entity = parse_query(plan, dict(pair.split("=") for pair in found[2].decode().split("&")))
+            pairs = [pair.split("=") for pair in found[2].decode().split("&")]
+            entity = parse_query(plan, dict(pairs))
         except RequestError:
+            return None
+        if len(pairs) > len(entity):  # a key is given twice
             return None
         return self._desk.at_once(Wanted(plan, [tuple(entity[name] for name in plan.asked)], "row"), key)
 

@@ -5,6 +5,7 @@ connections on which nothing goes on, and refusals in our own words. A client sa
 before, byte by byte, is not parsed again.
 """
 
+import re
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,7 @@ _MOST_BODY = 128 * 1024
 """Bytes of a body that are collected here; with a longer one uvicorn holds the sender back."""
 _PLAIN = {b"accept": (b"*/*", b"application/json"), b"connect-protocol-version": (b"1",)}
 _NEVER_PLAIN = frozenset((b"expect", b"upgrade", b"x-deadline-ms", b"content-encoding", b"connect-timeout-ms"))
+_UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _MOST_HEADS, _LONGEST_HEAD = 500, 1024
 """How many heads are known at most, and how many bytes such a head has at most."""
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
@@ -97,6 +99,8 @@ class HttpConnection(HttpToolsProtocol):
             data = self._after_known_heads(data)
             if not data:
                 return
+            if b"h2c" in data:
+                data = _without_upgrade(data)
         if self._waits_since is None:
             self._waits_since = monotonic()
         super().data_received(data)
@@ -269,6 +273,12 @@ class HttpConnection(HttpToolsProtocol):
         head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, _REASONS[status], len(data)) + data)
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A request without its wish to go on by HTTP/2, which may be ignored: the parser would take its body for what comes after."""
+    head, blank, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"", head) + blank + rest if blank else data
 
 
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}

@@ -47,6 +47,10 @@ class UnknownType(RequestError):
     """A body of a type that is not read here."""
 
 
+class UnknownCoding(RequestError):
+    """A body that is packed in a way that is not unpacked here."""
+
+
 class UnknownModel(RequestError):
     """A request for a model that there is not."""
 
@@ -82,6 +86,7 @@ _REFUSALS: Mapping[type[Exception], Refusal] = {
     TooLong: Refusal(413, "resource_exhausted"),
     Unsupported: Refusal(501, "unimplemented"),
     UnknownType: Refusal(415, "invalid_argument", {"accept-post": "application/proto, application/json"}),
+    UnknownCoding: Refusal(415, "unimplemented", {"accept-encoding": "gzip, identity"}),
     HungUp: Refusal(400, "canceled"),
     CodecError: Refusal(500, "internal"),
     StoreUnavailable: Refusal(503, "unavailable", _AGAIN),

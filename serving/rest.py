@@ -1,7 +1,7 @@
 """The HTTP service: which path asks what."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
@@ -28,13 +28,14 @@ from serving.endpoints import Endpoints
 from serving.keys import Key, Keys, Verb
 from serving.models import load
 from serving.protocol import NOT_AT_ONCE, AtOnce, PlainRequest
-from serving.refusals import MOST_BYTES, REFUSED, HungUp, NoKey, NotAllowed, TooLong, TooOften, TooSlow, refusal
+from serving.refusals import MOST_BYTES, REFUSED, HungUp, NoKey, NotAllowed, TooLong, TooOften, TooSlow, UnknownCoding, refusal
 from serving.request import RequestError
 from serving.timed import AtWork
 
 _AGAIN = {"retry-after": "1"}
 _ARROW = b"application/vnd.apache.arrow.stream"
 _JSON, _MESSAGES = b"application/json", (b"application/protobuf", b"application/x-protobuf", b"application/proto")
+_MSGPACK = (b"application/msgpack", b"application/x-msgpack", b"application/vnd.msgpack")
 
 _LOOK_EVERY, _WRITE_EVERY = 1.0, 300.0
 """Seconds between two looks at whether definitions were taken up anew, and between two writes of what is near."""
@@ -223,18 +224,18 @@ def _open(endpoints: Endpoints, desk: Desk, guard: Guard | None) -> _Open:
     document = msgspec.json.encode(openapi.document(desk.reading.plans))
 
     async def features(asked: _Body) -> _Sent:
-        accepts = asked.headers.get(b"accept", b"")
-        if accepts in _MESSAGES:
-            return _Sent(await desk.features(asked.data, asked.key, form="messages"), accepts)
-        if _ARROW in accepts:
-            return _Sent(await desk.features(asked.data, asked.key, form="arrow"), _ARROW)
-        return _packed(asked, await desk.features(asked.data, asked.key))
+        kind = _accepted(asked.headers.get(b"accept", b""), (*_MESSAGES, _ARROW, *_MSGPACK))
+        if kind in _MESSAGES:
+            return _Sent(await desk.features(asked.plain, asked.key, form="messages"), kind)
+        if kind == _ARROW:
+            return _Sent(await desk.features(asked.plain, asked.key, form="arrow"), _ARROW)
+        return _packed(asked, await desk.features(asked.plain, asked.key))
 
     async def feast(asked: _Body) -> _Sent:
-        return _packed(asked, await endpoints.feast(asked.data, asked.key))
+        return _packed(asked, await endpoints.feast(asked.plain, asked.key))
 
     async def predict(asked: _Body) -> _Sent:
-        return _packed(asked, await endpoints.predict(asked.named["model"], asked.data, asked.key))
+        return _packed(asked, await endpoints.predict(asked.named["model"], asked.plain, asked.key))
 
     async def called(method: str, asked: _Body) -> _Sent:
         found = connect.call(method, asked.headers, asked.data)
@@ -292,7 +293,11 @@ def _asked_by_get(endpoints: Endpoints) -> list[Route]:
     """What is asked by GET and answered in JSON; Prometheus' text aside."""
 
     async def entity(request: Request) -> Response:
-        data = await endpoints.entity(request.path_params["service"], request.query_params, request.scope.get("key"))
+        texts = request.query_params
+        twice = sorted({name for name, _ in texts.multi_items() if len(set(texts.getlist(name))) > 1})
+        if twice:
+            raise RequestError(f"{twice[0]} is given twice; one entity is asked for, more by POST /v1/features", field=twice[0])
+        data = await endpoints.entity(request.path_params["service"], texts, request.scope.get("key"))
         return Response(data, media_type="application/json")
 
     async def versions(request: Request) -> Response:
@@ -340,6 +345,11 @@ class _Body(NamedTuple):
     key: Key | None
     named: Mapping[str, str]
 
+    @property
+    def plain(self) -> bytes:
+        """The data as they were before they were packed."""
+        return connect.unpacked(self.headers, self.data, otherwise=UnknownCoding)
+
 
 class _Sent(NamedTuple):
     """An answer, and its type."""
@@ -355,7 +365,7 @@ class _Posted:
         self._counts, self._answer, self._guard = desk.counts, answer, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = _joined(scope["headers"])
         try:
             async with _deadline(headers):
                 sent = await self._answer(_Body(headers, await _body(headers, receive), scope.get("key"), scope.get("path_params", {})))
@@ -371,9 +381,35 @@ class _Posted:
         await send({"type": "http.response.body", "body": sent.data})
 
 
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    """Headers by their names; of one that is there several times the values stand behind one another."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = value if name not in found else found[name] + b", " + value
+    return found
+
+
+def _accepted(accept: bytes, offered: Sequence[bytes]) -> bytes:
+    """The type of an answer: of those that are offered beside JSON the one that is liked best, unless JSON is liked better."""
+    best, most = _JSON, 0.0
+    for each in accept.lower().split(b","):
+        kind, *more = [part.strip() for part in each.split(b";")]
+        liked = next((_number(part[2:]) for part in more if part.startswith(b"q=")), 1.0)
+        if kind in (*offered, _JSON) and (liked > most or (liked == most > 0 and best == _JSON)):
+            best, most = kind, liked
+    return best
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 1.0
+
+
 def _packed(asked: _Body, data: bytes) -> _Sent:
     """JSON, or MessagePack if that is what is accepted."""
-    if b"msgpack" in asked.headers.get(b"accept", b""):
+    if _accepted(asked.headers.get(b"accept", b""), _MSGPACK) != _JSON:
         return _Sent(msgspec.msgpack.encode(msgspec.json.decode(data)), b"application/msgpack")
     return _Sent(data, _JSON)
 

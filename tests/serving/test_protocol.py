@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import itertools
 import json
@@ -40,6 +41,8 @@ def post(body: bytes, *headers: bytes, path: bytes = b"/v1/features", version: b
 
 ONE = b"GET /v1/features/by_customer?customer_id=42 HTTP/1.1\r\nhost: x\r\n\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+
+CALL = b'{"service":"by_customer","entities":[{"name":"customer_id","integers":["42"]}]}'
 
 
 class Talk:
@@ -298,3 +301,59 @@ def test_a_connection_ends_where_its_other_side_is_late(heard: bytes, seconds: f
     found, written = late(heard=heard, seconds=seconds, stuck=stuck)
     assert found == ends
     assert written.split(b" ")[1:2] == ([status] if status else [])
+
+
+UPGRADING = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA")
+
+
+def test_a_client_that_would_rather_speak_http_2_is_answered(away: Service) -> None:
+    """Java's own client asks so."""
+    talk = Talk(away.port)
+    for _ in range(2):
+        status, _, body = talk.say(post(NEAR, *UPGRADING)).answer()
+        assert (status, json.loads(body)["results"][0]["values"]) == (200, {"spend__paid_1d": 1.5})
+    status, _, body = talk.say(post(b'{"service":"h2c"}', b"Upgrade: h2c", b"Connection: upgrade")).answer()
+    assert (status, b"entities is missing" in body) == (400, True)
+
+
+@pytest.mark.parametrize("path", [b"/v1/features", b"/get-online-features", b"/headwater.v1.Features/BatchGet"])
+def test_a_body_may_be_packed_by_gzip_and_by_nothing_else(service: Service, path: bytes) -> None:
+    body = {b"/v1/features": NEAR, b"/get-online-features": FEAST}.get(path, CALL)
+    kind, talk = b"content-type: application/json", Talk(service.port)
+    plain = talk.say(post(body, kind, path=path)).answer()
+    packed = talk.say(post(gzip.compress(body), kind, b"content-encoding: GZIP", path=path)).answer()
+    assert (packed[0], packed[2]) == (plain[0], plain[2]) == (200, plain[2])
+    status, headers, said = talk.say(post(body, kind, b"content-encoding: br", path=path)).answer()
+    assert status == (501 if body is CALL else 415)
+    assert (headers.get(b"accept-encoding"), b"not 'br'" in said) == (None if body is CALL else b"gzip, identity", True)
+    assert talk.say(post(gzip.compress(b"0" * (64 << 20)), kind, b"content-encoding: gzip", path=path)).answer()[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (b"text/html", b"application/json"), (b"", b"application/json"), (b"*/*", b"application/json"),
+        (b"application/msgpack;q=0.5, application/json", b"application/json"),
+        (b"application/json;q=0.5, application/x-msgpack", b"application/msgpack"),
+        (b"application/json, application/msgpack", b"application/msgpack"),
+        (b"application/vnd.apache.arrow.stream;q=0, */*", b"application/json"),
+        (b"application/x-protobuf, */*;q=0.1", b"application/x-protobuf"), (b"application/msgpack;q=oh", b"application/msgpack"),
+        (b"msgpack-not", b"application/json"), (b"Application/MsgPack ; q=1.0", b"application/msgpack"),
+    ],
+)  # fmt: skip
+def test_the_type_that_is_liked_best_is_answered(service: Service, accept: bytes, kind: bytes) -> None:
+    status, headers, _ = Talk(service.port).say(post(NEAR, b"accept: " + accept)).answer()
+    assert (status, headers[b"content-type"]) == (200, kind)
+
+
+def test_accept_may_be_said_in_two_lines(service: Service) -> None:
+    _, headers, _ = Talk(service.port).say(post(NEAR, b"accept: application/msgpack", b"accept: application/json;q=0.1")).answer()
+    assert headers[b"content-type"] == b"application/msgpack"
+
+
+def test_a_key_that_is_given_twice_with_two_values_is_refused(away: Service) -> None:
+    talk = Talk(away.port)
+    for _ in range(2):  # what is near, too
+        assert talk.say(ONE).answer()[0] == 200
+        status, _, body = talk.say(ONE.replace(b"=42", b"=7&customer_id=42")).answer()
+        assert (status, json.loads(body)["error"]["field"]) == (400, "customer_id")
