@@ -58,8 +58,8 @@ class Model:
 
 
 def load(folder: Path, services: Mapping[str, FeatureService]) -> dict[str, Model]:
-    """The models of a folder, each in a folder of its name; none if there is no folder."""
-    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    """The models of a folder, each in a folder of its name, hidden ones aside; none if there is no folder."""
+    found = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".") if folder.is_dir() else []
     if any((path / _SKOPS).exists() for path in found):
         count_cores()
     return {path.name: _model(path, services) for path in found}

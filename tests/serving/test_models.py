@@ -79,6 +79,11 @@ def test_a_model_that_cannot_be_served_is_refused(tmp_path: Path, json_: Any, sk
         load(tmp_path, SERVICES)
 
 
+def test_a_hidden_folder_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    assert load(tmp_path, SERVICES) == {}
+
+
 def test_a_file_that_makes_what_is_not_scikit_learns_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "m", FunctionTransformer(json.dumps), service="by_customer", features=[FEATURE])
     with pytest.raises(ModelError, match=r"it makes json\.dumps"):

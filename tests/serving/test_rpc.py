@@ -164,6 +164,19 @@ def test_health_and_reflection_answer_their_official_clients(both: Service, chan
     assert found.FindFileContainingSymbol(SERVICE).service[0].name == "Features"
 
 
+def test_who_watches_the_health_is_told_of_each_change_until_the_server_ends(own_store: Path) -> None:
+    with serving(embedded.ensure(own_store), "grpc=0") as running, grpc.insecure_channel(f"127.0.0.1:{running.calls}") as found:
+        health = health_pb2_grpc.HealthStub(found)
+        watched = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=60)
+        unknown = health.Watch(health_pb2.HealthCheckRequest(service="nobody"), timeout=60)
+        assert next(unknown).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        embedded.stop(own_store)
+        assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        running.process.terminate()
+        assert list(watched) == list(unknown) == []
+
+
 @settings(max_examples=60, deadline=None)
 @given(method=st.sampled_from(["Get", "BatchGet"]), data=st.binary(max_size=60) | st.just(MANY.SerializeToString()))
 def test_no_bytes_of_a_call_are_an_error_of_the_server(both: Service, channel: grpc.Channel, method: str, data: bytes) -> None:
