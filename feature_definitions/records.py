@@ -44,7 +44,7 @@ class IngestedFile:
     """A file whose rows are in a source: its path (relative to the project), its SHA-256, and how many rows it brought and lost.
 
     `came_as` is the path that its rows go by, if it was another one when they came. Where a file was renamed, an empty record without
-    SHA-256 stays under its old path. `tag` is what a file on S3 is known by, so that it need not be read to find that it did not change.
+    SHA-256 stays under its old path. `tag` is what a file is known by, so that it need not be read to find that it did not change.
     """
 
     source: str

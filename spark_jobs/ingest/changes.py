@@ -22,6 +22,8 @@ def revisions(blocks: Sequence[Block], number: int, job: Ingest) -> tuple[Revisi
         change = _change([(block, rows) for block, rows in parts if (block.live[rows] | block.was[rows]).any()])
         if change is not None:
             found.append(_revision(change, day, number, job))
+        for block, _ in parts:
+            block.released()
     return tuple(found)
 
 
@@ -59,7 +61,7 @@ def _columns(block: Block, rows: slice, piece: int | None, pieces: int) -> tuple
     if piece is not None:
         wanted = wanted & (content % np.uint64(pieces) == piece)
     live = block.live[rows][wanted]
-    read, was = live & ~block.aside[rows][wanted], (block.was & ~block.failed)[rows][wanted]
+    read, was = live & ~block.aside[rows][wanted], (block.was[rows] & ~block.failed[rows])[wanted]
     return content[wanted], block.numbers(TIME)[rows][wanted], live, read, was
 
 
@@ -67,17 +69,27 @@ def _change_of(content: row_hashes.Hashes, at: NDArray[np.int64], live: Mask, re
     """What changed among rows; nothing did where `first` is after `last`."""
     if not len(content):
         return None
-    order = np.lexsort((at, content))
-    content, at = content[order], at[order]
-    new = np.ones(len(content), np.bool_)
-    new[1:] = (content[1:] != content[:-1]) | (at[1:] != at[:-1])
-    starts = np.flatnonzero(new)
-    n_live, n_read, n_was = (np.add.reduceat(each[order].astype(np.int64), starts) for each in (live, read, was))
-    changed, at = at[starts][n_read != n_was], at[starts]
-    hashes = row_hashes.of_counts(content[starts][n_read > 0], n_read[n_read > 0])
+    content, at, n_live, n_read, n_was = _by_content(content, at, live, read, was)
+    changed = at[n_read != n_was]
+    hashes = row_hashes.of_counts(content[n_read > 0], n_read[n_read > 0])
     first, last = (int(changed.min()), int(changed.max())) if len(changed) else (1, 0)
     earliest = int(at[n_live > 0].min()) if n_live.any() else None
     return _Change(first, last, int(np.bitwise_xor.reduce(hashes)) if len(hashes) else 0, int(n_live.sum()), earliest)
+
+
+def _by_content(content: row_hashes.Hashes, at: NDArray[np.int64], *flags: Mask) -> list[NDArray[Any]]:
+    """Each content and time that rows have, in any order, and of how many of these rows each flag is set."""
+    common = row_hashes.among(content, row_hashes.several([content]))
+    alone = np.ones(len(content), np.bool_)
+    alone[common] = False
+    single = [content[alone], at[alone], *(each[alone].astype(np.int64) for each in flags)]
+    if not len(common):
+        return single
+    order = common[np.lexsort((at[common], content[common]))]
+    content, at = content[order], at[order]
+    starts = np.flatnonzero(np.concatenate([[True], (content[1:] != content[:-1]) | (at[1:] != at[:-1])]))
+    shared = [content[starts], at[starts], *(np.add.reduceat(each[order].astype(np.int64), starts) for each in flags)]
+    return [np.concatenate(both) for both in zip(single, shared, strict=True)]
 
 
 def _revision(change: _Change, day: date, number: int, job: Ingest) -> Revision:

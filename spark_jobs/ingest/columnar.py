@@ -1,6 +1,7 @@
 """Reads Parquet: Arrow rows in a source's types."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +14,14 @@ from spark_jobs.ingest.cells import Unfit
 from spark_jobs.ingest.parsing import RAWS, FileRefused, Shape, refuse_missing, schema
 from spark_jobs.ingest.whereabouts import Place, for_arrow
 
+_PART = 2**20
+"""So many bytes of a column are read at once of a file on this machine."""
+
 
 def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
     """The rows of a Parquet file, good and refused ones."""
-    with pq.ParquetFile(for_arrow(path), coerce_int96_timestamp_unit="us") as file:
+    in_parts = {"pre_buffer": False, "buffer_size": _PART} if isinstance(path, Path) else {}  # else Arrow reads it whole beforehand
+    with pq.ParquetFile(for_arrow(path), coerce_int96_timestamp_unit="us", **in_parts) as file:
         refuse_missing(file.schema_arrow.names, wanted, name=name)
         line, instants = 1, _instants(file.schema)
         for batch in file.iter_batches(batch_size=65_536, columns=[each for each in wanted.ours if each in file.schema_arrow.names]):

@@ -185,14 +185,16 @@ def _bounded(made: Made, before: _Held | None, job: Ingest) -> Made:
     blocks = [*made.blocks, *(before.on(more) if before is not None else ())]
     for block in blocks:
         block.read = _inside(block, split.read)
-        block.aside, block.live = block.live & ~block.read, block.live & block.read
+        block.aside, block.live = row_blocks.even(block.live & ~block.read), row_blocks.even(block.live & block.read)
     dates = tuple({*made.dates, *more, ASIDE_DATE})
     return _counted(made._replace(blocks=blocks, dates=dates, aside=aside))
 
 
 def _inside(block: Block, read: Bound) -> Mask:
     at = block.numbers(TIME)
-    return np.asarray((at >= micros(read.first)) & (at < micros(read.last)), np.bool_)
+    found = np.asarray((at >= micros(read.first)) & (at < micros(read.last)), np.bool_)
+    block.released()
+    return row_blocks.even(found)
 
 
 def _holding(blocks: Iterable[Block], around: Bound) -> tuple[dict[date, int], dict[date, int]]:
@@ -263,6 +265,8 @@ def _write(made: Made, number: int, job: Ingest, run: str) -> int:
             aside += read
         else:
             total += _written(read, number, job, run, day=day)
+        for block, _ in each:
+            block.released()
     return total + _written(aside, number, job, run, day=ASIDE_DATE)
 
 

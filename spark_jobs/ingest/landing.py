@@ -6,11 +6,13 @@ The rows of a file go by the name under which it came. A file that was renamed o
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from feature_definitions import layout
 from feature_definitions.language import Files, Source
@@ -24,6 +26,11 @@ from spark_jobs.ingest.whereabouts import Place, Remote
 
 _AT_ONCE = 8
 """So many files on S3 are read at once to be hashed."""
+_SETTLED = 60 * 10**9
+"""A file of this machine that somebody wrote, renamed or touched within so many nanoseconds is known by its content alone.
+
+Two changes may have one time where a file system's times are coarse (2 s), its clock is not ours, or a mapped page is written (30 s).
+"""
 _MOVING, _AWAY = "somebody is writing it", "it went away"
 
 
@@ -41,7 +48,7 @@ class Landed:
     """A file that is there to be ingested: its name in records, where it lies, its format, SHA-256, and size and time when it was hashed.
 
     Its rows are known as those of `came_as`, the name under which it came; `mark` tells whether somebody wrote it since. `tag` tells of a
-    file on S3 that it has the same content, and is read in the same way, without reading it.
+    file that it has the same content, and is read in the same way, without reading it; None: nothing does.
     """
 
     name: str
@@ -132,33 +139,45 @@ def _all_hashed(found: Sequence[Found], source: Source, known: Mapping[str, Inge
 
 
 def _tried(found: Found, source: Source, known: Mapping[str, IngestedFile]) -> Landed | OSError:
-    """A file hashed, or why it cannot be; one on S3 that is known by its tag is not read."""
-    tag, before = _tag(found, source), known.get(found.name)
-    if isinstance(found.path, Remote) and before is not None and tag is not None and before.tag == tag:
-        return Landed(found.name, found.path, found.format, before.sha256, (found.path.size, 0), tag=tag)
+    """A file hashed, or why it cannot be; one that is known by its tag is not read."""
+    before, wanted = known.get(found.name), folders.at(parsing.shape(source, found.format), found.name)
     try:
-        return replace(_hashed(found, source), tag=tag)
+        now = _told(found.path, found.path.stat() if isinstance(found.path, Path) else None, wanted)
+        if before is not None and now.tag is not None and before.tag == now.tag:
+            return Landed(found.name, found.path, found.format, before.sha256, now.mark, tag=now.tag)
+        return _hashed(found, wanted)
     except OSError as error:
         return error
 
 
-def _tag(found: Found, source: Source) -> str | None:
-    """What tells of a file on S3 that its content, and how it is read, are the same."""
-    if not isinstance(found.path, Remote) or found.path.tag is None:
-        return None
-    said = f"{found.path.tag} {found.path.size} {_shape(found, source)!r}"
+def _hashed(found: Found, wanted: Shape) -> Landed:
+    with found.path.open("rb") as file:
+        now = _told(found.path, None if isinstance(found.path, Remote) else os.fstat(file.fileno()), wanted)
+        return Landed(found.name, found.path, found.format, parsing.sha256(file, wanted), now.mark, tag=now.tag)
+
+
+class _Told(NamedTuple):
+    """What is told of a file without reading it."""
+
+    mark: tuple[int, int]
+    tag: str | None
+
+
+def _told(path: Place, found: os.stat_result | None, wanted: Shape) -> _Told:
+    """The mark of a file, and what tells of it that its content, and how it is read, are the same.
+
+    Of a file of this machine that is the time of its last change of any kind, too, which nobody can set back: one that is written in its
+    place, with the same size and a time as before, has another.
+    """
+    if isinstance(path, Remote):
+        return _Told((path.size, 0), None if path.tag is None else _in_short(f"{path.tag} {path.size} {wanted!r}"))
+    if found is None or time.time_ns() - max(found.st_ctime_ns, found.st_mtime_ns) < _SETTLED:
+        return _Told((0, 0) if found is None else _mark(found), None)
+    return _Told(_mark(found), _in_short(f"{_mark(found)} {found.st_ctime_ns} {found.st_ino} {wanted!r}"))
+
+
+def _in_short(said: str) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:32]
-
-
-def _hashed(found: Found, source: Source) -> Landed:
-    path = found.path
-    with path.open("rb") as file:
-        mark = (path.size, 0) if isinstance(path, Remote) else _mark(os.fstat(file.fileno()))
-        return Landed(found.name, path, found.format, parsing.sha256(file, _shape(found, source)), mark)
-
-
-def _shape(found: Found, source: Source) -> Shape:
-    return folders.at(parsing.shape(source, found.format), found.name)
 
 
 # ----------------------------------------------------------------------------------------------------- which is which: pure
@@ -186,7 +205,7 @@ def planned(
             read.append(replace(file, came_as=_came_as(file.name, known if file.name not in left else {}, taken)))
             taken.add(read[-1].came_as)
     there = [f for f in landed if f.name in same or f.name in moved]
-    tagged = tuple(replace(known[name], tag=tags[name]) for name in sorted(same - repeated) if known[name].tag != tags[name])
+    tagged = tuple(replace(known[name], tag=tags[name]) for name in sorted(same - repeated) if tags[name] not in (None, known[name].tag))
     renamed = tuple((name, replace(record, tag=tags[name])) for name, record in renamed)
     return Look(tuple(read), renamed, tagged, _copies([f for f in read if f.name not in same], there))
 

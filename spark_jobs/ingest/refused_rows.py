@@ -51,7 +51,7 @@ def _schema(job: Ingest) -> pa.Schema:
 
 def _shown(bad: str, names: frozenset[str], job: Ingest) -> Iterator[pa.Table]:
     """The rows of some files as they stand in quarantine."""
-    with pq.ParquetFile(bad) as file:
+    with pq.ParquetFile(bad, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=_ROWS):
             rows = pa.Table.from_batches([batch])
             rows = rows.filter(pc.is_in(rows.column(FILE), value_set=pa.array(sorted(names), pa.string())))

@@ -1,7 +1,7 @@
 """Which of the rows with one id holds, of rows in blocks: only those are compared whose ids share a hash."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -65,42 +65,56 @@ def ingests(block: Block, number: int) -> NDArray[np.int64]:
     if block.ingest is not None:
         return block.ingest
     if block.comes or not block.rows.num_rows:
-        return np.full(block.rows.num_rows, number, np.int64)
+        return np.broadcast_to(np.int64(number), block.rows.num_rows)
     return np.asarray(pc.fill_null(block.rows.column(INGEST).chunk(0), -1))
 
 
 def judge(blocks: Sequence[Block], source: Source, number: int) -> None:
     """Say which rows hold: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
     for block in blocks:
-        block.live = ~block.goes if block.comes or not source.id else block.held & ~block.goes
+        block.live = row_blocks.even(~block.goes if block.comes or not source.id else block.held & ~block.goes)
     if not source.id:
         return
-    parts = -(-row_blocks.total(blocks) // row_blocks.AT_ONCE)
-    for part in range(parts):
-        places = [np.flatnonzero(block.numbers(ID) % np.uint64(parts) == part) if parts > 1 else None for block in blocks]
-        doubtful = _with_rivals(blocks, places)
+    bits = max(0, (row_blocks.total(blocks) - 1).bit_length() - (row_blocks.AT_ONCE.bit_length() - 1))
+    for part in range(2**bits):
+        doubtful = _with_rivals(blocks, [_of_part(block, part, bits) for block in blocks])
         if any(map(len, doubtful)):
             _decide(blocks, doubtful, source, number)
+        for block in blocks:
+            block.released()
 
 
-def _with_rivals(blocks: Sequence[Block], places: Sequence[NDArray[np.int64] | None]) -> list[NDArray[np.int64]]:
-    """The rows of each block, of those at some places, with whose id others come, where one of them comes or goes."""
-    ids = np.concatenate([_at(block.numbers(ID), place) for block, place in zip(blocks, places, strict=True)])
-    touched = np.concatenate([_at(block.goes | block.comes, place) for block, place in zip(blocks, places, strict=True)])
-    order = np.argsort(ids, kind="stable")
-    sorted_ids = ids[order]
-    starts = np.flatnonzero(np.diff(sorted_ids, prepend=sorted_ids[:1] - np.uint64(1)))
-    sizes = np.diff(starts, append=len(ids))
-    wanted = (sizes > 1) & np.logical_or.reduceat(touched[order], starts) if len(ids) else np.zeros(0, np.bool_)
-    found = np.sort(order[np.repeat(wanted, sizes)])
-    ends = np.cumsum([len(_at(block.goes, place)) for block, place in zip(blocks, places, strict=True)])
-    cut = np.split(found, np.searchsorted(found, ends[:-1]))
-    local = [rows - start for rows, start in zip(cut, [0, *ends[:-1].tolist()], strict=True)]
-    return [rows if place is None else place[rows] for rows, place in zip(local, places, strict=True)]
+class _Ids(NamedTuple):
+    """The hashes of the ids of some rows of a block, and where these rows are; None: all of them."""
+
+    hashes: row_hashes.Hashes
+    places: NDArray[np.int64] | None
+
+    def at(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where some of these rows are in the block."""
+        return rows if self.places is None else self.places[rows]
 
 
-def _at(values: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
-    return values if places is None else values[places]
+def _of_part(block: Block, part: int, bits: int) -> _Ids:
+    """The ids whose hashes begin with so many bits of a number."""
+    hashes = block.numbers(ID)
+    if not bits:
+        return _Ids(hashes, None)
+    places = np.flatnonzero((hashes >> np.uint64(64 - bits)) == np.uint64(part))
+    found = _Ids(hashes[places], places)
+    block.released()
+    return found
+
+
+def _with_rivals(blocks: Sequence[Block], ids: Sequence[_Ids]) -> list[NDArray[np.int64]]:
+    """The rows of each block, of those with some ids, with whose id others come, where one of them comes or goes."""
+    several = row_hashes.several([each.hashes for each in ids])
+    found = [row_hashes.among(each.hashes, several) for each in ids]
+    rows = [each.at(at) for each, at in zip(ids, found, strict=True)]
+    hashes = [each.hashes[at] for each, at in zip(ids, found, strict=True)]
+    touched = [hashed[block.comes | block.goes[at]] for block, at, hashed in zip(blocks, rows, hashes, strict=True)]
+    wanted = np.unique(np.concatenate(touched))
+    return [at[np.isin(hashed, wanted)] for at, hashed in zip(rows, hashes, strict=True)]
 
 
 def _decide(blocks: Sequence[Block], rows: Sequence[NDArray[np.int64]], source: Source, number: int) -> None:
@@ -126,6 +140,7 @@ def _decide(blocks: Sequence[Block], rows: Sequence[NDArray[np.int64]], source: 
     block, at = (np.asarray(known.column(name).chunk(0)) for name in (_BLOCK, _AT))
     for n in np.unique(block[touched]).tolist():
         mine = touched & (block == n)
+        blocks[n].live = blocks[n].live.copy() if not blocks[n].live.flags.writeable else blocks[n].live
         blocks[n].live[at[mine]] = first[mine] & ~goes[mine]
 
 
@@ -138,4 +153,5 @@ def _told(block: Block, n: int, at: NDArray[np.int64], source: Source, number: i
     found |= {_BLOCK: pa.repeat(n, len(at)), _AT: pa.array(at)}
     if source.arrived_at:
         found[_ARRIVED] = block.rows.column(source.arrived_at).take(pa.array(at))
+    block.released()
     return pa.table(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ AT_ONCE = 2**22
 """So many rows are compared with each other at once."""
 ID = "_hw_id"
 """A hash of a row's id."""
-_MEMORY = 256 * 2**20
+_MEMORY = 128 * 2**20
 """So many bytes of rows stay in memory."""
 _INSTANT = pa.timestamp("us", tz="UTC")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -39,6 +40,7 @@ class Block:
 
     Of rows that were there `goes` says which the files take away, `held` which held, `was` which were live, and `failed` which of these
     lay aside too. `live`, `aside` and `read` are what becomes of each, `ingest` which ingest brought it where that is not the block's own.
+    What is the same of all rows is one value (`even`). `file` holds the rows if memory does not.
     """
 
     rows: pa.Table
@@ -51,17 +53,24 @@ class Block:
     aside: Mask = field(init=False)
     read: Mask = field(init=False)
     ingest: NDArray[np.int64] | None = None
+    file: mmap.mmap | None = None
+    _days: tuple[tuple[date, slice], ...] | None = None
 
     def __post_init__(self) -> None:
         """Begin with what held."""
-        self.live, self.aside = self.held.copy(), np.zeros(len(self.held), np.bool_)
-        self.read = np.ones(len(self.held), np.bool_)
+        self.live, self.aside = self.held, _all(self.held, is_so=False)
+        self.read = _all(self.held, is_so=True)
 
     @classmethod
-    def coming(cls, rows: pa.Table) -> Block:
+    def coming(cls, rows: pa.Table, *, file: mmap.mmap | None = None) -> Block:
         """Rows that files bring."""
-        no = np.zeros(rows.num_rows, np.bool_)
-        return cls(rows, True, no, ~no, no, no)  # a field
+        no = np.broadcast_to(np.False_, rows.num_rows)
+        return cls(rows, True, no, _all(no, is_so=True), no, no, file=file)  # a field
+
+    def released(self) -> None:
+        """Give back the memory into which rows were read that a file holds: who looks at them again reads them anew."""
+        if self.file is not None:
+            self.file.madvise(mmap.MADV_DONTNEED)
 
     def numbers(self, column: str) -> NDArray[Any]:
         """A column of numbers, times or dates as numbers, none of them null."""
@@ -69,12 +78,15 @@ class Block:
         counted = {TIME: pa.int64(), DATE: pa.int32()}.get(column)
         return np.asarray(array if counted is None else array.view(counted))
 
-    def days(self) -> Iterator[tuple[date, slice]]:
+    def days(self) -> tuple[tuple[date, slice], ...]:
         """Each date with the rows that it has."""
-        days = self.numbers(DATE)
-        starts = np.flatnonzero(np.diff(days, prepend=days[:1] - 1)) if len(days) else np.zeros(0, np.int64)
-        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(days)], strict=True):
-            yield date.fromordinal(_EPOCH + int(days[start])), slice(start, end)
+        if self._days is None:
+            days = self.numbers(DATE)
+            starts = np.flatnonzero(np.diff(days, prepend=days[:1] - 1)) if len(days) else np.zeros(0, np.int64)
+            ends = [*starts[1:].tolist(), len(days)]
+            found = zip(starts.tolist(), ends, days[starts].tolist(), strict=False)
+            self._days = tuple((date.fromordinal(_EPOCH + day), slice(start, end)) for start, end, day in found)
+        return self._days
 
     def only(self, names: Collection[str]) -> Block:
         """Rows that files bring, of some files alone."""
@@ -139,6 +151,24 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return pa.array([], column.type) if not column.num_chunks else column.combine_chunks()
 
 
+def even(mask: Mask) -> Mask:
+    """The mask; as one value, for which no memory is needed, if it is the same for all rows."""
+    if mask.all():
+        return _all(mask, is_so=True)
+    return mask if mask.any() else _all(mask, is_so=False)
+
+
+def _all(mask: Mask, *, is_so: bool) -> Mask:
+    return np.broadcast_to(np.bool_(is_so), len(mask))
+
+
+class Kept(NamedTuple):
+    """Rows that are kept, and the file that holds them, if memory does not."""
+
+    rows: pa.Table
+    file: mmap.mmap | None
+
+
 class Room:
     """Where rows are kept: in memory up to so many bytes, then in files of a folder, which are read as if they were memory."""
 
@@ -146,16 +176,18 @@ class Room:
         """Begin with nothing."""
         self._folder, self._left, self._files = folder, _MEMORY, 0
 
-    def kept(self, rows: pa.Table) -> pa.Table:
+    def kept(self, rows: pa.Table) -> Kept:
         """The rows, kept."""
         self._left -= rows.nbytes
         if self._left >= 0:
-            return rows
+            return Kept(rows, None)
         path = f"{self._folder}/block-{self._files}.arrow"
         self._files += 1
         with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
             writer.write_table(rows, max_chunksize=max(1, rows.num_rows))
-        return pa.ipc.open_file(pa.memory_map(path)).read_all()
+        with open(path, "rb") as file:  # noqa: PTH123  # a path of the lake is text
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return Kept(pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), mapped)
 
 
 def of_table(files: Iterable[str], source: Source, *, coming: Collection[str], room: Room) -> Iterator[Block]:
@@ -163,9 +195,11 @@ def of_table(files: Iterable[str], source: Source, *, coming: Collection[str], r
     for path in files:
         for rows in _tables(path, schema(source)):
             found = room.kept(dated(rows, source))
-            live, aside = (np.asarray(pc.fill_null(_one(found.column(name)), fill_value=False)) for name in (LIVE, ASIDE))
-            block = Block(found, False, np.zeros(len(live), np.bool_), live | aside, live, live & aside)  # a field
-            block.goes = block.of_files(coming)
+            live, aside = (np.asarray(pc.fill_null(_one(found.rows.column(name)), fill_value=False)) for name in (LIVE, ASIDE))
+            flags = (even(live | aside), even(live), even(live & aside))
+            block = Block(found.rows, False, _all(live, is_so=False), *flags, file=found.file)  # a field
+            block.goes = even(block.of_files(coming))
+            block.released()
             yield block
 
 
@@ -182,7 +216,7 @@ def rows_in(path: str) -> int:
 
 
 def _tables(path: str, wanted: pa.Schema) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         physical = {file.schema.column(number).physical_type for number in range(len(file.schema))}
         if "INT96" in physical or any(key.startswith(_OLD_CALENDAR) for key in file.metadata.metadata or ()):
             raise Unlike(path)

@@ -17,6 +17,7 @@ _P1, _P2, _P3, _P4, _P5 = (
 _PLAIN = ("string", "int64", "double", "boolean", "date", "timestamp")
 _LONGEST = 18
 """So many digits of a decimal Spark hashes as a whole number."""
+_SIEVE = 2**22
 
 
 def knows(kind: str) -> bool:
@@ -45,6 +46,25 @@ def of_counts(hashes: Hashes, counts: NDArray[np.int64]) -> Hashes:
     """The hash of each hash with how often it comes."""
     seeds = np.full(len(hashes), _SEED, np.uint64)
     return _of_longs(counts.astype(np.uint64), _of_longs(hashes, seeds))
+
+
+def several(hashes: Sequence[Hashes]) -> Hashes:
+    """The hashes that come more than once, in order."""
+    found = np.concatenate(hashes)
+    found.sort()
+    return np.unique(found[1:][found[1:] == found[:-1]])
+
+
+def among(hashes: Hashes, few: Hashes) -> NDArray[np.int64]:
+    """Where hashes are that are among a few others, which are in order; a sieve of their last bits leaves few to look for."""
+    if not len(few):
+        return np.zeros(0, np.int64)
+    sieve, last = np.zeros(_SIEVE, np.bool_), np.uint64(_SIEVE - 1)
+    sieve[few & last] = True
+    rows = np.flatnonzero(sieve[hashes & last])
+    found = hashes[rows]
+    is_one = few[np.minimum(np.searchsorted(few, found), len(few) - 1)] == found
+    return np.asarray(rows[is_one])
 
 
 def _with(seeds: Hashes, column: pa.Array) -> Hashes:

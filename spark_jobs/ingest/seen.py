@@ -15,7 +15,7 @@ from spark_jobs.ingest import row_blocks
 from spark_jobs.ingest.row_blocks import Block, Room
 from spark_jobs.ingest.update import RowsSeen
 
-_ENOUGH = 64 * 2**20
+_ENOUGH = 32 * 2**20
 """Rows of so many bytes are a block."""
 
 
@@ -43,7 +43,8 @@ def rows(batches: Iterator[pa.RecordBatch], source: Source, room: Room, *, bad: 
         for each in taken.column(FILE).value_counts().to_pylist():
             counts.setdefault(each["values"], Counter())[""] += each["counts"]
         if taken.num_rows:
-            blocks.append(Block.coming(room.kept(row_blocks.dated(taken, source))))
+            kept = room.kept(row_blocks.dated(taken, source))
+            blocks.append(Block.coming(kept.rows, file=kept.file))
         others = read.filter(pc.invert(good))
         for each in others.group_by([FILE, REASON]).aggregate([([], "count_all")]).to_pylist():
             counts.setdefault(each[FILE], Counter())[each[REASON]] += each["count_all"]

@@ -169,9 +169,9 @@ class _Known(dict[str, IngestedFile]):
         return self
 
 
-def look(root: Path, **said: Any) -> Look:
-    source = Source("clicks", Files("d/**/*.csv", **said), columns=CLICKS, event_timestamp="at", timezone="UTC")
-    registry: Any = _Known()
+def look(root: Path, before: Mapping[str, IngestedFile] | None = None, *, zone: str = "UTC", **said: Any) -> Look:
+    source = Source("clicks", Files("d/**/*.csv", **said), columns=CLICKS, event_timestamp="at", timezone=zone)
+    registry: Any = _Known(before or {})
     return landing.look(source, Context(pytest.fail, root, str(root / "lake"), registry, lambda: datetime.now(UTC), print))
 
 
@@ -225,3 +225,62 @@ def test_files_wait_for_the_marker_that_their_source_asks_for(tmp_path: Path) ->
     found = look(tmp_path, complete="_SUCCESS")
     assert [f.name for f in found.read] == ["d/whole/a.csv", "d/whole/day=5/b.csv"]
     assert found.waiting == dict.fromkeys(["d/going on/c.csv", "d/whole/other/e.csv"], "there is no _SUCCESS beside it yet")
+
+
+@pytest.fixture
+def old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files were written long ago."""
+    monkeypatch.setattr(landing, "_SETTLED", 0)
+
+
+def hashed(found: Look) -> dict[str, IngestedFile]:
+    """The records of what a look found."""
+    return {f.name: IngestedFile("clicks", f.name, f.sha256, 1, 0, "i1", tag=f.tag) for f in found.read}
+
+
+def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read from now on."""
+    read, real = list[str](), landing._hashed
+    monkeypatch.setattr(landing, "_hashed", lambda file, wanted: read.append(file.name) or real(file, wanted))
+    return read
+
+
+@pytest.mark.usefixtures("old")
+def test_a_file_that_nobody_touched_is_not_read_to_find_that_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "d/a.csv", "d/b.csv")
+    before, read = hashed(look(tmp_path)), names(monkeypatch)
+    put(tmp_path, "d/c.csv")
+    assert ([f.name for f in look(tmp_path, before).read], read) == (["d/c.csv"], ["d/c.csv"])
+
+
+@pytest.mark.usefixtures("old")
+def test_a_file_that_is_rewritten_in_its_place_with_its_size_and_times_is_another_one(tmp_path: Path) -> None:
+    put(tmp_path, "d/a.csv")
+    before, file = hashed(look(tmp_path)), tmp_path / "d/a.csv"
+    was, text = file.stat(), file.read_bytes()
+    changed_at = was.st_ctime_ns
+    while changed_at == was.st_ctime_ns:  # a file system's times are some milliseconds apart
+        file.write_bytes(b"2" * len(text))
+        os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+        changed_at = file.stat().st_ctime_ns
+    now = file.stat()
+    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (was.st_size, was.st_mtime_ns, was.st_ino)
+    assert [f.name for f in look(tmp_path, before).read] == ["d/a.csv"]
+
+
+@pytest.mark.usefixtures("old")
+def test_a_file_that_is_read_otherwise_by_now_is_another_one(tmp_path: Path) -> None:
+    put(tmp_path, "d/a.csv")
+    assert [f.name for f in look(tmp_path, hashed(look(tmp_path)), zone="Europe/Berlin").read] == ["d/a.csv"]
+
+
+def test_a_file_that_was_written_just_now_is_known_by_its_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "d/a.csv")
+    before = hashed(look(tmp_path))
+    assert before["d/a.csv"].tag is None
+    monkeypatch.setattr(landing, "_SETTLED", 0)
+    (later,) = look(tmp_path, before).tagged
+    monkeypatch.undo()
+    read = names(monkeypatch)
+    assert look(tmp_path, {"d/a.csv": later}) == Look()  # who knows whether it was written twice within a moment
+    assert read == ["d/a.csv"]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from spark_jobs import tables
@@ -50,3 +52,13 @@ def test_a_hash_with_how_often_it_comes_is_hashed_as_spark_does(spark: SparkSess
     hashes, counts = np.array([1, 2**64 - 1], np.uint64), np.array([1, 3])
     frame = spark.createDataFrame([(1, 1), (-1, 3)], "content bigint, n bigint")
     assert signed(row_hashes.of_counts(hashes, counts)) == [row[0] for row in frame.select(F.xxhash64("content", "n")).collect()]
+
+
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1).map(lambda n: n & ~(0xFF << 8)) | st.integers(0, 9))))
+def test_hashes_that_come_more_than_once_are_found(parts: list[list[int]]) -> None:
+    hashes = [np.array(part, np.uint64) for part in [*parts, []]]
+    several = row_hashes.several(hashes)
+    every = [number for part in parts for number in part]
+    assert several.tolist() == sorted({number for number in every if every.count(number) > 1})
+    for part in hashes:
+        assert row_hashes.among(part, several).tolist() == [n for n, number in enumerate(part.tolist()) if every.count(number) > 1]
