@@ -1,23 +1,30 @@
 """What it costs to bring a file in: ours, a plain Spark job that does the same, and DuckDB as the limit, with the same rows.
 
 python -m tests.benchmarks.bench_ingest --rows 1000000 --bad 0.01 --files 3000
+python -m tests.benchmarks.bench_ingest --rows 10000000 --beside --memory
 
-The plain job reads Parquet, keeps the newest row of each id and writes a Delta table by date. DuckDB reads the CSV and writes Parquet.
+The plain job reads Parquet, keeps the newest row of each id and writes a Delta table by date. DuckDB and Polars read the CSV and write
+Parquet. `--beside` adds files of 10,000 rows of new dates to that many old rows and to none, `--memory` prints what ours holds at most.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -87,7 +94,7 @@ def _schema() -> pa.Schema:
 # ------------------------------------------------------------------------------------------------------------------------- ways
 
 
-def ours(spark: SparkSession, data: Path, kind: str, folder: Path) -> tuple[int, float]:
+def ours(_: SparkSession | None, data: Path, kind: str, folder: Path) -> tuple[int, float]:
     """Ingest into a project of its own; gives the number and the amount of the rows that hold."""
     shutil.rmtree(folder, ignore_errors=True)
     root = projects.make(folder, catalog=CATALOG.format(kind))
@@ -121,15 +128,77 @@ def by_duckdb(_: SparkSession, data: Path, folder: Path) -> tuple[int, float]:
     return found[0], found[1]
 
 
+def by_polars(_: SparkSession, data: Path, folder: Path) -> tuple[int, float]:
+    """The same by Polars."""
+    shutil.rmtree(folder, ignore_errors=True)
+    kinds = {"payment_id": pl.Int64, "customer": pl.String, "amount": pl.Float64, "at": pl.String}
+    at = pl.col("at").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")
+    rows = pl.scan_csv(f"{data}/*.csv", schema=kinds, ignore_errors=True).with_columns(at)
+    newest = rows.sort("at", descending=True).unique("payment_id", keep="first").with_columns(date=pl.col("at").dt.date())
+    held = newest.collect(engine="streaming")
+    for (day,), part in held.partition_by("date", as_dict=True).items():
+        (folder / f"date={day}").mkdir(parents=True)
+        part.drop("date").write_parquet(folder / f"date={day}" / "0.parquet", compression="snappy")
+    return held.height, round(held["amount"].sum(), 2)
+
+
+# ------------------------------------------------------------------------------------------------------------------ without rivals
+
+
+def alone(work: Callable[..., float], *told: object) -> float:
+    """What work gives in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, *told).result()
+
+
+def peak(data: Path, kind: str, folder: Path) -> float:
+    """How many MB this process held at most while it ingested."""
+    ours(None, data, kind, folder)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def beside(data: Path | None, folder: Path) -> float:
+    """The CPU seconds of an ingest of one new file beside those of a folder, or beside none: the least of five, after a first."""
+    root, costs = projects.make(folder, catalog=CATALOG.format("parquet")), list[float]()
+    (root / "data").mkdir()
+    for old in [] if data is None else data.glob("*.parquet"):
+        (root / "data" / f"old-{old.name}").symlink_to(old)
+    for day in range(-1, 6):
+        first = int((FIRST + timedelta(days=DAYS + day)).timestamp())
+        if day >= 0:
+            number = np.arange(10_000)
+            at = pa.array(first + number * 8, pa.timestamp("s", tz="UTC")).cast(pa.timestamp("us", tz="UTC"))
+            rows = {"payment_id": 10**9 * (day + 1) + number, "customer": pa.repeat("c", 10_000), "amount": number / 100, "at": at}
+            pq.write_table(pa.table(rows), root / "data" / f"new-{day}.parquet")
+        with closing(hw.open(root, clock=lambda now=first: datetime.fromtimestamp(now, UTC) + timedelta(days=2))) as p:
+            started = time.process_time()
+            assert all(report.failed is None for report in p.ingest())
+            costs.append(time.process_time() - started)
+    return min(costs[2:])
+
+
+def measure_alone(arguments: argparse.Namespace, data: Path, folder: Path) -> None:
+    """Print what ours holds in memory, and what a new file costs beside old ones."""
+    if arguments.memory:
+        for kind in ("parquet", "csv"):
+            print(f"{alone(peak, data, kind, folder / 'memory'):8.0f} MB at most, {arguments.rows:,} payments from {kind}")
+    if arguments.beside:
+        age = max(0.0, max(file.stat().st_ctime for file in data.iterdir()) + 61 - time.time())
+        time.sleep(age)  # a file that was written just now is hashed anew
+        with_old, without = (alone(beside, each, folder / f"beside-{each is None}") for each in (data, None))
+        told = f"one file of 10,000 rows beside {arguments.rows:,}; {without:.2f} beside none"
+        print(f"{with_old:8.2f} CPU-s, {told}: {with_old / without:.2f}x")
+
+
 def run(spark: SparkSession, arguments: argparse.Namespace, folder: Path) -> None:
     """Measure every way on the same rows and print the ratios to the plain job."""
     data = folder / "rows"
-    write(data, arguments.rows, bad=arguments.bad, files=arguments.files)
     ways: dict[str, Callable[[], tuple[int, float]]] = {
         "plain Spark job, from Parquet": partial(plain_spark, spark, data, folder / "plain"),
         "ours, from Parquet": partial(ours, spark, data, "parquet", folder / "parquet"),
         "ours, from CSV": partial(ours, spark, data, "csv", folder / "csv"),
         "DuckDB, from CSV to Parquet": partial(by_duckdb, spark, data, folder / "duckdb"),
+        "Polars, from CSV to Parquet": partial(by_polars, spark, data, folder / "polars"),
     }
     costs: list[Cost] = []
     for name, work in ways.items():
@@ -150,8 +219,14 @@ def main() -> None:
     parser.add_argument("--bad", type=float, default=0.0, help="the share of the CSV's rows that have no amount")
     parser.add_argument("--times", type=int, default=1, help="runs after the first")
     parser.add_argument("--only", default="", help="how the names of the ways begin that are measured")
+    parser.add_argument("--beside", action="store_true", help="what a new file costs beside these rows, and nothing else")
+    parser.add_argument("--memory", action="store_true", help="what ours holds in memory, and nothing else")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder, "rows"), arguments.rows, bad=arguments.bad, files=arguments.files)
+        if arguments.beside or arguments.memory:
+            measure_alone(arguments, Path(folder, "rows"), Path(folder))
+            return
         spark = session(jars=delta_jars(jar_cache()), scratch=Path(folder, "spark"), master="local[2]", driver_memory="3g")
         try:
             run(spark, arguments, Path(folder))
