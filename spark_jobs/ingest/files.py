@@ -3,8 +3,9 @@
 Rows whose dates lie far from all others go to quarantine too, as long as they do.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -88,19 +89,30 @@ def ingest(job: Ingest) -> IngestReport:
 def _needs_no_spark(job: Ingest) -> bool:
     """Whether Spark would run on this machine alone, no SQL says whether a row is taken, and the rows and tables are plain ones."""
     source, context = job.source, job.context
-    if not context.master.startswith("local") or s3.is_remote(context.lake) or source.lag or may_fail(source):
+    if not context.master.startswith("local") or source.lag or may_fail(source):
         return False
     return not any(each.severity == "critical" for each in source.expect) and here.takes(job)
 
 
 def _ingested_here(job: Ingest, look: Look) -> IngestReport:
     """Without Spark."""
-    room, shapes = Room(job.staging), _shapes(look.read, job.source)
+    shapes = _shapes(look.read, job.source)
     batches = (batch for f in look.read for batch in _read(f.name, f.came_as, f.path, shapes[f.format]))
-    rows = seen.rows(batches, job.source, room, bad=f"{job.staging}/bad.parquet")
-    look = landing.looked_again(look, refused=rows.seen.refused)
-    hinted = _hints(job, look, rows.seen)
-    return replace(_taken_here(job, look, rows, room) if look.read else _without_rows(job, look), hints=hinted)
+    with _room(job) as room:
+        rows = seen.rows(batches, job.source, room, bad=f"{room.folder}/bad.parquet")
+        look = landing.looked_again(look, refused=rows.seen.refused)
+        hinted = _hints(job, look, rows.seen)
+        return replace(_taken_here(job, look, rows, room) if look.read else _without_rows(job, look), hints=hinted)
+
+
+@contextmanager
+def _room(job: Ingest) -> Iterator[Room]:
+    """Where rows are kept on this machine: in the staging folder, if that lies here."""
+    if not s3.is_remote(job.staging):
+        yield Room(job.staging)
+        return
+    with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
+        yield Room(folder)
 
 
 def _ingested_by_spark(job: Ingest, look: Look) -> IngestReport:
@@ -136,8 +148,8 @@ def _without_rows(job: Ingest, look: Look) -> IngestReport:
         job.context.say(f"{job.source.name}: other dates are read now")
         with staging(job.context.lake, job.ingest_id):
             if _needs_no_spark(job):
-                with suppress(Unlike):  # nothing was committed
-                    return _taken_here(job, look, RowsBrought(RowsSeen({}, {})), Room(job.staging))
+                with suppress(Unlike), _room(job) as room:  # nothing was committed
+                    return _taken_here(job, look, RowsBrought(RowsSeen({}, {})), room)
             nothing = job.context.spark.createDataFrame([], f"{tables.columns_sql(job.source.columns)}, {_BESIDE}")
             return _taken(job, look, _judged(nothing, job.source), RowsSeen({}, {}))
     if look.renamed or look.tagged:
@@ -156,16 +168,16 @@ def _taken_here(job: Ingest, look: Look, rows: RowsBrought, room: Room) -> Inges
     names, number = [f.came_as for f in look.read], job.context.registry.next_revision(job.source.name)
     made = here.of_files(rows.of(names), names, job, room, number=number)
     if names:
-        refused_rows.put_aside(rows.bad, names, job)
-    _quarantine_aside(lambda: _lying_aside(made, job), made.aside, job)
+        refused_rows.put_aside(rows.bad, names, job, room)
+    _quarantine_aside(lambda: _lying_aside(made, job, room), made.aside, job)
     revisions = changes.revisions(made.blocks, number, job) if made.dates else ()
-    commit = partial(here.commit, made, number, job) if made.dates else None
+    commit = partial(here.commit, made, number, job, room) if made.dates else None
     return _recorded(job, look, _Taken(rows.seen, made.by_file, made.summary, revisions), commit)
 
 
-def _lying_aside(made: here.Made, job: Ingest) -> DataFrame:
+def _lying_aside(made: here.Made, job: Ingest, room: Room) -> DataFrame:
     """The rows that lie aside, few mostly: Spark writes their values as text."""
-    path, schema = f"{job.staging}/aside.parquet", f"{tables.columns_sql(job.source.columns)}, {DATE} date, {FILE} string, {LINE} bigint"
+    path, schema = f"{room.folder}/aside.parquet", f"{tables.columns_sql(job.source.columns)}, {DATE} date, {FILE} string, {LINE} bigint"
     kept = [(name, arrow_type(kind)) for name, kind in job.source.columns.items()]
     with pq.ParquetWriter(path, pa.schema([*kept, (DATE, pa.date32()), (FILE, pa.string()), (LINE, pa.int64())])) as file:
         for rows in here.lying_aside(made, job.source):

@@ -97,7 +97,7 @@ class _Held:
 
     def __init__(self, job: Ingest, log: DeltaTable, coming: frozenset[str], room: Room) -> None:
         self.job, self.log, self.coming = job, log, coming
-        self._room, self._read = room, dict[str, list[Block]]()
+        self.room, self._read = room, dict[str, list[Block]]()
 
     def sizes(self, dates: Collection[date] | None) -> dict[str, int]:
         """The table's files of some partitions, or of all, each with its bytes."""
@@ -109,18 +109,25 @@ class _Held:
 
     def on(self, dates: Collection[date]) -> list[Block]:
         """The rows of some partitions."""
-        return [block for path in self.files(dates) for block in self._of(path)]
+        return [block for path in self._near(dates) for block in self._of(path)]
+
+    def _near(self, dates: Collection[date]) -> list[str]:
+        """The files of some partitions, which can be read quickly now."""
+        files = self.files(dates)
+        self.room.near([path for path in files if path not in self._read])
+        return files
 
     def _of(self, path: str) -> list[Block]:
         if path not in self._read:
-            self._read[path] = list(row_blocks.of_table([path], self.job.source, coming=self.coming, room=self._room))
+            near = self.room.near([path]).values()
+            self._read[path] = list(row_blocks.of_table(near, self.job.source, coming=self.coming, room=self.room))
         return self._read[path]
 
     def dates_of_files(self) -> set[date]:
         """The partitions in which rows of the files are."""
         known = {file.came_as or file.path for file in self.job.context.registry.files(self.job.source.name).values()}
         there = skipping.dates(self.log, DATE, [{FILE: (name, name)} for name in self.coming if name in known])
-        return {_partition(path) for path in self.files(there) if any(block.goes.any() for block in self._of(path))}
+        return {_partition(path) for path in self._near(there) if any(block.goes.any() for block in self._of(path))}
 
 
 def _partition(path: str) -> date:
@@ -140,7 +147,7 @@ def _touched(coming: Sequence[Block], held: _Held) -> set[date]:
     if not near:
         return before
     ids = np.sort(np.concatenate([*(block.numbers(ID) for block in coming), *(block.numbers(ID)[block.goes] for block in theirs)]))
-    rivals = {_partition(path) for path in known_ids.files_with(ids, held.sizes(near), source, lake=held.job.context.lake)}
+    rivals = {_partition(path) for path in known_ids.files_with(ids, held.sizes(near), source, lake=held.job.context.lake, room=held.room)}
     known_ids.forget(source, lake=held.job.context.lake, there=held.sizes(None))
     return before | rivals
 
@@ -235,7 +242,7 @@ def lying_aside(made: Made, source: Source) -> Iterator[pa.Table]:
 # ------------------------------------------------------------------------------------------------------------------------ commit
 
 
-def commit(made: Made, number: int, job: Ingest) -> None:
+def commit(made: Made, number: int, job: Ingest, room: Room) -> None:
     """Put the rows in the place of those that the dates have now, in one commit."""
     whole = row_blocks.schema(job.source)
     columns = Schema.from_arrow(whole.insert(whole.get_field_index(TIME) + 1, pa.field(DATE, pa.date32()))).to_json()
@@ -244,8 +251,10 @@ def commit(made: Made, number: int, job: Ingest) -> None:
         table = delta.add_columns(table, columns)
     run = layout.run_folder(job.table, job.ingest_id)
     storage.delete_tree(run)
-    written = _write(made, number, job, run)
-    new, found = delta.added(job.table, run)
+    here = room.written(run)
+    written = _write(made, number, job, here)
+    room.put(run)
+    new, found = delta.added(job.table, run, copy=here if here != run else None)
     if found != written:
         raise RuntimeError(f"{job.table}: {written} rows were to be written, but {found} are there; nothing was changed: run it again")
     if made.log is None:

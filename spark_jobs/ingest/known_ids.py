@@ -10,22 +10,34 @@ import numpy as np
 
 from feature_definitions import layout
 from feature_definitions.language import Source
-from lake import storage
+from lake import s3, storage
 from spark_jobs.ingest import row_blocks
+from spark_jobs.ingest.row_blocks import Room
 from spark_jobs.ingest.row_hashes import Hashes
 
 _SMALL = 2**18
 """A file of fewer bytes is read itself."""
+_AT_ONCE = 16
+"""So many files are looked at together: S3 takes its time to answer."""
+_NONE: Hashes = np.zeros(0, np.uint64)
 
 
-def files_with(ids: Hashes, files: Mapping[str, int], source: Source, *, lake: str) -> Iterator[str]:
+def files_with(ids: Hashes, files: Mapping[str, int], source: Source, *, lake: str, room: Room) -> Iterator[str]:
     """The files of the source's table, each with its bytes, that hold a row with one of some ids (by hashes, in order). Raises Unlike."""
-    folder = layout.known_ids(lake, source.name)
-    kept = {file.path: file.size for file in storage.files(folder)} if any(size >= _SMALL for size in files.values()) else {}
-    for path, size in files.items():
-        known = np.sort(row_blocks.ids_of_table(path, source)) if size < _SMALL else _known(path, source, folder, kept)
-        if _share(ids, known):
-            yield path
+    folder, names = layout.known_ids(lake, source.name), list(files)
+    sizes = {file.path: file.size for file in storage.files(folder)} if any(size >= _SMALL for size in files.values()) else {}
+    for first in range(0, len(names), _AT_ONCE):
+        some = names[first : first + _AT_ONCE]
+        at = {path: _kept_at(folder, path, source) for path in some if files[path] >= _SMALL}
+        known = _kept(at, sizes)
+        near = room.near([path for path in some if path not in known])
+        for path in some:
+            if path not in known:
+                known[path] = np.sort(row_blocks.ids_of_table(near[path], source))
+                if path in at:
+                    storage.write(at[path], known[path].tobytes())
+            if _share(ids, known[path]):
+                yield path
 
 
 def forget(source: Source, *, lake: str, there: Collection[str]) -> None:
@@ -37,14 +49,14 @@ def forget(source: Source, *, lake: str, there: Collection[str]) -> None:
             storage.delete(file.path)
 
 
-def _known(path: str, source: Source, folder: str, kept: Mapping[str, int]) -> Hashes:
-    """The hashes of a file's ids, in order."""
-    at, rows = _kept_at(folder, path, source), row_blocks.rows_in(path)
-    if kept.get(at, 0) == 8 * rows:
-        return np.memmap(at, np.uint64, mode="r") if rows else np.zeros(0, np.uint64)
-    found = np.sort(row_blocks.ids_of_table(path, source))
-    storage.write(at, found.tobytes())
-    return found
+def _kept(at: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, Hashes]:
+    """What is kept of the ids of files, each at its place: whole on S3, where nothing is cut off, else if it has as many as its file."""
+    right = {path: place for path, place in at.items() if place in sizes and not sizes[place] % 8}
+    remote = {path: place for path, place in right.items() if s3.is_remote(place)}
+    local = {path: place for path, place in right.items() if path not in remote and sizes[place] == 8 * row_blocks.rows_in(path)}
+    held = storage.read_all(remote.values())
+    found = {path: np.frombuffer(held[place], np.uint64) for path, place in remote.items() if place in held}
+    return found | {path: np.memmap(place, np.uint64, mode="r") if sizes[place] else _NONE for path, place in local.items()}
 
 
 def _share(some: Hashes, others: Hashes) -> bool:

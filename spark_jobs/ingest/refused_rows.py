@@ -1,6 +1,7 @@
 """Puts rows that were refused into a source's quarantine, without Spark."""
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,12 +12,13 @@ from feature_definitions import layout
 from feature_definitions.layout import COLUMN, FILE, LINE, RAW, REASON, VALUE
 from lake import delta, quarantine, storage
 from spark_jobs.ingest.journal import Ingest
+from spark_jobs.ingest.row_blocks import Room
 
 _ROWS = 65_536
 _OWN = {FILE: "file", LINE: "line", REASON: "reason", COLUMN: "column", VALUE: "value"}
 
 
-def put_aside(bad: str | None, names: Collection[str], job: Ingest) -> None:
+def put_aside(bad: str | None, names: Collection[str], job: Ingest, room: Room) -> None:
     """Put the rows in a file of refused ones aside, as far as they are of some files; those that these had before are replaced."""
     path = layout.quarantine_table(job.context.lake, job.source.name)
     has_old = delta.holds(path, f"file IN ({', '.join(map(delta.literal, sorted(names)))})")
@@ -31,14 +33,15 @@ def put_aside(bad: str | None, names: Collection[str], job: Ingest) -> None:
     columns = pa.schema(table.schema().to_arrow())
     run = layout.run_folder(path, job.ingest_id)
     storage.delete_tree(run)
-    files, folder = storage.arrow(path), storage.relative(run, to=path)
-    files.create_dir(folder)
-    with pq.ParquetWriter(f"{folder}/part-0.parquet", columns, filesystem=files, store_schema=False) as writer:
+    here = room.written(run)
+    Path(here).mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(f"{here}/part-0.parquet", columns, store_schema=False) as writer:
         for rows in _others(path, frozenset(names)) if has_old else ():
             writer.write_table(_in_schema(rows, columns))
         for rows in () if first is None else (first, *found):
             writer.write_table(_in_schema(rows, columns))
-    new, _ = delta.added(path, run)
+    room.put(run)
+    new, _ = delta.added(path, run, copy=here if here != run else None)
     old = delta.in_partitions(table, None) if has_old else []
     delta.commit(table, days=None if has_old else (), old=old, new=new, commit_id=job.ingest_id, fence=job.fence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from feature_definitions.intervals import ALWAYS
 from feature_definitions.language import Source
 from feature_definitions.layout import ASIDE, CONTENT, DATE, FILE, INGEST, LINE, LIVE, TIME
+from lake import s3, storage
 from lake.arrow_types import arrow_type
 from lake.joined import Unlike
 from spark_jobs.ingest import row_hashes
@@ -170,18 +172,22 @@ class Kept(NamedTuple):
 
 
 class Room:
-    """Where rows are kept: in memory up to so many bytes, then in files of a folder, which are read as if they were memory."""
+    """Where rows are kept: in memory up to so many bytes, then in files of a folder, which are read as if they were memory.
+
+    Files of a lake on S3 are brought into the folder to be read, and written there to be put.
+    """
 
     def __init__(self, folder: str) -> None:
-        """Begin with nothing."""
-        self._folder, self._left, self._files = folder, _MEMORY, 0
+        """Begin with nothing, in a folder of this machine."""
+        self.folder = folder
+        self._left, self._files, self._copies = _MEMORY, 0, dict[str, str]()
 
     def kept(self, rows: pa.Table) -> Kept:
         """The rows, kept."""
         self._left -= rows.nbytes
         if self._left >= 0:
             return Kept(rows, None)
-        path = f"{self._folder}/block-{self._files}.arrow"
+        path = f"{self.folder}/block-{self._files}.arrow"
         self._files += 1
         with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
             writer.write_table(rows, max_chunksize=max(1, rows.num_rows))
@@ -189,9 +195,27 @@ class Room:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return Kept(pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), mapped)
 
+    def near(self, paths: Collection[str]) -> dict[str, str]:
+        """Where files of a lake, which never change, are to be read; those on S3 are copied, each once, many at the same time."""
+        missing = [path for path in paths if s3.is_remote(path) and path not in self._copies]
+        copies = {path: f"{self.folder}/copy-{len(self._copies) + n}.parquet" for n, path in enumerate(missing)}
+        storage.bring(copies)
+        self._copies |= copies
+        return {path: self._copies.get(path, path) for path in paths}
+
+    def written(self, run: str) -> str:
+        """Where the files of a run's folder in a lake are to be written, before they are `put`."""
+        return f"{self.folder}/{hashlib.sha256(run.encode()).hexdigest()[:16]}" if s3.is_remote(run) else run
+
+    def put(self, run: str) -> None:
+        """Put the files of a run in their places in the lake."""
+        here = self.written(run)
+        if here != run:
+            storage.put_files({f"{run}/{storage.relative(file.path, to=here)}": file.path for file in storage.files(here)})
+
 
 def of_table(files: Iterable[str], source: Source, *, coming: Collection[str], room: Room) -> Iterator[Block]:
-    """The rows that files of a source's own table hold; `coming` are the names of the files that take rows away. Raises Unlike."""
+    """The rows that files here of a source's own table hold; `coming` are the names of the files that take rows away. Raises Unlike."""
     for path in files:
         for rows in _tables(path, schema(source)):
             found = room.kept(dated(rows, source))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from spark_jobs.context import Context
     from spark_jobs.ingest.journal import IngestReport
+    from tests.s3 import Server
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 HEADER = "id,n,x,price,ok,day,at,arrived"
@@ -79,8 +80,8 @@ class Outcome:
 def outcome(lake: Lake, source: Source, context: Context) -> Outcome:
     report = bring.bring(source, context)
     kept = (*source.columns, "_hw_time", "_hw_date", "_hw_file", "_hw_line", "_hw_ingest", "_hw_live", "_hw_aside")
-    rows = [tuple(repr(row[name]) for name in kept) for row in lake.load(layout.source_table(lake.path, source.name))]
-    aside = [repr(sorted(row.items())) for row in lake.load(layout.quarantine_table(lake.path, source.name))]
+    rows = [tuple(repr(row[name]) for name in kept) for row in lake.load(layout.source_table(context.lake, source.name))]
+    aside = [repr(sorted(row.items())) for row in lake.load(layout.quarantine_table(context.lake, source.name))]
     files = {name: replace(file, ingest_id="") for name, file in lake.registry.files(source.name).items()}
     return Outcome(report, sorted(rows), sorted(aside), lake.registry.revisions(source.name), files)
 
@@ -105,17 +106,29 @@ def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("in_small_parts")
-@pytest.mark.parametrize(("source", "steps"), list(zip(SOURCES, (4, 2, 2), strict=True)), ids=lambda each: getattr(each, "name", ""))
-def test_without_spark_the_same_is_made_of_files(source: Source, steps: int, spark: SparkSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "steps", "place"),
+    [(SOURCES[0], 4, "here"), (SOURCES[0], 3, "s3a://files/lake"), (SOURCES[1], 2, "here"), (SOURCES[2], 2, "here")],
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_without_spark_the_same_is_made_of_files(
+    source: Source, steps: int, place: str, spark: SparkSession, on_s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, real = list[str](), here.of_files
+    monkeypatch.setattr(here, "of_files", lambda *told, **more: made.append(told[2].context.lake) or real(*told, **more))
+    if place != "here":
+        on_s3.bucket("files")
     with ExitStack() as until_the_end:
         registries = [until_the_end.enter_context(open_registry(f"sqlite:///{tmp_path}/{way}.db")) for way in ("here", "spark")]
         lakes = [Lake(spark, tmp_path / str(n), registry, now=NOW) for n, registry in enumerate(registries)]
+        ours = replace(lakes[0].context, master="local[2]", lake=lakes[0].path if place == "here" else place)
         for step, written in enumerate(histories(steps)):
             for lake in lakes:
                 write(lake.root / "data", written)
-            found = outcome(lakes[0], source, replace(lakes[0].context, master="local[2]"))
+            found = outcome(lakes[0], source, ours)
             expected = outcome(lakes[1], source, replace(lakes[1].context, master="spark://elsewhere:7077"))
             assert found == expected, step
+            assert made == [ours.lake] * (step + 1)
             assert found.rows
             assert found.quarantine
             assert step or "left.CSV" in found.report.hints[0]

@@ -11,6 +11,7 @@ import pytest
 
 from feature_definitions import Source
 from spark_jobs.ingest import known_ids, row_blocks, row_hashes
+from spark_jobs.ingest.row_blocks import Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ def hashes(ids: Iterable[str]) -> row_hashes.Hashes:
 
 
 def found(ids: str, files: dict[str, int], lake: Path) -> list[str]:
-    return [path[-9:] for path in known_ids.files_with(hashes(ids), files, ORDERS, lake=str(lake))]
+    return [path[-9:] for path in known_ids.files_with(hashes(ids), files, ORDERS, lake=str(lake), room=Room(str(lake)))]
 
 
 def test_the_files_that_hold_an_id_are_found(files: dict[str, int], tmp_path: Path) -> None:
