@@ -83,7 +83,7 @@ def parts(draw: st.DrawFn) -> list[list[Row]]:
 
 @given(drawn=parts(), shared=st.booleans(), at_once=st.sampled_from((2, 1000)))
 def test_the_newest_row_of_an_id_that_is_touched_holds(drawn: list[list[Row]], shared: bool, at_once: int) -> None:
-    hashes = {one: 5 if shared else 2**63 + number for number, one in enumerate(["a", "b", "c", None])}
+    hashes = {one: 5 if shared else number << 62 for number, one in enumerate(["a", "b", "c", None])}
     blocks = [block(rows, hashes) for rows in drawn]
     with mock.patch.object(row_blocks, "AT_ONCE", at_once):
         rights.judge(blocks, SOURCE, NOW)
