@@ -82,7 +82,7 @@ def outcome(lake: Lake, source: Source, context: Context) -> Outcome:
     kept = (*source.columns, "_hw_time", "_hw_date", "_hw_file", "_hw_line", "_hw_ingest", "_hw_live", "_hw_aside")
     rows = [tuple(repr(row[name]) for name in kept) for row in lake.load(layout.source_table(context.lake, source.name))]
     aside = [repr(sorted(row.items())) for row in lake.load(layout.quarantine_table(context.lake, source.name))]
-    files = {name: replace(file, ingest_id="") for name, file in lake.registry.files(source.name).items()}
+    files = {name: replace(file, ingest_id="", tag=None) for name, file in lake.registry.files(source.name).items()}
     return Outcome(report, sorted(rows), sorted(aside), lake.registry.revisions(source.name), files)
 
 
