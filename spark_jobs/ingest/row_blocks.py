@@ -164,7 +164,7 @@ def _all(mask: Mask, *, is_so: bool) -> Mask:
     return np.broadcast_to(np.bool_(is_so), len(mask))
 
 
-class Kept(NamedTuple):
+class KeptRows(NamedTuple):
     """Rows that are kept, and the file that holds them, if memory does not."""
 
     rows: pa.Table
@@ -182,18 +182,18 @@ class Room:
         self.folder = folder
         self._left, self._files, self._copies = _MEMORY, 0, dict[str, str]()
 
-    def kept(self, rows: pa.Table) -> Kept:
+    def kept(self, rows: pa.Table) -> KeptRows:
         """The rows, kept."""
         self._left -= rows.nbytes
         if self._left >= 0:
-            return Kept(rows, None)
+            return KeptRows(rows, None)
         path = f"{self.folder}/block-{self._files}.arrow"
         self._files += 1
         with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
             writer.write_table(rows, max_chunksize=max(1, rows.num_rows))
         with open(path, "rb") as file:  # noqa: PTH123  # a path of the lake is text
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return Kept(pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), mapped)
+        return KeptRows(pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), mapped)
 
     def near(self, paths: Collection[str]) -> dict[str, str]:
         """Where files of a lake, which never change, are to be read; those on S3 are copied, each once, many at the same time."""
