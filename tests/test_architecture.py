@@ -339,7 +339,6 @@ TOUCH_FILES = {
     "spark_jobs/ingest/landing.py": "input files of sources",
     "spark_jobs/ingest/opened.py": "input files of sources",
     "spark_jobs/ingest/parsing.py": "input files of sources",
-    "spark_jobs/ingest/refused_rows.py": "the run's own folder, here or where its files are put from",
     "spark_jobs/ingest/row_blocks.py": "rows that are kept in the staging folder, or beside a lake on S3",
     "spark_jobs/ingest/samples.py": "data that may become a source",
     "spark_jobs/ingest/trial.py": "input files of sources",

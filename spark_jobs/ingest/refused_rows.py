@@ -1,7 +1,6 @@
 """Puts rows that were refused into a source's quarantine, without Spark."""
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,8 +33,10 @@ def put_aside(bad: str | None, names: Collection[str], job: Ingest, room: Room) 
     run = layout.run_folder(path, job.ingest_id)
     storage.delete_tree(run)
     here = room.written(run)
-    Path(here).mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(f"{here}/part-0.parquet", columns, store_schema=False) as writer:
+    base = path if here == run else room.folder
+    files, folder = storage.arrow(base), storage.relative(here, to=base)
+    files.create_dir(folder)
+    with pq.ParquetWriter(f"{folder}/part-0.parquet", columns, filesystem=files, store_schema=False) as writer:
         for rows in _others(path, frozenset(names)) if has_old else ():
             writer.write_table(_in_schema(rows, columns))
         for rows in () if first is None else (first, *found):
