@@ -1243,8 +1243,11 @@ class Project:
             self._registry.promote(promotion)
 
     def _with_epochs(self, published: "Mapping[str, Published]") -> "dict[str, Published]":
-        """What readers may see of groups, with the syncs that brought it online."""
-        return {name: replace(each, epochs=self._registry.epochs(name)) for name, each in published.items()}
+        """What readers may see of groups, with the syncs that brought it online, and who was erased there."""
+        from lake import facts
+
+        erasures = facts.erasures(self.settings.lake)
+        return {name: replace(each, epochs=self._registry.epochs(name), erasures=erasures) for name, each in published.items()}
 
     def _published(self, groups: Iterable[FeatureGroup], generations: Mapping[str, int] = MappingProxyType({})) -> "dict[str, Published]":
         """What readers may see of groups, by name, after what a crash cut off was set right; of other generations where these are said."""

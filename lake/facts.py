@@ -133,9 +133,14 @@ def keep_erasure(lake: str, erasure: Erasure, *, fence: Fence) -> None:
     ERASURES.keep(lake, [ERASURES.rows.row(erasure)], fence=fence)
 
 
+def erasures(lake: str) -> tuple[Erasure, ...]:
+    """All that was erased online, and lifted."""
+    return tuple(map(ERASURES.rows.record, ERASURES.read(lake)))
+
+
 def erased(lake: str) -> dict[str, frozenset[str]]:
     """By kinds of entities the `entity_text` of all of them that are erased."""
-    said = sorted(map(ERASURES.rows.record, ERASURES.read(lake)), key=lambda each: (each.at, not each.lifted))
+    said = sorted(erasures(lake), key=lambda each: (each.at, not each.lifted))
     last = {(each.entity, each.key): each for each in said}
     gone = [(entity, key) for (entity, key), each in last.items() if not each.lifted]
     return {kind: frozenset(key for entity, key in gone if entity == kind) for kind, _ in gone}

@@ -10,7 +10,7 @@ from feature_definitions.intervals import MICROSECOND, instant, micros
 from feature_definitions.language import FeatureGroup, Mode
 from feature_definitions.language.group_rules import RowTime
 from feature_definitions.reading import NEVER
-from feature_definitions.records import Epoch, Publish
+from feature_definitions.records import Epoch, Erasure, Publish
 from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
 
@@ -26,8 +26,8 @@ class Published:
     """A group's generation as it can be read: where it lies, what it means, and since when each publish is known.
 
     `empty` is the generation's: what its columns hold for an entity without events, as its last publish kept it. `epochs` are the syncs of
-    the group, of all generations, oldest first: they are needed to read it as it was served. With `past` it is read as it was when there
-    were these publishes and no later ones, whose rows lie in its tables.
+    the group, of all generations, oldest first, and `erasures` those of all entities: they are needed to read it as it was served. With
+    `past` it is read as it was when there were these publishes and no later ones, whose rows lie in its tables.
     """
 
     group: FeatureGroup
@@ -38,6 +38,7 @@ class Published:
     empty: str | None = None
     epochs: tuple[Epoch, ...] = ()
     past: bool = False
+    erasures: tuple[Erasure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,13 @@ def online_states(published: Published) -> list[tuple[int, int]]:
     return states
 
 
-Certainty = Literal["certain", "during a sync", "another generation", "rolled back", "lost", "not online"]
+FOREVER = 2**63 - 1
+"""Later than all times, in microseconds."""
+
+Certainty = Literal["certain", "during a sync", "another generation", "rolled back", "lost", "erased", "not online"]
 """How sure it is what readers were answered at a time: what the last sync brought; that or what the one under way brings; the values of
 another generation; those of a state that had been brought back; what the last sync brought, or less, as the store lost some of it before
-the next; none, as no sync had finished."""
+the next; nothing, as the entity was erased online, though the lake has its values; none, as no sync had finished."""
 
 
 def certainty(published: Published) -> tuple[tuple[int, Certainty], ...]:
@@ -145,6 +149,25 @@ def certainty(published: Published) -> tuple[tuple[int, Certainty], ...]:
             ended = len(steps)
             steps.append((max(steps[-1][0] if steps else NEVER, micros(epoch.ended_at or epoch.synced_at)), state))
     return tuple(steps)
+
+
+def erased(published: Published) -> dict[str, tuple[tuple[int, int], ...]]:
+    """From when until when entities of the group were erased online, in microseconds, by their `entity_text`.
+
+    One that was lifted is online again from the end of the next sync on.
+    """
+    ends = sorted(micros(epoch.ended_at or epoch.synced_at) for epoch in published.epochs if epoch.finished)
+    spans: dict[str, tuple[tuple[int, int], ...]] = {}
+    mine = (each for each in published.erasures if each.entity == published.group.entity.name)
+    for each in sorted(mine, key=lambda each: (each.at, not each.lifted)):
+        before, at = spans.get(each.key, ()), micros(each.at)
+        is_gone = bool(before) and before[-1][1] == FOREVER
+        if each.lifted and is_gone:
+            until = next((end for end in ends if end >= at), FOREVER - 1)
+            spans[each.key] = (*before[:-1], (before[-1][0], until))
+        elif not each.lifted and not is_gone:
+            spans[each.key] = (*before, (at, FOREVER))
+    return spans
 
 
 def falls_back(published: Published, clock: AsOf) -> bool:

@@ -63,6 +63,7 @@ class Got:
     row: int | None
     generation: int | None
     meanwhile: bool
+    erased: bool
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Days:
     client: Client | None = None
     got: dict[tuple[datetime, int], dict[str, Got]] = field(default_factory=dict)
     syncing: str = ""
+    erased: int | None = None
 
     def clock(self) -> datetime:
         """A second passes with each look."""
@@ -94,7 +96,15 @@ class Days:
     def _got(self, freshness: Any, row: Any, group: str, n: int) -> Got:
         fresh = freshness.get(group) or {"epoch": None, "rows": [None] * len(WALKERS), "generation": None}
         values = {name: value for name, value in row.values.items() if name.startswith(f"{group}__")}
-        return Got(row.status[group], values, fresh["epoch"], fresh["rows"][n], fresh["generation"], group == self.syncing)
+        return Got(
+            row.status[group],
+            values,
+            fresh["epoch"],
+            fresh["rows"][n],
+            fresh["generation"],
+            group == self.syncing,
+            WALKERS[n] == self.erased,
+        )
 
     def steps(self, *rows: tuple[str, int, float, datetime]) -> None:
         """Steps come: their id, who made them, how far, when; they are brought and published with all that is due."""
@@ -211,11 +221,23 @@ def live(days: Days) -> None:
     days.steps(("f", 1, 64.0, day(6)), ("g", 2, 128.0, day(9)))
     days.sync("cut off")
     days.sync()
+    erase(days, 2)
     days.now = day(10, 18)
     with closing(days.opened()) as p:
         p.rollback("walked")
         days.ask()
     days.sync()
+
+
+def erase(days: Days, walker: int) -> None:
+    """Somebody is erased online, and that is lifted again."""
+    with closing(days.opened()) as p:
+        p.erase("walker", {"walker": walker})
+        days.erased = walker
+        days.ask()
+        p.lift_erasure("walker", {"walker": walker})
+        days.erased = None
+        days.ask()
 
 
 def try_another_generation(days: Days) -> None:
@@ -247,7 +269,7 @@ def sure_of(group: str, got: Got, epochs: Any) -> bool:
     """Whether no sync of the group ran while it was answered, and its last one had brought the newest state of the generation of now."""
     by = [epoch for epoch in epochs[group] if epoch.epoch == got.epoch]
     newest = max((epoch.synced_at for epoch in epochs[group] if got.epoch is not None and epoch.epoch <= got.epoch), default=None)
-    return not got.meanwhile and got.generation in (None, 1) and all(epoch.synced_at == newest for epoch in by)
+    return not got.meanwhile and not got.erased and got.generation in (None, 1) and all(epoch.synced_at == newest for epoch in by)
 
 
 def test_a_training_set_has_what_the_client_got_value_for_value(lived: Lived) -> None:
@@ -264,12 +286,20 @@ def test_answers_that_are_not_sure_are_named_and_counted(lived: Lived) -> None:
         assert lived.sure[group] == expected
         assert expected["during a sync"] > 0
     assert (lived.sure["walked"]["rolled back"], lived.sure["walked"]["another generation"]) == (len(WALKERS), len(WALKERS))
+    assert [lived.sure[group]["erased"] for group in GROUPS] == [1, 1, 1]
+
+
+def test_nothing_is_answered_of_who_is_erased_until_that_is_lifted(lived: Lived) -> None:
+    gone = [got for answers in lived.days.got.values() for got in answers.values() if got.erased]
+    assert {got.status for got in gone} == {"NOT_FOUND"}
 
 
 def kind_of(group: str, got: Got, epochs: Any) -> str:
     """How sure an answer is, by what it says of itself."""
     if got.epoch is None:
         return "not online"
+    if got.erased:
+        return "erased"
     if got.meanwhile:
         return "during a sync"
     if got.generation != 1:

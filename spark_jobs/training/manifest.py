@@ -88,7 +88,8 @@ def basis(spine: Spine, request: TrainingRequest, published: Mapping[str, Publis
     summary, names = _summary(spine, days), sorted({join.group.name for join in request.service.joins})
     spine = spines.mature(spine, request, now, young=young)
     used = {name: _relevant(published[name], request.mode, summary) for name in names}
-    served = certainties(spine, {name: published[name] for name in names}) if request.mode == "as_served" else None
+    asked = {name: published[name] for name in names}
+    served = certainties(spine, asked, request.service.joins) if request.mode == "as_served" else None
     contents = {row["day"]: (row["rows"], row["xor"], row["sum"]) for row in days}
     counts = {row["day"]: row["rows"] for row in days}
     ripens_at = spines.ripe(request, min((row["first"] for row in every if row["young"]), default=None))
@@ -150,7 +151,7 @@ def fingerprint(of: Basis, computed: Mapping[str, Computed]) -> str:
     for name, publishes in of.used.items():
         group = of.published[name].group
         parts += [name, of.published[name].generation, group.ttl, group.publish_delay, _seen(publishes)]
-        parts += [readable.certainty(of.published[name]), readable.online_states(of.published[name])] if of.served is not None else []
+        parts += _as_served(of.published[name]) if of.served is not None else []
         parts.append(_meanings(computed.get(name, ()), _asked_of(service, name), until=of.summary["last"]))
     return _hash(parts)
 
@@ -166,7 +167,7 @@ def resting(
     for name in sorted({join.group.name for join in request.service.joins}):
         each = published[name]
         parts += [name, each.generation, each.group.ttl, each.group.publish_delay, _seen(each.publishes)]
-        parts += [readable.certainty(each), readable.online_states(each)] if request.mode == "as_served" else []
+        parts += _as_served(each) if request.mode == "as_served" else []
         parts.append([[micros(start), sorted(features.items())] for start, features in computed.get(name, ())])
     return _hash(parts)
 
@@ -181,6 +182,11 @@ def _asked(request: TrainingRequest) -> list[object]:
         request.statuses,
         [(column, str(each), each.severity) for column, each in request.expect],
     ]
+
+
+def _as_served(published: Published) -> list[object]:
+    """What the answers of serving rest on besides what was published."""
+    return [readable.certainty(published), readable.online_states(published), readable.erased(published)]
 
 
 def _seen(publishes: Sequence[Publish]) -> list[tuple[str, int, int]]:

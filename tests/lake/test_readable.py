@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_definitions.intervals import Interval, micros
-from feature_definitions.records import Epoch, Publish
+from feature_definitions.records import Epoch, Erasure, Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake import readable
 from lake.readable import AsOf, Published
@@ -107,6 +109,18 @@ def test_answers_since_a_sync_of_which_the_next_found_rows_lost_are_not_sure(fin
     assert steps[-1] == (micros(at[8]), "certain")
 
 
+def test_who_was_erased_is_online_again_from_the_end_of_the_sync_after_that_was_lifted() -> None:
+    at = [FIRST + n * HOUR for n in range(9)]
+    epochs = tuple(Epoch("walked", 1, n, None, 1, 1, at[n], at[n], at[n + 1]) for n in (0, 2, 6))
+    said = [("walker", "1", at[1], False), ("walker", "1", at[2], False), ("walker", "1", at[4], True), ("walker", "1", at[8], False)]
+    others = [("walker", "2", at[3], False), ("walker", "3", at[3], True), ("other", "1", at[3], False)]
+    published = replace(made([(0, 0)], epochs), erasures=tuple(Erasure(*each) for each in (*said, *others)))
+    assert readable.erased(published) == {
+        "1": ((micros(at[1]), micros(at[7])), (micros(at[8]), readable.FOREVER)),
+        "2": ((micros(at[3]), readable.FOREVER),),
+    }
+
+
 def test_a_state_that_was_brought_back_is_told_and_its_end_too() -> None:
     at = [FIRST + n * HOUR for n in range(6)]
     first, second = Epoch("walked", 1, 1, None, 1, 1, at[0], at[0], at[0]), Epoch("walked", 1, 2, None, 1, 1, at[2], at[2], at[2])
@@ -114,3 +128,12 @@ def test_a_state_that_was_brought_back_is_told_and_its_end_too() -> None:
     published = made([(0, 0), (1, 0), (2, 1)], (first, second, back, after))
     assert [kind for _, kind in readable.certainty(published)][-3:] == ["rolled back", "during a sync", "certain"]
     assert readable.known(published, SERVED)["known"].to_pylist() == [micros(at[2]), micros(at[2]), micros(at[4])]
+
+
+def test_a_row_that_asks_of_who_was_erased_then_counts_as_that_and_no_other() -> None:
+    at, entities = [micros(FIRST + n * HOUR) for n in range(6)], [1, 1, 1, None, 2, 1]
+    batch = pa.RecordBatch.from_pydict({certainty._AT: pa.array(at), "who": pa.array(entities)})
+    asked = certainty._Asked(((at[1], "certain"),), (("who",),), {"1": ((at[2], at[4]),), "2": ((at[5], readable.FOREVER),)})
+    (counts,) = certainty._counting([asked])(iter([batch]))
+    found = dict(zip(certainty.KINDS, (column[0].as_py() for column in counts.columns), strict=True))
+    assert {kind: count for kind, count in found.items() if count} == {"certain": 4, "erased": 1, "not online": 1}

@@ -154,7 +154,8 @@ def served(week: Week, spark: SparkSession) -> tuple[dict[tuple[datetime, int], 
     rows = joined(
         spine.rows, [JoinAsked(j, published[j.group.name], AsOf("as_served", strict=True)) for j in SERVICE.joins], at=spine.at, spark=spark
     )
-    return {(row["event_timestamp"], row["walker"]): row for row in rows.toArrow().to_pylist()}, certainties(spine, published)
+    found = {(row["event_timestamp"], row["walker"]): row for row in rows.toArrow().to_pylist()}
+    return found, certainties(spine, published, SERVICE.joins)
 
 
 def test_a_training_set_has_what_a_client_really_got_and_names_what_it_asked_while_a_sync_ran(
