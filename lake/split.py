@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -13,16 +13,30 @@ AT_ONCE = 4_000_000
 """Up to how many values are parted at once, in memory."""
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """How the folder of a partition is called whose value is null."""
+_FILE = "_hw_file"
 
 
-def by_date(folder: str, into: str, *, date: str, order: Sequence[str] = ()) -> None:
-    """Write the rows of a folder's Parquet files as `into/<date>=<its value>/`, a file each, without that column.
+class Summary(NamedTuple):
+    """What a file holds: how many rows, and of each column how many nulls, and the least and greatest value where it has some.
+
+    There are none of columns of arrays, nor of those that hold NaN. Doubles and truths have no bounds.
+    """
+
+    rows: int
+    nulls: Mapping[str, int]
+    bounds: Mapping[str, tuple[object, object]]
+
+
+def by_date(folder: str, into: str, *, date: str, order: Sequence[str] = ()) -> dict[str, Summary]:
+    """Write the rows of a folder's Parquet files as `into/<date>=<its value>/`, a file each, without that column, and sum each up.
 
     Rows of a date come by `order`, else as they were.
     """
     import pyarrow.parquet as pq
 
-    parted(pq.read_table(folder).replace_schema_metadata(None), into, date=date, order=order, name="part-0.parquet")
+    rows = _ordered(pq.read_table(folder).replace_schema_metadata(None), date, order)
+    written = _written(rows, into, date=date, name="part-0.parquet")
+    return dict(zip(written, _summaries(rows.drop_columns([date]), [*written.values()]), strict=True))
 
 
 def parted(rows: pa.Table, into: str, *, date: str, order: Sequence[str] = (), name: str) -> dict[str, int]:
@@ -30,13 +44,23 @@ def parted(rows: pa.Table, into: str, *, date: str, order: Sequence[str] = (), n
 
     Others may write files of other names there at the same time.
     """
+    return _written(_ordered(rows, date, order), into, date=date, name=name)
+
+
+def _ordered(rows: pa.Table, date: str, order: Sequence[str]) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return rows.take(pc.sort_indices(rows, sort_keys=[(column, "ascending") for column in (date, *order)])).combine_chunks()
+
+
+def _written(rows: pa.Table, into: str, *, date: str, name: str) -> dict[str, int]:
+    """Write rows that come by date, and give how many each file holds, in their order."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    rows = rows.take(pc.sort_indices(rows, sort_keys=[(column, "ascending") for column in (date, *order)]))
     runs = pc.run_end_encode(rows[date].combine_chunks()) if rows.num_rows else None
-    values, first, written = rows.drop_columns([date]).combine_chunks(), 0, {}
-    bounded = [each for each in values.column_names if not _has_nan(values[each])]
+    values, first, written = rows.drop_columns([date]), 0, {}
+    bounded = _without_nan(values)
     for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True) if runs is not None else ():
         place = Path(into) / f"{date}={NULL if day is None else day.isoformat()}"
         place.mkdir(parents=True, exist_ok=True)
@@ -44,6 +68,42 @@ def parted(rows: pa.Table, into: str, *, date: str, order: Sequence[str] = (), n
         written[f"{place.name}/{name}"] = end - first
         first = end
     return written
+
+
+def _summaries(values: pa.Table, counts: Sequence[int]) -> Iterator[Summary]:
+    """What files hold that have so many of the rows, in turn: what their footers say of them, of all files at once."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    told = [name for name in _without_nan(values) if not pa.types.is_nested(values.schema.field(name).type)]
+    ordered = [name for name in told if _is_bounded(values.schema.field(name).type)]
+    file = pa.array(np.repeat(np.arange(len(counts)), counts))
+    asked = [(name, "count", pc.CountOptions(mode="only_null")) for name in told]
+    found = pa.TableGroupBy(values.select(told).append_column(_FILE, file), _FILE, use_threads=False).aggregate(
+        [*asked, *((name, how) for name in ordered for how in ("min", "max"))]
+    )
+    nulls = _by_row(found, {name: f"{name}_count" for name in told})
+    least, greatest = (_by_row(found, {name: f"{name}_{how}" for name in ordered}) for how in ("min", "max"))
+    for rows, none, low, high in zip(counts, nulls, least, greatest, strict=True):
+        yield Summary(rows, none, {name: (low[name], high[name]) for name in ordered if low[name] is not None})
+
+
+def _by_row(found: pa.Table, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Some columns of each row, by other names."""
+    values = [found[column].to_pylist() for column in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)] if values else [{} for _ in range(found.num_rows)]
+
+
+def _is_bounded(kind: pa.DataType) -> bool:
+    """Whether values of a type have bounds in Delta's log as we write it."""
+    from pyarrow import types
+
+    return any(is_it(kind) for is_it in (types.is_integer, types.is_date, types.is_timestamp, types.is_string))
+
+
+def _without_nan(values: pa.Table) -> list[str]:
+    return [name for name in values.column_names if not _has_nan(values[name])]
 
 
 def _has_nan(column: pa.ChunkedArray) -> bool:

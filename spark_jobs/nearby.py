@@ -5,10 +5,11 @@ file of a table never changes, so one copy serves all that a session reads. Larg
 columns that it needs.
 """
 
+import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +19,7 @@ from deltalake.schema import PrimitiveType
 from pyspark.sql import SparkSession
 
 from feature_definitions import layout
-from lake import joined, processes, s3, split, storage
+from lake import delta, joined, processes, s3, split, storage
 from spark_jobs import session
 
 _LARGE, _MOST = 8 << 20, 1 << 30
@@ -31,7 +32,8 @@ _NAME = "nearby"
 class _Copies:
     """The copies of a session: where they lie, and how many bytes each has, by its path on S3. They go with the process.
 
-    Of files that were joined it is kept as what, by a hash of all that it was made of; None if that could not be.
+    Of files that were joined it is kept as what, by a hash of all that it was made of; None if that could not be. Of those that one run
+    parted by date it is kept which they are and where their rows still lie together, by the run's folder.
     """
 
     def __init__(self, place: Path) -> None:
@@ -40,6 +42,7 @@ class _Copies:
         self.folder = tempfile.mkdtemp(prefix=f"{_NAME}-{me.pid}-{me.started}-", dir=place)
         self.sizes: dict[str, int] = {}
         self.joined: dict[bytes, str | None] = {}
+        self.wholes: dict[str, tuple[frozenset[str], str]] = {}
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
@@ -70,6 +73,33 @@ def keep(spark: SparkSession, written: Mapping[str, str]) -> None:
             mine.sizes[path] = Path(copy).replace(file).stat().st_size
 
 
+def keep_whole(spark: SparkSession, folder: str, files: Collection[str], *, run: str) -> None:
+    """Keep the rows of files of a run, which lie in a folder as they were before they were parted, to be read instead of the files.
+
+    Whoever reads a table right after it was written, as training sets and the next groups do, need not open a file for each date again.
+    """
+    mine = _copies(spark)
+    if (gone := mine.wholes.pop(run, None)) is not None:
+        shutil.rmtree(gone[1], ignore_errors=True)
+    if len(files) >= _MANY and _used(mine) + _size(folder) <= _MOST:
+        into = f"{mine.folder}/whole-{secrets.token_hex(4)}"
+        Path(folder).rename(into)
+        mine.wholes[run] = frozenset(files), into
+
+
+def whole(spark: SparkSession, table: DeltaTable, files: Mapping[str, int], *, at: str) -> str | None:
+    """A folder with the rows of all these files of a table that lies at a path, and of no file that is not the table's; None without one.
+
+    There may be rows of other dates than were asked for.
+    """
+    if len(files) < _MANY or s3.is_remote(at) or not session.is_local(spark):
+        return None
+    held = next((each for each in _copies(spark).wholes.values() if files.keys() <= each[0]), None)
+    if held is None or not (held[0] == files.keys() or held[0] <= delta.sizes(table, at=at).keys()):
+        return None
+    return held[1]
+
+
 def one_of_many(spark: SparkSession, table: DeltaTable, files: Mapping[str, int], *, root: str) -> str | None:
     """A file that holds the rows of many small files of a table, its partition's column too; None where Spark had better read these.
 
@@ -83,8 +113,7 @@ def one_of_many(spark: SparkSession, table: DeltaTable, files: Mapping[str, int]
         return None
     mine, key = _copies(spark), sha256(f"{root}\n{sorted(files.items())}\n{columns.to_json()}".encode()).digest()
     if key not in mine.joined:
-        made = sum(map(_size, filter(None, mine.joined.values())))
-        if made + sum(mine.sizes.values()) + size > _MOST or size > _free(mine.folder) // 2:
+        if _used(mine) + size > _MOST or size > _free(mine.folder) // 2:
             return None
         days = {path: _value(path, partition[0]) if partition else None for path in sorted(files)}
         mine.joined[key] = _joined(days, f"{mine.folder}/joined-{len(mine.joined)}.parquet", columns, *partition)
@@ -107,8 +136,16 @@ def _value(path: str, partition: str) -> str | None:
     return None if said == split.NULL else said
 
 
-def _size(file: str) -> int:
-    return Path(file).stat().st_size
+def _used(mine: _Copies) -> int:
+    """How many bytes a session's copies have."""
+    made = [*filter(None, mine.joined.values()), *(folder for _, folder in mine.wholes.values())]
+    return sum(mine.sizes.values()) + sum(map(_size, made))
+
+
+def _size(place: str) -> int:
+    """The bytes of a file, or of the files in a folder."""
+    found = Path(place)
+    return sum(file.stat().st_size for file in found.iterdir()) if found.is_dir() else found.stat().st_size
 
 
 def place(folder: str, path: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
@@ -104,7 +105,7 @@ def read(spark: SparkSession, path: str, *, wanted: delta.Wanted | None = None) 
     near = nearby.copied(spark, files) if wanted is not None and s3.is_remote(path) else None
     if near is not None:
         files, root = {nearby.place(near, file): size for file, size in files.items()}, nearby.place(near, path)
-    one = nearby.one_of_many(spark, table, files, root=root)
+    one = nearby.whole(spark, table, files, at=path) or nearby.one_of_many(spark, table, files, root=root)
     if one is not None:
         return staged(spark, one, schema=_schema(table))
     return spark.read.format("delta").load(path) if len(files) > session.LISTED else _parquet(spark, table, files, root=root)
@@ -363,9 +364,13 @@ def _written(rows: DataFrame, partition: Sequence[str], path: str, commit_id: st
         files, found = delta.added(path, run)
     else:
         with session.scratch_folder(rows.sparkSession) as folder:
-            into = f"{folder}/rows" if s3.is_remote(path) else run
-            _on_this_machine(rows, computed, into, partition, order, scratch=f"{folder}/whole")
-            files, found = _brought(path, run, copy=into, spark=rows.sparkSession) if into != run else delta.added(path, run)
+            into, whole = f"{folder}/rows" if s3.is_remote(path) else run, f"{folder}/whole"
+            known = _on_this_machine(rows, computed, into, partition, order, scratch=whole)
+            if into != run:
+                files, found = _brought(path, run, copy=into, spark=rows.sparkSession, known=known)
+            else:
+                files, found = delta.added(path, run, known=known)
+                nearby.keep_whole(rows.sparkSession, whole, {f"{path}/{file.path}" for file in files} if known else (), run=run)
     _refuse_others(path, computed=computed.get["rows"], found=found)
     return files
 
@@ -378,16 +383,19 @@ def _refuse_others(path: str, *, computed: int, found: int) -> None:
 
 def _on_this_machine(
     rows: DataFrame, computed: Observation, into: str, partition: Sequence[str], order: Sequence[str], *, scratch: str
-) -> None:
-    """Write rows by one process: few of them as one file, which Arrow then parts by date, as a file costs Spark more than its rows."""
+) -> dict[str, split.Summary]:
+    """Write rows by one process: few of them as one file, which Arrow then parts by date, as a file costs Spark more than its rows.
+
+    Those few lie in the folder `scratch`, too, and what each file holds of them is told.
+    """
     if [rows.schema[name].dataType for name in partition] != [T.DateType()] or _bytes_expected(rows) > _FEW_BYTES:
         _spread(_counted(rows, computed), into, partition, order)
-        return
+        return {}
     whole = stage(_counted(rows, computed), scratch)
     if computed.get["rows"] * len(rows.columns) > split.AT_ONCE:
         _spread(whole, into, partition, order)
-    else:
-        split.by_date(scratch, into, date=partition[0], order=order)
+        return {}
+    return split.by_date(scratch, into, date=partition[0], order=order)
 
 
 def _counted(rows: DataFrame, computed: Observation) -> DataFrame:
@@ -406,9 +414,11 @@ def _spread(rows: DataFrame, into: str, partition: Sequence[str], order: Sequenc
     spread.write.partitionBy(*partition).option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(into)
 
 
-def _brought(path: str, run: str, *, copy: str, spark: SparkSession) -> tuple[list[AddAction], int]:
+def _brought(
+    path: str, run: str, *, copy: str, spark: SparkSession, known: Mapping[str, split.Summary] = MappingProxyType({})
+) -> tuple[list[AddAction], int]:
     """Bring files that were written on this machine to S3, one request each: Spark's own way there asks some ten for each file."""
-    files, found = delta.added(path, run, copy=copy)
+    files, found = delta.added(path, run, copy=copy, known=known)
     written = {f"{path}/{file.path}": f"{copy}/{storage.relative(f'{path}/{file.path}', to=run)}" for file in files}
     storage.put_files(written)
     nearby.keep(spark, written)

@@ -1,12 +1,17 @@
 """Rows are parted by date as Spark parts them."""
 
+import json
 from datetime import UTC, date, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from lake import split
+from lake import delta, split
 
 AT = datetime(2026, 1, 5, 12, 0, 0, 1, tzinfo=UTC)
 
@@ -53,3 +58,36 @@ def test_of_what_may_be_no_number_no_bounds_are_written_by_which_spark_would_ski
     (file,) = (tmp_path / "parts").glob("*/*.parquet")
     group = pq.read_metadata(file).row_group(0)
     assert [group.column(number).is_stats_set for number in range(3)] == [False, True, True]
+
+
+VALUES = {
+    "n": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    "x": (pa.float64(), st.floats(allow_infinity=True)),
+    "t": (pa.bool_(), st.booleans()),
+    "s": (pa.string(), st.text(alphabet="aé\U0001f600", max_size=70)),
+    "d": (pa.date32(), st.dates()),
+    "at": (pa.timestamp("us", "UTC"), st.datetimes(timezones=st.just(UTC))),
+    "naive": (pa.timestamp("us"), st.datetimes()),
+    "exact": (pa.decimal128(12, 3), st.decimals(-1000, 1000, places=3)),
+    "many": (pa.list_(pa.int64()), st.lists(st.integers(0, 3), max_size=2)),
+}
+DAYS = st.none() | st.dates(date(2026, 1, 1), date(2026, 1, 4))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(rows=st.lists(st.tuples(DAYS, *(st.none() | values for _, values in VALUES.values())), max_size=12))
+def test_what_is_told_of_files_is_what_their_footers_say(tmp_path: Path, rows: list[tuple[object, ...]]) -> None:
+    columns = {"day": pa.date32(), **{name: kind for name, (kind, _) in VALUES.items()}}
+    with TemporaryDirectory(dir=tmp_path) as folder:
+        arrays = [pa.array([row[at] for row in rows], kind) for at, kind in enumerate(columns.values())]
+        (Path(folder) / "whole").mkdir()
+        pq.write_table(pa.table(arrays, names=list(columns)), f"{folder}/whole/rows.parquet")
+        known = split.by_date(f"{folder}/whole", f"{folder}/run", date="day")
+        assert sum(each.rows for each in known.values()) == len(rows)
+        told, looked = delta.added(folder, f"{folder}/run", known=known), delta.added(folder, f"{folder}/run")
+        assert [as_said(each) for each in told[0]] == [as_said(each) for each in looked[0]]
+        assert told[1] == looked[1] == len(rows)
+
+
+def as_said(action: AddAction) -> tuple[object, ...]:
+    return action.path, action.size, action.partition_values, json.loads(action.stats)

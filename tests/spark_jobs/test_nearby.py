@@ -235,3 +235,24 @@ def test_drawn_rows_are_the_same_in_one_file_and_in_their_own(
     assert len(read_as(spark, path)) == sum(map(len, parts))
     some = "date > DATE'2026-01-06' AND at < TIMESTAMP'2000-01-01' AND NOT truth"
     assert rows_of(tables.read(spark, path).where(some)) == rows_of(one_by_one(spark, path).where(some))
+
+
+def test_rows_that_were_parted_by_date_are_read_as_they_were_before_while_all_their_files_are_the_tables(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "table")
+    rows = "SELECT {n} + id AS id, DATE'2026-01-01' + CAST(id AS INT) AS date FROM range({days})"
+
+    def opened() -> int:
+        """How many rows there are, when those wanted were read without a file of the table; 0 when files were."""
+        with patch.object(joined, "join", wraps=joined.join) as join:
+            frame = tables.read(spark, path, wanted=lambda day: day > date(2026, 1, 3))
+        assert rows_of(frame.where("date > DATE'2026-01-03'")) == rows_of(one_by_one(spark, path).where("date > DATE'2026-01-03'"))
+        return 0 if join.called or any(path in file for file in frame.inputFiles()) else frame.count()
+
+    tables.append(spark.sql(rows.format(n=0, days=40)), path, commit_id="one", partition=("date",))
+    assert opened() == 40
+    tables.append(spark.sql(rows.format(n=100, days=2)), path, commit_id="two")
+    assert opened() == 40
+    tables.replace(spark.sql(rows.format(n=200, days=1)), path, dates=[date(2026, 1, 1)], commit_id="three")
+    assert opened() == 0
