@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, Literal
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -14,17 +15,19 @@ from feature_definitions.layout import TIME
 from feature_definitions.planning.tiling import PartialAggregate
 from feature_definitions.sql.data_types import digits_of
 from spark_jobs import tables
-from spark_jobs.compute import array_sql, tiles
+from spark_jobs.compute import array_sql, folds, tiles
 
 VALUES_OF_ROWS = "values"
 """The name of the part in which the values of a window's newest rows are."""
+Folding = Literal["in SQL", "by workers"]
+"""Who folds lists of doubles: a few in SQL, many by Spark's Python workers, whose start costs more than a few."""
 Part = Callable[[str, str], Column]
 """A part of one of a feature's states, by its accumulator and the part's name, merged over the window; null without tiles."""
 
 
-def value(feature: Feature, window: Window, *, of: str, part: Part) -> Column:
+def value(feature: Feature, window: Window, *, of: str, part: Part, folding: Folding = "in SQL") -> Column:
     """The value of a feature over a window; `of` is the type of what it aggregates."""
-    found, empty = _found(feature, window, of, part), feature.meaning.empty
+    found, empty = _found(feature, window, of, part, folding), feature.meaning.empty
     return found if empty is None else F.coalesce(found, F.lit(empty))
 
 
@@ -33,16 +36,16 @@ def beyond_its_type(feature: Feature, window: Window, *, of: str, part: Part) ->
     how = VALUES[feature.aggregation]
     if not (how.rows_may_overflow if isinstance(window, Rows) else how.tiles_may_overflow)(of):
         return None
-    number = _newest(feature, of, part).number if isinstance(window, Rows) else part("count", "n")
+    number = _newest(feature, of, part, "in SQL").number if isinstance(window, Rows) else part("count", "n")
     return (number >= how.fewest) & _found(feature, window, of, part).isNull()
 
 
-def _found(feature: Feature, window: Window, of: str, part: Part) -> Column:
+def _found(feature: Feature, window: Window, of: str, part: Part, folding: Folding = "in SQL") -> Column:
     """The value of a feature over a window, null where nothing happened or where it is beyond its type."""
     how = VALUES[feature.aggregation]
     if isinstance(window, Rows):
-        return how.of_rows(_newest(feature, of, part))
-    return how.of_tiles(_Merged(feature, of, part))
+        return how.of_rows(_newest(feature, of, part, folding))
+    return how.of_tiles(_Merged(feature, of, part, folding))
 
 
 def part_of(states: Mapping[str, PartialAggregate], *, window: str) -> Part:
@@ -62,6 +65,7 @@ class _Merged:
     feature: Feature
     of: str
     part: Part
+    folding: Folding
 
     def list(self, kind: str) -> Column:
         """The one part of a state that is a list."""
@@ -78,11 +82,12 @@ class _Newest:
     values: Column
     ordered: Column
     number: Column
+    folding: Folding
 
 
-def _newest(feature: Feature, of: str, part: Part) -> _Newest:
+def _newest(feature: Feature, of: str, part: Part, folding: Folding) -> _Newest:
     present, values = F.filter(part("rows", "list"), lambda event: event["value"].isNotNull()), part("rows", VALUES_OF_ROWS)
-    return _Newest(feature, of, present, values, F.array_sort(values), F.size(values))
+    return _Newest(feature, of, present, values, F.sort_array(values), F.size(values), folding)
 
 
 def values_of(rows: Column) -> Column:
@@ -95,11 +100,21 @@ def _unless_empty(values: Column) -> Column:
 
 
 def _variance(window: _Merged) -> Column:
-    return _variance_of_integers(window.part) if window.of == "int64" else array_sql.variance(window.list("moments"))
+    if window.of == "int64":
+        return _variance_of_integers(window.part)
+    return _folded(folds.variance, window.list("moments")) if window.folding == "by workers" else array_sql.variance(window.list("moments"))
 
 
 def _variance_of_rows(rows: _Newest) -> Column:
+    if rows.of == "double" and rows.folding == "by workers":
+        return _folded(folds.variance_of_values, rows.ordered)
     return array_sql.variance(F.array(array_sql.moments(F.transform(rows.ordered, lambda value: value.cast("double")))))
+
+
+def _folded(fold: Callable[[Any], Any], lists: Column) -> Column:
+    """Lists of doubles, folded by Spark's Python workers."""
+    found: Column = F.arrow_udf(fold, "double")(lists)  # type: ignore[attr-defined]  # it is there, but in no stub
+    return found
 
 
 def _mean(window: _Merged) -> Column:
@@ -203,7 +218,8 @@ VALUES: Mapping[str, Value] = {
 def _sum_of(rows: _Newest) -> Column:
     """The sum of sorted values, so that it is the same in every run; integers and decimals exactly, null without any."""
     if rows.of == "double":
-        return F.when(rows.number > 0, _added(rows.ordered, "double"))
+        total = _folded(folds.total, rows.ordered) if rows.folding == "by workers" else _added(rows.ordered, "double")
+        return F.when(rows.number > 0, total)
     exact, wider = (_added(rows.ordered, f"decimal({digits},{digits_of(rows.of)[1]})") for digits in (37, 38))
     return F.when(rows.number > 0, F.coalesce(exact, wider) if is_wide(rows.of) else exact)
 

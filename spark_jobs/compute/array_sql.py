@@ -34,7 +34,7 @@ def added_up(entries: Column) -> Column:
 
 def most_frequent(entries: Column) -> Column:
     """The values of entries, the one that came most often first, the smaller first of two that came as often."""
-    ordered = F.array_sort(F.transform(entries, lambda entry: F.struct((-entry["n"]).alias("n"), entry["value"].alias("value"))))
+    ordered = F.sort_array(F.transform(entries, lambda entry: F.struct((-entry["n"]).alias("n"), entry["value"].alias("value"))))
     return F.transform(ordered, lambda entry: entry["value"])
 
 

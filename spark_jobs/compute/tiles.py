@@ -189,7 +189,7 @@ def _squares(value: Column, _: str) -> dict[str, Column]:
 
 def _moments(_: PartialAggregate, values: Column) -> Column:
     """The moments of a tile's values as a list of one, empty without values."""
-    found = array_sql.moments(F.array_sort(values))
+    found = array_sql.moments(F.sort_array(values))
     one = F.transform(
         F.array(found),
         lambda m: F.struct(F.col(TILE).alias("tile"), m["n"].alias("n"), m["mean"].alias("mean"), m["spread"].alias("spread")),
@@ -211,15 +211,15 @@ def middle_of(number: Column) -> Column:
 
 
 def _counted(_: PartialAggregate, values: Column) -> Column:
-    return array_sql.added_up(array_sql.once_each(F.array_sort(values)))
+    return array_sql.added_up(array_sql.once_each(F.sort_array(values)))
 
 
 def _added_up(_: PartialAggregate, entries: Column) -> Column:
-    return array_sql.added_up(F.array_sort(entries))
+    return array_sql.added_up(F.sort_array(entries))
 
 
 def _smallest(_: PartialAggregate, hashes: Column) -> Column:
-    return F.slice(F.array_sort(F.array_distinct(hashes)), 1, SKETCH)
+    return F.slice(F.sort_array(F.array_distinct(hashes)), 1, SKETCH)
 
 
 def _newest(state: PartialAggregate, events: Column) -> Column:
@@ -238,7 +238,7 @@ class Expression:
     gathered: Callable[[PartialAggregate, Seen], Column] | None = None
     added: Callable[[Column, str], dict[str, Column]] | None = None
     kept: Callable[[PartialAggregate, Column], Column] = lambda _, gathered: gathered
-    tidied: Callable[[PartialAggregate, Column], Column] = lambda _, values: F.array_sort(values)
+    tidied: Callable[[PartialAggregate, Column], Column] = lambda _, values: F.sort_array(values)
     moment: Callable[[Column], Column] | None = None
 
 

@@ -88,8 +88,9 @@ def needed(group: WindowedGroup, spans: Sequence[Interval], *, first: datetime) 
 
 def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
     """The group's rows of all intervals in `spans`, as `rows` gives them, from the tiles that `needed` names, by grain."""
-    merged = _at_times(group, found, spans, types) if _are_few(group, spans) else _sliding(group, found[group.cadence], spans, types)
-    result = _with_derived(group, _finished(group, merged, types), types)
+    few = _are_few(group, spans)
+    merged = _at_times(group, found, spans, types) if few else _sliding(group, found[group.cadence], spans, types)
+    result = _with_derived(group, _finished(group, merged, types, "in SQL" if few else "by workers"), types)
     empties = F.col(_AT) + _us(group.cadence) if group.lifetime else _newest(group) + _us(group.longest + group.cadence)
     return result.select(
         *[f"`{key}`" for key in group.entity.keys],
@@ -246,7 +247,7 @@ def _newest(group: WindowedGroup) -> Column:
     return F.col(f"`{aggregates.merged_name(part, _REACH)}`")
 
 
-def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes) -> DataFrame:
+def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes, folding: aggregates.Folding) -> DataFrame:
     """Each window's states as the feature's value, in the type of its column; lists are tidied once for all that is made of them."""
     lists = {
         name: tiles.tidied(state, F.col(f"`{name}`"))
@@ -260,7 +261,7 @@ def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes) -> Da
         for window, column in zip(feature.windows, feature.columns, strict=True):
             states = tiling.states_of(feature, window, group, type=of, failing=types.failing)
             part = aggregates.part_of(states, window=str(window))
-            columns[column] = aggregates.value(feature, window, of=of, part=part)
+            columns[column] = aggregates.value(feature, window, of=of, part=part, folding=folding)
             beyond = aggregates.beyond_its_type(feature, window, of=of, part=part)
             if found := [*([part("failures", "n") > 0] if "failures" in states else []), *([] if beyond is None else [beyond])]:
                 fails[column] = reduce(or_, found)
