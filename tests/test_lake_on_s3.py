@@ -49,7 +49,10 @@ def told(folder: Path) -> dict[str, Any]:
         projects.write(shop, "data/payments/third.csv", projects.rows("p4,2,5.0,no,2026-01-05T10:00:00Z,2026-01-05T10:02:00Z"))
         steps += [within(verb, "--json", project=shop, now=LATER) for verb in ("ingest", "materialize")]
     with projects.opened(shop, now=LATER) as p:
-        built = p.training_set("refunds")
+        p.training_set("refunds")
+        projects.write(shop, "data/payments/fourth.csv", projects.rows("p8,2,7.0,no,2026-01-04T11:00:00Z,2026-01-06T11:00:00Z"))
+        p.ingest("payments")
+        built, verified = p.append_training_set("refunds"), p.verify_training_set("refunds")
         entities = [{"customer_id": number} for number in (1, 2, 3, 99)]
         p.sync()
         answers = p.online("customer_v1", entities)
@@ -63,6 +66,7 @@ def told(folder: Path) -> dict[str, Any]:
             "ingested": [without(each, IDS | {"revision"}) for each in (steps[0].json["sources"], steps[2].json["sources"])],
             "intervals": without(after, IDS),
             "training set": sorted(map(str, built.to_arrow().to_pylist())),
+            "life": (built.manifest["appended"], verified.verdict, verified.spine, verified.gone),
             "nulls": built.manifest["nulls"],
             "answers": answers,
             "quarantine": without(within("quarantine", "--json", project=shop).json, IDS),
@@ -80,7 +84,9 @@ def without(said: Any, names: set[str]) -> Any:
     return [without(each, names) for each in said] if isinstance(said, list) else said
 
 
-@pytest.mark.parametrize("what", ["codes", "ingested", "intervals", "training set", "nulls", "answers", "quarantine", "rows", "restored"])
+@pytest.mark.parametrize(
+    "what", ["codes", "ingested", "intervals", "training set", "life", "nulls", "answers", "quarantine", "rows", "restored"]
+)
 def test_a_lake_on_s3_gives_what_a_lake_in_a_folder_gives(here: dict[str, Any], there: dict[str, Any], what: str) -> None:
     assert there[what] == here[what]
     assert here[what]
