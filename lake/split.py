@@ -13,7 +13,8 @@ AT_ONCE = 4_000_000
 """Up to how many values are parted at once, in memory."""
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """How the folder of a partition is called whose value is null."""
-_FILE = "_hw_file"
+_FILE = "the file"
+"""The number of a row's file, by a name that no column has, for it is no identifier."""
 
 
 class Summary(NamedTuple):
