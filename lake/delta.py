@@ -689,7 +689,7 @@ def _text(value: object) -> str | None:
 
 
 def added(
-    path: str, run: str, *, copy: str | None = None, known: Mapping[str, split.Summary] = MappingProxyType({})
+    path: str, run: str, *, copy: str | None = None, known: Mapping[str, split.FileSummary] = MappingProxyType({})
 ) -> tuple[list[AddAction], int]:
     """The files that a run wrote in its folder below a table's, as the table's log will name them, and how many rows they hold.
 
@@ -712,7 +712,7 @@ def added(
     return actions, rows
 
 
-def _summed_up(file: split.Summary) -> dict[str, Any]:
+def _summed_up(file: split.FileSummary) -> dict[str, Any]:
     """What `_statistics` finds in a file of which it is known what it holds."""
     spelt = {name: (_bound(least), _bound(greatest)) for name, (least, greatest) in file.bounds.items()}
     whole = {name: bounds for name, bounds in spelt.items() if None not in bounds}

@@ -17,7 +17,7 @@ _FILE = "the file"
 """The number of a row's file, by a name that no column has, for it is no identifier."""
 
 
-class Summary(NamedTuple):
+class FileSummary(NamedTuple):
     """What a file holds: how many rows, and of each column how many nulls, and the least and greatest value where it has some.
 
     There are none of columns of arrays, nor of those that hold NaN. Doubles and truths have no bounds.
@@ -28,7 +28,7 @@ class Summary(NamedTuple):
     bounds: Mapping[str, tuple[object, object]]
 
 
-def by_date(folder: str, into: str, *, date: str, order: Sequence[str] = ()) -> dict[str, Summary]:
+def by_date(folder: str, into: str, *, date: str, order: Sequence[str] = ()) -> dict[str, FileSummary]:
     """Write the rows of a folder's Parquet files as `into/<date>=<its value>/`, a file each, without that column, and sum each up.
 
     Rows of a date come by `order`, else as they were.
@@ -71,7 +71,7 @@ def _written(rows: pa.Table, into: str, *, date: str, name: str) -> dict[str, in
     return written
 
 
-def _summaries(values: pa.Table, counts: Sequence[int]) -> Iterator[Summary]:
+def _summaries(values: pa.Table, counts: Sequence[int]) -> Iterator[FileSummary]:
     """What files hold that have so many of the rows, in turn: what their footers say of them, of all files at once."""
     import numpy as np
     import pyarrow as pa
@@ -87,7 +87,7 @@ def _summaries(values: pa.Table, counts: Sequence[int]) -> Iterator[Summary]:
     nulls = _by_row(found, {name: f"{name}_count" for name in told})
     least, greatest = (_by_row(found, {name: f"{name}_{how}" for name in ordered}) for how in ("min", "max"))
     for rows, none, low, high in zip(counts, nulls, least, greatest, strict=True):
-        yield Summary(rows, none, {name: (low[name], high[name]) for name in ordered if low[name] is not None})
+        yield FileSummary(rows, none, {name: (low[name], high[name]) for name in ordered if low[name] is not None})
 
 
 def _by_row(found: pa.Table, columns: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -383,7 +383,7 @@ def _refuse_others(path: str, *, computed: int, found: int) -> None:
 
 def _on_this_machine(
     rows: DataFrame, computed: Observation, into: str, partition: Sequence[str], order: Sequence[str], *, scratch: str
-) -> dict[str, split.Summary]:
+) -> dict[str, split.FileSummary]:
     """Write rows by one process: few of them as one file, which Arrow then parts by date, as a file costs Spark more than its rows.
 
     Those few lie in the folder `scratch`, too, and what each file holds of them is told.
@@ -415,7 +415,7 @@ def _spread(rows: DataFrame, into: str, partition: Sequence[str], order: Sequenc
 
 
 def _brought(
-    path: str, run: str, *, copy: str, spark: SparkSession, known: Mapping[str, split.Summary] = MappingProxyType({})
+    path: str, run: str, *, copy: str, spark: SparkSession, known: Mapping[str, split.FileSummary] = MappingProxyType({})
 ) -> tuple[list[AddAction], int]:
     """Bring files that were written on this machine to S3, one request each: Spark's own way there asks some ten for each file."""
     files, found = delta.added(path, run, copy=copy, known=known)
