@@ -899,7 +899,7 @@ class Project:
             last = next((each for each in reversed(self._registry.epochs(group.name)) if each.finished), None)
             ledger = sync.Ledger(self._remember, self.clock)
             work = sync.Work(self._registry.next_epoch(group.name), self.clock(), last, ledger=ledger)
-            done.append(erasing.erase(group, text, target=target, work=work))
+            done.append(erasing.erase(group, text, target=target, work=work, beside=self._registry.online()))
         running = [each.group for each in done if each.state == "a sync runs"]
         if running:
             self.sync(*running)

@@ -43,6 +43,14 @@ def recounted(looked: Looked | None, servers: Mapping[str, Saying]) -> Looked | 
     return replace(looked, servers={address: each._replace(keys=servers[address].keys) for address, each in looked.servers.items()})
 
 
+def without_gone(looked: Looked | None, before: Mapping[str, Saying], after: Mapping[str, Saying]) -> Looked | None:
+    """What a sync saw, less the keys that went between two sayings of the servers; None if nothing is known, or these are other servers."""
+    if looked is None or not looked.servers.keys() == before.keys() == after.keys():
+        return None
+    gone = {address: before[address].keys - now.keys for address, now in after.items()}
+    return replace(looked, servers={address: each._replace(keys=each.keys - gone[address]) for address, each in looked.servers.items()})
+
+
 def sample(kept: Sequence[Sampled], rows: Iterable[tuple[str, bytes]], *, epoch: int) -> list[Sampled]:
     """The sample of what was sampled before and more rows: those that come first in an order that each epoch has for itself."""
     last = kept[-1].rank if len(kept) == SAMPLE else None

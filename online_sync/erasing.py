@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +11,7 @@ from feature_definitions.language import FeatureGroup
 from feature_definitions.records import Epoch
 from online_sync import checks, sync
 from online_sync.codec import EpochRecord, Row, RowSchema, encode, is_tombstone, time_of
-from online_sync.servers import KEYS_PER_CALL
+from online_sync.servers import KEYS_PER_CALL, Saying
 from online_sync.store import LATER, Store
 from online_sync.sync import Target, Work
 
@@ -30,21 +30,27 @@ class Erased:
     epoch: int | None = None
 
 
-def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work) -> Erased:
-    """Take away what lies online of an entity (an `entity_text`); its erasure is in the lake already, where later syncs find it."""
+def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work, beside: Iterable[str]) -> Erased:
+    """Take away what lies online of an entity (an `entity_text`); its erasure is in the lake already, where later syncs find it.
+
+    `beside` are the groups that are online: their next sync does not take the key that goes here for one that the store lost.
+    """
     with contextlib.closing(Store(target.url)) as store:
         held = store.read_epoch(target.space, group.name)
         if held is None:
             return Erased(group.name, "not online")
-        key = layout.row_key(target.space, group.name, held.generation, entity)
+        key, before = layout.row_key(target.space, group.name, held.generation, entity), store.says()
         try:
             made = _begun(held, work, store=store)
         except sync.SyncOutdated:
             made = None
         if made is None or not _buried(key, made, work, store=store):
             store.unlink([key])
-            return Erased(group.name, "a sync runs")
-        return Erased(group.name, "erased", made.epoch)
+            done = Erased(group.name, "a sync runs")
+        else:
+            done = Erased(group.name, "erased", made.epoch)
+        _forget(key, done, target, {group.name, *beside}, before=before, store=store)
+        return done
 
 
 def _begun(held: EpochRecord, work: Work, *, store: Store) -> EpochRecord | None:
@@ -64,19 +70,21 @@ def _buried(key: str, made: EpochRecord, work: Work, *, store: Store) -> bool:
     if store.put_rows([(key, encode(RowSchema(made.columns), tombstone))], floor=made.floor) == LATER or not store.publish_epoch(made):
         return False
     ended_at = None if work.ledger is None else work.ledger.clock()
-    _forget(key, made, store=store)
     if work.ledger is not None and work.last is not None:
         of = (made.group, made.generation, made.epoch, work.last.coverage, work.last.rows, 1, work.last.synced_at)
         work.ledger.remember(Epoch(*of, begun_at, ended_at))
     return True
 
 
-def _forget(key: str, made: EpochRecord, *, store: Store) -> None:
-    """Leave the key out of what the next sync looks at, which finds everything else as it was."""
-    looked = checks.recounted(store.looked(made.space, made.group), store.says())
-    if looked is not None:
-        sample = tuple(each for each in looked.sample if each.key != key)
-        store.put_looked(made.space, made.group, replace(looked, epoch=made.epoch, sample=sample))
+def _forget(key: str, done: Erased, target: Target, groups: Iterable[str], *, before: Mapping[str, Saying], store: Store) -> None:
+    """Leave the key out of what the next syncs of groups look at, which find everything else as it was."""
+    after = store.says()
+    for group in sorted(groups):
+        looked = checks.without_gone(store.looked(target.space, group), before, after)
+        if looked is not None:
+            sample = tuple(each for each in looked.sample if each.key != key)
+            epoch = looked.epoch if group != done.group or done.epoch is None else done.epoch
+            store.put_looked(target.space, group, replace(looked, epoch=epoch, sample=sample))
 
 
 def lies_online(group: FeatureGroup, erased: Collection[str], *, target: Target) -> bool:

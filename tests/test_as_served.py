@@ -207,7 +207,7 @@ def lived(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Live
 
 
 def live(days: Days) -> None:
-    """Days on time, a late one, a correction, somebody who moves away, an outage, a sync that is cut off, and one that is taken back."""
+    """Days on time, a late one, a correction, somebody who moves away, an outage, a sync cut off, one taken back, an erasure."""
     days.ask()
     days.homes(day(5, 1), w1="Oslo", w2="Bergen")
     days.steps(("a", 1, 1.0, day(3)), ("b", 2, 2.0, day(4)), ("c", 1, 4.0, day(5)), ("d", 2, 8.0, day(5)))
@@ -221,12 +221,12 @@ def live(days: Days) -> None:
     days.steps(("f", 1, 64.0, day(6)), ("g", 2, 128.0, day(9)))
     days.sync("cut off")
     days.sync()
-    erase(days, 2)
     days.now = day(10, 18)
     with closing(days.opened()) as p:
         p.rollback("walked")
         days.ask()
     days.sync()
+    erase(days, 2)
 
 
 def erase(days: Days, walker: int) -> None:

@@ -138,7 +138,7 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "after the records are copied": (commit, "_commit", lambda *_, **__: True),
     "after history is kept": (tables, "replace", lambda _, path, **__: "/features/" in path),
     "before files are written": (tables, "_written", lambda _, __, path, *___: "/features/" in path),
-    "after files are written": (delta, "added", lambda path, _: "/features/" in path),
+    "after files are written": (delta, "added", lambda path, *_, **__: "/features/" in path),
     "before files are committed": (delta, "commit", lambda table, **_: "/features/" in table.table_uri),
     "after the commit": (Registry, "finish_publish", lambda *_, **__: True),
 }

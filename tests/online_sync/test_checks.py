@@ -80,3 +80,16 @@ def test_each_epoch_has_a_sample_of_its_own() -> None:
 def test_a_policy_that_evicts_is_named() -> None:
     [said] = warnings({"a:1": SERVER, "b:2": SERVER._replace(evicts="allkeys-lru")})
     assert said.startswith("the online store at b:2 evicts rows once its memory is full (maxmemory-policy allkeys-lru)")
+
+
+def test_keys_that_went_in_between_are_not_missed_and_those_that_others_lost_are() -> None:
+    before = {"a:1": SERVER._replace(keys=90), "b:2": SERVER}
+    after = {"a:1": SERVER._replace(keys=88), "b:2": SERVER}
+    left = checks.without_gone(LOOKED, before, after)
+    assert left is not None
+    assert {address: said.keys for address, said in left.servers.items()} == {"a:1": 98, "b:2": 100}
+
+
+def test_of_other_servers_it_is_not_known_which_keys_went() -> None:
+    assert checks.without_gone(LOOKED, {"a:1": SERVER}, {"a:1": SERVER}) is None
+    assert checks.without_gone(None, LOOKED.servers, LOOKED.servers) is None

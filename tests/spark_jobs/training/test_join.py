@@ -223,7 +223,8 @@ def test_a_feature_more_costs_few_calls_of_java(spark: SparkSession, tmp_path: P
     send = client.send_command
 
     def sent(*given: Any, **how: Any) -> Any:
-        calls.append(None)
+        if not str(given[0]).startswith("m"):  # what Python has no more use for is given back whenever it collects
+            calls.append(None)
         return send(*given, **how)
 
     monkeypatch.setattr(client, "send_command", sent)
