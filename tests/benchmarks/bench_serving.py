@@ -302,7 +302,7 @@ def waits(url: str, keys: Path, options: argparse.Namespace) -> None:
         say(told, offered, latencies(words, offered=offered, slow=slow, known=known))
     with subprocess.Popen([sys.executable, "-m", "tests.benchmarks.bench_serving", "--sync", url], cwd=ROOT) as syncing:
         try:
-            say("a sync beside, again and again", OFFERED // 2, latencies(near, offered=OFFERED // 2, slow=0))
+            say("a sync beside, again and again", OFFERED, latencies(near, offered=OFFERED, slow=0))
         finally:
             syncing.terminate()
 
