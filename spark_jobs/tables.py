@@ -13,6 +13,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import StructType
 
 from feature_definitions import layout
@@ -20,6 +21,7 @@ from feature_definitions.errors import UserError
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.sql.data_types import element_of
 from lake import delta, leftovers, s3, split, storage
+from lake.arrow_types import arrow_type
 from lake.delta import Fence
 from spark_jobs import nearby, session
 
@@ -52,16 +54,7 @@ def literal(value: object, data_type: str) -> Column:
 
 def data_type(kind: str) -> T.DataType:
     """The Spark type of a Headwater type, without a call of Java."""
-    if kind.startswith("array<"):
-        return T.ArrayType(data_type(kind[6:-1]))
-    if kind.startswith("decimal"):
-        digits, scale = kind.removeprefix("decimal(").rstrip(")").split(",")
-        return T.DecimalType(int(digits), int(scale))
-    named = {
-        "string": T.StringType(), "int64": T.LongType(), "double": T.DoubleType(), "boolean": T.BooleanType(), "date": T.DateType(),
-        "timestamp": T.TimestampType(),
-    }  # fmt: skip
-    return named[kind]
+    return from_arrow_type(arrow_type(kind))
 
 
 def type_named(given: T.DataType) -> str:
