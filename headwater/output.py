@@ -1,6 +1,7 @@
 """What the command prints for people: consoles, progress, tables."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from headwater.project import Say
 MOST_NAMED, LONGEST_ROW = 5, 160
 """So many intervals of a group are named one by one, and so many signs of a row are shown."""
 
+if sys.stdout is None or sys.stderr is None:  # somebody closed them: then there is nobody to tell
+    sys.stdout, sys.stderr = (stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w") for stream in (sys.stdout, sys.stderr))
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -176,8 +179,8 @@ def retried_lines(retried: Iterable[Any]) -> Iterator[str]:
         yield f"{each.name}: {gone}{intervals} are put aside no more"
 
 
-def status_table(found: Sequence[IntervalStatus], tables: Mapping[str, str]) -> Table:
-    """The states of intervals: neighbours of one status and reason together."""
+def status_table(found: Sequence[IntervalStatus], tables: Mapping[str, str], *, none: str) -> Table:
+    """The states of intervals: neighbours of one status and reason together; `none` is why a group has none."""
     rows: list[Sequence[object]] = []
     by_group: dict[str, list[IntervalStatus]] = {}
     for each in found:
@@ -188,7 +191,7 @@ def status_table(found: Sequence[IntervalStatus], tables: Mapping[str, str]) -> 
             span = some[0].interval.start, some[-1].interval.end
             rows.append((group, status, len(some), *span, f"{sum(s.rows or 0 for s in some):,}", "; ".join(reasons)))
         if not mine:
-            rows.append((group, None, 0, None, None, None, f"nothing ingested yet (table: {path})"))
+            rows.append((group, None, 0, None, None, None, f"{none} (table: {path})"))
     return table("group", "status", "intervals", "from", "to", "rows", "why", rows=rows)
 
 

@@ -348,6 +348,7 @@ class Project:
         Of several groups those are left out that are `unplanned`. A static group's only interval lies in every range.
         """
         first, last, planner = inputs.moment(start), inputs.moment(end), self._planner
+        plan.check_order(start=first, end=last)
         chosen = self._plannable(planner, groups)
         planner.ahead(chosen)
         states = ((group, planner.state(group).intervals) for group in chosen)

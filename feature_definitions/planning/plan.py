@@ -307,8 +307,7 @@ def in_range(group: FeatureGroup, found: Sequence[IntervalStatus], *, start: dat
 
 def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: datetime | None, now: datetime) -> None:
     """Refuse a range that is reversed, ends in the future or is not on the grid of a group's cadence."""
-    if start is not None and end is not None and end <= start:
-        raise RangeError(f"the range --from {iso(start)} --to {iso(end)} is reversed or empty: --to is exclusive and must be later")
+    check_order(start=start, end=end)
     for name, at in (("--from", start), ("--to", end)):
         if at is None:
             continue
@@ -320,6 +319,12 @@ def check_range(groups: Iterable[FeatureGroup], *, start: datetime | None, end: 
                     f"{name} {iso(at)} is not on the grid of {group.name}, which runs every {group.every}: "
                     f"write {iso(floor(at, group.cadence))} or {iso(ceil(at, group.cadence))}"
                 )
+
+
+def check_order(*, start: datetime | None, end: datetime | None) -> None:
+    """Refuse a range that is reversed or empty."""
+    if start is not None and end is not None and end <= start:
+        raise RangeError(f"the range --from {iso(start)} --to {iso(end)} is reversed or empty: --to is exclusive and must be later")
 
 
 def may_promote(promotions: Sequence[Promotion], number: int) -> bool:

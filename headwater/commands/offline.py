@@ -112,7 +112,8 @@ def status(
         output.warn(f"{name}: {counted(rows, 'row')} put aside; `headwater quarantine {name}` shows them")
     known = {group: path for group, path in tables.items() if group not in refused}
     given = {key: documents.advice(each, output.advice_sentence(each)) for key, each in advised.items()}
-    shown = () if call.as_json else (output.status_table(found, known), *output.advice_lines(advised))
+    none = "nothing ingested yet, or no interval is over" if start is None and end is None else "no interval lies in this range"
+    shown = () if call.as_json else (output.status_table(found, known, none=none), *output.advice_lines(advised))
     call.answer(documents.status(found, tables, quarantined=aside, refused=refused, advice=given), *shown)
     return _mistakes(refused)
 

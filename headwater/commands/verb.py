@@ -117,11 +117,15 @@ def epilog(example: str) -> str:
 
 def pairs(texts: Sequence[str], *, what: str = "key=value", example: str = "customer_id=42") -> dict[str, str]:
     """What is written as `key=value` each, like an entity's keys."""
-    found = [text.partition("=") for text in texts]
-    for text, (key, sign, _) in zip(texts, found, strict=True):
+    found: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
         if not sign or not key:
             raise Unknown(f"{text!r} is not {what}; write for example {example}")
-    return {key: value for key, _, value in found}
+        if key in found:
+            raise Unknown(f"{key} is said twice, {found[key]!r} and {value!r}; say it once")
+        found[key] = value
+    return found
 
 
 def _ended(carry_out: Callable[[], int], call: Call) -> int:

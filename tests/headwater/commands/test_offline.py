@@ -34,6 +34,7 @@ def test_a_project_without_any_table_has_no_intervals_and_nothing_to_do(fresh: P
     assert within("plan", "--json", project=fresh).json == {"steps": [], "bill": [], "refused": {}}
     assert "nothing is due" in within("plan", project=fresh).out
     assert "nothing ingested yet" in within("status", project=fresh).out
+    assert "no interval lies in this range" in within("status", "--to", "2026-01-05", project=fresh).out
 
 
 WAITING = (

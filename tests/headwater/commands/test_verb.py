@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import headwater
 from feature_definitions.language.services import VERBS as RESERVED
 from headwater.commands import app
 from tests.headwater.fields import verbs
-from tests.projects import command, within
+from tests.projects import command, environment, within
 
 VERBS = (
     "demo", "init", "new", "source", "check", "plan", "ingest", "quarantine", "materialize", "status", "publish", "promote", "release",
@@ -132,6 +134,12 @@ def test_the_project_may_be_named_before_or_after_the_verb_or_be_the_current_fol
     assert command("status", "--json", HEADWATER_PROJECT=str(fresh)).json == expected.json
 
 
+def test_a_command_whose_streams_somebody_closed_does_what_it_is_told(fresh: Path) -> None:
+    program = "import os, sys; os.closerange(0, 3); os.execvp(sys.argv[1], sys.argv[1:])"
+    words = [sys.executable, "-c", "import headwater; headwater.main()", "status", "--project", str(fresh)]
+    assert subprocess.run([sys.executable, "-c", program, *words], env=environment(), check=False).returncode == 0
+
+
 MISTAKES = {
     "no verb": ((), "Missing command"),
     "unknown verb": (("materialise",), "No such command 'materialise'. Did you mean 'materialize', 'erase'?"),
@@ -145,9 +153,11 @@ MISTAKES = {
     "unknown service": (("get", "customer_v2", "customer_id=1"), "no service 'customer_v2'. Did you mean 'customer_v1'?"),
     "unknown key": (("get", "customer_v1", "custmer_id=1"), 'custmer_id is no key of customer_v1; an entity is like {"customer_id": 42}'),
     "no key": (("get", "customer_v1"), 'customer_id is missing; an entity of customer_v1 is like {"customer_id": 42}'),
+    "a key twice": (("get", "customer_v1", "customer_id=1", "customer_id=2"), "customer_id is said twice, '1' and '2'; say it once"),
     "not a key=value": (("get", "customer_v1", "customer_id"), "'customer_id' is not key=value"),
     "key of another type": (("get", "customer_v1", "customer_id=abc"), "customer_id: 'abc' is not an int64"),
     "reversed range": (("plan", "--from", "2026-01-05", "--to", "2026-01-01"), "is reversed or empty: --to is exclusive"),
+    "reversed range, status": (("status", "--from", "2026-01-05", "--to", "2026-01-01"), "is reversed or empty: --to is exclusive"),
     "empty range": (("plan", "--from", "2026-01-05", "--to", "2026-01-05"), "is reversed or empty: --to is exclusive"),
     "future end": (("plan", "--to", "2026-01-07"), "--to 2026-01-07T00:00:00Z lies in the future (it is 2026-01-06T12:00:00Z)"),
     "future start": (("materialize", "--from", "2027-01-01"), "--from 2027-01-01T00:00:00Z lies in the future"),
