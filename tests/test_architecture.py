@@ -311,6 +311,7 @@ TOUCH_FILES = {
     "headwater/commands/authoring.py": "the folders of projects and catalogs that are made and checked",
     "headwater/experiments.py": "models that a person names, and where MLflow keeps files in the project",
     "headwater/inputs.py": "spines that a person names",
+    "headwater/output.py": "where streams that were closed go",
     "headwater/project.py": "the project's folder and its state",
     "lake/logs.py": "a temporary folder into which the log of a table is brought",
     "lake/processes.py": "/proc, which tells whether a process still runs",
