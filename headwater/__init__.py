@@ -5,7 +5,8 @@ Heavy parts (Spark, Great Expectations, Delta) are imported when something needs
 
 from feature_definitions import version
 from feature_definitions.errors import InputRefused, NotCovered, Unknown, UserError
-from headwater.project import NotEmpty, Project, RegistryLost, Say, open
+from headwater.open_project import NotEmpty, RegistryLost, Say
+from headwater.project import Project, open
 
 __version__ = version.VERSION
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from feature_definitions.errors import Unknown
-from feature_definitions.language import FeatureGroup, FeatureService, Query, Source, TrainingSet
+from feature_definitions.language import FeatureGroup, FeatureService, Join, Query, Source, TrainingSet
 from feature_definitions.loader import Catalog
 from feature_definitions.planning.upstream import sources_of
 
@@ -29,6 +29,11 @@ def groups_of(catalog: Catalog, entity: str) -> tuple[FeatureGroup, ...]:
     if not found:
         raise Unknown(f"no group has the entity {entity!r}")
     return found
+
+
+def service_of(group: FeatureGroup) -> FeatureService:
+    """A service of one group, so that its entities are asked for as those of any service."""
+    return FeatureService(group.name, joins=(Join(group),), online=group.online)
 
 
 def source(catalog: Catalog, name: str) -> Source:

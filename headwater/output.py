@@ -16,7 +16,7 @@ from feature_definitions.planning import plan
 from feature_definitions.planning.cost import CostEstimate
 from feature_definitions.planning.plan import GroupPlan, IntervalStatus
 from headwater.documents import Document, as_text, text
-from headwater.project import Say
+from headwater.open_project import Say
 
 MOST_NAMED, LONGEST_ROW = 5, 160
 """So many intervals of a group are named one by one, and so many signs of a row are shown."""

@@ -15,6 +15,7 @@ from feature_definitions.language import Jdbc
 from feature_definitions.loader import CatalogError
 from headwater import beside, documents, output
 from headwater.commands.verb import MISTAKE, Call, Group, verb
+from headwater.open_project import Say
 
 app = typer.Typer()
 BEGIN = "Begin"
@@ -144,7 +145,7 @@ def _of_feast(call: Call, repo: Path, name: str | None) -> int:
     return call.answer(document, f"wrote {output.plain(str(made.file))}", "Next: read it and correct it, then `headwater check`")
 
 
-def _project(call: Call, say: headwater.project.Say) -> headwater.project.Project:
+def _project(call: Call, say: Say) -> headwater.project.Project:
     """The project, in which nothing need be defined yet, and drafts may wait to be decided."""
     try:
         return call.project(say)

@@ -10,7 +10,7 @@ import typer
 from headwater import documents, output
 from headwater.commands.online import ONLINE
 from headwater.commands.verb import DONE, Call, verb
-from headwater.project import Serving
+from headwater.online_verbs import Serving
 
 app = typer.Typer()
 

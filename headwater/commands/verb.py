@@ -14,6 +14,7 @@ import headwater.project
 from feature_definitions import settings
 from feature_definitions.errors import Unknown, UserError
 from headwater import documents, output
+from headwater.open_project import Say
 from lake import s3
 
 DONE, FAILED, MISTAKE, REJECTED = 0, 1, 2, 3
@@ -50,7 +51,7 @@ class Call:
     as_json: bool
     mistakes: headwater.project.OnMistakes = "refuse"
 
-    def project(self, say: headwater.project.Say = lambda _: None) -> "headwater.project.Project":
+    def project(self, say: Say = lambda _: None) -> "headwater.project.Project":
         """The project that it is about."""
         return headwater.project.open(settings.project_folder(self.folder), say=say, mistakes=self.mistakes)
 
