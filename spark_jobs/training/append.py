@@ -5,14 +5,14 @@ The rows of earlier dates stay as they lie there, which is right only if a whole
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any, NamedTuple, cast
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from feature_definitions import layout
-from feature_definitions.intervals import iso, micros
+from feature_definitions.intervals import iso
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
 from lake import training_sets
@@ -49,7 +49,7 @@ def append(of: BuiltVersion, rests: Rests, spine: Spine, request: TrainingReques
     if now.dated_by != of.manifest["hw_date"]:
         raise NotAsBefore(f"{name}: with so many rows its partitions would be of a {now.dated_by} each; {unmoved.anew(of)}")
     since = partition(first, by=now.dated_by)
-    work = _Work(of, held, now, _from(since, now, since=since), first, since, _cut(of, now))
+    work = _Work(of, held, now, _from(since, now), first, since, _cut(of, now))
     with context.registry.lease(subjects.training_set(name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         written = _written(work, context, judge)
     return build.built(request, path, written, unchanged=False)
@@ -121,17 +121,16 @@ class _Work(NamedTuple):
     cut: Cut | None
 
 
-def _from(day: date, of: Basis, *, since: date) -> Basis:
-    """The part of a spine from a date on, its rows in the places that they have in the whole, found as those of all since a partition."""
+def _from(day: date, of: Basis) -> Basis:
+    """The part of a spine from a date on, its rows in the places that they have in the whole, and found as there: its `first` stays."""
     first = _days(day)
     days = {day: rows for day, rows in of.days.items() if day >= first}
     later = of.spine.rows.where(order.day(of.spine.at) >= F.lit(first))
     placed = order.by_columns(later, of.spine.ids, at=of.spine.at, days=of.days)
-    begins = max(of.summary["first"], micros(datetime.combine(since, time.min, UTC)))
     return replace(
         of,
         spine=replace(of.spine, rows=placed),
-        summary={**of.summary, "rows": sum(days.values()), "first": begins},
+        summary={**of.summary, "rows": sum(days.values())},
         days=days,
         first_place=sum(rows for day, rows in of.days.items() if day < first),
         dated=of.dated_by,
@@ -175,7 +174,7 @@ def _replaced(work: _Work, context: Context) -> Manifest | None:
     if not any(day >= _days(work.first) for day in work.held.days):
         return None
     held = replace(work.held, request=replace(work.held.request, split=None), dated=work.now.dated_by)
-    part = _from(work.first, held, since=work.since)
+    part = _from(work.first, held)
     look = manifest.look(part)._replace(sampled=())
     counted = statistics.of_flow(build.finished(part, None, context), look)
     return manifest.described(part, counted, None, types={})

@@ -18,6 +18,7 @@ from headwater import project
 from lake import training_sets
 from lake.readable import Published
 from spark_jobs.training import append, build, manifest, unmoved
+from spark_jobs.training.spine import Spine, TrainingRequest
 from spark_jobs.training.unmoved import NotAsBefore
 from tests import projects
 from tests.projects import NOW
@@ -148,6 +149,17 @@ def test_as_it_was_served_and_with_features_on_demand_it_grows_into_what_a_whole
     shop.sync("spend", depth="full")
     found = shop.verify_training_set("served")
     assert (found.verdict, found.spine) == ("equal", "source")
+
+
+def test_a_part_is_found_among_all_rows_of_groups_among_which_the_whole_is_found(shop: Project, spark: SparkSession) -> None:
+    at = pd.to_datetime(["2025-11-03T00:00Z", "2026-01-05T12:00Z"])
+    rows = spark.createDataFrame(pd.DataFrame({"customer_id": [1, 1], "at": at}))
+    spine = Spine(rows, at="at", source=None, ids=("customer_id",))
+    request = TrainingRequest("any", shop.catalog.services["small_v1"], "as_known", None)
+    whole = manifest.basis(spine, request, shop._published([shop.catalog.groups["spend"]]), now=LATER)
+    part = append._from(date(2026, 1, 5), whole)
+    assert (part.summary["rows"], part.first_place) == (1, 1)
+    assert build._extent(part) == build._extent(whole)._replace(rows=1)
 
 
 def files(shop: Project, name: str) -> list[str]:
