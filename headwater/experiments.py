@@ -5,15 +5,16 @@ A run gets the training set as its dataset, with the manifest and the page of it
 
 import json
 import logging
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from feature_definitions import layout, settings
-from feature_definitions.errors import InputRefused, Unknown
+from feature_definitions.errors import InputRefused, Unknown, UserError
 from feature_definitions.intervals import instant
 from lake import storage, training_sets
 from lake.training_sets import BuiltVersion
@@ -26,6 +27,13 @@ _DIGEST = 36
 _TAG = "headwater.training_set"
 _TYPES = {"int64": "long", "double": "double", "boolean": "boolean", "string": "string", "timestamp": "datetime", "date": "datetime"}
 """The types of columns as MLflow's schemas name them; of any other column it is told as text."""
+_FILE = "sqlite:///"
+_PATIENCE_SECONDS = 5
+"""How long a store that another process has locked is waited for."""
+
+
+class NotTracked(UserError):
+    """MLflow refuses what it is told, or cannot be asked."""
 
 
 class Tracking(NamedTuple):
@@ -93,7 +101,7 @@ def _found(asked: str, tracking: Tracking) -> tuple[Taught, ...]:
             return ()
         order = [{"field_name": "creation_timestamp", "ascending": False}]
         found = client.search_logged_models([experiment.experiment_id], filter_string=asked, order_by=order)
-        return tuple(_taught(each) for each in found if _TAG in each.tags)
+        return tuple(_taught(each) for each in found if _TAG in each.tags and each.status == "READY")  # others failed half-way
 
 
 # ------------------------------------------------------------------------------------------------------------------------ logging
@@ -174,11 +182,30 @@ def _client(tracking: Tracking) -> Iterator["MlflowClient"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        tracking.files.mkdir(parents=True, exist_ok=True)
-        yield MlflowClient(tracking_uri=tracking.uri)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it raises
+        try:
+            tracking.files.mkdir(parents=True, exist_ok=True)
+            _look(tracking.uri)
+            yield MlflowClient(tracking_uri=tracking.uri)
+        except (MlflowException, OSError, sqlite3.Error) as error:
+            said = str(error).strip().partition("\n")[0].replace(tracking.uri, "its address")
+            raise NotTracked(f"MLflow, which keeps what is logged {_where(tracking.uri)}, says: {said}") from error
+
+
+def _look(uri: str) -> None:
+    """Raise what SQLite says of a file that cannot be opened, is none of its own or is locked, which MLflow tries again for minutes."""
+    if uri.startswith(_FILE):
+        with closing(sqlite3.connect(uri.removeprefix(_FILE).partition("?")[0], timeout=_PATIENCE_SECONDS)) as database:
+            database.execute("PRAGMA schema_version")
+
+
+def _where(uri: str) -> str:
+    """Where MLflow keeps what is logged, without the password that the address of a server may have."""
+    return f"in {uri.removeprefix(_FILE)}" if uri.startswith(_FILE) else "where MLFLOW_TRACKING_URI says"
 
 
 def _experiment(client: "MlflowClient", tracking: Tracking) -> str:

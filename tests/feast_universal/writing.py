@@ -45,6 +45,12 @@ class WritingOnlineStore(HeadwaterOnlineStore):
         if progress:
             progress(len(rows))
 
+    def update(self, config: Any, tables_to_delete: Any, *_: Any, **__: Any) -> None:
+        """Forget what was written to views that are taken from Feast, as if their groups had gone from the catalog."""
+        for table in tables_to_delete:
+            self.groups.pop(table.name, None)
+            self.written.pop(table.name, None)
+
     def _answered(self, config: Any, table: Any, rows: Any, wanted: Any) -> Any:
         if table.name not in self.groups:
             nothing = dict.fromkeys(wanted, online_store.Value()), dict.fromkeys(wanted, "NOT_FOUND"), None

@@ -14,6 +14,8 @@ import pytest
 import headwater
 from feature_definitions import layout
 from feature_definitions.errors import InputRefused, Unknown
+from headwater import experiments
+from headwater.experiments import NotTracked
 from lake import delta, training_sets
 from tests import projects
 
@@ -108,3 +110,24 @@ def test_what_is_not_there_is_told(shop: Project, taught: tuple[Taught, ...]) ->
     with pytest.raises(Unknown, match="there is no training set 'chrn'"):
         shop.log_model("late", training_set="chrn")
     assert len(shop.models_of("churn")) == len(taught)
+
+
+def test_a_model_of_which_something_is_refused_taught_nobody(shop: Project, taught: tuple[Taught, ...]) -> None:
+    with pytest.raises(NotTracked, match=r"mlflow\.db, says: Invalid model name \('a/b'\)"):
+        shop.log_model("a/b", training_set="churn")
+    with pytest.raises(NotTracked, match=r"says: Invalid value \"high\" for parameter 'value'"):
+        shop.log_model("late", training_set="churn", metrics={"auc": "high"})  # type: ignore[dict-item]  # it is what is refused
+    assert shop.models_of("churn") == taught[::-1]
+
+
+def test_a_store_that_is_locked_or_none_is_named(shop: Project, taught: tuple[Taught, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "_PATIENCE_SECONDS", 0)
+    with sqlite3.connect(shop.settings.state / "mlflow.db", isolation_level=None) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(NotTracked, match=r"MLflow, which keeps what is logged in .*mlflow\.db, says: database is locked"):
+            shop.models_of("churn")
+        database.execute("ROLLBACK")
+    other = projects.write(Path(shop.settings.root), "other.db", b"no database" * 200)
+    for place, said in ((other, "file is not a database"), (Path(shop.settings.root), "unable to open database file")):
+        with pytest.raises(NotTracked, match=said):
+            experiments.models("churn", None, tracking=shop._tracking._replace(uri=f"sqlite:///{place}"))
