@@ -34,7 +34,7 @@ from feast_bridge.draft_catalog import (
     mentions,
     plain,
 )
-from feast_bridge.refused import FeastRefused
+from feast_bridge.refused import FeastRefused, explained
 
 _TYPES = {
     Bool: "boolean",
@@ -54,8 +54,9 @@ def contents(repo: Path, *, root: Path) -> FeastContents:
     if not settings.is_file():
         raise FeastRefused(f"{repo} is no repository of Feast's: it has no feature_store.yaml; name another folder, like --from feast:DIR")
     with within(repo):
-        config = load_repo_config(repo, settings)
-        return _Reader(parse_repo(repo), config, repo, root).contents()
+        with explained(f"{repo} cannot be read", instead="its modules are imported for it: what they import must be installed"):
+            config, found = load_repo_config(repo, settings), parse_repo(repo)
+        return _Reader(found, config, repo, root).contents()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 import headwater as hw
 from feast_bridge import objects, told
 from feast_bridge.projects import opened
-from feast_bridge.refused import FeastRefused
+from feast_bridge.refused import FeastRefused, explained
 from feast_bridge.told import CatalogSaid
 
 SETTINGS, DEFINITIONS = "feature_store.yaml", "headwater_definitions.py"
@@ -75,13 +75,16 @@ def definitions(project: Path) -> dict[str, Any]:
 
 def apply(p: hw.Project, repo: Path) -> Applied:
     """Tell Feast's registry of a project's definitions, and read them back; what is there and not ours stays."""
-    repo.mkdir(parents=True, exist_ok=True)
-    _write(p, repo)
-    store = FeatureStore(repo_path=str(repo))
-    _check(store, repo / SETTINGS)
-    said, name = told.of_catalog(p.catalog), store.project
+    with explained(f"{repo} cannot be written to", instead="name another folder by --repo"):
+        repo.mkdir(parents=True, exist_ok=True)
+        _write(p, repo)
+    said = told.of_catalog(p.catalog)
     wanted = objects.made(said, project=p.settings.name)
-    gone = _gone(objects.held(store.registry, name), wanted)
+    with explained(f"Feast cannot read {repo}", instead="mend its feature_store.yaml, or move the registry away: it is made anew"):
+        store = FeatureStore(repo_path=str(repo))
+        _check(store, repo / SETTINGS)
+        name = store.project
+        gone = _gone(objects.held(store.registry, name), wanted)
     store.apply(wanted, objects_to_delete=gone, partial=False)
     check_equal(said, store.registry, name)
     counts = (len(said.entities), len(said.views), len(said.on_demand), len(said.services))

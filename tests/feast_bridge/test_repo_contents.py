@@ -156,6 +156,13 @@ def test_a_folder_without_a_repository_is_refused(tmp_path: Path) -> None:
         repo_contents.contents(tmp_path, root=tmp_path)
 
 
+def test_a_repository_whose_modules_cannot_be_imported_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "repo/feature_store.yaml", "project: shop\nprovider: local\nregistry: r.db\nentity_key_serialization_version: 3\n")
+    write(tmp_path, "repo/clicks.py", "import nonesuch")
+    with pytest.raises(FeastRefused, match=r"repo cannot be read: ModuleNotFoundError: No module named 'nonesuch'; its modules"):
+        repo_contents.contents(tmp_path / "repo", root=tmp_path)
+
+
 def test_the_command_writes_the_draft_once_and_it_holds(template: Path, tmp_path: Path) -> None:
     write(tmp_path, "headwater.toml", '[project]\nname = "drivers"\n')
     write(tmp_path, "catalog/__init__.py", '"""Nothing yet."""\n')

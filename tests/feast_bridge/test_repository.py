@@ -75,6 +75,18 @@ def test_a_repository_with_other_stores_is_refused(p: hw.Project, tmp_path: Path
         repository.apply(p, tmp_path / "other")
 
 
+def test_settings_a_registry_and_a_folder_that_cannot_be_used_are_named(p: hw.Project, tmp_path: Path) -> None:
+    repository.apply(p, tmp_path / "feast")
+    write(tmp_path / "feast", "registry.db", "none")
+    with pytest.raises(FeastRefused, match=r"Feast cannot read .*feast: DecodeError: .*move the registry away: it is made anew"):
+        repository.apply(p, tmp_path / "feast")
+    write(tmp_path / "feast", repository.SETTINGS, "project: [")
+    with pytest.raises(FeastRefused, match=r"Feast cannot read .*: ParserError: while parsing a flow .*mend its feature_store"):
+        repository.apply(p, tmp_path / "feast")
+    with pytest.raises(FeastRefused, match=r"registry\.db cannot be written to: FileExistsError.*name another folder by --repo"):
+        repository.apply(p, tmp_path / "feast" / "registry.db")
+
+
 def test_a_registry_that_says_something_else_is_noticed(p: hw.Project, tmp_path: Path) -> None:
     repository.apply(p, tmp_path / "feast")
     said = told.of_catalog(p.catalog)

@@ -45,7 +45,7 @@ class WritingOnlineStore(HeadwaterOnlineStore):
         if progress:
             progress(len(rows))
 
-    def update(self, config: Any, tables_to_delete: Any, *_: Any, **__: Any) -> None:
+    def update(self, config: Any, tables_to_delete: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002  # Feast asks so
         """Forget what was written to views that are taken from Feast, as if their groups had gone from the catalog."""
         for table in tables_to_delete:
             self.groups.pop(table.name, None)
