@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from xdist.scheduler import LoadScopeScheduling
 
 from lake.s3 import reach
@@ -28,6 +30,8 @@ INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.facto
 
 settings.register_profile("headwater", derandomize=True, deadline=None, print_blob=True, database=None)
 settings.load_profile("headwater")
+# Hypothesis also draws what constants the imported modules hold: other ones after each change of ours, and in each process.
+providers._get_local_constants = Constants
 
 
 WORLDS = ("tests/spark_jobs/test_point_in_time.py", "tests/spark_jobs/publish/test_commit.py", "tests/test_readers.py")

@@ -94,11 +94,11 @@ def disagreements(asked: Asked, *, times: int, entities: int, seed: int = 7) -> 
 
 def asked_about(asked: Asked, *, times: int, entities: int, chosen: random.Random) -> dict[datetime, list[Entity]]:
     """At some times some entities; and of each status that anybody has at one of 20 more times, one who has it."""
-    about = {time: chosen.sample(everybody(asked), entities) + nobody(asked.group) for time in chosen.sample(moments(asked), times)}
-    more = moments(asked)
+    who, more = everybody(asked), moments(asked)
+    about = {time: chosen.sample(who, min(entities, len(who))) + nobody(asked.group) for time in chosen.sample(more, min(times, len(more)))}
     rare: dict[str, tuple[datetime, Entity]] = {}
     for time in chosen.sample(more, min(20, len(more))):
-        for entity, answer in zip(everybody(asked), said_by_oracle(asked, time, everybody(asked)), strict=True):
+        for entity, answer in zip(who, said_by_oracle(asked, time, who), strict=True):
             rare.setdefault(answer.status, (time, entity))
     for time, entity in rare.values():
         about.setdefault(time, []).append(entity)
