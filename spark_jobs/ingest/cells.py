@@ -68,7 +68,7 @@ _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,30}\s*")
 
 
 def _double(text: str) -> float:
-    if "_" in text:
+    if not _is_plain(text):
         raise ValueError("is not a double")
     try:
         value = float(text)
@@ -77,6 +77,11 @@ def _double(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("is not a finite number")
     return value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a number is without what only Python takes for one: digits of other scripts, and `_` between digits."""
+    return text.strip().isascii() and "_" not in text
 
 
 def _boolean(text: str) -> bool:
@@ -117,7 +122,7 @@ def _decimal(kind: str) -> Cell:
     digits, scale = (int(part) for part in kind.removeprefix("decimal(").rstrip(")").split(","))
 
     def convert(text: str) -> Decimal:
-        if "_" in text:
+        if not _is_plain(text):
             raise ValueError(f"is not a {kind}")
         try:
             with localcontext(prec=100, rounding=ROUND_HALF_EVEN):
