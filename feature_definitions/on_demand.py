@@ -108,7 +108,7 @@ def _by_columns(feature: OnDemandFeature, inputs: Sequence[Values], rows: npt.ND
     given = [np.full(len(rows), None, object) if each.null[rows[0]] else each.values[rows] for each in inputs]
     try:
         found = _column(feature.function(*given), feature.type, len(rows))
-    except Exception:  # noqa: BLE001  # whatever a user's function raises fails its row, not the request
+    except (Exception, SystemExit):  # noqa: BLE001  # whatever a user's function raises fails its row, not the request
         if len(rows) == 1:
             _fail(answer, rows)
         else:
@@ -125,7 +125,7 @@ def _by_row(feature: OnDemandFeature, inputs: Sequence[Values], rows: npt.NDArra
     for place, row in zip(rows.tolist(), zip(*given, strict=True), strict=True):
         try:
             value = _value(feature.function(*row), feature.type)
-        except Exception:  # noqa: BLE001  # whatever a user's function raises fails its row, not the request
+        except (Exception, SystemExit):  # noqa: BLE001  # whatever a user's function raises fails its row, not the request
             _fail(answer, place)
             continue
         answer.null[place] = value is None

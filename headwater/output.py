@@ -27,10 +27,21 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+@contextlib.contextmanager
+def stdout_is_ours() -> Iterator[None]:
+    """What a catalog or one of its functions prints goes to stderr: stdout has what we answer, such as one JSON document."""
+    out.file = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        out.file = None  # type: ignore[assignment]  # whatever sys.stdout is then
+
+
 def print_json(document: Document) -> None:
     """Print one document, at once."""
-    sys.stdout.write(text(document) + "\n")
-    sys.stdout.flush()
+    out.file.write(text(document) + "\n")
+    out.file.flush()
 
 
 def mistake(sentence: str) -> None:

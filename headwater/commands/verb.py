@@ -132,7 +132,8 @@ def pairs(texts: Sequence[str], *, what: str = "key=value", example: str = "cust
 def _ended(carry_out: Callable[[], int], call: Call) -> int:
     """The exit code of what is carried out; what goes wrong becomes a sentence."""
     try:
-        return carry_out()
+        with output.stdout_is_ours():
+            return carry_out()
     except KeyboardInterrupt:
         output.err.print("[red]interrupted[/]; what was published stays, the same command goes on from there")
         return FAILED

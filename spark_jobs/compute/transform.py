@@ -153,11 +153,11 @@ def _called(group: TransformGroup, function: Callable[..., object], inputs: Sequ
         raise TransformError(f"group {group.name}: Spark does not take what its function does: {_first_line(error)}") from error
     except (PySparkException, Py4JError):
         raise
-    except Exception as error:  # whatever a user's function raises is told to the user
+    except (Exception, SystemExit) as error:  # whatever a user's function raises is told to the user
         raise FunctionFailed(f"group {group.name}: its function raised {type(error).__name__}: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["nothing more"])[0]
 
 

@@ -1,6 +1,7 @@
 """Features computed on demand: n rows at once give the bits of n single rows, and one bad row is alone in its failure."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -78,6 +79,11 @@ def test_a_null_arrives_as_none_and_costs_only_the_rows_that_have_it() -> None:
     assert values(feature(share, x="double", y="double"), *columns) == [0.5, "FAILED", "FAILED", "FAILED"]
     assert values(feature(either, x="double", y="double"), *columns) == [1.0, 2.0, 3.0, None]
     assert values(feature(lambda x, y: (x or 0) + (y or 0), rows=True, x="double", y="double"), *columns) == [3.0, 2.0, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_function_that_would_end_the_process_fails_its_rows(rows: bool) -> None:
+    assert values(feature(lambda _: sys.exit(3), rows=rows), [1.0, 2.0]) == ["FAILED", "FAILED"]
 
 
 def test_the_row_for_which_it_raises_is_failed_and_the_others_are_computed() -> None:

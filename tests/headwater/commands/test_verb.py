@@ -16,7 +16,7 @@ import headwater
 from feature_definitions.language.services import VERBS as RESERVED
 from headwater.commands import app
 from tests.headwater.fields import verbs
-from tests.projects import command, environment, within
+from tests.projects import command, environment, make, within
 
 VERBS = (
     "demo", "init", "new", "source", "check", "plan", "ingest", "quarantine", "materialize", "status", "publish", "promote", "release",
@@ -138,6 +138,12 @@ def test_a_command_whose_streams_somebody_closed_does_what_it_is_told(fresh: Pat
     program = "import os, sys; os.closerange(0, 3); os.execvp(sys.argv[1], sys.argv[1:])"
     words = [sys.executable, "-c", "import headwater; headwater.main()", "status", "--project", str(fresh)]
     assert subprocess.run([sys.executable, "-c", program, *words], env=environment(), check=False).returncode == 0
+
+
+def test_what_a_catalog_prints_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    catalog = "from feature_definitions import Entity\nprint('hello')\nnobody = Entity('nobody', keys={'id': 'int64'})\n"
+    done = within("status", "--json", project=make(tmp_path, catalog=catalog))
+    assert (done.json["intervals"], done.err) == ([], "hello\n")
 
 
 MISTAKES = {

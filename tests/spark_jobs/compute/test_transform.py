@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -277,6 +278,8 @@ def test_a_result_that_is_not_what_was_declared_is_refused(spark: SparkSession, 
 def test_what_a_function_raises_is_told_with_its_group(spark: SparkSession) -> None:
     with pytest.raises(TransformError, match="group made: its function raised KeyError: 'x'"):
         transform.transformed(a_function(lambda _: {}["x"]), [spark.range(1)])
+    with pytest.raises(TransformError, match="group made: its function raised SystemExit: 3"):
+        transform.transformed(a_function(lambda _: sys.exit(3)), [spark.range(1)])
     with pytest.raises(TransformError, match=r"group made: Spark does not take what its function does: \[UNRESOLVED_COLUMN"):
         transform.transformed(a_function(lambda frame: frame.select("nothing")), [spark.range(1)])
 
