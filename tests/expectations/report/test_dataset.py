@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -79,10 +80,20 @@ def test_a_page_says_what_the_manifest_holds_and_loads_nothing() -> None:
         "train 2 50 % to 2026-01-04T00:00:00Z", "test 1 25 % from 2026-01-04T00:00:00Z",
         "in no part 1 25 %", "critical label:not_null held 0 bad rows", "features/spend/g1 3 4",
         "The spine is the source contracts, 2026-01-03T09:00:00Z to 2026-01-05T09:00:00Z; 2 rows were left out",
-        "The label is label, known after 30d.", "of commit 0123456789ab , with changes",
+        "The label is label, known after 30d. The catalog is of commit 0123456789ab , with changes",
     ):  # fmt: skip
         assert said in words(page), said
     assert (page.loads, page.open) == ([], [])
+
+
+def test_no_name_becomes_a_tag() -> None:
+    evil = """'><script>document.title = 1</script></td></table><img src=x onerror="document.title = 2">{{ 7 * 7 }}&lt;"""
+    text = json.dumps(MANIFEST)
+    for name in ("churn", "contracts", "features/spend/g1", "label:not_null", "spend__paid", "test"):
+        text = text.replace(f'"{name}"', json.dumps(evil))
+    page = _Read(dataset.page(json.loads(text)))
+    assert (page.loads, page.open) == ([], [])
+    assert page.words.count(evil[:30]) >= 7  # a long one is cut
 
 
 def test_each_feature_has_its_numbers_and_its_plot() -> None:
