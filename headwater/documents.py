@@ -899,7 +899,7 @@ def training_set_build(built: Any) -> TrainingSetBuildDocument:
 
 def training_set_list(found: Iterable[Any]) -> TrainingSetListDocument:
     """The training sets that lie in the lake, each with its newest manifest, how many versions it has, and what rejected a newer build."""
-    return TrainingSetListDocument(training_sets=[_listed(each) for each in found])
+    return TrainingSetListDocument(training_sets=[_listed(each) for each in found if each.newest.manifest])
 
 
 def _listed(each: Any) -> ListedTrainingSet:

@@ -47,12 +47,16 @@ def _read(path: str) -> Manifest | None:
         held = json.loads(storage.read(path))
     except (OSError, ValueError):
         return None
-    return held if isinstance(held, dict) else None
+    return held if isinstance(held, dict) and "name" in held else None
 
 
 class Listed(NamedTuple):
-    """A training set as a list has it: its newest version, how many there are, and the checks that rejected a newer build."""
+    """A training set as a list has it: its newest version, how many there are, and the checks that rejected a newer build.
 
+    The manifest is empty where none can be read.
+    """
+
+    name: str
     newest: BuiltVersion
     versions: int
     rejected: tuple[str, ...]
@@ -75,7 +79,7 @@ def listed(lake: str) -> tuple[Listed, ...]:
         newer, kept = rejected(lake, name) or {}, versions(lake, name)
         checks = newer.get("rejected")
         one = kept[0] if kept else BuiltVersion("", None, newest(lake, name) or {})
-        found.append(Listed(one, len(kept), tuple(checks) if isinstance(checks, list) else ()))
+        found.append(Listed(name, one, len(kept), tuple(checks) if isinstance(checks, list) else ()))
     return tuple(found)
 
 
@@ -180,9 +184,11 @@ def is_readable(of: BuiltVersion, lake: str) -> bool:
 
 def at(lake: str, name: str, version: int | None = None) -> BuiltVersion:
     """A version of a training set, by default the newest one; raises Unknown for one that there is not."""
-    found = versions(lake, name)
+    found = [] if "/" in name else versions(lake, name)
     if not found and name in names(lake):
-        raise Unknown(f"training set {name} was built before its versions were kept; build it again: headwater training-set build {name}")
+        path = layout.training_set_table(lake, name)
+        why = "has no manifest of a version that can be read" if delta.exists(path) else f"has no table any more: {path} is gone"
+        raise Unknown(f"training set {name} {why}; build it again: headwater training-set build {name}")
     if not found:
         raise Unknown(f"there is no training set {name!r} in the lake. There are: {', '.join(names(lake)) or 'none'}")
     if version is None:

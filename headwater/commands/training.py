@@ -82,15 +82,19 @@ def build(  # noqa: PLR0913  # each is an option of the command
 def list_(call: Call) -> int:
     """Show the training sets that lie in the lake."""
     with call.project() as p:
-        found = documents.training_set_list(p.training_sets())
+        sets = p.training_sets()
+    found = documents.training_set_list(sets)
+    for each in sets:
+        if not each.newest.manifest:
+            output.warn(f"{each.name}: none of its manifests can be read; build it again: headwater training-set build {each.name}")
     if not found.training_sets:
         return call.answer(found, "no training set was built yet")
     columns = documents.ListedTrainingSet.__struct_fields__
     rows = [[getattr(each, column) for column in columns[:-1]] for each in found.training_sets]
     call.answer(found, output.table(*(column.replace("_", " ") for column in columns[:-1]), rows=rows))
-    for each in found.training_sets:
-        if each.rejected:
-            output.warn(f"{each.name}: a newer build was rejected by {', '.join(each.rejected)}; readers keep version {each.version}")
+    for one in found.training_sets:
+        if one.rejected:
+            output.warn(f"{one.name}: a newer build was rejected by {', '.join(one.rejected)}; readers keep version {one.version}")
     return DONE
 
 

@@ -60,12 +60,16 @@ def export(of: BuiltVersion, lake: str, to: str, *, kind: Format) -> Exported:
 def _placed(to: str) -> Iterator[Path]:
     """A file of another name for the block, which then gets its own; on S3 it is put there as a whole."""
     remote = to.startswith(layout.S3)
-    folder = Path(tempfile.gettempdir() if remote else Path(to).parent)
+    place = Path(to) if remote else Path(to).resolve()  # a link stays one
+    folder = Path(tempfile.gettempdir()) if remote else place.parent
     if not folder.is_dir():
-        raise ExportRefused(f"there is no folder {folder}, in which {Path(to).name} shall lie; make it first")
-    if not remote and Path(to).is_dir():
-        raise ExportRefused(f"{to} is a folder; name a file in it")
-    handle, made = tempfile.mkstemp(dir=folder, prefix=f".{Path(to).name}.")
+        raise ExportRefused(f"there is no folder {folder}, in which {place.name} shall lie; make it first")
+    if not remote and place.exists() and not place.is_file():
+        raise ExportRefused(f"{place} is {'a folder' if place.is_dir() else 'no file, and would be replaced'}; name a file")
+    try:
+        handle, made = tempfile.mkstemp(dir=folder, prefix=f".{place.name}.")
+    except OSError as error:
+        raise ExportRefused(f"{place} cannot be written: {error.strerror}; name a file in a folder that can be written to") from error
     os.close(handle)
     try:
         yield Path(made)
@@ -73,7 +77,7 @@ def _placed(to: str) -> Iterator[Path]:
             storage.put_files({to: made})
         else:
             Path(made).chmod(0o666 & ~_umask())
-            Path(made).replace(to)
+            Path(made).replace(place)
     finally:
         Path(made).unlink(missing_ok=True)
 

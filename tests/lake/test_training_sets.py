@@ -95,10 +95,19 @@ def test_a_table_is_of_a_training_set_by_its_place(lake: str) -> None:
     assert training_sets.name_of(layout.records_table(lake, "ledger"), lake) is None
 
 
-def test_what_was_built_before_versions_were_kept_is_built_again(lake: str) -> None:
+def test_one_that_no_version_is_known_of_is_built_again(lake: str) -> None:
     storage.write(layout.training_set_manifest(lake, "old"), b'{"name": "old"}')
-    with pytest.raises(Unknown, match="training set old was built before its versions were kept; build it again"):
+    with pytest.raises(Unknown, match=r"training set old has no table any more: .*/training_sets/old is gone; build it again"):
         training_sets.at(lake, "old")
+    built(lake, "one", 1, name="broken")
+    storage.write(layout.training_set_build(lake, "broken", "one"), b"{}")
+    with pytest.raises(Unknown, match="training set broken has no manifest of a version that can be read; build it again"):
+        training_sets.at(lake, "broken")
+
+
+def test_a_path_is_no_name_of_a_training_set(lake: str) -> None:
+    with pytest.raises(Unknown, match=r"there is no training set '\.\./churn' in the lake"):
+        training_sets.at(lake, "../churn")
 
 
 def _aged(path: str) -> None:

@@ -52,6 +52,18 @@ def test_all_training_sets_are_listed(folder: Path) -> None:
     assert "churn: a newer build was rejected by label:not_null; readers keep version 2" in shown.err
 
 
+def test_one_whose_manifests_cannot_be_read_is_named_and_the_others_are_listed(tmp_path: Path) -> None:
+    folder = projects.make(tmp_path)
+    for name in ("churn", "spend"):
+        built(folder, name, 2)
+    for file in (folder / "lake" / "training_sets").rglob("*churn*/*.json"):
+        file.write_text('{"na')
+    (folder / "lake" / "training_sets" / f"churn{layout.MANIFEST}").write_text("{}")
+    done = within("training-set", "list", "--json", project=folder)
+    assert [each["name"] for each in done.json["training_sets"]] == ["spend"]
+    assert "churn: none of its manifests can be read; build it again: headwater training-set build churn" in done.err
+
+
 def test_nothing_is_listed_before_anything_was_built(tmp_path: Path) -> None:
     done = within("training-set", "list", project=projects.make(tmp_path))
     assert (done.code, done.out.strip()) == (0, "no training set was built yet")
@@ -79,7 +91,7 @@ def test_a_training_set_is_written_to_a_file(folder: Path, tmp_path: Path) -> No
     [
         (("show", "chrn"), "there is no training set 'chrn' in the lake. There are: churn, spend"),
         (("export", "churn", "--to", "x.csv", "--version", "9"), "training set churn has no version 9. It has: 2, 1"),
-        (("export", "churn", "--to", "nowhere/x.csv"), "there is no folder nowhere, in which x.csv shall lie; make it first"),
+        (("export", "churn", "--to", "nowhere/x.csv"), "/nowhere, in which x.csv shall lie; make it first"),
         (("verify", "chrn"), "there is no training set 'chrn' in the lake"),
         (("diff", "spend"), "training set spend has no version before 1; name another training set to compare it with"),
         (("append", "churn"), "there is no training set 'churn'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
@@ -102,10 +103,22 @@ def test_a_file_is_replaced_and_one_that_fails_leaves_what_was_there(
 def test_what_cannot_be_written_or_read_is_told(version: BuiltVersion, lake: str, tmp_path: Path) -> None:
     with pytest.raises(ExportRefused, match=r"there is no folder .*nowhere, in which churn.csv shall lie; make it first"):
         export.export(version, lake, str(tmp_path / "nowhere" / "churn.csv"), kind="csv")
-    with pytest.raises(ExportRefused, match="is a folder; name a file in it"):
+    with pytest.raises(ExportRefused, match="is a folder; name a file"):
         export.export(version, lake, str(tmp_path), kind="csv")
+    with pytest.raises(ExportRefused, match=r"/proc/churn.csv cannot be written: .*; name a file in a folder that can be written to"):
+        export.export(version, lake, "/proc/churn.csv", kind="csv")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ExportRefused, match="pipe is no file, and would be replaced; name a file"):
+        export.export(version, lake, str(tmp_path / "pipe"), kind="csv")
     with pytest.raises(ExportRefused, match="version 99 of churn cannot be read any more"):
         export.export(version._replace(version=99), lake, "x", kind="csv")
+
+
+def test_a_link_stays_one_and_its_file_is_replaced(version: BuiltVersion, lake: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "churn.csv").symlink_to("there/real.csv")
+    export.export(version, lake, str(tmp_path / "churn.csv"), kind="csv")
+    assert ((tmp_path / "churn.csv").is_symlink(), (tmp_path / "there" / "real.csv").is_file()) == (True, True)
 
 
 def test_a_training_set_without_rows_is_a_file_without_rows(lake: str, tmp_path: Path) -> None:
