@@ -71,7 +71,8 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
     group that it reads, keeps no other from starting. Its last task alone gives a run its colour.
     """
     schedule = schedule_of(group)
-    mine: dict[str, Any] = {"project": project.root, "schedule": schedule}
+    asset = group_asset(group.name, project=project.name)
+    mine: dict[str, Any] = {"project": project.root, "schedule": schedule, "asset": asset}
     alone = {**mine, "max_active_tis_per_dag": 1}
     since = project.catch_up_from
     with DAG(
@@ -85,7 +86,6 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         doc_md=page(group, schedule, report=layout.report_file(project.lake, group.name, "newest.html")),
         tags=sorted({domain, group.owner, *group.tags} - {""}),
     ) as dag:
-        asset = group_asset(group.name, project=project.name)
         (
             WaitOperator(task_id=layout.WAIT_TASK, **mine)
             # Rows in quarantine and files that cannot be read do not stop the day: what is left of it is judged as a whole.
@@ -96,7 +96,7 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
                 WarningsOperator(task_id=layout.WARNINGS_TASK, retries=0, **mine),
                 *_approval(group, mine),
             ]
-            >> PublishOperator(task_id=layout.PUBLISH_TASK, trigger_rule=ALL_DONE, asset=asset, **mine)
+            >> PublishOperator(task_id=layout.PUBLISH_TASK, trigger_rule=ALL_DONE, **mine)
         )
     return dag
 

@@ -4,7 +4,8 @@ A group's run is of one day (or hour, or five minutes): its *data day*. `ingest`
 publishes what is due, in one process that starts Java once. All tasks after it read the ledger: `materialize` is green if the day
 was computed as it should be and red if the gate rejected it; `restate` tells of earlier days, `warnings` of what a person should look at;
 `publish` says the truth about the data day, whatever went on before, and so gives the run its colour. A red task that is cleared does
-what is to be done, beginning with ingest; so "clear only failed" is all that a corrected file needs.
+what is to be done, beginning with ingest; so "clear only failed" is all that a corrected file needs. A run whose day another run of its
+backfill has published ends at its first task that sees it: a process of Airflow's and one of ours, in place of as many as there are tasks.
 """
 
 import logging
@@ -76,10 +77,10 @@ class CommandOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
 class OfDay(CommandOperator):
     """A task of a group's run, about its data day."""
 
-    def __init__(self, *, schedule: Schedule, **options: Any) -> None:
-        """Keep whose day it is."""
+    def __init__(self, *, schedule: Schedule, asset: Asset, **options: Any) -> None:
+        """Keep whose day it is, and what is told of where it is published."""
         super().__init__(**options)
-        self.group_schedule = schedule
+        self.group_schedule, self.asset = schedule, asset
 
     def ledger(self, span: Interval) -> Sequence[Mapping[str, Any]]:
         """The intervals of the group in a span, as the ledger knows them."""
@@ -98,6 +99,25 @@ class OfDay(CommandOperator):
         words = ("materialize", schedule.group, "--ingest", "--within", within, *range_of(schedule.asked(span)))
         return self.call(*words, accepted=(DONE, REJECTED))
 
+    def tell(self, day: Day, span: Interval, context: Mapping[str, Any]) -> None:
+        """Tell Airflow of a day that is published, as the partition of the run."""
+        self.outlets = [self.asset]
+        event = context["outlet_events"][self.asset]
+        event.extra = {"rows": day.rows, "delta_version": day.version, "verdict": "warned" if day.warnings else "passed"}
+        if context["dag_run"].partition_key is None:
+            event.add_partitions([self.group_schedule.key(span)])
+
+    def end_beside(self, context: Mapping[str, Any]) -> None:
+        """End the run here, green, if another run of its backfill has published its day since it was made."""
+        if context["dag_run"].run_type != "backfill" or not has_ended(context):
+            return
+        span = span_of(context, self.group_schedule)
+        found = self.ledger(span)
+        if is_done(found, context["ti"].id):
+            self.tell(self.day(span, found), span, context)
+            log.info("another run of this backfill has computed it, so that nothing is left to do")
+            raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids()))
+
 
 class WaitOperator(OfDay):
     """Wait, without a worker, until the source has all of the run's interval, and the groups that are read have published theirs."""
@@ -114,18 +134,9 @@ class WaitOperator(OfDay):
 
     def execute_complete(self, context: Mapping[str, Any], event: object = None) -> None:  # noqa: ARG002  # as Airflow calls it
         """Look at the groups that are read, which other runs publish. What another run of a backfill has done is not done again."""
-        schedule = self.group_schedule
-        beside = context["dag_run"].run_type == "backfill" and has_ended(context)
-        if not schedule.reads_groups and not beside:
-            return
-        span = span_of(context, schedule)
-        found = self.ledger(span)
-        day = self.day(span, found)
-        if beside and is_done(found, context["ti"].id):
-            log.info("another run of this backfill has computed it")
-            raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids() - {layout.PUBLISH_TASK}))
-        if schedule.reads_groups:
-            look_again(day, context)
+        self.end_beside(context)
+        if self.group_schedule.reads_groups:
+            look_again(self.day(span_of(context, self.group_schedule)), context)
 
 
 class IngestOperator(OfDay):
@@ -142,19 +153,17 @@ class IngestOperator(OfDay):
         self.late = late
 
     def execute(self, context: Mapping[str, Any]) -> None:
-        """Do what is due. A run that has nothing to restate, or nothing at all to do, says so by tasks that are skipped."""
+        """Do what is due. A run that has nothing to restate says so by a task that is skipped."""
         schedule, run = self.group_schedule, context["dag_run"]
         span = span_of(context, schedule)
         if run.run_type == "scheduled":
             self.make(self.until_now(schedule.restated(span), context), within="restate")
             return
+        self.end_beside(context)
         wide = adjacent(context, schedule, span) if run.run_type == "backfill" else span
         if wide != span:
             log.info("this run computes %s, the days of the backfill that lie side by side", schedule.named(wide))
-        ended = self.make(wide)
-        did = any(group["published"] or group["rejected"] or group["waiting"] for group in ended.document.get("groups", ()))
-        if run.run_type == "backfill" and not did and self.day(span).state == "published":
-            raise DownstreamTasksSkipped(tasks=[layout.MATERIALIZE_TASK, layout.RESTATE_TASK, layout.WARNINGS_TASK])
+        self.make(wide)
         raise DownstreamTasksSkipped(tasks=[layout.RESTATE_TASK])
 
     def until_now(self, span: Interval, context: Mapping[str, Any]) -> Interval:
@@ -231,9 +240,8 @@ class PublishOperator(OfDay):
     """Give the run the colour of its data day, by the ledger, whatever its tasks did; only a day that is published has an asset event."""
 
     def __init__(self, *, asset: Asset, **options: Any) -> None:
-        """Tell of the group's asset."""
-        super().__init__(outlets=[asset], **options)
-        self.asset = asset
+        """Be what Airflow shows as the asset's task."""
+        super().__init__(asset=asset, outlets=[asset], **options)
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Fail with the ledger's reasons unless the day is published; skip if the source had not begun by then."""
@@ -246,10 +254,7 @@ class PublishOperator(OfDay):
             raise AirflowSkipException(day.line)
         if day.state != "published":
             raise AirflowFailException(day.line)
-        event = context["outlet_events"][self.asset]
-        event.extra = {"rows": day.rows, "delta_version": day.version, "verdict": "warned" if day.warnings else "passed"}
-        if context["dag_run"].partition_key is None:
-            event.add_partitions([self.group_schedule.key(span)])
+        self.tell(day, span, context)
 
 
 def span_of(context: Mapping[str, Any], schedule: Schedule) -> Interval:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PROGRAM = r"""
 import json
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,7 +79,7 @@ class Instance:
 
 def end(
     operator, at=then, *, kind="manual", key=None, code=0, said="", answer=(), did=1, tries=1, waited=None, siblings=None, waiting=0,
-    params=None, told=(), id=None
+    params=None, told=(), id=uuid4()
 ):
     (folder / "code").write_text(str(code))
     (folder / "said").write_text(said)
@@ -127,14 +128,14 @@ def interval(day, status="OK", publish_id="p1", reasons=(), rows=8, waits_for=()
     return {{"interval_start": start, "interval_end": last, "status": status, **more, **given}}
 
 
-mine = {{"project": project, "schedule": daily}}
+mine = {{"project": project, "schedule": daily, "asset": asset}}
 ingest = IngestOperator(task_id="ingest", **mine)
 materialize = MaterializeOperator(task_id="materialize", **mine)
 restate = RestateOperator(task_id="restate", **mine)
 warnings = WarningsOperator(task_id="warnings", **mine)
-publish = PublishOperator(task_id="publish", asset=asset, **mine)
+publish = PublishOperator(task_id="publish", **mine)
 wait = WaitOperator(task_id="wait", **mine)
-still = {{"project": project, "schedule": static}}
+still = {{**mine, "schedule": static}}
 rejected = interval(6, "REJECTED", None, ["failed spend_1d at_least(0)"])
 waiting = interval(6, "WAITING", None, ["waits for best"], None, [("best", "MISSING")])
 stuck = interval(6, "WAITING", None, ["waits for 5 January"], None, [("spend", "REJECTED")])
@@ -171,8 +172,8 @@ siblings = {{
 }}
 made = UUID(int=(int(then.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62))
 with DAG("fg__spend"):
-    first = WaitOperator(task_id="wait", **mine)
-    first >> IngestOperator(task_id="ingest", **mine) >> PublishOperator(task_id="publish", asset=asset, **mine)
+    first, second = WaitOperator(task_id="wait", **mine), IngestOperator(task_id="ingest", **mine)
+    first >> second >> PublishOperator(task_id="publish", **mine)
 of_sibling = {{"kind": "backfill", "key": "2013-01-06", "at": None, "siblings": siblings}}
 pressed = {{"params_input": {{"reason": "it is fine"}}, "responded_at": then, "responded_by_user": None}}
 answer = {{
@@ -185,10 +186,11 @@ answer = {{
     "backfill": end(ingest, kind="backfill", key="2013-01-06", at=None, siblings=siblings),
     "backfill with a dead one": end(ingest, kind="backfill", key="2013-01-06", at=None, siblings={{
         "backfill__2013-01-07T00:00:00+00:00__2013-01-07__dead": None}}),
-    "backfill done": end(ingest, kind="backfill", key="2013-01-06", at=None, did=0, answer=[interval(6)]),
+    "computed while it waited for its turn": end(
+        copy(second), answer=[interval(6, publish_id="p01357430400000000-a")], id=made, **of_sibling),
     **{{name: end(IngestOperator(task_id="ingest", late="until now", **mine), kind="scheduled", key="2013-01-06", at=None, tries=tries)
         for name, tries in (("late", 1), ("late and cleared", 2))}},
-    **{{f"computed {{name}}": end(first, answer=[interval(6, publish_id=f"p{{micros:017d}}-a")], **{{**of_sibling, **more}})
+    **{{f"computed {{name}}": end(copy(first), answer=[interval(6, publish_id=f"p{{micros:017d}}-a")], **{{**of_sibling, **more}})
         for name, micros, more in (
             ("beside it", 1357430400000000, {{"id": made}}),
             ("before", 1357430399999999, {{"id": made}}),
@@ -223,7 +225,7 @@ answer = {{
     "publish cleared": end(publish, answer=[stuck], tries=2),
     **{{f"publish {{name}}": end(publish, answer=[each]) for name, each in
         {{"rejected": rejected, "waiting": waiting, "stale": stale, "missing": missing}}.items()}},
-    "publish static": end(PublishOperator(task_id="publish", asset=asset, **still),
+    "publish static": end(PublishOperator(task_id="publish", **still),
                           answer=[dict(interval(1), interval_start="1970-01-01T00:00:00Z")]),
     "restate fine": end(restate, answer=[interval(4), interval(5)]),
     "restate rejected": end(restate, answer=[interval(4), interval(5, "REJECTED", None, ["failed n"]), interval(5, "MISSING", None)]),
@@ -248,9 +250,9 @@ answer = {{
     "lacking": end(ReportDueOperator(task_id="report", **wide), answer=[dict(each, group="spend") for each in (missing, interval(7))]),
     "follow": end(FollowOperator(task_id="sync", project=project, arguments=["sync"])),
     "follow one that waits": end(FollowOperator(task_id="sync", project=project, arguments=["sync"]), waiting=1),
-    "wait for groups": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[waiting]),
-    "wait for groups that are stuck": end(WaitOperator(task_id="wait", project=project, schedule=reading), answer=[stuck]),
-    "wait for groups later": end(WaitOperator(task_id="wait", project=project, schedule=reading), tomorrow),
+    "wait for groups": end(WaitOperator(task_id="wait", **{{**mine, "schedule": reading}}), answer=[waiting]),
+    "wait for groups that are stuck": end(WaitOperator(task_id="wait", **{{**mine, "schedule": reading}}), answer=[stuck]),
+    "wait for groups later": end(WaitOperator(task_id="wait", **{{**mine, "schedule": reading}}), tomorrow),
     "marked many": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide), answer=[
         dict(interval(1), group="spend", interval_start=f"{{2000 + n}}-01-01T00:00:00Z") for n in range(500)]),
     "marked none": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide)),
@@ -319,22 +321,27 @@ def test_a_run_is_of_the_day_that_its_partition_key_names(ended: dict[str, Any])
 
 
 def test_the_first_run_of_a_backfill_computes_the_days_that_follow_without_a_gap_in_one_process(ended: dict[str, Any]) -> None:
-    assert ended["backfill"][2] == [f"{MAKE} --from 2013-01-06T00:00:00Z --to 2013-01-09T00:00:00Z"]
+    assert ended["backfill"][2] == [f"{STATUS} {DAY}", f"{MAKE} --from 2013-01-06T00:00:00Z --to 2013-01-09T00:00:00Z"]
 
 
 def test_days_of_a_backfill_that_was_cancelled_are_not_computed(ended: dict[str, Any]) -> None:
     assert ended["backfill with a dead one"][2] == [f"{MAKE} {DAY}"]
 
 
-def test_a_run_of_a_backfill_whose_day_another_one_computed_has_nothing_left_to_do(ended: dict[str, Any]) -> None:
-    assert ended["backfill done"][:3] == ["done", "materialize restate warnings", [f"{MAKE} {DAY}", f"{STATUS} {DAY}"]]
-
-
 def test_a_run_of_a_backfill_whose_day_was_published_since_it_was_made_ends_before_it_ingests(ended: dict[str, Any]) -> None:
-    assert ended["computed beside it"][:3] == ["done", "ingest", [f"{STATUS} {DAY}"]]
+    assert ended["computed beside it"][:3] == ["done", "ingest publish", [f"{STATUS} {DAY}"]]
+    assert ended["computed while it waited for its turn"][:3] == ["done", "publish", [f"{STATUS} {DAY}"]]
     for case in ("computed before", "computed at a time that nobody says"):
         assert ended[case][:3] == ["done", "", [f"{STATUS} {DAY}"]]
     assert ended["computed by nobody"][:3] == ["done", "", []]
+
+
+def test_a_run_that_ends_since_another_one_published_its_day_tells_of_its_partition_and_no_other_one_does(ended: dict[str, Any]) -> None:
+    told = [{"rows": 8, "delta_version": 4, "verdict": "passed"}, None]
+    assert ended["computed beside it"][3:] == [told, ["features.spend"]]
+    assert ended["computed while it waited for its turn"][3:] == [told, ["features.spend"]]
+    for case in ("computed before", "computed at a time that nobody says", "computed by nobody", "backfill", "exit 0"):
+        assert ended[case][3:] == [[None, None], []]
 
 
 def test_a_late_run_computes_all_days_of_which_each_has_a_run_to_come_unless_it_was_cleared(ended: dict[str, Any]) -> None:
