@@ -84,8 +84,9 @@ def contents_of_run(dag_id: str, run_id: str, about: About) -> HTMLResponse:
         raise HTTPException(404, f"{dag_id} has no run {run_id}")
     first, last = runs[0].start_date, runs[0].end_date or datetime.now(UTC)
     pages = [] if about is None or first is None else [name for name in _kept(about) if name != NEWEST]
+    mine = None if about is None else about._replace(others="Computed while this run was at work")
     none = "Nothing that was computed while this run was at work has a page of its own. The tab Report of the DAG shows the newest ones."
-    return _shown(dag_id, about, [name for name in pages if first <= _began(name) <= last], none=none, below="../../reports/")
+    return _shown(dag_id, mine, [name for name in pages if first <= _began(name) <= last], none=none, below="../../reports/")
 
 
 @app.get("/reports/{dag_id}/{name}", dependencies=READERS)
@@ -130,11 +131,11 @@ def _shown(dag_id: str, about: Pages | None, kept: Sequence[str], *, none: str, 
 def _links(folder: str, about: Pages, kept: Sequence[str]) -> str:
     """Links to pages, which show in a frame below; the newest one is there at once."""
     runs = [name for name in kept if name != NEWEST]
-    newest = NEWEST if NEWEST in kept else runs[0]
+    newest = _link(folder, NEWEST, "Newest") if NEWEST in kept else ""
     links = " ".join(_link(folder, name, iso(_began(name).replace(microsecond=0))) for name in runs[:SHOWN])
     others = f"{about.others}: {links}" if runs else "Every check held in every run."
-    frame = f'<iframe name="report" title="report" src="{escape(folder)}/{newest}"></iframe>'
-    return f"<nav>{_link(folder, newest, 'Newest')} {others}</nav>{frame}"
+    frame = f'<iframe name="report" title="report" src="{escape(folder)}/{NEWEST if newest else runs[0]}"></iframe>'
+    return f"<nav>{newest} {others}</nav>{frame}"
 
 
 def _link(folder: str, name: str, said: str) -> str:

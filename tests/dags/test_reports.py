@@ -95,7 +95,9 @@ def test_the_tab_shows_the_newest_report_and_links_those_in_which_something_did_
 
 
 def test_the_tab_of_a_run_shows_what_began_while_it_was_at_work(answers: dict[str, Any]) -> None:
-    assert f'src="../../reports/fg__spend/{KEPT}"' in answers["run"]["text"]
+    text = answers["run"]["text"]
+    assert f'src="../../reports/fg__spend/{KEPT}"' in text
+    assert "<nav> Computed while this run was at work: <a " in text
     assert "p01764237500000000-aaaaaa.html" not in answers["run"]["text"]
     assert 'src="../../reports/fg__spend/p01764237500000000-aaaaaa.html"' in answers["short_run"]["text"]
     assert f'src="../../reports/ts__churn/{KEPT}"' in answers["run_of_build"]["text"]
