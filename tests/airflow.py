@@ -103,6 +103,18 @@ class System:
         started: dict[str, Any] = self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "partition_key": key})
         return started
 
+    def begun(self, dag: str, key: str) -> dict[str, Any]:
+        """The newest run of a key, once there is one; the DAG itself may come later."""
+
+        def found() -> dict[str, Any] | None:
+            try:
+                return self.runs(dag).get(key)
+            except NotThere:
+                return None
+
+        answer: dict[str, Any] = self.until(found)
+        return answer
+
     def asked(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """What a run asks a person, once it does."""
         self.until(lambda: self.states(run).get(APPROVE) == "awaiting_input")
@@ -222,9 +234,9 @@ class System:
         os.kill(pid, signal.SIGKILL)
         self.until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
 
-    def up(self) -> None:
-        """Start what does not run."""
-        subprocess.run([ROOT / "docker/up", self.folder], env=self.environment, check=True)
+    def up(self, **more: str) -> None:
+        """Start what does not run; it sees more variables, or others."""
+        subprocess.run([ROOT / "docker/up", self.folder], env={**self.environment, **more}, check=True)
 
 
 def _question(run: Mapping[str, Any]) -> str:

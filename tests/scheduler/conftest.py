@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CATALOG = """
 from feature_definitions import (
-    Entity, Feature, FeatureService, Files, Join, Label, Source, TrainingSet, TransformGroup, WindowedGroup, at_least, at_most,
+    Entity, Feature, FeatureService, Files, Join, Label, Source, TrainingSet, TransformGroup, WindowedGroup, at_least,
 )
 
 customer = Entity("customer", keys={"customer_id": "int64"})
@@ -29,6 +29,12 @@ level = TransformGroup(
     sql="SELECT customer_id, max(spent_1d) AS level FROM spend GROUP BY customer_id",
 )
 shop_v1 = FeatureService("shop_v1", joins=(Join(spend), Join(pace)))
+refunds = TrainingSet("refunds", payments, shop_v1, label=Label("refunded", "1d"))
+"""
+ASKING = """
+from .shop import columns, customer
+from feature_definitions import Feature, Files, Source, TransformGroup, WindowedGroup, at_most
+
 charges = Source("charges", Files("data/charges/*.csv"), columns=columns, event_timestamp="paid_at", timezone="UTC", ready_after="0s")
 fees = WindowedGroup("fees", customer, charges, ttl="3d", warnings="approve", features=(
     Feature("charged", "sum", "amount", windows=("1d",), expect=(at_most(100, severity="warning"),)),
@@ -37,8 +43,8 @@ burden = TransformGroup(
     "burden", customer, (fees,), lookback="1d", ttl="3d", schema={"burden": "double"},
     sql="SELECT customer_id, max(charged_1d) AS burden FROM fees GROUP BY customer_id",
 )
-refunds = TrainingSet("refunds", payments, shop_v1, label=Label("refunded", "1d"))
 """
+"""Groups that ask a person and that read such a group, in a file of their own, which comes later."""
 HEADER = "customer_id,amount,refunded,paid_at\n"
 TODAY = datetime.now(UTC).date()
 TOMORROW = datetime(TODAY.year, TODAY.month, TODAY.day, tzinfo=UTC) + timedelta(days=1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.scheduler.conftest import BAD, CAUGHT_UP, DAYS, FILLED, day
+from tests.scheduler.conftest import ASKING, BAD, CAUGHT_UP, DAYS, FILLED, day
 
 if TYPE_CHECKING:
     from tests.scheduler.conftest import Shop
@@ -132,16 +132,6 @@ def test_a_backfill_computes_five_days_of_each_group_in_one_job_and_consumers_fo
     system.until(lambda: {*days, *CAUGHT} == followed(system))
 
 
-def test_a_range_is_computed_in_one_job_and_all_its_partitions_are_marked(system: Shop) -> None:
-    asked = {"groups": ["pace"], "from": str(day(DAYS)), "to": str(day(FILLED + 1)), "mode": "missing", "chunk_days": 90, "dry_run": False}
-    run = system.finished("backfill__range", system.trigger("backfill__range", **asked))
-    assert run["state"] == "success"
-    assert computed(system, run, "materialize") == ["pace: computing 30 intervals"]
-    told = system.told()
-    assert {str(day(back)) for back in range(FILLED + 1, DAYS + 1)} <= told["pace"]
-    assert not any(None in keys for keys in told.values())
-
-
 def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Shop) -> None:
     before = system.ledger()
     system.pay(day(2), 10, 22)
@@ -163,18 +153,39 @@ def test_a_late_event_runs_what_it_made_stale_again_and_nothing_else(system: Sho
     assert system.states(built) == BUILT
 
 
+def test_a_range_is_computed_in_one_job_and_all_its_partitions_are_marked(system: Shop) -> None:
+    for dag in ("ts__refunds", "sync__published", "sync__online"):
+        system.switch(dag, paused=True)  # all that is tested of them came before this; they would go on to follow each publish
+    asked = {"groups": ["pace"], "from": str(day(DAYS)), "to": str(day(FILLED + 1)), "mode": "missing", "chunk_days": 90, "dry_run": False}
+    run = system.finished("backfill__range", system.trigger("backfill__range", **asked))
+    assert run["state"] == "success"
+    assert computed(system, run, "materialize") == ["pace: computing 30 intervals"]
+    told = system.told()
+    assert {str(day(back)) for back in range(FILLED + 1, DAYS + 1)} <= told["pace"]
+    assert not any(None in keys for keys in told.values())
+
+
+def asks(system: Shop, key: str, fees: dict[str, Any], burden: dict[str, Any]) -> None:
+    """Wait until the run of a group asks about a day, and that of the group which reads it waits."""
+    question = system.asked(fees)
+    assert question["subject"] == f"Publish fees {key}?"
+    assert "warning: charged_1d:at_most(100); report: " in question["body"]
+    system.until(lambda: "up_for_reschedule" in system.states(burden).values())
+
+
 @pytest.fixture(scope="module")
 def asking(system: Shop) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Of the last two days, the run of the group that asks a person, and that of the group which reads it; both wait."""
-    runs = {}
-    for back in (1, 2):
-        system.pay(day(back), 50, 500, into="charges")
-        runs[str(day(back))] = (system.start("fg__fees", str(day(back))), system.start("fg__burden", str(day(back))))
-    for key, (fees, burden) in runs.items():
-        question = system.asked(fees)
-        assert question["subject"] == f"Publish fees {key}?"
-        assert "warning: charged_1d:at_most(100); report: " in question["body"]
-        system.until(lambda burden=burden: system.states(burden)["materialize"] == "up_for_reschedule")
+    """Of the last two days, the run of a new group that asks a person, and that of the group which reads it; both wait."""
+    (system.folder / "catalog" / "fees.py").write_text(ASKING, encoding="utf-8")
+    system.kill("dag-processor")
+    system.pay(day(1), 50, 500, into="charges")
+    system.up(HEADWATER_CATCH_UP_FROM="")  # so that a new group has one scheduled run, of yesterday
+    dags, yesterday, before = ("fg__fees", "fg__burden"), str(day(1)), str(day(2))
+    runs = {yesterday: tuple(system.begun(dag, yesterday) for dag in dags)}
+    asks(system, yesterday, *runs[yesterday])
+    system.pay(day(2), 50, 500, into="charges")
+    runs[before] = tuple(system.start(dag, before) for dag in dags)
+    asks(system, before, *runs[before])
     system.listened()  # to answer before it has heard that the task is paused is a failure to it, and the task is tried again later
     return runs
 
