@@ -80,7 +80,7 @@ def group_dag(group: FeatureGroup, *, project: settings.Settings, domain: str) -
         schedule=CronPartitionTimetable(schedule.cron, timezone="UTC", run_offset=-1, key_format=schedule.key_format),
         start_date=EPOCH if since is None else schedule.first_run(since),
         catchup=since is not None,
-        max_active_runs=schedule.most_runs + (WAITING_RUNS if group.warnings == "approve" or schedule.reads_groups else 0),
+        max_active_runs=schedule.most_runs + (WAITING_RUNS if group.warnings == "approve" or schedule.reads else 0),
         default_args={"owner": group.owner or domain, **RETRIES, **FIRST},
         description=f"Publish {group.name}, features of {group.entity.name}",
         doc_md=page(group, schedule, report=layout.report_file(project.lake, group.name, "newest.html")),

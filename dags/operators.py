@@ -10,6 +10,7 @@ backfill has published ends at its first task that sees it: a process of Airflow
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -128,15 +129,21 @@ class WaitOperator(OfDay):
         sealed = schedule.sealed_at(interval)
         log.info("%s is sealed at %s", schedule.named(interval), iso(sealed))
         if sealed > datetime.now(UTC):
-            trigger = DateTimeTrigger(moment=sealed, end_from_trigger=not schedule.reads_groups)
+            trigger = DateTimeTrigger(moment=sealed, end_from_trigger=not schedule.reads)
             self.defer(trigger=trigger, method_name="execute_complete")
         self.execute_complete(context)
 
     def execute_complete(self, context: Mapping[str, Any], event: object = None) -> None:  # noqa: ARG002  # as Airflow calls it
         """Look at the groups that are read, which other runs publish. What another run of a backfill has done is not done again."""
         self.end_beside(context)
-        if self.group_schedule.reads_groups:
-            look_again(self.day(span_of(context, self.group_schedule)), context)
+        if self.group_schedule.reads:
+            day = self.day(span_of(context, self.group_schedule))
+            look_again(replace(day, passes=True) if day.state == "nothing" and self.is_read_at_work(context) else day, context)
+
+    def is_read_at_work(self, context: Mapping[str, Any]) -> bool:
+        """Whether runs of a group that is read are at work: before its source was ever ingested the ledger knows of no interval."""
+        count = context["ti"].get_dr_count
+        return any(count(dag_id=layout.group_dag(name), states=["queued", "running"]) for name in self.group_schedule.reads)
 
 
 class IngestOperator(OfDay):

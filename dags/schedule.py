@@ -17,14 +17,14 @@ class KeyRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How often a group runs, how long its source takes, how far back a scheduled run looks for late events, whether it reads groups."""
+    """How often a group runs, how long its source takes, how far back a scheduled run looks for late events, which groups it reads."""
 
     group: str
     cadence: timedelta
     ready_after: timedelta
     restate_within: timedelta
     is_static: bool
-    reads_groups: bool = False
+    reads: tuple[str, ...] = ()
 
     @property
     def step(self) -> timedelta:
@@ -123,7 +123,7 @@ def schedule_of(group: FeatureGroup) -> Schedule:
         ready_after=ready_after(group),
         restate_within=duration(group.restate_within),
         is_static=group.is_static,
-        reads_groups=any(not isinstance(each, Source) for each in group.inputs),
+        reads=tuple(sorted({each.name for each in group.inputs if not isinstance(each, Source)})),
     )
 
 

@@ -144,7 +144,7 @@ approve = ApproveOperator(task_id="approve", **mine)
 stale = interval(6, "STALE(data)", "p1", ["payments changed"])
 missing = interval(6, "MISSING", None, ["never computed"], None)
 held = interval(6, held=2)
-reading = Schedule("level", day, day / 24, 3 * day, is_static=False, reads_groups=True)
+reading = Schedule("level", day, day / 24, 3 * day, is_static=False, reads=("spend",))
 
 
 def hour_of(day):
@@ -252,6 +252,8 @@ answer = {{
     "follow one that waits": end(FollowOperator(task_id="sync", project=project, arguments=["sync"]), waiting=1),
     "wait for groups": end(WaitOperator(task_id="wait", **{{**mine, "schedule": reading}}), answer=[waiting]),
     "wait for groups that are stuck": end(WaitOperator(task_id="wait", **{{**mine, "schedule": reading}}), answer=[stuck]),
+    **{{f"wait for groups that {{name}}": end(WaitOperator(task_id="wait", **{{**mine, "schedule": reading}}), waiting=n)
+        for name, n in (("are at work first", 1), ("have no run", 0))}},
     "wait for groups later": end(WaitOperator(task_id="wait", **{{**mine, "schedule": reading}}), tomorrow),
     "marked many": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide), answer=[
         dict(interval(1), group="spend", interval_start=f"{{2000 + n}}-01-01T00:00:00Z") for n in range(500)]),
@@ -511,6 +513,11 @@ def test_a_run_of_a_group_that_reads_groups_waits_for_their_runs_before_it_begin
     assert ended["wait for groups"][0] == "looks again"
     assert ended["wait for groups that are stuck"][0] == "done"
     assert ended["wait for groups later"][0] == "deferred"
+
+
+def test_before_any_day_is_known_a_run_waits_for_the_runs_of_groups_that_it_reads_if_there_are_some(ended: dict[str, Any]) -> None:
+    assert ended["wait for groups that are at work first"][:2] == ["looks again", 10]
+    assert ended["wait for groups that have no run"][:2] == ["done", ""]
 
 
 def test_of_syncs_that_wait_one_behind_the_other_the_last_one_does_the_work(ended: dict[str, Any]) -> None:

@@ -162,4 +162,4 @@ def test_a_group_that_reads_groups_waits_for_them() -> None:
     pace = WindowedGroup("pace", customer, payments, ttl="2d", features=(Feature("n", "count", windows=("1d",)),))
     sql = "SELECT customer_id, max(n_1d) AS level FROM pace GROUP BY customer_id"
     level = TransformGroup("level", customer, (pace,), lookback="1d", ttl="2d", schema={"level": "int64"}, sql=sql)
-    assert (schedule_of(pace).reads_groups, schedule_of(level).reads_groups) == (False, True)
+    assert (schedule_of(pace).reads, schedule_of(level).reads) == ((), ("pace",))
