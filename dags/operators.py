@@ -25,6 +25,7 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
+from dags.alerts import tell_of_red
 from dags.day import DUE, Day, inside, judged
 from dags.process import DONE, REJECTED, Ended, Running
 from dags.schedule import KeyRefused, Schedule, range_of
@@ -55,7 +56,7 @@ class CommandOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
 
     def __init__(self, *, project: Path, arguments: Sequence[str] = (), **options: Any) -> None:
         """Keep what to run."""
-        super().__init__(on_failure_callback=say_last, on_retry_callback=say_last, **options)
+        super().__init__(on_failure_callback=[say_last, tell_of_red], on_retry_callback=say_last, **options)
         self.project, self.arguments = str(project), tuple(arguments)
         self.running = Running(self.project)
 

@@ -31,6 +31,7 @@ VARIABLES = {
     "HEADWATER_LINEAGE_FILE": "a file to which OpenLineage events are appended, where OPENLINEAGE_URL is not set",
     "HEADWATER_POOL": "the pool of Airflow in which tasks that compute run, instead of its default_pool",
     "HEADWATER_CATCH_UP_FROM": "a date: Airflow makes up for each day since then of which it made no run, with a run of its own",
+    "HEADWATER_ALERT_URL": "where Airflow posts what a red run says that no person started, such as a chat's webhook",
     "HEADWATER_PROMOTE": "auto or manual: whether a new generation is shown to readers as soon as it covers what the old one does",
 }
 _KEYS = {"name", "catalog", "lake", "registry_url", "spark_master", "spark_jars", "driver_memory", "promote"}
@@ -56,6 +57,7 @@ class Settings:
     `promote` says who shows a new generation of a group to readers: the run that completes it (auto), or a person (manual). `lineage` is
     the URL or the file that is told of runs in OpenLineage's words (None: nobody is), `mlflow` where MLflow keeps runs (None: the project).
     `catch_up_from`: of each day (UTC) since then Airflow makes a scheduled run, also of those of an outage (None: of the newest only).
+    `alert_url` is where Airflow tells of red runs (None: nowhere).
     """
 
     root: Path
@@ -71,6 +73,7 @@ class Settings:
     promote: Promote = "auto"
     pool: str = "default_pool"
     catch_up_from: date | None = None
+    alert_url: str | None = field(default=None, repr=False)
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     lineage: str | None = field(default=None, repr=False)
     lineage_key: str | None = field(default=None, repr=False)
@@ -113,6 +116,7 @@ def load(root: Path, *, environment: Mapping[str, str] | None = None) -> Setting
         promote=_promote(variables.get("HEADWATER_PROMOTE") or project.get("promote"), registry),
         pool=variables.get("HEADWATER_POOL") or "default_pool",
         catch_up_from=_date("HEADWATER_CATCH_UP_FROM", variables.get("HEADWATER_CATCH_UP_FROM")),
+        alert_url=_web_address("HEADWATER_ALERT_URL", variables.get("HEADWATER_ALERT_URL")),
         connections=MappingProxyType({name: value for name, value in variables.items() if name.startswith(PREFIX) and value}),
         lineage=environment.get("OPENLINEAGE_URL") or variables.get("HEADWATER_LINEAGE_FILE") or None,
         lineage_key=environment.get("OPENLINEAGE_API_KEY") or None,
@@ -242,6 +246,13 @@ def _date(name: str, said: str | None) -> date | None:
         return datetime.strptime(said, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
         raise SettingsError(f"{name} is {said!r}, which is no date; write one like 2026-01-05") from None
+
+
+def _web_address(name: str, said: str | None) -> str | None:
+    """The address that a variable says, which may hold a key and is not shown."""
+    if said and not said.startswith(("http://", "https://")):
+        raise SettingsError(f"{name} is no address that can be posted to; write one like https://chat.example.com/hooks/key")
+    return said or None
 
 
 def _variables(environment: Mapping[str, str]) -> Mapping[str, str]:

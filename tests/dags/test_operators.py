@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 PROGRAM = r"""
 import json
+import os
 from copy import copy
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 from airflow.sdk import DAG, Asset
 from airflow.providers.standard.operators import hitl
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk.exceptions import AirflowRescheduleException, DownstreamTasksSkipped, TaskAwaitingInput, TaskDeferred
 from dags import process
 from dags.buttons import ApproveOperator
@@ -159,6 +163,44 @@ def enumerated(states):
         yield f"{{'manual' if n % 2 else 'asset_triggered'}}__2013-01-0{{n + 1}}", {{"complete": complete, "training_set": built}}
 
 
+def alerts():
+    got = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if self.path == "/refuses" else 200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    Thread(target=server.serve_forever, daemon=True).start()
+    told = {{}}
+    with DAG("fg__spend"):
+        last = EmptyOperator(task_id="publish")
+        first = EmptyOperator(task_id="materialize")
+        first >> last
+    for name, path, task, kind in (
+        ("last", "key", last, "scheduled"), ("refused", "refuses", last, "asset_triggered"), ("inner", "key", first, "scheduled"),
+        ("by hand", "key", last, "manual"), ("of a backfill", "key", last, "backfill"), ("nowhere", "", last, "scheduled"),
+    ):
+        os.environ["HEADWATER_ALERT_URL"] = f"http://127.0.0.1:{{server.server_port}}/{{path}}" if path else ""
+        got.clear()
+        tell_of_red({{
+            "ti": SimpleNamespace(log_url="http://airflow/log"), "task": task, "exception": "it is late",
+            "dag_run": SimpleNamespace(dag_id="fg__spend", run_type=kind),
+        }})
+        told[name] = list(got)
+    server.shutdown()
+    os.environ["HEADWATER_ALERT_URL"] = f"http://127.0.0.1:{{server.server_port}}/"
+    server.server_close()
+    tell_of_red({{
+        "ti": SimpleNamespace(log_url=""), "task": last, "exception": "", "dag_run": SimpleNamespace(dag_id="", run_type="scheduled")}})
+    return told
+
+
 days = {{"from": "2013-01-05", "to": "2013-01-07", "groups": [], "mode": "missing", "chunk_days": 2, "dry_run": False}}
 wide = {{"project": project, "schedules": [daily]}}
 tomorrow = datetime(2101, 1, 6, tzinfo=UTC)
@@ -273,6 +315,7 @@ answer = {{
             ("is stale", ["2013-01-06"], [("spend", stale), ("pace", last_hour)]),
             ("is rejected", ["2013-01-06"], [("spend", dict(rejected, publish_id="p1")), ("pace", last_hour)]),
         )}},
+    "alerts": alerts(),
     "report fine": end(ReportOperator(task_id="report", **wide), params=days, answer=[interval(5)]),
 }}
 """
@@ -542,3 +585,10 @@ def test_a_training_set_waits_for_a_group_that_lacks_some_of_the_day(ended: dict
 def test_a_complete_day_that_a_run_has_left_to_the_next_one_is_not_lost(ended: dict[str, Any]) -> None:
     assert ended["training set left"][0] == ended["training set left and failed"][0] == "done"
     assert ended["training set left and done"][0] == "AirflowSkipException"
+
+
+def test_the_last_task_tells_of_a_red_run_that_no_person_started_and_an_address_that_is_away_fails_nothing(
+    ended: dict[str, Any],
+) -> None:
+    told = [{"text": "fg__spend: it is late\nhttp://airflow/log"}]
+    assert ended["alerts"] == {"last": told, "refused": told, "inner": [], "by hand": [], "of a backfill": [], "nowhere": []}

@@ -53,6 +53,10 @@ def test_the_file_may_say_where_things_lie(project: Path) -> None:
 def test_a_date_is_a_date(project: Path) -> None:
     assert loaded(project).catch_up_from is None
     assert loaded(project, HEADWATER_CATCH_UP_FROM="2026-01-05").catch_up_from == date(2026, 1, 5)
+    assert loaded(project, HEADWATER_ALERT_URL="").alert_url is None
+    with pytest.raises(SettingsError, match="HEADWATER_ALERT_URL is no address that can be posted to; write one like https://") as refused:
+        loaded(project, HEADWATER_ALERT_URL="chat/key")
+    assert "chat/key" not in str(refused.value)
     with pytest.raises(SettingsError, match="HEADWATER_CATCH_UP_FROM is 'last week', which is no date; write one like 2026-01-05"):
         loaded(project, HEADWATER_CATCH_UP_FROM="last week")
 
