@@ -20,8 +20,8 @@ from feature_definitions import layout
 from feature_definitions.layout import KeySpace
 from online_sync import checks
 from online_sync.checks import Looked
-from online_sync.codec import EPOCH_END, EPOCH_START, FLAGS, TOMBSTONE, CodecError, EpochRecord, decode_epoch, encode_epoch
-from online_sync.servers import AsyncServers, Script, Servers, StoreUnavailable
+from online_sync.codec import EPOCH_END, EPOCH_START, FLAGS, TOMBSTONE, CodecError, EpochRecord, decode_epoch, encode_epoch, is_tombstone
+from online_sync.servers import KEYS_PER_CALL, AsyncServers, Script, Servers, StoreUnavailable
 
 _ATTEMPTS = 10
 
@@ -37,8 +37,7 @@ Rule = Literal["replace", "unless older"]
 _TOMBSTONE_SECONDS = 7 * 86_400
 """How long a tombstone lies there: then its key is gone, which readers take for the same."""
 
-# A row's epoch: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used. GET of a key that is no text is an error, which
-# is a table: no row lies there, and SET puts one in its place.
+# A row's epoch: its tag (25) and 64 bits, of which Lua's numbers hold the 53 that are used.
 _EPOCH = f"""
 local function epoch(row)
   if #row < {EPOCH_END} or string.byte(row, {EPOCH_START + 1}) ~= 25 then return -1 end
@@ -48,7 +47,8 @@ end
 local done = {{}}
 """
 # Each row is compared with what lies there, whichever epoch wrote that: first by its times, which mostly differ where anything does. Times
-# are compared as two halves, as Lua's numbers hold 53 bits. Where nothing lay under a key, the next one is written without a look at first.
+# are compared as two halves, as Lua's numbers hold 53 bits. MGET says of a key that is no text what it says of none, as to readers: no row
+# lies there, and SET puts one in its place.
 _PUT_ROWS = Script(f"""{_EPOCH}
 local floor, unless_older, lasting = tonumber(ARGV[#KEYS + 1]), ARGV[#KEYS + 2] == '{"unless older"}', ARGV[#KEYS + 3]
 local function gone(row) return (string.byte(row, {FLAGS + 1}) or 0) >= {TOMBSTONE} end
@@ -68,21 +68,14 @@ local function beside(row, kept)
   if unless_older and before >= floor and before >= 0 and older(row, kept) then return gone(kept) and '{UNSURE}' or '{OLDER}' end
   return '{WRITTEN[1]}'
 end
-local empty = false
+local found = redis.call('MGET', unpack(KEYS))
 for i, key in ipairs(KEYS) do
-  local row = ARGV[i]
+  local row, kept = ARGV[i], found[i]
   local dead = gone(row)
-  if empty and not dead and redis.call('SET', key, row, 'NX') then
-    done[i] = '{WRITTEN[0]}'
-  else
-    local kept = redis.pcall('GET', key)
-    local said
-    if type(kept) == 'string' then said = beside(row, kept) else said = kept == false and dead and '{SAME}' or '{WRITTEN[0]}' end
-    empty = kept == false
-    done[i] = said
-    if said == '{WRITTEN[0]}' or said == '{WRITTEN[1]}' or said == '{WRITTEN[2]}' then
-      if dead then redis.call('SET', key, row, 'EX', lasting) else redis.call('SET', key, row) end
-    end
+  local said = kept and beside(row, kept) or (dead and '{SAME}' or '{WRITTEN[0]}')
+  done[i] = said
+  if said == '{WRITTEN[0]}' or said == '{WRITTEN[1]}' or said == '{WRITTEN[2]}' then
+    if dead then redis.call('SET', key, row, 'EX', lasting) else redis.call('SET', key, row) end
   end
 end
 return table.concat(done)
@@ -114,13 +107,28 @@ class Owner:
 class Store(Servers):
     """A connection to the online store for jobs and commands; `patience` is how many seconds an answer may take."""
 
+    _filling = False
+    """Whether nothing lay under the keys that were written last, so that nothing may lie under the next."""
+
     def put_rows(self, rows: Sequence[tuple[str, bytes]], *, rule: Rule = "replace", floor: int = 0) -> str:
-        """Write packed rows under their keys, and say of each by a letter what was done (`WRITTEN`, or one of the others).
+        """Write packed rows under their keys, each once, and say of each by a letter what was done (`WRITTEN`, or one of the others).
 
         One that lies there already, from the epoch `floor` on, is left alone, and so is a row of a later epoch. Tombstones go by
         themselves after a week.
         """
-        return self.run(_PUT_ROWS, rows, floor, rule, _TOMBSTONE_SECONDS)
+        rounds = (rows[start : start + KEYS_PER_CALL] for start in range(0, len(rows), KEYS_PER_CALL))
+        return "".join(self._put_round(some, rule, floor) for some in rounds)
+
+    def _put_round(self, rows: Sequence[tuple[str, bytes]], rule: Rule, floor: int) -> str:
+        """While a store is filled, rows are put where nothing lies first: only those that did not go are compared with what does."""
+        put = self.put_new(rows) if self._filling and not any(is_tombstone(row) for _, row in rows) else [False] * len(rows)
+        rest = [row for row, done in zip(rows, put, strict=True) if not done]
+        if not rest:
+            return GONE * len(rows)
+        said = self.run(_PUT_ROWS, rest, floor, rule, _TOMBSTONE_SECONDS)
+        self._filling = said.count(GONE) == len(said)
+        letters = iter(said)
+        return "".join(GONE if done else next(letters) for done in put)
 
     def read_epoch(self, space: KeySpace, group: str) -> EpochRecord | None:
         """The group's epoch record; its `epoch` is 0 while its first sync runs. A damaged one counts as none: the next sync repairs it."""

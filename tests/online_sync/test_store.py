@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from contextlib import closing
 from dataclasses import replace
@@ -12,9 +13,9 @@ import pytest
 
 from feature_definitions import layout
 from online_sync.address import StoreAddressError
-from online_sync.codec import EpochRecord, Row, RowSchema, decode, encode
+from online_sync.codec import FLAGS, TOMBSTONE, EpochRecord, Row, RowSchema, decode, encode
 from online_sync.servers import StoreUnavailable
-from online_sync.store import AsyncStore, Owner, Store
+from online_sync.store import GONE, LATER, SAME, AsyncStore, Owner, Store
 from tests.online_sync.conftest import empty, written
 from tests.waiting import quickest
 
@@ -94,6 +95,27 @@ def test_more_rows_than_one_call_writes_are_all_written(store: Store) -> None:
     rows = [(f"k{i}", row(i, epoch=1)) for i in range(1201)]
     assert written(store.put_rows(rows)) == 1201
     assert store.mget([key for key, _ in rows]) == [value for _, value in rows]
+
+
+def test_while_a_store_is_filled_each_row_is_treated_as_if_it_were_written_alone(store: Store, url: str) -> None:
+    chance = random.Random(4)
+
+    def some(epoch: int) -> bytes:
+        data = row(chance.choice([1.0, 2.0]), epoch=epoch)
+        return bytes([*data[:FLAGS], TOMBSTONE, *data[FLAGS + 1 :]]) if chance.random() < 0.001 else data
+
+    there = [(f"k{n}", some(chance.choice([4, 5, 6]))) for n in range(1500) if chance.random() < 0.01]
+    rows = [(f"k{n}", some(5)) for n in range(1500)]
+    told = []
+    for size in (len(rows), 1):
+        empty(url)
+        for each in there:
+            with closing(Store(url)) as other:
+                other.put_rows([each])
+        letters = [store.put_rows(rows[start : start + size]) for start in range(0, len(rows), size)]
+        told.append(("".join(letters), store.mget([key for key, _ in rows])))
+    assert told[0] == told[1]
+    assert set(told[0][0]) >= {GONE, SAME, LATER}
 
 
 def test_there_is_no_epoch_record_before_the_first_sync(store: Store) -> None:
