@@ -5,7 +5,7 @@ the widest of them. An exchange brings the rows of a key together, and `kernel` 
 keys with few rows come along: each task gets all of these, which costs less than to bring the spine together once more.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -218,7 +218,7 @@ def _widened(rows: DataFrame, asked: Pass, by: _Asking) -> workers.Flow:
     sent += [_packed(each.rows, spread, each.kind) for each in branches if isinstance(each.rows, DataFrame)]
     sent += [_packed(_snapshots(each.join, each.lookup, by.spark), spread, _EVERYWHERE) for each in branches if each.lookup.snapshots]
     if files := [FilesRead(each.rows, each.kind) for each in branches if isinstance(each.rows, VersionFiles)]:
-        sent.append(_by_workers(files, by.spark, lambda tasks: packed_files.packing(tasks, files, spread), parcels.SCHEMA))
+        sent.append(packed_files.of_workers(files, by.spark, lambda tasks: packed_files.packing(tasks, files, spread), parcels.SCHEMA))
     lookups = tuple(branch.lookup for branch in branches)
     works = (parcels.opening(_types(branches)), kernel.work_of(TaskWork(kept, lookups)))
     return workers.Flow(_united(sent).repartitionById(asked.parts, parcels.PART), _schema(rows, slots, lookups), works, asked.parts)
@@ -266,15 +266,6 @@ def _packed(rows: DataFrame, spread: Spread, kind: parcels.Kind) -> DataFrame:
 _ASKS, _EVERYWHERE = parcels.Kind(asks=True), parcels.Kind(everywhere=True)
 
 
-def _by_workers(
-    files: Sequence[FilesRead], spark: SparkSession, work: Callable[[packed_files.Tasks], workers.Work], schema: StructType
-) -> DataFrame:
-    """What workers make of the files that each of their tasks is told."""
-    tasks = packed_files.tasks(files, least=spark.sparkContext.defaultParallelism)
-    numbers = workers.Flow.of(spark.range(0, len(tasks), 1, max(1, len(tasks))))
-    return numbers.then(work(tasks), schema).frame
-
-
 def _spread_keys(asked: Pass) -> tuple[str, ...]:
     return tuple(asked.keys[key] for key in asked.spread.keys)
 
@@ -303,7 +294,9 @@ def _cuts(branches: Sequence[_Branch], asked: Pass, by: _Asking) -> CutKeys:
             rows.append(_tagged(versions, each.lookup.tag, each.join, {}))
     sampled = [workers.Flow.of(each).then(packed_files.sampling_rows(keys), schema).frame for each in rows]
     if files := [FilesRead(each.rows.without_values, each.kind) for each in spread if isinstance(each.rows, VersionFiles)]:
-        sampled.append(_by_workers(files, by.spark, lambda tasks: packed_files.sampling_files(tasks, files, keys, sampling), schema))
+        sampled.append(
+            packed_files.of_workers(files, by.spark, lambda tasks: packed_files.sampling_files(tasks, files, keys, sampling), schema)
+        )
     return hot.cut(_united(sampled).toArrow(), keys, bound=sampling.bound)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DataType, IntegerType, LongType, StructField, StructType
 
 from spark_jobs import workers
@@ -41,6 +42,13 @@ def tasks(files: Sequence[FilesRead], *, least: int) -> Tasks:
         found[place].append((number, path))
         held[place] += size
     return [sorted(each) for each in found]
+
+
+def of_workers(files: Sequence[FilesRead], spark: SparkSession, work: Callable[[Tasks], workers.Work], schema: StructType) -> DataFrame:
+    """What workers make of the files that each of their tasks is told; lazy."""
+    listed = tasks(files, least=spark.sparkContext.defaultParallelism)
+    numbers = workers.Flow.of(spark.range(0, len(listed), 1, max(1, len(listed))))
+    return numbers.then(work(listed), schema).frame
 
 
 def packing(tasks: Tasks, files: Sequence[FilesRead], spread: Spread) -> workers.Work:

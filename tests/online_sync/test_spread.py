@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from online_sync import sync
+from online_sync import spread, sync
 from tests.online_sync.conftest import empty
 from tests.online_sync.stories import FIRST, HOUR, SEEN, WALKED, Story
 from tests.online_sync.test_changes import SPACE, published_rows
@@ -54,6 +54,8 @@ def history(seed: int, lake: Path) -> Story:
 def test_spark_brings_the_rows_that_one_process_brings(
     seed: int, server: str, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if seed > 1:
+        monkeypatch.setattr(spread, "_files", lambda *_: None)  # as where workers do not reach the lake's files
     first, again = by_both(history(seed, tmp_path / "lake").published, server, spark, FIRST + 6 * HOUR, monkeypatch)
     assert (again.written, again.compared) == (0, first.compared)
     assert first.compared > 2
