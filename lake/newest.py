@@ -63,7 +63,8 @@ def best(rows: pa.Table, keys: Sequence[str], *, at: str, order: str, retracted:
     where = np.flatnonzero(code >= 0)
     times, publishes = (_whole(rows.column(name)).to_numpy(zero_copy_only=False).astype(np.int64)[where] for name in (at, order))
     gone = _whole(rows.column(retracted)).to_numpy(zero_copy_only=False).astype(bool)[where]
-    return rows.take(pa.array(where[_best(code[where], times, publishes, gone, fall_back=True)]))
+    found = where[_best(code[where], times, publishes, gone, fall_back=True)]
+    return rows if len(found) == len(rows) else rows.take(pa.array(found))
 
 
 def _tables(published: Published) -> list[str]:
@@ -129,8 +130,8 @@ def _best(code: Numbers, at: Numbers, order: Numbers, retracted: Marks, *, fall_
 
     Without falling back an entity of which a row is retracted has that one.
     """
-    if not len(code):
-        return code
+    if not len(code) or np.bincount(code).max() == 1:
+        return np.arange(len(code))
     by_truth = np.lexsort((retracted, order, at, code))
     code, at, retracted = code[by_truth], at[by_truth], retracted[by_truth]
     last = np.append((code[1:] != code[:-1]) | (at[1:] != at[:-1]), True)

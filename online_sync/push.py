@@ -23,8 +23,8 @@ from online_sync.servers import KEYS_PER_CALL
 from online_sync.store import GONE, LATER, OLDER, OTHER, SAME, UNSURE, WRITTEN, Rule, Store, is_under_way
 
 _PATIENCE = 5.0
-_PACKED_AT_ONCE = 16 * KEYS_PER_CALL
-"""Rows that are packed together: enough that whole columns pay, few enough that they stay in the processor's cache."""
+_AT_ONCE = 16 * KEYS_PER_CALL
+"""Rows that are packed and written together: enough that whole columns pay, few enough that they stay in the processor's cache."""
 
 COUNTS = ("rows", "written", "unchanged", "tombstones", "gone", "others", "older", "ahead")
 """What is counted; `ahead` is no count, but the greatest epoch of a row that was met, if that is greater than the sync's own."""
@@ -78,23 +78,20 @@ def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec) -> Pushed
     with contextlib.closing(Store(spec.url, patience=_PATIENCE, runs=spec.runs)) as store:
         for part in _parts(batches):
             packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
-            seen = _seen(part, packed, spec)
-            for start in range(0, len(packed.rows), KEYS_PER_CALL):
-                some = packed.rows[start : start + KEYS_PER_CALL]
-                if not _is_under_way(store, spec.record):
-                    return done
-                letters = store.put_rows(some, rule=spec.rule, floor=spec.record.floor)
-                _count(done, some, letters, seen[start : start + KEYS_PER_CALL])
-                _look(done, _lying(some, letters), spec)
-                done.counts["ahead"] = max(done.counts["ahead"], _ahead(store, some, letters))
+            if not _is_under_way(store, spec.record):
+                return done
+            letters = store.put_rows(packed.rows, rule=spec.rule, floor=spec.record.floor)
+            _count(done, packed.rows, letters, _seen(part, packed, spec))
+            _look(done, _lying(packed.rows, letters), spec)
+            done.counts["ahead"] = max(done.counts["ahead"], _ahead(store, packed.rows, letters))
             done.counts["tombstones"] += packed.tombstones
     return done
 
 
 def _lying(rows: list[tuple[str, bytes]], letters: str) -> list[tuple[str, bytes]]:
     """Those of the rows that lie in the store now."""
-    there = (*WRITTEN, SAME)
-    return [row for row, letter in zip(rows, letters, strict=True) if letter in there]
+    there = {*WRITTEN, SAME}
+    return rows if there.issuperset(letters) else [row for row, letter in zip(rows, letters, strict=True) if letter in there]
 
 
 def _look(done: Pushed, rows: list[tuple[str, bytes]], spec: PushSpec) -> None:
@@ -129,7 +126,8 @@ def _count(done: Pushed, rows: list[tuple[str, bytes]], letters: str, seen: Numb
 def _ahead(store: Store, rows: list[tuple[str, bytes]], letters: str) -> int:
     """The greatest epoch of rows of later epochs that lie there; 0 if there are none."""
     keys = [key for (key, _), letter in zip(rows, letters, strict=True) if letter == LATER] if LATER in letters else []
-    return max((_epoch(kept) for kept in store.mget(keys)), default=0)
+    parts = (keys[start : start + KEYS_PER_CALL] for start in range(0, len(keys), KEYS_PER_CALL))
+    return max((_epoch(kept) for part in parts for kept in store.mget(part)), default=0)
 
 
 def _epoch(kept: bytes | None) -> int:
@@ -151,5 +149,5 @@ def _seen(part: pa.RecordBatch | pa.Table, packed: Packed, spec: PushSpec) -> Nu
 
 def _parts(batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch | pa.Table]:
     for batch in batches:
-        for start in range(0, batch.num_rows, _PACKED_AT_ONCE):
-            yield batch.slice(start, _PACKED_AT_ONCE)
+        for start in range(0, batch.num_rows, _AT_ONCE):
+            yield batch.slice(start, _AT_ONCE)

@@ -20,7 +20,7 @@ from feature_definitions import layout
 from feature_definitions.layout import KeySpace
 from online_sync import checks
 from online_sync.checks import Looked
-from online_sync.codec import EPOCH_END, EPOCH_START, FLAGS, TOMBSTONE, CodecError, EpochRecord, decode_epoch, encode_epoch, is_tombstone
+from online_sync.codec import EPOCH_END, EPOCH_START, FLAGS, TOMBSTONE, CodecError, EpochRecord, decode_epoch, encode_epoch
 from online_sync.servers import KEYS_PER_CALL, AsyncServers, Script, Servers, StoreUnavailable
 
 _ATTEMPTS = 10
@@ -121,7 +121,7 @@ class Store(Servers):
 
     def _put_round(self, rows: Sequence[tuple[str, bytes]], rule: Rule, floor: int) -> str:
         """While a store is filled, rows are put where nothing lies first: only those that did not go are compared with what does."""
-        put = self.put_new(rows) if self._filling and not any(is_tombstone(row) for _, row in rows) else [False] * len(rows)
+        put = self.put_new(rows) if self._filling and not any(row[FLAGS] >= TOMBSTONE for _, row in rows) else [False] * len(rows)
         rest = [row for row, done in zip(rows, put, strict=True) if not done]
         if not rest:
             return GONE * len(rows)
