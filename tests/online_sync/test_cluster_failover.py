@@ -116,13 +116,13 @@ def test_a_sync_in_a_cluster_of_which_a_primary_dies_shows_nothing_and_the_rerun
     story, online, calls = told(tmp_path), Online(of_the_record.url), iter(range(100))
 
     class Dying(Store):
-        def put_rows(self, rows: Any, **how: Any) -> str:
+        def _put_round(self, rows: Any, *how: Any) -> str:
             match next(calls):
                 case 1:
                     of_the_record.forget()
                 case 2:
                     of_the_record.die()
-            return super().put_rows(rows, **how)
+            return super()._put_round(rows, *how)
 
     with monkeypatch.context() as patch:
         patch.setattr(push, "Store", Dying)
@@ -144,11 +144,11 @@ def test_a_primary_that_became_a_replica_while_a_sync_ran_is_seen_though_it_was_
     story, online = told(tmp_path), Online(of_rows.url)
 
     class Demoting(Store):
-        def put_rows(self, rows: Any, **how: Any) -> str:
+        def _put_round(self, rows: Any, *how: Any) -> str:
             if len(rows) == 500:
-                return super().put_rows(rows, **how)
+                return super()._put_round(rows, *how)
             of_rows.forget()
-            said = super().put_rows(rows, **how)
+            said = super()._put_round(rows, *how)
             of_rows.demote()
             return said
 

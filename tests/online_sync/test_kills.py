@@ -32,12 +32,12 @@ ROOT = Path(__file__).parents[2]
 
 
 class Telling(Store):
-    """A store that says before each call that writes."""
+    """A store that says before each round of calls that write."""
 
-    def put_rows(self, rows: Any, **how: Any) -> str:
+    def _put_round(self, *rows: Any) -> str:
         print("writes", flush=True)
         sys.stdin.readline()
-        return super().put_rows(rows, **how)
+        return super()._put_round(*rows)
 
 
 def work(file: str, url: str) -> None:
