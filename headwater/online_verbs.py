@@ -96,17 +96,21 @@ class OnlineVerbs(LakeVerbs):
     ) -> "tuple[Synced, ...]":
         """Bring the newest row of every entity to the online store; groups that were never published, or stay offline, are left out.
 
+        Where no group is named, rows of groups that were online and have `online=False` now are deleted there.
         Where nothing was published since the last sync, a sample of the rows is compared with the store; all of them, if the sample or the
         servers give reason for doubt, or if `depth` is `verify`; `full` also writes them all, and leaves no other rows of these groups.
         Afterwards some rows are compared once more with the lake (`parity`).
         A group that is online for the first time, and would take more memory than the `limit` (like 500MB), is refused (TooMuchMemory).
+        Where by this machine's clock the last sync is yet to come, that is refused (ClockBehind) unless `depth` is `full`.
         Where the store has this project's rows from another lake, that is refused (OtherLake), unless they may be taken over: then the
         other lake's keys are deleted.
         """
         planner, most = self._planner, None if limit is None else inputs.size(limit)
-        return self._sync_all(
-            [group for group in self._online(groups) if planner.current(group) is not None], depth, other_lake, limit=most
-        )
+        chosen = [group for group in self._online(groups) if planner.current(group) is not None]
+        done = self._sync_all(chosen, depth, other_lake, limit=most)
+        if not groups:
+            self._withdraw()
+        return done
 
     def _sync_all(
         self,
@@ -132,6 +136,17 @@ class OnlineVerbs(LakeVerbs):
         done = tuple(self._sync(group, target, deep[group.name], at=at, limit=limit) for group in chosen)
         sync.sweep(target, [group.name for group in chosen])
         return done
+
+    def _withdraw(self) -> None:
+        """Take groups from the online store that were online and are to be offline."""
+        from online_sync import erasing
+
+        online, space = self._registry.online(), self._space()
+        for group in names.groups(self.catalog, ()):
+            if space is not None and not group.online and group.name in online:
+                gone = erasing.withdraw(group.name, target=self._target(space), beside=online)
+                if gone:
+                    self.say(f"{group.name} has online=False now: its {gone:,} keys were deleted from the online store")
 
     def rollback(self, group: str, generation: int | None = None) -> "Synced":
         """Bring back what the sync before the last brought of a group, or another generation of it, which is promoted for that.
@@ -181,6 +196,7 @@ class OnlineVerbs(LakeVerbs):
         from online_sync import erasing, sync
 
         groups, text = self._keep_erasure(entity, keys, state="erased")
+        self._withdraw()
         space = self._space()
         if space is None:
             return ()
@@ -396,6 +412,8 @@ class OnlineVerbs(LakeVerbs):
         from online_sync import parity, sync
 
         before = sync.standing(group.name, target)
+        if at is None and depth != "full":
+            sync.in_time(before, group.name, now=self.clock())
         published = self._published([group])[group.name]
         epoch, epochs = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
         past = [each for each in epochs if each.finished]

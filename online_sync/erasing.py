@@ -12,7 +12,7 @@ from feature_definitions.records import Epoch
 from online_sync import checks, sync
 from online_sync.codec import EpochRecord, Row, RowSchema, encode, is_tombstone, time_of
 from online_sync.servers import KEYS_PER_CALL, Saying
-from online_sync.store import LATER, Store
+from online_sync.store import LATER, PATIENCE, Store
 from online_sync.sync import Target, Work
 
 State = Literal["erased", "not online", "a sync runs"]
@@ -35,7 +35,7 @@ def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work, besid
 
     `beside` are the groups that are online: their next sync does not take the key that goes here for one that the store lost.
     """
-    with contextlib.closing(Store(target.url)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         held = store.read_epoch(target.space, group.name)
         if held is None:
             return Erased(group.name, "not online")
@@ -51,6 +51,23 @@ def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work, besid
             done = Erased(group.name, "erased", made.epoch)
         _forget(key, done, target, {group.name, *beside}, before=before, store=store)
         return done
+
+
+def withdraw(group: str, *, target: Target, beside: Iterable[str]) -> int:
+    """Take a group that is to be offline from the online store, its record last; returns how many keys there were.
+
+    `beside` are the groups that are online, whose next sync does not take these keys for some that the store lost.
+    """
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+        if store.read_epoch(target.space, group) is None:
+            return 0
+        before = store.says()
+        gone, after = store.withdraw(target.space, group), store.says()
+        for other in sorted(beside):
+            looked = checks.without_gone(store.looked(target.space, other), before, after)
+            if looked is not None:
+                store.put_looked(target.space, other, looked)
+        return gone
 
 
 def _begun(held: EpochRecord, work: Work, *, store: Store) -> EpochRecord | None:
@@ -89,7 +106,7 @@ def _forget(key: str, done: Erased, target: Target, groups: Iterable[str], *, be
 
 def lies_online(group: FeatureGroup, erased: Collection[str], *, target: Target) -> bool:
     """Whether a row of an erased entity is online all the same: the store was away when it was erased."""
-    with contextlib.closing(Store(target.url)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         held = store.read_epoch(target.space, group.name)
         if held is None:
             return False

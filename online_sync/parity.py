@@ -15,12 +15,11 @@ from lake.readable import Published
 from online_sync import classes, packing, sync
 from online_sync.classes import Agreement
 from online_sync.codec import EpochRecord, RowSchema, is_tombstone
-from online_sync.store import Store
+from online_sync.store import PATIENCE, Store
 from online_sync.sync import Target
 
 _LEAST, _SHARE = 10_000, 100
 """A sample has so many rows at least, and one of so many."""
-_PATIENCE = 5.0
 _SOME = 500
 """Rows that are compared after each sync, at most: as many as one call asks for."""
 _FEW_VALUES = 500_000
@@ -69,7 +68,7 @@ def measure(published: Published, *, target: Target, scope: Scope, erased: Colle
     None if no sync of the generation has finished. A group that no memory of one process holds is left to `sync --verify`.
     """
     group = published.group
-    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         record = store.read_epoch(target.space, group.name)
         if record is None or not record.epoch or record.generation != published.generation:
             return None
@@ -93,7 +92,7 @@ def after(published: Published, *, target: Target, epoch: int, erased: Collectio
     They are read from the lake where the group has few rows. Of others it is remembered what the lake's rows were when they were written.
     """
     group = published.group
-    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         record, looked = store.read_epoch(target.space, group.name), store.looked(target.space, group.name)
         if record is None or looked is None or not record.epoch == record.begun == looked.epoch == epoch:
             return None

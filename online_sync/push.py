@@ -20,9 +20,8 @@ from online_sync.checks import Sampled
 from online_sync.codec import CodecError, EpochRecord, RowSchema, decode_epoch, is_tombstone, written_by
 from online_sync.packing import Numbers, Packed
 from online_sync.servers import KEYS_PER_CALL
-from online_sync.store import GONE, LATER, OLDER, OTHER, SAME, UNSURE, WRITTEN, Rule, Store, is_under_way
+from online_sync.store import GONE, LATER, OLDER, OTHER, PATIENCE, SAME, UNSURE, WRITTEN, Rule, Store, is_under_way
 
-_PATIENCE = 5.0
 _AT_ONCE = 16 * KEYS_PER_CALL
 """Rows that are packed and written together: enough that whole columns pay, few enough that they stay in the processor's cache."""
 
@@ -75,7 +74,7 @@ def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec) -> Pushed
     done until then, once a later sync has begun. Doing it twice does no harm.
     """
     done = Pushed(Counter(), [], [], {})
-    with contextlib.closing(Store(spec.url, patience=_PATIENCE, runs=spec.runs)) as store:
+    with contextlib.closing(Store(spec.url, patience=PATIENCE, runs=spec.runs)) as store:
         for part in _parts(batches):
             packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
             if not _is_under_way(store, spec.record):

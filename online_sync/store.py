@@ -24,6 +24,8 @@ from online_sync.codec import EPOCH_END, EPOCH_START, FLAGS, TOMBSTONE, CodecErr
 from online_sync.servers import KEYS_PER_CALL, AsyncServers, Script, Servers, StoreUnavailable
 
 _ATTEMPTS = 10
+PATIENCE = 5.0
+"""Seconds that a job waits for an answer."""
 
 GONE, OTHER, BELOW = WRITTEN = "gor"
 """What is said of a row that was written: nothing lay there, another one did, or the same one below the floor."""
@@ -208,6 +210,14 @@ class Store(Servers):
         for record in records:
             self._change(space, record.group, partial(_swept, mine=record))
         return swept
+
+    def withdraw(self, space: KeySpace, group: str) -> int:
+        """Delete all rows of a group, of this lake, and then its record; returns how many keys that were."""
+        gone = 0
+        for keys in self.keys(layout.online_keys(space.project)):
+            found = [(key, known) for key in keys if (known := layout.online_key(key, space.project)) is not None]
+            gone += self.unlink([key for key, of in found if (of.lake, of.group) == (space.lake, group) and of.generation is not None])
+        return gone + self.unlink([layout.looked_key(space, group), layout.epoch_key(space, group)])
 
     def _change(self, space: KeySpace, group: str, change: _Change) -> bool:
         """Change a group's epoch record by what lies there; False if the change says that nothing is to be done."""

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pyarrow as pa
@@ -31,19 +31,18 @@ from online_sync.classes import Agreement
 from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import Pushed, PushSpec
 from online_sync.servers import Saying, is_replaced, replaced
-from online_sync.store import Owner, Store, is_under_way
+from online_sync.store import PATIENCE, Owner, Store, is_under_way
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_PATIENCE = 5.0
 Depth = Literal["as needed", "verify", "full"]
 """Which rows a sync compares and writes: those that it must, compare all, or write all."""
 
 Session: TypeAlias = "Callable[[], SparkSession]"
 """Starts Spark, if it does not run yet; it is asked only for what is too much for the memory of this process."""
 
-_ATTEMPTS = 3
+_ATTEMPTS, _CLOCKS_APART = 3, timedelta(minutes=1)
 _IN_MEMORY = 60_000_000
 """Values that one process holds at most; more are left to Spark."""
 _WEIGHED, _OVERHEAD = 100, 64
@@ -62,6 +61,10 @@ class SyncOutdated(SyncOvertaken):
 
 class TooMuchMemory(UserError):
     """A group that would take more of the online store's memory than is allowed."""
+
+
+class ClockBehind(UserError):
+    """A group that was synced at a time that has not come by this machine's clock."""
 
 
 class OtherLake(UserError):
@@ -168,7 +171,7 @@ def ended_unheard(epochs: Sequence[Epoch], look: Finding) -> list[Epoch]:
 
 def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> None:
     """Make sure that the project's rows in the store come from this lake; another one's are refused (OtherLake) or taken over."""
-    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         for _ in range(_ATTEMPTS):
             owner = store.owner(target.space.project)
             if owner is not None and owner.lake == target.space.lake:
@@ -181,7 +184,7 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
 
 def standing(group: str, target: Target) -> EpochRecord | None:
     """The group's epoch record, which has to be the same before its publishes are read and when a sync of these begins."""
-    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         return store.read_epoch(target.space, group)
 
 
@@ -195,6 +198,16 @@ def follows(held: EpochRecord | None, group: str) -> Callable[[EpochRecord | Non
     return check
 
 
+def in_time(held: EpochRecord | None, group: str, *, now: datetime) -> None:
+    """Raise ClockBehind where a group was synced more than a minute after `now`: less is known by then, so that readers would go back."""
+    if held is None or not held.epoch or instant(held.synced_at) <= now + _CLOCKS_APART:
+        return
+    raise ClockBehind(
+        f"{group} was synced at {instant(held.synced_at):%Y-%m-%d %H:%M:%S} UTC, and by the clock of this machine it is "
+        f"{now:%Y-%m-%d %H:%M:%S}: set the clock that is wrong. If that was the other one, headwater sync --full goes on from here"
+    )
+
+
 def _sync_of(record: EpochRecord | None) -> tuple[int, int, str] | None:
     return None if record is None else (record.epoch, record.begun, record.by)
 
@@ -206,7 +219,7 @@ def look(published: Published, *, target: Target, now: datetime, last: Epoch | N
     fewer than then, a sample of the rows is as it was left, and the store has the sync that is the `last` by the registry.
     """
     group = published.group
-    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         held = store.read_epoch(target.space, group.name)
         if held is None or held.begun != held.epoch or held.generation != published.generation:
             return Finding(held, "changed")
@@ -233,9 +246,9 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     changed = _changed(published, look, coming, work)
     if work.limit is not None and (held is None or held.generation != published.generation):
         _refuse_too_much(published, coming, work, limit=work.limit)
-    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as asked:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as asked:
         before, runs = asked.says(), asked.runs()
-    with contextlib.closing(Store(target.url, patience=_PATIENCE, runs=runs)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE, runs=runs)) as store:
         spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen, runs=runs)
         record, done, begun_at = _written(published, spec, _Way(look, changed, work, spark), store=store)
         _stay(before, store)
@@ -274,7 +287,7 @@ def is_in_memory(published: Published) -> bool:
 
 def sweep(target: Target, groups: Sequence[str]) -> int:
     """Delete the keys of these groups and of the project that nobody reads any more, if there may be some; returns how many there were."""
-    with contextlib.closing(Store(target.url, patience=_PATIENCE)) as store:
+    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         records = [record for group in groups if (record := store.read_epoch(target.space, group)) is not None]
         finished = [record for record in records if record.unswept and record.begun == record.epoch]
         owner = store.owner(target.space.project)

@@ -19,7 +19,7 @@ from online_sync.codec import RowSchema, decode
 from online_sync.erasing import Erased
 from online_sync.servers import StoreUnavailable
 from online_sync.store import Store
-from online_sync.sync import SyncOvertaken, TooMuchMemory
+from online_sync.sync import ClockBehind, SyncOvertaken, TooMuchMemory
 from tests import projects
 from tests.online_sync.stories import FIRST, HOUR, SEEN, Story
 
@@ -200,8 +200,37 @@ def test_who_was_erased_while_the_store_was_away_is_gone_after_the_next_sync(wal
         assert walks.asked(p) == [None, 1.0, None]
 
 
-def away(_: str) -> Store:
+def away(_: str, **how: float) -> Store:
     raise StoreUnavailable("it is away")
+
+
+def test_a_group_that_is_offline_from_now_on_is_taken_from_the_store(walks: Walks) -> None:
+    walks.hour(0, w1=7.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        url = p.store_url()
+    projects.make(walks.root, catalog=CATALOG.replace('every="1h")', 'every="1h", online=False)').partition("seen_v1 =")[0])
+    said: list[str] = []
+    with closing(hw.open(walks.root, say=said.append, clock=lambda: walks.now)) as p, closing(Store(url)) as store:
+        [before] = store.keys("hw:*:seen*")
+        assert (len(before), p.sync(), list(store.keys("hw:*:seen*"))) == (4, (), [])
+        p.sync()
+    assert said == ["seen has online=False now: its 4 keys were deleted from the online store"]
+
+
+def test_a_clock_that_is_behind_takes_no_hour_back_unless_it_is_said_to_be_right(walks: Walks) -> None:
+    walks.hour(0, w1=1.0)
+    walks.hour(1, w1=2.0)
+    with closing(opened(walks)) as p:
+        [done] = p.sync()
+        walks.now -= HOUR
+        with pytest.raises(ClockBehind, match=r"synced at 2026-01-06 00:01:00 UTC, and .* it is 2026-01-05 23:01:00: set .* sync --full"):
+            p.sync()
+        assert walks.asked(p) == [2.0, None, None]
+        walks.now += HOUR - timedelta(seconds=50)
+        assert p.sync()[0].epoch == done.epoch
+        walks.now -= HOUR
+        assert (p.sync(depth="full")[0].written, walks.asked(p)) == (1, [1.0, None, None])
 
 
 def test_a_sync_that_runs_while_somebody_is_erased_does_not_bring_them(walks: Walks, monkeypatch: pytest.MonkeyPatch) -> None:
