@@ -107,14 +107,14 @@ def test_a_sync_whose_primary_dies_in_the_middle_shows_nothing_and_the_rerun_bri
     story, online, calls = told(tmp_path), Online(pair.url), iter(range(100))
 
     class Dying(Store):
-        def put_rows(self, rows: Any, **how: Any) -> str:
+        def _put_round(self, rows: Any, *how: Any) -> str:
             match next(calls):
                 case 1:
                     pair.follow()
                     pair.forget()
                 case 2:
                     pair.fail_over()
-            return super().put_rows(rows, **how)
+            return super()._put_round(rows, *how)
 
     with monkeypatch.context() as patch:
         patch.setattr(push, "Store", Dying)
@@ -218,10 +218,10 @@ def test_a_store_that_hangs_in_the_middle_is_told_and_the_rerun_brings_every_row
         online = Online(f"redis://127.0.0.1:{port}/0")
 
         class Hanging(Store):
-            def put_rows(self, rows: Any, **how: Any) -> str:
+            def _put_round(self, rows: Any, *how: Any) -> str:
                 if next(calls) == 1:
                     os.kill(process.pid, signal.SIGSTOP)
-                return super().put_rows(rows, **how)
+                return super()._put_round(rows, *how)
 
         with monkeypatch.context() as patch:
             patch.setattr(push, "Store", Hanging)
