@@ -7,6 +7,7 @@ says whether they are taken.
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from lake import delta, skipping, storage
 from spark_jobs import tables
 from spark_jobs.ingest import far_dates, known_ids, rights, row_blocks
 from spark_jobs.ingest.journal import Ingest
-from spark_jobs.ingest.row_blocks import ID, Block, Mask, Room
+from spark_jobs.ingest.row_blocks import Block, Mask, Room
 
 _ROWS_WRITTEN = 2**17
 """So many rows of a date are written together."""
@@ -146,7 +147,7 @@ def _touched(coming: Sequence[Block], held: _Held) -> set[date]:
     near = skipping.dates(held.log, DATE, _apart(bounds)) - before - set(row_blocks.on_dates(coming)) if bounds else frozenset()
     if not near:
         return before
-    ids = np.sort(np.concatenate([*(block.numbers(ID) for block in coming), *(block.numbers(ID)[block.goes] for block in theirs)]))
+    ids = held.room.in_order([*coming, *theirs])
     rivals = {_partition(path) for path in known_ids.files_with(ids, held.sizes(near), source, lake=held.job.context.lake, room=held.room)}
     known_ids.forget(source, lake=held.job.context.lake, there=held.sizes(None))
     return before | rivals
@@ -267,16 +268,14 @@ def commit(made: Made, number: int, job: Ingest, room: Room) -> None:
 def _write(made: Made, number: int, job: Ingest, run: str) -> int:
     """Write a file for each partition; how many rows that are."""
     parts, timed, total = row_blocks.on_dates(made.blocks), job.source.event_timestamp is not None, 0
-    aside = [(block, rows, ~block.read[rows]) for each in parts.values() for block, rows in each] if timed else []
     for day, each in sorted(parts.items()):
-        read = [(block, rows, block.read[rows]) for block, rows in each]
-        if day == ASIDE_DATE:
-            aside += read
-        else:
-            total += _written(read, number, job, run, day=day)
+        if day != ASIDE_DATE:
+            total += _written(((block, rows, block.read[rows]) for block, rows in each), number, job, run, day=day)
         for block, _ in each:
             block.released()
-    return total + _written(aside, number, job, run, day=ASIDE_DATE)
+    aside = ((block, rows, ~block.read[rows]) for each in parts.values() for block, rows in each) if timed else iter(())
+    both = chain(aside, ((block, rows, block.read[rows]) for block, rows in parts.get(ASIDE_DATE, ())))
+    return total + _written(both, number, job, run, day=ASIDE_DATE)
 
 
 def _written(parts: Iterable[tuple[Block, slice, Mask]], number: int, job: Ingest, run: str, *, day: date) -> int:

@@ -1,7 +1,6 @@
 """Which of the rows with one id holds, of rows in blocks: only those are compared whose ids share a hash."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from feature_definitions.language import Source
 from feature_definitions.layout import CONTENT, FILE, INGEST, LINE
 from spark_jobs.ingest import row_blocks, row_hashes
-from spark_jobs.ingest.row_blocks import ID, Block
+from spark_jobs.ingest.row_blocks import Block
 
 _GOES, _COMES, _BLOCK, _AT, _ARRIVED = "_hw_goes", "_hw_comes", "_hw_block", "_hw_at", "_hw_arrived"
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -41,9 +40,9 @@ def age(blocks: Sequence[Block], number: int) -> None:
 
 
 def _numbered(blocks: Iterable[Block]) -> dict[str, int]:
-    """A number for each file."""
+    """A number for each file, in the order of their names, from 1."""
     names = {name for block in blocks for name in _names(block) if name is not None}
-    return {name: number for number, name in enumerate(sorted(names))}
+    return {name: number for number, name in enumerate(sorted(names), start=1)}
 
 
 def _names(block: Block) -> list[str | None]:
@@ -55,9 +54,13 @@ def _of_file(block: Block, names: Mapping[str, int]) -> row_hashes.Hashes:
     """A hash of each row's content and file."""
     if not block.rows.num_rows:
         return np.zeros(0, np.uint64)
-    numbers = np.array([0 if name is None else names[name] + 1 for name in _names(block)] + [0], np.uint64)
-    places = np.asarray(pc.fill_null(block.rows.column(FILE).chunk(0).indices, len(numbers) - 1))
-    return np.asarray(block.numbers(CONTENT) + numbers[places] * _ODD, np.uint64)
+    return np.asarray(block.numbers(CONTENT) + _files(block, names).astype(np.uint64) * _ODD, np.uint64)
+
+
+def _files(block: Block, names: Mapping[str, int]) -> NDArray[np.int64]:
+    """The number of each row's file; 0: it has none."""
+    numbers = np.array([0 if name is None else names[name] for name in _names(block)] + [0])
+    return np.asarray(numbers[np.asarray(pc.fill_null(block.rows.column(FILE).chunk(0).indices, len(numbers) - 1))])
 
 
 def ingests(block: Block, number: int) -> NDArray[np.int64]:
@@ -73,54 +76,34 @@ def judge(blocks: Sequence[Block], source: Source, number: int) -> None:
     """Say which rows hold: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
     for block in blocks:
         block.live = row_blocks.even(~block.goes if block.comes or not source.id else block.held & ~block.goes)
-    if not source.id:
+    if not source.id or not blocks:
         return
-    bits = max(0, (row_blocks.total(blocks) - 1).bit_length() - (row_blocks.AT_ONCE.bit_length() - 1))
-    for part in range(2**bits):
-        doubtful = _with_rivals(blocks, [_of_part(block, part, bits) for block in blocks])
-        if any(map(len, doubtful)):
-            _decide(blocks, doubtful, source, number)
-        for block in blocks:
-            block.released()
+    parts, names = row_blocks.parts(blocks), _numbered(blocks)
+    for part in range(parts):
+        doubtful = _with_rivals(blocks, part, parts)
+        told = [_told(block, n, at, source, number, names) for n, (block, at) in enumerate(zip(blocks, doubtful, strict=True)) if len(at)]
+        if told:
+            _decide(blocks, pa.concat_tables(told), source)
 
 
-class _Ids(NamedTuple):
-    """The hashes of the ids of some rows of a block, and where these rows are; None: all of them."""
-
-    hashes: row_hashes.Hashes
-    places: NDArray[np.int64] | None
-
-    def at(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where some of these rows are in the block."""
-        return rows if self.places is None else self.places[rows]
-
-
-def _of_part(block: Block, part: int, bits: int) -> _Ids:
-    """The ids whose hashes begin with so many bits of a number."""
-    hashes = block.numbers(ID)
-    if not bits:
-        return _Ids(hashes, None)
-    places = np.flatnonzero((hashes >> np.uint64(64 - bits)) == np.uint64(part))
-    found = _Ids(hashes[places], places)
-    block.released()
-    return found
-
-
-def _with_rivals(blocks: Sequence[Block], ids: Sequence[_Ids]) -> list[NDArray[np.int64]]:
+def _with_rivals(blocks: Sequence[Block], part: int, parts: int) -> list[NDArray[np.int32]]:
     """The rows of each block, of those with some ids, with whose id others come, where one of them comes or goes."""
-    several = row_hashes.several([each.hashes for each in ids])
-    found = [row_hashes.among(each.hashes, several) for each in ids]
-    rows = [each.at(at) for each, at in zip(ids, found, strict=True)]
-    hashes = [each.hashes[at] for each, at in zip(ids, found, strict=True)]
-    touched = [hashed[block.comes | block.goes[at]] for block, at, hashed in zip(blocks, rows, hashes, strict=True)]
+    ids = [block.ids(part, parts) for block in blocks]
+    hashes = np.concatenate([each.hashes for each in ids])
+    ends = np.cumsum([len(each.hashes) for each in ids])
+    several = row_hashes.among(hashes, row_hashes.several([hashes]))
+    at = np.split(several, np.searchsorted(several, ends[:-1]))
+    rows = [each.places[mine - end + len(each.hashes)] for each, mine, end in zip(ids, at, ends, strict=True)]
+    touched = [hashes[mine][block.comes | block.goes[which]] for block, mine, which in zip(blocks, at, rows, strict=True)]
     wanted = np.unique(np.concatenate(touched))
-    return [at[np.isin(hashed, wanted)] for at, hashed in zip(rows, hashes, strict=True)]
+    for block in blocks:
+        block.released()
+    return [which[np.isin(hashes[mine], wanted)] for mine, which in zip(at, rows, strict=True)]
 
 
-def _decide(blocks: Sequence[Block], rows: Sequence[NDArray[np.int64]], source: Source, number: int) -> None:
+def _decide(blocks: Sequence[Block], known: pa.Table, source: Source) -> None:
     """Say which of the rows with one id holds."""
-    told = [_told(block, n, at, source, number) for n, (block, at) in enumerate(zip(blocks, rows, strict=True)) if len(at)]
-    known = pa.concat_tables(told).combine_chunks()
+    known = known.combine_chunks()
     for name in source.id:
         known = known.filter(pc.is_valid(known.column(name)))
     if not known.num_rows:
@@ -144,14 +127,12 @@ def _decide(blocks: Sequence[Block], rows: Sequence[NDArray[np.int64]], source: 
         blocks[n].live[at[mine]] = first[mine] & ~goes[mine]
 
 
-def _told(block: Block, n: int, at: NDArray[np.int64], source: Source, number: int) -> pa.Table:
+def _told(block: Block, n: int, at: NDArray[np.int32], source: Source, number: int, names: Mapping[str, int]) -> pa.Table:
     """What is asked of rows to say which of those with one id holds."""
-    names = dict.fromkeys((*source.id, FILE, LINE))
-    rows = block.rows.select(list(names)).take(pa.array(at))
-    found = {name: rows.column(name) for name in names} | {FILE: pc.fill_null(rows.column(FILE).cast(pa.string()), "")}
-    found |= {INGEST: pa.array(ingests(block, number)[at]), _GOES: pa.array(block.goes[at]), _COMES: pa.repeat(block.comes, len(at))}
-    found |= {_BLOCK: pa.repeat(n, len(at)), _AT: pa.array(at)}
+    rows = block.rows.select(list(dict.fromkeys((*source.id, LINE)))).take(pa.array(at))
+    own = {FILE: pa.array(_files(block, names)[at]), INGEST: pa.array(ingests(block, number)[at]), _GOES: pa.array(block.goes[at])}
+    own |= {_COMES: pa.repeat(block.comes, len(at)), _BLOCK: pa.repeat(n, len(at)), _AT: pa.array(at)}
     if source.arrived_at:
-        found[_ARRIVED] = block.rows.column(source.arrived_at).take(pa.array(at))
+        own[_ARRIVED] = block.rows.column(source.arrived_at).take(pa.array(at))
     block.released()
-    return pa.table(found)
+    return pa.table({name: rows.column(name) for name in rows.column_names} | own)

@@ -26,8 +26,8 @@ from spark_jobs.ingest import row_hashes
 Mask = NDArray[np.bool_]
 AT_ONCE = 2**22
 """So many rows are compared with each other at once."""
-ID = "_hw_id"
-"""A hash of a row's id."""
+ID, _PLACE = "_hw_id", "_hw_id_place"
+"""The hashes of the ids of a block's rows, by their first bytes, and which rows these are."""
 _MEMORY = 128 * 2**20
 """So many bytes of rows stay in memory."""
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -38,11 +38,12 @@ _OLD_CALENDAR = b"org.apache.spark.legacy"
 
 @dataclass(slots=True)
 class Block:
-    """Rows with their time, date, hash and hash of the id, by date; `comes` says of all that the files bring them, else they were there.
+    """Rows with their time, date and hash, by date, and the hashes of their ids.
 
-    Of rows that were there `goes` says which the files take away, `held` which held, `was` which were live, and `failed` which of these
-    lay aside too. `live`, `aside` and `read` are what becomes of each, `ingest` which ingest brought it where that is not the block's own.
-    What is the same of all rows is one value (`even`). `file` holds the rows if memory does not.
+    `comes` says of all that the files bring them, else they were there. Of rows that were there `goes` says which the files take away,
+    `held` which held, `was` which were live, and `failed` which of these lay aside too. `live`, `aside` and `read` are what becomes of
+    each, `ingest` which ingest brought it where that is not the block's own. What is the same of all rows is one value (`even`). `file`
+    holds the rows if memory does not.
     """
 
     rows: pa.Table
@@ -90,10 +91,23 @@ class Block:
             self._days = tuple((date.fromordinal(_EPOCH + day), slice(start, end)) for start, end, day in found)
         return self._days
 
+    def ids(self, part: int = 0, parts: int = 1) -> Ids:
+        """The ids whose hashes are in one of so many parts, a power of two and 256 at most; what is in others is not looked at."""
+        hashes, ends = self.numbers(ID), (part * 256 // parts, (part + 1) * 256 // parts)
+        first, last = (np.searchsorted(hashes, np.uint64(each << 56)) if each < 256 else len(hashes) for each in ends)
+        return Ids(hashes[first:last], self.numbers(_PLACE)[first:last])
+
     def only(self, names: Collection[str]) -> Block:
         """Rows that files bring, of some files alone."""
         mine = self.of_files(names)
-        return self if mine.all() else Block.coming(self.rows.filter(pa.array(mine)).combine_chunks())
+        if mine.all():
+            return self
+        rows = self.rows.filter(pa.array(mine))
+        if ID in rows.column_names:
+            hashes = np.empty(len(mine), np.uint64)
+            hashes[self.numbers(_PLACE)] = self.numbers(ID)
+            rows = with_ids(rows, hashes[mine])
+        return Block.coming(rows.combine_chunks())
 
     def of_files(self, names: Collection[str]) -> Mask:
         """Which rows are of some files."""
@@ -123,17 +137,22 @@ def dated(rows: pa.Table, source: Source) -> pa.Table:
     at = rows.column(TIME) if TIME in rows.column_names else _times(rows, source)
     at = _one(at) if isinstance(at, pa.ChunkedArray) else at
     days = pa.array((np.asarray(at.view(pa.int64())) // _DAY).astype(np.int32)).view(pa.date32())
-    hashed = {CONTENT: list(source.columns)} | ({ID: list(source.id)} if source.id else {})
-    for name, value in ((TIME, at), (DATE, days)):
+    names = _one(rows.column(FILE)).dictionary_encode().cast(_NAMES)
+    for name, value in ((TIME, at), (DATE, days), (FILE, names)):
         rows = _set(rows, name, value)
-    rows = _set(rows, FILE, _one(rows.column(FILE)).dictionary_encode().cast(_NAMES))
-    for name, columns in hashed.items():
-        hashes = row_hashes.of_rows if name == CONTENT else row_hashes.of_columns
-        rows = rows.append_column(name, pa.array(hashes([_one(rows.column(each)) for each in columns])))
     order = np.asarray(_one(rows.column(DATE)).view(pa.int32()))
-    if np.all(order[1:] >= order[:-1]):
+    if not np.all(order[1:] >= order[:-1]):
+        rows = rows.take(pa.array(np.argsort(order, kind="stable"))).combine_chunks()
+    rows = _set(rows, CONTENT, pa.array(row_hashes.of_rows([_one(rows.column(each)) for each in source.columns])))
+    if not source.id:
         return rows.combine_chunks()
-    return rows.take(pa.array(np.argsort(order, kind="stable"))).combine_chunks()
+    return with_ids(rows, row_hashes.of_columns([_one(rows.column(each)) for each in source.id])).combine_chunks()
+
+
+def with_ids(rows: pa.Table, hashes: row_hashes.Hashes) -> pa.Table:
+    """Rows with the hashes of their ids."""
+    places = np.argsort((hashes >> np.uint64(56)).astype(np.uint8), kind="stable")
+    return _set(_set(rows, ID, pa.array(hashes[places])), _PLACE, pa.array(places.astype(np.int32)))
 
 
 def _times(rows: pa.Table, source: Source) -> pa.Array:
@@ -164,11 +183,23 @@ def _all(mask: Mask, *, is_so: bool) -> Mask:
     return np.broadcast_to(np.bool_(is_so), len(mask))
 
 
+class Ids(NamedTuple):
+    """The hashes of the ids of some rows, and which rows of their block these are."""
+
+    hashes: row_hashes.Hashes
+    places: NDArray[np.int32]
+
+
 class KeptRows(NamedTuple):
     """Rows that are kept, and the file that holds them, if memory does not."""
 
     rows: pa.Table
     file: mmap.mmap | None
+
+
+def _moving(block: Block, ids: Ids) -> row_hashes.Hashes:
+    """Of some ids of a block those of rows that come or go."""
+    return ids.hashes if block.comes else ids.hashes[block.goes[ids.places]]
 
 
 class Room:
@@ -194,6 +225,18 @@ class Room:
         with open(path, "rb") as file:  # noqa: PTH123  # a path of the lake is text
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return KeptRows(pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), mapped)
+
+    def in_order(self, blocks: Sequence[Block]) -> row_hashes.Hashes:
+        """The hashes of the ids of the rows that come or go, in order; those of many rows lie in a file."""
+        several = parts(blocks)
+        found = (np.sort(np.concatenate([_moving(block, block.ids(part, several)) for block in blocks])) for part in range(several))
+        if several == 1:
+            return next(found)
+        path = f"{self.folder}/ids-{self._files}"
+        self._files += 1
+        with open(path, "wb") as file:  # noqa: PTH123  # a path of the lake is text
+            file.writelines(each.data for each in found)
+        return np.memmap(path, np.uint64, mode="r")
 
     def near(self, paths: Collection[str]) -> dict[str, str]:
         """Where files of a lake, which never change, are to be read; those on S3 are copied, each once, many at the same time."""
@@ -253,6 +296,11 @@ def _in_schema(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.Table:
     have = set(batch.schema.names)
     columns = [batch.column(f.name).cast(f.type) if f.name in have else pa.nulls(batch.num_rows, f.type) for f in wanted]
     return pa.Table.from_arrays(columns, schema=wanted)
+
+
+def parts(blocks: Sequence[Block]) -> int:
+    """In how many parts the ids of blocks are looked at, so that each has not much more than `AT_ONCE`."""
+    return min(256, 1 << (max(0, total(blocks) - 1) // AT_ONCE).bit_length())
 
 
 def total(blocks: Sequence[Block]) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from feature_definitions import Source
 from feature_definitions.layout import FILE, INGEST, LINE
 from spark_jobs.ingest import rights, row_blocks
-from spark_jobs.ingest.row_blocks import ID, Block
+from spark_jobs.ingest.row_blocks import Block
 
 SOURCE = Source("orders", columns={"id": "string", "arrived": "timestamp"}, id=("id",), arrived_at="arrived", shape="static")
 NOW = 7
@@ -57,9 +57,8 @@ def block(rows: list[Row], hashes: dict[str | None, int]) -> Block:
         FILE: pa.array([row.file for row in rows]).dictionary_encode(),
         LINE: pa.array([row.line for row in rows]),
         INGEST: pa.array([row.ingest for row in rows]),
-        ID: pa.array([hashes[row.id] for row in rows], pa.uint64()),
     }
-    made = Block.coming(pa.table(columns))
+    made = Block.coming(row_blocks.with_ids(pa.table(columns), np.array([hashes[row.id] for row in rows], np.uint64)))
     made.comes = rows[0].comes
     made.goes, made.held = (np.array([getattr(row, name) for row in rows]) for name in ("goes", "held"))
     return made
