@@ -25,7 +25,6 @@ from feature_definitions.planning.far import Aside
 from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql.derivations import may_fail, may_fail_beside
 from lake import delta, quarantine, s3, storage
-from lake.arrow_types import arrow_type
 from lake.joined import Unlike
 from lake.staging import staging
 from spark_jobs import tables, workers
@@ -169,20 +168,10 @@ def _taken_here(job: Ingest, look: Look, rows: RowsBrought, room: Room) -> Inges
     made = here.of_files(rows.of(names), names, job, room, number=number)
     if names:
         refused_rows.put_aside(rows.bad, names, job, room)
-    _quarantine_aside(lambda: _lying_aside(made, job, room), made.aside, job)
+    refused_rows.put_far_aside(here.lying_aside(made, job.source), made.aside, job, room)
     revisions = changes.revisions(made.blocks, number, job) if made.dates else ()
     commit = partial(here.commit, made, number, job, room) if made.dates else None
     return _recorded(job, look, _Taken(rows.seen, made.by_file, made.summary, revisions), commit)
-
-
-def _lying_aside(made: here.Made, job: Ingest, room: Room) -> DataFrame:
-    """The rows that lie aside, few mostly: Spark writes their values as text."""
-    path, schema = f"{room.folder}/aside.parquet", f"{tables.columns_sql(job.source.columns)}, {DATE} date, {FILE} string, {LINE} bigint"
-    kept = [(name, arrow_type(kind)) for name, kind in job.source.columns.items()]
-    with pq.ParquetWriter(path, pa.schema([*kept, (DATE, pa.date32()), (FILE, pa.string()), (LINE, pa.int64())])) as file:
-        for rows in here.lying_aside(made, job.source):
-            file.write_table(rows)
-    return tables.staged(job.context.spark, path, schema=schema)
 
 
 def _taken(job: Ingest, look: Look, rows: DataFrame, found: RowsSeen) -> IngestReport:
@@ -193,7 +182,7 @@ def _taken(job: Ingest, look: Look, rows: DataFrame, found: RowsSeen) -> IngestR
     number = job.context.registry.next_revision(source.name)
     good = rows.where(F.col(REASON).isNull()).drop(REASON, COLUMN, VALUE, RAW).withColumn(INGEST, F.lit(number).cast("bigint"))
     made = update.of_files(Coming(good, names, found.good, found.dates, found.ids), job)
-    _quarantine_aside(lambda: made.rows.where(F.col(ASIDE) & ~F.col(LIVE)), made.aside, job)
+    _quarantine_aside(made.rows.where(F.col(ASIDE) & ~F.col(LIVE)), made.aside, job)
     _quarantine_failing(made, job)
     revisions = update.revisions(made, number, job)
     commit = partial(update.commit, made, job) if made.dates else None
@@ -351,14 +340,14 @@ def _quarantine(rows: DataFrame, seen: RowsSeen, names: Sequence[str], job: Inge
         tables.append(frame, path, commit_id=job.ingest_id, fence=fence)
 
 
-def _quarantine_aside(rows: Callable[[], DataFrame], aside: Aside | None, job: Ingest) -> None:
+def _quarantine_aside(rows: DataFrame, aside: Aside | None, job: Ingest) -> None:
     """Put beside the refused rows all those that lie aside because of their dates, in the place of those that did so before."""
     source, path = job.source, layout.quarantine_table(job.context.lake, job.source.name)
     before = delta.holds(path, f"reason ~ '{far.REASONS}'")
     if aside is None or not (aside.rows or before):
         return
     told = job.context.spark.createDataFrame(list(aside.reasons.items()), f"{DATE} date, {REASON} string")
-    lying = rows().drop(REASON).join(F.broadcast(told), on=DATE)
+    lying = rows.drop(REASON).join(F.broadcast(told), on=DATE)
     told_of = {COLUMN: F.lit(source.event_timestamp), VALUE: F.col(f"`{source.event_timestamp}`").cast("string")}
     _replace(_told(lying.withColumns(told_of), job), far.REASONS if before else "", job, commit="aside")
 

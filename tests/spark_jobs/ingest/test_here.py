@@ -47,7 +47,7 @@ def histories(steps: int) -> Iterator[dict[str, str | None]]:
         far = draw.random()
         at = datetime(1970 if far < 0.02 else 2031 if far < 0.04 else 2026, 1, draw.randint(1, 9), draw.randint(0, 23), tzinfo=UTC)
         arrived = "" if draw.random() < 0.3 else f"{at + timedelta(days=draw.randint(0, 2)):%Y-%m-%dT%H:%M:%SZ}"
-        x = draw.choice(("1.5", "-0", "2", "", "none", "7e3"))
+        x = draw.choice(("1.5", "-0", "2", "", "none", "12345678.9", "0.00012"))
         n, ok, day = draw.choice(("1", "2", "3", "")) if draw.random() < 0.5 else "1", draw.choice(("true", "no", "")), f"{at:%Y-%m-%d}"
         return f"{draw.choice('abcdef')},{n},{x},{draw.choice(('1.25', '', '9.999'))},{ok},{day},{at:%Y-%m-%dT%H:%M:%SZ},{arrived}"
 
