@@ -57,13 +57,22 @@ def draft(name: str, catalog: Catalog, *, folder: Path, root: Path, source: str 
 
 def write(made: Draft) -> None:
     """Write both files; refused if one of them is there, and then nothing is written."""
+    told = "{} is there already; nothing was written. Name the new group differently, or move the file away"
     there = next((file for file in (made.group_file, made.test_file) if file.exists()), None)
     if there is not None:
-        raise DraftRefused(f"{there} is there already; nothing was written. Name the new group differently, or move the file away")
+        raise DraftRefused(told.format(there))
     for file, text in ((made.group_file, made.group), (made.test_file, made.test)):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        write_new(file, text, told.format(file))
+
+
+def write_new(file: Path, text: str, told: str) -> None:
+    """Write a file of a draft; refused, as is told, if it is there, though somebody may have written it just now."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
         with file.open("x", encoding="utf-8") as new:
             new.write(text)
+    except FileExistsError:
+        raise DraftRefused(told) from None
 
 
 def _source(catalog: Catalog, name: str | None) -> Source:

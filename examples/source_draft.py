@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from examples.draft import DraftRefused
+from examples.draft import DraftRefused, write_new
 from feature_definitions.counted import counted
 from feature_definitions.language import Column, Csv, DeltaTable, Files, Jdbc
 from feature_definitions.language.rules import COLUMN, check_name
@@ -56,16 +56,17 @@ def draft(name: str, seen: Sample, catalog: Catalog, *, folder: Path, timezone: 
 
 def write(made: SourceDraft) -> None:
     """Write the file; refused if it is there."""
-    refuse_over(made.file)
-    made.file.parent.mkdir(parents=True, exist_ok=True)
-    with made.file.open("x", encoding="utf-8") as new:
-        new.write(made.text)
+    write_new(made.file, made.text, _there(made.file))
 
 
 def refuse_over(file: Path) -> None:
     """Refuse to write a file that is there."""
     if file.exists():
-        raise DraftRefused(f"{file} is there already; nothing was written. Name the source differently, or move the file away")
+        raise DraftRefused(_there(file))
+
+
+def _there(file: Path) -> str:
+    return f"{file} is there already; nothing was written. Name the source differently, or move the file away"
 
 
 # ------------------------------------------------------------------------------------------------------------------------ names

@@ -13,17 +13,17 @@ def of_text(cell: Cell, kind: str, csv: Csv) -> Cell:
     if csv.has_plain_numbers:
         return cell
     between = f"[{re.escape(_SPACES if csv.thousands == ' ' else csv.thousands)}]" if csv.thousands else None
-    groups = rf"|\d{{1,3}}(?:{between}\d{{2,3}})*{between}\d{{3}}" if between else ""
+    groups = rf"|[0-9]{{1,3}}(?:{between}[0-9]{{2,3}})*{between}[0-9]{{3}}" if between else ""
     point = re.escape(csv.decimal)
-    written = re.compile(rf"\s*([+-]?)(\d+{groups})?(?:{point}(\d*))?([eE][+-]?\d+)?\s*")
+    written = re.compile(rf"\s*([+-]?)([0-9]+{groups})?(?:{point}([0-9]*))?([eE][+-]?[0-9]+)?\s*")
 
     def convert(text: str) -> object:
         found = written.fullmatch(text)
         if found is None or not (found[2] or found[3]):
-            if not re.search(r"\d", text):
+            if not re.search(r"[0-9]", text):
                 return cell(text)
             raise ValueError(f"is not {'an' if kind == 'int64' else 'a'} {kind} as the source's Csv writes numbers")
-        whole = re.sub(r"\D", "", found[2] or "0")
+        whole = re.sub(r"[^0-9]", "", found[2] or "0")
         return cell(f"{found[1]}{whole}{'' if found[3] is None else '.' + (found[3] or '0')}{found[4] or ''}")
 
     return convert

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import feature_definitions
-from examples import draft, starter
+from examples import draft, source_draft, starter
 from examples.draft import Draft, DraftRefused
+from examples.source_draft import SourceDraft
 from feature_definitions.check import checked
 from feature_definitions.language import WindowedGroup
 
@@ -64,6 +66,14 @@ def test_nothing_is_written_over_a_file_that_is_there(shop: Path) -> None:
         file.unlink()
         assert not drafted(shop).group_file.exists()
         assert not drafted(shop).test_file.exists()
+
+
+def test_of_two_that_write_one_file_the_second_is_told(tmp_path: Path) -> None:
+    made = SourceDraft(tmp_path / "new/clicks.py", "# mine\n", (), ())
+    source_draft.write(made)
+    with pytest.raises(DraftRefused, match=r"clicks\.py is there already; nothing was written"):
+        source_draft.write(replace(made, text="# theirs\n"))
+    assert made.file.read_text() == "# mine\n"
 
 
 def test_a_name_that_is_taken_or_no_name_is_refused(shop: Path) -> None:

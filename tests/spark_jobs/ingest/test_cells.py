@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_definitions import Csv
 from lake.arrow_types import arrow_type
-from spark_jobs.ingest import cells
+from spark_jobs.ingest import cells, plain_numbers
 from spark_jobs.ingest.cells import Number, Unfit
 
 if TYPE_CHECKING:
@@ -82,3 +83,12 @@ def test_a_type_that_a_source_may_have_is_told_to_be_written() -> None:
 def test_a_column_of_another_type_has_no_place(given_type: pa.DataType, wanted: str) -> None:
     with pytest.raises(Unfit, match=f"is a {given_type}, the source says {wanted}".replace("(", r"\(").replace(")", r"\)")):
         cells.of_arrow(pa.nulls(1, given_type), wanted, "UTC")
+
+
+@pytest.mark.parametrize("kind", ["int64", "double", "decimal(6,2)"])
+@pytest.mark.parametrize("text", ["\u0661", "1\u0662", "\uff11", "1_0"])
+def test_a_number_is_written_in_the_digits_from_0_to_9(kind: str, text: str) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        cells.of_text(kind, None)(text)
+    with pytest.raises(ValueError, match="is not"):
+        plain_numbers.of_text(cells.of_text(kind, None), kind, Csv(decimal=",", thousands="."))(f"{text}.000")
