@@ -278,9 +278,16 @@ def nearest(count: float, unit: str) -> datetime:
 # ------------------------------------------------------------------------------------------------------------------------- advice
 
 
+_ZONE_BY_NAME = re.compile(r"(.*[0-9])[ \t]*([A-Za-z]{2,5}|[A-Za-z]+(?:/[A-Za-z_]+)+)", re.ASCII)
+"""A time with a zone's name or short name, of which several zones may have the same."""
+
+
 def advice(text: str, data_type: str) -> str:
     """What would be to write, were this text a time (or a date); nothing for what is written in ISO 8601 or in no way that is known."""
     ways = list(dict.fromkeys(ways_to_say(text, data_type)))
+    named = _ZONE_BY_NAME.fullmatch(text)
+    if not ways and named is not None and data_type == "timestamp" and _compiled(ISO_TIME.regex).fullmatch(named[1]):
+        return f"; {named[2]} says no offset from UTC: write Z or +01:00, or leave it out and say the source's timezone"
     return f"; write {' or '.join(ways)}" + (", whichever is meant" if len(ways) > 1 else "") if ways else ""
 
 

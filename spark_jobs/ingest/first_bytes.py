@@ -8,7 +8,9 @@ _OTHERS = {
     b"ORC": "is an ORC file, which is not read: write it as Parquet",
     b"SQLite format 3": "is a database of SQLite: export its table as CSV",
     b"<": "is HTML or XML, which is not read: write it as CSV or JSON",
+    b"\x1f\x8b": "was compressed twice: unpack it once",
 }
+_TAR = slice(257, 262)
 
 
 _ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
@@ -23,6 +25,8 @@ def by_name(name: str) -> str | None:
 
 def unreadable(begin: bytes) -> str | None:
     """What a file is that no source reads, and what to do about it."""
+    if begin[_TAR] == b"ustar":
+        return "is a tar archive: unpack it"
     text = _text(begin) if begin[:1] in b"\xef \t\r\n<" else begin
     return next((said for mark, said in _OTHERS.items() if text.startswith(mark)), None)
 

@@ -81,6 +81,8 @@ def matches(pattern: str, *, root: Path) -> Iterator[Path]:
     if not rest:
         yield from [base] if os.path.lexists(base) else []
         return
+    if rest[-1] == "**":
+        rest = (*rest, "*")  # files at any depth, as on S3
     paths = [path for path in base.glob("/".join(rest)) if is_data(path.relative_to(base).parts, rest)]
     holders = {parent for path in paths for parent in path.parents}
     names_files = "." in rest[-1]

@@ -94,6 +94,9 @@ def test_a_count_is_the_instant_so_many_units_after_the_beginning(micros: int, u
     assert read_count(f"{count:f}", unit) == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
+NAMED = "; {} says no offset from UTC: write Z or +01:00, or leave it out and say the source's timezone"
+
+
 @pytest.mark.parametrize(
     ("text", "data_type", "expected"),
     [
@@ -124,6 +127,9 @@ def test_a_count_is_the_instant_so_many_units_after_the_beginning(micros: int, u
         ("202601050600", "timestamp", '; write Column("timestamp", format="%Y%m%d%H%M")'),
         ("2026-01-05T06:00:60Z", "timestamp", ""),
         ("2026-01-05T25:00", "timestamp", ""),
+        ("2026-01-05 06:00 CET", "timestamp", NAMED.format("CET")),
+        ("2026-01-05T06:00:00.5 America/New_York", "timestamp", NAMED.format("America/New_York")),
+        ("5.1. 06:00 CET", "timestamp", ""),
         ("yesterday", "timestamp", ""),
         ("12", "timestamp", ""),
         ("", "date", ""),

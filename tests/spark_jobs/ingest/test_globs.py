@@ -30,7 +30,7 @@ NAMES = (
     "in/date=2026-01-02/f.csv", "in/date=2026-02-01/hour=3/g.csv", "in/date=2026-02-01/_SUCCESS", "in.csv", "other/i.csv",
 )  # fmt: skip
 GLOBS = (
-    "in/*.csv", "in/**/*.csv", "in/**/*", "in/*", "in/a*.csv", "in/?.csv", "in/[1].csv", "in/[2]/*", "in/[2]/h.csv",
+    "in/*.csv", "in/**/*.csv", "in/**/*", "in/**", "in/*", "in/a*.csv", "in/?.csv", "in/[1].csv", "in/[2]/*", "in/[2]/h.csv",
     "in/[!1]*.csv", "in/date=*/*.csv",
     "in/date=2026-0[12]-*/*", "in/date=2026-02-*/**/*.csv", "in/_*.csv", "in/_d=*/*", "in/x#y.csv", "in/none.csv", "*.csv", "**/*.csv",
     "*/*.csv", "in/date=2026-01-01/*",
