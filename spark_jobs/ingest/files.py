@@ -23,7 +23,8 @@ from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGES
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside
 from feature_definitions.records import IngestedFile, Revision
-from feature_definitions.sql.derivations import may_fail, may_fail_beside
+from feature_definitions.sql import plain
+from feature_definitions.sql.derivations import may_fail_beside
 from lake import delta, quarantine, s3, storage
 from lake.joined import Unlike
 from lake.staging import staging
@@ -86,11 +87,9 @@ def ingest(job: Ingest) -> IngestReport:
 
 
 def _needs_no_spark(job: Ingest) -> bool:
-    """Whether Spark would run on this machine alone, no SQL says whether a row is taken, and the rows and tables are plain ones."""
+    """Whether Spark would run on this machine alone, plain SQL says whether a row is taken, and the rows and tables are plain ones."""
     source, context = job.source, job.context
-    if not context.master.startswith("local") or source.lag or may_fail(source):
-        return False
-    return not any(each.severity == "critical" for each in source.expect) and here.takes(job)
+    return context.master.startswith("local") and not source.lag and plain.judged(source) is not None and here.takes(job)
 
 
 def _ingested_here(job: Ingest, look: Look) -> IngestReport:

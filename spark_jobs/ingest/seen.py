@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 
 from feature_definitions.language import Source
 from feature_definitions.layout import FILE, LINE, REASON
+from feature_definitions.sql import plain
+from lake.joined import Unlike
 from spark_jobs import workers
-from spark_jobs.ingest import row_blocks
+from spark_jobs.ingest import row_blocks, sure_rows
 from spark_jobs.ingest.row_blocks import Block, Room
 from spark_jobs.ingest.update import RowsSeen
 
@@ -33,13 +35,15 @@ class RowsBrought:
 
 
 def rows(batches: Iterator[pa.RecordBatch], source: Source, room: Room, *, bad: str) -> RowsBrought:
-    """Rows that were read; those that are refused are written to the file `bad`."""
-    aside, blocks = _Aside(bad), list[Block]()
+    """Rows that were read; those that are refused are written to the file `bad`. Raises Unlike if others are not surely taken."""
+    aside, blocks, judged = _Aside(bad), list[Block](), plain.judged(source)
     counts: dict[str, Counter[str]] = {}
     refused: dict[str, str] = {}
     for read in workers.gathered(batches, size=lambda batch: int(batch.nbytes), enough=_ENOUGH):
         good = pc.is_null(read.column(REASON))
         taken = read.filter(good).select([*source.columns, FILE, LINE])
+        if judged is None or not sure_rows.are_taken(taken, judged):
+            raise Unlike(source.name)
         for each in taken.column(FILE).value_counts().to_pylist():
             counts.setdefault(each["values"], Counter())[""] += each["counts"]
         if taken.num_rows:
