@@ -28,7 +28,7 @@ from feature_definitions import Derived, Entity, Feature, FeatureService, Files,
 
 walker = Entity("walker", keys={"walker_id": "int64"})
 steps = Source("steps", Files("data/steps.csv"), columns={"walker_id": "int64", "taken": "int64", "walked_at": "timestamp"},
-               event_timestamp="walked_at", timezone="UTC", derive={"double_step": "taken * 2"})
+               event_timestamp="walked_at", timezone="UTC", derive={"double_step": "pmod(taken, 999) * 2"})
 walks = WindowedGroup("walks", walker, steps, ttl="2d", features=(
     Feature("steps", "sum", "double_step", windows=("1d",)), Derived("steps_an_hour", "steps_1d / 24"),
 ))
