@@ -36,7 +36,7 @@ FOLDERS = (
 )
 BESIDE_SQL = (
     *("column_types", "constants", "derivations", "expressions", "failing", "failing_calls", "query_rows", "query_suspects"),
-    *("inference", "lineage", "lookahead", "nodes", "operands", "patterns", "queries", "syntax"),
+    *("inference", "lineage", "lookahead", "nodes", "operands", "patterns", "plain", "queries", "syntax"),
 )
 BESIDE_THE_KERNEL = ("catalog", "check.py", "on_demand.py", "record_rows.py", *(f"sql/{name}.py" for name in BESIDE_SQL))
 HEAVY = {"airflow", "feast", "great_expectations", "matplotlib", "onnxruntime", "pandas", "pyarrow", "pyspark", "sklearn"}

@@ -24,14 +24,14 @@ class Plain(NamedTuple):
     of: tuple[Any, ...]
 
 
-class Judged(NamedTuple):
+class Demands(NamedTuple):
     """What tells that rows of a source are taken: the columns that are derived, in order, and the conditions that must hold."""
 
     derived: Mapping[str, Plain]
     expected: tuple[Plain, ...]
 
 
-def judged(source: Source) -> Judged | None:
+def demands(source: Source) -> Demands | None:
     """What is derived of rows, and expected of them, as far as it tells that one is not taken; None: not all of it is plain."""
     critical = [str(each.arguments[0]) for each in source.expect if each.severity == "critical"]
     known, derived = dict(source.columns), dict[str, Plain]()
@@ -42,7 +42,7 @@ def judged(source: Source) -> Judged | None:
         elif each.of_the_row and each.fails is not None:
             return None
     expected = [found for sql in critical if (found := plain(sql, known)) is not None and found.type == "boolean"]
-    return Judged(derived, tuple(expected)) if len(expected) == len(critical) else None
+    return Demands(derived, tuple(expected)) if len(expected) == len(critical) else None
 
 
 def plain(sql: str, columns: Mapping[str, str]) -> Plain | None:

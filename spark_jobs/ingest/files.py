@@ -89,7 +89,7 @@ def ingest(job: Ingest) -> IngestReport:
 def _needs_no_spark(job: Ingest) -> bool:
     """Whether Spark would run on this machine alone, plain SQL says whether a row is taken, and the rows and tables are plain ones."""
     source, context = job.source, job.context
-    return context.master.startswith("local") and not source.lag and plain.judged(source) is not None and here.takes(job)
+    return context.master.startswith("local") and not source.lag and plain.demands(source) is not None and here.takes(job)
 
 
 def _ingested_here(job: Ingest, look: Look) -> IngestReport:

@@ -36,13 +36,13 @@ class RowsBrought:
 
 def rows(batches: Iterator[pa.RecordBatch], source: Source, room: Room, *, bad: str) -> RowsBrought:
     """Rows that were read; those that are refused are written to the file `bad`. Raises Unlike if others are not surely taken."""
-    aside, blocks, judged = _Aside(bad), list[Block](), plain.judged(source)
+    aside, blocks, demands = _Aside(bad), list[Block](), plain.demands(source)
     counts: dict[str, Counter[str]] = {}
     refused: dict[str, str] = {}
     for read in workers.gathered(batches, size=lambda batch: int(batch.nbytes), enough=_ENOUGH):
         good = pc.is_null(read.column(REASON))
         taken = read.filter(good).select([*source.columns, FILE, LINE])
-        if judged is None or not sure_rows.are_taken(taken, judged):
+        if demands is None or not sure_rows.are_taken(taken, demands):
             raise Unlike(source.name)
         for each in taken.column(FILE).value_counts().to_pylist():
             counts.setdefault(each["values"], Counter())[""] += each["counts"]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_definitions.sql.data_types import is_decimal
-from feature_definitions.sql.plain import Judged, Plain
+from feature_definitions.sql.plain import Demands, Plain
 from lake.arrow_types import arrow_type
 
 _COMPARE = {"=": pc.equal, "<>": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
@@ -24,13 +24,13 @@ class _NotSure(Exception):
     """A value that Spark may make something else of."""
 
 
-def are_taken(rows: pa.Table, judged: Judged) -> bool:
+def are_taken(rows: pa.Table, demands: Demands) -> bool:
     """Whether all rows are surely taken."""
     columns = {name: rows.column(name) for name in rows.column_names}
     try:
-        for name, derived in judged.derived.items():
+        for name, derived in demands.derived.items():
             columns[name] = _value(derived, columns)
-        return all(pc.all(_value(each, columns)).as_py() is not False for each in judged.expected)
+        return all(pc.all(_value(each, columns)).as_py() is not False for each in demands.expected)
     except (_NotSure, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return False
 

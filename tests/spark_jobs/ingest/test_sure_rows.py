@@ -12,7 +12,7 @@ import pytest
 
 from feature_definitions import Source, expression
 from feature_definitions.sql import failing, plain
-from feature_definitions.sql.plain import Judged
+from feature_definitions.sql.plain import Demands
 from lake.arrow_types import arrow_type
 from spark_jobs import tables
 from spark_jobs.ingest import sure_rows
@@ -90,7 +90,7 @@ def test_what_is_surely_taken_is_taken_by_spark(spark: SparkSession) -> None:
         assert found is not None, sql
         for at in range(given.num_rows):
             row = given.slice(at, 1)
-            is_sure = sure_rows.are_taken(row, Judged({}, (found,)))
+            is_sure = sure_rows.are_taken(row, Demands({}, (found,)))
             assert not (is_sure and by_spark[at][n]), (sql, row.to_pylist())
             surely, taken = surely + is_sure, taken + (not by_spark[at][n])
     assert taken * 0.9 < surely <= taken < len(asked) * given.num_rows
@@ -101,10 +101,10 @@ def test_a_column_that_is_derived_may_be_expected_something() -> None:
         "orders", columns={"n": "int64", "d": "double"}, shape="static", id=("n",), derive={"twice": "n * 2", "half": "d / 2"},
         expect=(expression("twice < 10"), expression("d > 0", severity="warning")),
     )  # fmt: skip
-    judged = plain.judged(source)
-    assert judged is not None
+    demands = plain.demands(source)
+    assert demands is not None
     given = [pa.table({"n": pa.array([n], pa.int64()), "d": [-1.0]}) for n in (4, 5, None, 2**62)]
-    assert [sure_rows.are_taken(each, judged) for each in given] == [True, False, True, False]
+    assert [sure_rows.are_taken(each, demands) for each in given] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_column_that_is_derived_may_be_expected_something() -> None:
     ],
 )
 def test_of_what_spark_alone_can_tell_nothing_is_sure(derive: dict[str, str], expect: tuple[object, ...]) -> None:
-    assert plain.judged(Source("orders", columns=COLUMNS, shape="static", id=("n",), derive=derive, expect=expect)) is None
+    assert plain.demands(Source("orders", columns=COLUMNS, shape="static", id=("n",), derive=derive, expect=expect)) is None
 
 
 def test_what_cannot_fail_and_is_expected_nothing_need_not_be_plain() -> None:
-    assert plain.judged(Source("orders", columns=COLUMNS, shape="static", id=("n",), derive={"e": "upper(s)"})) == Judged({}, ())
+    assert plain.demands(Source("orders", columns=COLUMNS, shape="static", id=("n",), derive={"e": "upper(s)"})) == Demands({}, ())
