@@ -1,12 +1,16 @@
-"""Which ids are in the files of a source's table: 8 bytes each, kept in order in a file beside, so that no old row is read to look for one.
+"""Which ids are in the files of a source's table, kept in a file beside, so that no old row is read to look for one: 10 to 12 bytes each.
 
-A file of a table never changes, so what is kept of it is right as long as it is there; what is missing is made when it is asked for.
+What is kept is how many there are, their hashes in order, and a sieve: a bit for each beginning of a hash that one of them has, of which
+there are at least 16 times as many. A file of a table never changes, so what is kept of it is right as long as it is there; what is missing
+is made when it is asked for.
 """
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_definitions import layout
 from feature_definitions.language import Source
@@ -19,7 +23,13 @@ _SMALL = 2**18
 """A file of fewer bytes is read itself."""
 _AT_ONCE = 16
 """So many files are looked at together: S3 takes its time to answer."""
-_NONE: Hashes = np.zeros(0, np.uint64)
+
+
+class _Known(NamedTuple):
+    """The ids of a file, in order, and their sieve; None: there is none."""
+
+    ids: Hashes
+    sieve: NDArray[np.uint8] | None = None
 
 
 def files_with(ids: Hashes, files: Mapping[str, int], source: Source, *, lake: str, room: Room) -> Iterator[str]:
@@ -33,10 +43,10 @@ def files_with(ids: Hashes, files: Mapping[str, int], source: Source, *, lake: s
         near = room.near([path for path in some if path not in known])
         for path in some:
             if path not in known:
-                known[path] = np.sort(row_blocks.ids_of_table(near[path], source))
+                known[path] = _Known(np.sort(row_blocks.ids_of_table(near[path], source)))
                 if path in at:
-                    storage.write(at[path], known[path].tobytes())
-            if _share(ids, known[path]):
+                    storage.write(at[path], _written(known[path].ids))
+            if _has_any(known[path], ids):
                 yield path
 
 
@@ -49,23 +59,46 @@ def forget(source: Source, *, lake: str, there: Collection[str]) -> None:
             storage.delete(file.path)
 
 
-def _kept(at: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, Hashes]:
-    """What is kept of the ids of files, each at its place: whole on S3, where nothing is cut off, else if it has as many as its file."""
-    right = {path: place for path, place in at.items() if place in sizes and not sizes[place] % 8}
-    remote = {path: place for path, place in right.items() if s3.is_remote(place)}
-    local = {path: place for path, place in right.items() if path not in remote and sizes[place] == 8 * row_blocks.rows_in(path)}
-    held = storage.read_all(remote.values())
-    found = {path: np.frombuffer(held[place], np.uint64) for path, place in remote.items() if place in held}
-    return found | {path: np.memmap(place, np.uint64, mode="r") if sizes[place] else _NONE for path, place in local.items()}
+def _kept(at: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, _Known]:
+    """What is kept of the ids of files, each at its place, where nothing is cut off."""
+    right = {path: place for path, place in at.items() if sizes.get(place, 0) and not sizes[place] % 8}
+    held = storage.read_all([place for place in right.values() if s3.is_remote(place)])
+    words = {path: np.frombuffer(held[place], np.uint64) for path, place in right.items() if place in held}
+    words |= {path: np.memmap(place, np.uint64, mode="r") for path, place in right.items() if not s3.is_remote(place)}
+    found = {path: _read(each) for path, each in words.items()}
+    return {path: known for path, known in found.items() if known is not None}
 
 
-def _share(some: Hashes, others: Hashes) -> bool:
-    """Whether two rows of hashes, both in order, have one in common."""
-    few, many = sorted((some, others), key=len)
+def _read(words: NDArray[np.uint64]) -> _Known | None:
+    count = int(words[0])
+    whole = len(words) == 1 + count + 2 ** _bits(count) // 64
+    return _Known(words[1 : 1 + count], words[1 + count :].view(np.uint8)) if whole else None
+
+
+def _written(ids: Hashes) -> bytes:
+    sieve = np.zeros(2 ** _bits(len(ids)), np.bool_)
+    sieve[_begin(ids, _bits(len(ids)))] = True
+    return np.uint64(len(ids)).tobytes() + ids.tobytes() + np.packbits(sieve, bitorder="little").tobytes()
+
+
+def _bits(count: int) -> int:
+    """How many bits of a hash the sieve of so many looks at."""
+    return max(6, (16 * count).bit_length())
+
+
+def _begin(ids: Hashes, bits: int) -> NDArray[np.int64]:
+    return (ids >> np.uint64(64 - bits)).astype(np.int64)
+
+
+def _has_any(known: _Known, ids: Hashes) -> bool:
+    """Whether one of some ids, in order, is known."""
+    if known.sieve is not None and len(ids) < len(known.ids):
+        begin = _begin(ids, _bits(len(known.ids)))
+        ids = ids[np.flatnonzero((known.sieve[begin >> 3] >> (begin & 7).astype(np.uint8)) & 1)]
+    few, many = sorted((ids, known.ids), key=len)
     if not len(few):
         return False
-    first, last = np.searchsorted(many, few[0]), np.searchsorted(many, few[-1], side="right")
-    near = many[first:last]
+    near = many[np.searchsorted(many, few[0]) : np.searchsorted(many, few[-1], side="right")]
     places = np.searchsorted(near, few)
     return bool(len(near)) and bool(np.any(near[np.minimum(places, len(near) - 1)] == few))
 

@@ -277,11 +277,6 @@ def ids_of_table(path: str, source: Source) -> row_hashes.Hashes:
     return np.concatenate([np.zeros(0, np.uint64), *found])
 
 
-def rows_in(path: str) -> int:
-    """How many rows a Parquet file holds."""
-    return int(pq.read_metadata(path).num_rows)
-
-
 def _tables(path: str, wanted: pa.Schema) -> Iterator[pa.Table]:
     with pq.ParquetFile(path, pre_buffer=False) as file:
         physical = {file.schema.column(number).physical_type for number in range(len(file.schema))}

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feature_definitions import Source
 from spark_jobs.ingest import known_ids, row_blocks, row_hashes
@@ -68,3 +70,13 @@ def test_what_is_kept_of_files_that_are_gone_goes_too(files: dict[str, int], tmp
     other = Source("orders", columns={"id": "string", "x": "int64"}, id=("id", "x"), shape="static")
     known_ids.forget(other, lake=str(tmp_path / "lake"), there=files)
     assert not [*(tmp_path / "lake").rglob("*.ids")]
+
+
+@given(known=st.lists(st.integers(0, 40), max_size=30), asked=st.lists(st.integers(0, 40), max_size=30))
+def test_an_id_is_found_by_its_sieve_or_without_one(known: list[int], asked: list[int]) -> None:
+    ids, others = (np.unique(np.array([each << 58 | each for each in some], np.uint64)) for some in (known, asked))
+    kept = known_ids._read(np.frombuffer(known_ids._written(ids), np.uint64))
+    assert kept is not None
+    assert kept.sieve is not None
+    expected = not set(known).isdisjoint(asked)
+    assert (known_ids._has_any(kept, others), known_ids._has_any(known_ids._Known(ids), others)) == (expected, expected)
