@@ -193,7 +193,7 @@ def _bounded(made: Made, before: _Held | None, job: Ingest) -> Made:
     blocks = [*made.blocks, *(before.on(more) if before is not None else ())]
     for block in blocks:
         block.read = _inside(block, split.read)
-        block.aside, block.live = row_blocks.even(block.live & ~block.read), row_blocks.even(block.live & block.read)
+        block.aside, block.live = row_blocks.even(block.live & ~block.read), block.live & block.read
     dates = tuple({*made.dates, *more, ASIDE_DATE})
     return _counted(made._replace(blocks=blocks, dates=dates, aside=aside))
 

@@ -75,7 +75,7 @@ def ingests(block: Block, number: int) -> NDArray[np.int64]:
 def judge(blocks: Sequence[Block], source: Source, number: int) -> None:
     """Say which rows hold: per id that an ingest touches the newest `arrived_at`, then the newest ingest, then the latest line."""
     for block in blocks:
-        block.live = row_blocks.even(~block.goes if block.comes or not source.id else block.held & ~block.goes)
+        block.live = ~block.goes if block.comes or not source.id else block.held & ~block.goes
     if not source.id or not blocks:
         return
     parts, names = row_blocks.parts(blocks), _numbered(blocks)
@@ -123,8 +123,9 @@ def _decide(blocks: Sequence[Block], known: pa.Table, source: Source) -> None:
     block, at = (np.asarray(known.column(name).chunk(0)) for name in (_BLOCK, _AT))
     for n in np.unique(block[touched]).tolist():
         mine = touched & (block == n)
-        blocks[n].live = blocks[n].live.copy() if not blocks[n].live.flags.writeable else blocks[n].live
-        blocks[n].live[at[mine]] = first[mine] & ~goes[mine]
+        live = np.array(blocks[n].live)
+        live[at[mine]] = first[mine] & ~goes[mine]
+        blocks[n].live = live
 
 
 def _told(block: Block, n: int, at: NDArray[np.int32], source: Source, number: int, names: Mapping[str, int]) -> pa.Table:

@@ -42,8 +42,8 @@ class Block:
 
     `comes` says of all that the files bring them, else they were there. Of rows that were there `goes` says which the files take away,
     `held` which held, `was` which were live, and `failed` which of these lay aside too. `live`, `aside` and `read` are what becomes of
-    each, `ingest` which ingest brought it where that is not the block's own. What is the same of all rows is one value (`even`). `file`
-    holds the rows if memory does not.
+    each, `ingest` which ingest brought it where that is not the block's own. What is the same of all rows is one value (`even`), as it
+    mostly is of all but `live`. `file` holds the rows if memory does not.
     """
 
     rows: pa.Table
@@ -52,7 +52,7 @@ class Block:
     held: Mask
     was: Mask
     failed: Mask
-    live: Mask = field(init=False)
+    _live: NDArray[Any] = field(init=False)
     aside: Mask = field(init=False)
     read: Mask = field(init=False)
     ingest: NDArray[np.int64] | None = None
@@ -63,6 +63,16 @@ class Block:
         """Begin with what held."""
         self.live, self.aside = self.held, _all(self.held, is_so=False)
         self.read = _all(self.held, is_so=True)
+
+    @property
+    def live(self) -> Mask:
+        """Which rows hold and are read; a bit of each is kept, where not all are the same."""
+        return self._live if self._live.dtype == np.bool_ else np.unpackbits(self._live, count=self.rows.num_rows).view(np.bool_)
+
+    @live.setter
+    def live(self, mask: Mask) -> None:
+        mask = even(mask)
+        self._live = np.packbits(mask) if any(mask.strides) else mask
 
     @classmethod
     def coming(cls, rows: pa.Table, *, file: mmap.mmap | None = None) -> Block:
