@@ -67,11 +67,6 @@ def _int64(text: str) -> int:
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,30}\s*")
 
 
-def _is_plain(text: str) -> bool:
-    """Whether a number may be written so: in the digits 0 to 9, of no other script, with nothing between them."""
-    return "_" not in text and text.strip().isascii()
-
-
 def _double(text: str) -> float:
     if not _is_plain(text):
         raise ValueError("is not a double")
