@@ -71,6 +71,7 @@ class Block:
 
     @live.setter
     def live(self, mask: Mask) -> None:
+        """Say which do."""
         mask = even(mask)
         self._live = np.packbits(mask) if any(mask.strides) else mask
 
