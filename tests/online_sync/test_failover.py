@@ -212,7 +212,7 @@ def test_a_connection_that_breaks_is_made_again_with_the_same_server_and_with_no
 def test_a_store_that_hangs_in_the_middle_is_told_and_the_rerun_brings_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was told before it hung it still does afterwards, beside the rerun: that spoils nothing."""
     for module in (push, sync):
-        monkeypatch.setattr(module, "_PATIENCE", 0.3)
+        monkeypatch.setattr(module, "PATIENCE", 0.3)
     story, calls = told(tmp_path), iter(range(100))
     with alone(tmp_path / "store") as (port, process):
         online = Online(f"redis://127.0.0.1:{port}/0")
