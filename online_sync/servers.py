@@ -5,6 +5,7 @@ Which of the two a URL leads to is asked at the first call. In a cluster every c
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -92,7 +93,7 @@ class Servers:
         self._single = clients.single(self._at, patience=patience, kept=None if runs is None else SameRun(runs))
         self.address = str(self._at)
         self._known: dict[Script, str] = {}
-        self._pace = Pace()
+        self._paces: defaultdict[Script | None, Pace] = defaultdict(Pace)
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
@@ -121,8 +122,8 @@ class Servers:
     def _run(self, script: Script, pairs: Sequence[tuple[str, bytes]], common: Sequence[str | int]) -> str:
         sha = self._loaded(script)
         if self._is_cluster:
-            return self._paced(len(pairs), lambda: (self._run_in_cluster(sha, pairs, common), 0.0))
-        return "".join(map(_letters, self._at_once(len(pairs), lambda: _calls(sha, pairs, common))))
+            return self._paced(script, len(pairs), lambda: (self._run_in_cluster(sha, pairs, common), 0.0))
+        return "".join(map(_letters, self._at_once(script, len(pairs), lambda: _calls(sha, pairs, common))))
 
     def put_new(self, pairs: Sequence[tuple[str, bytes]]) -> list[bool]:
         """Put values under at most 500 keys where nothing lies, and say which were put: of some beside each other all or none.
@@ -133,20 +134,23 @@ class Servers:
             if self._is_cluster:
                 return [False] * len(pairs)
             parts = [pairs[start : start + _NEW_KEYS_AT_ONCE] for start in range(0, len(pairs), _NEW_KEYS_AT_ONCE)]
-            put = self._at_once(len(pairs), lambda: (("MSETNX", *chain.from_iterable(part)) for part in parts))
+            put = self._at_once(None, len(pairs), lambda: (("MSETNX", *chain.from_iterable(part)) for part in parts))
         return [bool(said) for said, part in zip(put, parts, strict=True) for _ in part]
 
-    def _at_once(self, keys: int, commands: Callable[[], Iterator[tuple[Any, ...]]]) -> list[Any]:
+    def _at_once(self, script: Script | None, keys: int, commands: Callable[[], Iterator[tuple[Any, ...]]]) -> list[Any]:
         """What the one server answers to commands about so many keys in all."""
-        return self._paced(keys, lambda: clients.answers(self._single, commands, under_way=self._pace.under_way))
+        return self._paced(script, keys, lambda: clients.answers(self._single, commands, under_way=self._paces[script].under_way))
 
-    def _paced(self, keys: int, call: Callable[[], tuple[_T, float]]) -> _T:
-        """What a round of calls about so many keys returns beside the seconds until its first answer; others who had to wait get a rest."""
+    def _paced(self, script: Script | None, keys: int, call: Callable[[], tuple[_T, float]]) -> _T:
+        """What a round of calls about so many keys returns beside the seconds until its first answer; others who had to wait get a rest.
+
+        Each script, and what is put without one, has a pace of its own: their keys take unlike times.
+        """
         began = monotonic()
         found, first = call()
         told = Told(keys, monotonic() - began, first)
-        self._pace = self._pace.after(told)
-        if pause := self._pace.rest(told):
+        self._paces[script] = pace = self._paces[script].after(told)
+        if pause := pace.rest(told):
             sleep(pause)
         return found
 
