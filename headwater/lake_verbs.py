@@ -202,6 +202,10 @@ class LakeVerbs(OpenProject):
                 results.append(self._refused(group, planner.generation(group), refused[group.name]))
                 continue
             (work,) = planner.plan([group], start=first, end=last, choice=Choice(only, within))
+            if lost := self._lost(planner.state(group).intervals):
+                (whole,) = planner.plan([group], start=first, end=last, choice=Choice("all", "range"))
+                wanted = {status.interval for status in work.due} | lost
+                work = replace(whole, due=tuple(status for status in whole.due if status.interval in wanted))
             results.append(self._materialize(work, stage) if len(chosen) == 1 else self._materialize_or_refuse(work, stage))
             planner = self._planner if work.due else planner
         return tuple(results)
@@ -382,6 +386,20 @@ class LakeVerbs(OpenProject):
         chosen = names.groups(self.catalog, groups)
         refused = planner.unplanned(chosen) if len(chosen) > 1 else {}
         return tuple(group for group in chosen if group.name not in refused)
+
+    def _lost(self, found: Sequence[IntervalStatus]) -> frozenset[Interval]:
+        """The intervals whose publishes their group's table lacks, though the registry knows of them: they are computed again."""
+        from lake import delta
+
+        newest = max((status for status in found if status.delta_version is not None), key=lambda s: s.delta_version or 0, default=None)
+        if newest is None or newest.publish_id is None:
+            return frozenset()
+        table = layout.feature_table(self.settings.lake, newest.group, newest.generation)
+        if not delta.lacks(table, newest.publish_id):
+            return frozenset()
+        self.say(f"{newest.group}: its table lacks what was published last; computing it again")
+        there = delta.commit_ids(table)
+        return frozenset(status.interval for status in found if status.delta_version is not None and status.publish_id not in there)
 
     def _materialize(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":
         if not work.due:

@@ -20,6 +20,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Qu
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from feature_definitions.errors import UserError
 from feature_definitions.intervals import BEGINNING, DAY, Interval, floor, instant, merge
 from lake import logs, s3, split, storage
 
@@ -219,8 +220,29 @@ def opened(path: str, *, version: int | None = None) -> DeltaTable:
 
     A table is opened for each question: a kept one that is asked what is new does not see that it was made anew.
     """
-    with storage.told(path):
-        return DeltaTable(path, version=version, storage_options=storage.options(path))
+    try:
+        with storage.told(path):
+            return DeltaTable(path, version=version, storage_options=storage.options(path))
+    except TableNotFoundError:
+        raise
+    except DeltaError as error:
+        raise (error if version is not None or s3.is_remote(path) else DamagedLog(_damage(path, error))) from error
+
+
+class DamagedLog(UserError, DeltaError):
+    """The log of a table cannot be read; the sentence says what to do."""
+
+
+def _damage(path: str, error: DeltaError) -> str:
+    """What is wrong with a log, and what to do."""
+    said, files = str(error).strip().splitlines()[0], _log(path)
+    try:
+        _entries(files[-1])
+    except (ValueError, IndexError):
+        remedy = f"Its last file was cut off: delete {files[-1].path if files else path}; the next ingest or run does again what it told of"
+    else:
+        remedy = f"If a checkpoint was deleted, delete {path}/_delta_log/_last_checkpoint too; else restore the folder from a backup"
+    return f"the log of the table {path} cannot be read: {said}. {remedy}"
 
 
 def found(path: str, *, version: int | None = None) -> DeltaTable | None:
@@ -307,6 +329,14 @@ def committed(path: str, commit_id: str) -> bool:
     """Whether the commit with this id happened: the table's log keeps the ids, through checkpoints too."""
     table = found(path)
     return table is not None and table.transaction_version(commit_id) is not None
+
+
+def lacks(path: str, commit_id: str) -> bool:
+    """Whether a folder's table lacks a commit that happened: its log lost it, or the lake was set back to an older state.
+
+    S3 is not asked: there no crash loses a file of a log, and each command would wait for the answer.
+    """
+    return not s3.is_remote(path) and not committed(path, commit_id)
 
 
 def commit_ids(path: str) -> frozenset[str]:

@@ -113,6 +113,12 @@ def keep_ingest(lake: str, pending: PendingIngest) -> None:
     FILES.keep(lake, (FILES.rows.row(file, commits=pending.commits) for file in pending.files))
 
 
+def ingests_with_commits(lake: str, source: str) -> dict[str, bool]:
+    """Whether each ingest that found files of a source was to make a commit, by its id."""
+    found = delta.rows(layout.records_table(lake, FILES.name), [f"source = {delta.literal(source)}"])
+    return {row["ingest_id"]: row["commits"] for row in found}
+
+
 def keep_promotion(lake: str, promotion: Promotion, *, fence: Fence) -> None:
     """Keep that readers were given a generation to see."""
     PROMOTIONS.keep(lake, [PROMOTIONS.rows.row(promotion)], fence=fence)

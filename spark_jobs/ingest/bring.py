@@ -72,7 +72,7 @@ def bring(source: Source, context: Context, *, again: frozenset[str] = frozenset
     """
     with context.registry.lease(subjects.source(source.name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         journal.recover(source, context)
-        job = Ingest(context, source, context.mint("i"), context.clock(), again)
+        job = Ingest(context, source, context.mint("i"), context.clock(), again | journal.lost(source, context))
         if source.lies_in_place:
             alone = failing_alone(f"source {source.name}", because=lambda: query_faults.found(source, context))
             with alone, jdbc.told(context, source), jdbc.one_state(context, source) as seen:

@@ -81,6 +81,20 @@ def recover(source: Source, context: Context) -> None:
         staging.clear(layout.staging_folder(lake, pending.ingest_id))
 
 
+def lost(source: Source, context: Context) -> frozenset[str]:
+    """The names by which the rows of all files of a source go, if its table lacks the newest ingest that the registry knows; else none."""
+    table, found = layout.source_table(context.lake, source.name), context.registry.files(source.name).values()
+    ids = sorted({file.ingest_id for file in found if file.rows}, reverse=True)
+    if not ids or not delta.lacks(table, ids[0]):
+        return frozenset()
+    committed = facts.ingests_with_commits(context.lake, source.name)  # what brings the rows that were there anyway makes no commit
+    newest = next((each for each in ids if committed.get(each, True)), None)
+    if newest is None or not delta.lacks(table, newest):
+        return frozenset()
+    context.say(f"{source.name}: its table lacks what was ingested last; reading all of its files again")
+    return frozenset(file.came_as or file.path for file in found)
+
+
 def record(job: Ingest, found: Sequence[IngestedFile], revisions: Sequence[Revision], commit: Callable[[], None] | None) -> None:
     """Remember what an ingest found, and make it visible by its commit; None: nothing is to be committed."""
     lake, registry, commits = job.context.lake, job.context.registry, commit is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,9 @@ from deltalake import CommitProperties, DeltaTable, Schema, TableFeatures, write
 from feature_definitions.intervals import Interval
 from lake import delta
 from lake.delta import footprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_the_files_of_the_dates_are_counted_with_their_bytes(tmp_path: Path) -> None:
@@ -211,3 +215,35 @@ def test_the_ids_of_all_commits_are_known_also_of_those_that_the_log_only_sums_u
     for old in Path(path, "_delta_log").glob("0000000000000000000*.json"):
         old.unlink()
     assert delta.commit_ids(path) == {f"c{n}" for n in range(23)}
+
+
+def _torn(log: Path) -> None:
+    (log / f"{2:020}.json").write_text('{"add": {"path')
+
+
+def _without_checkpoint(log: Path) -> None:
+    DeltaTable(log.parent).create_checkpoint()
+    for checkpoint in log.glob("*.checkpoint.parquet"):
+        checkpoint.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "remedy"),
+    [(_torn, f"cut off: delete .*/_delta_log/{2:020}.json;"), (_without_checkpoint, "delete .*/_delta_log/_last_checkpoint too")],
+)
+def test_a_log_that_cannot_be_read_is_told_with_what_to_do(tmp_path: Path, damage: Callable[[Path], None], remedy: str) -> None:
+    path = str(tmp_path / "table")
+    for number in (1, 2):
+        delta.append(path, pa.table({"n": [number]}), commit_id=f"c{number}", partition=())
+    damage(tmp_path / "table" / "_delta_log")
+    with pytest.raises(delta.DamagedLog, match=f"the log of the table {path} cannot be read: .*{remedy}"):
+        delta.load(path)
+
+
+def test_a_table_lacks_a_commit_once_its_log_does(tmp_path: Path) -> None:
+    path = str(tmp_path / "table")
+    for number in (1, 2):
+        delta.append(path, pa.table({"n": [number]}), commit_id=f"c{number}", partition=())
+    assert [delta.lacks(path, f"c{number}") for number in (1, 2)] == [False, False]
+    max((tmp_path / "table" / "_delta_log").glob("*.json")).unlink()
+    assert [delta.lacks(path, f"c{number}") for number in (1, 2)] == [False, True]

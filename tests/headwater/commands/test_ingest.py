@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -50,6 +51,26 @@ def test_a_file_that_can_not_be_taken_ends_ingest_with_2_and_leaves_what_was_the
     assert (report["files"], report["revision"]) == (0, None)
     assert "data/payments/third.csv has no column 'amount'" in report["refused"][0]
     assert "refused data/payments/third.csv" in done.err
+
+
+LOST = """
+from feature_definitions import Files, Source
+
+columns = {"id": "string", "at": "timestamp"}
+payments = Source("payments", Files("data/*.csv", "csv"), columns=columns, event_timestamp="at", timezone="UTC", id=("id",))
+"""
+
+
+def test_what_a_sources_table_lost_is_read_again_once(tmp_path: Path) -> None:
+    folder = projects.make(tmp_path, catalog=LOST, files={"data/a.csv": "id,at\na,2026-01-05T09:00:00Z\n"})
+    within("ingest", project=folder)
+    projects.write(folder, "data/b.csv", "id,at\nb,2026-01-05T10:00:00Z\n")
+    within("ingest", project=folder, now=projects.NOW + timedelta(minutes=1))
+    max((folder / "lake/sources/payments/_delta_log").glob("*.json")).unlink()
+    later = projects.NOW + timedelta(minutes=2)
+    done, again = (within("ingest", "--json", project=folder, now=later).json["sources"][0] for _ in range(2))
+    assert [(each["rows"], each["dates_changed"]) for each in (done, again)] == [(2, 1), (0, 0)]
+    assert sorted(projects.table(folder / "lake/sources/payments")["id"]) == ["a", "b"]
 
 
 SOURCES = """

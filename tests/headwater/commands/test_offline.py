@@ -222,6 +222,19 @@ def test_the_range_of_a_plan_is_of_interval_starts_and_its_end_is_exclusive(shop
     assert [s["interval_start"] for s in late if s["step"] == "Compute"] == ["2026-01-05T00:00:00Z"]
 
 
+def test_what_a_table_lost_is_computed_again(shop: Shop, tmp_path: Path, spark: SparkSession) -> None:
+    folder = shop.copied(tmp_path)
+    spend = folder / "lake/features/spend/g1"
+    before = projects.table(spend)
+    max((spend / "_delta_log").glob("*.json")).unlink()
+    done = within("materialize", "spend", "--json", project=folder)
+    assert [group["published"] for group in done.json["groups"]] == [2]
+    assert "spend: its table lacks what was published last; computing it again" in done.err
+    values = ["customer_id", "event_timestamp", "paid_1d", "paid_3d", "payments_1d"]
+    pd.testing.assert_frame_equal(*(rows[values].sort_values(values[:2], ignore_index=True) for rows in (projects.table(spend), before)))
+    assert [group["published"] for group in within("materialize", "spend", "--json", project=folder).json["groups"]] == [0]
+
+
 def test_materialize_ends_with_3_when_the_gate_rejected_an_interval(shop: Shop) -> None:
     assert shop.materialize.code == 3
     spend, last_page, account = shop.materialize.json["groups"]
