@@ -228,7 +228,10 @@ class OpenProject:
 
     def _with_epochs(self, published: "Mapping[str, Published]") -> "dict[str, Published]":
         """What readers may see of groups, with the syncs that brought it online, and who was erased there."""
-        from lake import facts
+        from lake import facts, readable
 
-        erasures = facts.erasures(self.settings.lake)
-        return {name: replace(each, epochs=self._registry.epochs(name), erasures=erasures) for name, each in published.items()}
+        erasures, commits = facts.erasures(self.settings.lake), facts.commits(self.settings.lake)
+        return {
+            name: replace(readable.none_before_its_commit(each, commits), epochs=self._registry.epochs(name), erasures=erasures)
+            for name, each in published.items()
+        }

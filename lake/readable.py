@@ -1,7 +1,8 @@
 """A group's generation as it can be read: where it lies, what it means, and since when each of its publishes is known. Needs no Spark."""
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ from feature_definitions.intervals import MICROSECOND, instant, micros
 from feature_definitions.language import FeatureGroup, Mode
 from feature_definitions.language.group_rules import RowTime
 from feature_definitions.reading import NEVER
-from feature_definitions.records import Epoch, Erasure, Publish
+from feature_definitions.records import Committed, Epoch, Erasure, Publish
 from feature_definitions.sql.column_types import ColumnTypes
 from lake import delta
 
@@ -105,6 +106,15 @@ def _online_from(published: Published, seen: int) -> int | None:
     told = online_states(published)
     place = bisect_left(told, seen, key=lambda state: state[1])
     return told[place][0] if place < len(told) else None
+
+
+def none_before_its_commit(published: Published, commits: Iterable[Committed]) -> Published:
+    """A group whose publishes are known from their commits on at the earliest: of MODELLED ones no sync knew before they were there."""
+    there = {each.publish_id: each.committed_at for each in commits if each.group == published.group.name}
+    publishes = (
+        replace(each, known_from=max(each.known_from, there.get(each.publish_id, each.known_from))) for each in published.publishes
+    )
+    return replace(published, publishes=tuple(publishes))
 
 
 def online_states(published: Published) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_definitions.intervals import Interval, micros
-from feature_definitions.records import Epoch, Erasure, Publish
+from feature_definitions.records import Committed, Epoch, Erasure, Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake import readable
 from lake.readable import AsOf, Published
@@ -82,6 +82,17 @@ def test_it_is_said_of_each_time_how_sure_the_answer_is(syncs: list[Any], hours:
         kind = "certain" if done is not None and done.generation == 1 else "another generation"
         expected[certainty.KINDS.index("not online" if done is None else "during a sync" if begun else kind)] += 1
     assert certainty.counted(found, np.array([micros(FIRST + hour * HOUR) for hour in hours], np.int64)).tolist() == expected
+
+
+def test_history_that_was_filled_in_after_a_sync_was_not_online_before_the_next_one() -> None:
+    at = [FIRST + n * HOUR for n in range(9)]
+    syncs = tuple(Epoch("walked", 1, n, None, 1, 1, at[n], at[n], at[n]) for n in (3, 6))
+    filled = Publish("p2", "walked", 1, Interval(at[0], at[1]), at[1], "MODELLED")
+    published = replace(made([], syncs), publishes=(filled,))
+    later = readable.none_before_its_commit(published, [Committed("walked", 1, "p2", at[4], 1), Committed("other", 1, "p2", at[8], 1)])
+    assert readable.known(published, SERVED)["known"].to_pylist() == [micros(at[3])]
+    assert readable.known(later, SERVED)["known"].to_pylist() == [micros(at[6])]
+    assert readable.coverage(later, SERVED) == ((micros(at[6]), micros(at[1])),)
 
 
 def test_syncs_of_an_older_headwater_count_from_when_they_looked() -> None:
