@@ -297,6 +297,7 @@ _REASONS = {
     "SQLITE_READONLY": "cannot be written to; check the rights of the file and its folder",
     "SQLITE_CANTOPEN": "cannot be opened; check the rights of the file and its folder",
     "SQLITE_FULL": _FULL,
+    "SQLITE_IOERR": "cannot be read or written ({said}); the disk may be full, or the file may be at its greatest size",
     "53100": _FULL,
     "25006": _READ_ONLY,
     "42501": _NO_RIGHTS,

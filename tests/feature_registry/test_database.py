@@ -1,5 +1,6 @@
 """The registry's database is made once, and says in one sentence why it cannot be used."""
 
+import resource
 import socket
 import sqlite3
 import stat
@@ -133,6 +134,17 @@ def test_a_damaged_database_says_so(tmp_path: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
     assert "is damaged" in refusal(f"sqlite:///{file}")
+
+
+def test_a_file_that_may_not_grow_says_so(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/registry.db"
+    open_registry(url).close()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        assert "(disk I/O error); the disk may be full" in refusal(url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_folder_that_can_not_be_made_says_so(tmp_path: Path) -> None:
