@@ -12,17 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from feature_definitions import layout
 from feature_definitions.language import Files, Source
 from feature_definitions.records import IngestedFile
 from lake.storage import Overwritten
 from spark_jobs.context import Context
-from spark_jobs.ingest import folders, globs, parsing, whereabouts
+from spark_jobs.ingest import folders, globs, opened, parsing, whereabouts
 from spark_jobs.ingest.globs import Matched
 from spark_jobs.ingest.parsing import Shape
 from spark_jobs.ingest.whereabouts import Place, Remote
+
+if TYPE_CHECKING:
+    from io import BufferedIOBase
 
 _AT_ONCE = 8
 """So many files on S3 are read at once to be hashed."""
@@ -151,9 +154,15 @@ def _tried(found: Found, source: Source, known: Mapping[str, IngestedFile]) -> L
 
 
 def _hashed(found: Found, wanted: Shape) -> Landed:
+    """A file known by what it says, compressed or not: so one that was compressed since is the same; of a damaged one by its bytes."""
     with found.path.open("rb") as file:
         now = _told(found.path, None if isinstance(found.path, Remote) else os.fstat(file.fileno()), wanted)
-        return Landed(found.name, found.path, found.format, parsing.sha256(file, wanted), now.mark, tag=now.tag)
+        try:
+            content = parsing.sha256(cast("BufferedIOBase", opened.content(file)), wanted)
+        except opened.UNREADABLE:
+            file.seek(0)
+            content = parsing.sha256(file, wanted)
+        return Landed(found.name, found.path, found.format, content, now.mark, tag=now.tag)
 
 
 class _Told(NamedTuple):
@@ -277,7 +286,9 @@ def _found(source: Source, context: Context) -> tuple[list[Found], dict[str, str
         marked = _Marked(source.at.complete, matched)
         for path in matched.files:
             name = whereabouts.named(path, context.root)
-            if isinstance(path, Path) and (reason := _refusal(path, name)):
+            if (shown := name.encode(errors="backslashreplace").decode()) != name:
+                refused[shown] = f"{shown} has a name that is no UTF-8; rename it"
+            elif isinstance(path, Path) and (reason := _refusal(path, name)):
                 refused[name] = reason
             elif source.at.complete is not None and not marked.is_complete(whereabouts.folder(path)):
                 waiting[name] = f"there is no {source.at.complete} beside it yet"

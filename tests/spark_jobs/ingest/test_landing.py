@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +23,7 @@ from spark_jobs.ingest.globs import matches
 from spark_jobs.ingest.landing import Landed, Look, planned, renamings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 HEADER = b"x,at\n"
@@ -133,7 +138,7 @@ def test_every_content_counts_as_often_as_it_was_there_at_once(states: list[dict
 def put(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(HEADER + name.encode())
+        (root / name).write_bytes(HEADER + os.fsencode(name))
 
 
 def matched(root: Path, pattern: str) -> list[str]:
@@ -175,6 +180,26 @@ def look(root: Path, before: Mapping[str, IngestedFile] | None = None, *, zone: 
     return landing.look(source, Context(pytest.fail, root, str(root / "lake"), registry, lambda: datetime.now(UTC), print))
 
 
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress, partial(pa.compress, codec="zstd", asbytes=True)])
+def test_a_file_that_is_compressed_after_it_was_read_is_the_same_file(tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
+    put(tmp_path, "d/a.csv")
+    (read,) = look(tmp_path).read
+    before = {read.name: IngestedFile("clicks", read.name, read.sha256, 1, 0, "i1")}
+    (tmp_path / "d/a.1.csv").write_bytes(packed((tmp_path / "d/a.csv").read_bytes()))
+    assert look(tmp_path, before).copies == {"d/a.1.csv": "d/a.csv"}
+    (tmp_path / "d/a.csv").unlink()
+    found = look(tmp_path, before)
+    assert (found.read, [name for name, _ in found.renamed]) == ((), ["d/a.1.csv"])
+
+
+def test_a_compressed_file_that_was_cut_off_is_known_by_its_bytes(tmp_path: Path) -> None:
+    put(tmp_path, "d/a.csv")
+    whole = gzip.compress(os.urandom(200))
+    for size in (100, 150):
+        (tmp_path / f"d/{size}.csv").write_bytes(whole[:size])
+    assert len({file.sha256 for file in look(tmp_path).read}) == 3
+
+
 def test_folders_links_to_nothing_and_unreadable_files_are_refused_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +207,7 @@ def test_folders_links_to_nothing_and_unreadable_files_are_refused_and_the_other
     (tmp_path / "d/folder.csv").mkdir()
     (tmp_path / "d/link.csv").symlink_to("nowhere")
     os.mkfifo(tmp_path / "d/pipe.csv")
+    put(tmp_path, os.fsdecode(b"d/\xff.csv"))
     real = landing._hashed
     monkeypatch.setattr(
         landing, "_hashed", lambda f, s: _raise(PermissionError(13, "Permission denied")) if "lock" in f.name else real(f, s)
@@ -191,6 +217,7 @@ def test_folders_links_to_nothing_and_unreadable_files_are_refused_and_the_other
     assert found.refused == {
         "d/folder.csv": "d/folder.csv is a folder; files in it are read by Files('d/folder.csv/*')",
         "d/link.csv": "d/link.csv is a link to 'nowhere', which is not there",
+        r"d/\udcff.csv": r"d/\udcff.csv has a name that is no UTF-8; rename it",
         "d/pipe.csv": "d/pipe.csv is no file that can be read twice",
         "d/locked.csv": "d/locked.csv cannot be read: Permission denied",
     }
