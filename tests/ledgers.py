@@ -83,6 +83,6 @@ def ran(p: hw.Project, states: Mapping[int, IntervalState], *, generation: int =
         Publish(publish_id, "spend", generation, e.interval, p.clock(), "OBSERVED") for e in entries if e.state == "PUBLISHED"
     )
     p._registry.begin_publish(PendingPublish(publish_id, "spend", generation, fingerprint.columns(group), entries, publishes, commits=True))
-    p._registry.finish_publish(publish_id, committed_at=p.clock(), delta_version=0)
+    p._registry.finish_publish(publish_id, committed_at=p.clock(), delta_version=None)
     p._promote(group, generation)
     return publish_id
