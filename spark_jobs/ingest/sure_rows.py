@@ -37,7 +37,7 @@ def are_taken(rows: pa.Table, demands: Demands) -> bool:
 
 def _value(plainly: Plain, columns: dict[str, Any]) -> Any:
     if plainly.what == "column":
-        return columns[plainly.of[0]]
+        return _finite(columns[plainly.of[0]])
     if plainly.what == "literal":
         value = plainly.of[0]
         return pa.scalar(Decimal(value)) if is_decimal(plainly.type) else pa.scalar(_typed(value, plainly.type), arrow_type(plainly.type))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -27,7 +28,7 @@ COLUMNS = {
 VALUES = {
     "string": ("1", "-7", "a", "", "1.50", " 2", "0x1", "1e3", "9" * 19, "\u0661"),
     "int64": (0, 1, -1, 7, 2**53 + 1, 2**62, -(2**63)),
-    "double": (0.0, -0.0, 1.5, -2.25, 1e300, 0.1),
+    "double": (0.0, -0.0, 1.5, -2.25, 1e300, 0.1, math.nan),
     "decimal(8,2)": (Decimal("0.00"), Decimal("1.50"), Decimal("-999999.99")),
     "boolean": (True, False),
     "date": (date(2026, 1, 5), date(1, 1, 1)),
