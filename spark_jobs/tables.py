@@ -1,13 +1,17 @@
 """Delta tables: the only place that writes them. Every commit carries an id, so that it happens once and can be looked up."""
 
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
-from functools import reduce
+from functools import partial, reduce
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import Column, DataFrame, DataFrameReader, DataFrameWriter, Observation, SparkSession
@@ -23,12 +27,12 @@ from feature_definitions.sql.data_types import element_of
 from lake import delta, leftovers, s3, split, storage
 from lake.arrow_types import arrow_type
 from lake.delta import Fence
-from spark_jobs import nearby, session
+from spark_jobs import nearby, session, workers
 
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
 
-_FEW_BYTES = 64_000_000
-"""Of how many bytes Spark may take rows to be that are written as one file first."""
+_SOME_BYTES, _FEW_BYTES = 16_000_000, 64_000_000
+"""Of how many bytes Spark may take rows to be that it writes itself, and of how many those that are written as one file first."""
 
 
 class Unwritable(UserError):
@@ -285,8 +289,36 @@ def query(spark: SparkSession, sql: str, frames: Mapping[str, DataFrame]) -> Dat
 
 def stage(frame: DataFrame, path: str) -> DataFrame:
     """Write rows to Parquet that nobody else reads, and read them back: what follows sees one and the same result."""
-    frame.write.mode("overwrite").parquet(path)
+    if session.is_local(frame.sparkSession) and not s3.is_remote(path) and _bytes_expected(frame) > _SOME_BYTES:
+        storage.delete_tree(path)
+        Path(path).mkdir(parents=True)
+        with workers.as_raised():
+            frame.mapInArrow(workers.carrying(partial(_kept, into=path)), "rows long").collect()
+    else:
+        frame.write.mode("overwrite").parquet(path)
     return staged(frame.sparkSession, path, schema=frame.schema)
+
+
+def _kept(batches: Iterator[pa.RecordBatch], *, into: str) -> Iterator[pa.RecordBatch]:
+    """Write the rows of a task as a file of a folder, which costs Arrow a third of what it costs Spark (measured)."""
+    writer: pq.ParquetWriter | None = None
+    try:
+        for rows in _at_once(batches):
+            if writer is None:
+                bounded = [field.name for field in rows.schema if not pa.types.is_floating(field.type)]  # which would pass over NaN
+                how = {"write_statistics": bounded, "store_decimal_as_integer": True, "store_schema": False}
+                writer = pq.ParquetWriter(f"{into}/{secrets.token_hex(8)}.parquet", rows.schema, **how)
+            writer.write_table(rows)
+    finally:
+        if writer is not None:
+            writer.close()
+    yield from ()
+
+
+def _at_once(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows of a task, as many together as are held in memory."""
+    found = workers.gathered(batches, size=lambda batch: batch.num_rows * batch.num_columns, enough=split.AT_ONCE)
+    return (rows for rows in found if rows.num_rows)
 
 
 def staged(spark: SparkSession, path: str, *, schema: StructType | str) -> DataFrame:
@@ -381,14 +413,34 @@ def _on_this_machine(
 
     Those few lie in the folder `scratch`, too, and what each file holds of them is told.
     """
-    if [rows.schema[name].dataType for name in partition] != [T.DateType()] or _bytes_expected(rows) > _FEW_BYTES:
+    if [rows.schema[name].dataType for name in partition] != [T.DateType()]:
         _spread(_counted(rows, computed), into, partition, order)
         return {}
-    whole = stage(_counted(rows, computed), scratch)
-    if computed.get["rows"] * len(rows.columns) > split.AT_ONCE:
-        _spread(whole, into, partition, order)
-        return {}
-    return split.by_date(scratch, into, date=partition[0], order=order)
+    counted = _counted(rows, computed)
+    if _bytes_expected(rows) <= _FEW_BYTES:
+        counted = stage(counted, scratch)
+        if computed.get["rows"] * len(rows.columns) <= split.AT_ONCE:
+            return split.by_date(scratch, into, date=partition[0], order=order)
+    if order:
+        _spread(counted, into, partition, order)
+    else:
+        _part(counted, into, date=partition[0], scratch=f"{scratch}-parts")
+    return {}
+
+
+def _part(rows: DataFrame, into: str, *, date: str, scratch: str) -> None:
+    """Have workers lay out the rows of their tasks by date, of which Arrow then makes a file for each date: nothing is shuffled."""
+    Path(scratch).mkdir(parents=True)
+    laid_out = rows.mapInArrow(workers.carrying(partial(_laid_out, into=scratch, date=date)), "file string")
+    with workers.as_raised():
+        split.put_together([row["file"] for row in laid_out.collect()], into, date=date)
+
+
+def _laid_out(batches: Iterator[pa.RecordBatch], *, into: str, date: str) -> Iterator[pa.RecordBatch]:
+    for rows in _at_once(batches):
+        file = f"{into}/{secrets.token_hex(8)}.arrow"
+        split.lay_out(rows, file, date=date)
+        yield pa.RecordBatch.from_pydict({"file": [file]})
 
 
 def _counted(rows: DataFrame, computed: Observation) -> DataFrame:
