@@ -7,12 +7,14 @@ lazy.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 from operator import or_
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import DataType, DecimalType, DoubleType, LongType, StructField, StructType
 
 from feature_definitions.aggregations import ACCUMULATORS, Merge
 from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, merge, micros, split
@@ -23,7 +25,8 @@ from feature_definitions.planning.tiling import PartialAggregate
 from feature_definitions.sql import failing
 from feature_definitions.sql.column_types import ColumnTypes
 from feature_definitions.sql.data_types import decimal, digits_of
-from spark_jobs.compute import aggregates, tiles
+from spark_jobs import workers
+from spark_jobs.compute import aggregates, slides, tiles
 from spark_jobs.compute.rows import FAILED, NEWEST, START, dated, failed_columns, in_spans
 from spark_jobs.compute.tiles import TILE
 from spark_jobs.tables import spark_type
@@ -33,6 +36,8 @@ _FEW = 4
 """Up to so many times of a run, tiles are copied to each of them; more of them slide over the tiles."""
 _REACH = "reach"
 """The window in which an event lets a row exist: the longest one and a cadence more, for the closing row; or lifetime."""
+_Merging = tuple[PartialAggregate, str, Merge, str, timedelta | None]
+"""What is merged over which window: the state, its part, how, the window's name and length; None: lifetime."""
 
 
 def rows(group: WindowedGroup, events: DataFrame, *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
@@ -143,6 +148,9 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     """
     keys, merges = [f"`{key}`" for key in group.entity.keys], list(_merges(group, types))
     happened = found.where(_newest_part(group).isNotNull())
+    by_workers = _slid_by_workers(group, happened, spans, merges)
+    if by_workers is not None:
+        return by_workers
     following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
     entries = happened.withColumn(_NEXT, following).withColumn(_ORDER, F.explode(_orders(group, spans)))
     own, asked = F.col(_ORDER) == F.col(TILE), in_spans(_ORDER, spans, after_start=False)
@@ -160,6 +168,40 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     framed = rows.select(*keys, _ORDER, *frames).where(asked)
     at = (F.col(_ORDER) + _us(group.cadence)).alias(_AT)
     return framed.select(*keys, at, *[value.alias(name) for name, (_, value) in slid.items()])
+
+
+def _slid_by_workers(group: WindowedGroup, happened: DataFrame, spans: Sequence[Interval], merges: Sequence[_Merging]) -> DataFrame | None:
+    """What `_sliding` gives, made by Spark's Python workers of whole columns; None where lists are merged, or sums that may fail."""
+    kinds = {field.name: field for field in happened.schema}
+    merged, fields = [], []
+    for state, part, operation, window, span in merges:
+        name, kind = aggregates.merged_name(part, window), kinds[part].dataType.simpleString()
+        if operation == "concat" or operation == "sum or null" or "array" in kind:  # noqa: PLR1714  # mypy narrows
+            return None
+        exact = "" if operation != "sum" or span is None else _subtractable(state, kind)
+        merged.append(slides.Merged(name, part, operation, None if span is None else span // group.cadence, bool(exact)))
+        fields.append(StructField(name, _summed(kind, exact) if operation == "sum" else kinds[part].dataType))
+    schema = StructType([*[kinds[key] for key in group.entity.keys], StructField(_AT, LongType()), *fields])
+    slide = slides.Slide(
+        keys=tuple(group.entity.keys),
+        tile=TILE,
+        cadence=_us(group.cadence),
+        reach=None if group.lifetime else _us(group.longest + group.cadence),
+        spans=tuple((micros(span.start), micros(span.end)) for span in spans),
+        merged=tuple(merged),
+        schema=to_arrow_schema(schema),
+    )
+    keys, parts = [f"`{key}`" for key in group.entity.keys], dict.fromkeys(each.part for each in merged)
+    ordered = happened.select(*keys, TILE, *parts).repartition(*keys).sortWithinPartitions(*keys, TILE)
+    return ordered.mapInArrow(workers.carrying(partial(slides.slid, of=slide)), schema)
+
+
+def _summed(kind: str, exact: str) -> DataType:
+    """The type of a sum over a window, and of the difference of two that are exact in a type."""
+    if not kind.startswith("decimal"):
+        return LongType() if kind == "bigint" else DoubleType()
+    digits, scale = digits_of(exact or kind)
+    return DecimalType(min(38, digits + (1 if exact else 10)), scale)
 
 
 def _orders(group: WindowedGroup, spans: Sequence[Interval]) -> Column:
@@ -225,8 +267,8 @@ def _before(group: WindowedGroup, span: timedelta | None) -> int:
     return Window.unboundedPreceding if span is None else -_us(span - group.cadence)
 
 
-def _merges(group: WindowedGroup, types: ColumnTypes) -> Iterator[tuple[PartialAggregate, str, Merge, str, timedelta | None]]:
-    """What is merged over which window, each once: the state, its part, how it is merged, the window's name and length (None: lifetime)."""
+def _merges(group: WindowedGroup, types: ColumnTypes) -> Iterator[_Merging]:
+    """What is merged over which window, each once."""
     newest, reach = tiling.newest_event(group), None if group.lifetime else group.longest + group.cadence
     wanted = {(newest.name, _REACH): (newest, _REACH, reach)}
     for feature in group.aggregated:
