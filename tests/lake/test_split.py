@@ -91,3 +91,14 @@ def test_what_is_told_of_files_is_what_their_footers_say(tmp_path: Path, rows: l
 
 def as_said(action: AddAction) -> tuple[object, ...]:
     return action.path, action.size, action.partition_values, json.loads(action.stats)
+
+
+def test_rows_that_were_laid_out_in_several_files_are_a_file_for_each_date(tmp_path: Path) -> None:
+    a, b = date(2026, 1, 5), date(2026, 1, 6)
+    laid_out = []
+    for number, days in enumerate([[b, a, None, b], [a, a], [b]]):
+        rows = pa.table({"n": range(number * 10, number * 10 + len(days)), "day": pa.array(days, pa.date32()), "x": [0.5] * len(days)})
+        laid_out.append(str(tmp_path / f"{number}.arrow"))
+        split.lay_out(rows, laid_out[-1], date="day")
+    split.put_together(laid_out, str(tmp_path / "parts"), date="day")
+    assert found(tmp_path / "parts") == {"day=2026-01-05": [1, 10, 11], "day=2026-01-06": [0, 3, 20], "day=__HIVE_DEFAULT_PARTITION__": [2]}

@@ -301,6 +301,28 @@ def test_staged_rows_are_read_back_as_they_are(spark: SparkSession, tmp_path: Pa
     assert drawn.collect() == drawn.collect()
 
 
+def test_many_rows_are_staged_and_parted_by_workers_as_few_are_by_spark(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = "id, CAST(id AS decimal(38,18)) AS d, array(id, NULL) AS l, timestamp_micros(id) AS t, IF(id = 7, double('NaN'), id) AS x"
+    rows = spark.sql(f"SELECT {values}, IF(id = 9, NULL, date_add(DATE'2026-01-05', id % 3)) AS date FROM range(0, 20, 1, 3)")
+    found = []
+    for number, size in enumerate((64_000_000, -1)):
+        monkeypatch.setattr(tables, "_SOME_BYTES", size)
+        monkeypatch.setattr(tables, "_FEW_BYTES", size)
+        path = str(tmp_path / str(number))
+        kept = tables.stage(rows, f"{path}/staged")
+        nothing = tables.stage(rows.where("id < 0"), f"{path}/nothing")
+        tables.append(kept, f"{path}/table", commit_id="one", partition=("date",))
+        tables.append(nothing, f"{path}/table", commit_id="two", partition=("date",))
+        nan = tables.read(spark, f"{path}/table").where("x > 100").count()
+        again = [frame.orderBy("id").toArrow().to_pylist() for frame in (kept, nothing, tables.read(spark, f"{path}/table"))]
+        actions = pa.table(DeltaTable(f"{path}/table").get_add_actions()).to_pylist()
+        log = sorted((str(action["partition"]), action["num_records"]) for action in actions)
+        found.append(repr((kept.dtypes, nan, again, log)))
+    assert found[0] == found[1]
+
+
 def test_records_are_appended_without_spark(tmp_path: Path) -> None:
     path = str(tmp_path / "records")
     assert not delta.exists(path)
