@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame, Window
@@ -27,6 +28,8 @@ Judge = Callable[[pd.DataFrame, Sequence[Check]], Mapping[str, Verdict]]
 Kept = Literal["if broken", "always"]
 """Which runs' reports are kept: of those in which something did not hold, or of any."""
 
+_HASHED = 8_000_000
+"""Of how many rows the hashes are looked at here, 8 bytes each."""
 _EXAMPLES, _SOUGHT_IN = 5, 10_000
 """How many bad rows a report shows of each check, and among how many bad rows they are sought."""
 
@@ -85,11 +88,12 @@ def profile(job: Run, staged: DataFrame, checks: Sequence[Check]) -> pd.DataFram
     """
     due, types = _due(job), profiles.described(job.group, job.types.outputs)
     found = _measured(staged, {"rows": "count(*)", **dict(profiles.counted(checks))})
-    _add(found, _statistics(job, staged, sum(int(str(values["rows"])) for values in found.values())))
+    rows = sum(int(str(values["rows"])) for values in found.values())
+    _add(found, _statistics(job, staged, rows))
     _add(found, {interval: profiles.from_statistics(checks, values, types) for interval, values in found.items()})
     for check in checks:
         if check.unique:
-            _add(found, _shared(staged, check))
+            _add(found, _shared(staged, check, rows))
     some = {name for values in found.values() for name, value in values.items() if value}
     screened = [check for check in checks if check.screen is not None or check.statistic in ("extremes", "finite")]
     closer = {check.id: check.count for check in screened if check.id in some}
@@ -125,10 +129,17 @@ def _statistics(job: Run, staged: DataFrame, rows: int) -> dict[int, dict[str, o
     return found
 
 
-def _shared(staged: DataFrame, check: Check) -> dict[int, dict[str, object]]:
-    """How many rows of each interval have the values of another one. Counted apart: as an aggregate it would part all others by value."""
+def _shared(staged: DataFrame, check: Check, rows: int) -> dict[int, dict[str, object]]:
+    """How many rows of each interval have the values of another one. Counted apart: as an aggregate it would part all others by value.
+
+    Where not even their hashes are shared, which is seen here of rows that are not too many, nothing is.
+    """
     columns = [F.col(f"`{column}`") for column in check.unique]
     told = staged if check.column is None else staged.where(columns[0].isNotNull())
+    if rows <= _HASHED:
+        hashes = told.select(F.xxhash64(START, *columns).alias("hash")).toArrow().column("hash").to_numpy()
+        if len(np.unique(hashes)) == len(hashes):
+            return {}
     counted = told.groupBy(F.unix_micros(START).alias("interval"), *columns).agg((F.count(F.lit(1)) - 1).alias("_more"))
     return {row["interval"]: {check.id: row["more"]} for row in counted.groupBy("interval").agg(F.sum("_more").alias("more")).collect()}
 

@@ -305,7 +305,7 @@ def test_many_rows_are_staged_and_parted_by_workers_as_few_are_by_spark(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = "id, CAST(id AS decimal(38,18)) AS d, array(id, NULL) AS l, timestamp_micros(id) AS t, IF(id = 7, double('NaN'), id) AS x"
-    rows = spark.sql(f"SELECT {values}, IF(id = 9, NULL, date_add(DATE'2026-01-05', id % 3)) AS date FROM range(0, 20, 1, 3)")
+    rows = spark.sql(f"SELECT {values}, IF(id = 9, NULL, date_add(DATE'2026-01-05', CAST(id % 3 AS int))) AS date FROM range(0, 20, 1, 3)")
     found = []
     for number, size in enumerate((64_000_000, -1)):
         monkeypatch.setattr(tables, "_SOME_BYTES", size)
