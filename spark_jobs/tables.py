@@ -31,7 +31,7 @@ from spark_jobs import nearby, session, workers
 
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
 
-_SOME_BYTES, _FEW_BYTES = 16_000_000, 64_000_000
+_SOME_BYTES, _FEW_BYTES = 2_000_000, 64_000_000
 """Of how many bytes Spark may take rows to be that it writes itself, and of how many those that are written as one file first."""
 
 
