@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,6 +51,13 @@ def parted(rows: pa.Table, into: str, *, date: str, order: Sequence[str] = (), n
     Others may write files of other names there at the same time.
     """
     return _written(_ordered(rows, date, order), into, date=date, name=name)
+
+
+def emptied(folder: str) -> str:
+    """A folder of this machine, without what was in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(folder).mkdir(parents=True)
+    return folder
 
 
 def lay_out(rows: pa.Table, into: str, *, date: str) -> None:

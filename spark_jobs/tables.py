@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import partial, reduce
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -290,10 +289,8 @@ def query(spark: SparkSession, sql: str, frames: Mapping[str, DataFrame]) -> Dat
 def stage(frame: DataFrame, path: str) -> DataFrame:
     """Write rows to Parquet that nobody else reads, and read them back: what follows sees one and the same result."""
     if session.is_local(frame.sparkSession) and not s3.is_remote(path) and _bytes_expected(frame) > _SOME_BYTES:
-        storage.delete_tree(path)
-        Path(path).mkdir(parents=True)
         with workers.as_raised():
-            frame.mapInArrow(workers.carrying(partial(_kept, into=path)), "rows long").collect()
+            frame.mapInArrow(workers.carrying(partial(_kept, into=split.emptied(path))), "rows long").collect()
     else:
         frame.write.mode("overwrite").parquet(path)
     return staged(frame.sparkSession, path, schema=frame.schema)
@@ -430,8 +427,7 @@ def _on_this_machine(
 
 def _part(rows: DataFrame, into: str, *, date: str, scratch: str) -> None:
     """Have workers lay out the rows of their tasks by date, of which Arrow then makes a file for each date: nothing is shuffled."""
-    Path(scratch).mkdir(parents=True)
-    laid_out = rows.mapInArrow(workers.carrying(partial(_laid_out, into=scratch, date=date)), "file string")
+    laid_out = rows.mapInArrow(workers.carrying(partial(_laid_out, into=split.emptied(scratch), date=date)), "file string")
     with workers.as_raised():
         split.put_together([row["file"] for row in laid_out.collect()], into, date=date)
 
