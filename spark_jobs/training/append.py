@@ -40,6 +40,7 @@ def append(of: BuiltVersion, rests: Rests, spine: Spine, request: TrainingReques
     path, name = layout.training_set_table(context.lake, request.name), request.name
     before = unmoved.then(of, rests).published
     _refuse_other_request(of, request)
+    versions = build.rests_on(spine.of, request, published=rests.published, context=context)
     now = manifest.basis(spine, request, rests.published, now=context.clock())
     asked = past.request(of, rests.service, rests.defined)
     held = manifest.basis(past.own(of, asked, rests.source, context), asked, before, now=past.built_at(of))
@@ -49,7 +50,7 @@ def append(of: BuiltVersion, rests: Rests, spine: Spine, request: TrainingReques
     if now.dated_by != of.manifest["hw_date"]:
         raise NotAsBefore(f"{name}: with so many rows its partitions would be of a {now.dated_by} each; {unmoved.anew(of)}")
     since = partition(first, by=now.dated_by)
-    work = _Work(of, held, now, _from(since, now), first, since, _cut(of, now))
+    work = _Work(of, held, now, build.known_by(now, versions, context), _from(since, now), first, since, _cut(of, now))
     with context.registry.lease(subjects.training_set(name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         written = _written(work, context, judge)
     return build.built(request, path, written, unchanged=False)
@@ -108,13 +109,14 @@ def _cut(of: BuiltVersion, now: Basis) -> Cut | None:
 
 
 class _Work(NamedTuple):
-    """A training set as it is and as it will be: the first date with other rows, the part that is joined, which begins with the partition
-    of that date (`since`), and how all is cut.
+    """A training set as it is and as it will be, and by what it will be known again: the first date with other rows, the part that is
+    joined, which begins with the partition of that date (`since`), and how all is cut.
     """
 
     of: BuiltVersion
     held: Basis
     now: Basis
+    same: Manifest
     part: Basis
     first: date
     since: date
@@ -152,7 +154,7 @@ def _written(work: _Work, context: Context, judge: Judge | None) -> Manifest:
         found = gate.judged(rows, request, at=now.spine.at, judge=judge)
         described = _described(work, kept, rows, context) | {"expectations": [*found.found]}
         described |= build.provenance_of(now, context, before=versions)
-        described |= {"fingerprint": _fingerprint(now, context), "built_at": iso(context.clock())}
+        described |= {**work.same, "built_at": iso(context.clock())}
         rejected = build.committed(described, found, kept, context, build_id=build_id)
     return rejected or build.completed(described, context, build_id=build_id)
 
@@ -162,11 +164,6 @@ def _joined(work: _Work, context: Context) -> workers.Flow:
     rows, look = build.finished(work.part, work.cut, context), manifest.look(work.part)
     marks = [name for name in look.counted if name != parts.PART]
     return finish.unmarked_before(work.first, rows, marks, at=work.now.spine.at)
-
-
-def _fingerprint(now: Basis, context: Context) -> str:
-    computed = {name: context.registry.computed_as(name, each.generation) for name, each in now.published.items()}
-    return manifest.fingerprint(now, computed)
 
 
 def _replaced(work: _Work, context: Context) -> Manifest | None:

@@ -73,48 +73,54 @@ def build(
     `judge` judges what is expected of the rows; where they fail, readers keep what they had.
     """
     spines.check(spine, request)
-    rests = None if spine.of is None else _rests(spine.of, request, published, context)
+    rests = rests_on(spine.of, request, published=published, context=context)
     basis = manifest.basis(spine, request, published, now=context.clock())
-    fingerprint = manifest.fingerprint(basis, _computed_as(published, context))
-    path = layout.training_set_table(context.lake, request.name)
-    if found := _standing(request, context, "fingerprint", fingerprint):
+    same, path = known_by(basis, rests, context), layout.training_set_table(context.lake, request.name)
+    if found := _standing(request, context, "fingerprint", same["fingerprint"]):
         return found
     subject = subjects.training_set(request.name, lake=context.lake)
     with context.registry.lease(subject, now=context.clock(), patience=PATIENCE):
-        ripens_at = None if basis.ripens_at is None else iso(instant(basis.ripens_at))
-        same: Manifest = {"fingerprint": fingerprint, "rests_on": rests, "ripens_at": ripens_at}
         written = _written(basis, same, context, judge)
     return built(request, path, written, unchanged=False)
 
 
 def standing(source: Source, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> Built | None:
     """The training set of a source as it lies there, if versions alone tell that it would come out the same; needs no Spark."""
-    rests = _rests(source, request, published, context)
+    rests = rests_on(source, request, published=published, context=context)
     found = None if rests is None else _standing(request, context, "rests_on", rests)
     ripens_at = None if found is None else found.manifest["ripens_at"]
     return found if ripens_at is None or context.clock() < parse_instant(str(ripens_at)) else None
 
 
-def _rests(source: Source, request: TrainingRequest, published: Mapping[str, Published], context: Context) -> str | None:
-    """By what a training set of a source is known again; None where something is read that has no version."""
-    seen = versions.tables(source, context.lake)
-    if not seen or None in seen.values():
+def rests_on(source: Source | None, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> str | None:
+    """By what versions alone know a training set of a source again; None without one, or where something is read that has no version.
+
+    It is asked for before anything is read: what changes meanwhile is another version then.
+    """
+    seen = {} if source is None else versions.tables(source, context.lake)
+    if source is None or not seen or None in seen.values():
         return None
     revisions = {name: context.registry.next_revision(name) for name in read_by(source)}
     return manifest.resting(source, request, published, _computed_as(published, context), of={**seen, **revisions})
+
+
+def known_by(of: Basis, rests: str | None, context: Context) -> Manifest:
+    """By what a training set is known again, and from when on it comes out otherwise because labels are known by then."""
+    ripens_at = None if of.ripens_at is None else iso(instant(of.ripens_at))
+    return {"fingerprint": manifest.fingerprint(of, _computed_as(of.published, context)), "rests_on": rests, "ripens_at": ripens_at}
 
 
 def _computed_as(published: Mapping[str, Published], context: Context) -> Mapping[str, manifest.Computed]:
     return {name: context.registry.computed_as(name, each.generation) for name, each in published.items()}
 
 
-def _standing(request: TrainingRequest, context: Context, known_by: str, value: str) -> Built | None:
+def _standing(request: TrainingRequest, context: Context, by: str, value: object) -> Built | None:
     """The training set, or its newest build if that was rejected, whose manifest has this value."""
     path, held = layout.training_set_table(context.lake, request.name), training_sets.newest(context.lake, request.name)
-    if held is not None and held.get(known_by) == value and delta.exists(path):
+    if held is not None and held.get(by) == value and delta.exists(path):
         return built(request, path, held, unchanged=True)
     rejected = training_sets.rejected(context.lake, request.name)
-    if rejected is not None and rejected.get(known_by) == value:
+    if rejected is not None and rejected.get(by) == value:
         return built(request, path, rejected, unchanged=True)
     return None
 

@@ -110,7 +110,7 @@ def described(of: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_rows_that_came_are_joined_and_give_what_a_whole_build_gives(shop: Project) -> None:
+def test_rows_that_came_are_joined_and_give_what_a_whole_build_gives(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file for file in files(shop, "grown") if "2026-01-06" not in file}
     grown = shop.append_training_set("grown")
     twin = shop.training_set("twin")
@@ -119,7 +119,9 @@ def test_rows_that_came_are_joined_and_give_what_a_whole_build_gives(shop: Proje
     assert grown.to_arrow().equals(twin.to_arrow())
     assert (grown.rows, before) == (5, {file for file in files(shop, "grown") if "2026-01-06" not in file})
     assert shop.append_training_set("grown").unchanged
-    assert shop.training_set("grown").unchanged
+    with monkeypatch.context() as without:
+        without.setattr(project.Project, "_spark", property(lambda _: pytest.fail("Spark was asked for")))
+        assert shop.training_set("grown").unchanged
     assert shop.verify_training_set("grown").verdict == "equal"
 
 
