@@ -60,6 +60,8 @@ def export(of: BuiltVersion, lake: str, to: str, *, kind: Format) -> Exported:
 def _placed(to: str) -> Iterator[Path]:
     """A file of another name for the block, which then gets its own; on S3 it is put there as a whole."""
     remote = to.startswith(layout.S3)
+    if "://" in to and not remote:
+        raise ExportRefused(f"{to} is no place that is written to; name a file, or an object on S3 like {layout.S3}bucket/churn.parquet")
     place = Path(to) if remote else Path(to).resolve()  # a link stays one
     folder = Path(tempfile.gettempdir()) if remote else place.parent
     if not folder.is_dir():

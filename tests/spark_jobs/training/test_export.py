@@ -103,6 +103,8 @@ def test_a_file_is_replaced_and_one_that_fails_leaves_what_was_there(
 def test_what_cannot_be_written_or_read_is_told(version: BuiltVersion, lake: str, tmp_path: Path) -> None:
     with pytest.raises(ExportRefused, match=r"there is no folder .*nowhere, in which churn.csv shall lie; make it first"):
         export.export(version, lake, str(tmp_path / "nowhere" / "churn.csv"), kind="csv")
+    with pytest.raises(ExportRefused, match=r"b/churn\.csv is no place that is written to; name a file, or an object on S3 like s3a://"):
+        export.export(version, lake, "s3://b/churn.csv", kind="csv")
     with pytest.raises(ExportRefused, match="is a folder; name a file"):
         export.export(version, lake, str(tmp_path), kind="csv")
     with pytest.raises(ExportRefused, match=r"/proc/churn.csv cannot be written: .*; name a file in a folder that can be written to"):
