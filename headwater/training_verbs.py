@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from feature_definitions.counted import counted
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.language import (
     NAME,
@@ -78,7 +79,7 @@ class TrainingVerbs(OpenProject):
         published = self._published(groups.values())
         if request.mode == "as_served":
             published = self._with_epochs(published)
-        self.say(f"joining {len(published)} groups to the spine")
+        self.say(f"joining {counted(len(published), 'group')} to the spine")
         numbers = {name: each.generation for name, each in published.items()}
         source = None if defined is None else defined.spine
         told = self._told(lambda of: of.of_training_set(request.name, request.service, numbers, self.settings.lake, spine=source))
@@ -152,16 +153,17 @@ class TrainingVerbs(OpenProject):
         Refused where a whole build would give the rows of earlier dates other values. Nothing is done where the spine has no other rows.
         """
         from lake import training_sets
-        from spark_jobs.training import append
+        from spark_jobs.training import append, build
         from spark_jobs.training.spine import of_source
 
         of = training_sets.at(self.settings.lake, name)
         if training_sets.spine_of(of) is None:
             raise InputRefused(f"the spine of {name} was given, and is no source that grows; build it again with all of its rows")
-        defined = names.training_set(self.catalog, name)
-        request, rows = self._defined(defined, None), of_source(defined.spine, self._context)
-        rests = self._grown(of)
-        request = replace(request, service=rests.service)
+        defined, rests = names.training_set(self.catalog, name), self._grown(of)
+        request = replace(self._defined(defined, None), service=rests.service)
+        if found := build.standing(defined.spine, request, published=rests.published, context=self._context):
+            return found
+        rows = of_source(defined.spine, self._context)
         self.say(f"appending to version {training_sets.number(of)} of {name}")
         with self._growing(name, rests.service, rests):
             return append.append(of, rests, rows, request, self._context, judge=_judge() if request.expect else None)

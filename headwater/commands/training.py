@@ -63,6 +63,8 @@ def build(  # noqa: PLR0913  # each is an option of the command
         raise Unknown("a spine is either a file, --spine labels.csv, or a query, --spine-sql 'SELECT ...', of sources or of a --connection")
     if (spine or spine_sql) is not None and service is None:
         raise Unknown("--spine needs --service: which features shall be joined to it?")
+    if spine is spine_sql is None and service is not None:
+        raise Unknown("--service needs a spine, --spine labels.csv; a training set of the catalog has its own service")
     columns = {name: inputs.column(said) for name, said in pairs(column, example="amount=double", what="NAME=TYPE").items()}
     with output.progress() as say, call.project(say) as p:
         given = spine if spine_sql is None else p.spine_query(spine_sql, connection)

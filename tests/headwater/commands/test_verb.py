@@ -194,6 +194,7 @@ MISTAKES = {
     "new group's source unknown": (("new", "visits", "--source", "visit"), "there is no source 'visit' with events"),
     "no date": (("plan", "--from", "05.01.2026"), "'05.01.2026' is not a date; write it like 2026-01-05"),
     "spine without service": (("training-set", "--spine", "spine.csv"), "--spine needs --service"),
+    "service without spine": (("training-set", "churn", "--service", "customer_v1"), "--service needs a spine, --spine labels.csv"),
     "no such spine": (("training-set", "--spine", "no.csv", "--service", "customer_v1"), "there is no spine at no.csv"),
     "types of no spine": (("training-set", "churn", "--column", "x=double"), "--column and --timezone tell of the columns in a file"),
     "a type that is none": (("training-set", "--spine", "x", "--service", "customer_v1", "--column", "x"), "'x' is not NAME=TYPE"),

@@ -118,9 +118,9 @@ def test_rows_that_came_are_joined_and_give_what_a_whole_build_gives(shop: Proje
     assert described(grown.manifest) == described(twin.manifest)
     assert grown.to_arrow().equals(twin.to_arrow())
     assert (grown.rows, before) == (5, {file for file in files(shop, "grown") if "2026-01-06" not in file})
-    assert shop.append_training_set("grown").unchanged
     with monkeypatch.context() as without:
         without.setattr(project.Project, "_spark", property(lambda _: pytest.fail("Spark was asked for")))
+        assert shop.append_training_set("grown").unchanged
         assert shop.training_set("grown").unchanged
     assert shop.verify_training_set("grown").verdict == "equal"
 
