@@ -137,14 +137,14 @@ def _text(manifest: Manifest) -> bytes:
 
 
 def versions(lake: str, name: str) -> list[BuiltVersion]:
-    """All builds of a training set whose commit happened, the newest first."""
+    """All builds of a training set whose commit happened, the newest first; those that the log does not tell of are older."""
     path = layout.training_set_table(lake, name)
     if not delta.exists(path):
         return []
     logged = delta.versions_of(path)
     found = [BuiltVersion(build, logged.get(build), manifest) for build, manifest in _kept(lake, name)]
     happened = [each for each in found if each.version is not None or "delta_version" in each.manifest]
-    return sorted(happened, key=number, reverse=True)
+    return sorted(happened, key=lambda each: (each.version is not None, number(each)), reverse=True)
 
 
 def _kept(lake: str, name: str) -> Iterator[tuple[str, Manifest]]:
@@ -180,6 +180,13 @@ def time_of(of: BuiltVersion) -> str:
 def is_readable(of: BuiltVersion, lake: str) -> bool:
     """Whether the rows of a version can be read: its log and all of its files are there."""
     return of.version is not None and delta.readable(layout.training_set_table(lake, str(of.manifest["name"])), of.version)
+
+
+def stands(manifest: Manifest, lake: str) -> bool:
+    """Whether the build that a manifest tells of is a version of its table that can be read, and is known as one."""
+    name, version = str(manifest["name"]), manifest.get("delta_version")
+    known = _read(layout.training_set_build(lake, name, str(manifest.get("build_id")))) is not None
+    return known and isinstance(version, int) and delta.readable(layout.training_set_table(lake, name), version)
 
 
 def at(lake: str, name: str, version: int | None = None) -> BuiltVersion:

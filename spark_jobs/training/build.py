@@ -117,7 +117,7 @@ def _computed_as(published: Mapping[str, Published], context: Context) -> Mappin
 def _standing(request: TrainingRequest, context: Context, by: str, value: object) -> Built | None:
     """The training set, or its newest build if that was rejected, whose manifest has this value."""
     path, held = layout.training_set_table(context.lake, request.name), training_sets.newest(context.lake, request.name)
-    if held is not None and held.get(by) == value and delta.exists(path):
+    if held is not None and held.get(by) == value and training_sets.stands(held, context.lake):
         return built(request, path, held, unchanged=True)
     rejected = training_sets.rejected(context.lake, request.name)
     if rejected is not None and rejected.get(by) == value:

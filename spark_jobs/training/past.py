@@ -17,7 +17,7 @@ from feature_definitions.intervals import parse_instant
 from feature_definitions.language import FeatureGroup, FeatureService, Join, Label, Mode, Source, Split, TrainingSet
 from feature_definitions.planning.upstream import read_by
 from feature_definitions.records import Committed
-from lake import delta, storage, training_sets, versions
+from lake import delta, storage, versions
 from lake.readable import Published
 from lake.training_sets import BuiltVersion
 from spark_jobs.context import Context
@@ -133,8 +133,8 @@ class FoundSpine(NamedTuple):
     gone: tuple[str, ...] = ()
 
 
-def spines(of: BuiltVersion, asked: TrainingRequest, source: Source | None, context: Context) -> Iterator[FoundSpine]:
-    """The spine, by each way there is: first from its source as that was, then from the training set's own columns, if these are there."""
+def spines(of: BuiltVersion, asked: TrainingRequest, source: Source | None, context: Context, *, there: bool) -> Iterator[FoundSpine]:
+    """The spine, by each way there is: first from its source as that was, then from its own columns, if these are `there`."""
     said: Said = of.manifest
     gone: tuple[str, ...] = ()
     if said["spine"]["source"] is not None and source is not None:
@@ -143,7 +143,7 @@ def spines(of: BuiltVersion, asked: TrainingRequest, source: Source | None, cont
             yield FoundSpine(_of_source(of, source, context), "source")
     elif said["spine"]["source"] is not None:
         gone = (f"source {said['spine']['source']} is not defined any more",)
-    if training_sets.is_readable(of, context.lake):
+    if there:
         yield FoundSpine(own(of, asked, source, context), "training set", gone)
     else:
         yield FoundSpine(None, None, gone)

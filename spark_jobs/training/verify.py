@@ -68,9 +68,7 @@ def verify(of: BuiltVersion, rests: Rests, context: Context) -> Verified:
     """Look at the rows of a version, then join them once more from what they rested on, and compare the checksums."""
     rows = int(str(of.manifest["rows"]))
     found = partial(Verified, str(of.manifest["name"]), training_sets.number(of), rows)
-    there = training_sets.is_readable(of, context.lake)
-    lost = () if there else (f"version {training_sets.number(of)} of the training set itself was deleted, by VACUUM or with its log",)
-    damaged = damaged_columns(of, context.lake) if there else ()
+    damaged, lost = _as_written(of, context.lake)
     changed = tuple(past.changed(of, rests.service, rests.published))
     if changed:
         return found(damaged, gone=lost, changed=changed)
@@ -78,11 +76,23 @@ def verify(of: BuiltVersion, rests: Rests, context: Context) -> Verified:
     if unknown:
         return found(damaged, gone=lost, changed=unknown)
     asked = past.request(of, rests.service, rests.defined)
-    joined = _basis(of, asked, rests, published, context)
+    joined = _basis(of, asked, rests, published, context, there=not lost)
     if joined.basis is None:
         return found(damaged, gone=(*lost, *joined.gone), changed=("no rows of its spine can be read any more",))
-    differing = _differing(of, joined.basis, context, there=there)
+    differing = _differing(of, joined.basis, context, there=not lost)
     return found(damaged, differing, joined.origin, (*lost, *joined.gone))
+
+
+def _as_written(of: BuiltVersion, lake: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of a version that do not lie there as they were written, and why its rows cannot be read, if so."""
+    itself = f"version {training_sets.number(of)} of the training set itself"
+    if not training_sets.is_readable(of, lake):
+        return (), (f"{itself} was deleted, by VACUUM or with its log",)
+    try:
+        return damaged_columns(of, lake), ()
+    except (OSError, pa.ArrowException) as error:
+        said: past.Said = of.manifest
+        return (*said["columns"],), (f"{itself} cannot be read: {str(error).partition(chr(10))[0]}",)
 
 
 def damaged_columns(of: BuiltVersion, lake: str) -> tuple[str, ...]:
@@ -115,11 +125,13 @@ class _Joined(NamedTuple):
     gone: tuple[str, ...]
 
 
-def _basis(of: BuiltVersion, asked: TrainingRequest, rests: Rests, published: Mapping[str, Published], context: Context) -> _Joined:
+def _basis(
+    of: BuiltVersion, asked: TrainingRequest, rests: Rests, published: Mapping[str, Published], context: Context, *, there: bool
+) -> _Joined:
     """The spine's rows as they were joined: those that its source gives are taken if they are the same."""
     said: past.Said = of.manifest
     gone: tuple[str, ...] = ()
-    for each in past.spines(of, asked, rests.source, context):
+    for each in past.spines(of, asked, rests.source, context, there=there):
         gone = (*gone, *each.gone)
         if each.spine is None:
             break

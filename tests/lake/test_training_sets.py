@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -103,6 +104,19 @@ def test_one_that_no_version_is_known_of_is_built_again(lake: str) -> None:
     storage.write(layout.training_set_build(lake, "broken", "one"), b"{}")
     with pytest.raises(Unknown, match="training set broken has no manifest of a version that can be read; build it again"):
         training_sets.at(lake, "broken")
+
+
+def test_a_table_that_was_made_anew_has_its_new_build_as_the_newest_version(lake: str) -> None:
+    before = training_sets.newest(lake, "churn")
+    assert before is not None
+    assert training_sets.stands(before, lake)
+    shutil.rmtree(layout.training_set_table(lake, "churn"))
+    after = built(lake, "three", 3)
+    assert [each.build_id for each in training_sets.versions(lake, "churn")] == ["three", "two", "one"]
+    assert training_sets.at(lake, "churn").manifest == training_sets.at(lake, "churn", 1).manifest == after
+    assert (training_sets.stands(after, lake), training_sets.stands(before, lake)) == (True, False)
+    storage.write(layout.training_set_build(lake, "churn", "three"), b"{}")
+    assert not training_sets.stands(after, lake)
 
 
 def test_a_path_is_no_name_of_a_training_set(lake: str) -> None:

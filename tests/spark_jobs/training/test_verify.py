@@ -78,6 +78,10 @@ def test_what_was_changed_in_its_files_is_damage(shop: Project, tmp_path: Path) 
     pq.write_table(rows.set_column(column, "spend__paid_3d", rows.column(column).take([1, 0, 2])), file)
     done = projects.within("training-set", "verify", "given", "--json", project=folder, now=LATER)
     assert (done.code, done.json["verdict"], done.json["damaged"], done.json["differing"]) == (1, "differs", ["spend__paid_3d"], [])
+    file.write_bytes(b"none")
+    done = projects.within("training-set", "verify", "given", "--json", project=folder, now=LATER)
+    assert (done.code, done.json["verdict"], done.json["damaged"], done.json["spine"]) == (1, "differs", [*rows.column_names], None)
+    assert "of the training set itself cannot be read: " in done.json["gone"][0]
 
 
 def test_other_values_of_a_group_are_counted_by_row(shop: Project, tmp_path: Path) -> None:
