@@ -80,7 +80,12 @@ def test_what_was_changed_in_its_files_is_damage(shop: Project, tmp_path: Path) 
     assert (done.code, done.json["verdict"], done.json["damaged"], done.json["differing"]) == (1, "differs", ["spend__paid_3d"], [])
     file.write_bytes(b"none")
     done = projects.within("training-set", "verify", "given", "--json", project=folder, now=LATER)
-    assert (done.code, done.json["verdict"], done.json["damaged"], done.json["spine"]) == (1, "differs", [*rows.column_names], None)
+    assert (done.code, done.json["verdict"], done.json["damaged"], done.json["spine"]) == (
+        1,
+        "differs",
+        [*rows.column_names, "hw_date"],
+        None,
+    )
     assert "of the training set itself cannot be read: " in done.json["gone"][0]
 
 
