@@ -15,7 +15,7 @@ from pyspark.sql.types import BinaryType, BooleanType, IntegerType, StructField,
 from spark_jobs import workers
 from spark_jobs.training import hot
 from spark_jobs.training.hot import Copied, CutKeys, Placed
-from spark_jobs.training.kernel import Numbers
+from spark_jobs.training.kernel import AT, ORDER, TAG, TIME, Numbers
 
 PART = "_hw_part"
 """The column that says to which task a parcel goes."""
@@ -24,6 +24,8 @@ SCHEMA = StructType([StructField(PART, IntegerType()), StructField(_ASKS, Boolea
 _ARROW = pa.schema([(PART, pa.int32()), (_ASKS, pa.bool_()), (_ROWS, pa.binary())])
 BYTES = 64 << 20
 """So many bytes of rows are put into parcels at once."""
+_LATER, _RUN = "_hw_later", 8
+"""How much later than its `TIME` a row is visible, in place of `AT`; how many rows the mean run of equal values has that are said once."""
 _LARGEST, _TOGETHER = 16 << 20, 64 << 20
 """How many bytes a parcel has at most, if its rows have about as many each, and those that come together."""
 
@@ -90,10 +92,42 @@ def _spread(rows: pa.Table, placed: Placed, spread: Spread) -> Iterator[tuple[in
 def _parcels(rows: pa.Table) -> Iterator[bytes]:
     size = max(1, _LARGEST * rows.num_rows // max(1, rows.nbytes))
     for start in range(0, rows.num_rows, size):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, rows.schema) as stream:
-            stream.write_table(rows.slice(start, size))
+        sent, sink = _shortened(rows.slice(start, size)), pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, sent.schema) as stream:
+            stream.write_table(sent)
         yield sink.getvalue().to_pybytes()
+
+
+def _shortened(rows: pa.Table) -> pa.Table:
+    """Rows with what many in turn have alike said once: rows of a file are of one group, and often of one publish or one time."""
+    for name in (TAG, ORDER, TIME, AT):
+        place = rows.schema.get_field_index(name)
+        if place < 0 or rows.column(place).null_count:
+            continue
+        values = rows.column(place).to_numpy()
+        if _is_alike(values):
+            rows = rows.set_column(place, name, pc.run_end_encode(rows.column(place)))
+        elif name == AT and TIME in rows.column_names and not rows.column(TIME).null_count:
+            later = values - _decoded(rows.column(TIME)).to_numpy()
+            if _is_alike(later):
+                rows = rows.set_column(place, _LATER, pc.run_end_encode(pa.array(later)))
+    return rows
+
+
+def _is_alike(values: Numbers) -> bool:
+    return int(np.count_nonzero(values[1:] != values[:-1])) * _RUN < len(values)
+
+
+def _in_full(rows: pa.Table) -> pa.Table:
+    """Rows as they were before they were shortened."""
+    rows = pa.table({name: _decoded(rows.column(name)) for name in rows.column_names})
+    if _LATER not in rows.column_names:
+        return rows
+    return rows.append_column(AT, pc.add(rows.column(_LATER), rows.column(TIME))).drop_columns(_LATER)
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.run_end_decode(column) if pa.types.is_run_end_encoded(column.type) else column
 
 
 def _together(parcels: Iterator[tuple[int, bytes]], kind: Kind) -> Iterator[pa.RecordBatch]:
@@ -126,7 +160,7 @@ def opening(types: Mapping[str, pa.DataType]) -> workers.Work:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = list(batches)
         if any(pc.any(batch.column(_ASKS)).as_py() for batch in held):
-            rows = [pa.ipc.open_stream(value.as_buffer()).read_all() for batch in held for value in batch.column(_ROWS)]
+            rows = [_in_full(pa.ipc.open_stream(value.as_buffer()).read_all()) for batch in held for value in batch.column(_ROWS)]
             yield from pa.concat_tables([*rows, pa.schema([*types.items()]).empty_table()], promote_options="default").to_batches()
 
     return run
