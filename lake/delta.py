@@ -131,6 +131,10 @@ def footprint_of(table: DeltaTable | None, *, partition: str, dates: Collection[
     return len(read), sum(read)
 
 
+Wanted = Callable[[date], bool]
+"""Which dates are asked for."""
+
+
 def rows_in(path: str, *, first: date | None, last: date | None) -> int:
     """The number of rows in a table's partitions of `date` from one to another (None: without a bound), by the log alone.
 
@@ -138,6 +142,12 @@ def rows_in(path: str, *, first: date | None, last: date | None) -> int:
     """
     table = told(path)
     return 0 if table is None else rows_of(table, first=first, last=last)
+
+
+def bytes_in(path: str, *, wanted: Wanted) -> int:
+    """The bytes of the files of the dates that are wanted, by the log alone; none of a table that is not there."""
+    table = told(path)
+    return 0 if table is None else sum(sizes(table, at=path, wanted=wanted).values())
 
 
 def rows_of(table: DeltaTable, *, first: date | None, last: date | None) -> int:
@@ -800,10 +810,6 @@ def _bound(value: object) -> Any:
 def files(table: DeltaTable) -> list[str]:
     """The paths of a table's data files."""
     return [unquote(uri) for uri in table.file_uris()]
-
-
-Wanted = Callable[[date], bool]
-"""Which dates are asked for."""
 
 
 def sizes(table: DeltaTable, *, at: str, wanted: Wanted | None = None) -> dict[str, int]:

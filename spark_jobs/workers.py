@@ -84,7 +84,7 @@ def carrying(work: Work) -> Work:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         try:
             yield from work(batches)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a user's function may try to end the process
             kind, where = type(error), traceback.format_exc()[-_LONGEST:]
             raised = {"module": kind.__module__, "name": kind.__qualname__, "sentence": str(error), "where": where}
             raise WorkerFailed(_MARK + json.dumps(raised | {"mistake": isinstance(error, UserError)})) from error

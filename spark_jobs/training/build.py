@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 
 from expectations.report import dataset
 from feature_definitions import layout, times
-from feature_definitions.intervals import instant, iso, parse_instant
+from feature_definitions.intervals import instant, iso, micros, parse_instant
 from feature_definitions.language import Source
 from feature_definitions.planning.upstream import read_by
 from feature_registry import subjects
@@ -229,7 +229,8 @@ def leaks(basis: Basis, rows: DataFrame, found: Statistics, context: Context) ->
     spine, request, sample = basis.spine, basis.request, found.sample
     again = {} if sample is None else recomputed(sample, _asked(basis), at=spine.at, spark=context.spark)
     shared = overlap.across_parts(rows, sample, request, at=spine.at)
-    return leak_report.report(sample, again, Reported(request, spine.of, spine.at, found.rows, shared))
+    ahead = iso(instant(basis.summary["last"])) if basis.summary["last"] > micros(context.clock()) else None
+    return leak_report.report(sample, again, Reported(request, spine.of, spine.at, found.rows, shared, ahead))
 
 
 def provenance_of(basis: Basis, context: Context, *, before: Versions) -> Manifest:

@@ -20,6 +20,7 @@ from feature_definitions import layout, reading, times
 from feature_definitions.intervals import MICROSECOND, duration, instant
 from feature_definitions.language import Join, WindowedGroup
 from feature_definitions.reading import NEVER
+from feature_definitions.sql.data_types import is_array
 from lake import delta, readable
 from lake.readable import AsOf, Published
 from spark_jobs import point_in_time, tables, workers
@@ -35,7 +36,7 @@ MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 """What stands before a join's name in the columns that say if its values rest on a modelled time, and by which case they were decided."""
 _KEY = "_hw_key"
 _TASK_BYTES, _ROW_BYTES, _SLOT_BYTES = 256 * 2**20, 64, 9
-"""What a task may hold, and what a row of it needs; longer text comes on top."""
+"""What a task may hold, and what a row of it needs; of text and lists the bytes of files tell."""
 _ROWS_OF_A_TASK = 100_000
 """Of fewer rows a task costs as much as what it does with them."""
 _FEW_TASKS, _FEW_ASKED, _MANY_MORE = 4, 100_000, 4
@@ -62,6 +63,13 @@ class Extent(NamedTuple):
 
 Key = tuple[str, str, int]
 """A column of the spine, the Headwater type in which it is a key, and which of a group's keys that are equal to it, from 0 on."""
+
+
+class Held(NamedTuple):
+    """How many rows the groups of a family have, and of how many bytes the files are whose rows hold text or lists."""
+
+    rows: int
+    long: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +151,8 @@ def joining(spine: DataFrame, asked: Sequence[JoinAsked], *, at: str, spark: Spa
     flow, by, least = workers.Flow.of(spine), _Asking(spine, at, spark, extent), int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
     width = len(spine.columns) + max((len(each.join.columns) for each in asked), default=0)
     families = _families(asked)
-    counts = None if extent is None else [_rows(family, extent) for family in families]
-    for each in passes(families, counts, spine=0 if extent is None else extent.rows, width=width, least=least):
+    held = None if extent is None else [_held(family, extent) for family in families]
+    for each in passes(families, held, spine=0 if extent is None else extent.rows, width=width, least=least):
         flow = _widened(flow.frame, each, by)
     return flow
 
@@ -164,15 +172,16 @@ def _pairs(join: Join) -> list[tuple[Key, str]]:
     return [((asked, kind, named[:n].count((asked, kind))), key) for n, (asked, kind, key) in enumerate(ordered)]
 
 
-def passes(families: Sequence[Family], rows: Sequence[int] | None, *, spine: int, width: int, least: int) -> list[Pass]:
+def passes(families: Sequence[Family], held: Sequence[Held] | None, *, spine: int, width: int, least: int) -> list[Pass]:
     """Which families share an exchange: one of so few rows that a copy of them for each task is no more than the spine comes along.
 
-    `rows` are those of each family, and each has an exchange where they are not known; `spine` is how many the spine has, `width` how many
-    columns a row, `least` how many tasks there are at least, if rows are not few.
+    `held` is what each family has, and each has an exchange where that is not known; `spine` is how many rows the spine has, `width` how
+    many columns a row, `least` how many tasks there are at least, if rows are not few.
     """
-    if rows is None or not families:
+    if held is None or not families:
         return [Pass(family, (), least) for family in families]
-    parts = [_tasks(spine + number, width=width, least=least) for number in rows]
+    rows = [each.rows for each in held]
+    parts = [_tasks(spine + each.rows, each.long, width=width, least=least) for each in held]
     most = max(range(len(families)), key=lambda n: rows[n])
     few = [n for n in range(len(families)) if n != most and rows[n] * parts[most] <= spine]
     spread = [n for n in range(len(families)) if n not in (most, *few)] + [most]
@@ -181,18 +190,22 @@ def passes(families: Sequence[Family], rows: Sequence[int] | None, *, spine: int
     return [Pass(families[n], copied if n == most else (), parts[n], spine + rows[n], only[n]) for n in spread]
 
 
-def _tasks(rows: int, *, width: int, least: int) -> int:
+def _tasks(rows: int, long: int, *, width: int, least: int) -> int:
     """Among how many tasks rows are spread: as many as their bytes need, and `least`, but none for few rows."""
-    return max(1, min(least, -(-rows // _ROWS_OF_A_TASK)), -(-rows * (_ROW_BYTES + _SLOT_BYTES * width) // _TASK_BYTES))
+    size = max(rows * (_ROW_BYTES + _SLOT_BYTES * width), long)
+    return max(1, min(least, -(-rows // _ROWS_OF_A_TASK)), -(-size // _TASK_BYTES))
 
 
-def _rows(family: Family, extent: Extent) -> int:
-    rows = 0
+def _held(family: Family, extent: Extent) -> Held:
+    rows, long = 0, 0
     for each in family.joins:
         dates, group = _dates(each, extent), each.published
+        kinds = {group.types.outputs[column] for column in each.join.columns}
         for place in (layout.feature_table, layout.history_table):
-            rows += delta.rows_in(place(group.lake, group.group.name, group.generation), first=dates.first, last=dates.last)
-    return rows
+            path = place(group.lake, group.group.name, group.generation)
+            rows += delta.rows_in(path, first=dates.first, last=dates.last)
+            long += delta.bytes_in(path, wanted=dates.hold) if any(kind == "string" or is_array(kind) for kind in kinds) else 0
+    return Held(rows, long)
 
 
 # -------------------------------------------------------------------------------------------------------------------------- a pass

@@ -33,7 +33,8 @@ Report = dict[str, Any]
 class Reported(NamedTuple):
     """What is reported on: what was asked, the spine's source, if it is one, its column of times, and how many rows there are.
 
-    `overlap` is the share of the sample with a label's time that a row of another part lies in; None where no rows can be so.
+    `overlap` is the share of the sample with a label's time that a row of another part lies in; None where no rows can be so. `ahead` is
+    the time of the last row, if that had not come yet.
     """
 
     request: TrainingRequest
@@ -41,6 +42,7 @@ class Reported(NamedTuple):
     at: str
     rows: int
     overlap: float | None = None
+    ahead: str | None = None
 
 
 def report(sample: pa.Table | None, again: Mapping[str, Sequence[Recomputed]], of: Reported) -> Report:
@@ -250,7 +252,8 @@ def _label_readers(service: FeatureService, label: Label, source: Source | None)
 
 def sentences(found: Report, of: Reported) -> list[str]:
     """What a person should know, the worst first; what the join kept out comes last."""
-    return [*_of_shift(found), *_of_later(found, of.request), *_of_label(found, of), *_of_definitions(found), *_of_naive(found)]
+    ahead = [f"rows ask at times that had not come yet, up to {of.ahead}: a later build may give them other values"] if of.ahead else []
+    return [*_of_shift(found), *ahead, *_of_later(found, of.request), *_of_label(found, of), *_of_definitions(found), *_of_naive(found)]
 
 
 def _of_shift(found: Report) -> list[str]:

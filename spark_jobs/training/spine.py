@@ -164,11 +164,12 @@ def _check_schema(schema: pa.Schema) -> None:
     _refuse_columns(schema)
     kind = schema.field(TIME).type
     if not pa.types.is_timestamp(kind):
-        raise SpineRefused(f"the spine's event_timestamp is a {kind}; it must be a timestamp with a time zone")
+        raise SpineRefused(f"the spine's event_timestamp is a {kind}; it must be a timestamp with a time zone: {_ZONED}")
     if kind.tz is None:
-        raise SpineRefused(
-            "the spine's event_timestamp has no time zone; write pandas.to_datetime(..., utc=True), or tz_localize what is local"
-        )
+        raise SpineRefused(f"the spine's event_timestamp has no time zone; {_ZONED}")
+
+
+_ZONED = "write pandas.to_datetime(..., utc=True), or tz_localize what is local"
 
 
 def _refuse_columns(schema: pa.Schema) -> None:
@@ -219,7 +220,12 @@ def check(spine: Spine, request: TrainingRequest) -> None:
             raise SpineRefused(f"the spine has no column {name!r}, {role}. It has: {', '.join(have)}")
         given = tables.type_named(have[name])
         if given != kind and not (name in fields and data_types.fits(given, kind)):
-            raise SpineRefused(f"the spine's {name!r} is a {have[name].simpleString()}; as {role} it must be {kind}")
+            how = (
+                ": pandas makes doubles of whole numbers where one is missing; write .astype('Int64')"
+                if (given, kind) == _AS_DOUBLES
+                else ""
+            )
+            raise SpineRefused(f"the spine's {name!r} is a {have[name].simpleString()}; as {role} it must be {kind}{how}")
     outputs = {output.lower(): output for output in request.service.outputs}
     taken = sorted(name for name in have if name.lower() in outputs)
     if taken:
@@ -229,6 +235,9 @@ def check(spine: Spine, request: TrainingRequest) -> None:
         raise SpineRefused(f"the spine has a column {own[0]!r}, which is one of a training set's own; rename it, or leave it out")
     if request.label is not None and request.label.column not in have:
         raise SpineRefused(f"the spine has no column {request.label.column!r}, the label. It has: {', '.join(have)}")
+
+
+_AS_DOUBLES = ("double", "int64")
 
 
 def is_young(spine: Spine, request: TrainingRequest, now: datetime) -> Column:

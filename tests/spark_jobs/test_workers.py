@@ -23,7 +23,7 @@ SENTENCE = "the file\nx.csv has no column 'a' \"or\" b[0] \\ ü"
 UNREADABLE = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
 
 
-def raising(error: Callable[[], Exception]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def raising(error: Callable[[], BaseException]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Work that fails at its first batch."""
 
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -61,11 +61,12 @@ def unknown_class() -> Exception:
         (lambda: OSError("disk is full"), OSError, "disk is full"),
         (local_class, UserError, SENTENCE),
         (unknown_class, workers.WorkerFailed, "Odd: who knows"),
+        (lambda: SystemExit(3), workers.WorkerFailed, "SystemExit: 3"),
     ],
-    ids=["of ours", "whose class takes more than a sentence", "whose class quotes it", "of Python", "of a local class", "of no class"],
+    ids=["of ours", "whose class takes more", "whose class quotes it", "of Python", "of a local class", "of no class", "an end"],
 )
 def test_what_a_worker_raises_arrives_with_its_class_its_sentence_and_its_traceback(
-    spark: SparkSession, error: Callable[[], Exception], kind: type[Exception], sentence: str
+    spark: SparkSession, error: Callable[[], BaseException], kind: type[Exception], sentence: str
 ) -> None:
     rows = spark.range(3).mapInArrow(workers.carrying(raising(error)), "id long")
     with pytest.raises(kind) as raised, workers.as_raised():

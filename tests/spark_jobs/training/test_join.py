@@ -20,7 +20,7 @@ from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
 from spark_jobs.training import hot, join
 from spark_jobs.training.hot import CutKey
-from spark_jobs.training.join import Extent, Family, JoinAsked, joined, passes
+from spark_jobs.training.join import Extent, Family, Held, JoinAsked, joined, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +135,8 @@ USER, ITEM, BOTH = family("user"), family("item"), family("item", "user")
 
 
 def shared(rows: list[int], *, spine: int, least: int = 2) -> list[tuple[Family, tuple[Family, ...], int]]:
-    return [(one.spread, one.copied, one.parts) for one in passes([USER, ITEM, BOTH], rows, spine=spine, width=10, least=least)]
+    held = [Held(each) for each in rows]
+    return [(one.spread, one.copied, one.parts) for one in passes([USER, ITEM, BOTH], held, spine=spine, width=10, least=least)]
 
 
 def test_groups_of_few_rows_come_along_in_the_exchange_of_the_most() -> None:
@@ -152,7 +153,9 @@ def test_few_rows_are_spread_over_few_tasks_whatever_spark_would_do() -> None:
 
 
 def test_a_task_holds_no_more_rows_than_have_place_in_it() -> None:
-    assert [one.parts for one in passes([USER], [50_000_000], spine=0, width=10, least=2)] == [29]
+    assert [one.parts for one in passes([USER], [Held(50_000_000)], spine=0, width=10, least=2)] == [29]
+    lists = Held(2_000_000, long=12_000_000_000)
+    assert [one.parts for one in passes([USER], [lists], spine=0, width=10, least=2)] == [45]
 
 
 def test_where_rows_are_not_known_each_family_has_an_exchange() -> None:
@@ -167,7 +170,7 @@ def test_groups_that_come_along_and_those_of_other_keys_give_what_a_plain_loop_f
 
 def test_of_a_spine_of_few_rows_only_the_groups_rows_of_its_keys_are_exchanged(world: World, spark: SparkSession) -> None:
     few = replace(world, spine=[one for one in world.spine if one["user"] in ("u3", "u0u", None)])
-    assert [one.only_asked for one in passes([USER, ITEM], [401, 400], spine=100, width=10, least=2)] == [False, True]
+    assert [one.only_asked for one in passes([USER, ITEM], [Held(401), Held(400)], spine=100, width=10, least=2)] == [False, True]
     assert answers(few, spark, "clicks", "loans") == truth(few, "clicks", "loans")
 
 

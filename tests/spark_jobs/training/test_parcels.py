@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spark_jobs.training import hot, parcels
-from spark_jobs.training.kernel import AT
+from spark_jobs.training.kernel import AT, ORDER, TAG, TIME
 from spark_jobs.training.parcels import PART, Kind, Spread
 
 if TYPE_CHECKING:
@@ -32,6 +34,33 @@ def test_the_rows_of_a_key_come_out_in_the_one_task_that_their_hash_tells() -> N
         found.append(mine)
     assert sorted(pa.concat_tables(found)["label"].drop_null().to_pylist()) == sorted(asked["label"].to_pylist())
     assert sum(len(each) for each in found) == 500
+
+
+RUN = st.sampled_from([1, 1, 2, 60])
+
+
+@given(st.lists(st.tuples(RUN, st.integers(-3, 3), st.integers(0, 3), st.booleans()), max_size=12), st.integers(0, 2**62), st.booleans())
+def test_rows_come_out_as_they_went_in_whatever_many_in_turn_have_alike(
+    runs: list[tuple[int, int, int, bool]], start: int, whole: bool
+) -> None:
+    times = [(start + n * varies, later, order) for length, later, order, varies in runs for n in range(length)]
+    columns = {
+        "k": [order for _, _, order in times],
+        AT: [at + later for at, later, _ in times],
+        TIME: [at if whole or later else None for at, later, _ in times],
+        ORDER: [order for _, _, order in times],
+    }
+    sent = pa.table({name: pa.array(values, pa.int64()) for name, values in columns.items()})
+    [*opened] = parcels.opening({})(parcels.packed(sent, Spread(("k",), 1, {}), Kind(asks=True)))
+    found = pa.Table.from_batches(opened, None if opened else sent.schema)
+    assert found.select(sent.column_names).to_pylist() == sent.to_pylist()
+
+
+def test_what_many_rows_in_turn_have_alike_is_said_once() -> None:
+    at = pa.array(np.random.default_rng(1).integers(0, 2**50, 10_000))
+    versions = {TIME: at, AT: pc.add(at, 1), ORDER: pa.array([12] * 10_000), TAG: pa.array([3] * 10_000, pa.int32())}
+    [batch] = parcels.packed(pa.table({"k": at, **versions}), Spread(("k",), 1, {}), Kind())
+    assert batch.column("_hw_rows").nbytes < 10_000 * 17
 
 
 def test_a_task_of_which_no_row_asks_opens_nothing() -> None:
