@@ -35,8 +35,8 @@ from spark_jobs.training.version_files import VersionFiles
 MODELLED, CASE = "_hw_modelled_", "_hw_case_"
 """What stands before a join's name in the columns that say if its values rest on a modelled time, and by which case they were decided."""
 _KEY = "_hw_key"
-_TASK_BYTES, _ROW_BYTES, _SLOT_BYTES = 256 * 2**20, 64, 9
-"""What a task may hold, and what a row of it needs; of text and lists the bytes of files tell."""
+_TASK_BYTES = 256 * 2**20
+"""What a task may hold; of text and lists the bytes of files tell."""
 _ROWS_OF_A_TASK = 100_000
 """Of fewer rows a task costs as much as what it does with them."""
 _FEW_TASKS, _FEW_ASKED, _MANY_MORE = 4, 100_000, 4
@@ -192,7 +192,7 @@ def passes(families: Sequence[Family], held: Sequence[Held] | None, *, spine: in
 
 def _tasks(rows: int, long: int, *, width: int, least: int) -> int:
     """Among how many tasks rows are spread: as many as their bytes need, and `least`, but none for few rows."""
-    size = max(rows * (_ROW_BYTES + _SLOT_BYTES * width), long)
+    size = max(rows * parcels.row_bytes(width), long)
     return max(1, min(least, -(-rows // _ROWS_OF_A_TASK)), -(-size // _TASK_BYTES))
 
 

@@ -28,6 +28,14 @@ _LATER, _RUN = "_hw_later", 8
 """How much later than its `TIME` a row is visible, in place of `AT`; how many rows the mean run of equal values has that are said once."""
 _LARGEST, _TOGETHER = 16 << 20, 64 << 20
 """How many bytes a parcel has at most, if its rows have about as many each, and those that come together."""
+_LONG, _OF_LONG_ROWS = 4, 200_000
+"""Rows of so many times the bytes that were planned may be more in a task than the 2 GB that a batch of Spark's holds of a column: of these
+a parcel has fewer bytes, so that 10,000 parcels, the most that a batch has, are no more."""
+
+
+def row_bytes(columns: int) -> int:
+    """How many bytes a row of so many columns is planned to have; what text and lists have beyond that is not known."""
+    return 64 + 9 * columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,8 @@ def _spread(rows: pa.Table, placed: Placed, spread: Spread) -> Iterator[tuple[in
 
 
 def _parcels(rows: pa.Table) -> Iterator[bytes]:
-    size = max(1, _LARGEST * rows.num_rows // max(1, rows.nbytes))
+    is_long = rows.nbytes > rows.num_rows * _LONG * row_bytes(rows.num_columns)
+    size = max(1, (_OF_LONG_ROWS if is_long else _LARGEST) * rows.num_rows // max(1, rows.nbytes))
     for start in range(0, rows.num_rows, size):
         sent, sink = _shortened(rows.slice(start, size)), pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, sent.schema) as stream:

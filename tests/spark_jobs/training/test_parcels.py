@@ -90,6 +90,14 @@ def test_a_parcel_has_no_more_bytes_than_one_may(monkeypatch: pytest.MonkeyPatch
     assert sum(batch.num_rows for batch in parcels.opening({})(iter(sent))) == 5_000
 
 
+def test_of_long_rows_a_batch_of_ten_thousand_parcels_is_no_more_than_an_arrow_column_holds() -> None:
+    [batch] = parcels.packed(rows(4_000, text=pa.array(["x" * 1_000] * 4_000)), Spread(("k",), 1, {}), Kind())
+    assert 20 < batch.num_rows < 30
+    assert max(len(each.as_py()) for each in batch.column("_hw_rows")) * 10_000 < 2**31
+    [batch] = parcels.packed(rows(40_000, text=pa.array(["x" * 100] * 40_000)), Spread(("k",), 1, {}), Kind())
+    assert batch.num_rows == 1
+
+
 def test_rows_that_go_everywhere_come_to_each_task() -> None:
     [batch] = parcels.packed(rows(5), SPREAD, Kind(everywhere=True))
     assert batch.column(PART).to_pylist() == [0, 1, 2, 3]
