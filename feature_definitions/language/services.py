@@ -16,7 +16,7 @@ from feature_definitions.language.rules import (
     listed,
     texts,
 )
-from feature_definitions.language.sources import Source
+from feature_definitions.language.sources import Query, Source
 from feature_definitions.language.splits import Split
 from feature_definitions.language.transforms import FeatureGroup
 from feature_definitions.layout import ROW_PART, is_of_training_sets
@@ -246,7 +246,8 @@ def _check_parts(where: str, training: TrainingSet) -> None:
     parts: tuple[tuple[str, object, type], ...] = (("spine", training.spine, Source), ("service", training.service, FeatureService))
     for what, value, kind in parts:
         if not isinstance(value, kind):
-            raise DefinitionError(f"{where}: its {what} is a {kind.__name__}, like {what}=my_{what}, not {value!r}")
+            given = "a query; write Source('name', at=Query(...), ...)" if isinstance(value, Query) else repr(value)
+            raise DefinitionError(f"{where}: its {what} is a {kind.__name__}, like {what}=my_{what}, not {given}")
     label: object = training.label
     if label is not None and not isinstance(label, Label):
         raise DefinitionError(f"{where}: write the label with its horizon, like label=Label({label!r}, '30d')")

@@ -523,6 +523,7 @@ def test_a_wrong_service_is_refused(make: Callable[[], object], message: str) ->
     ("changes", "message"),
     [
         ({"spine": "payments"}, "its spine is a Source, like spine=my_spine, not 'payments'"),
+        ({"spine": Query("SELECT 1", (source(),))}, "like spine=my_spine, not a query; write Source('name', at=Query(...), ...)"),
         ({"service": "fraud"}, "its service is a FeatureService, like service=my_service, not 'fraud'"),
         ({"label": "kind"}, "write the label with its horizon, like label=Label('kind', '30d')"),
         ({"label": Label("late", "1d")}, "there is no label 'late'"),
