@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -167,10 +168,12 @@ def sorted_rows(rows: Sequence[dict[str, Any]]) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------------- the tests
 
 
-@given(cases(), st.randoms(use_true_random=False), st.integers(1, 4))
+@given(cases(), st.randoms(use_true_random=False), st.integers(1, 4), st.sampled_from([0, 1_000]))
 @settings(max_examples=400, deadline=None)
-def test_any_spine_sees_what_a_plain_loop_finds_in_whatever_order_rows_come(case: Case, shuffled: Any, pieces: int) -> None:
-    found = joined(case, shuffled=shuffled, pieces=pieces)
+def test_any_spine_sees_what_a_plain_loop_finds_in_whatever_order_rows_come(case: Case, shuffled: Any, pieces: int, in_turn: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kernel, "_IN_TURN", in_turn)
+        found = joined(case, shuffled=shuffled, pieces=pieces)
     assert sorted_rows(found) == sorted_rows([answer(case, asked) for asked in case.spine])
 
 
@@ -216,6 +219,15 @@ def test_an_only_row_that_was_taken_back_leaves_the_one_before() -> None:
     asked = (Asked(("a", 1), 3, "0"), Asked(("a", 1), 4, "1"))
     assert values(replace(COVERED, falls_back=True), rows, *asked) == ["x", "before"]
     assert values(COVERED, rows, *asked) == ["x", None]
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(1, 9)), min_size=1))
+def test_places_are_sorted_by_digits_as_they_are_without(rows: list[tuple[int, int]]) -> None:
+    code, seen = np.array(rows).T
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kernel, "_IN_TURN", 0)
+        found = kernel._by_code(code, seen, code * 10 + seen)
+    assert (code * 10 + seen)[found].tolist() == sorted(c * 10 + s for c, s in rows)
 
 
 @pytest.mark.parametrize("keys", [40_000, 3])
