@@ -50,6 +50,9 @@ def test_the_rows_of_dates_are_counted_by_the_log(tmp_path: Path) -> None:
     asked = [(None, None), (date(2026, 1, 2), None), (None, date(2026, 1, 1)), (date(2026, 1, 4), None)]
     assert [delta.rows_in(str(tmp_path / "dated"), first=first, last=last) for first, last in asked] == [4, 3, 1, 0]
     assert [delta.rows_in(str(tmp_path / name), first=days[1], last=days[1]) for name in ("plain", "none")] == [4, 0]
+    whole, part, none = (delta.bytes_in(str(tmp_path / name), wanted=lambda day: day == days[1]) for name in ("plain", "dated", "none"))
+    assert whole > part > none == 0
+    assert sum(each.stat().st_size for each in (tmp_path / "dated").glob("*/*.parquet")) > part
 
 
 def test_batches_of_many_files_are_held_one_at_a_time(tmp_path: Path) -> None:
