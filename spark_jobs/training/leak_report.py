@@ -253,7 +253,8 @@ def _label_readers(service: FeatureService, label: Label, source: Source | None)
 def sentences(found: Report, of: Reported) -> list[str]:
     """What a person should know, the worst first; what the join kept out comes last."""
     ahead = [f"rows ask at times that had not come yet, up to {of.ahead}: a later build may give them other values"] if of.ahead else []
-    return [*_of_shift(found), *ahead, *_of_later(found, of.request), *_of_label(found, of), *_of_definitions(found), *_of_naive(found)]
+    said = [*_of_shift(found), *_of_later(found, of.request), *_of_label(found, of)]
+    return [*said, *ahead, *_of_definitions(found), *_of_naive(found)]
 
 
 def _of_shift(found: Report) -> list[str]:

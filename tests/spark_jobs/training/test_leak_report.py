@@ -254,11 +254,11 @@ def test_values_known_only_later_are_told_with_the_mode_that_does_not_see_them()
     asked = TrainingRequest("loans", LOAN_V1, mode="event_time", label=Label("late", "30d"))
     said = leak_report.sentences(found, Reported(asked, LOANS, "at", 4, ahead="2030-01-01T00:00:00Z"))
     assert said == [
-        "rows ask at times that had not come yet, up to 2030-01-01T00:00:00Z: a later build may give them other values",
         "50 % of the values of spend were known only after their row's time, 25 % only after the label; mode as_known sees none of them",
         (
             "for 25 % of the rows another part has a row of the same keys within the label's 30d: what is tested was partly taught; "
             "split by time or by entity"
         ),
+        "rows ask at times that had not come yet, up to 2030-01-01T00:00:00Z: a later build may give them other values",
         "amount come from the spine; whether they were known at its times cannot be told",
     ]
