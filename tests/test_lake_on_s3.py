@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 
 from tests import projects
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 LAKE = "s3a://shop/features/lake"
 LATER = projects.NOW + timedelta(hours=1)
 """When a payment is corrected: what is published later has ids that say so."""
+TAPPED = """
+taps = Source("taps", columns={"customer_id": "int64", "screen": "string", "tapped_at": "timestamp"}, event_timestamp="tapped_at")
+tapped = ObservationGroup("tapped", customer, taps, columns=("screen",), ttl="7d")
+tapped_v1 = FeatureService("tapped_v1", joins=(Join(tapped),))
+"""
+"""A group that is pushed to."""
 IDS = {"publish_id", "created_timestamp", "ingest_id", "_hw_ingest", "quarantined_at", "delta_version", "replaced_by", "run_id"}
 """What another run of the same has otherwise."""
 
@@ -42,6 +49,7 @@ def here(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def told(folder: Path) -> dict[str, Any]:
     """What a project says that goes the whole way, corrects a payment, and has its registry restored from the lake."""
     shop = projects.shop(folder / "shop")
+    projects.write(shop, "catalog/shop.py", projects.CATALOG + TAPPED)
     projects.write(shop, "data/payments/second.csv", projects.rows(projects.UNREADABLE))
     with projects.opened(shop) as p:
         p.write("visits", projects.visits())
@@ -56,6 +64,10 @@ def told(folder: Path) -> dict[str, Any]:
         entities = [{"customer_id": number} for number in (1, 2, 3, 99)]
         p.sync()
         answers = p.online("customer_v1", entities)
+        taken = p.push("tapped", pd.DataFrame({"customer_id": [1, 2], "screen": ["a", "b"], "tapped_at": [projects.NOW] * 2}))
+        pushed = p.online("tapped_v1", entities)
+        erased = p.erase("customer", {"customer_id": 2})
+        without_two = [p.online(service, entities) for service in ("customer_v1", "tapped_v1")]
         optimized = within("optimize", "--json", project=shop)
         before = within("status", "--json", project=shop).json["intervals"]
         p.rebuild_registry(over="anything")
@@ -69,6 +81,7 @@ def told(folder: Path) -> dict[str, Any]:
             "life": (built.manifest["appended"], verified.verdict, verified.spine, verified.gone),
             "nulls": built.manifest["nulls"],
             "answers": answers,
+            "pushed": (taken.rows, pushed, [each.state for each in erased], without_two),
             "quarantine": without(within("quarantine", "--json", project=shop).json, IDS),
             "rows": {name: sorted(map(str, without(p.read(name).to_dict("records"), IDS))) for name in ("spend", "last_page", "account")},
             "restored": before == after,
@@ -85,7 +98,7 @@ def without(said: Any, names: set[str]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "what", ["codes", "ingested", "intervals", "training set", "life", "nulls", "answers", "quarantine", "rows", "restored"]
+    "what", ["codes", "ingested", "intervals", "training set", "life", "nulls", "answers", "pushed", "quarantine", "rows", "restored"]
 )
 def test_a_lake_on_s3_gives_what_a_lake_in_a_folder_gives(here: dict[str, Any], there: dict[str, Any], what: str) -> None:
     assert there[what] == here[what]
