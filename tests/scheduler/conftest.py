@@ -36,11 +36,11 @@ from .shop import columns, customer
 from feature_definitions import Feature, Files, Source, TransformGroup, WindowedGroup, at_most
 
 charges = Source("charges", Files("data/charges/*.csv"), columns=columns, event_timestamp="paid_at", timezone="UTC", ready_after="0s")
-fees = WindowedGroup("fees", customer, charges, ttl="3d", warnings="approve", features=(
+fees = WindowedGroup("fees", customer, charges, ttl="3d", restate_within="0s", warnings="approve", features=(
     Feature("charged", "sum", "amount", windows=("1d",), expect=(at_most(100, severity="warning"),)),
 ))
 burden = TransformGroup(
-    "burden", customer, (fees,), lookback="1d", ttl="3d", schema={"burden": "double"},
+    "burden", customer, (fees,), lookback="1d", ttl="3d", restate_within="0s", schema={"burden": "double"},
     sql="SELECT customer_id, max(charged_1d) AS burden FROM fees GROUP BY customer_id",
 )
 """

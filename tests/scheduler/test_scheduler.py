@@ -165,27 +165,24 @@ def test_a_range_is_computed_in_one_job_and_all_its_partitions_are_marked(system
     assert not any(None in keys for keys in told.values())
 
 
-def asks(system: Shop, key: str, fees: dict[str, Any], burden: dict[str, Any]) -> None:
-    """Wait until the run of a group asks about a day, and that of the group which reads it waits."""
-    question = system.asked(fees)
-    assert question["subject"] == f"Publish fees {key}?"
-    assert "warning: charged_1d:at_most(100); report: " in question["body"]
-    system.until(lambda: "up_for_reschedule" in system.states(burden).values())
-
-
 @pytest.fixture(scope="module")
 def asking(system: Shop) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """Of the last two days, the run of a new group that asks a person, and that of the group which reads it; both wait."""
+    for back in (1, 2):
+        system.pay(day(back), 50, 500, into="charges")
     (system.folder / "catalog" / "fees.py").write_text(ASKING, encoding="utf-8")
     system.kill("dag-processor")
-    system.pay(day(1), 50, 500, into="charges")
-    system.up(HEADWATER_CATCH_UP_FROM="")  # so that a new group has one scheduled run, of yesterday
+    system.up(HEADWATER_CATCH_UP_FROM="")  # so the new groups have a scheduled run of yesterday alone
     dags, yesterday, before = ("fg__fees", "fg__burden"), str(day(1)), str(day(2))
-    runs = {yesterday: tuple(system.begun(dag, yesterday) for dag in dags)}
-    asks(system, yesterday, *runs[yesterday])
-    system.pay(day(2), 50, 500, into="charges")
-    runs[before] = tuple(system.start(dag, before) for dag in dags)
-    asks(system, before, *runs[before])
+    runs = {
+        yesterday: tuple(system.begun(dag, yesterday) for dag in dags),
+        before: tuple(system.start(dag, before) for dag in dags),
+    }
+    for key, (fees, burden) in runs.items():
+        question = system.asked(fees)
+        assert question["subject"] == f"Publish fees {key}?"
+        assert "warning: charged_1d:at_most(100); report: " in question["body"]
+        system.until(lambda burden=burden: "up_for_reschedule" in system.states(burden).values())
     system.listened()  # to answer before it has heard that the task is paused is a failure to it, and the task is tried again later
     return runs
 
