@@ -189,7 +189,7 @@ def _slid_by_workers(group: WindowedGroup, happened: DataFrame, spans: Sequence[
         reach=None if group.lifetime else _us(group.longest + group.cadence),
         spans=tuple((micros(span.start), micros(span.end)) for span in spans),
         merged=tuple(merged),
-        schema=to_arrow_schema(schema),
+        schema=to_arrow_schema(schema, timezone="UTC"),
     )
     keys, parts = [f"`{key}`" for key in group.entity.keys], dict.fromkeys(each.part for each in merged)
     ordered = happened.select(*keys, TILE, *parts).repartition(*keys).sortWithinPartitions(*keys, TILE)
