@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from feature_definitions import layout
 from feature_definitions.record_rows import Row
 from feature_definitions.records import Committed, Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, RegistryFacts, Revision
+from feature_registry.registry import Registry
 from lake import delta
 from lake import facts as lake_facts
 
@@ -29,6 +30,19 @@ class _Commit:
     at: datetime | None
     version: int | None
     empty: str | None = None
+
+
+def unknown(lake: str, registry: Registry) -> str | None:
+    """The id of a publish or an ingest that the lake remembers last, and the registry does not know: then it is older than the lake.
+
+    The registry notes each before the lake does, so that what goes on now is known.
+    """
+    publish, ingest = lake_facts.newest_commit(lake), lake_facts.newest_ingest(lake)
+    if publish is not None and not registry.knows(publish):
+        return publish
+    if ingest is not None and not registry.knows(ingest) and lake_facts.ingest_happened(lake, ingest):
+        return ingest
+    return None
 
 
 def facts(lake: str) -> RegistryFacts:

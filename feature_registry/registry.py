@@ -258,6 +258,14 @@ class Registry:
         with self._database.reading() as connection:
             return not connection.execute(query).scalar_one()
 
+    def knows(self, change_id: str) -> bool:
+        """Whether an ingest or a publish of this id counts here, or is about to."""
+        of_publishes = (schema.LEDGER.table.c.publish_id, schema.PUBLISHES.table.c.publish_id)
+        held = (schema.pending.c.pending_id, *of_publishes, schema.FILES.table.c.ingest_id)
+        query = select(or_(*(exists(select(literal(1)).where(column == change_id)) for column in held)))
+        with self._database.reading() as connection:
+            return bool(connection.execute(query).scalar_one())
+
     def facts(self) -> RegistryFacts:
         """Everything that is remembered but what goes on now: what a lake can restore."""
         with self._database.reading() as connection:

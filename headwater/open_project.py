@@ -133,16 +133,22 @@ class OpenProject:
         """The registry, which must not have been moved elsewhere, nor have forgotten what the lake remembers."""
         from lake import storage
 
-        self._any_registry.refuse_if_moved()
-        if self._any_registry.blank() and storage.exists(layout.records_table(self.settings.lake, "files")):
+        lake, registry = self.settings.lake, self._any_registry
+        registry.refuse_if_moved()
+        if storage.exists(layout.records_table(lake, "files")):
             from feature_registry import rebuild
 
-            if rebuild.facts(self.settings.lake) != RegistryFacts():
+            if registry.blank() and rebuild.facts(lake) != RegistryFacts():
                 raise RegistryLost(
-                    f"the registry is empty, but the lake {self.settings.lake} holds what was ingested and published before: it was "
+                    f"the registry is empty, but the lake {lake} holds what was ingested and published before: it was "
                     "lost, or is another one. Restore it from the lake: headwater registry rebuild"
                 )
-        return self._any_registry
+            if not registry.blank() and (newer := rebuild.unknown(lake, registry)) is not None:
+                raise RegistryLost(
+                    f"the registry does not know {newer}, which the lake {lake} remembers last: it was put back from a backup, or is "
+                    "another one. Restore it from the lake: headwater registry rebuild --replace"
+                )
+        return registry
 
     @cached_property
     def _any_registry(self) -> "Registry":

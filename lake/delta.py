@@ -381,6 +381,17 @@ def versions_of(path: str) -> dict[str, int]:
     return {str(entry["userMetadata"]): version for version, entry in _history(_log(path)) if entry.get("userMetadata")}
 
 
+def newest_text(path: str, column: str) -> str | None:
+    """The greatest text in a column of the rows that a table's newest commit brought, by its log alone; None if that does not tell."""
+    log = _log(path)
+    try:
+        added = [json.loads(entry["add"]["stats"]) for entry in _entries(log[-1]) if "add" in entry] if log else []
+    except (KeyError, TypeError, ValueError):
+        return None
+    found = [each["maxValues"].get(column) for each in added if "maxValues" in each]
+    return max((text for text in found if isinstance(text, str)), default=None)
+
+
 def _log(path: str) -> list[storage.File]:
     """The files of a table's log in which a commit each is, the oldest first."""
     return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if logs.COMMIT.fullmatch(file.name)]

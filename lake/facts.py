@@ -100,6 +100,11 @@ def kept_commit(lake: str, publish_id: str) -> Committed | None:
     return COMMITS.rows.record(found[0]) if found else None
 
 
+def newest_commit(lake: str) -> str | None:
+    """The id of the publish that was kept last as one that happened; None if nothing tells."""
+    return delta.newest_text(layout.records_table(lake, COMMITS.name), "publish_id")
+
+
 def left_waiting(lake: str, group: str, generation: int, run_id: str) -> tuple[Interval, ...]:
     """The intervals of a group's generation that a run left waiting for a person."""
     asked = [f"run_id = {delta.literal(run_id)}", f'"group" = {delta.literal(group)}', "state = 'WAITING'"]
@@ -111,6 +116,19 @@ def keep_ingest(lake: str, pending: PendingIngest) -> None:
     """Keep what an ingest takes and finds, before its commit: it counts only if that happens; files also if there is none."""
     REVISIONS.keep(lake, (REVISIONS.rows.row(revision, ingest_id=pending.ingest_id) for revision in pending.revisions))
     FILES.keep(lake, (FILES.rows.row(file, commits=pending.commits) for file in pending.files))
+
+
+def newest_ingest(lake: str) -> str | None:
+    """The id of the ingest that was kept last, whether it happened or not; None if nothing tells."""
+    return delta.newest_text(layout.records_table(lake, FILES.name), "ingest_id")
+
+
+def ingest_happened(lake: str, ingest_id: str) -> bool:
+    """Whether an ingest that was kept happened: it made its commit, or was to make none."""
+    found = delta.rows(layout.records_table(lake, FILES.name), [f"ingest_id = {delta.literal(ingest_id)}"])
+    sources = {row["source"] for row in found if row["commits"]}
+    made = any(delta.committed(path, ingest_id) for source in sources for path in layout.ingest_logs(lake, source))
+    return made or any(not row["commits"] for row in found)
 
 
 def ingests_with_commits(lake: str, source: str) -> dict[str, bool]:

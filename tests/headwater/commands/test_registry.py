@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from lake import facts
 from tests import projects
 from tests.projects import Shop, command, within
 
@@ -101,3 +105,33 @@ def test_a_registry_that_was_lost_is_refused_until_it_is_rebuilt_from_the_lake(s
     with projects.opened(folder) as p:
         assert p._registry.facts() == expected
     assert within("status", "--json", project=folder).json["intervals"] == shop.status.json["intervals"]
+
+
+def test_a_registry_that_is_older_than_the_last_ingest_is_refused_until_it_is_rebuilt(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    backup = shutil.copytree(folder / ".headwater", tmp_path / "backup")
+    projects.write(folder, "data/payments/later.csv", projects.rows("p900,1,2.5,no,2026-01-02T06:00:00Z,2026-01-06T09:00:00Z"))
+    assert within("ingest", "payments", project=folder).code == 0
+    expected = within("status", "--json", project=folder).json["intervals"]
+    shutil.rmtree(folder / ".headwater")
+    shutil.copytree(backup, folder / ".headwater")
+    _is_refused_until_rebuilt(folder)
+    assert within("status", "--json", project=folder).json["intervals"] == expected
+
+
+def test_a_registry_that_is_older_than_the_last_publish_is_refused_until_it_is_rebuilt(shop: Shop, tmp_path: Path) -> None:
+    folder = shop.copied(tmp_path)
+    newest = facts.newest_commit(str(folder / "lake"))
+    with closing(sqlite3.connect(folder / ".headwater" / "registry.db")) as registry, registry:
+        for table in ("ledger", "publishes"):
+            registry.execute(f"DELETE FROM {table} WHERE publish_id = ?", (newest,))
+    _is_refused_until_rebuilt(folder)
+    assert within("status", "--json", project=folder).json["intervals"] == shop.status.json["intervals"]
+
+
+def _is_refused_until_rebuilt(folder: Path) -> None:
+    for words in (("status",), ("ingest",), ("materialize",), ("sync",)):
+        refused = within(*words, project=folder)
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.strip().endswith("Restore it from the lake: headwater registry rebuild --replace")
+    assert within("registry", "rebuild", "--replace", project=folder).code == 0
