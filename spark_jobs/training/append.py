@@ -40,7 +40,7 @@ def append(of: BuiltVersion, rests: Rests, spine: Spine, request: TrainingReques
     path, name = layout.training_set_table(context.lake, request.name), request.name
     before = unmoved.then(of, rests).published
     _refuse_other_request(of, request)
-    versions = build.rests_on(spine.of, request, published=rests.published, context=context)
+    versions = build.rests_on(spine.of, spine.state, request, published=rests.published, context=context)
     now = manifest.basis(spine, request, rests.published, now=context.clock())
     asked = past.request(of, rests.service, rests.defined)
     held = manifest.basis(past.own(of, asked, rests.source, context), asked, before, now=past.built_at(of))

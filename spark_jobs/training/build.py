@@ -11,10 +11,9 @@ from expectations.report import dataset
 from feature_definitions import layout, times
 from feature_definitions.intervals import instant, iso, micros, parse_instant
 from feature_definitions.language import Source
-from feature_definitions.planning.upstream import read_by
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE
-from lake import delta, training_sets, versions
+from lake import delta, training_sets
 from lake.readable import AsOf, Published
 from lake.training_sets import Manifest
 from spark_jobs import tables, workers
@@ -73,7 +72,7 @@ def build(
     `judge` judges what is expected of the rows; where they fail, readers keep what they had.
     """
     spines.check(spine, request)
-    rests = rests_on(spine.of, request, published=published, context=context)
+    rests = rests_on(spine.of, spine.state, request, published=published, context=context)
     basis = manifest.basis(spine, request, published, now=context.clock())
     same, path = known_by(basis, rests, context), layout.training_set_table(context.lake, request.name)
     if found := _standing(request, context, "fingerprint", same["fingerprint"]):
@@ -86,22 +85,19 @@ def build(
 
 def standing(source: Source, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> Built | None:
     """The training set of a source as it lies there, if versions alone tell that it would come out the same; needs no Spark."""
-    rests = rests_on(source, request, published=published, context=context)
+    rests = rests_on(source, spines.state_of(source, context), request, published=published, context=context)
     found = None if rests is None else _standing(request, context, "rests_on", rests)
     ripens_at = None if found is None else found.manifest["ripens_at"]
     return found if ripens_at is None or context.clock() < parse_instant(str(ripens_at)) else None
 
 
-def rests_on(source: Source | None, request: TrainingRequest, *, published: Mapping[str, Published], context: Context) -> str | None:
-    """By what versions alone know a training set of a source again; None without one, or where something is read that has no version.
-
-    It is asked for before anything is read: what changes meanwhile is another version then.
-    """
-    seen = {} if source is None else versions.tables(source, context.lake)
-    if source is None or not seen or None in seen.values():
+def rests_on(
+    source: Source | None, state: Versions | None, request: TrainingRequest, *, published: Mapping[str, Published], context: Context
+) -> str | None:
+    """By what versions alone know a training set of a source in a state again; None without one, or where the state is not known."""
+    if source is None or state is None:
         return None
-    revisions = {name: context.registry.next_revision(name) for name in read_by(source)}
-    return manifest.resting(source, request, published, _computed_as(published, context), of={**seen, **revisions})
+    return manifest.resting(source, request, published, _computed_as(published, context), of=state)
 
 
 def known_by(of: Basis, rests: str | None, context: Context) -> Manifest:

@@ -39,7 +39,7 @@ class SpineRefused(UserError):
 class Spine:
     """Rows to be joined: `at` is the column of the event timestamps, `source` the source they come from, if any, `reads` all behind it.
 
-    `of` is that source, and `tables` are what they were read from, each with its version.
+    `of` is that source, `state` the one in which it is at least, and `tables` are what they were read from, each with its version.
 
     The rows have their places (`order.NUMBER`); those of a source do not, whose order is that of their times and of their ids.
     """
@@ -51,6 +51,7 @@ class Spine:
     reads: frozenset[str] = frozenset()
     tables: tuple[tuple[str, int | None], ...] = ()
     of: Source | None = None
+    state: Mapping[str, int | None] | None = None
 
     def may_show(self, group: FeatureGroup) -> bool:
         """Whether a group may show the very events that the rows are: it reads a source of theirs, or they name none."""
@@ -87,9 +88,20 @@ class TrainingRequest:
 
 def of_source(source: Source, context: Context) -> Spine:
     """A spine from a source's rows, at their event timestamps."""
-    seen = versions.tables(source, context.lake)
+    state, seen = state_of(source, context), versions.tables(source, context.lake)
     rows = events.read(source, context).select(*[f"`{name}`" for name in source.names])
-    return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source), (*seen.items(),), source)
+    return Spine(rows, str(source.event_timestamp), source.name, source.id, read_by(source), (*seen.items(),), source, state)
+
+
+def state_of(source: Source, context: Context) -> Mapping[str, int | None] | None:
+    """The versions of the tables that a source is read from, and of all sources behind it; None where something has no version.
+
+    It is asked for before anything is read: what changes meanwhile is another version then.
+    """
+    seen = versions.tables(source, context.lake)
+    if not seen or None in seen.values():
+        return None
+    return {**seen, **{name: context.registry.next_revision(name) for name in read_by(source)}}
 
 
 def of_given(frame: object, spark: SparkSession, *, keys: Mapping[str, str]) -> Spine:
