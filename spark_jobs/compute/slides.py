@@ -191,10 +191,18 @@ class _Sum(_Column):
         return _decimals(totals, missing, self.kind.scale, capped=self.capped) if len(totals) > 1 else pa.array(totals[0], mask=missing)
 
     def _in_turn(self, low: _Whole, high: _Whole) -> npt.NDArray[np.float64]:
-        values, found = _filled(self.values, 0.0, np.float64), np.zeros(len(low))
-        for step in range(int((high - low).max()) + 1):
+        """Doubles added one after the other: step by step of all windows, or window by window where many begin at one tile."""
+        values, found = np.where(self.valid, _filled(self.values, 0.0, np.float64), 0.0), np.zeros(len(low))
+        steps, order = int((high - low).max()) + 1, np.argsort(low, kind="stable")
+        begun_together = np.split(order, np.flatnonzero(np.diff(low[order])) + 1)
+        if len(begun_together) < steps:
+            for mine in begun_together:
+                first, last = low[mine[0]], high[mine].max()
+                found[mine] = np.cumsum(np.r_[0.0, values[first : last + 1]])[high[mine] - first + 1]
+            return found
+        for step in range(steps):
             at = np.minimum(low + step, high)
-            found = np.where(self.valid[at] & (low + step <= high), found + values[at], found)
+            found = np.where(low + step <= high, found + values[at], found)
         return found
 
 
