@@ -17,7 +17,7 @@ from feature_definitions.records import Publish
 from headwater import project
 from lake import training_sets
 from lake.readable import Published
-from spark_jobs.training import append, build, manifest, unmoved
+from spark_jobs.training import append, build, manifest, spine, unmoved
 from spark_jobs.training.spine import Spine, TrainingRequest
 from spark_jobs.training.unmoved import NotAsBefore
 from tests import projects
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from feature_definitions import Source
     from headwater import Project
     from spark_jobs import workers
     from spark_jobs.context import Context
@@ -60,6 +61,7 @@ narrow, wide = TrainingSet("narrow", payments, small_v1, statuses=True), Trainin
 """
 CAME = projects.rows("p6,1,2.0,no,2026-01-06T09:00:00Z,2026-01-06T13:00:00Z", "p7,2,2.5,no,2026-01-06T18:00:00Z,2026-01-06T19:00:00Z")
 LATE = projects.rows("p8,2,7.0,no,2026-01-04T11:00:00Z,2026-01-07T11:00:00Z")
+MEANWHILE = projects.rows("p20,1,1.0,no,2026-01-06T20:00:00Z,2026-01-06T21:00:00Z")
 DESCRIBED = ("rows", "checksum", "columns", "hw_date", "spine", "groups", "seen", "nulls", "failed", "values_on_modelled_times", "split")
 
 
@@ -258,3 +260,18 @@ def test_which_publishes_rows_see_depends_on_the_clock(shop: Project, mode: Any,
     found = unmoved.visible(of, mode, by=micros(NOW.replace(day=5, hour=12)))
     assert sorted(each.publish_id for each in found) == seen
     assert unmoved.visible(of, mode, by=micros(instant(0))) == frozenset()
+
+
+def test_what_came_while_a_set_was_built_is_not_taken_for_joined(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened_too_early(source: Source, context: Context) -> Spine:
+        found = of_source(source, context)
+        projects.write(shop.settings.root, "data/payments/meanwhile.csv", MEANWHILE)
+        shop.ingest("payments")
+        return found
+
+    of_source = spine.of_source
+    with monkeypatch.context() as patched:
+        patched.setattr(spine, "of_source", opened_too_early)
+        before = shop.training_set("timed")
+    after = shop.training_set("timed")
+    assert (after.unchanged, after.rows - before.rows) == (False, 1)
