@@ -21,7 +21,6 @@ from feature_definitions.counted import counted
 from feature_definitions.language import Files, Source
 from feature_definitions.layout import ASIDE, COLUMN, CONTENT, DATE, FILE, INGEST, LINE, LIVE, RAW, REASON, VALUE
 from feature_definitions.planning import far
-from feature_definitions.planning.far import Aside
 from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql import plain
 from feature_definitions.sql.derivations import may_fail_beside
@@ -181,7 +180,7 @@ def _taken(job: Ingest, look: Look, rows: DataFrame, found: RowsSeen) -> IngestR
     number = job.context.registry.next_revision(source.name)
     good = rows.where(F.col(REASON).isNull()).drop(REASON, COLUMN, VALUE, RAW).withColumn(INGEST, F.lit(number).cast("bigint"))
     made = update.of_files(Coming(good, names, found.good, found.dates, found.ids), job)
-    _quarantine_aside(made.rows.where(F.col(ASIDE) & ~F.col(LIVE)), made.aside, job)
+    _quarantine_aside(made, job)
     _quarantine_failing(made, job)
     revisions = update.revisions(made, number, job)
     commit = partial(update.commit, made, job) if made.dates else None
@@ -339,14 +338,14 @@ def _quarantine(rows: DataFrame, seen: RowsSeen, names: Sequence[str], job: Inge
         tables.append(frame, path, commit_id=job.ingest_id, fence=fence)
 
 
-def _quarantine_aside(rows: DataFrame, aside: Aside | None, job: Ingest) -> None:
+def _quarantine_aside(made: Update, job: Ingest) -> None:
     """Put beside the refused rows all those that lie aside because of their dates, in the place of those that did so before."""
-    source, path = job.source, layout.quarantine_table(job.context.lake, job.source.name)
+    source, path, aside = job.source, layout.quarantine_table(job.context.lake, job.source.name), made.aside
     before = delta.holds(path, f"reason ~ '{far.REASONS}'")
     if aside is None or not (aside.rows or before):
         return
     told = job.context.spark.createDataFrame(list(aside.reasons.items()), f"{DATE} date, {REASON} string")
-    lying = rows.drop(REASON).join(F.broadcast(told), on=DATE)
+    lying = made.rows.where(F.col(ASIDE) & ~F.col(LIVE)).drop(REASON).join(F.broadcast(told), on=DATE)
     told_of = {COLUMN: F.lit(source.event_timestamp), VALUE: F.col(f"`{source.event_timestamp}`").cast("string")}
     _replace(_told(lying.withColumns(told_of), job), far.REASONS if before else "", job, commit="aside")
 

@@ -83,7 +83,8 @@ def recover(source: Source, context: Context) -> None:
 
 def lost(source: Source, context: Context) -> frozenset[str]:
     """The names by which the rows of all files of a source go, if its table lacks the newest ingest that the registry knows; else none."""
-    table, found = layout.source_table(context.lake, source.name), context.registry.files(source.name).values()
+    of_rows, of_place = layout.ingest_logs(context.lake, source.name)
+    table, found = of_place if source.lies_in_place else of_rows, context.registry.files(source.name).values()
     ids = sorted({file.ingest_id for file in found if file.rows}, reverse=True)
     if not ids or not delta.lacks(table, ids[0]):
         return frozenset()
