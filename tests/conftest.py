@@ -70,7 +70,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         environment.setenv("AWS_ACCESS_KEY_ID", KEY)
         environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         remote = s3_jars(jar_cache())
-        running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", more_jars=remote, conf=INTERPRETED)
+        running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="3g", more_jars=remote, conf=INTERPRETED)
     yield running
     running.stop()
 
