@@ -83,14 +83,17 @@ def recover(source: Source, context: Context) -> None:
 
 def lost(source: Source, context: Context) -> frozenset[str]:
     """The names by which the rows of all files of a source go, if its table lacks the newest ingest that the registry knows; else none."""
-    of_rows, of_place = layout.ingest_logs(context.lake, source.name)
-    table, found = of_place if source.lies_in_place else of_rows, context.registry.files(source.name).values()
+
+    def lacks(ingest_id: str) -> bool:
+        return all(delta.lacks(path, ingest_id) for path in layout.ingest_logs(context.lake, source.name))
+
+    found = context.registry.files(source.name).values()
     ids = sorted({file.ingest_id for file in found if file.rows}, reverse=True)
-    if not ids or not delta.lacks(table, ids[0]):
+    if not ids or not lacks(ids[0]):
         return frozenset()
     committed = facts.ingests_with_commits(context.lake, source.name)  # what brings the rows that were there anyway makes no commit
     newest = next((each for each in ids if committed.get(each, True)), None)
-    if newest is None or not delta.lacks(table, newest):
+    if newest is None or not lacks(newest):
         return frozenset()
     context.say(f"{source.name}: its table lacks what was ingested last; reading all of its files again")
     return frozenset(file.came_as or file.path for file in found)
