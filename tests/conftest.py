@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 """On a few rows Spark computes faster than it compiles: a third of a run's CPU. Rows of windows are tested compiled, as in production."""
+SMALL = {"spark.buffer.pageSize": "2m"}
+"""A table that is broadcast takes a page at least, else of 32 MB, for as long as a frame of it lives."""
 
 settings.register_profile("headwater", derandomize=True, deadline=None, print_blob=True, database=None)
 settings.load_profile("headwater")
@@ -70,7 +72,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         environment.setenv("AWS_ACCESS_KEY_ID", KEY)
         environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         remote = s3_jars(jar_cache())
-        running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="3g", more_jars=remote, conf=INTERPRETED)
+        running = session(jars=jars, scratch=scratch, master="local[2]", driver_memory="2g", more_jars=remote, conf=INTERPRETED | SMALL)
     yield running
     running.stop()
 

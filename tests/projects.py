@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import json
 import os
@@ -177,9 +178,12 @@ def within(*arguments: str | Path, project: Path | None = None, now: datetime = 
     """Run `headwater` in this process, on its Spark, as if it were `now`."""
     out, err = io.StringIO(), io.StringIO()
     words = [*map(str, arguments), *(() if project is None else ("--project", str(project)))]
-    clock = functools.partial(hw.open, clock=lambda: now)
+    clock, garbage = functools.partial(hw.open, clock=lambda: now), gc.get_threshold()
     with redirect_stdout(out), redirect_stderr(err), patch("headwater.project.open", clock), pytest.raises(SystemExit) as ended:
         commands.main(words)
+    gc.set_threshold(
+        *garbage
+    )  # a command, which ends, seldom looks for garbage; here frames of Spark would stay, with what they hold in Java
     validate(words, out.getvalue())
     return Done(int(str(ended.value.code)), out.getvalue(), err.getvalue())
 
