@@ -84,7 +84,7 @@ DUMP = "id\ttown\tamount\n" + "".join(f"k{n}\t" + (r"\N" if n % 2 else "a\\\nb")
         ('[\n{"id": "a"}\n]', None, 'It holds JSON: write format="jsonl"'),
         (b"PK\x03\x04" + b"\0" * 99, None, "It is a zip archive, or a workbook of Excel: unpack it, or save it as CSV"),
         ("<!DOCTYPE html>\n<html>", None, "It is HTML or XML, which is not read: write it as CSV or JSON"),
-        (gzip.compress(gzip.compress(b"id\n1\n")), None, "It was compressed twice: unpack it once"),
+        (gzip.compress(gzip.compress(b"id\n1\n", mtime=0), mtime=0), None, "It was compressed twice: unpack it once"),
         (b"a.csv".ljust(257, b"\0") + b"ustar", None, "It is a tar archive: unpack it"),
         (b"", None, None),
     ],
