@@ -96,13 +96,13 @@ def test_the_row_for_which_it_raises_is_failed_and_the_others_are_computed() -> 
     assert values(feature(strict), given) == ["FAILED" if n == 7 else n * 2.0 for n in range(20)]
 
 
-@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
-def test_what_ends_the_process_is_not_caught(leave: type[BaseException]) -> None:
-    def end(_: Any) -> Any:
-        raise leave
+def test_an_exit_is_an_error_like_any_other_and_an_interrupt_is_not_caught() -> None:
+    def end(how: type[BaseException]) -> Any:
+        raise how
 
-    with pytest.raises(leave):
-        values(feature(end), [1.0])
+    assert values(feature(lambda _: end(SystemExit)), [1.0]) == ["FAILED"]
+    with pytest.raises(KeyboardInterrupt):
+        values(feature(lambda _: end(KeyboardInterrupt)), [1.0])
 
 
 def test_a_number_that_is_not_finite_is_null_without_a_warning() -> None:
