@@ -10,7 +10,8 @@ event and the run of a backfill of that day. `Schedule.interval` decides what a 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any
 
 from airflow.sdk import (
@@ -142,7 +143,7 @@ def sync_dag(project: settings.Settings) -> DAG:
 
 def sync_published_dag(groups: Sequence[FeatureGroup], *, project: settings.Settings) -> DAG:
     """The DAG that syncs as soon as a group published something; what many partitions bring at once is synced once."""
-    schedule = _any_publish((group.name for group in groups), project)
+    schedule = _any_publish(_assets((group.name for group in groups), project))
     about = "Bring what a group has just published to the online store; the hourly DAG does it in any case"
     with _alone(layout.SYNC_PUBLISHED_DAG, project=project, schedule=schedule, about=about, text=_said(about, layout.SYNC_TASK)) as dag:
         FollowOperator(task_id=layout.SYNC_TASK, arguments=[layout.SYNC_TASK], **_heavy(project))
@@ -156,15 +157,16 @@ def training_set_dag(defined: TrainingSet, *, project: settings.Settings) -> DAG
     by_day = CronTriggerTimetable("0 3 * * *", timezone="UTC")
     words, (check, build) = ("training-set", defined.name), layout.TRAINING_SET_TASKS
     about = f"Build the training set {defined.name} when one day of all of its groups is published ({', '.join(sorted(asked))})"
+    assets = _assets((each.group for each in followed), project)
     with _alone(
         layout.training_set_dag(defined.name),
         project=project,
-        schedule=_any_publish((each.group for each in followed), project) if followed else by_day,
+        schedule=_any_publish(assets) if followed else by_day,
         about=about,
         text=page_of_training_set(defined, table=layout.training_set_table(project.lake, defined.name)),
     ) as dag:
         (
-            CompleteOperator(task_id=check, project=project.root, schedules=followed)
+            CompleteOperator(task_id=check, project=project.root, schedules=followed, assets=list(assets.values()))
             >> FollowOperator(task_id=build, arguments=words, **_heavy(project))
         )
     return dag
@@ -179,11 +181,9 @@ def _heavy(project: settings.Settings) -> dict[str, Any]:
     return {"project": project.root, "pool": project.pool}
 
 
-def _any_publish(groups: Iterable[str], project: settings.Settings) -> PartitionedAssetTimetable:
-    """Whenever one of the groups has published something; what was published until a run begins is one run's."""
-    either: Any = None
-    for asset in _assets(groups, project).values():
-        either = asset if either is None else either | asset
+def _any_publish(assets: Mapping[str, Asset]) -> PartitionedAssetTimetable:
+    """Whenever one of some groups has published something; what was published until a run begins is one run's."""
+    either: Any = reduce(or_, assets.values())
     return PartitionedAssetTimetable(assets=either, default_partition_mapper=FixedKeyMapper("newest"))
 
 

@@ -56,7 +56,7 @@ class CommandOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
 
     def __init__(self, *, project: Path, arguments: Sequence[str] = (), **options: Any) -> None:
         """Keep what to run."""
-        super().__init__(on_failure_callback=[say_last, tell_of_red], on_retry_callback=say_last, **options)
+        super().__init__(on_failure_callback=[tell_of_red, say_last], on_retry_callback=say_last, **options)
         self.project, self.arguments = str(project), tuple(arguments)
         self.running = Running(self.project)
 

@@ -82,7 +82,8 @@ def page_of_training_set(defined: TrainingSet, *, table: str) -> str:
 
 {_stated(stated, default="each row of the spine once")}
 
-- `complete` says which days the groups have published, and which group lacks one. It is skipped while each day lacks one.
+- `complete` says which days the groups have published, and which group lacks one. It is skipped while each day lacks one. Where a
+  later run waits, that one looks at this run's days, too.
 - `training_set` builds: `headwater training-set {defined.name}`. It is red if something critical that is expected does not hold, or
   the definition is refused; readers keep what they had. It is skipped where a later run waits, which builds instead.
 """

@@ -64,6 +64,18 @@ class Event:
         self.keys = keys
 
 
+def events(keys):
+    return [SimpleNamespace(partition_key=each, asset=asset) for each in keys]
+
+
+class Heard:
+    def __init__(self, keys):
+        self.keys = keys
+
+    def after(self, since):
+        return events(key for told, key in self.keys if since is None or told >= since)
+
+
 class Instance:
     def __init__(self, tries, waited, siblings, waiting, id):
         self.id = id
@@ -83,7 +95,7 @@ class Instance:
 
 def end(
     operator, at=then, *, kind="manual", key=None, code=0, said="", answer=(), did=1, tries=1, waited=None, siblings=None, waiting=0,
-    params=None, told=(), id=uuid4()
+    params=None, told=(), heard=(), run_id="mine", id=uuid4()
 ):
     (folder / "code").write_text(str(code))
     (folder / "said").write_text(said)
@@ -94,14 +106,15 @@ def end(
     (folder / "plan").write_text(json.dumps({{"steps": [step] * did, "bill": [bill] * min(did, 1)}}))
     (folder / "calls").unlink(missing_ok=True)
     run = SimpleNamespace(
-        logical_date=at, run_after=at or then, run_type=kind, partition_key=key, dag_id="fg__spend", run_id="mine", start_date=then
+        logical_date=at, run_after=at or then, run_type=kind, partition_key=key, dag_id="fg__spend", run_id=run_id, start_date=then
     )
     event = Event()
     context = {{
         "dag_run": run, "ti": Instance(tries, waited, siblings or {{}}, waiting, id), "outlet_events": {{asset: event}}, "params": params,
         "task_instance": SimpleNamespace(id="a task"),
         "task_reschedule_count": 0 if waited is None else 1,
-        "triggering_asset_events": {{asset: [SimpleNamespace(partition_key=each) for each in told]}} if told else {{}},
+        "triggering_asset_events": {{asset: events(told)}} if told else {{}},
+        "inlet_events": {{asset: Heard(heard)}},
     }}
     said_last = ""
     try:
@@ -156,11 +169,13 @@ def hour_of(day):
 
 
 last_hour = dict(interval(6), **hour_of(6))
+third, fourth = ([("spend", interval(n)), ("pace", dict(last_hour, **hour_of(n)))] for n in (3, 4))
+built, left, none = (("asset_triggered", *states) for states in (("success", "success"), ("success", "skipped"), ("skipped", "skipped")))
 
 
 def enumerated(states):
-    for n, (complete, built) in reversed(list(enumerate(states))):
-        yield f"{{'manual' if n % 2 else 'asset_triggered'}}__2013-01-0{{n + 1}}", {{"complete": complete, "training_set": built}}
+    for n, (kind, complete, built) in reversed(list(enumerate(states))):
+        yield f"{{kind}}__2013-01-0{{n + 1}}T00:00:00+00:00_xyz", {{"complete": complete, "training_set": built}}
 
 
 def alerts():
@@ -301,17 +316,26 @@ answer = {{
         dict(interval(1), group="spend", interval_start=f"{{2000 + n}}-01-01T00:00:00Z") for n in range(500)]),
     "marked none": end(MarkPublishedOperator(task_id="spend", assets={{"spend": asset}}, **wide)),
     **{{f"training set {{name}}": end(CompleteOperator(task_id="complete", project=project,
-            schedules=[daily, static, Schedule("pace", day / 24, day / 24, day, is_static=False)]),
-        told=told, answer=[dict(each, group=group) for group, each in found], siblings=dict(enumerated(states)))
+            schedules=[daily, static, Schedule("pace", day / 24, day / 24, day, is_static=False)], assets=[asset]),
+        told=told, answer=[dict(each, group=group) for group, each in found], siblings=dict(enumerated(states)),
+        waiting="waits" in name, heard=[("2013-01-01T23", "2013-01-03"), ("2013-01-02T23", "2013-01-04")],
+        run_id="asset_triggered__2013-01-08T00:00:00+00:00_xyz")
         for name, told, found, *states in (
             ("by hand", [], []),
             ("complete", ["2013-01-06"], [("spend", interval(6)), ("pace", last_hour)]),
-            ("repaired", ["2013-01-03", "2013-01-06"], [("spend", interval(3)), ("pace", dict(last_hour, **hour_of(3)))]),
+            ("repaired", ["2013-01-03", "2013-01-06"], third),
             ("lacks hours", ["2013-01-06"], [("spend", interval(6)), ("pace", dict(last_hour, interval_end="2013-01-06T05:00:00Z"))]),
             ("lacks a group", ["2013-01-06"], [("spend", interval(6))]),
-            ("left", ["2013-01-06"], [], ("success", "success"), ("success", "skipped"), ("skipped", "skipped")),
-            ("left and failed", ["2013-01-06"], [], ("success", "skipped"), ("success", "failed")),
-            ("left and done", ["2013-01-06"], [], ("success", "skipped"), ("success", "success"), ("skipped", "skipped")),
+            ("by hand, one waits", [], []),
+            ("one waits", ["2013-01-06"], [("spend", interval(6)), ("pace", last_hour)]),
+            ("left to it", ["2013-01-06"], fourth, none, built, left, left),
+            ("left and failed", ["2013-01-06"], fourth, built, built, left, ("asset_triggered", "success", "failed")),
+            ("left and none complete", ["2013-01-06"], third, built, built, left, left),
+            ("left by hand", ["2013-01-06"], [], built, ("manual", "success", "skipped")),
+            ("left and done", ["2013-01-06"], fourth, left, left, built),
+            ("left and looked at", ["2013-01-06"], fourth, left, left, none),
+            ("left since ever", ["2013-01-06"], third, left, left),
+            ("of later runs", ["2013-01-06"], fourth, *[built] * 8, left),
             ("is stale", ["2013-01-06"], [("spend", stale), ("pace", last_hour)]),
             ("is rejected", ["2013-01-06"], [("spend", dict(rejected, publish_id="p1")), ("pace", last_hour)]),
         )}},
@@ -565,9 +589,7 @@ def test_before_any_day_is_known_a_run_waits_for_the_runs_of_groups_that_it_read
 
 def test_of_syncs_that_wait_one_behind_the_other_the_last_one_does_the_work(ended: dict[str, Any]) -> None:
     assert ended["follow"][2] == ["--sound-only sync"]
-    assert ended["follow one that waits"][:3] == [
-        "AirflowSkipException", "another run of this DAG waits, and will do what is left for this one", [],
-    ]  # fmt: skip
+    assert ended["follow one that waits"][:3] == ["AirflowSkipException", LEFT, []]
 
 
 @pytest.mark.parametrize("case", ["by hand", "complete", "repaired", "is stale"])
@@ -582,9 +604,27 @@ def test_a_training_set_waits_for_a_group_that_lacks_some_of_the_day(ended: dict
     assert called == [f"--sound-only status spend pace {DAY}"]
 
 
-def test_a_complete_day_that_a_run_has_left_to_the_next_one_is_not_lost(ended: dict[str, Any]) -> None:
-    assert ended["training set left"][0] == ended["training set left and failed"][0] == "done"
-    assert ended["training set left and done"][0] == "AirflowSkipException"
+LEFT = "another run of this DAG waits, and will do what is left for this one"
+SPAN = "--sound-only status spend pace --from 2013-01-0{}T00:00:00Z --to 2013-01-07T00:00:00Z"
+
+
+def test_of_runs_that_wait_one_behind_the_other_the_last_one_looks_at_the_days_of_all(ended: dict[str, Any]) -> None:
+    assert ended["training set one waits"][:3] == ["done", "training_set", []]
+    for case, since in (("left to it", 4), ("left and failed", 4), ("left since ever", 3)):
+        assert ended[f"training set {case}"][:3] == ["done", "", [SPAN.format(since)]]
+    kind, said, called, *_ = ended["training set left and none complete"]
+    assert (kind, said) == ("AirflowSkipException", "2013-01-06 is not published yet by spend, pace, which will start another run")
+    assert called == [SPAN.format(4)]
+
+
+@pytest.mark.parametrize("case", ["left and done", "left and looked at", "of later runs"])
+def test_what_was_looked_at_since_it_was_left_is_not_looked_at_again(ended: dict[str, Any], case: str) -> None:
+    assert ended[f"training set {case}"][0::2][:2] == ["AirflowSkipException", [SPAN.format(6)]]
+
+
+def test_what_a_person_asked_for_is_built_by_the_run_that_it_was_left_to(ended: dict[str, Any]) -> None:
+    assert ended["training set by hand, one waits"][:3] == ["done", "", []]  # the next task leaves it to the run that waits
+    assert ended["training set left by hand"][:3] == ["done", "", []]
 
 
 def test_the_last_task_tells_of_a_red_run_that_no_person_started_and_an_address_that_is_away_fails_nothing(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,8 +68,11 @@ def payments(at: date, *amounts: float) -> str:
     return HEADER + "".join(f"{n},{amount},false,{at}T0{n}:00:00Z\n" for n, amount in enumerate(amounts, 1))
 
 
+@dataclass(frozen=True)
 class Shop(airflow.System):
-    """The system of the shop."""
+    """The system of the shop, and what it has told HEADWATER_ALERT_URL."""
+
+    alerts: list[str]
 
     def pay(self, at: date, *amounts: float, into: str = "payments") -> None:
         """Bring a day's file of a source, whole."""
@@ -72,6 +80,26 @@ class Shop(airflow.System):
         beside = file.with_suffix(".part")
         beside.write_text(payments(at, *amounts), encoding="utf-8")
         beside.replace(file)
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """An address on loopback, and the texts that are posted to it."""
+    texts = list[str]()
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/key", texts
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +122,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
     }
-    with airflow.running(folder, **quick) as running:
-        shop = Shop(running.folder, running.port, running.token, running.environment)
+    with listening() as (url, alerts), airflow.running(folder, HEADWATER_ALERT_URL=url, **quick) as running:
+        shop = Shop(running.folder, running.port, running.token, running.environment, alerts)
         shop.quiet("reconcile")
         shop.switch("reconcile", paused=True)  # at half past an hour it would do what a test is about
         yield shop

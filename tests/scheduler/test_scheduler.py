@@ -83,6 +83,11 @@ def test_a_rejected_day_stops_its_consumers_says_why_and_recovers_by_only_failed
     assert "report: " in last
     assert "correct payments, or let later ones pass: headwater release spend " in last
     assert {task: state for task, state in system.states(level).items() if task in WAITING} == WAITING
+    for red in (run, level):
+        (told,) = (text for text in system.alerts if text.startswith(f"{red['dag_id']}: "))
+        line, address = told.removeprefix(f"{red['dag_id']}: ").splitlines()
+        assert line in system.log(red, "publish")
+        assert f"/dags/{red['dag_id']}/runs/" in address
 
     system.pay(day(BAD), 10, 21)
     for red in (run, level):
