@@ -65,7 +65,7 @@ def day(back: int) -> date:
 
 def payments(at: date, *amounts: float) -> str:
     """The file of one day."""
-    return HEADER + "".join(f"{n},{amount},false,{at}T0{n}:00:00Z\n" for n, amount in enumerate(amounts, 1))
+    return HEADER + "".join(f"{n},{amount},false,{at}T00:00:0{n}Z\n" for n, amount in enumerate(amounts, 1))
 
 
 @dataclass(frozen=True)
