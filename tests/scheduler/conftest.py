@@ -121,6 +121,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",  # each time costs a second of CPU
     }
     with listening() as (url, alerts), airflow.running(folder, HEADWATER_ALERT_URL=url, **quick) as running:
         shop = Shop(running.folder, running.port, running.token, running.environment, alerts)
