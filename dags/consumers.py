@@ -88,12 +88,14 @@ def is_followed(context: Mapping[str, Any]) -> bool:
 
 
 def left_by_others(context: Mapping[str, Any]) -> tuple[list[str], str | None]:
-    """The runs just before this one that left their days to a later one, or failed; and since when what started them was told."""
+    """The newest runs, which left their days to this one, or failed; and since when what started them was told.
+
+    They may have been made after this one, where a person has cleared it.
+    """
     states = context["ti"].get_task_states(dag_id=context["dag_run"].dag_id, task_ids=list(layout.TRAINING_SET_TASKS))
-    mine = _made(context["dag_run"].run_id)
-    before = sorted((run for run in states if _made(run) < mine), key=_made, reverse=True)
-    left = list(takewhile(lambda run: tuple(map(states[run].get, layout.TRAINING_SET_TASKS)) not in _DONE, before))
-    return left, (_made(before[len(left)]) - _SLACK).isoformat() if len(left) < len(before) else None
+    others = sorted(states.keys() - {context["dag_run"].run_id}, key=_made, reverse=True)
+    left = list(takewhile(lambda run: tuple(map(states[run].get, layout.TRAINING_SET_TASKS)) not in _DONE, others))
+    return left, (_made(others[len(left)]) - _SLACK).isoformat() if len(left) < len(others) else None
 
 
 def _made(run_id: str) -> datetime:
