@@ -287,11 +287,11 @@ class Planner:
 
     def _footprints(self, work: GroupPlan, read: Reads, logs: "Logs", of_source: "_OfSource") -> Iterable[tuple[int, int]]:
         """How many files and bytes a plan reads of events, of tiles, and of the groups that a transform reads."""
-        from lake import delta
+        from lake import delta_files
 
         yield from (of_source(source.name, read.events) for source in work.group.input_sources)
-        yield from (delta.footprint_of(logs[path], partition="date", dates=read.tiles) for path in self._tiles(work.group))
-        yield from (delta.footprint_of(logs[path], partition="date", dates=read.events) for path in self._upstream_tables(work))
+        yield from (delta_files.footprint_of(logs[path], partition="date", dates=read.tiles) for path in self._tiles(work.group))
+        yield from (delta_files.footprint_of(logs[path], partition="date", dates=read.events) for path in self._upstream_tables(work))
 
     def _tiles(self, group: FeatureGroup) -> tuple[str, ...]:
         """The table of a group's tiles, if it has any."""

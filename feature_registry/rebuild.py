@@ -14,8 +14,8 @@ from feature_definitions import layout
 from feature_definitions.record_rows import Row
 from feature_definitions.records import Committed, Epoch, Generation, IngestedFile, LedgerEntry, Promotion, Publish, RegistryFacts, Revision
 from feature_registry.registry import Registry
-from lake import delta
 from lake import facts as lake_facts
+from lake import logs
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def _publishes_that_happened(lake: str, ledger: Iterable[Row]) -> dict[str, _Com
     for row in ledger:
         name = (row["group"], row["generation"], row["publish_id"])
         commits[name] = commits.get(name, False) or row["commits"]
-    logged = cache(delta.commit_ids)
+    logged = cache(logs.commit_ids)
     found = {}
     for (group, generation, publish_id), needs_commit in commits.items():
         table = layout.feature_table(lake, group, generation)
@@ -98,7 +98,7 @@ def _publishes_that_happened(lake: str, ledger: Iterable[Row]) -> dict[str, _Com
 def _logged(table: str, publish_id: str) -> _Commit:
     """A commit as its table's log tells it; one that was cleaned up is known to have happened, but not when."""
     try:
-        version, at = delta.commit_of(table, publish_id)
+        version, at = logs.commit_of(table, publish_id)
     except LookupError:
         return _Commit(None, None)
     return _Commit(at, version)
@@ -168,5 +168,5 @@ def _ingests_that_happened(lake: str, rows: Iterable[Row]) -> set[str]:
     found: set[str] = set()
     for source, listed in ids.items():
         for path in layout.ingest_logs(lake, source):
-            found |= listed & delta.commit_ids(path)
+            found |= listed & logs.commit_ids(path)
     return found

@@ -406,10 +406,10 @@ class Registry:
                 time.sleep(min(_PAUSE_SECONDS, beats))
 
     def _fence(self, subject: Subject, row: Row) -> None:
-        from lake import delta
+        from lake import delta_commits
 
         for path in subject.tables():
-            delta.fence(path, f"lease {row['token']} {subject.name}")
+            delta_commits.fence(path, f"lease {row['token']} {subject.name}")
         self._of_lease(leases.fenced, row)
 
     @contextmanager

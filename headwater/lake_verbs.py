@@ -389,7 +389,7 @@ class LakeVerbs(OpenProject):
 
     def _lost(self, found: Sequence[IntervalStatus]) -> frozenset[Interval]:
         """The intervals whose publishes their group's table lacks, though the registry knows of them: they are computed again."""
-        from lake import delta
+        from lake import delta, logs
 
         newest = max((status for status in found if status.delta_version is not None), key=lambda s: s.delta_version or 0, default=None)
         if newest is None or newest.publish_id is None:
@@ -398,7 +398,7 @@ class LakeVerbs(OpenProject):
         if not delta.lacks(table, newest.publish_id):
             return frozenset()
         self.say(f"{newest.group}: its table lacks what was published last; computing it again")
-        there = delta.commit_ids(table)
+        there = logs.commit_ids(table)
         return frozenset(status.interval for status in found if status.delta_version is not None and status.publish_id not in there)
 
     def _materialize(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":

@@ -22,8 +22,8 @@ from feature_definitions.records import (
     Release,
     Revision,
 )
-from lake import delta
-from lake.delta import Fence
+from lake import delta, delta_commits, logs
+from lake.delta_commits import Fence
 
 _TYPES: dict[Kind, pa.DataType] = {
     "text": pa.string(),
@@ -58,7 +58,7 @@ class FactTable(Generic[Record]):
         listed = list(rows)
         if listed:
             found = pa.Table.from_pylist(listed, schema=pa.schema(list((columns | dict(self.beside)).items())))
-            delta.append_records(layout.records_table(lake, self.name), found, fence=fence)
+            delta_commits.append_records(layout.records_table(lake, self.name), found, fence=fence)
 
     def read(self, lake: str) -> list[Row]:
         """All rows of the table; none where it is not there."""
@@ -102,7 +102,7 @@ def kept_commit(lake: str, publish_id: str) -> Committed | None:
 
 def newest_commit(lake: str) -> str | None:
     """The id of the publish that was kept last as one that happened; None if nothing tells."""
-    return delta.newest_text(layout.records_table(lake, COMMITS.name), "publish_id")
+    return logs.newest_text(layout.records_table(lake, COMMITS.name), "publish_id")
 
 
 def left_waiting(lake: str, group: str, generation: int, run_id: str) -> tuple[Interval, ...]:
@@ -120,7 +120,7 @@ def keep_ingest(lake: str, pending: PendingIngest) -> None:
 
 def newest_ingest(lake: str) -> str | None:
     """The id of the ingest that was kept last, whether it happened or not; None if nothing tells."""
-    return delta.newest_text(layout.records_table(lake, FILES.name), "ingest_id")
+    return logs.newest_text(layout.records_table(lake, FILES.name), "ingest_id")
 
 
 def ingest_happened(lake: str, ingest_id: str) -> bool:

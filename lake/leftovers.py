@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from feature_definitions import layout
-from lake import delta, judged, s3, staging, storage
+from lake import delta, judged, logs, s3, staging, storage
 
 _OF_A_WRITER = re.compile(rf"(^|/)({layout.RUN}|staging/)[^/]+/(.*/)?(__magic[^/]*|_temporary)/")
 """In which folders of a run Spark's committers keep what they note until their job ends."""
@@ -53,7 +53,7 @@ def sweep(lake: str, *, keep: timedelta, now: datetime, runs: Collection[tuple[s
 
 def sweep_runs(path: str) -> None:
     """Delete the files that runs wrote below a table and did not commit. The caller holds the lease of what writes it."""
-    known = delta.commit_ids(path) if delta.exists(path) else frozenset()
+    known = logs.commit_ids(path) if delta.exists(path) else frozenset()
     for folder in storage.folders(path):
         run = folder.removeprefix(layout.run_folder(path, ""))
         if run not in (folder, *known):

@@ -1,22 +1,28 @@
-"""The log of a table on S3, brought here with few requests, all that is needed of it side by side, and read here.
+"""The log of a table, read here: which commits it tells of, and on S3 all that it says.
 
-deltalake itself asks S3 some fifteen times for a log, one after the other. A log says all of a table but its rows.
+On S3 a log is brought with few requests, all that is needed of it side by side: deltalake itself asks some fifteen times, one after the
+other. A log says all of a table but its rows.
 """
 
 import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from feature_definitions.intervals import instant
 from lake import storage
 
 COMMIT = re.compile(r"\d{20}\.json")
 """The files of a log in which a commit each is."""
+_STATE = re.compile(r"\d{20}\.checkpoint\.([\w-]+\.)*parquet")
+"""The files that say all that a log says up to a version."""
 _IN_MEMORY = "/dev/shm"  # noqa: S108  # the folder has a name of its own, and is this user's alone
 """Where Linux keeps files without a disk."""
 _HINT, _SUM = "_last_checkpoint", ".checkpoint.parquet"
@@ -74,3 +80,68 @@ def _read_here(held: Mapping[str, bytes]) -> DeltaTable:
             return DeltaTable(folder)
         except DeltaError as error:  # one of the files went meanwhile, or is not what its name says
             raise NotWhole from error
+
+
+def commit_ids(path: str) -> frozenset[str]:
+    """The ids of all commits that happened, of a table's: what `committed` tells of each would be a look at the log for each."""
+    files = storage.files(f"{path}/_delta_log")
+    states = [file for file in files if _STATE.fullmatch(file.name)]
+    newest = max((file.name[:20] for file in states), default="")
+    found = {each for file in states if file.name.startswith(newest) for each in _ids_in(file.path)}
+    later = [file for file in files if COMMIT.fullmatch(file.name) and file.name[:20] > newest]
+    return frozenset(found | {entry["txn"]["appId"] for file in later for entry in entries(file) if "txn" in entry})
+
+
+def _ids_in(path: str) -> list[str]:
+    """The ids of commits in a file that says all that the log says up to a version."""
+    import pyarrow.parquet as pq
+
+    folder, _, name = path.rpartition("/")
+    known = pq.read_table(name, columns=["txn"], filesystem=storage.arrow(folder)).column("txn")
+    return [each["appId"] for each in known.to_pylist() if each is not None and each["appId"] is not None]
+
+
+def commit_of(path: str, commit_id: str) -> tuple[int, datetime]:
+    """The version and time of a commit; raises LookupError if the log does not tell of it (any more)."""
+    for version, entry in history(commits(path)[::-1]):
+        if entry.get("userMetadata") == commit_id:
+            return version, instant(int(entry["timestamp"]) * 1000)
+    raise LookupError(f"{path} has no commit {commit_id} in its log")
+
+
+def versions_of(path: str) -> dict[str, int]:
+    """The version that each commit made of which the log still tells, by the commit's id."""
+    return {str(entry["userMetadata"]): version for version, entry in history(commits(path)) if entry.get("userMetadata")}
+
+
+def newest_text(path: str, column: str) -> str | None:
+    """The greatest text in a column of the rows that a table's newest commit brought, by its log alone; None if that does not tell."""
+    log = commits(path)
+    try:
+        added = [json.loads(entry["add"]["stats"]) for entry in entries(log[-1]) if "add" in entry] if log else []
+    except (KeyError, TypeError, ValueError):
+        return None
+    found = [each["maxValues"].get(column) for each in added if "maxValues" in each]
+    return max((text for text in found if isinstance(text, str)), default=None)
+
+
+def commits(path: str) -> list[storage.File]:
+    """The files of a table's log in which a commit each is, the oldest first."""
+    return [file for file in storage.files(f"{path}/_delta_log", suffix=".json") if COMMIT.fullmatch(file.name)]
+
+
+def history(log: Iterable[storage.File]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What a log's files tell of their commits, each with its version, read one by one; deltalake's own finds none below a `#` or `?`."""
+    for file in log:
+        yield from ((int(file.name.split(".")[0]), entry["commitInfo"]) for entry in entries(file) if "commitInfo" in entry)
+
+
+def entries(file: storage.File) -> list[dict[str, Any]]:
+    """What a commit did, as its file in the log says it."""
+    return [json.loads(line) for line in storage.read(file.path).splitlines() if line.strip()]
+
+
+def oldest_commit(path: str) -> datetime:
+    """The time of the oldest commit that the log still tells of: none that it has forgotten was later."""
+    _, entry = next(history(commits(path)))
+    return instant(int(entry["timestamp"]) * 1000)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, micros
-from lake import delta, readable
+from lake import delta, delta_files, readable
 from lake.arrow_types import arrow_type
 from lake.known_times import KnownTimes, Marks, Numbers
 from lake.readable import Published
@@ -25,7 +25,7 @@ _MOST_SPANS = 16
 def size(published: Published, intervals: Collection[Interval] | None = None) -> int:
     """How many values `newest` would read, by the tables' logs alone."""
     days = None if intervals is None else {interval.start.date() for interval in intervals}
-    return sum(delta.rows_on(path, days) for path in _tables(published)) * (len(published.group.outputs) + 6)
+    return sum(delta_files.rows_on(path, days) for path in _tables(published)) * (len(published.group.outputs) + 6)
 
 
 def newest(published: Published, *, now: datetime, intervals: Collection[Interval] | None = None) -> pa.Table:

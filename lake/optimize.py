@@ -16,7 +16,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import BEGINNING, DAY, duration, parse_instant, utc_date
 from feature_definitions.language import FeatureGroup
 from feature_definitions.planning import plan
-from lake import delta, storage
+from lake import delta, delta_commits, delta_files, storage
 
 SHORTEST_KEEP = 7 * DAY
 """How long a file that is no part of a table any more is kept at least: jobs that run may read it still."""
@@ -84,12 +84,12 @@ def optimize(path: str, *, keep: timedelta = SHORTEST_KEEP, before: date | None 
     files, version = len(table.file_uris()), table.version()
     expired = _expired(table, before)
     if expired:
-        table = delta.changed(table, lambda on: on.delete(f"date < '{before}'") if _expired(on, before) else None)
-    table = delta.changed(table, lambda on: on.optimize.compact(writer_properties=_as_spark_reads(on)))
+        table = delta_commits.changed(table, lambda on: on.delete(f"date < '{before}'") if _expired(on, before) else None)
+    table = delta_commits.changed(table, lambda on: on.optimize.compact(writer_properties=_as_spark_reads(on)))
     if table.version() != version:
         table.create_checkpoint()
         table.cleanup_metadata()
-    still = [version for version in versions if delta.readable(path, version)] or None
+    still = [version for version in versions if delta_files.readable(path, version)] or None
     gone = table.vacuum(retention_hours=int(max(keep, SHORTEST_KEEP) / timedelta(hours=1)), dry_run=False, full=True, keep_versions=still)
     for folder in storage.folders(path):
         if folder.startswith(layout.run_folder(path, "")) and not storage.files(folder):

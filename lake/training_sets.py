@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from feature_definitions import layout
 from feature_definitions.errors import Unknown
-from lake import delta, storage
+from lake import delta, delta_files, logs, storage
 
 Manifest = dict[str, object]
 
@@ -107,7 +107,7 @@ def begin(manifest: Manifest, lake: str, name: str, *, build_id: str) -> None:
 
 def finish(manifest: Manifest, lake: str, name: str, *, build_id: str) -> Manifest:
     """Put the manifest of a build that was committed beside its table, with its id and version; gives that."""
-    whole = manifest | {"build_id": build_id, "delta_version": delta.commit_of(layout.training_set_table(lake, name), build_id)[0]}
+    whole = manifest | {"build_id": build_id, "delta_version": logs.commit_of(layout.training_set_table(lake, name), build_id)[0]}
     storage.write(layout.training_set_build(lake, name, build_id), _text(whole))
     storage.write(layout.training_set_manifest(lake, name), _text(whole))
     storage.delete(layout.rejected_training_set(lake, name))
@@ -141,7 +141,7 @@ def versions(lake: str, name: str) -> list[BuiltVersion]:
     path = layout.training_set_table(lake, name)
     if not delta.exists(path):
         return []
-    logged = delta.versions_of(path)
+    logged = logs.versions_of(path)
     found = [BuiltVersion(build, logged.get(build), manifest) for build, manifest in _kept(lake, name)]
     happened = [each for each in found if each.version is not None or "delta_version" in each.manifest]
     return sorted(happened, key=lambda each: (each.version is not None, number(each)), reverse=True)
@@ -179,14 +179,14 @@ def time_of(of: BuiltVersion) -> str:
 
 def is_readable(of: BuiltVersion, lake: str) -> bool:
     """Whether the rows of a version can be read: its log and all of its files are there."""
-    return of.version is not None and delta.readable(layout.training_set_table(lake, str(of.manifest["name"])), of.version)
+    return of.version is not None and delta_files.readable(layout.training_set_table(lake, str(of.manifest["name"])), of.version)
 
 
 def stands(manifest: Manifest, lake: str) -> bool:
     """Whether the build that a manifest tells of is a version of its table that can be read, and is known as one."""
     name, version = str(manifest["name"]), manifest.get("delta_version")
     known = _read(layout.training_set_build(lake, name, str(manifest.get("build_id")))) is not None
-    return known and isinstance(version, int) and delta.readable(layout.training_set_table(lake, name), version)
+    return known and isinstance(version, int) and delta_files.readable(layout.training_set_table(lake, name), version)
 
 
 def at(lake: str, name: str, version: int | None = None) -> BuiltVersion:

@@ -15,8 +15,9 @@ from feature_definitions import layout, times
 from feature_definitions.intervals import ALWAYS, Interval, in_utc, iso, micros, utc_date
 from feature_definitions.language import Column, DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import ASIDE, DATE, FILE, INGEST, LINE, LIVE, TIME
-from lake import delta, quarantine, storage
-from lake.delta import Fence, Logs
+from lake import delta, delta_commits, delta_files, quarantine, storage
+from lake.delta import Logs
+from lake.delta_commits import Fence
 
 UNSEEN = -1
 Row = Mapping[str, Any]
@@ -66,7 +67,7 @@ def keep(source: Source, found: Iterable[PinnedVersion], lake: str, *, commit_id
     texts, numbers = ("source", "place", "table_id"), ("version", "first", "last")
     kinds = pa.schema({**dict.fromkeys(texts, pa.string()), **dict.fromkeys(numbers, pa.int64())})
     rows = pa.Table.from_pylist([asdict(pin) for pin in found], schema=kinds)
-    delta.replace_records(layout.pins_table(lake, source.name), rows, commit_id=commit_id, fence=fence)
+    delta_commits.replace_records(layout.pins_table(lake, source.name), rows, commit_id=commit_id, fence=fence)
 
 
 def pinned(source: Source, lake: str) -> dict[str, PinnedVersion]:
@@ -110,11 +111,11 @@ def footprint(source: Source, lake: str, *, dates: Collection[date], opened: Log
     In place all files are read, if rows have ids or a query reads them. Of tables that only Spark can read nothing is known.
     """
     if not source.lies_in_place:
-        return delta.footprint_of(opened[layout.source_table(lake, source.name)], partition=DATE, dates=dates)
+        return delta_files.footprint_of(opened[layout.source_table(lake, source.name)], partition=DATE, dates=dates)
     whole = bool(source.id) or isinstance(source.at, Query)
     known = [pin for pin in pinned(source, lake).values() if not pin.is_remote and pin.version != UNSEEN]
     time = None if whole or not dates or source.event_timestamp is None else source.written[source.event_timestamp].name
-    found = [delta.files_of(pin.path(lake), version=pin.version, time=time, dates=dates) for pin in known if dates]
+    found = [delta_files.files_of(pin.path(lake), version=pin.version, time=time, dates=dates) for pin in known if dates]
     return sum(files for files, _ in found), sum(size for _, size in found)
 
 

@@ -18,7 +18,7 @@ from feature_definitions.records import LedgerEntry
 from feature_definitions.sql.column_types import ColumnTypes
 from feature_registry.registry import Registry
 from lake import staging
-from lake.delta import Fence
+from lake.delta_commits import Fence
 
 
 def no_connection(name: str) -> Connection:

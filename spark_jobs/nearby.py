@@ -19,7 +19,7 @@ from deltalake.schema import PrimitiveType
 from pyspark.sql import SparkSession
 
 from feature_definitions import layout
-from lake import delta, joined, processes, s3, split, storage
+from lake import delta_files, joined, processes, s3, split, storage
 from spark_jobs import session
 
 _LARGE, _MOST = 8 << 20, 1 << 30
@@ -95,7 +95,7 @@ def whole(spark: SparkSession, table: DeltaTable, files: Mapping[str, int], *, a
     if len(files) < _MANY or s3.is_remote(at) or not session.is_local(spark):
         return None
     held = next((each for each in _copies(spark).wholes.values() if files.keys() <= each[0]), None)
-    if held is None or not (held[0] == files.keys() or held[0] <= delta.sizes(table, at=at).keys()):
+    if held is None or not (held[0] == files.keys() or held[0] <= delta_files.sizes(table, at=at).keys()):
         return None
     return held[1]
 

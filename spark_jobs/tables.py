@@ -23,9 +23,9 @@ from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import Interval, micros
 from feature_definitions.sql.data_types import element_of
-from lake import delta, leftovers, s3, split, storage
+from lake import delta, delta_commits, delta_files, leftovers, s3, split, storage
 from lake.arrow_types import arrow_type
-from lake.delta import Fence
+from lake.delta_commits import Fence
 from spark_jobs import nearby, session, workers
 
 SPARK_TYPES = {"string": "string", "int64": "bigint", "double": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
@@ -86,7 +86,7 @@ def every_date(_: date) -> bool:
     return True
 
 
-def read(spark: SparkSession, path: str, *, wanted: delta.Wanted | None = None) -> DataFrame:
+def read(spark: SparkSession, path: str, *, wanted: delta_files.Wanted | None = None) -> DataFrame:
     """The newest state of one of our Delta tables; of the dates that are `wanted` at least, where it is known which are.
 
     Its log is read without Spark, to which reading a new version costs more than a small job (1.1 CPU-s against 0.2, measured); where there
@@ -95,7 +95,7 @@ def read(spark: SparkSession, path: str, *, wanted: delta.Wanted | None = None) 
     one.
     """
     table = delta.told(path) or delta.opened(path)
-    files, root = delta.sizes(table, at=path, wanted=wanted), path
+    files, root = delta_files.sizes(table, at=path, wanted=wanted), path
     if table.protocol().min_reader_version > 1:
         return spark.read.format("delta").load(path)
     near = nearby.copied(spark, files) if wanted is not None and s3.is_remote(path) else None
@@ -107,7 +107,7 @@ def read(spark: SparkSession, path: str, *, wanted: delta.Wanted | None = None) 
     return spark.read.format("delta").load(path) if len(files) > session.LISTED else _parquet(spark, table, files, root=root)
 
 
-def files_here(spark: SparkSession, path: str, *, wanted: delta.Wanted) -> Mapping[str, int] | None:
+def files_here(spark: SparkSession, path: str, *, wanted: delta_files.Wanted) -> Mapping[str, int] | None:
     """The bytes of each file of a table on this machine, of the dates that are wanted at least; None where Spark is to read it.
 
     Files on S3 are copied, if they are small. Spark reads what only Delta's own reader understands, and where it does not run here.
@@ -117,7 +117,7 @@ def files_here(spark: SparkSession, path: str, *, wanted: delta.Wanted) -> Mappi
     table = delta.told(path) or delta.opened(path)
     if table.protocol().min_reader_version > 1:
         return None
-    files = delta.sizes(table, at=path, wanted=wanted)
+    files = delta_files.sizes(table, at=path, wanted=wanted)
     if not s3.is_remote(path):
         return files
     near = nearby.copied(spark, files) if files else ""
@@ -126,13 +126,13 @@ def files_here(spark: SparkSession, path: str, *, wanted: delta.Wanted) -> Mappi
 
 def append(frame: DataFrame, path: str, *, commit_id: str, partition: Sequence[str] = (), fence: Fence | None = None) -> None:
     """Append rows in one commit, creating the table or adding columns where needed; a commit id that happened is not repeated."""
-    table = delta.create(path, frame.schema.json(), partition=partition)
+    table = delta_commits.create(path, frame.schema.json(), partition=partition)
     if _only_delta_writes(table):
         _delta_writer(frame, commit_id, fence, partition=partition).option("mergeSchema", "true").mode("append").save(path)
     elif table.transaction_version(commit_id) is None:
-        table = delta.add_columns(table, frame.schema.json())
+        table = delta_commits.add_columns(table, frame.schema.json())
         new = _written(_in_schema(frame, table), table.metadata().partition_columns, path, commit_id)
-        delta.commit(table, days=(), old=(), new=new, commit_id=commit_id, fence=fence)
+        delta_commits.commit(table, days=(), old=(), new=new, commit_id=commit_id, fence=fence)
 
 
 def replace(
@@ -156,7 +156,7 @@ def replace(
         return
     if table.transaction_version(commit_id) is not None:
         return
-    rows, old = _in_schema(frame, table), delta.in_partitions(table, days)
+    rows, old = _in_schema(frame, table), delta_files.in_partitions(table, days)
     if where:
         refused = F.raise_error(F.lit(f"{path}: there are rows for which not: {where}")).cast("boolean")
         rows = rows.where(F.expr(where) | refused)
@@ -167,7 +167,7 @@ def replace(
     found = {str(value) for action in new for value in action.partition_values.values()}
     if days is not None and found - days:
         raise ValueError(f"{path}: rows of {sorted(found - days)} are not of the dates that are replaced")
-    delta.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
+    delta_commits.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
 
 
 def overwrite(
@@ -180,13 +180,13 @@ def overwrite(
     fence: Fence | None = None,
 ) -> None:
     """Replace a whole table, its columns too, in one commit; each file's rows are in the order of some columns."""
-    table = delta.create(path, frame.schema.json(), partition=partition)
+    table = delta_commits.create(path, frame.schema.json(), partition=partition)
     if _only_delta_writes(table):
         writer = _delta_writer(frame, commit_id, fence, partition=partition)
         writer.option("overwriteSchema", "true").mode("overwrite").save(path)
     elif table.transaction_version(commit_id) is None:
         new = _written(frame, partition, path, commit_id, order=order)
-        delta.overwrite(table, schema=frame.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
+        delta_commits.overwrite(table, schema=frame.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
 
 
 class RunFiles(NamedTuple):
@@ -228,11 +228,11 @@ def overwrite_by(
     files: RunFiles, path: str, *, commit_id: str, partition: Sequence[str], spark: SparkSession, fence: Fence | None = None
 ) -> None:
     """Replace a whole table, its columns too, by files that lie in a folder of the run's, in one commit; others in there are deleted."""
-    table, run = delta.create(path, files.schema.json(), partition=partition), layout.run_folder(path, commit_id)
+    table, run = delta_commits.create(path, files.schema.json(), partition=partition), layout.run_folder(path, commit_id)
     if table.transaction_version(commit_id) is not None:
         return
     new = _new_of(files, path, run, spark)
-    delta.overwrite(table, schema=files.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
+    delta_commits.overwrite(table, schema=files.schema.json(), partition=partition, new=new, commit_id=commit_id, fence=fence)
 
 
 def replace_since(files: RunFiles, path: str, *, since: date, commit_id: str, spark: SparkSession, fence: Fence | None = None) -> None:
@@ -241,11 +241,11 @@ def replace_since(files: RunFiles, path: str, *, since: date, commit_id: str, sp
     if table.transaction_version(commit_id) is not None:
         return
     new = _new_of(files, path, run, spark)
-    old = [each for each in delta.in_partitions(table, None) if _date_of(each) >= since.isoformat()]
+    old = [each for each in delta_files.in_partitions(table, None) if _date_of(each) >= since.isoformat()]
     days = {_date_of(each) for each in old} | {_date_of(each) for each in new}
     if any(day < since.isoformat() for day in days):
         raise ValueError(f"{path}: rows of {min(days)} are not of the dates that are replaced, which begin with {since}")
-    delta.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
+    delta_commits.commit(table, days=days, old=old, new=new, commit_id=commit_id, fence=fence)
 
 
 def _date_of(action: AddAction | RemoveAction) -> str:
@@ -261,7 +261,7 @@ def _new_of(files: RunFiles, path: str, run: str, spark: SparkSession) -> list[A
         if storage.relative(file.path, to=files.folder) not in files.rows:
             storage.delete(file.path)
     brought = files.folder != run
-    new, found = _brought(path, run, copy=files.folder, spark=spark) if brought else delta.added(path, run)
+    new, found = _brought(path, run, copy=files.folder, spark=spark) if brought else delta_files.added(path, run)
     _refuse_others(path, computed=sum(files.rows.values()), found=found)
     return new
 
@@ -275,7 +275,7 @@ def add_columns(spark: SparkSession, path: str, columns: Sequence[tuple[str, str
         named = path.replace("`", "``")
         spark.sql(f"ALTER TABLE delta.`{named}` ADD COLUMNS ({missing})")
     elif missing:
-        delta.add_columns(table, StructType.fromDDL(missing).json())
+        delta_commits.add_columns(table, StructType.fromDDL(missing).json())
 
 
 def query(spark: SparkSession, sql: str, frames: Mapping[str, DataFrame]) -> DataFrame:
@@ -383,7 +383,7 @@ def _written(rows: DataFrame, partition: Sequence[str], path: str, commit_id: st
     storage.delete_tree(run)
     if not session.is_local(rows.sparkSession):
         _spread(_counted(rows, computed), run, partition, order)
-        files, found = delta.added(path, run)
+        files, found = delta_files.added(path, run)
     else:
         with session.scratch_folder(rows.sparkSession) as folder:
             into, whole = f"{folder}/rows" if s3.is_remote(path) else run, f"{folder}/whole"
@@ -391,7 +391,7 @@ def _written(rows: DataFrame, partition: Sequence[str], path: str, commit_id: st
             if into != run:
                 files, found = _brought(path, run, copy=into, spark=rows.sparkSession, known=known)
             else:
-                files, found = delta.added(path, run, known=known)
+                files, found = delta_files.added(path, run, known=known)
                 nearby.keep_whole(rows.sparkSession, whole, {f"{path}/{file.path}" for file in files} if known else (), run=run)
     _refuse_others(path, computed=computed.get["rows"], found=found)
     return files
@@ -459,7 +459,7 @@ def _brought(
     path: str, run: str, *, copy: str, spark: SparkSession, known: Mapping[str, split.FileSummary] = MappingProxyType({})
 ) -> tuple[list[AddAction], int]:
     """Bring files that were written on this machine to S3, one request each: Spark's own way there asks some ten for each file."""
-    files, found = delta.added(path, run, copy=copy, known=known)
+    files, found = delta_files.added(path, run, copy=copy, known=known)
     written = {f"{path}/{file.path}": f"{copy}/{storage.relative(f'{path}/{file.path}', to=run)}" for file in files}
     storage.put_files(written)
     nearby.keep(spark, written)

@@ -23,7 +23,7 @@ from deltalake import DeltaTable
 from feature_registry import leases
 from feature_registry import registry as registries
 from feature_registry.registry import Registry
-from lake import delta, facts
+from lake import delta_commits, facts
 from spark_jobs import jvm, session, tables
 from spark_jobs.compute import tile_store
 from spark_jobs.ingest import here
@@ -78,12 +78,12 @@ STEPS = {
     "after its records are copied": Step("materialize", commit, "_commit"),
     "after a look before history is kept": Step("materialize", Registry, "fence", of_lease("group"), after=True),
     "after history is kept": Step("materialize", tables, "replace", lambda _, path, **__: "/features/" in path),
-    "before the last look": Step("materialize", delta, "commit", in_table("/features/")),
+    "before the last look": Step("materialize", delta_commits, "commit", in_table("/features/")),
     "after the last look before rows are committed": Step("materialize", DeltaTable, "create_write_transaction", in_table("/features/")),
-    "after rows are committed": Step("materialize", delta, "commit", in_table("/features/"), after=True),
+    "after rows are committed": Step("materialize", delta_commits, "commit", in_table("/features/"), after=True),
     "before a publish is finished": Step("materialize", Registry, "finish_publish"),
     "before the lease is given back": Step("materialize", leases, "give_back", lambda _, row: row["name"].startswith("group")),
-    "after the last look before a promotion is kept": Step("promote", delta, "write_deltalake", in_table("/promotions")),
+    "after the last look before a promotion is kept": Step("promote", delta_commits, "write_deltalake", in_table("/promotions")),
     "after a promotion is kept": Step("promote", Registry, "promote"),
     "before an ingest is begun": Step("ingest", Registry, "begin_ingest"),
     "after its records are kept": Step("ingest", here, "commit"),

@@ -25,7 +25,7 @@ from feature_definitions.intervals import iso
 from feature_registry import leases
 from feature_registry.registry import Registry
 from headwater import Project
-from lake import delta, facts, processes, staging, storage, training_sets
+from lake import delta, delta_commits, delta_files, facts, processes, staging, storage, training_sets
 from spark_jobs import tables
 from spark_jobs.compute import tile_store, windows
 from spark_jobs.ingest import here
@@ -138,13 +138,13 @@ PUBLISHING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "after the records are copied": (commit, "_commit", lambda *_, **__: True),
     "after history is kept": (tables, "replace", lambda _, path, **__: "/features/" in path),
     "before files are written": (tables, "_written", lambda _, __, path, *___: "/features/" in path),
-    "after files are written": (delta, "added", lambda path, *_, **__: "/features/" in path),
-    "before files are committed": (delta, "commit", lambda table, **_: "/features/" in table.table_uri),
+    "after files are written": (delta_files, "added", lambda path, *_, **__: "/features/" in path),
+    "before files are committed": (delta_commits, "commit", lambda table, **_: "/features/" in table.table_uri),
     "after the commit": (Registry, "finish_publish", lambda *_, **__: True),
 }
 INGESTING: dict[str, tuple[object, str, Callable[..., bool]]] = {
     "before the intention is noted": (Registry, "begin_ingest", lambda *_, **__: True),
-    "before the records are copied": (delta, "append_records", lambda *_, **__: True),
+    "before the records are copied": (delta_commits, "append_records", lambda *_, **__: True),
     "after the records are copied": (here, "commit", lambda *_, **__: True),
     "after the commit": (Registry, "finish_ingest", lambda *_, **__: True),
 }

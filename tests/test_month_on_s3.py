@@ -13,7 +13,7 @@ import headwater as hw
 from examples import demo, nyc_flights
 from feature_definitions import layout
 from feature_registry import rebuild
-from lake import delta, storage
+from lake import delta, delta_commits, storage
 from tests import s3_proxy
 from tests.conftest import reached
 from tests.test_everywhere import january
@@ -31,7 +31,7 @@ NOW = datetime(2013, 2, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 KEPT = 40
 """Of so many flights one is in the month."""
-COMMIT = delta.commit
+COMMIT = delta_commits.commit
 OWN = {"publish_id", "created_timestamp", "replaced_by", "delta_version", "run_id", "seconds", "recorded_at"}
 """What another run of the same has otherwise."""
 
@@ -124,7 +124,7 @@ def killing(part: str) -> Iterator[None]:
         COMMIT(table, **said)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(delta, "commit", commit)
+        patch.setattr(delta_commits, "commit", commit)
         yield
 
 

@@ -15,7 +15,7 @@ from feature_definitions import layout
 from feature_definitions.intervals import Interval
 from feature_definitions.planning import fingerprint
 from feature_definitions.records import LedgerEntry, PendingIngest, PendingPublish, Publish, Revision
-from lake import delta, storage
+from lake import delta, delta_commits, storage
 from tests import projects
 from tests.s3_proxy import Counting, counting
 
@@ -50,11 +50,11 @@ events = Source("events", Files("in/*.csv", format="csv"), columns={{{keys}, "at
 
 def log_of_dates(folder: str, column: str, dates: int, *, first: datetime) -> dict[str, bytes]:
     """The files of the log of a table that got a file for each date by a commit of its own."""
-    delta.create(folder, TABLE.replace("date", column, 1), partition=(column,))
+    delta_commits.create(folder, TABLE.replace("date", column, 1), partition=(column,))
     for n in range(dates):
         day = (first + timedelta(days=n)).date().isoformat()
         new = AddAction(f"{column}={day}/part-0.parquet", 1000, {column: day}, 0, True, json.dumps({"numRecords": 1}))
-        delta.commit(delta.opened(folder), days=(), old=(), new=[new], commit_id=f"c{n}")
+        delta_commits.commit(delta.opened(folder), days=(), old=(), new=[new], commit_id=f"c{n}")
     return {file.name: storage.read(file.path) for file in storage.files(f"{folder}/_delta_log")}
 
 
@@ -157,9 +157,9 @@ def test_an_append_reads_the_log_from_its_newest_sum_on_and_a_look_whether_a_tab
 ) -> None:
     path, rows = f"{moto.bucket('appends')}/records", pa.table({"n": [1]})
     for _ in range(23):
-        delta.append_records(path, rows)
+        delta_commits.append_records(path, rows)
     asked(proxy)
-    delta.append_records(path, rows)
+    delta_commits.append_records(path, rows)
     counted = asked(proxy)
     verbs = Counter({verb: sum(times for name, times in counted.items() if name.startswith(verb)) for verb in ("GET", "PUT")})
     assert verbs["PUT"] == 2  # the rows, and the version

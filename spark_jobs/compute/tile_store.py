@@ -17,7 +17,7 @@ from feature_registry import subjects
 from feature_registry.leases import Subject
 from feature_registry.registry import PATIENCE
 from lake import delta
-from lake.delta import Fence
+from lake.delta_commits import Fence
 from spark_jobs import tables
 from spark_jobs.compute import tiles
 from spark_jobs.compute.tiles import TILE

@@ -17,7 +17,7 @@ from feature_definitions.layout import ASIDE, COLUMN, DATE, FILE, INGEST, LINE, 
 from feature_definitions.sql import column_types, failing
 from feature_definitions.sql.derivations import may_fail
 from lake import delta, versions
-from lake.delta import Wanted
+from lake.delta_files import Wanted
 from lake.versions import UNSEEN, PinnedVersion
 from spark_jobs import tables
 from spark_jobs.context import Context

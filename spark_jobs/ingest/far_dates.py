@@ -15,7 +15,7 @@ from feature_definitions.layout import ASIDE, ASIDE_DATE, DATE, LIVE, TIME
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside, Bound
 from feature_definitions.planning.revisions import rows_by_date
-from lake import delta
+from lake import delta, delta_files
 from spark_jobs.ingest.journal import Ingest
 
 
@@ -69,7 +69,7 @@ def by_date(rows: Mapping[date, int], around: Bound) -> tuple[dict[date, int], d
 
 def any_aside(table: str) -> bool:
     """Whether rows of a source's table lie aside, by its log."""
-    return bool(delta.footprint(table, partition=DATE, dates=[ASIDE_DATE])[0])
+    return bool(delta_files.footprint(table, partition=DATE, dates=[ASIDE_DATE])[0])
 
 
 def to_look_at(job: Ingest, live: Iterable[date]) -> set[date]:

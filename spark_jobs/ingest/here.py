@@ -23,7 +23,7 @@ from feature_definitions.language import Source
 from feature_definitions.layout import ASIDE, ASIDE_DATE, DATE, FILE, INGEST, LINE, LIVE, TIME
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside, Bound
-from lake import delta, skipping, storage
+from lake import delta, delta_commits, delta_files, skipping, storage
 from spark_jobs import tables
 from spark_jobs.ingest import far_dates, known_ids, rights, row_blocks
 from spark_jobs.ingest.journal import Ingest
@@ -102,7 +102,7 @@ class _Held:
 
     def sizes(self, dates: Collection[date] | None) -> dict[str, int]:
         """The table's files of some partitions, or of all, each with its bytes."""
-        return delta.sizes(self.log, at=self.job.table, wanted=None if dates is None else frozenset(dates).__contains__)
+        return delta_files.sizes(self.log, at=self.job.table, wanted=None if dates is None else frozenset(dates).__contains__)
 
     def files(self, dates: Collection[date]) -> list[str]:
         """The table's files of some partitions."""
@@ -247,22 +247,22 @@ def commit(made: Made, number: int, job: Ingest, room: Room) -> None:
     """Put the rows in the place of those that the dates have now, in one commit."""
     whole = row_blocks.schema(job.source)
     columns = Schema.from_arrow(whole.insert(whole.get_field_index(TIME) + 1, pa.field(DATE, pa.date32()))).to_json()
-    table = delta.create(job.table, columns, partition=(DATE,))
+    table = delta_commits.create(job.table, columns, partition=(DATE,))
     if made.log is not None:
-        table = delta.add_columns(table, columns)
+        table = delta_commits.add_columns(table, columns)
     run = layout.run_folder(job.table, job.ingest_id)
     storage.delete_tree(run)
     here = room.written(run)
     written = _write(made, number, job, here)
     room.put(run)
-    new, found = delta.added(job.table, run, copy=here if here != run else None)
+    new, found = delta_files.added(job.table, run, copy=here if here != run else None)
     if found != written:
         raise RuntimeError(f"{job.table}: {written} rows were to be written, but {found} are there; nothing was changed: run it again")
     if made.log is None:
-        delta.overwrite(table, schema=columns, partition=(DATE,), new=new, commit_id=job.ingest_id, fence=job.fence)
+        delta_commits.overwrite(table, schema=columns, partition=(DATE,), new=new, commit_id=job.ingest_id, fence=job.fence)
         return
     days = {day.isoformat() for day in made.dates}
-    delta.commit(table, days=days, old=delta.in_partitions(table, days), new=new, commit_id=job.ingest_id, fence=job.fence)
+    delta_commits.commit(table, days=days, old=delta_files.in_partitions(table, days), new=new, commit_id=job.ingest_id, fence=job.fence)
 
 
 def _write(made: Made, number: int, job: Ingest, run: str) -> int:

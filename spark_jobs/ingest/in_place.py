@@ -17,7 +17,7 @@ from feature_definitions.language import DeltaTable, Jdbc, Query, Source, Table
 from feature_definitions.layout import COLUMN, REASON, VALUE
 from feature_definitions.sql import queries, query_rows
 from feature_definitions.sql.column_types import columns_of
-from lake import delta, storage
+from lake import delta, delta_files, storage
 from lake.versions import UNSEEN, PinnedVersion, newest_first, pinned, place_named
 from spark_jobs import tables
 from spark_jobs.context import Context
@@ -134,7 +134,7 @@ def _refuse_gone(pin: PinnedVersion, path: str) -> None:
         raise TableRefused(f"source {pin.source}: there is no table at {path} any more")
     if delta.table_id(path) != pin.table_id:
         raise TableRefused(f"source {pin.source}: another table lies at {path} now: {_AGAIN}")
-    if pin.version is not None and not delta.readable(path, pin.version):
+    if pin.version is not None and not delta_files.readable(path, pin.version):
         raise TableRefused(f"source {pin.source}: version {pin.version} of {path}, which the last ingest saw, was vacuumed away: {_AGAIN}")
 
 

@@ -11,7 +11,7 @@ from feature_definitions import layout
 from feature_definitions.language import Source
 from feature_definitions.records import IngestedFile, PendingIngest, Revision
 from lake import delta, facts, staging
-from lake.delta import Fence
+from lake.delta_commits import Fence
 from spark_jobs.context import Context
 
 

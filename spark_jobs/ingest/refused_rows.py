@@ -15,7 +15,7 @@ from feature_definitions import layout
 from feature_definitions.layout import COLUMN, DATE, FILE, LINE, RAW, REASON, VALUE
 from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside
-from lake import delta, quarantine, storage
+from lake import delta, delta_commits, delta_files, quarantine, storage
 from spark_jobs.ingest.journal import Ingest
 from spark_jobs.ingest.row_blocks import Room
 
@@ -52,7 +52,9 @@ def _replaced(rows: Iterator[pa.Table], mine: Old, job: Ingest, room: Room, *, c
     if first is None and not has_old:
         return
     schema = _schema(job)
-    table = delta.add_columns(delta.create(path, Schema.from_arrow(schema).to_json(), partition=()), Schema.from_arrow(schema).to_json())
+    table = delta_commits.add_columns(
+        delta_commits.create(path, Schema.from_arrow(schema).to_json(), partition=()), Schema.from_arrow(schema).to_json()
+    )
     if table.transaction_version(commit_id) is not None:
         return
     columns = pa.schema(table.schema().to_arrow())
@@ -68,9 +70,9 @@ def _replaced(rows: Iterator[pa.Table], mine: Old, job: Ingest, room: Room, *, c
         for new in () if first is None else chain((first,), rows):
             writer.write_table(_in_schema(new, columns))
     room.put(run)
-    added, _ = delta.added(path, run, copy=here if here != run else None)
-    old = delta.in_partitions(table, None) if has_old else []
-    delta.commit(table, days=None if has_old else (), old=old, new=added, commit_id=commit_id, fence=job.fence)
+    added, _ = delta_files.added(path, run, copy=here if here != run else None)
+    old = delta_files.in_partitions(table, None) if has_old else []
+    delta_commits.commit(table, days=None if has_old else (), old=old, new=added, commit_id=commit_id, fence=job.fence)
 
 
 def _schema(job: Ingest) -> pa.Schema:

@@ -22,7 +22,7 @@ from feature_definitions.planning.revisions import rows_by_date
 from feature_definitions.records import IngestedFile, Revision
 from feature_definitions.sql.data_types import is_array
 from feature_definitions.sql.derivations import may_fail_beside
-from lake import delta, quarantine, versions
+from lake import delta_commits, delta_files, quarantine, versions
 from lake.versions import UNSEEN, PinnedVersion
 from spark_jobs import tables
 from spark_jobs.ingest import events, far_dates, in_place, journal, parsing
@@ -189,7 +189,7 @@ def _may_differ(source: Source, diff: _Diff, lake: str) -> tuple[Interval, ...] 
     if not alone or now is None or was is None or now.is_remote or was.is_remote or now.table_id != was.table_id:
         return None
     try:
-        return delta.times_changed(
+        return delta_files.times_changed(
             now.path(lake), since=was.version, version=now.version, time=str(source.written[str(source.event_timestamp)].name)
         )
     except (DeltaError, ValueError, OverflowError):  # a log that was cleaned up, a time that no datetime can hold
@@ -246,7 +246,7 @@ def _put_aside(rows: DataFrame, refused: Mapping[str, int], job: Ingest) -> None
     found = some.select(*[value.alias(name) for name, value in (own | texts).items()], F.lit(job.now).alias("quarantined_at")).toArrow()
     counted = found.append_column("rows", pa.array([refused[reason] for reason in found.column("reason").to_pylist()], pa.int64()))
     path, fence = layout.quarantine_table(job.context.lake, job.source.name), job.context.registry.fence
-    delta.replace_records(path, counted, commit_id=job.ingest_id, fence=fence)
+    delta_commits.replace_records(path, counted, commit_id=job.ingest_id, fence=fence)
 
 
 def _content(rows: DataFrame, source: Source, around: Bound) -> tuple[dict[date, Content], dict[date, _Outside]]:

@@ -24,7 +24,7 @@ from feature_definitions.planning import far
 from feature_definitions.planning.far import Aside
 from feature_definitions.records import Revision
 from feature_definitions.sql.derivations import may_fail_beside
-from lake import delta, skipping
+from lake import delta, delta_files, skipping
 from spark_jobs import tables
 from spark_jobs.ingest import events, far_dates
 from spark_jobs.ingest.derived import days_around, days_from, is_around, judged_by_previous, lagging
@@ -126,7 +126,7 @@ class _Held:
         same = all(types.get(name, tables.spark_type(kind)) == tables.spark_type(kind) for name, kind in self.job.source.columns.items())
         return "table" if same else "table of other types"
 
-    def of(self, wanted: delta.Wanted) -> DataFrame:
+    def of(self, wanted: delta_files.Wanted) -> DataFrame:
         """The rows in the source's columns, at least those of the dates that are wanted."""
         return events.in_columns(tables.read(self.job.context.spark, self.job.table, wanted=wanted), self.job.source)
 

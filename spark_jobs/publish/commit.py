@@ -17,7 +17,7 @@ from feature_definitions.planning import fingerprint, plan
 from feature_definitions.records import Committed, Generation, LedgerEntry, PendingPublish, Publish
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE, Registry
-from lake import delta, facts, staging
+from lake import delta, delta_files, facts, logs, staging
 from lake.readable import Published
 from spark_jobs import point_in_time, tables
 from spark_jobs.compute.rows import NEWEST, START
@@ -48,7 +48,7 @@ def publish(job: Run, staged: DataFrame | None, entries: Sequence[LedgerEntry]) 
         version = None
         if commits and staged is not None:
             _commit(job, staged, [e.interval for e in passed])
-            version, _ = delta.commit_of(layout.feature_table(lake, job.group.name, job.work.generation), job.publish_id)
+            version, _ = logs.commit_of(layout.feature_table(lake, job.group.name, job.work.generation), job.publish_id)
         done = Committed(job.group.name, job.work.generation, job.publish_id, job.context.clock(), version, pending.empty)
         _confirm(done, lake, registry)
 
@@ -76,9 +76,9 @@ def _logged(pending: PendingPublish, lake: str) -> Committed | None:
         return None
     version: int | None
     try:
-        version, at = delta.commit_of(table, pending.publish_id)
+        version, at = logs.commit_of(table, pending.publish_id)
     except LookupError:
-        version, at = None, delta.oldest_commit(table)
+        version, at = None, logs.oldest_commit(table)
     return Committed(pending.group, pending.generation, pending.publish_id, at, version, pending.empty)
 
 
@@ -166,7 +166,7 @@ def _arranged(job: Run, rows: DataFrame) -> DataFrame:
     return rows.select(*history.keys_of(job.group), *fixed, *columns, "date")
 
 
-def _dates(group: FeatureGroup, spans: Sequence[Interval]) -> delta.Wanted:
+def _dates(group: FeatureGroup, spans: Sequence[Interval]) -> delta_files.Wanted:
     """The dates in which rows of these intervals lie, among others: `_where` holds for none of another date."""
     first, last = spans[0].start.date(), spans[-1].end.date()
     return tables.every_date if group.is_static else lambda day: first <= day <= last

@@ -23,7 +23,7 @@ from feature_definitions.records import Committed, LedgerEntry, PendingPublish, 
 from feature_definitions.sql.column_types import column_types_of
 from feature_registry import subjects
 from feature_registry.registry import PATIENCE, Registry
-from lake import delta, facts, readable
+from lake import delta, delta_commits, facts, logs, readable
 from lake.arrow_types import arrow_type
 from spark_jobs.context import Context
 from spark_jobs.ingest import columnar, first_bytes, formats, globs, parsing
@@ -182,8 +182,8 @@ def _publish(group: ObservationGroup, rows: pa.Table, generation: int, context: 
     registry.begin_publish(pending)
     facts.keep_publish(lake, pending, fence=registry.fence)
     path, now = layout.feature_table(lake, group.name, generation), context.clock()
-    delta.append(path, _in_the_table(group, rows, publish_id, now), commit_id=publish_id, partition=("date",), fence=registry.fence)
-    version, _ = delta.commit_of(path, publish_id)
+    delta_commits.append(path, _in_the_table(group, rows, publish_id, now), commit_id=publish_id, partition=("date",), fence=registry.fence)
+    version, _ = logs.commit_of(path, publish_id)
     done = Committed(group.name, generation, publish_id, context.clock(), version, pending.empty)
     facts.keep_commit(lake, done, fence=registry.fence)
     registry.finish_publish(publish_id, committed_at=done.committed_at, delta_version=version)

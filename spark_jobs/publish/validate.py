@@ -19,7 +19,7 @@ from expectations.suite import Check, Judgement, Verdict
 from feature_definitions import layout
 from feature_definitions.intervals import Interval, iso, micros
 from feature_definitions.language import FeatureGroup
-from lake import delta, storage
+from lake import delta_commits, storage
 from spark_jobs import tables, workers
 from spark_jobs.compute.rows import FAILED, START
 from spark_jobs.context import Run
@@ -215,7 +215,7 @@ def _in(intervals: Iterable[Interval]) -> str:
 
 def _keep(lake: str, kind: str, rows: pa.Table) -> None:
     """Put records beside the lake's others: like those they count only if their publish did."""
-    delta.append_records(layout.records_table(lake, kind), rows)
+    delta_commits.append_records(layout.records_table(lake, kind), rows)
 
 
 def _examples(job: Run, bad: DataFrame | None) -> dict[str, list[dict[str, object]]]:

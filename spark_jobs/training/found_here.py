@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from feature_definitions import layout
 from feature_definitions.intervals import micros
 from feature_definitions.records import Publish
-from lake import delta, readable, s3
+from lake import delta, delta_files, readable, s3
 from lake.arrow_types import arrow_type
 from spark_jobs.training.sampled import NOTHING, AskedOfSample, FoundVersions, SampledVersion
 
@@ -38,7 +38,7 @@ def tables(asked: AskedOfSample) -> list[DeltaTable] | None:
     there = [table for table in opened if table is not None]
     values = len(asked.asked.join.columns) + len(asked.keys) + len(_FIXED)
     spans = [(dates.first, dates.last)] + ([] if dates.also is None else [(dates.also, None)])
-    rows = sum(delta.rows_of(table, first=first, last=last) for table in there for first, last in spans)
+    rows = sum(delta_files.rows_of(table, first=first, last=last) for table in there for first, last in spans)
     return there if rows * values <= VALUES and all(table.protocol().min_reader_version == 1 for table in there) else None
 
 

@@ -21,7 +21,7 @@ from feature_definitions.intervals import MICROSECOND, duration, instant
 from feature_definitions.language import Join, WindowedGroup
 from feature_definitions.reading import NEVER
 from feature_definitions.sql.data_types import is_array
-from lake import delta, readable
+from lake import delta_files, readable
 from lake.readable import AsOf, Published
 from spark_jobs import point_in_time, tables, workers
 from spark_jobs.point_in_time import Dates
@@ -203,8 +203,8 @@ def _held(family: Family, extent: Extent) -> Held:
         kinds = {group.types.outputs[column] for column in each.join.columns}
         for place in (layout.feature_table, layout.history_table):
             path = place(group.lake, group.group.name, group.generation)
-            rows += delta.rows_in(path, first=dates.first, last=dates.last)
-            long += delta.bytes_in(path, wanted=dates.hold) if any(kind == "string" or is_array(kind) for kind in kinds) else 0
+            rows += delta_files.rows_in(path, first=dates.first, last=dates.last)
+            long += delta_files.bytes_in(path, wanted=dates.hold) if any(kind == "string" or is_array(kind) for kind in kinds) else 0
     return Held(rows, long)
 
 

@@ -16,8 +16,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
 from feature_definitions import layout
-from lake import delta, split, training_sets
-from lake.delta import Fence
+from lake import delta_commits, split, training_sets
+from lake.delta_commits import Fence
 from lake.staging import guarded, staging
 from spark_jobs import tables, workers
 from spark_jobs.context import Context
@@ -89,7 +89,7 @@ def _by_workers(rows: workers.Flow, asked: RowsAsked, schema: StructType, contex
 
 def _made(asked: RowsAsked, schema: StructType) -> None:
     """Make the table, if there is none; the log of a training set's is kept, so that its versions stay readable."""
-    delta.create(asked.table, schema.json(), partition=[layout.ROW_DATE], lasting=training_sets.LASTING)
+    delta_commits.create(asked.table, schema.json(), partition=[layout.ROW_DATE], lasting=training_sets.LASTING)
 
 
 def written_by_workers(rows: workers.Flow, asked: RowsAsked, folder: str) -> Statistics:

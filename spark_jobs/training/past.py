@@ -17,7 +17,7 @@ from feature_definitions.intervals import parse_instant
 from feature_definitions.language import FeatureGroup, FeatureService, Join, Label, Mode, Source, Split, TrainingSet
 from feature_definitions.planning.upstream import read_by
 from feature_definitions.records import Committed
-from lake import delta, storage, versions
+from lake import delta, delta_files, storage, versions
 from lake.readable import Published
 from lake.training_sets import BuiltVersion
 from spark_jobs.context import Context
@@ -158,7 +158,7 @@ def unreadable(of: BuiltVersion, source: Source, lake: str) -> Iterator[str]:
     for path, version in known.items():
         if version is None:
             yield f"{path} has no versions: what it held then cannot be read"
-        elif not delta.exists(path) or not delta.readable(path, version):
+        elif not delta.exists(path) or not delta_files.readable(path, version):
             yield f"version {version} of {path} was deleted, by VACUUM or with its log"
 
 

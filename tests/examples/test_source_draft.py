@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lake import delta
+from lake import delta_commits
 from tests import projects
 from tests.projects import NOW, within
 
@@ -39,7 +39,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pq.write_table(pa.table({"Event ID": [n], "at": pa.array([at], pa.timestamp("us", tz="UTC")), "value": [1.5]}), path)
     projects.write(folder, "data/events/_SUCCESS", "")
     columns = {"order_id": [1, 2, 3], "total": [1.5, 2.5, None], "created_at": pa.array(AT, pa.timestamp("us", tz="UTC"))}
-    delta.append_records(str(folder / "data/bills"), pa.table(columns))
+    delta_commits.append_records(str(folder / "data/bills"), pa.table(columns))
     return folder
 
 

@@ -31,7 +31,7 @@ from feature_definitions.records import (
     Revision,
 )
 from feature_registry import open_registry, rebuild
-from lake import delta, facts
+from lake import facts, logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -152,7 +152,7 @@ class World:
         version = self._commit(table, name) if commits else None
         at = self.now
         if commits and event.end == "died after the commit":
-            version, at = delta.commit_of(table, name)
+            version, at = logs.commit_of(table, name)
         else:
             facts.keep_commit(self.lake, Committed("spend", event.generation, name, at, version), fence=self.registry.fence)
         return self.registry.finish_publish(name, committed_at=at, delta_version=version)

@@ -16,7 +16,7 @@ from feature_definitions import layout
 from feature_definitions.errors import InputRefused, Unknown
 from headwater import experiments
 from headwater.experiments import NotTracked
-from lake import delta, training_sets
+from lake import delta_commits, training_sets
 from tests import projects
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def built(lake: str, build_id: str) -> None:
     columns = {"customer_id": {"type": "int64", "checksum": "1"}, "tags": {"type": "array<string>", "checksum": "2"}}
     manifest: dict[str, Any] = {"name": "churn", "rows": 3, "service": "churn_v1", "checksum": f"{build_id:0<64}", "columns": columns}
     training_sets.begin(manifest, lake, "churn", build_id=build_id)
-    delta.replace_records(layout.training_set_table(lake, "churn"), pa.table({"x": [1]}), commit_id=build_id, fence=lambda: None)
+    delta_commits.replace_records(layout.training_set_table(lake, "churn"), pa.table({"x": [1]}), commit_id=build_id, fence=lambda: None)
     whole = training_sets.finish(manifest, lake, "churn", build_id=build_id)
     training_sets.write_page(f"<p>{build_id}</p>", whole, lake)
 

@@ -11,8 +11,9 @@ import sys
 import uuid
 
 import pyarrow as pa
+from deltalake import Schema
 
-from lake import delta, storage
+from lake import delta, delta_commits, delta_files, storage
 
 DAY = "2026-01-01"
 
@@ -37,7 +38,7 @@ def two(lake: str, *, tables: int, times: int) -> None:
     assert {word for table in opened for word in told_of if table.transaction_version(word) is not None} == told_of
 
 
-COLUMNS = delta.Schema.from_arrow(pa.schema([("n", pa.int64()), ("by", pa.string()), ("date", pa.string())])).to_json()
+COLUMNS = Schema.from_arrow(pa.schema([("n", pa.int64()), ("by", pa.string()), ("date", pa.string())])).to_json()
 
 
 def counters(lake: str, rounds: int) -> list[str]:
@@ -63,16 +64,16 @@ def count(path: str, who: str) -> str:
 
     while True:
         table = delta.opened(path)
-        old = delta.in_partitions(table, {DAY})
+        old = delta_files.in_partitions(table, {DAY})
         n, commit_id = (_held(path, old[0].path) + 1 if old else 1), uuid.uuid4().hex
         run = f"{path}/hw_run={commit_id}"
         body = pa.BufferOutputStream()
         pq.write_table(pa.table({"n": [n], "by": [who]}), body)
         storage.write(f"{run}/date={DAY}/part-0.parquet", body.getvalue().to_pybytes())
-        new, _ = delta.added(path, run)
+        new, _ = delta_files.added(path, run)
         try:
-            delta.commit(table, days={DAY}, old=old, new=new, commit_id=commit_id)
-        except delta.CommitConflict:
+            delta_commits.commit(table, days={DAY}, old=old, new=new, commit_id=commit_id)
+        except delta_commits.CommitConflict:
             continue
         return commit_id
 
@@ -87,9 +88,9 @@ def main(lake: str, who: str, rounds: int, times: int) -> None:
     """Begin each table at the same time as the other does, commit to it so many times, and tell of all that was acknowledged."""
     for counter in counters(lake, rounds):
         record = uuid.uuid4().hex
-        delta.append_records(records(lake), pa.table({"id": [record]}))
+        delta_commits.append_records(records(lake), pa.table({"id": [record]}))
         print("record", record, flush=True)
-        delta.create(counter, COLUMNS, partition=("date",))
+        delta_commits.create(counter, COLUMNS, partition=("date",))
         for _ in range(times):
             print("count", count(counter, who), flush=True)
 

@@ -15,7 +15,7 @@ import pytest
 from deltalake.transaction import AddAction
 
 from feature_definitions.errors import UserError
-from lake import delta, s3, storage
+from lake import delta, delta_commits, s3, storage
 from tests.s3_proxy import Counting, Fault, Request, counting
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def proxy(moto: Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def path(bucket: str, proxy: Counting) -> str:
     """A table with no rows."""
     path = f"{bucket}/{secrets.token_hex(8)}"
-    delta.create(path, SCHEMA, partition=())
+    delta_commits.create(path, SCHEMA, partition=())
     return path
 
 
@@ -68,21 +68,21 @@ def numbers(path: str) -> list[int]:
 
 
 def appended(path: str, n: int) -> None:
-    delta.append_records(path, pa.table({"n": [n]}))
+    delta_commits.append_records(path, pa.table({"n": [n]}))
 
 
 def replaced(path: str, n: int) -> None:
-    delta.replace_records(path, pa.table({"n": [n]}), commit_id=f"c{n}", fence=lambda: None)
+    delta_commits.replace_records(path, pa.table({"n": [n]}), commit_id=f"c{n}", fence=lambda: None)
 
 
-def committed(path: str, n: int, *, fence: delta.Fence | None = None) -> None:
+def committed(path: str, n: int, *, fence: delta_commits.Fence | None = None) -> None:
     """A file of its own is written, then named by a commit, as Spark's are."""
     import pyarrow.parquet as pq
 
     name = f"hw-run=c{n}.parquet"
     pq.write_table(pa.table({"n": [n]}), name, filesystem=storage.arrow(path))
     new = AddAction(name, storage.files(path, suffix=name)[0].size, {}, 0, True, json.dumps({"numRecords": 1}))
-    delta.commit(delta.opened(path), days=(), old=(), new=[new], commit_id=f"c{n}", fence=fence)
+    delta_commits.commit(delta.opened(path), days=(), old=(), new=[new], commit_id=f"c{n}", fence=fence)
 
 
 WRITERS = [appended, replaced, committed]
@@ -121,13 +121,13 @@ def test_a_table_is_made_once_though_the_answer_was_lost(proxy: Counting, bucket
     for times, fault in enumerate((Fault.UNANSWERED, Fault.LOST, Fault.UNANSWERED, Fault.BUSY), start=1):
         path = f"{bucket}/made{times}"
         proxy.fault = files_of_log(times, fault)
-        assert delta.create(path, SCHEMA, partition=()).version() == 0
+        assert delta_commits.create(path, SCHEMA, partition=()).version() == 0
 
 
 def test_columns_are_added_once_though_the_answer_was_lost(proxy: Counting, path: str) -> None:
     wanted = SCHEMA.replace('"n"', '"m"')
     proxy.fault = files_of_log(3, Fault.UNANSWERED)
-    assert [field.name for field in delta.add_columns(delta.opened(path), wanted).schema().fields] == ["n", "m"]
+    assert [field.name for field in delta_commits.add_columns(delta.opened(path), wanted).schema().fields] == ["n", "m"]
     assert delta.opened(path).version() == 1
 
 
@@ -135,7 +135,7 @@ def test_a_fence_takes_a_version_whatever_becomes_of_its_requests(proxy: Countin
     for times, fault in ((1, Fault.UNANSWERED), (1, Fault.LOST), (2, Fault.UNANSWERED)):
         before = delta.opened(path).version()
         proxy.fault = files_of_log(times, fault)
-        delta.fence(path, f"lease {before}")
+        delta_commits.fence(path, f"lease {before}")
         assert delta.opened(path).version() == before + 1
 
 
@@ -153,7 +153,7 @@ def test_of_many_writers_at_once_on_a_bad_network_each_commit_is_there_once_if_a
         for n in range(first, first + 4):
             try:
                 (appended, committed)[n % 2](path, n)
-            except (delta.CommitConflict, UserError):
+            except (delta_commits.CommitConflict, UserError):
                 continue
             done.append(n)
         return done

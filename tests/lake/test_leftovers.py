@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from feature_definitions import layout
-from lake import delta, leftovers, staging, storage
+from lake import delta, delta_commits, leftovers, staging, storage
 from lake.leftovers import _Found, left_over
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def test_below_a_table_the_files_of_runs_that_did_not_commit_are_swept(tmp_path:
     for run in ("committed", "cut-off"):
         storage.write(f"{layout.run_folder(table, run)}/hw_date=2026-01-01/part-0.parquet", b"rows")
     storage.write(f"{table}/notes/rows", b"rows")
-    delta.append_records(table, pa.table({"x": [1]}))
-    delta.fence(table, "committed")
+    delta_commits.append_records(table, pa.table({"x": [1]}))
+    delta_commits.fence(table, "committed")
     before = delta.load(table)
     leftovers.sweep_runs(table)
     assert [folder.rpartition("/")[2] for folder in storage.folders(table)] == ["_delta_log", "hw-run=committed", "notes"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 
-from lake import delta, storage
+from lake import delta, delta_commits, logs, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,3 +80,26 @@ def test_a_log_that_is_not_whole_is_left_to_deltalake(lake: str) -> None:
     found = delta.told(path)
     assert found is not None
     assert len(found.file_uris()) == 4
+
+
+@pytest.mark.parametrize("sign", ["#", "?", "%", "{x}", "*", "ü "])
+def test_a_commit_is_found_whatever_signs_the_path_has(tmp_path: Path, sign: str) -> None:
+    path = str(tmp_path / f"a{sign}b")
+    for number in (0, 1):
+        write_deltalake(path, pa.table({"x": [number]}), mode="append", commit_properties=CommitProperties({"userMetadata": f"p{number}"}))
+    assert logs.commit_of(path, "p0")[0] == 0
+    assert logs.oldest_commit(path) == logs.commit_of(path, "p0")[1]
+    with pytest.raises(LookupError, match="has no commit p2 in its log"):
+        logs.commit_of(path, "p2")
+
+
+def test_the_ids_of_all_commits_are_known_also_of_those_that_the_log_only_sums_up(tmp_path: Path) -> None:
+    assert logs.commit_ids(str(tmp_path / "none")) == frozenset()
+    path = str(tmp_path / "table")
+    delta_commits.create(path, Schema.from_arrow(pa.schema([("x", pa.int64())])).to_json(), partition=())
+    for n in range(23):
+        delta_commits.fence(path, f"c{n}")
+    assert Path(path, "_delta_log", "00000000000000000019.checkpoint.parquet").exists()
+    for old in Path(path, "_delta_log").glob("0000000000000000000*.json"):
+        old.unlink()
+    assert logs.commit_ids(path) == {f"c{n}" for n in range(23)}

@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from feature_definitions import layout
 from feature_definitions.language import Entity, Feature, SnapshotGroup, Source, WindowedGroup
-from lake import delta, optimize, storage
+from lake import delta, delta_commits, delta_files, optimize, storage
 from lake.optimize import Needed
 
 CUSTOMER = Entity("customer", {"customer_id": "int64"})
@@ -57,7 +57,7 @@ def test_a_compaction_writes_no_bounds_of_what_may_be_no_number_by_which_spark_w
     for _ in range(2):
         write_deltalake(path, pa.table({"ratio": [1.0, float("nan")], "n": [1, 2]}), mode="append")
     optimize.optimize(path)
-    (file,) = delta.files(delta.opened(path))
+    (file,) = delta_files.files(delta.opened(path))
     group = pq.read_metadata(file).row_group(0)
     assert [group.column(number).is_stats_set for number in range(2)] == [False, True]
 
@@ -92,10 +92,10 @@ def test_what_a_run_left_that_was_cut_off_before_its_commit_goes_after_a_week(ta
 
 def test_the_files_of_a_run_that_was_committed_stay_however_old_they_are(table: str) -> None:
     run, found = layout.run_folder(table, "one"), DeltaTable(table)
-    old = delta.in_partitions(found, ["2026-01-04"])
+    old = delta_files.in_partitions(found, ["2026-01-04"])
     Path(run, "date=2026-01-04").mkdir(parents=True)
     pq.write_table(pa.table({"x": [9]}), Path(run, "date=2026-01-04", "part-0.parquet"))
-    delta.commit(found, days=["2026-01-04"], old=old, new=delta.added(table, run)[0], commit_id="one")
+    delta_commits.commit(found, days=["2026-01-04"], old=old, new=delta_files.added(table, run)[0], commit_id="one")
     _age(table, timedelta(days=400))
     optimize.optimize(table)
     assert [x for x, day in rows(table) if day == date(2026, 1, 4)] == [9]

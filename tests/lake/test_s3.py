@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lake import delta, s3, storage
+from lake import delta, delta_commits, s3, storage
 from tests.s3 import KEY, SECRET
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def profile(home: Path, text: str, credentials: str = "") -> None:
 CLIENTS = """
 import sys
 import pyarrow as pa, pyarrow.parquet as pq
-from lake import delta, s3, storage
+from lake import delta, delta_commits, s3, storage
 lake = sys.argv[1]
 storage.write(f"{lake}/obstore", b"one")
 s3.client(s3.reach()).put_object(Bucket=s3.split(lake)[0], Key="lake/boto3", Body=b"two")
 pq.write_table(pa.table({"x": [3]}), "arrow.parquet", filesystem=storage.arrow(lake))
-delta.append_records(f"{lake}/table", pa.table({"x": [4]}), fence=lambda: None)
+delta_commits.append_records(f"{lake}/table", pa.table({"x": [4]}), fence=lambda: None)
 assert [f.name for f in storage.files(lake) if "table" not in f.path] == ["arrow.parquet", "boto3", "obstore"]
 assert storage.read(f"{lake}/boto3") == b"two"
 assert pq.read_table("arrow.parquet", filesystem=storage.arrow(lake)).to_pylist() == [{"x": 3}]
@@ -202,7 +202,7 @@ def asked(lake: str) -> list[str]:
         lambda: delta.exists(f"{lake}/x"),
         lambda: delta.rows(f"{lake}/x", ["true"]),
         lambda: delta.opened(f"{lake}/x"),
-        lambda: delta.append_records(f"{lake}/x", rows, fence=lambda: None),
+        lambda: delta_commits.append_records(f"{lake}/x", rows, fence=lambda: None),
     )
     sentences = []
     for call in calls:

@@ -11,7 +11,7 @@ from deltalake.transaction import AddAction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lake import delta, split
+from lake import delta_files, split
 
 AT = datetime(2026, 1, 5, 12, 0, 0, 1, tzinfo=UTC)
 
@@ -84,7 +84,7 @@ def test_what_is_told_of_files_is_what_their_footers_say(tmp_path: Path, rows: l
         pq.write_table(pa.table(arrays, names=list(columns)), f"{folder}/whole/rows.parquet")
         known = split.by_date(f"{folder}/whole", f"{folder}/run", date="day")
         assert sum(each.rows for each in known.values()) == len(rows)
-        told, looked = delta.added(folder, f"{folder}/run", known=known), delta.added(folder, f"{folder}/run")
+        told, looked = delta_files.added(folder, f"{folder}/run", known=known), delta_files.added(folder, f"{folder}/run")
         assert [as_said(each) for each in told[0]] == [as_said(each) for each in looked[0]]
         assert told[1] == looked[1] == len(rows)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import Schema
 
 from feature_definitions import layout
 from feature_definitions.errors import Unknown
-from lake import delta, optimize, storage, training_sets
+from lake import delta, delta_commits, optimize, storage, training_sets
 
 
 def built(lake: str, build_id: str, rows: int, *, name: str = "churn") -> training_sets.Manifest:
@@ -22,8 +23,8 @@ def built(lake: str, build_id: str, rows: int, *, name: str = "churn") -> traini
     path = layout.training_set_table(lake, name)
     manifest: training_sets.Manifest = {"name": name, "rows": rows, "built_at": "2026-01-06T12:00:00Z"}
     training_sets.begin(manifest, lake, name, build_id=build_id)
-    delta.create(path, delta.Schema.from_arrow(table.schema).to_json(), partition=(), lasting=training_sets.LASTING)
-    delta.replace_records(path, table, commit_id=build_id, fence=lambda: None)
+    delta_commits.create(path, Schema.from_arrow(table.schema).to_json(), partition=(), lasting=training_sets.LASTING)
+    delta_commits.replace_records(path, table, commit_id=build_id, fence=lambda: None)
     return training_sets.finish(manifest, lake, name, build_id=build_id)
 
 

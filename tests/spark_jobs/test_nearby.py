@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from py4j.java_gateway import GatewayClient
 
-from lake import delta, joined
+from lake import delta, delta_commits, delta_files, joined
 from spark_jobs import nearby, tables
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_a_value_that_is_no_number_is_greater_than_all_whoever_wrote_it(spark: S
 
 @pytest.mark.usefixtures("few")
 def test_files_of_other_writers_are_read_as_spark_reads_them(spark: SparkSession, path: str) -> None:
-    files = sorted(delta.files(delta.opened(path)))
+    files = sorted(delta_files.files(delta.opened(path)))
     legacy = {"spark.sql.parquet.outputTimestampType": "INT96", "spark.sql.parquet.writeLegacyFormat": "true"}
     for name, value in legacy.items():
         spark.conf.set(name, value)
@@ -124,7 +124,7 @@ def rewritten(spark: SparkSession, file: str) -> None:
 @pytest.mark.usefixtures("few")
 def test_files_that_hold_a_column_in_another_type_are_left_to_spark(spark: SparkSession, tmp_path: Path) -> None:
     path = made(tmp_path / "table", [[{"id": 1}], [{"id": 2}]])
-    (first, _) = sorted(delta.files(delta.opened(path)))
+    (first, _) = sorted(delta_files.files(delta.opened(path)))
     pq.write_table(pa.table({"id": pa.array([7], pa.int32())}), first)
     with patch.object(joined, "join", wraps=joined.join) as join:
         assert {row.id for row in tables.read(spark, path).select("id").collect()} == {7, 2}
@@ -166,7 +166,7 @@ def test_the_same_files_are_joined_once_and_others_anew(spark: SparkSession, tmp
 @pytest.mark.usefixtures("few")
 def test_a_file_that_is_gone_is_spark_s_to_miss(spark: SparkSession, tmp_path: Path) -> None:
     path = made(tmp_path / "table", [[{"id": 1}], [{"id": 2}]])
-    Path(min(delta.files(delta.opened(path)))).unlink()
+    Path(min(delta_files.files(delta.opened(path)))).unlink()
     with pytest.raises(Exception, match=r"FILE_NOT_EXIST|does not exist"):
         tables.read(spark, path).collect()
 
@@ -191,7 +191,7 @@ def test_of_ten_times_as_many_files_spark_is_told_no_more(spark: SparkSession, t
 def made(path: Path, parts: Sequence[Sequence[dict[str, Any]]]) -> str:
     """A table of a file for each part, each of a date later than the one before, which lacks the columns that none of its rows has."""
     columns = COLUMNS.append(pa.field("date", pa.date32()))
-    table = delta.create(str(path), Schema.from_arrow(columns).to_json(), partition=("date",))
+    table = delta_commits.create(str(path), Schema.from_arrow(columns).to_json(), partition=("date",))
     new = []
     for number, rows in enumerate(parts):
         day = None if number == 3 else (date(2026, 1, 5) + timedelta(number)).isoformat()
@@ -200,7 +200,7 @@ def made(path: Path, parts: Sequence[Sequence[dict[str, Any]]]) -> str:
         file.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(have)), file, row_group_size=2)
         new.append(AddAction(place, file.stat().st_size, {"date": day}, 0, True, json.dumps({"numRecords": len(rows)})))
-    delta.commit(table, days=(), old=(), new=new, commit_id="one")
+    delta_commits.commit(table, days=(), old=(), new=new, commit_id="one")
     return str(path)
 
 

@@ -16,7 +16,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from pyspark.sql.types import StructType
 
 from feature_definitions.intervals import MICROSECOND, Interval
-from lake import delta, optimize, split, storage
+from lake import delta, delta_commits, delta_files, logs, optimize, split, storage
 from spark_jobs import tables
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_a_commit_is_found_by_its_id_and_happens_once(spark: SparkSession, path:
     assert not delta.committed(f"{path}/nowhere", "one")
     tables.append(spark.sql("SELECT 7L AS id, DATE'2026-01-05' AS date"), path, commit_id="one", partition=("date",))
     assert ids(path) == [0, 1, 2, 3, 4, 5]
-    version, at = delta.commit_of(path, "one")
+    version, at = logs.commit_of(path, "one")
     assert version == 1
     assert at.tzinfo is not None
 
@@ -53,7 +53,7 @@ def test_a_commit_is_found_by_its_id_and_happens_once(spark: SparkSession, path:
 def test_replacing_touches_only_the_rows_that_the_condition_names(spark: SparkSession, path: str) -> None:
     tables.replace(spark.sql("SELECT 9L AS id, DATE'2026-01-06' AS date"), path, where="date = DATE'2026-01-06'", commit_id="two")
     assert ids(path) == [0, 2, 4, 9]
-    assert delta.commit_of(path, "two")[0] == 2
+    assert logs.commit_of(path, "two")[0] == 2
 
 
 def replaced(spark: SparkSession, path: str, sql: str, **changed: Any) -> None:
@@ -64,7 +64,7 @@ def test_the_rows_of_dates_are_replaced_in_one_commit_that_happens_once(spark: S
     replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date")
     replaced(spark, path, "SELECT 8L AS id, DATE'2026-01-06' AS date")
     assert ids(path) == [0, 2, 4, 9]
-    assert delta.commit_of(path, "two")[0] == 2
+    assert logs.commit_of(path, "two")[0] == 2
     assert sorted(row.id for row in spark.read.format("delta").load(path).collect()) == [0, 2, 4, 9]
 
 
@@ -104,13 +104,13 @@ def test_rows_of_other_dates_than_are_replaced_are_refused(spark: SparkSession, 
 
 
 def test_a_commit_to_another_date_does_not_disturb_and_one_to_the_same_date_does(spark: SparkSession, path: str) -> None:
-    def meanwhile(day: int) -> delta.Fence:
+    def meanwhile(day: int) -> delta_commits.Fence:
         rows = [pa.table({"id": [100 + day], "date": [date(2026, 1, day)]})]
         return lambda: write_deltalake(path, rows.pop(), mode="append") if rows else None
 
     replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date", fence=meanwhile(5))
     assert ids(path) == [0, 2, 4, 9, 105]
-    with pytest.raises(delta.CommitConflict, match="nothing was changed: run the same command again"):
+    with pytest.raises(delta_commits.CommitConflict, match="nothing was changed: run the same command again"):
         replaced(spark, path, "SELECT 10L AS id, DATE'2026-01-06' AS date", commit_id="three", fence=meanwhile(6))
     assert ids(path) == [0, 2, 4, 9, 105, 106]
 
@@ -150,7 +150,7 @@ def test_files_are_written_where_they_stay_and_unseen_until_the_commit(spark: Sp
     replaced(spark, path, "SELECT 9L AS id, DATE'2026-01-06' AS date", fence=look)
     (new,) = seen
     assert {file.rpartition("/")[0] for file in new} == {f"{path}/hw-run=two/date=2026-01-06"}
-    assert new <= set(delta.files(DeltaTable(path)))
+    assert new <= set(delta_files.files(DeltaTable(path)))
     assert ids(path) == [0, 2, 4, 9]
 
 
@@ -271,7 +271,7 @@ def test_the_partitions_of_a_table_are_changed_with_its_rows(spark: SparkSession
             assert {(row.id, row.date) for row in frame.collect()} == {(number, date(2026, 1, 5)), (None, None)}
     assert delta.table_id(path) == before
     assert {row["id"] for row in delta.rows(path, ["true"])} == {2, None}
-    assert delta.commit_of(path, "to 2")[0] == 4
+    assert logs.commit_of(path, "to 2")[0] == 4
     with pytest.raises(PermissionError):
         tables.overwrite(spark.sql("SELECT 1 AS y"), path, commit_id="lost", fence=lambda: (_ for _ in ()).throw(PermissionError()))
 
@@ -285,7 +285,7 @@ def test_a_table_is_read_wherever_it_lies_and_without_rows(spark: SparkSession, 
     tables.replace(found.where("false"), path, where="date = DATE'2026-01-05'", commit_id="two")
     assert tables.read(spark, path).dtypes == found.dtypes
     assert tables.read(spark, path).count() == 0
-    assert delta.readable(path, 0)
+    assert delta_files.readable(path, 0)
 
 
 def test_what_only_deltas_reader_understands_is_left_to_it(spark: SparkSession, path: str) -> None:
@@ -327,7 +327,7 @@ def test_records_are_appended_without_spark(tmp_path: Path) -> None:
     path = str(tmp_path / "records")
     assert not delta.exists(path)
     for n in (1, 2):
-        delta.append_records(path, pa.table({"n": [n]}))
+        delta_commits.append_records(path, pa.table({"n": [n]}))
     assert delta.exists(path)
     assert sorted(delta.load(path).column("n").to_pylist()) == [1, 2]
 
@@ -335,7 +335,7 @@ def test_records_are_appended_without_spark(tmp_path: Path) -> None:
 def test_records_get_columns_that_those_before_do_not_have(tmp_path: Path) -> None:
     path = str(tmp_path / "records")
     for row in ({"n": [1]}, {"n": [2], "more": ["x"]}):
-        delta.append_records(path, pa.table(row))
+        delta_commits.append_records(path, pa.table(row))
     rows = {(row["n"], row["more"]) for row in delta.load(path).to_pylist()}
     assert rows == {(1, None), (2, "x")}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lake import delta, processes, storage
+from lake import delta, delta_commits, delta_files, processes, storage
 from spark_jobs import nearby, tables
 from tests import s3_proxy
 from tests.conftest import reached
@@ -53,7 +53,7 @@ def test_what_is_appended_replaced_and_overwritten_on_s3_is_read_back(spark: Spa
 
 def test_what_a_run_left_that_was_killed_is_not_seen_and_its_rerun_happens(spark: SparkSession, path: str) -> None:
     with pytest.MonkeyPatch.context() as killed:
-        killed.setattr(delta, "commit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(delta_commits, "commit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             tables.append(spark.sql("SELECT 20L AS id, DATE'2026-01-05' AS date"), path, commit_id="two")
     assert tables.read(spark, path).count() == 9
@@ -115,7 +115,7 @@ def test_large_files_and_too_many_are_left_on_s3(
 ) -> None:
     nearby._of.cache_clear()
     monkeypatch.setattr(nearby, limit, 1)
-    assert nearby.copied(spark, dict.fromkeys(delta.files(delta.opened(path)), 900)) is None
+    assert nearby.copied(spark, dict.fromkeys(delta_files.files(delta.opened(path)), 900)) is None
     assert tables.read(spark, path, wanted=tables.every_date).count() == 9
 
 
@@ -171,6 +171,6 @@ def test_a_footer_longer_than_what_is_read_at_first_is_read_whole(asked: s3_prox
 
     path = "s3a://tables/long/table"
     write_deltalake(path, pa.table({"id": [1, 2]}), storage_options=storage.options(path))
-    monkeypatch.setattr(delta, "_FOOTER", 16)
-    actions, rows = delta.added(path, path)
+    monkeypatch.setattr(delta_files, "_FOOTER", 16)
+    actions, rows = delta_files.added(path, path)
     assert (len(actions), rows) == (1, 2)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_definitions import layout
-from lake import delta, training_sets
+from lake import delta_commits, training_sets
 from tests import projects
 from tests.projects import within
 
@@ -25,7 +25,7 @@ def built(folder: Path, name: str, rows: int, *, on: str = "06") -> None:
     }  # fmt: skip
     training_sets.begin(manifest, lake, name, build_id=build_id)
     table = pa.table({layout.ROW_NUMBER: pa.array(range(rows), pa.int64()), "name": [f"n{n}" for n in range(rows)]})
-    delta.replace_records(layout.training_set_table(lake, name), table, commit_id=build_id, fence=lambda: None)
+    delta_commits.replace_records(layout.training_set_table(lake, name), table, commit_id=build_id, fence=lambda: None)
     whole = training_sets.finish(manifest, lake, name, build_id=build_id)
     training_sets.write_page("<p>page</p>", whole, lake)
 

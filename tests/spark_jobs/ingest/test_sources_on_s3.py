@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 from feature_definitions import layout
 from feature_definitions.errors import InputRefused
 from headwater import inputs
-from lake import delta, storage, versions
+from lake import delta, delta_files, storage, versions
 from spark_jobs.ingest import events, files, formats, landing, whereabouts
 from spark_jobs.ingest.samples import NothingToSee
 from spark_jobs.training import spine_files
@@ -253,11 +253,11 @@ def test_a_version_of_a_table_on_s3_that_was_deleted_is_no_more_readable(seen: W
     for number in (1, 2):
         held = pa.table({"k": ["a b", "c%d"], "n": [number, number]})
         write_deltalake(path, held, partition_by=["k"], mode="overwrite", storage_options=storage.options(path))
-    assert delta.readable(path, 0)
+    assert delta_files.readable(path, 0)
     (first, *_) = (each.path for each in storage.files(path, suffix=".parquet"))
     before = delta.opened(path, version=0).get_add_actions(flatten=True).column("path").to_pylist()
     storage.delete(first if any(part.rpartition("/")[2] in first for part in before) else storage.files(path, suffix=".parquet")[1].path)
-    assert not delta.readable(path, 0)
+    assert not delta_files.readable(path, 0)
 
 
 def test_check_data_and_drafts_of_sources_look_at_s3(world: World, history: dict[str, Any]) -> None:

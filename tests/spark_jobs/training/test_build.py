@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 from feature_definitions import layout
 from feature_definitions.language import DefinitionError
 from feature_definitions.planning import fingerprint
-from lake import delta
+from lake import delta_commits
 from spark_jobs.training import build, manifest, provenance
 from tests import projects
 from tests.projects import NOW
@@ -188,7 +188,7 @@ def test_a_spine_may_be_a_csv_a_parquet_file_or_a_delta_table(shop: Project, tmp
     frame = pa.table({"customer_id": [1], "event_timestamp": pa.array([NOW], pa.timestamp("us", tz="UTC"))})
     csv = projects.write(shop.settings.root, "spine.csv", f"customer_id,event_timestamp\n1,{NOW:%Y-%m-%dT%H:%M:%SZ}\n")
     frame.to_pandas().to_parquet(tmp_path / "spine.parquet")
-    delta.append_records(str(tmp_path / "spine"), frame)
+    delta_commits.append_records(str(tmp_path / "spine"), frame)
     found = [
         shop.training_set("paths", spine=path, service="customer_v1") for path in (csv.name, tmp_path / "spine.parquet", tmp_path / "spine")
     ]

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import feather
 
 from feature_definitions import layout
-from lake import delta, storage, training_sets
+from lake import delta_commits, storage, training_sets
 from spark_jobs.training import export
 from spark_jobs.training.export import ExportRefused
 
@@ -48,7 +48,7 @@ def version(lake: str) -> BuiltVersion:
     """A training set whose files hold their rows in no order."""
     path = layout.training_set_table(lake, "churn")
     training_sets.begin({"name": "churn", "rows": ROWS}, lake, "churn", build_id="one")
-    delta.replace_records(path, table(), commit_id="one", fence=lambda: None)
+    delta_commits.replace_records(path, table(), commit_id="one", fence=lambda: None)
     training_sets.finish({"name": "churn", "rows": ROWS}, lake, "churn", build_id="one")
     return training_sets.at(lake, "churn")
 
@@ -126,7 +126,7 @@ def test_a_link_stays_one_and_its_file_is_replaced(version: BuiltVersion, lake: 
 def test_a_training_set_without_rows_is_a_file_without_rows(lake: str, tmp_path: Path) -> None:
     path = layout.training_set_table(lake, "none")
     training_sets.begin({"name": "none", "rows": 0}, lake, "none", build_id="one")
-    delta.replace_records(path, table().slice(0, 0), commit_id="one", fence=lambda: None)
+    delta_commits.replace_records(path, table().slice(0, 0), commit_id="one", fence=lambda: None)
     training_sets.finish({"name": "none", "rows": 0}, lake, "none", build_id="one")
     export.export(training_sets.at(lake, "none"), lake, str(tmp_path / "none.parquet"), kind="parquet")
     assert pq.read_table(tmp_path / "none.parquet").schema == table().schema

@@ -12,7 +12,7 @@ import pytest
 import headwater
 from feature_definitions import Entity, FeatureService, Join, ObservationGroup, Source
 from feature_definitions.planning import fingerprint
-from lake import delta
+from lake import delta, delta_commits
 from spark_jobs.training import provenance
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def test_a_table_that_was_published_meanwhile_has_two_versions() -> None:
 def test_a_spine_in_a_table_has_its_version_and_one_in_a_file_none(tmp_path: Path) -> None:
     table, file = str(tmp_path / "table"), tmp_path / "spine.csv"
     for _ in range(2):
-        delta.append_records(table, pa.table({"a": [1]}))
+        delta_commits.append_records(table, pa.table({"a": [1]}))
     file.write_text("a")
     assert provenance.of_path(table) == {table: delta.opened(table).version()}
     assert provenance.of_path(str(file)) == {str(file): None}

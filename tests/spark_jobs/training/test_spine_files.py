@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_definitions import Column
-from lake import delta
+from lake import delta_commits
 from spark_jobs.training import spine_files
 from spark_jobs.training.spine import SpineRefused
 from tests import projects
@@ -206,7 +206,7 @@ def test_times_of_parquet_and_delta_follow_the_rules_of_sources(tmp_path: Path) 
     local = pa.array([datetime(2026, 1, 5, 7)], pa.timestamp("ns"))  # noqa: DTZ001  # on purpose
     naive = parquet(tmp_path / "naive.parquet", customer_id=["a"], event_timestamp=local)
     text = parquet(tmp_path / "text.parquet", customer_id=["a"], event_timestamp=["2026-01-05 06:00:00 UTC"])
-    delta.append_records(str(tmp_path / "delta"), pa.table({"customer_id": ["a"], "event_timestamp": pa.array([AT])}))
+    delta_commits.append_records(str(tmp_path / "delta"), pa.table({"customer_id": ["a"], "event_timestamp": pa.array([AT])}))
     for path in (naive, text, tmp_path / "delta"):
         assert read(path, timezone="Europe/Berlin").column("event_timestamp").to_pylist() == [AT]
     with pytest.raises(SpineRefused, match=r"naive.parquet: column 'event_timestamp' has times without zone"):
