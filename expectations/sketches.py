@@ -82,8 +82,13 @@ def described(partials: pa.Table) -> pa.Table:
 
 
 def described_at_once(rows: pa.Table) -> pa.Table:
-    """The statistics of each interval and column of rows that fit into memory."""
-    return described(pa.Table.from_batches(list(summaries(rows.to_batches())), _PARTIAL))
+    """The statistics of each interval and column of rows that fit into memory, all exact: many intervals cost as little as few."""
+    intervals, places = np.unique(rows.column(0).to_numpy(), return_inverse=True)
+    parts = [_DESCRIBED.empty_table()]
+    for number, column in enumerate(rows.columns[1:]):
+        found = {"interval": intervals, "column": np.full(len(intervals), number)} | _exact(column.combine_chunks(), places, len(intervals))
+        parts.append(pa.table([pa.array(found[field.name], field.type) for field in _DESCRIBED], schema=_DESCRIBED))
+    return pa.concat_tables(parts)
 
 
 # ------------------------------------------------------------------------------------------------------------------ summarizing
@@ -263,3 +268,52 @@ def _whole(value: object) -> int:
 
 def _bytes(value: object) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
+
+
+# ---------------------------------------------------------------------------------------------------------------------- at once
+
+
+def _exact(array: pa.Array, places: np.ndarray, count: int) -> dict[str, np.ndarray | pa.Array]:
+    """The statistics of a column by interval, of so many intervals; `places` says which one a row is of."""
+    values, places = array.drop_null().to_numpy(), places[np.asarray(array.is_valid())]
+    numeric = pa.types.is_floating(array.type)
+    finite = np.isfinite(values) if numeric else np.zeros(len(values), bool)
+    there, number = (np.bincount(those, minlength=count) for those in (places, places[finite]))
+    distinct = _distinct((values + 0.0).view(np.int64) if numeric else values, places, count)
+    return {"values": there, "infinite": there - number, "distinct": distinct} | _distributions(values[finite], places[finite], number)
+
+
+def _distinct(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    order = np.lexsort((values, places))
+    values, places = values[order], places[order]
+    first = np.ones(len(values), bool)
+    first[1:] = (values[1:] != values[:-1]) | (places[1:] != places[:-1])
+    return np.bincount(places[first], minlength=count)
+
+
+def _distributions(values: np.ndarray, places: np.ndarray, number: np.ndarray) -> dict[str, np.ndarray | pa.Array]:
+    """Moments and quantiles of finite numbers by interval, of which each has its `number`; null where it has none."""
+    values, some, several = values[np.lexsort((values, places))], number > 0, number > 1
+    counts = number[some]
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    means = np.add.reduceat(values, starts) / counts
+    squares = np.add.reduceat((values - np.repeat(means, counts)) ** 2, starts)
+    ranks = np.maximum(np.ceil(np.outer(counts, QUANTILES) * (1 - 1e-12)), 1).astype(np.int64) - 1
+    offsets = np.append(0, np.cumsum(some)) * len(QUANTILES)
+    return {
+        "min": _where(some, values[starts]),
+        "max": _where(some, values[ends - 1]),
+        "mean": _where(some, means),
+        "stddev": _where(several, np.sqrt(squares[counts > 1] / (counts[counts > 1] - 1))),
+        "quantiles": pa.ListArray.from_arrays(
+            pa.array(offsets, pa.int32(), mask=np.append(~some, False)), values[starts[:, None] + ranks].ravel()
+        ),
+    }
+
+
+def _where(there: np.ndarray, values: np.ndarray) -> pa.Array:
+    """One value for each that is there, null for the others."""
+    whole = np.zeros(len(there))
+    whole[there] = values
+    return pa.array(whole, mask=~there)

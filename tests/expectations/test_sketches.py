@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expectations import sketches
-from expectations.sketches import described, summaries
+from expectations.sketches import described, described_at_once, summaries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,10 +101,28 @@ def test_the_two_zeros_are_one_value() -> None:
     assert summarized([[(0, 0.0, None), (0, -0.0, None)]])[0, 0]["distinct"] == 1
 
 
-def test_rows_that_fit_into_memory_are_described_at_once() -> None:
-    table = pa.Table.from_batches([batch(many(1, 100)), batch(many(2, 100))])
-    assert sketches.described_at_once(table).to_pylist() == list(summarized([many(1, 100), many(2, 100)]).values())
+unlike = st.lists(
+    st.tuples(st.integers(0, 4), st.none() | st.sampled_from([0.0, -0.0, math.nan, math.inf]) | floats, st.none() | st.integers(0, 3))
+)
+
+
+@given(unlike)
+def test_rows_that_fit_into_memory_are_described_exactly(rows: list[Row]) -> None:
+    found = {(each["interval"], each["column"]): each for each in described_at_once(pa.Table.from_batches([batch(rows)])).to_pylist()}
+    assert set(found) == {(interval, column) for interval, *_ in rows for column in (0, 1)}
+    for interval, _ in found:
+        values, hashes = ([row[place] for row in rows if row[0] == interval and row[place] is not None] for place in (1, 2))
+        numbers, row, other = sorted(x for x in values if math.isfinite(x)), found[interval, 0], found[interval, 1]
+        assert (row["values"], row["infinite"]) == (len(values), len(values) - len(numbers))
+        assert row["distinct"] == len({"nan" if math.isnan(x) else x for x in values})
+        assert (row["min"], row["max"]) == ((numbers[0], numbers[-1]) if numbers else (None, None))
+        assert row["mean"] == (pytest.approx(statistics.fmean(numbers)) if numbers else None)
+        assert row["stddev"] == (pytest.approx(statistics.stdev(numbers), abs=1e-4) if len(numbers) > 1 else None)
+        ranks = [max(math.ceil(q * len(numbers) - 1e-9), 1) - 1 for q in sketches.QUANTILES]
+        assert row["quantiles"] == ([numbers[rank] for rank in ranks] if numbers else None)
+        assert (other["values"], other["distinct"], other["quantiles"]) == (len(hashes), len(set(hashes)), None)
 
 
 def test_no_rows_are_not_described() -> None:
     assert summarized([[]], []) == {}
+    assert described_at_once(pa.Table.from_batches([batch([])])).num_rows == 0
