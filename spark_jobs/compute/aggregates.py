@@ -19,8 +19,9 @@ from spark_jobs.compute import array_sql, folds, tiles
 
 VALUES_OF_ROWS = "values"
 """The name of the part in which the values of a window's newest rows are."""
-Folding = Literal["in SQL", "by workers"]
-"""Who folds lists of doubles: a few in SQL, many by Spark's Python workers, whose start costs more than a few."""
+Folding = Literal["in SQL", "by workers", "while sliding"]
+"""Who folds lists of doubles: a few in SQL, many by Spark's Python workers, whose start costs more than a few; or those workers already
+have where windows slid, so that in the place of lists there are the parts that `folded_to` names."""
 Part = Callable[[str, str], Column]
 """A part of one of a feature's states, by its accumulator and the part's name, merged over the window; null without tiles."""
 
@@ -31,13 +32,13 @@ def value(feature: Feature, window: Window, *, of: str, part: Part, folding: Fol
     return found if empty is None else F.coalesce(found, F.lit(empty))
 
 
-def beyond_its_type(feature: Feature, window: Window, *, of: str, part: Part) -> Column | None:
+def beyond_its_type(feature: Feature, window: Window, *, of: str, part: Part, folding: Folding = "in SQL") -> Column | None:
     """Whether there are values over a window, but their sum is beyond the type that it has; None where that cannot be."""
     how = VALUES[feature.aggregation]
     if not (how.rows_may_overflow if isinstance(window, Rows) else how.tiles_may_overflow)(of):
         return None
-    number = _newest(feature, of, part, "in SQL").number if isinstance(window, Rows) else part("count", "n")
-    return (number >= how.fewest) & _found(feature, window, of, part).isNull()
+    number = _newest(feature, of, part, folding).number if isinstance(window, Rows) else part("count", "n")
+    return (number >= how.fewest) & _found(feature, window, of, part, folding).isNull()
 
 
 def _found(feature: Feature, window: Window, of: str, part: Part, folding: Folding = "in SQL") -> Column:
@@ -46,6 +47,19 @@ def _found(feature: Feature, window: Window, of: str, part: Part, folding: Foldi
     if isinstance(window, Rows):
         return how.of_rows(_newest(feature, of, part, folding))
     return how.of_tiles(_Merged(feature, of, part, folding))
+
+
+def folded_to(feature: Feature, window: Window, *, of: str) -> tuple[str, ...] | None:
+    """What lists are folded to where windows slide, so that the value of a feature can be made of it; None where lists are needed."""
+    if not isinstance(window, Rows):
+        return ("variance",) if feature.meaning.needs(of) == ("moments",) else None
+    if feature.aggregation == "time_since_last":
+        return None
+    if of == "double" and feature.aggregation in ("stddev", "variance"):
+        return ("variance",)
+    if feature.aggregation == "count" or (of == "double" and feature.aggregation in ("sum", "mean")):
+        return ("number", "total") if of == "double" else ("number",)
+    return ("number", VALUES_OF_ROWS)
 
 
 def part_of(states: Mapping[str, PartialAggregate], *, window: str) -> Part:
@@ -82,12 +96,14 @@ class _Newest:
     values: Column
     ordered: Column
     number: Column
+    part: Part
     folding: Folding
 
 
 def _newest(feature: Feature, of: str, part: Part, folding: Folding) -> _Newest:
     present, values = F.filter(part("rows", "list"), lambda event: event["value"].isNotNull()), part("rows", VALUES_OF_ROWS)
-    return _Newest(feature, of, present, values, F.sort_array(values), F.size(values), folding)
+    number = part("rows", "number") if folding == "while sliding" else F.size(values)
+    return _Newest(feature, of, present, values, F.sort_array(values), number, part, folding)
 
 
 def values_of(rows: Column) -> Column:
@@ -102,10 +118,17 @@ def _unless_empty(values: Column) -> Column:
 def _variance(window: _Merged) -> Column:
     if window.of == "int64":
         return _variance_of_integers(window.part)
-    return _folded(folds.variance, window.list("moments")) if window.folding == "by workers" else array_sql.variance(window.list("moments"))
+    match window.folding:
+        case "while sliding":
+            return window.part("moments", "variance")
+        case "by workers":
+            return _folded(folds.variance, window.list("moments"))
+    return array_sql.variance(window.list("moments"))
 
 
 def _variance_of_rows(rows: _Newest) -> Column:
+    if rows.of == "double" and rows.folding == "while sliding":
+        return rows.part("rows", "variance")
     if rows.of == "double" and rows.folding == "by workers":
         return _folded(folds.variance_of_values, rows.ordered)
     return array_sql.variance(F.array(array_sql.moments(F.transform(rows.ordered, lambda value: value.cast("double")))))
@@ -218,10 +241,18 @@ VALUES: Mapping[str, Value] = {
 def _sum_of(rows: _Newest) -> Column:
     """The sum of sorted values, so that it is the same in every run; integers and decimals exactly, null without any."""
     if rows.of == "double":
-        total = _folded(folds.total, rows.ordered) if rows.folding == "by workers" else _added(rows.ordered, "double")
-        return F.when(rows.number > 0, total)
+        return F.when(rows.number > 0, _total_of_rows(rows))
     exact, wider = (_added(rows.ordered, f"decimal({digits},{digits_of(rows.of)[1]})") for digits in (37, 38))
     return F.when(rows.number > 0, F.coalesce(exact, wider) if is_wide(rows.of) else exact)
+
+
+def _total_of_rows(rows: _Newest) -> Column:
+    match rows.folding:
+        case "while sliding":
+            return rows.part("rows", "total")
+        case "by workers":
+            return _folded(folds.total, rows.ordered)
+    return _added(rows.ordered, "double")
 
 
 def _added(values: Column, data_type: str) -> Column:

@@ -4,7 +4,7 @@ To Spark a row costs a sort and an aggregate for each window; here a sum is the 
 stretches that overlap. Spark's Python workers run it, so nothing of Spark is imported.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,11 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_jobs.compute import folds
+
 _Whole = npt.NDArray[np.int64]
 _Marks = npt.NDArray[np.bool_]
 
 AT_ONCE = 100_000
 """So many tiles are laid side by side, or all of an entity that has more, and so many rows are made of them at a time."""
+_SHORT = 8
+"""Of rows with lists that are longer fewer are made at a time."""
 _FAR = 2**62
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
 _QUARTER = 2**32 - 1
@@ -25,18 +29,24 @@ _MOST = 10**38 - 1
 """The greatest whole number of 38 digits."""
 
 
+OfRows = Literal["number", "values", "total", "variance"]
+How = Literal["sum", "sum at most", "min", "max", "moments", OfRows]
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """A column of what is merged: of which part of the tiles, how, over how many cadences before a time; None: over all.
 
-    A sum is null where its window has no value, or, if it is `told_ever`, where no value ever came before.
+    A sum is null where its window has no value, or, if it is `told_ever`, where no value ever came before. Lists are folded: of moments
+    comes their variance; of rows, of which the `most` newest count, what is made of those that have a value.
     """
 
     name: str
     part: str
-    how: Literal["sum", "sum at most", "min", "max"]
+    how: How
     cadences: int | None
-    told_ever: bool
+    told_ever: bool = False
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +115,10 @@ def _rows(tiles: pa.Table, of: Slide) -> Iterator[pa.RecordBatch]:
     slots = (starts - starts.min()) // of.cadence
     width = int(slots.max()) + int(count.max()) + 2
     line = entity * width + slots
-    columns = [(each, _COLUMNS[each.how](_one(tiles.column(each.part)), tiles.schema.field(each.part).type)) for each in of.merged]
-    for begin in range(0, int(ends[-1]), AT_ONCE):
-        number = np.arange(begin, min(begin + AT_ONCE, int(ends[-1])))
+    columns = [(each, _column(each, _one(tiles.column(each.part)), tiles.schema.field(each.part).type)) for each in of.merged]
+    step = max(1, AT_ONCE // max([1, *(each.most // _SHORT for each in of.merged)]))
+    for begin in range(0, int(ends[-1]), step):
+        number = np.arange(begin, min(begin + step, int(ends[-1])))
         newest = np.searchsorted(ends, number, side="right")
         nth = number - (ends[newest] - count[newest] - 1)
         at = np.where(nth == 0, starts[newest], first[newest] + (nth - 1) * of.cadence)
@@ -252,12 +263,56 @@ def _filled(values: pa.Array, none: float, kind: type) -> Any:
     return filled.to_numpy(zero_copy_only=False).astype(kind)
 
 
-_COLUMNS: Mapping[str, Callable[[pa.Array, pa.DataType], _Column]] = {
-    "sum": _Sum,
-    "sum at most": lambda values, kind: _Sum(values, kind, capped=True),
-    "min": lambda values, kind: _Extreme(values, kind, greatest=False),
-    "max": lambda values, kind: _Extreme(values, kind, greatest=True),
-}
+class _Moments(_Column):
+    """The variance of all values of a window, by the moments of each tile's, put together from the oldest tile on."""
+
+    def over(self, low: _Whole, high: _Whole, *, told: _Whole, type: pa.DataType) -> pa.Array:  # noqa: ARG002, A002  # as it has it
+        ends = _ends(self.values)
+        return folds.variance_of_parts(self.values.flatten(), folds.Spans(ends[low], ends[high + 1] - ends[low]))
+
+
+class _Rows(_Column):
+    """What is made of the newest rows of a window, of those that have a value; a tile has its own, the newest first."""
+
+    def __init__(self, values: pa.Array, kind: pa.DataType, of: Merged) -> None:
+        super().__init__(values, kind)
+        self.made, self.most, self.ends = of.how, of.most, _ends(values)
+        tile = np.repeat(np.arange(len(values)), np.diff(self.ends))
+        oldest_first = pa.array(self.ends[tile] + self.ends[tile + 1] - 1 - np.arange(len(tile)))
+        found = pc.struct_field(values.flatten().take(oldest_first), "value")
+        self.there = np.concatenate([[0], np.cumsum(np.asarray(found.is_valid()))])
+        self.found = found.drop_null()
+
+    def over(self, low: _Whole, high: _Whole, *, told: _Whole, type: pa.DataType) -> pa.Array:  # noqa: ARG002, A002  # as it has it
+        end = self.ends[high + 1]
+        first, last = self.there[np.maximum(self.ends[low], end - self.most)], self.there[end]
+        number = last - first
+        if self.made == "number":
+            return pa.array(number, type)
+        row = np.repeat(np.arange(len(number)), number)
+        begins = np.cumsum(number) - number
+        newest_first = self.found.take(pa.array(last[row] - 1 - (np.arange(len(row)) - begins[row])))
+        if self.made == "values":
+            return pa.ListArray.from_arrays(pa.array(np.append(begins, len(row)), pa.int32()), newest_first).cast(type)
+        values = newest_first.to_numpy()
+        sorted_ = pa.array(values[np.lexsort((values, row))])
+        return (folds.total_in if self.made == "total" else folds.variance_in)(sorted_, folds.Spans(begins, number))
+
+
+def _ends(lists: pa.Array) -> _Whole:
+    """How many elements lists have before each of them and in all; one that is null has none."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(_filled(lists.value_lengths(), 0, np.int64))])
+
+
+def _column(of: Merged, values: pa.Array, kind: pa.DataType) -> _Column:
+    match of.how:
+        case "sum" | "sum at most":
+            return _Sum(values, kind, capped=of.how == "sum at most")
+        case "min" | "max":
+            return _Extreme(values, kind, greatest=of.how == "max")
+        case "moments":
+            return _Moments(values, kind)
+    return _Rows(values, kind, of)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- decimals

@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from functools import partial, reduce
 from itertools import pairwise
 from operator import or_
+from typing import NamedTuple, cast
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import DataType, DecimalType, DoubleType, LongType, StructField, StructType
+from pyspark.sql.types import ArrayType, DataType, DecimalType, DoubleType, LongType, StructField, StructType
 
 from feature_definitions.aggregations import ACCUMULATORS, Merge
 from feature_definitions.intervals import BEGINNING, MICROSECOND, Interval, floor, merge, micros, split
@@ -93,9 +94,11 @@ def needed(group: WindowedGroup, spans: Sequence[Interval], *, first: datetime) 
 
 def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
     """The group's rows of all intervals in `spans`, as `rows` gives them, from the tiles that `needed` names, by grain."""
-    few = _are_few(group, spans)
-    merged = _at_times(group, found, spans, types) if few else _sliding(group, found[group.cadence], spans, types)
-    result = _with_derived(group, _finished(group, merged, types, "in SQL" if few else "by workers"), types)
+    if _are_few(group, spans):
+        merged = _MergedWindows(_at_times(group, found, spans, types), "in SQL")
+    else:
+        merged = _sliding(group, found[group.cadence], spans, types)
+    result = _with_derived(group, _finished(group, merged, types), types)
     empties = F.col(_AT) + _us(group.cadence) if group.lifetime else _newest(group) + _us(group.longest + group.cadence)
     return result.select(
         *[f"`{key}`" for key in group.entity.keys],
@@ -106,6 +109,13 @@ def of_tiles(group: WindowedGroup, found: Mapping[timedelta, DataFrame], *, span
         _newest(group).alias(NEWEST),
         *([FAILED] if FAILED in result.columns else []),
     )
+
+
+class _MergedWindows(NamedTuple):
+    """The parts of states merged over windows, and who folds the lists among them."""
+
+    rows: DataFrame
+    folding: aggregates.Folding
 
 
 def _are_few(group: WindowedGroup, spans: Sequence[Interval]) -> bool:
@@ -141,16 +151,16 @@ def _inside(span: timedelta | None) -> Column:
     return (tile >= start) & ended & ~(held & (outer >= start))
 
 
-def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], types: ColumnTypes) -> DataFrame:
+def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], types: ColumnTypes) -> _MergedWindows:
     """An entity's tiles and times are put in one order, and every window slides along it: one sort for all windows of a group.
 
     A row stands for the time at the end of the tile that starts at `_ORDER`, and holds this tile's parts if there is one.
     """
     keys, merges = [f"`{key}`" for key in group.entity.keys], list(_merges(group, types))
     happened = found.where(_newest_part(group).isNotNull())
-    by_workers = _slid_by_workers(group, happened, spans, merges)
-    if by_workers is not None:
-        return by_workers
+    merged = _merged_by_workers(group, happened, merges, types)
+    if merged is not None:
+        return _MergedWindows(_slid_by_workers(group, happened, spans, merged), "while sliding")
     following = F.lead(TILE).over(Window.partitionBy(*keys).orderBy(TILE))
     entries = happened.withColumn(_NEXT, following).withColumn(_ORDER, F.explode(_orders(group, spans)))
     own, asked = F.col(_ORDER) == F.col(TILE), in_spans(_ORDER, spans, after_start=False)
@@ -167,33 +177,73 @@ def _sliding(group: WindowedGroup, found: DataFrame, spans: Sequence[Interval], 
     ]
     framed = rows.select(*keys, _ORDER, *frames).where(asked)
     at = (F.col(_ORDER) + _us(group.cadence)).alias(_AT)
-    return framed.select(*keys, at, *[value.alias(name) for name, (_, value) in slid.items()])
+    return _MergedWindows(framed.select(*keys, at, *[value.alias(name) for name, (_, value) in slid.items()]), "by workers")
 
 
-def _slid_by_workers(group: WindowedGroup, happened: DataFrame, spans: Sequence[Interval], merges: Sequence[_Merging]) -> DataFrame | None:
-    """What `_sliding` gives, made by Spark's Python workers of whole columns; None where lists are merged, or sums that may fail."""
-    kinds = {field.name: field for field in happened.schema}
-    merged, fields = [], []
+_MergedField = tuple[slides.Merged, DataType]
+"""What is merged, and the type of the column that comes out."""
+
+
+def _merged_by_workers(
+    group: WindowedGroup, happened: DataFrame, merges: Sequence[_Merging], types: ColumnTypes
+) -> list[_MergedField] | None:
+    """What Spark's Python workers merge, of whole columns; None where lists are needed that they do not fold, or sums may fail."""
+    kinds, folded, merged = {field.name: field.dataType for field in happened.schema}, _folded(group, types), list[_MergedField]()
     for state, part, operation, window, span in merges:
-        name, kind = aggregates.merged_name(part, window), kinds[part].dataType.simpleString()
-        if operation == "concat" or operation == "sum or null" or "array" in kind:  # noqa: PLR1714  # mypy narrows
+        name, kind, cadences = aggregates.merged_name(part, window), kinds[part], None if span is None else span // group.cadence
+        if operation == "concat" and cadences is not None and (parts := folded.get((state.name, window))):
+            for each in parts:
+                how = cast("slides.How", "moments" if state.kind == "moments" else each)
+                found = slides.Merged(aggregates.merged_name(f"{state.name}_{each}", window), part, how, cadences, most=state.size)
+                merged.append((found, _folded_type(each, kind)))
+        elif operation in ("concat", "sum or null") or "array" in kind.simpleString():
             return None
-        exact = "" if operation != "sum" or span is None else _subtractable(state, kind)
-        merged.append(slides.Merged(name, part, operation, None if span is None else span // group.cadence, bool(exact)))
-        fields.append(StructField(name, _summed(kind, exact) if operation == "sum" else kinds[part].dataType))
-    schema = StructType([*[kinds[key] for key in group.entity.keys], StructField(_AT, LongType()), *fields])
+        else:
+            exact = "" if operation != "sum" or span is None else _subtractable(state, kind.simpleString())
+            found = slides.Merged(name, part, cast("slides.How", operation), cadences, bool(exact))
+            merged.append((found, _summed(kind.simpleString(), exact) if operation == "sum" else kind))
+    return merged
+
+
+def _folded(group: WindowedGroup, types: ColumnTypes) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What lists are folded to, by the names of states and windows; nothing of those of which some feature needs the lists themselves."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for feature in group.aggregated:
+        of = types.inputs[feature.name]
+        for window in feature.windows:
+            to = aggregates.folded_to(feature, window, of=of)
+            for state in tiling.states_of(feature, window, group, type=of, failing=types.failing).values():
+                known = found.get((state.name, str(window)), ("",))
+                found[state.name, str(window)] = () if to is None or not known else tuple(dict.fromkeys((*filter(None, known), *to)))
+    return found
+
+
+def _folded_type(part: str, lists: DataType) -> DataType:
+    """The type of what lists of moments or rows are folded to."""
+    match part, lists:
+        case "number", _:
+            return LongType()
+        case aggregates.VALUES_OF_ROWS, ArrayType(elementType=StructType() as event):
+            return ArrayType(event["value"].dataType)
+    return DoubleType()
+
+
+def _slid_by_workers(group: WindowedGroup, happened: DataFrame, spans: Sequence[Interval], merged: Sequence[_MergedField]) -> DataFrame:
+    """What `_sliding` gives, made by Spark's Python workers of whole columns."""
+    keys, kinds = [f"`{key}`" for key in group.entity.keys], {field.name: field for field in happened.schema}
+    made = [StructField(each.name, kind) for each, kind in merged]
+    schema = StructType([*[kinds[key] for key in group.entity.keys], StructField(_AT, LongType()), *made])
     slide = slides.Slide(
         keys=tuple(group.entity.keys),
         tile=TILE,
         cadence=_us(group.cadence),
         reach=None if group.lifetime else _us(group.longest + group.cadence),
         spans=tuple((micros(span.start), micros(span.end)) for span in spans),
-        merged=tuple(merged),
+        merged=tuple(each for each, _ in merged),
         schema=to_arrow_schema(schema, timezone="UTC"),
     )
-    keys, parts = [f"`{key}`" for key in group.entity.keys], dict.fromkeys(each.part for each in merged)
-    ordered = happened.select(*keys, TILE, *parts).repartition(*keys).sortWithinPartitions(*keys, TILE)
-    return ordered.mapInArrow(workers.carrying(partial(slides.slid, of=slide)), schema)
+    ordered = happened.select(*keys, TILE, *dict.fromkeys(each.part for each, _ in merged)).repartition(*keys)
+    return ordered.sortWithinPartitions(*keys, TILE).mapInArrow(workers.carrying(partial(slides.slid, of=slide)), schema)
 
 
 def _summed(kind: str, exact: str) -> DataType:
@@ -289,12 +339,12 @@ def _newest(group: WindowedGroup) -> Column:
     return F.col(f"`{aggregates.merged_name(part, _REACH)}`")
 
 
-def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes, folding: aggregates.Folding) -> DataFrame:
+def _finished(group: WindowedGroup, merged: _MergedWindows, types: ColumnTypes) -> DataFrame:
     """Each window's states as the feature's value, in the type of its column; lists are tidied once for all that is made of them."""
     lists = {
-        name: tiles.tidied(state, F.col(f"`{name}`"))
+        (state, window): aggregates.merged_name(part, window)
         for state, part, operation, window, _ in _merges(group, types)
-        if operation == "concat" and (name := aggregates.merged_name(part, window))
+        if operation == "concat" and merged.folding != "while sliding"
     }
     columns: dict[str, Column] = {}
     fails: dict[str, Column] = {}
@@ -303,20 +353,18 @@ def _finished(group: WindowedGroup, merged: DataFrame, types: ColumnTypes, foldi
         for window, column in zip(feature.windows, feature.columns, strict=True):
             states = tiling.states_of(feature, window, group, type=of, failing=types.failing)
             part = aggregates.part_of(states, window=str(window))
-            columns[column] = aggregates.value(feature, window, of=of, part=part, folding=folding)
-            beyond = aggregates.beyond_its_type(feature, window, of=of, part=part)
+            columns[column] = aggregates.value(feature, window, of=of, part=part, folding=merged.folding)
+            beyond = aggregates.beyond_its_type(feature, window, of=of, part=part, folding=merged.folding)
             if found := [*([part("failures", "n") > 0] if "failures" in states else []), *([] if beyond is None else [beyond])]:
                 fails[column] = reduce(or_, found)
     # In steps, so that what is used twice is computed once.
-    tidied = merged.withColumns(lists) if lists else merged
-    rows = {
-        aggregates.merged_name(f"{state.name}_{aggregates.VALUES_OF_ROWS}", window): aggregates.values_of(
-            F.col(f"`{aggregates.merged_name(part, window)}`")
-        )
-        for state, part, _, window, _ in _merges(group, types)
+    tidied = merged.rows.withColumns({name: tiles.tidied(state, F.col(f"`{name}`")) for (state, _), name in lists.items()})
+    values = {
+        aggregates.merged_name(f"{state.name}_{aggregates.VALUES_OF_ROWS}", window): aggregates.values_of(F.col(f"`{name}`"))
+        for (state, window), name in lists.items()
         if state.kind == "rows"
     }
-    tidied = tidied.withColumns(rows) if rows else tidied
+    tidied = tidied.withColumns(values)
     valued = tidied.withColumns(columns | ({FAILED: failed_columns(fails)} if fails else {}))
     return valued.withColumns({column: _finite(F.col(f"`{column}`"), types.outputs[column]) for column in columns})
 
