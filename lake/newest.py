@@ -28,6 +28,11 @@ def size(published: Published, intervals: Collection[Interval] | None = None) ->
     return sum(delta_files.rows_on(path, days) for path in _tables(published)) * (len(published.group.outputs) + 6)
 
 
+def files(published: Published) -> int:
+    """How many files `newest` reads."""
+    return sum(len(delta.files(delta.opened(path))) for path in _tables(published))
+
+
 def newest(published: Published, *, now: datetime, intervals: Collection[Interval] | None = None) -> pa.Table:
     """One row per entity ever seen: keys, event_timestamp, empties_at, held, retracted, publish_id, the outputs.
 

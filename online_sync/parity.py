@@ -22,8 +22,8 @@ _LEAST, _SHARE = 10_000, 100
 """A sample has so many rows at least, and one of so many."""
 _SOME = 500
 """Rows that are compared after each sync, at most: as many as one call asks for."""
-_FEW_VALUES = 500_000
-"""Values of a group that are read from the lake for that, at most."""
+_FEW_VALUES, _FEW_FILES = 500_000, 1_000
+"""Values of a group that are read from the lake for that, and files, at most."""
 
 Scope = Literal["sample", "full"]
 
@@ -89,14 +89,15 @@ def measure(published: Published, *, target: Target, scope: Scope, erased: Colle
 def after(published: Published, *, target: Target, epoch: int, erased: Collection[str] = ()) -> Agreement | None:
     """Compare some rows of a group with what a sync had to bring, just after it; None if a later one has begun.
 
-    They are read from the lake where the group has few rows. Of others it is remembered what the lake's rows were when they were written.
+    They are read from the lake where the group has few rows in few files. Of others it is remembered what the lake's rows were when they
+    were written.
     """
     group = published.group
     with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
         record, looked = store.read_epoch(target.space, group.name), store.looked(target.space, group.name)
         if record is None or looked is None or not record.epoch == record.begun == looked.epoch == epoch:
             return None
-        if newest.size(published) <= _FEW_VALUES:
+        if newest.size(published) <= _FEW_VALUES and newest.files(published) <= _FEW_FILES:
             rows = classes.sampled(newest.newest(published, now=instant(record.synced_at)), count=_SOME, seed=epoch)
             found = _found(rows, record, tuple(group.entity.keys), erased, store=store)
         else:

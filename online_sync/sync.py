@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pyarrow as pa
@@ -243,14 +244,14 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     group, held, last = published.group, look.held, work.last
     coming = replace(_record(published, target, epoch=work.epoch, now=work.now, empty=_empty(published, spark)), by=secrets.token_hex(8))
     seen = _seen(published, (None if last is None else last.synced_at) if held is None else _last(held, published))
-    changed = _changed(published, look, coming, work)
-    if work.limit is not None and (held is None or held.generation != published.generation):
-        _refuse_too_much(published, coming, work, limit=work.limit)
+    way = _Way(look, _changed(published, look, coming, work), work, spark, cache(partial(newest.newest, published, now=work.now)))
+    if work.limit is not None and (held is None or held.generation != published.generation) and is_in_memory(published):
+        _refuse_too_much(published, way.everything(), coming, limit=work.limit)
     with contextlib.closing(Store(target.url, patience=PATIENCE)) as asked:
         before, runs = asked.says(), asked.runs()
     with contextlib.closing(Store(target.url, patience=PATIENCE, runs=runs)) as store:
         spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen, runs=runs)
-        record, done, begun_at = _written(published, spec, _Way(look, changed, work, spark), store=store)
+        record, done, begun_at = _written(published, spec, way, store=store)
         _stay(before, store)
         if not store.publish_epoch(record):
             raise _overtaken(group)
@@ -261,7 +262,7 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
         store.put_looked(target.space, group.name, Looked(record.epoch, servers, tuple(done.sample)))
         weighed = store.memory([each.key for each in done.sample[:_WEIGHED]])
     counts, covered = done.counts, None if record.coverage is None else instant(record.coverage)
-    in_part = changed is not None and last is not None and record.floor != record.epoch
+    in_part = way.changed is not None and last is not None and record.floor != record.epoch
     rows = last.rows + counts["new"] if in_part and last else counts["rows"]
     synced = Synced(
         group.name, published.generation, record.epoch, covered, rows,
@@ -305,12 +306,15 @@ def sweep(target: Target, groups: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How rows are found: what was seen before, the intervals that alone changed (None: not known), what the sync is told, and Spark."""
+    """How rows are found: what was seen before, the intervals that alone changed (None: not known), what the sync is told, Spark, and the
+    newest row of every entity, for those groups that are held in memory; many files are read once.
+    """
 
     look: Finding
     changed: tuple[Interval, ...] | None
     work: Work
     spark: Session
+    everything: Callable[[], pa.Table]
 
 
 def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -> tuple[EpochRecord, Pushed, datetime | None]:
@@ -374,23 +378,24 @@ def _pushed(published: Published, spec: PushSpec, way: _Way) -> Pushed:
     """Write the newest rows, of the intervals that changed or all, in this process or in Spark's workers."""
     now = instant(spec.record.synced_at)
     if way.changed is not None and spec.record.floor != spec.record.epoch and newest.size(published, way.changed) <= _IN_MEMORY:
-        return _pushed_in_part(published, spec, way.look.sample, newest.newest(published, now=now, intervals=way.changed))
+        return _pushed_in_part(spec, way, newest.newest(published, now=now, intervals=way.changed))
     if is_in_memory(published):
-        return push.push([newest.newest(published, now=now)], spec)
+        return push.push([way.everything()], spec)
     from online_sync import spread
 
     return spread.pushed(published, spec, way.spark())
 
 
-def _pushed_in_part(published: Published, spec: PushSpec, sample: Sequence[Sampled], rows: pa.Table) -> Pushed:
+def _pushed_in_part(spec: PushSpec, way: _Way, rows: pa.Table) -> Pushed:
     """Write the rows that are newer than what lies there; of the entities that fall back to another row, all rows are read."""
+    sample = way.look.sample
     watched = replace(spec, rule="unless older", watched=frozenset(each.key for each in sample))
     retracted = rows.column("retracted")
     falling = rows.filter(retracted)
     done = push.push([rows.filter(pc.invert(retracted))], watched)
     unsure = {*done.unsure, *(packing.keys_of(falling, spec.record, spec.keys) if len(falling) else ())}
     if unsure:
-        everything = newest.newest(published, now=instant(spec.record.synced_at))
+        everything = way.everything()
         keys = pa.array(packing.keys_of(everything, spec.record, spec.keys), pa.string())
         again = push.push([everything.filter(pc.is_in(keys, value_set=pa.array(sorted(unsure))))], replace(watched, rule="replace"))
         ahead = max(done.counts["ahead"], again.counts["ahead"])
@@ -402,11 +407,8 @@ def _pushed_in_part(published: Published, spec: PushSpec, sample: Sequence[Sampl
     return done._replace(sample=[*kept, *more][: checks.SAMPLE])
 
 
-def _refuse_too_much(published: Published, coming: EpochRecord, work: Work, *, limit: int) -> None:
+def _refuse_too_much(published: Published, rows: pa.Table, coming: EpochRecord, *, limit: int) -> None:
     """Refuse rows that would take more memory than is allowed, by what some of them take; those that Spark finds are not weighed."""
-    if not is_in_memory(published):
-        return
-    rows = newest.newest(published, now=work.now)
     some = packing.packed(rows.slice(0, _WEIGHED), coming, tuple(published.group.entity.keys), RowSchema(coming.columns)).rows
     mean = sum(len(key) + len(row) + _OVERHEAD for key, row in some) // max(len(some), 1)
     if mean * len(rows) > limit:

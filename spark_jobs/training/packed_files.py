@@ -66,19 +66,20 @@ def _tables(listed: Sequence[tuple[int, str]], files: Sequence[FilesRead]) -> It
     for number, one in enumerate(files):
         read = (rows for of, path in listed if of == number for rows in version_files.read(one.of, path))
         for held in _gathered(read):
-            yield one, held
+            yield one, version_files.versions(held, one.of)
 
 
 def _gathered(read: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Rows of files that come alike in turn, together as far as they are not too many."""
     held: list[pa.Table] = []
     size = 0
     for rows in read:
-        held.append(rows)
-        size += rows.nbytes
-        if size >= parcels.BYTES:
+        if held and (size >= parcels.BYTES or held[0].schema != rows.schema):
             yield pa.concat_tables(held)
             held, size = [], 0
-    if size:
+        held.append(rows)
+        size += rows.nbytes
+    if held:
         yield pa.concat_tables(held)
 
 

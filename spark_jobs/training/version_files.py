@@ -95,19 +95,22 @@ def as_spark(kind: str) -> pa.DataType:
 
 
 def read(of: VersionFiles, path: str) -> Iterator[pa.Table]:
-    """The versions in a file, in the columns of `kernel`."""
+    """The rows in a file, in the columns that `versions` asks for; those of many small files had better become versions together."""
     file = pq.ParquetFile(path, memory_map=True, pre_buffer=False, read_dictionary=["publish_id"])
     have = set(file.schema_arrow.names)
     asked = [name for name in (*_FIXED, *(own for own, _, _ in of.columns)) if name in have]
     for number in range(file.num_row_groups):
-        yield versions(file.read_row_group(number, columns=asked, use_threads=False), of)
+        yield file.read_row_group(number, columns=asked, use_threads=False)
 
 
 _FIXED = ("event_timestamp", "publish_id", "held", "empties_at", "retracted")
 
 
 def versions(rows: pa.Table, of: VersionFiles) -> pa.Table:
-    """The versions that rows of a table are; without those of publishes that never were. What a column lacks is null."""
+    """The versions that rows of a table are, in the columns of `kernel`; without those of publishes that never were.
+
+    What a column lacks is null.
+    """
     at = _micros(rows.column("event_timestamp"))
     flags = _marks(rows, "retracted") * kernel.RETRACTED + _marks(rows, "held") * kernel.HELD
     seen, order, kept = at + of.later, flags, None

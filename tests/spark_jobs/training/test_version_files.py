@@ -19,9 +19,11 @@ from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
 from spark_jobs import point_in_time
 from spark_jobs.point_in_time import Dates
-from spark_jobs.training import join, version_files
+from spark_jobs.training import join, packed_files, version_files
 from spark_jobs.training.join import JoinAsked
 from spark_jobs.training.kernel import AT, EMPTIES, ORDER, TAG, TIME
+from spark_jobs.training.packed_files import FilesRead
+from spark_jobs.training.parcels import Kind
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -77,7 +79,8 @@ def test_workers_read_the_versions_that_spark_gives(group: Any, spark: SparkSess
     for clock in CLOCKS:
         files = version_files.of(of, clock, wanted, dates=dates, spark=spark)
         assert files is not None
-        found = pa.concat_tables([rows for path, _ in files.files for rows in version_files.read(files, path)])
+        listed = [(0, path) for path, _ in files.files]
+        found = pa.concat_tables([rows for _, rows in packed_files._tables(listed, [FilesRead(files, Kind())])])
         rows = point_in_time.versions(of, clock, spark=spark, columns=group.outputs, dates=dates)
         rows = rows.withColumnsRenamed({"user": "_hw_key0", "shop": "_hw_key1"})
         expected = join._tagged(rows, 4, JoinAsked(Join(group), of, clock), dict(values)).toArrow()
