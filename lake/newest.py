@@ -30,7 +30,7 @@ def size(published: Published, intervals: Collection[Interval] | None = None) ->
 
 def files(published: Published) -> int:
     """How many files `newest` reads."""
-    return sum(len(delta.files(delta.opened(path))) for path in _tables(published))
+    return sum(len(delta_files.files(delta.opened(path))) for path in _tables(published))
 
 
 def newest(published: Published, *, now: datetime, intervals: Collection[Interval] | None = None) -> pa.Table:
