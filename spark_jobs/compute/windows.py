@@ -207,15 +207,14 @@ def _merged_by_workers(
 
 def _folded(group: WindowedGroup, types: ColumnTypes) -> dict[tuple[str, str], tuple[str, ...]]:
     """What lists are folded to, by the names of states and windows; nothing of those of which some feature needs the lists themselves."""
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    wanted: dict[tuple[str, str], list[tuple[str, ...] | None]] = {}
     for feature in group.aggregated:
         of = types.inputs[feature.name]
         for window in feature.windows:
             to = aggregates.folded_to(feature, window, of=of)
             for state in tiling.states_of(feature, window, group, type=of, failing=types.failing).values():
-                known = found.get((state.name, str(window)), ("",))
-                found[state.name, str(window)] = () if to is None or not known else tuple(dict.fromkeys((*filter(None, known), *to)))
-    return found
+                wanted.setdefault((state.name, str(window)), []).append(to)
+    return {name: () if None in each else tuple(dict.fromkeys(part for to in each for part in to or ())) for name, each in wanted.items()}
 
 
 def _folded_type(part: str, lists: DataType) -> DataType:
