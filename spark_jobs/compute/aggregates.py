@@ -51,15 +51,16 @@ def _found(feature: Feature, window: Window, of: str, part: Part, folding: Foldi
 
 def folded_to(feature: Feature, window: Window, *, of: str) -> tuple[str, ...] | None:
     """What lists are folded to where windows slide, so that the value of a feature can be made of it; None where lists are needed."""
+    spread, double = feature.aggregation in ("stddev", "variance"), of == "double"
     if not isinstance(window, Rows):
-        return ("variance",) if feature.meaning.needs(of) == ("moments",) else None
+        return ("variance",) if spread and "moments" in feature.meaning.needs(of) else None
     if feature.aggregation == "time_since_last":
         return None
-    if of == "double" and feature.aggregation in ("stddev", "variance"):
+    if spread and double:
         return ("variance",)
-    if feature.aggregation == "count" or (of == "double" and feature.aggregation in ("sum", "mean")):
-        return ("number", "total") if of == "double" else ("number",)
-    return ("number", VALUES_OF_ROWS)
+    if feature.aggregation in ("sum", "mean") and double:
+        return ("number", "total")
+    return ("number",) if feature.aggregation == "count" else ("number", VALUES_OF_ROWS)
 
 
 def part_of(states: Mapping[str, PartialAggregate], *, window: str) -> Part:
