@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import strategies as st
@@ -250,6 +252,45 @@ def test_a_sum_that_no_decimal_holds_is_told_wherever_it_is_part_of_a_window(spa
     assert found["a", 2]["m_sum_3d"] == Decimal("3.75")
     assert (found["a", 2]["m_mean_3d"], found["a", 2]["n_variance_3d"]) == (1.875, 2.0)
     assert found["b", 4]["m_sum_3d"] == Decimal("0.00")
+
+
+_OF_ROWS = {
+    "x": tuple(each.name for each in AGGREGATIONS.values() if each.name not in ("quantile", "top_k", "last_n", "time_since_last")),
+    "n": ("sum", "mean", "stddev", "count"),
+    "m": ("sum", "mean", "max"),
+    "seen": ("last", "mode", "count_distinct"),
+}
+of_rows = WindowedGroup(
+    "of_rows", meter, readings, every="1d", ttl="2d", where="nr != 7",
+    features=(
+        *(Feature(f"{of}_{how}", how, of, windows=(Rows(3, within="4d"), Rows(1, within="2d"))) for of in _OF_ROWS for how in _OF_ROWS[of]),
+        Feature("middle", "quantile", "x", windows=(Rows(3, within="4d"),), q=0.5),
+        Feature("often", "top_k", "x", windows=(Rows(3, within="4d"),), k=2),
+        Feature("newest", "last_n", "n", windows=(Rows(3, within="4d"),), k=2),
+        Feature("spread", "stddev", "x", windows=("1d", "3d")),
+    ),
+)  # fmt: skip
+
+
+def test_windows_of_rows_and_spreads_that_slide_are_folded_as_the_oracle_says(spark: SparkSession) -> None:
+    draw, days = random.Random(1), [Interval(MIDNIGHT + n * DAY, MIDNIGHT + (n + 1) * DAY) for n in range(8)]
+    events: list[Event] = [
+        {
+            "meter": draw.choice("ab"), "at": MIDNIGHT + draw.randrange(5 * 24) * DAY / 24, "x": draw.choice([None, 0.1, 0.2, 1e9 + 0.3]),
+            "n": draw.choice([None, -1, 2**40]), "m": draw.choice([None, Decimal("0.1")]), "seen": draw.choice([None, MIDNIGHT]), "nr": nr,
+        }
+        for nr in range(40)
+    ]  # fmt: skip
+    with patch.object(windows, "_slid_by_workers", wraps=windows._slid_by_workers) as by_workers:
+        [found] = computed(spark, of_rows, events, days)
+    assert by_workers.call_count == 1
+    assert (
+        oracle.differences(
+            of_rows, wanted(ColumnTypes(of_rows, {"nr != 7": lambda row: row["nr"] != 7}), events, days), feature_rows(of_rows, found)
+        )
+        == []
+    )
+    assert len(found) > 12
 
 
 def test_a_window_begins_with_its_first_instant_and_ends_before_its_last(values: Mapping[str, Mapping[str, Any]]) -> None:
