@@ -276,7 +276,7 @@ def test_windows_of_rows_and_spreads_that_slide_are_folded_as_the_oracle_says(sp
     draw, days = random.Random(1), [Interval(MIDNIGHT + n * DAY, MIDNIGHT + (n + 1) * DAY) for n in range(8)]
     events: list[Event] = [
         {
-            "meter": draw.choice("ab"), "at": MIDNIGHT + draw.randrange(5 * 24) * DAY / 24, "x": draw.choice([None, 0.1, 0.2, 1e9 + 0.3]),
+            "meter": draw.choice("ab"), "at": MIDNIGHT + draw.randrange(5 * 24) * DAY / 24, "x": draw.choice([None, 0.25, -0.5, 1024.75]),
             "n": draw.choice([None, -1, 2**40]), "m": draw.choice([None, Decimal("0.1")]), "seen": draw.choice([None, MIDNIGHT]), "nr": nr,
         }
         for nr in range(40)
