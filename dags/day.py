@@ -82,7 +82,7 @@ def _published(group: str, intervals: Sequence[Mapping[str, Any]], *, named: str
     rows, version = sum(each["rows"] or 0 for each in intervals), max((each["delta_version"] or 0 for each in intervals), default=None)
     held = sum(each["advice"]["held"] for each in intervals if "advice" in each)
     warnings = tuple(reason for each in intervals for reason in each["reasons"])
-    warnings += (f"{held:,} rows are held: published without values",) if held else ()
+    warnings += (f"{held:,} {'row is' if held == 1 else 'rows are'} held: published without values",) if held else ()
     flagged = f"; look at it: {'; '.join(warnings)}" if warnings else ""
     advice = "; ".join(each["advice"]["sentence"] for each in intervals if each.get("advice", {}).get("sentence"))
     line = f"{group} {named} is published: {rows:,} rows{flagged}{f'; {advice}' if advice else ''}"

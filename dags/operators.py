@@ -42,6 +42,8 @@ LOOK_AGAIN, GIVE_UP = timedelta(seconds=10), timedelta(hours=6)
 One that has waited for long, maybe for a person, is looked at more seldom: after a tenth of the time that it has waited.
 """
 
+CANCELLED = "this run was cancelled, so that its later tasks stay skipped; clear the whole run, not its failed tasks alone"
+
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,15 @@ class CommandOperator(BaseOperator):  # type: ignore[misc]  # mypy does not foll
         if ended.code not in accepted:
             raise ended.failure
         return ended
+
+    def refuse_half(self, context: Mapping[str, Any]) -> None:
+        """Fail where a run was cancelled and its failed tasks alone are cleared: `publish` stays skipped, so nobody would hear of a day."""
+        run = context["dag_run"]
+        if not is_repeated(context):
+            return
+        states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=[layout.PUBLISH_TASK], run_ids=[run.run_id])
+        if states.get(run.run_id, {}).get(layout.PUBLISH_TASK) == "skipped":
+            raise AirflowFailException(CANCELLED)
 
     def on_kill(self) -> None:
         """End the command with its task."""
@@ -162,6 +173,7 @@ class IngestOperator(OfDay):
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Do what is due. A run that has nothing to restate says so by a task that is skipped."""
+        self.refuse_half(context)
         schedule, run = self.group_schedule, context["dag_run"]
         span = span_of(context, schedule)
         if run.run_type == "scheduled":
@@ -195,6 +207,7 @@ class MaterializeOperator(OfDay):
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Look at the ledger; a task that was cleared, or that waited for what is there now, first does what is to be done."""
+        self.refuse_half(context)
         schedule, span = self.group_schedule, span_of(context, self.group_schedule)
         wide = schedule.restated(span) if context["dag_run"].run_type == "scheduled" else span
         found = self.ledger(wide)

@@ -98,7 +98,8 @@ Press Trigger and fill in the form: which groups (none means all), the first and
 
 - `plan` prints what would be computed and what it costs. A dry run ends there.
 - `materialize` ingests what is new, and computes, judges and publishes one chunk of days after the other, each in one Spark job.
-  When it is cleared or was stopped, it goes on with what is left (with the mode `all` it begins again).
+  When it is cleared or was stopped, it goes on with what is left (with the mode `all` it begins again). Of a run that was
+  cancelled (marked as failed), clear all tasks: those behind stay skipped else.
 - `publish` tells training sets and the online store of every partition that was published.
 - `report` is red if a day of the range is not published; its log ends with what is wrong, and what to do.
 """

@@ -76,6 +76,7 @@ class ComputeOperator(RangeOperator):
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """Go through groups and chunks; what is done already is not done again when the task is cleared, unless the mode is `all`."""
+        self.refuse_half(context)
         params = context["params"]
         for schedule in self.chosen(context):
             for span in chunks(span_asked(params), params["chunk_days"]):

@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -226,7 +226,8 @@ class System:
         while (parent := _parent(parents[-1])) != self.pid("scheduler"):
             parents.append(parent)
         for each in (*reversed(parents), *_below(pid)):
-            os.kill(each, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(each, signal.SIGKILL)
 
     def kill(self, name: str) -> None:
         """Kill a part of the system, and wait until it is gone."""

@@ -84,7 +84,7 @@ class Instance:
     def get_first_reschedule_date(self, context):
         return self.waited
 
-    def get_task_states(self, dag_id, task_ids):
+    def get_task_states(self, dag_id, task_ids, run_ids=None):
         return {{name: state if isinstance(state, dict) else {{"ingest": state}} for name, state in self.siblings.items()}}
 
     def get_dr_count(self, dag_id, run_ids=None, states=()):
@@ -254,6 +254,10 @@ answer = {{
             ("at a time that nobody says", 1357430400000000, {{"id": uuid4()}}),
             ("by nobody", 1357430400000000, {{"id": made, "siblings": {{"backfill__2013-01-05T00:00:00+00:00__2013-01-05__x": None}}}}),
         )}},
+    **{{f"{{each.task_id}} cancelled {{name}}": end(
+            each, answer=[rejected], tries=tries, params=days, siblings={{"mine": {{"publish": state}}}})
+        for each in (ingest, materialize, ComputeOperator(task_id="compute", **wide))
+        for name, tries, state in (("and cleared", 2, "skipped"), ("and cleared whole", 2, None), ("never", 1, "skipped"))}},
     "static": end(IngestOperator(task_id="ingest", **still)),
     "published": end(materialize, answer=[interval(6)]),
     "held": end(materialize, answer=[held]),
@@ -601,6 +605,15 @@ def test_a_training_set_waits_for_a_group_that_lacks_some_of_the_day(ended: dict
     kind, said, called, *_ = ended[f"training set {case}"]
     assert (kind, said) == ("AirflowSkipException", f"2013-01-06 is not published yet by {lacking}, which will start another run")
     assert called == [f"--sound-only status spend pace {DAY}"]
+
+
+@pytest.mark.parametrize("task", ["ingest", "materialize", "compute"])
+def test_of_a_run_that_was_cancelled_all_tasks_are_to_be_cleared_or_nobody_would_hear_of_its_day(ended: dict[str, Any], task: str) -> None:
+    kind, said, called, *_ = ended[f"{task} cancelled and cleared"]
+    assert (kind, called) == ("AirflowFailException", [])
+    assert said == "this run was cancelled, so that its later tasks stay skipped; clear the whole run, not its failed tasks alone"
+    assert ended[f"{task} cancelled and cleared whole"][2] != []
+    assert ended[f"{task} cancelled never"][2] != []
 
 
 LEFT = "another run of this DAG waits, and will do what is left for this one"
