@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -128,13 +128,13 @@ class OnlineVerbs(LakeVerbs):
         if not chosen:
             return ()
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
-        target = self._target(space)
-        sync.claim(target, other_lake=other_lake)
-        self._keep_past_epochs()
-        erased = facts.erased(self.settings.lake)
-        deep = {group.name: self._depth(group, depth, target, erased=erased.get(group.entity.name)) for group in chosen}
-        done = tuple(self._sync(group, target, deep[group.name], at=at, limit=limit) for group in chosen)
-        sync.sweep(target, [group.name for group in chosen])
+        with self._target(space) as target:
+            sync.claim(target, other_lake=other_lake)
+            self._keep_past_epochs()
+            erased = facts.erased(self.settings.lake)
+            deep = {group.name: self._depth(group, depth, target, erased=erased.get(group.entity.name)) for group in chosen}
+            done = tuple(self._sync(group, target, deep[group.name], at=at, limit=limit) for group in chosen)
+            sync.sweep(target, [group.name for group in chosen])
         return done
 
     def _withdraw(self) -> None:
@@ -144,7 +144,8 @@ class OnlineVerbs(LakeVerbs):
         online, space = self._registry.online(), self._space()
         for group in names.groups(self.catalog, ()):
             if space is not None and not group.online and group.name in online:
-                gone = erasing.withdraw(group.name, target=self._target(space), beside=online)
+                with self._target(space) as target:
+                    gone = erasing.withdraw(group.name, target=target, beside=online)
                 if gone:
                     self.say(f"{group.name} has online=False now: its {gone:,} keys were deleted from the online store")
 
@@ -175,10 +176,11 @@ class OnlineVerbs(LakeVerbs):
         chosen, space = names.groups(self.catalog, groups), self._space()
         if space is None:
             return ()
-        target = self._target(space)
-        found = [
-            parity.measure(self._published([group])[group.name], target=target, scope=scope, erased=self._erased(group)) for group in chosen
-        ]
+        with self._target(space) as target:
+            found = [
+                parity.measure(self._published([group])[group.name], target=target, scope=scope, erased=self._erased(group))
+                for group in chosen
+            ]
         compared = [each for each in found if each is not None]
         wrong = [each for each in compared if not each.holds]
         if then == "nothing" or not wrong:
@@ -200,12 +202,12 @@ class OnlineVerbs(LakeVerbs):
         space = self._space()
         if space is None:
             return ()
-        target, done = self._target(space), []
-        for group in (each for each in groups if each.online):
-            last = next((each for each in reversed(self._registry.epochs(group.name)) if each.finished), None)
-            ledger = sync.Ledger(self._remember, self.clock)
-            work = sync.Work(self._registry.next_epoch(group.name), self.clock(), last, ledger=ledger)
-            done.append(erasing.erase(group, text, target=target, work=work, beside=self._registry.online()))
+        done, ledger = [], sync.Ledger(self._remember, self.clock)
+        with self._target(space) as target:
+            for group in (each for each in groups if each.online):
+                last = next((each for each in reversed(self._registry.epochs(group.name)) if each.finished), None)
+                work = sync.Work(self._registry.next_epoch(group.name), self.clock(), last, ledger=ledger)
+                done.append(erasing.erase(group, text, target=target, work=work, beside=self._registry.online()))
         running = [each.group for each in done if each.state == "a sync runs"]
         if running:
             self.sync(*running)
@@ -373,11 +375,11 @@ class OnlineVerbs(LakeVerbs):
             raise InputRefused(f"{', '.join(offline)} has online=False: its rows are for training alone, and are not brought online")
         return tuple(group for group in chosen if group.online)
 
-    def _target(self, space: layout.KeySpace) -> "Target":
-        """The store, and whose keys are meant."""
+    def _target(self, space: layout.KeySpace) -> "AbstractContextManager[Target]":
+        """The store, open until the end, and whose keys are meant."""
         from online_sync import sync
 
-        return sync.Target(self.store_url(), space, self.settings.lake)
+        return sync.Target(self.store_url(), space, self.settings.lake).kept_open()
 
     def _space(self) -> layout.KeySpace | None:
         """Whose keys the lake's rows have in the online store; None as long as none were ever brought there."""

@@ -13,7 +13,7 @@ from feature_definitions.layout import KeySpace
 from headwater_client import answers
 from headwater_client.answers import Features
 from headwater_client.mishaps import ServerAway, ServerRefused
-from online_sync.servers import StoreUnavailable
+from online_sync.servers import READERS_PATIENCE, StoreUnavailable
 from online_sync.store import Store
 from serving.answer import Result, fetch
 from serving.forms import PLAIN
@@ -28,7 +28,8 @@ class DirectClient:
         self, services: Iterable[FeatureService], *, url: str, project: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         """Compile the services; the first call connects."""
-        self._reading, self._store, self._project, self._clock = reading(s for s in services if s.online), Store(url), project, clock
+        self._reading, self._project, self._clock = reading(s for s in services if s.online), project, clock
+        self._store = Store(url, patience=READERS_PATIENCE)
         self._known: tuple[bytes | None, KeySpace | None] = (None, None)  # what the store says of the rows' lake, and their keys by that
 
     def __enter__(self) -> Self:

@@ -6,7 +6,7 @@ Nothing is connected here: the first call does that. Of a service of Sentinels e
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic, sleep
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import hiredis
 import redis
@@ -20,7 +20,6 @@ from redis.retry import Retry
 
 from online_sync.address import Address, Login
 
-_CONNECT = 0.3
 _CONNECTIONS = 32
 
 UNSETTLED = (redis.exceptions.ClusterError, redis.exceptions.SlotNotCoveredError, redis.exceptions.TryAgainError)
@@ -38,17 +37,14 @@ class OtherServer(redis.RedisError):
     """Another server answers than the one that a job began with."""
 
 
-class SameRun(NamedTuple):
-    """The runs of a server that a job stays with; none: it is not known which, so that no connection may be made a second time."""
+def single(address: Address, *, patience: float, runs: Callable[[], frozenset[str] | None]) -> Client:
+    """One server, or the primary of a service; every call is tried once more where its connection was gone.
 
-    runs: frozenset[str]
-
-
-def single(address: Address, *, patience: float, kept: SameRun | None = None) -> Client:
-    """One server, or the primary of a service; every call is tried once more where its connection was gone."""
+    `runs` says, whenever a connection is made, to which runs of the server it may lead: None, to any; none, it is not known which, so that
+    no connection may be made a second time.
+    """
     options: dict[str, Any] = {"retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)), **_options(address, patience)}
-    if kept is not None:
-        options["redis_connect_func"] = _staying(kept)
+    options["redis_connect_func"] = _staying(runs)
     if address.service is None:
         kind = (redis.UnixDomainSocketConnection, redis.SSLConnection, redis.Connection)
         return redis.Redis.from_pool(redis.ConnectionPool(connection_class=_kind(address, kind), **_place(address), **options))
@@ -175,13 +171,12 @@ def _options(address: Address, patience: float, *, db: bool = True) -> dict[str,
 
 
 def _timed(patience: float) -> dict[str, Any]:
-    return {"protocol": 2, "socket_timeout": patience, "socket_connect_timeout": min(patience, _CONNECT)}
+    return {"protocol": 2, "socket_timeout": patience, "socket_connect_timeout": patience}
 
 
 def _of_sentinels(address: Address, patience: float) -> dict[str, Any]:
     """Each Sentinel has so little time that the last is asked, too, before the patience of who reads ends."""
-    share = min(_CONNECT, patience / (len(address.hosts) + 1))
-    return {**_timed(share), **_known(address.sentinels_login), **_secured(address)}
+    return {**_timed(patience / (len(address.hosts) + 1)), **_known(address.sentinels_login), **_secured(address)}
 
 
 def _known(login: Login) -> dict[str, Any]:
@@ -206,17 +201,18 @@ def _kind(address: Address, kinds: tuple[Any, Any, Any]) -> Any:
     return kinds[0] if address.path is not None else kinds[2] if address.tls is None else kinds[1]
 
 
-def _staying(kept: SameRun) -> Callable[[Any], None]:
+def _staying(runs: Callable[[], frozenset[str] | None]) -> Callable[[Any], None]:
     """What a new connection does first: it makes sure that the server is still the one that the job began with."""
     made: set[object] = set()
 
     def connected(connection: Any) -> None:
         connection.on_connect()
-        if kept.runs:
+        stays = runs()
+        if stays:
             connection.send_command("INFO", "server")
-            if _run(connection.read_response()) not in kept.runs:
+            if _run(connection.read_response()) not in stays:
                 raise OtherServer
-        elif made:
+        elif stays is not None and made:
             raise OtherServer
         made.add(True)
 

@@ -1,6 +1,5 @@
 """Erasure: an entity's row online becomes a tombstone without values at once, by a sync of its own that brings nothing else."""
 
-import contextlib
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from feature_definitions.records import Epoch
 from online_sync import checks, sync
 from online_sync.codec import EpochRecord, Row, RowSchema, encode, is_tombstone, time_of
 from online_sync.servers import KEYS_PER_CALL, Saying
-from online_sync.store import LATER, PATIENCE, Store
+from online_sync.store import LATER, Store
 from online_sync.sync import Target, Work
 
 State = Literal["erased", "not online", "a sync runs"]
@@ -35,7 +34,7 @@ def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work, besid
 
     `beside` are the groups that are online: their next sync does not take the key that goes here for one that the store lost.
     """
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         held = store.read_epoch(target.space, group.name)
         if held is None:
             return Erased(group.name, "not online")
@@ -58,7 +57,7 @@ def withdraw(group: str, *, target: Target, beside: Iterable[str]) -> int:
 
     `beside` are the groups that are online, whose next sync does not take these keys for some that the store lost.
     """
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         if store.read_epoch(target.space, group) is None:
             return 0
         before = store.says()
@@ -106,7 +105,7 @@ def _forget(key: str, done: Erased, target: Target, groups: Iterable[str], *, be
 
 def lies_online(group: FeatureGroup, erased: Collection[str], *, target: Target) -> bool:
     """Whether a row of an erased entity is online all the same: the store was away when it was erased."""
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         held = store.read_epoch(target.space, group.name)
         if held is None:
             return False

@@ -1,6 +1,5 @@
 """Parity: whether what lies online is, byte for byte, what the lake says that the last sync had to bring."""
 
-import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -15,7 +14,7 @@ from lake.readable import Published
 from online_sync import classes, packing, sync
 from online_sync.classes import Agreement
 from online_sync.codec import EpochRecord, RowSchema, is_tombstone
-from online_sync.store import PATIENCE, Store
+from online_sync.store import Store
 from online_sync.sync import Target
 
 _LEAST, _SHARE = 10_000, 100
@@ -68,7 +67,7 @@ def measure(published: Published, *, target: Target, scope: Scope, erased: Colle
     None if no sync of the generation has finished. A group that no memory of one process holds is left to `sync --verify`.
     """
     group = published.group
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         record = store.read_epoch(target.space, group.name)
         if record is None or not record.epoch or record.generation != published.generation:
             return None
@@ -93,7 +92,7 @@ def after(published: Published, *, target: Target, epoch: int, erased: Collectio
     were written.
     """
     group = published.group
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         record, looked = store.read_epoch(target.space, group.name), store.looked(target.space, group.name)
         if record is None or looked is None or not record.epoch == record.begun == looked.epoch == epoch:
             return None

@@ -20,7 +20,7 @@ from online_sync.checks import Sampled
 from online_sync.codec import CodecError, EpochRecord, RowSchema, decode_epoch, is_tombstone, written_by
 from online_sync.packing import Numbers, Packed
 from online_sync.servers import KEYS_PER_CALL
-from online_sync.store import GONE, LATER, OLDER, OTHER, PATIENCE, SAME, UNSURE, WRITTEN, Rule, Store, is_under_way
+from online_sync.store import GONE, LATER, OLDER, OTHER, SAME, UNSURE, WRITTEN, Rule, Store, is_under_way
 
 _AT_ONCE = 16 * KEYS_PER_CALL
 """Rows that are packed and written together: enough that whole columns pay, few enough that they stay in the processor's cache."""
@@ -62,28 +62,28 @@ class Pushed(NamedTuple):
 
 def push_batches(batches: Iterable[pa.RecordBatch], spec: PushSpec) -> Iterator[pa.RecordBatch]:
     """What `push` does, told as one batch: counts (`COUNTS`), and a sample of the rows as JSON."""
-    done = push(batches, spec)
+    with contextlib.closing(Store(spec.url, runs=spec.runs)) as store:
+        done = push(batches, spec, store=store)
     columns = {name: pa.array([done.counts[name]], pa.int64()) for name in COUNTS}
     yield pa.RecordBatch.from_pydict({**columns, "sample": pa.array([json.dumps(done.sample)])})
 
 
-def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec) -> Pushed:
+def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec, *, store: Store) -> Pushed:
     """Write the rows that differ from what the store holds.
 
     Of what the last sync saw already, `gone` is no longer there and `others` are not what they should be. It ends early, with what was
     done until then, once a later sync has begun. Doing it twice does no harm.
     """
     done = Pushed(Counter(), [], [], {})
-    with contextlib.closing(Store(spec.url, patience=PATIENCE, runs=spec.runs)) as store:
-        for part in _parts(batches):
-            packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
-            if not _is_under_way(store, spec.record):
-                return done
-            letters = store.put_rows(packed.rows, rule=spec.rule, floor=spec.record.floor)
-            _count(done, packed.rows, letters, _seen(part, packed, spec))
-            _look(done, _lying(packed.rows, letters), spec)
-            done.counts["ahead"] = max(done.counts["ahead"], _ahead(store, packed.rows, letters))
-            done.counts["tombstones"] += packed.tombstones
+    for part in _parts(batches):
+        packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
+        if not _is_under_way(store, spec.record):
+            return done
+        letters = store.put_rows(packed.rows, rule=spec.rule, floor=spec.record.floor)
+        _count(done, packed.rows, letters, _seen(part, packed, spec))
+        _look(done, _lying(packed.rows, letters), spec)
+        done.counts["ahead"] = max(done.counts["ahead"], _ahead(store, packed.rows, letters))
+        done.counts["tombstones"] += packed.tombstones
     return done
 
 

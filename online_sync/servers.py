@@ -17,7 +17,7 @@ import redis
 
 from online_sync import address as addresses
 from online_sync import clients, faults
-from online_sync.clients import Client, SameRun
+from online_sync.clients import Client
 from online_sync.pace import Pace, Told
 
 KEYS_PER_CALL = 500
@@ -26,7 +26,8 @@ _KEYS_PER_SCRIPT, _NEW_KEYS_AT_ONCE = 20, 50
 """Keys that a script runs for at most, and that are put at once where nothing lies, which takes as long: between two of these the server
 answers others."""
 
-_PATIENCE = 0.5
+PATIENCE, READERS_PATIENCE = 5.0, 0.5
+"""Seconds that a job or a command waits for an answer, and those that one who asks for features does."""
 _FAILURES, _PAUSE = 5, 0.5
 """Calls that fail one after the other before most are told so without trying, and the seconds between two that are tried then."""
 _CALLS, _KEYS_PER_READ = 4, 2000
@@ -87,10 +88,10 @@ class Script(NamedTuple):
 class Servers:
     """The store's servers for jobs and commands; `patience` is how many seconds an answer may take."""
 
-    def __init__(self, url: str, *, patience: float = _PATIENCE, runs: frozenset[str] | None = None) -> None:
+    def __init__(self, url: str, *, patience: float = PATIENCE, runs: frozenset[str] | None = None) -> None:
         """Remember the address; the first call connects. With `runs` no server is spoken to that is not one of these (`StoreReplaced`)."""
-        self._at, self._patience = addresses.read(url), patience
-        self._single = clients.single(self._at, patience=patience, kept=None if runs is None else SameRun(runs))
+        self._at, self._patience, self.runs = addresses.read(url), patience, runs
+        self._single = clients.single(self._at, patience=patience, runs=lambda: self.runs)
         self.address = str(self._at)
         self._known: dict[Script, str] = {}
         self._paces: defaultdict[Script | None, Pace] = defaultdict(Pace)
@@ -198,9 +199,18 @@ class Servers:
             return _sayings(found, self._at)
         return {}
 
-    def runs(self) -> frozenset[str] | None:
-        """Which run of the server answers, so that a job can stay with it: none where the user may not ask; None of a cluster."""
-        return None if self._is_cluster else frozenset(said.run_id for said in self.says().values())
+    @contextmanager
+    def staying(self) -> Iterator[Mapping[str, Saying]]:
+        """Until the end no other run of the server is spoken to (`StoreReplaced`); says what the servers say of themselves at first.
+
+        Where the user may not ask which run it is, no connection may be made anew. Of a cluster any server is spoken to.
+        """
+        before = self.says()
+        self.runs = None if self._is_cluster else frozenset(said.run_id for said in before.values())
+        try:
+            yield before
+        finally:
+            self.runs = None
 
     def stop_server(self) -> None:
         """Ask the server itself to save and end: only for one that is ours alone."""
@@ -289,16 +299,16 @@ class _Asked(NamedTuple):
 
 
 class AsyncServers:
-    """The store's servers as serving reads them; every call ends within half a second, connecting included.
+    """The store's servers as serving reads them; every call ends within its patience, connecting included.
 
     What is asked for in one turn of the event loop, or while a few calls are on their way, goes as one call. After some calls that failed
     one after the other only one is tried every half second, until one succeeds.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience: float = READERS_PATIENCE) -> None:
         """Remember the address; the first call connects."""
-        self._at = addresses.read(url)
-        self._single = clients.async_single(self._at, patience=_PATIENCE)
+        self._at, self._patience = addresses.read(url), patience
+        self._single = clients.async_single(self._at, patience=patience)
         self._waiting: list[_Asked] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._failures, self._closed_until, self._fault = 0, float("-inf"), ""
@@ -308,7 +318,7 @@ class AsyncServers:
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""
         with errors(self._at):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 await self._single.ping()
         self._failures = 0
 
@@ -374,7 +384,7 @@ class AsyncServers:
 
     async def _mget(self, keys: list[str]) -> list[bytes | None]:
         with errors(self._at):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 client = self._client or await self._connected()
                 if client is self._single:
                     return cast(list[bytes | None], await client.mget(keys))
@@ -383,7 +393,7 @@ class AsyncServers:
     async def says(self) -> dict[str, Saying]:
         """What each server that holds keys says of itself, by its address; nothing where the user may not ask."""
         with errors(self._at), suppress(redis.exceptions.NoPermissionError):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 client = self._client or await self._connected()
                 found = await (client.info() if client is self._single else client.info(target_nodes=redis.RedisCluster.PRIMARIES))
                 return _sayings(found, self._at)
@@ -399,7 +409,7 @@ class AsyncServers:
         client: Client = self._single
         with suppress(redis.exceptions.NoPermissionError):
             if _says_cluster(await self._single.info("cluster")):
-                client = clients.async_cluster(self._at, patience=_PATIENCE)
+                client = clients.async_cluster(self._at, patience=self._patience)
         self._client = self._client or client
         return self._client
 

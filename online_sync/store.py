@@ -24,8 +24,6 @@ from online_sync.codec import EPOCH_END, EPOCH_START, FLAGS, TOMBSTONE, CodecErr
 from online_sync.servers import KEYS_PER_CALL, AsyncServers, Script, Servers, StoreUnavailable
 
 _ATTEMPTS = 10
-PATIENCE = 5.0
-"""Seconds that a job waits for an answer."""
 
 GONE, OTHER, BELOW = WRITTEN = "gor"
 """What is said of a row that was written: nothing lay there, another one did, or the same one below the floor."""

@@ -8,7 +8,7 @@ the memory of one process holds needs no Spark.
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -32,7 +32,7 @@ from online_sync.classes import Agreement
 from online_sync.codec import EpochRecord, RowSchema, Value
 from online_sync.push import Pushed, PushSpec
 from online_sync.servers import Saying, is_replaced, replaced
-from online_sync.store import PATIENCE, Owner, Store, is_under_way
+from online_sync.store import Owner, Store, is_under_way
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -74,11 +74,24 @@ class OtherLake(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The store to sync to: its URL (it may hold a password, so `repr` of this is not for logs), whose keys, and where the lake lies."""
+    """The store to sync to: its URL, which may hold a password, whose keys, and where the lake lies; and the store, if it is open."""
 
     url: str = field(repr=False)
     space: KeySpace
     place: str
+    kept: Store | None = field(default=None, repr=False)
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store, which is opened for this alone unless it is kept open."""
+        with contextlib.nullcontext(self.kept) if self.kept else contextlib.closing(Store(self.url)) as store:
+            yield store
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator["Target"]:
+        """The same, by the same connections all the while."""
+        with self.store() as store:
+            yield replace(self, kept=store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +185,7 @@ def ended_unheard(epochs: Sequence[Epoch], look: Finding) -> list[Epoch]:
 
 def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> None:
     """Make sure that the project's rows in the store come from this lake; another one's are refused (OtherLake) or taken over."""
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         for _ in range(_ATTEMPTS):
             owner = store.owner(target.space.project)
             if owner is not None and owner.lake == target.space.lake:
@@ -185,7 +198,7 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
 
 def standing(group: str, target: Target) -> EpochRecord | None:
     """The group's epoch record, which has to be the same before its publishes are read and when a sync of these begins."""
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         return store.read_epoch(target.space, group)
 
 
@@ -220,7 +233,7 @@ def look(published: Published, *, target: Target, now: datetime, last: Epoch | N
     fewer than then, a sample of the rows is as it was left, and the store has the sync that is the `last` by the registry.
     """
     group = published.group
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         held = store.read_epoch(target.space, group.name)
         if held is None or held.begun != held.epoch or held.generation != published.generation:
             return Finding(held, "changed")
@@ -247,10 +260,8 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     way = _Way(look, _changed(published, look, coming, work), work, spark, cache(partial(newest.newest, published, now=work.now)))
     if work.limit is not None and (held is None or held.generation != published.generation) and is_in_memory(published):
         _refuse_too_much(published, way.everything(), coming, limit=work.limit)
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as asked:
-        before, runs = asked.says(), asked.runs()
-    with contextlib.closing(Store(target.url, patience=PATIENCE, runs=runs)) as store:
-        spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen, runs=runs)
+    with target.store() as store, store.staying() as before:
+        spec = PushSpec(target.url, coming, tuple(group.entity.keys), RowSchema(coming.columns), seen, runs=store.runs)
         record, done, begun_at = _written(published, spec, way, store=store)
         _stay(before, store)
         if not store.publish_epoch(record):
@@ -288,7 +299,7 @@ def is_in_memory(published: Published) -> bool:
 
 def sweep(target: Target, groups: Sequence[str]) -> int:
     """Delete the keys of these groups and of the project that nobody reads any more, if there may be some; returns how many there were."""
-    with contextlib.closing(Store(target.url, patience=PATIENCE)) as store:
+    with target.store() as store:
         records = [record for group in groups if (record := store.read_epoch(target.space, group)) is not None]
         finished = [record for record in records if record.unswept and record.begun == record.epoch]
         owner = store.owner(target.space.project)
@@ -328,7 +339,7 @@ def _written(published: Published, spec: PushSpec, way: _Way, *, store: Store) -
         check = follows(kept, published.group.name)
         record = store.begin_epoch(coming, rewrite="every row" if whole else "where others differ", check=check)
         begun_at = begun_at or begun(record, way.work, found_lost=is_lost(way.look, way.work.last))
-        done = _pushed(published, replace(spec, record=record, erased=way.work.erased()), way)
+        done = _pushed(published, replace(spec, record=record, erased=way.work.erased()), way, store=store)
         kept = store.read_epoch(record.space, record.group)
         if kept is None or not is_under_way(record, kept):
             break
@@ -374,30 +385,31 @@ def _changed(published: Published, look: Finding, coming: EpochRecord, work: Wor
     return newest.changed(published, since=since, now=work.now)
 
 
-def _pushed(published: Published, spec: PushSpec, way: _Way) -> Pushed:
+def _pushed(published: Published, spec: PushSpec, way: _Way, *, store: Store) -> Pushed:
     """Write the newest rows, of the intervals that changed or all, in this process or in Spark's workers."""
     now = instant(spec.record.synced_at)
     if way.changed is not None and spec.record.floor != spec.record.epoch and newest.size(published, way.changed) <= _IN_MEMORY:
-        return _pushed_in_part(spec, way, newest.newest(published, now=now, intervals=way.changed))
+        return _pushed_in_part(spec, way, newest.newest(published, now=now, intervals=way.changed), store=store)
     if is_in_memory(published):
-        return push.push([way.everything()], spec)
+        return push.push([way.everything()], spec, store=store)
     from online_sync import spread
 
     return spread.pushed(published, spec, way.spark())
 
 
-def _pushed_in_part(spec: PushSpec, way: _Way, rows: pa.Table) -> Pushed:
+def _pushed_in_part(spec: PushSpec, way: _Way, rows: pa.Table, *, store: Store) -> Pushed:
     """Write the rows that are newer than what lies there; of the entities that fall back to another row, all rows are read."""
     sample = way.look.sample
     watched = replace(spec, rule="unless older", watched=frozenset(each.key for each in sample))
     retracted = rows.column("retracted")
     falling = rows.filter(retracted)
-    done = push.push([rows.filter(pc.invert(retracted))], watched)
+    done = push.push([rows.filter(pc.invert(retracted))], watched, store=store)
     unsure = {*done.unsure, *(packing.keys_of(falling, spec.record, spec.keys) if len(falling) else ())}
     if unsure:
         everything = way.everything()
         keys = pa.array(packing.keys_of(everything, spec.record, spec.keys), pa.string())
-        again = push.push([everything.filter(pc.is_in(keys, value_set=pa.array(sorted(unsure))))], replace(watched, rule="replace"))
+        fallen = everything.filter(pc.is_in(keys, value_set=pa.array(sorted(unsure))))
+        again = push.push([fallen], replace(watched, rule="replace"), store=store)
         ahead = max(done.counts["ahead"], again.counts["ahead"])
         done = Pushed(done.counts + again.counts, [*done.sample, *again.sample], [], done.watched | again.watched)
         done.counts["ahead"] = ahead

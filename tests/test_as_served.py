@@ -16,7 +16,7 @@ import pytest
 import headwater as hw
 from feature_definitions.reading import to_json
 from headwater_client import Client
-from online_sync import push
+from online_sync import sync
 from online_sync.store import Store
 from serving import server
 from tests import projects
@@ -136,7 +136,7 @@ class Days:
                 return said + (super().put_rows(rows[1:], **options) if rows[1:] else "")
 
         with closing(self.opened()) as p, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(push, "Store", Asked)
+            patch.setattr(sync, "Store", Asked)
             if cut:
                 with pytest.raises(CutOff):
                     p.sync()

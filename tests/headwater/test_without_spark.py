@@ -14,7 +14,7 @@ from feature_definitions import layout
 from feature_definitions.errors import InputRefused, Unknown
 from feature_definitions.records import Generation, Promotion, RegistryFacts
 from feature_registry import open_registry, rebuild
-from online_sync import erasing, push, sync
+from online_sync import sync
 from online_sync.codec import RowSchema, decode
 from online_sync.erasing import Erased
 from online_sync.servers import StoreUnavailable
@@ -148,7 +148,7 @@ def test_a_sync_that_leaves_rows_that_differ_says_so_and_ends_with_1(walks: Walk
 
     walks.hour(0, w1=1.0, w2=1.0, w3=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(push, "Store", Forgetting)
+        patch.setattr(sync, "Store", Forgetting)
         done = projects.within("sync", "--json", project=walks.root, now=walks.now)
     assert (done.code, done.json["epochs"][0]["parity"]["missing"], done.json["epochs"][0]["parity"]["equal"]) == (1, 1, 2)
     assert "repair it: headwater parity --repair seen" in done.err.replace("\n", " ")
@@ -193,7 +193,7 @@ def test_who_was_erased_while_the_store_was_away_is_gone_after_the_next_sync(wal
     with closing(opened(walks)) as p:
         p.sync()
         with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
-            patch.setattr(erasing, "Store", away)
+            patch.setattr(sync, "Store", away)
             p.erase("walker", {"walker": 1})
         assert walks.asked(p) == [7.0, 1.0, None]
         p.sync()
@@ -241,14 +241,14 @@ def test_a_sync_that_runs_while_somebody_is_erased_does_not_bring_them(walks: Wa
         """A store that is about to get its rows when somebody is erased."""
 
         def put_rows(self, rows: Any, **how: Any) -> str:
-            monkeypatch.setattr(push, "Store", Store)
+            monkeypatch.setattr(sync, "Store", Store)
             with closing(opened(walks)) as other:
                 done.extend(other.erase("walker", {"walker": 1}))
             return super().put_rows(rows, **how)
 
     with closing(opened(walks)) as p:
         p.sync()
-        monkeypatch.setattr(push, "Store", Meanwhile)
+        monkeypatch.setattr(sync, "Store", Meanwhile)
         with pytest.raises(SyncOvertaken):
             p.sync(depth="full")
         assert (done, walks.asked(p)) == ([Erased("seen", "a sync runs")], [None, 1.0, None])

@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 from feature_definitions import layout
 from lake import readable
-from online_sync import push
+from online_sync import sync
 from online_sync.servers import StoreReplaced, StoreUnavailable
 from online_sync.store import Store
 from tests.online_sync.conftest import clustered
@@ -125,7 +125,7 @@ def test_a_sync_in_a_cluster_of_which_a_primary_dies_shows_nothing_and_the_rerun
             return super()._put_round(rows, *how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(push, "Store", Dying)
+        patch.setattr(sync, "Store", Dying)
         with pytest.raises(StoreUnavailable, match="does not answer"):
             online.sync(story, FIRST + HOUR)
     with closing(Store(online.url)) as store:
@@ -153,7 +153,7 @@ def test_a_primary_that_became_a_replica_while_a_sync_ran_is_seen_though_it_was_
             return said
 
     with monkeypatch.context() as patch:
-        patch.setattr(push, "Store", Demoting)
+        patch.setattr(sync, "Store", Demoting)
         with pytest.raises(StoreReplaced):
             online.sync(story, FIRST + HOUR)
     assert 0 < lying(online.url) < len(WALKERS)

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from feature_definitions import layout
-from online_sync import checks, parity, push, sync
+from online_sync import checks, parity, sync
 from online_sync.servers import Saying, StoreReplaced, StoreUnavailable, is_replaced
 from online_sync.store import AsyncStore, Store
 from tests.online_sync import test_races as races
@@ -117,7 +117,7 @@ def test_a_sync_whose_primary_dies_in_the_middle_shows_nothing_and_the_rerun_bri
             return super()._put_round(rows, *how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(push, "Store", Dying)
+        patch.setattr(sync, "Store", Dying)
         with pytest.raises(StoreReplaced, match="a replica took its primary's place, while rows were written"):
             online.sync(story, FIRST + HOUR)
     with closing(Store(pair.url)) as store:
@@ -197,13 +197,10 @@ def test_where_nobody_may_ask_who_the_server_is_a_sync_ends_with_its_connection(
 
 
 def test_a_connection_that_breaks_is_made_again_with_the_same_server_and_with_no_other(tmp_path: Path) -> None:
-    with alone(tmp_path / "one") as (port, _):
-        with closing(Store(f"redis://127.0.0.1:{port}")) as asked:
-            runs = asked.runs()
-        with closing(Store(f"redis://127.0.0.1:{port}", runs=runs)) as store:
-            store.ping()
-            store._single.connection_pool.disconnect()
-            store.ping()
+    with alone(tmp_path / "one") as (port, _), closing(Store(f"redis://127.0.0.1:{port}")) as store, store.staying():
+        runs = store.runs
+        store._single.connection_pool.disconnect()
+        store.ping()
     other = pytest.raises(StoreReplaced, match=r"127.0.0.1:\d+ was restarted, or a replica took")
     with alone(tmp_path / "two") as (port, _), closing(Store(f"redis://127.0.0.1:{port}", runs=runs)) as store, other:
         store.ping()
@@ -211,20 +208,21 @@ def test_a_connection_that_breaks_is_made_again_with_the_same_server_and_with_no
 
 def test_a_store_that_hangs_in_the_middle_is_told_and_the_rerun_brings_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was told before it hung it still does afterwards, beside the rerun: that spoils nothing."""
-    for module in (push, sync):
-        monkeypatch.setattr(module, "PATIENCE", 0.3)
     story, calls = told(tmp_path), iter(range(100))
     with alone(tmp_path / "store") as (port, process):
         online = Online(f"redis://127.0.0.1:{port}/0")
 
         class Hanging(Store):
+            def __init__(self, url: str) -> None:
+                super().__init__(url, patience=0.3)
+
             def _put_round(self, rows: Any, *how: Any) -> str:
                 if next(calls) == 1:
                     os.kill(process.pid, signal.SIGSTOP)
                 return super()._put_round(rows, *how)
 
         with monkeypatch.context() as patch:
-            patch.setattr(push, "Store", Hanging)
+            patch.setattr(sync, "Store", Hanging)
             with pytest.raises(StoreUnavailable, match="does not answer in time; what was written stays, and the next sync goes on"):
                 online.sync(story, FIRST + HOUR)
         os.kill(process.pid, signal.SIGCONT)
@@ -254,7 +252,7 @@ def test_a_sync_of_which_a_server_was_replaced_before_its_end_is_not_published(
         return {at: each._replace(run_id=run) for at, each in said(store).items()}
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "runs", lambda _: None)
+        patch.setattr(Store, "runs", property(lambda _: None, lambda *_: None), raising=False)
         patch.setattr(Store, "says", other)
         with pytest.raises(StoreReplaced, match="nothing of it is shown"):
             online.sync(story, FIRST + HOUR)

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from feature_definitions import FeatureService, Join
-from online_sync import embedded, parity, push, sync
+from online_sync import embedded, parity, sync
 from online_sync.servers import StoreUnavailable
 from online_sync.store import Store
 from serving import answer
@@ -43,7 +43,7 @@ class Telling(Store):
 def work(file: str, url: str) -> None:
     """What the killed process does: one sync."""
     lake, publishes, done, now = pickle.loads(Path(file).read_bytes())
-    push.Store = Telling  # type: ignore[misc]  # what push opens
+    sync.Store = Telling  # type: ignore[misc]  # what a sync opens
     Online(url, done).sync(Story(SEEN, lake, publishes=publishes), now)
 
 

@@ -13,7 +13,7 @@ import pytest
 from feature_definitions import FeatureService, Join, layout
 from feature_definitions.reading import CASES, to_json
 from lake.readable import AsOf, certainty
-from online_sync import push, sync
+from online_sync import sync
 from online_sync.store import Store
 from serving import answer
 from serving.request import compile_service
@@ -110,14 +110,14 @@ def lived(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
         week.hour(hour, 20.0 + hour, (1,) if hour < 6 else (1, 2))
     week.ask()
     with monkeypatch.context() as patch:
-        patch.setattr(push, "Store", cutting(week))
+        patch.setattr(sync, "Store", cutting(week))
         with pytest.raises(CutOff):
             week.sync()
     week.meanwhile["seen"].add(week.ask())
     week.hour(6, 31.0, (1, 2))
     week.meanwhile["seen"].add(week.ask())
     with monkeypatch.context() as patch:
-        patch.setattr(push, "Store", asking(week))
+        patch.setattr(sync, "Store", asking(week))
         week.sync()
     week.ask()
 

@@ -141,9 +141,7 @@ def at_home(client: redis.Redis, cluster: list[int]) -> bool:
     ]
 
 
-def test_a_slot_that_moves_with_its_rows_while_a_sync_writes_loses_none(
-    spread: str, cluster: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slot_that_moves_with_its_rows_while_a_sync_writes_loses_none(spread: str, cluster: list[int]) -> None:
     clients = [redis.Redis(port=port) for port in cluster]
     rows = dict.fromkeys(range(300), 1)
     slots = sorted({int(clients[0].cluster("KEYSLOT", key(entity))) for entity in rows})[:30]
@@ -158,11 +156,10 @@ def test_a_slot_that_moves_with_its_rows_while_a_sync_writes_loses_none(
                 done += super().put_rows(rows[start : start + 100], **how)  # type: ignore[index, arg-type]  # as push gives them
             return done
 
-    monkeypatch.setattr(push, "Store", Moving)
     try:
-        with closing(Store(spread)) as store:
+        with closing(Moving(spread)) as store:
             begun = store.begin_epoch(races.RECORD)
-            done = push.push([races.rows(rows)], races.spec(spread, begun))
+            done = push.push([races.rows(rows)], races.spec(spread, begun), store=store)
             assert (done.counts["written"], store.publish_epoch(begun)) == (300, True)
             keys = [layout.row_key(races.RECORD.space, "spend", 1, str(entity)) for entity in rows]
             assert None not in store.mget(keys)
@@ -294,7 +291,7 @@ def test_a_user_who_may_touch_only_the_projects_keys_and_run_scripts_can_sync(tm
         url = f"redis://sync:word@127.0.0.1:{port}/0"
         with closing(Store(url)) as store:
             begun = store.begin_epoch(races.RECORD)
-            assert push.push([races.rows({1: 1})], races.spec(url, begun)).counts["written"] == 1
+            assert push.push([races.rows({1: 1})], races.spec(url, begun), store=store).counts["written"] == 1
             assert (store.publish_epoch(begun), store.says()) == (True, {})
             with pytest.raises(StoreUnavailable, match="does not let this user do what is needed"):
                 store.put_rows([("hw:other:k", row(1))])

@@ -14,7 +14,7 @@ import pytest
 from feature_definitions import layout
 from online_sync.address import StoreAddressError
 from online_sync.codec import FLAGS, TOMBSTONE, EpochRecord, Row, RowSchema, decode, encode
-from online_sync.servers import StoreUnavailable
+from online_sync.servers import READERS_PATIENCE, StoreUnavailable
 from online_sync.store import GONE, LATER, SAME, AsyncStore, Owner, Store
 from tests.online_sync.conftest import empty, written
 from tests.waiting import quickest
@@ -283,7 +283,7 @@ def test_a_store_that_is_not_there_is_named_within_a_second_without_its_password
 
 
 def test_a_store_that_is_silent_is_given_up_within_a_second(silent_port: int) -> None:
-    with closing(Store(f"redis://127.0.0.1:{silent_port}/0")) as store:
+    with closing(Store(f"redis://127.0.0.1:{silent_port}/0", patience=READERS_PATIENCE)) as store:
 
         def read() -> None:
             with pytest.raises(StoreUnavailable):
