@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import io
 import json
 import os
@@ -178,12 +177,9 @@ def within(*arguments: str | Path, project: Path | None = None, now: datetime = 
     """Run `headwater` in this process, on its Spark, as if it were `now`."""
     out, err = io.StringIO(), io.StringIO()
     words = [*map(str, arguments), *(() if project is None else ("--project", str(project)))]
-    clock, garbage = functools.partial(hw.open, clock=lambda: now), gc.get_threshold()
+    clock = functools.partial(hw.open, clock=lambda: now)
     with redirect_stdout(out), redirect_stderr(err), patch("headwater.project.open", clock), pytest.raises(SystemExit) as ended:
         commands.main(words)
-    gc.set_threshold(
-        *garbage
-    )  # a command, which ends, seldom looks for garbage; here frames of Spark would stay, with what they hold in Java
     validate(words, out.getvalue())
     return Done(int(str(ended.value.code)), out.getvalue(), err.getvalue())
 

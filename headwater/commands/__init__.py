@@ -1,14 +1,13 @@
 """The `headwater` command: words in, one call of the project each, tables or JSON out; exit codes 0, 1, 2 and 3 as `--help` says."""
 
-import gc
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
+from feature_definitions.version import VERSION
 from headwater import output
 from headwater.commands import authoring, feast, ingest, offline, online, registry, serve, training
 from headwater.commands.verb import AS_JSON, EXIT_CODES, MISTAKE, ON_MISTAKES, AsJson, Folder
@@ -19,13 +18,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_GARBAGE = 2_000_000
-"""After how many new objects Python looks for cycles: a command makes many records, and ends. By default (700) it takes a third longer."""
-
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
     if wanted:
-        output.out.print(f"headwater {metadata.version('headwater')}")
+        output.out.print(f"headwater {VERSION}")
         raise typer.Exit
 
 
@@ -57,7 +53,6 @@ for part in (authoring, ingest, offline, training, online, serve, registry, feas
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
-    gc.set_threshold(_GARBAGE)
     command = typer.main.get_command(app)
     try:
         code = command.main(sys.argv[1:] if arguments is None else list(arguments), prog_name="headwater", standalone_mode=False)

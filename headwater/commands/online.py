@@ -9,6 +9,7 @@ import headwater.project
 from feature_definitions import settings
 from feature_definitions.counted import counted
 from headwater import documents, output
+from headwater.commands import without
 from headwater.commands.verb import DONE, FAILED, Call, Group, Groups, Keys, pairs, verb
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def sync(
 ) -> int:
     """Bring the newest values to the online store (Feast calls this materialize); ends with 1 where some rows differ afterwards."""
     with output.progress() as say, call.project(say) as p:
+        without.telemetry()
+        without.pandas()
         depth: Depth = "full" if full else "verify" if verify else "as needed"
         epochs = p.sync(*groups, depth=depth, other_lake="take over" if take_over else "refuse", limit=limit)
         warnings = p.store_warnings() if epochs else []
@@ -118,6 +121,7 @@ def erase(
 def get(call: Call, *, service: Annotated[str, typer.Argument(metavar="SERVICE", help="a feature service")], keys: Keys) -> int:
     """Ask for the features of one entity, as the serving layer answers."""
     with call.project() as p:
+        without.telemetry()
         results = p.online(service, [p.parse_entity(pairs(keys), service=service)])["results"]
     (result,) = results
     rows = [

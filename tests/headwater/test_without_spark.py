@@ -158,6 +158,13 @@ def test_a_sync_that_leaves_rows_that_differ_says_so_and_ends_with_1(walks: Walk
     assert (calm["parity"]["compared"], calm["parity"]["equal"]) == (3, 3)
 
 
+def test_a_sync_of_few_rows_loads_no_package_only_because_it_is_installed(walks: Walks) -> None:
+    walks.hour(0, w1=1.0)
+    loaded = "import atexit, sys; atexit.register(lambda: print({'pandas', 'opentelemetry'} & set(sys.modules), file=sys.stderr))\n"
+    done = projects.command("sync", "--json", "--project", walks.root, before=loaded)
+    assert (done.code, done.json["epochs"][0]["written"], done.err.splitlines()[-1]) == (0, 1, "set()")
+
+
 def row_of(p: hw.Project, walker: int) -> bytes | None:
     """What lies online of a walker."""
     space = p._space()

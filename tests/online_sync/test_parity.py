@@ -114,13 +114,15 @@ def after(story: Story, url: str, *, epoch: int = 1) -> Any:
     return parity.after(story.published, target=sync.Target(url, SPACE, ""), epoch=epoch)
 
 
-@pytest.mark.parametrize("few", [500_000, -1], ids=["read again", "remembered"])
+@pytest.mark.parametrize("many", [None, "_FEW_VALUES", "_FEW_FILES"], ids=["read again", "of many rows", "of many files"])
 def test_some_rows_are_compared_after_a_sync_without_spark_by_four_calls_of_the_store(
-    story: Story, url: str, monkeypatch: pytest.MonkeyPatch, few: int
+    story: Story, url: str, monkeypatch: pytest.MonkeyPatch, many: str | None
 ) -> None:
     asked: list[int] = []
     real = Store.mget
-    monkeypatch.setattr(parity, "_FEW_VALUES", few)
+    if many is not None:
+        monkeypatch.setattr(parity, many, -1)
+        monkeypatch.setattr(parity.newest, "newest", lambda *_, **__: pytest.fail("it is read again"))
     monkeypatch.setattr(parity, "_SOME", 2)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "mget", lambda store, keys: asked.append(len(keys)) or real(store, keys))
