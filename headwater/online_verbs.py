@@ -129,7 +129,8 @@ class OnlineVerbs(LakeVerbs):
             return ()
         space = layout.KeySpace(self.settings.name, identity.made(self.settings.lake))
         with self._target(space) as target:
-            sync.claim(target, other_lake=other_lake)
+            if sync.claim(target, other_lake=other_lake) and self._registry.online():
+                self._tell_of_other_names(target)
             self._keep_past_epochs()
             erased = facts.erased(self.settings.lake)
             deep = {group.name: self._depth(group, depth, target, erased=erased.get(group.entity.name)) for group in chosen}
@@ -137,17 +138,35 @@ class OnlineVerbs(LakeVerbs):
             sync.sweep(target, [group.name for group in chosen])
         return done
 
-    def _withdraw(self) -> None:
-        """Take groups from the online store that were online and are to be offline."""
-        from online_sync import erasing
+    def _tell_of_other_names(self, target: "Target") -> None:
+        """Tell of rows that were brought under another name of the project."""
+        from online_sync import sync
 
-        online, space = self._registry.online(), self._space()
-        for group in names.groups(self.catalog, ()):
-            if space is not None and not group.online and group.name in online:
-                with self._target(space) as target:
-                    gone = erasing.withdraw(group.name, target=target, beside=online)
-                if gone:
-                    self.say(f"{group.name} has online=False now: its {gone:,} keys were deleted from the online store")
+        for project in sync.former_names(target):
+            self.say(
+                f"the online store has rows of this lake under the project name {project}; if that was this project's name, nothing renews "
+                "them any more: docs/online.md says how to delete them"
+            )
+
+    def _withdraw(self) -> None:
+        """Take groups from the online store that were online and are to be offline; tell of those that left the catalog."""
+        from online_sync import erasing, sync
+
+        online, space, known = self._registry.online(), self._space(), names.groups(self.catalog, ())
+        offline = [group.name for group in known if not group.online and group.name in online]
+        left = sorted(online - {group.name for group in known})
+        if space is None or not (offline or left):
+            return
+        with self._target(space) as target:
+            for name in offline:
+                if gone := erasing.withdraw(name, target=target, beside=online):
+                    self.say(f"{name} has online=False now: its {gone:,} keys were deleted from the online store")
+            for name in left:
+                if sync.standing(name, target) is not None:
+                    self.say(
+                        f"{name} is online and not in the catalog, so nothing renews it; to delete it there, put it back with online=False "
+                        "until the next headwater sync"
+                    )
 
     def rollback(self, group: str, generation: int | None = None) -> "Synced":
         """Bring back what the sync before the last brought of a group, or another generation of it, which is promoted for that.

@@ -12,6 +12,7 @@ floor everywhere else; its record is refused.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
@@ -183,6 +184,16 @@ class Store(Servers):
     def owner(self, project: str) -> Owner | None:
         """From which lake the project's rows come; None if none were brought yet."""
         return _read_owner(self.mget([layout.owner_key(project)])[0])
+
+    def projects_of(self, lake: str) -> list[str]:
+        """The projects whose rows come from a lake, without those whose keys the user may not read."""
+        found = []
+        for key in (key for keys in self.keys(layout.owner_key("*")) for key in keys):
+            project = key.removeprefix("hw:").removesuffix(":lake")
+            with suppress(StoreUnavailable, CodecError):
+                owner = self.owner(project)
+                found += [project] if owner is not None and owner.lake == lake else []
+        return sorted(found)
 
     def claim(self, space: KeySpace, *, place: str, instead_of: Owner | None) -> bool:
         """Say that the project's rows come from this lake, in place of another one or of none; False if somebody else came first."""

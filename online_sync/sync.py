@@ -183,17 +183,28 @@ def ended_unheard(epochs: Sequence[Epoch], look: Finding) -> list[Epoch]:
     return [each for each in epochs if each.epoch == held.epoch and each.generation == held.generation and not each.finished]
 
 
-def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> None:
-    """Make sure that the project's rows in the store come from this lake; another one's are refused (OtherLake) or taken over."""
+def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refuse") -> bool:
+    """Make sure that the project's rows in the store come from this lake; another one's are refused (OtherLake) or taken over.
+
+    Returns whether the store had none of the project's rows until now.
+    """
     with target.store() as store:
+        first = True
         for _ in range(_ATTEMPTS):
             owner = store.owner(target.space.project)
             if owner is not None and owner.lake == target.space.lake:
-                return
+                return first
+            first = owner is None
             if owner is not None and other_lake == "refuse":
                 raise _other_lake(owner, target, store.address)
             store.claim(target.space, place=target.place, instead_of=owner)
         raise SyncOvertaken(f"several lakes are being brought online for {target.space.project} at {store.address} right now; one can be")
+
+
+def former_names(target: Target) -> list[str]:
+    """Other projects whose rows in the store come from this lake: the project may have had these names before."""
+    with target.store() as store:
+        return [project for project in store.projects_of(target.space.lake) if project != target.space.project]
 
 
 def standing(group: str, target: Target) -> EpochRecord | None:

@@ -225,6 +225,38 @@ def test_a_group_that_is_offline_from_now_on_is_taken_from_the_store(walks: Walk
     assert said == ["seen has online=False now: its 4 keys were deleted from the online store"]
 
 
+def test_a_group_that_left_the_catalog_is_told_of_and_goes_as_one_that_is_offline(walks: Walks) -> None:
+    walks.hour(0, w1=7.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+    renamed = CATALOG.replace('seen = ObservationGroup("seen"', 'seen = ObservationGroup("met"')
+    offline = f"{renamed}old = ObservationGroup('seen', walker, steps, columns=('pace',), ttl='9h', every='1h', online=False)"
+    said: list[str] = []
+    for catalog in (renamed, offline, renamed):
+        projects.make(walks.root, catalog=catalog)
+        with closing(hw.open(walks.root, say=said.append, clock=lambda: walks.now)) as p:
+            assert p.sync() == ()
+    assert said == [
+        "seen is online and not in the catalog, so nothing renews it; to delete it there, put it back with online=False until the next "
+        "headwater sync",
+        "seen has online=False now: its 4 keys were deleted from the online store",
+    ]
+
+
+def test_the_first_sync_of_a_renamed_project_tells_of_the_rows_under_its_old_name(walks: Walks) -> None:
+    walks.hour(0, w1=7.0)
+    said: list[str] = []
+    for name in ("shop", "store", "store"):
+        projects.write(walks.root, "headwater.toml", f'[project]\nname = "{name}"\n')
+        with closing(hw.open(walks.root, say=said.append, clock=lambda: walks.now)) as p:
+            p.sync()
+            assert walks.asked(p) == [7.0, None, None]
+    assert [each for each in said if "shop" in each] == [
+        "the online store has rows of this lake under the project name shop; if that was this project's name, nothing renews them any more: "
+        "docs/online.md says how to delete them"
+    ]
+
+
 def test_a_clock_that_is_behind_takes_no_hour_back_unless_it_is_said_to_be_right(walks: Walks) -> None:
     walks.hour(0, w1=1.0)
     walks.hour(1, w1=2.0)
