@@ -32,8 +32,8 @@ def _absent(package: str) -> Iterator[None]:
             if name.partition(".")[0] == package:
                 raise ModuleNotFoundError(name=name)
 
-    sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]  # find_spec is all that is asked of it
+    sys.meta_path.insert(0, Finder)
     try:
         yield
     finally:
-        sys.meta_path.remove(Finder)  # type: ignore[arg-type]
+        sys.meta_path.remove(Finder)
