@@ -189,7 +189,7 @@ def claim(target: Target, *, other_lake: Literal["refuse", "take over"] = "refus
     Returns whether the store had none of the project's rows until now.
     """
     with target.store() as store:
-        first = True
+        first = False
         for _ in range(_ATTEMPTS):
             owner = store.owner(target.space.project)
             if owner is not None and owner.lake == target.space.lake:
