@@ -190,16 +190,11 @@ class OnlineVerbs(LakeVerbs):
         With `then="repair"` a group that differs is synced again, all its rows compared or written, and compared as before. Groups
         never synced are left out.
         """
-        from online_sync import parity
-
         chosen, space = names.groups(self.catalog, groups), self._space()
         if space is None:
             return ()
         with self._target(space) as target:
-            found = [
-                parity.measure(self._published([group])[group.name], target=target, scope=scope, erased=self._erased(group))
-                for group in chosen
-            ]
+            found = [self._parity(group, target, scope=scope) for group in chosen]
         compared = [each for each in found if each is not None]
         wrong = [each for each in compared if not each.holds]
         if then == "nothing" or not wrong:
@@ -208,6 +203,13 @@ class OnlineVerbs(LakeVerbs):
             self.sync(each.group, depth="full" if each.extra else "verify")
         again = {each.group: each for one in wrong for each in self.parity(one.group, scope=scope)}
         return tuple(again.get(each.group, each) for each in compared)
+
+    def _parity(self, group: FeatureGroup, target: "Target", *, scope: "Scope") -> "Parity | None":
+        from online_sync import parity
+
+        published = self._published([group])[group.name]
+        past = [each for each in self._registry.epochs(group.name) if each.finished and each.generation == published.generation]
+        return parity.measure(published, target=target, scope=scope, last=past[-1] if past else None, erased=self._erased(group))
 
     def erase(self, entity: str, keys: Mapping[str, Any]) -> "tuple[Erased, ...]":
         """Take an entity from the online store at once, out of every group of it, and let no sync bring it back.

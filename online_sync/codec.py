@@ -234,13 +234,16 @@ def reader(schema: RowSchema) -> Callable[[bytes], Row]:
     return read
 
 
+_NO_ROW = "the store holds something else where a row should be; repair it: headwater sync --verify"
+
+
 def written_by(data: bytes) -> tuple[int, int]:
     """The epoch that wrote a row, and the number of the schema that it was written with."""
     if len(data) < _HEADER.size:
-        raise CodecError(f"{len(data)} bytes are no row")
+        raise CodecError(_NO_ROW)
     fields = _HEADER.unpack_from(data)
     if fields[::2] != _TAGS:
-        raise CodecError("the bytes are no row")
+        raise CodecError(_NO_ROW)
     return fields[5], fields[7]
 
 

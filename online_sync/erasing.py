@@ -10,7 +10,7 @@ from feature_definitions.language import FeatureGroup
 from feature_definitions.records import Epoch
 from online_sync import checks, sync
 from online_sync.codec import EpochRecord, Row, RowSchema, encode, is_tombstone, time_of
-from online_sync.servers import KEYS_PER_CALL, Saying
+from online_sync.servers import KEYS_PER_CALL, Saying, StoreUnavailable
 from online_sync.store import LATER, Store
 from online_sync.sync import Target, Work
 
@@ -41,9 +41,13 @@ def erase(group: FeatureGroup, entity: str, *, target: Target, work: Work, besid
         key, before = layout.row_key(target.space, group.name, held.generation, entity), store.says()
         try:
             made = _begun(held, work, store=store)
+            buried = made is not None and _buried(key, made, work, store=store)
         except sync.SyncOutdated:
-            made = None
-        if made is None or not _buried(key, made, work, store=store):
+            made, buried = None, False
+        except StoreUnavailable:
+            store.unlink([key])  # a store that is full still deletes; the next sync leaves a tombstone
+            raise
+        if made is None or not buried:
             store.unlink([key])
             done = Erased(group.name, "a sync runs")
         else:

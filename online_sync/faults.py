@@ -58,12 +58,14 @@ def _not_let_in(reason: str) -> str:
 
 def _refused(error: redis.ResponseError, reason: str) -> str:
     """What was refused for its user, or for a state of the store."""
-    if isinstance(error, redis.exceptions.NoPermissionError):
+    if isinstance(error, redis.exceptions.NoPermissionError) or "ACL failure" in reason:  # the latter of a command in a script
         return f"does not let this user do what is needed: {reason}"
     if isinstance(error, redis.ReadOnlyError):
         return "is a replica that takes no writes; name its primary in HEADWATER_REDIS_URL"
     if "used memory > 'maxmemory'" in reason:
         return f"is full: it has used the memory that its maxmemory allows. Allow more; {_STAYS}"
+    if "DB index is out of range" in reason:
+        return "has no database of the number that HEADWATER_REDIS_URL ends with; most have 0 to 15"
     if "MISCONF" in reason:
         return "takes no writes because it cannot save to its disk; look into its log"
     if "Not enough good replicas" in reason:

@@ -1,7 +1,7 @@
 """Parity: whether what lies online is, byte for byte, what the lake says that the last sync had to bring."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ import pyarrow as pa
 from feature_definitions import layout
 from feature_definitions.errors import UserError
 from feature_definitions.intervals import instant
+from feature_definitions.records import Epoch
 from lake import newest
 from lake.readable import Published
 from online_sync import classes, packing, sync
@@ -59,17 +60,21 @@ class Parity:
         return self.equal == self.compared and not self.extra
 
 
-def measure(published: Published, *, target: Target, scope: Scope, erased: Collection[str] = ()) -> Parity | None:
+def measure(
+    published: Published, *, target: Target, scope: Scope, last: Epoch | None = None, erased: Collection[str] = ()
+) -> Parity | None:
     """Compare a group's rows online with what its last sync had to bring: a sample, or all, and then also whose rows lie there besides.
 
-    Of the `erased` entities (by `entity_text`) nothing may lie there.
+    The `last` finished sync is that of the registry, where the store has lost it. Of the `erased` entities (by `entity_text`) nothing may
+    lie there.
 
     None if no sync of the generation has finished. A group that no memory of one process holds is left to `sync --verify`.
     """
     group = published.group
     with target.store() as store:
-        record = store.read_epoch(target.space, group.name)
-        if record is None or not record.epoch or record.generation != published.generation:
+        held = store.read_epoch(target.space, group.name)
+        record = _brought(held, published, target, last)
+        if record is None or record.generation != published.generation:
             return None
         if not sync.is_in_memory(published):
             raise NotComparable(
@@ -80,9 +85,19 @@ def measure(published: Published, *, target: Target, scope: Scope, erased: Colle
         chosen = rows if scope == "full" else classes.sampled(rows, count=max(_LEAST, len(rows) // _SHARE), seed=record.epoch)
         found = _found(chosen, record, tuple(group.entity.keys), erased, store=store)
         extra = _extra(rows, record, tuple(group.entity.keys), store) if scope == "full" else 0
-        if store.read_epoch(target.space, group.name) != record:
+        if store.read_epoch(target.space, group.name) != held:
             raise NotComparable(f"a sync of {group.name} began while its rows were compared; try again")
     return Parity(group.name, published.generation, record.epoch, len(rows), **asdict(found), extra=extra)
+
+
+def _brought(held: EpochRecord | None, published: Published, target: Target, last: Epoch | None) -> EpochRecord | None:
+    """The record of the last sync, by the store or, where that has lost it, by the registry; readers see no row without a record."""
+    finished = None if held is None or not held.epoch else held
+    if last is None or (finished is not None and (finished.epoch >= last.epoch or finished.generation != last.generation)):
+        return finished
+    floor, group = last.epoch + 1 if finished is None else finished.floor, published.group
+    empty = (None,) * len(group.outputs) if group.keeps_rows else ()
+    return replace(sync.record_of(published, target, epoch=last.epoch, now=last.synced_at, empty=empty), floor=floor)
 
 
 def after(published: Published, *, target: Target, epoch: int, erased: Collection[str] = ()) -> Agreement | None:

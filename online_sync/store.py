@@ -183,7 +183,7 @@ class Store(Servers):
 
     def owner(self, project: str) -> Owner | None:
         """From which lake the project's rows come; None if none were brought yet."""
-        return _read_owner(self.mget([layout.owner_key(project)])[0])
+        return _read_owner(self.mget([layout.owner_key(project)])[0], project)
 
     def projects_of(self, lake: str) -> list[str]:
         """The projects whose rows come from a lake, without those whose keys the user may not read."""
@@ -246,7 +246,7 @@ class AsyncStore(AsyncServers):
 
     async def owner(self, project: str) -> Owner | None:
         """From which lake the project's rows come; None if none were brought yet."""
-        return _read_owner((await self.mget([layout.owner_key(project)]))[0])
+        return _read_owner((await self.mget([layout.owner_key(project)]))[0], project)
 
 
 def is_under_way(record: EpochRecord, kept: EpochRecord) -> bool:
@@ -275,7 +275,7 @@ def _owner(owner: Owner | None) -> bytes | None:
     return None if said is None else json.dumps(said, sort_keys=True).encode()
 
 
-def _read_owner(data: bytes | None) -> Owner | None:
+def _read_owner(data: bytes | None, project: str) -> Owner | None:
     if data is None:
         return None
     try:
@@ -283,7 +283,8 @@ def _read_owner(data: bytes | None) -> Owner | None:
         return Owner(said["lake"], said["place"], said["sweep"])  # type: ignore[arg-type]  # one of the three
     except (ValueError, TypeError, KeyError):
         raise CodecError(
-            "the store's record of the lake that a project's rows come from cannot be read; delete it and sync again"
+            f"the store's record of the lake that the rows of {project} come from cannot be read; delete the key "
+            f"{layout.owner_key(project)} and sync again"
         ) from None
 
 

@@ -266,7 +266,7 @@ def run(published: Published, look: Finding, *, target: Target, work: Work, spar
     The rows that may have changed are compared with the store's, or all of them; written are those that are others, or all.
     """
     group, held, last = published.group, look.held, work.last
-    coming = replace(_record(published, target, epoch=work.epoch, now=work.now, empty=_empty(published, spark)), by=secrets.token_hex(8))
+    coming = replace(record_of(published, target, epoch=work.epoch, now=work.now, empty=_empty(published, spark)), by=secrets.token_hex(8))
     seen = _seen(published, (None if last is None else last.synced_at) if held is None else _last(held, published))
     way = _Way(look, _changed(published, look, coming, work), work, spark, cache(partial(newest.newest, published, now=work.now)))
     if work.limit is not None and (held is None or held.generation != published.generation) and is_in_memory(published):
@@ -465,7 +465,7 @@ def _seen(published: Published, since: datetime | None) -> str:
 
 
 def _is_unchanged(held: EpochRecord, published: Published, target: Target, now: datetime) -> bool:
-    wanted = _record(published, target, epoch=held.epoch, now=now, empty=held.empty)
+    wanted = record_of(published, target, epoch=held.epoch, now=now, empty=held.empty)
     of_the_sync = replace(wanted, synced_at=held.synced_at, begun=held.begun, by=held.by, floor=held.floor)
     return replace(of_the_sync, also=held.also, unswept=held.unswept) == held
 
@@ -478,7 +478,8 @@ def _other_lake(owner: Owner, target: Target, address: str) -> OtherLake:
     )
 
 
-def _record(published: Published, target: Target, *, epoch: int, now: datetime, empty: tuple[Value, ...]) -> EpochRecord:
+def record_of(published: Published, target: Target, *, epoch: int, now: datetime, empty: tuple[Value, ...]) -> EpochRecord:
+    """What a sync of this epoch and time publishes, whose entities without a live row have the values `empty`."""
     group = published.group
     covered = readable.covered(published, now) if group.by_coverage else None
     return EpochRecord(

@@ -159,7 +159,7 @@ def recomputed_values(asked: Asked, questions: Sequence[tuple[datetime, Entity]]
 def served(asked: Asked, at: datetime, entities: Sequence[Entity]) -> list[Answer]:
     """What serving answers over a store that was synced then; the store is a dict."""
     published, group, spark = asked.published, asked.group, asked.lake.spark
-    record = sync._record(
+    record = sync.record_of(
         published, sync.Target("", layout.KeySpace("tests", "lakelake"), ""), epoch=1, now=at, empty=sync._empty(published, lambda: spark)
     )
     keys, schema = tuple(group.entity.keys), RowSchema(record.columns)

@@ -189,7 +189,7 @@ def raw(shown: Shown, url: str, rows: int) -> None:
         made = Made(folder)
         made.hour(np.arange(rows))
         found = newest.newest(made.published, now=made.now)
-    record = sync._record(made.published, sync.Target(url, layout.KeySpace("bench", "lakelake"), ""), epoch=1, now=made.now, empty=())
+    record = sync.record_of(made.published, sync.Target(url, layout.KeySpace("bench", "lakelake"), ""), epoch=1, now=made.now, empty=())
     packed = packing.packed(found, record, ["entity_id"], RowSchema(record.columns)).rows
     with closing(Store(url, patience=5)) as store:
         shown.add("raw compare-and-set, all new", rows, *timed(lambda: store.put_rows(packed), url))

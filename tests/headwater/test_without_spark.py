@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 import headwater as hw
 from feature_definitions import layout
@@ -207,6 +208,20 @@ def test_who_was_erased_while_the_store_was_away_is_gone_after_the_next_sync(wal
         assert walks.asked(p) == [7.0, 1.0, None]
         p.sync()
         assert walks.asked(p) == [None, 1.0, None]
+
+
+def test_who_is_erased_while_the_store_is_full_is_gone_all_the_same(walks: Walks) -> None:
+    walks.hour(0, w1=7.0, w2=1.0)
+    with closing(opened(walks)) as p:
+        p.sync()
+        with closing(redis.Redis.from_url(p.store_url())) as client:
+            client.config_set("maxmemory", "1")
+            with pytest.raises(StoreUnavailable, match="is full"):
+                p.erase("walker", {"walker": 1})
+            assert walks.asked(p) == [None, 1.0, None]
+            client.config_set("maxmemory", "0")
+        [done] = p.sync()
+        assert (walks.asked(p), done.holds) == ([None, 1.0, None], True)
 
 
 def away(_: str, **how: float) -> Store:

@@ -10,12 +10,14 @@ import pytest
 import redis
 
 from feature_definitions import layout
+from feature_definitions.records import Epoch
 from online_sync import parity, sync
 from online_sync.classes import Agreement
 from online_sync.codec import RowSchema, decode, encode
 from online_sync.parity import NotComparable, Parity
 from online_sync.store import Store
-from tests.online_sync.stories import FIRST, HOUR, SEEN
+from tests.online_sync.conftest import empty
+from tests.online_sync.stories import FIRST, HOUR, SEEN, WALKED
 from tests.online_sync.test_changes import SPACE, Online, told
 
 if TYPE_CHECKING:
@@ -92,6 +94,25 @@ def test_a_tombstone_is_equal_to_nothing(story: Story, url: str) -> None:
     with closing(redis.Redis.from_url(url)) as client:
         client.delete(key(3))
     assert measured(story, url).holds
+
+
+@pytest.mark.parametrize(("state", "older", "missing"), [("old", 1, 0), ("emptied", 0, 3)])
+def test_a_store_that_lost_the_sync_that_the_registry_remembers_is_compared_with_that(
+    story: Story, url: str, state: str, older: int, missing: int
+) -> None:
+    if state == "emptied":
+        empty(url)
+    target, lost = sync.Target(url, SPACE, ""), Epoch("seen", 1, 2, None, 3, 1, FIRST + 3 * HOUR)
+    found = parity.measure(story.published, target=target, scope="full", last=lost)
+    assert found is not None
+    assert (found.epoch, found.compared, found.older, found.missing, found.extra) == (2, 3, older, missing, 0)
+
+
+def test_a_windowed_group_that_the_store_lost_is_missing(url: str, tmp_path: Path) -> None:
+    lost, published = Epoch("walked", 1, 1, None, 3, 1, FIRST + 3 * HOUR), told(WALKED, tmp_path).published
+    found = parity.measure(published, target=sync.Target(url, SPACE, ""), scope="full", last=lost)
+    assert found is not None
+    assert found.missing == found.compared > 0
 
 
 def test_of_a_group_that_was_never_synced_there_is_nothing_to_compare(url: str, tmp_path: Path) -> None:

@@ -297,6 +297,13 @@ def test_a_user_who_may_touch_only_the_projects_keys_and_run_scripts_can_sync(tm
                 store.put_rows([("hw:other:k", row(1))])
 
 
+def test_a_user_who_may_run_scripts_but_not_what_is_in_them_is_told_so(tmp_path: Path) -> None:
+    rights = ("on", ">word", "~hw:*", "+@read", "+@scripting", "+select", "+client|setinfo", "+info")
+    told = pytest.raises(StoreUnavailable, match="does not let this user do what is needed: .* 'set' command")
+    with alone(tmp_path, "--user", "half", *rights) as (port, _), closing(Store(f"redis://half:word@127.0.0.1:{port}/0")) as store, told:
+        store.begin_epoch(races.RECORD)
+
+
 def test_a_replica_is_told_apart(tmp_path: Path) -> None:
     told = pytest.raises(StoreUnavailable, match="is a replica that takes no writes; name its primary")
     with alone(tmp_path, "--replicaof", "127.0.0.1", "1") as (port, _), closing(Store(f"redis://127.0.0.1:{port}/0")) as store, told:
