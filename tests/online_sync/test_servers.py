@@ -299,7 +299,7 @@ def test_a_user_who_may_touch_only_the_projects_keys_and_run_scripts_can_sync(tm
 
 def test_a_user_who_may_run_scripts_but_not_what_is_in_them_is_told_so(tmp_path: Path) -> None:
     rights = ("on", ">word", "~hw:*", "+@read", "+@scripting", "+select", "+client|setinfo", "+info")
-    told = pytest.raises(StoreUnavailable, match="does not let this user do what is needed: .* 'set' command")
+    told = pytest.raises(StoreUnavailable, match=r"does not let this user do what is needed: .* 'set' command")
     with alone(tmp_path, "--user", "half", *rights) as (port, _), closing(Store(f"redis://half:word@127.0.0.1:{port}/0")) as store, told:
         store.begin_epoch(races.RECORD)
 
