@@ -148,6 +148,7 @@ class IngestedSource(Part, frozen=True, kw_only=True):
     copies: dict[str, str]
     waiting: dict[str, str]
     failed: str | None
+    hints: list[str]
 
 
 class IngestDocument(Document, frozen=True, kw_only=True):

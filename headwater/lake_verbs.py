@@ -434,12 +434,17 @@ class LakeVerbs(OpenProject):
         return GroupResult(group.name, generation, refused=why)
 
     def _bring_again(self, sources: Sequence[Source]) -> dict[str, str]:
-        """Read those files of sources again of which rows are put aside; gives why a source cannot be read."""
+        """Read those files of sources again of which rows are put aside; gives why a source, or one of these files, is not read."""
         from lake import quarantine
         from spark_jobs.ingest import bring
 
         again = {source.name: quarantine.files_of(source.name, lake=self.settings.lake) for source in sources}
-        return {each.source: each.failed for each in bring.each(sources, self._context, again=again) if each.failed is not None}
+        left = dict[str, str]()
+        for each in bring.each(sources, self._context, again=again):
+            waiting = [f"{name} is left for the next time: {why}" for name, why in each.waiting.items() if name in again[each.source]]
+            why = next((said for said in (each.failed, *each.refused, *waiting) if said is not None), None)
+            left |= {} if why is None else {each.source: why}
+        return left
 
     def _materialize_again(self, group: FeatureGroup) -> str | None:
         """Compute those intervals of a group again of which rows are put aside; gives why it cannot be computed."""

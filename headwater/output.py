@@ -115,6 +115,10 @@ def warn_brought(report: Any, *, with_id: Collection[str]) -> None:
     copied = "rows of one id count once" if report.source in with_id else "its rows count twice"
     for name, original in report.copies.items():
         warn(f"{report.source}: {name} is a copy of {original}: {copied}; delete one if it is a mistake")
+    if report.renamed:
+        name, old = next(iter(report.renamed.items()))
+        more = f" and {len(report.renamed) - 1:,} more are too" if report.renamed.keys() - {name} else ""
+        warn(f"{report.source}: {name} is {old} under another name{more}: the rows are there already")
     for name, reason in report.waiting.items():
         warn(f"{report.source}: {name} is left for the next time: {reason}")
     for hint in report.hints:

@@ -72,9 +72,8 @@ def ingest(job: Ingest) -> IngestReport:
     """
     source, context = job.source, job.context
     look = landing.look(source, context, again=job.again)
-    if look.is_empty and isinstance(source.at, Files) and not context.registry.files(source.name):
-        context.say(f"{source.name}: no file is at {whereabouts.shown(source.at.paths, root=context.root)}")
-        return replace(_without_rows(job, look), hints=tuple(hints.of_globs(source.at.paths, root=context.root)))
+    if look.is_empty and isinstance(source.at, Files):
+        return replace(_without_rows(job, look), hints=tuple(_of_nothing(job, source.at)))
     if not look.read:
         return _without_rows(job, look)
     context.say(f"ingesting {source.name}: {counted(len(look.read), 'file')}")
@@ -127,7 +126,9 @@ def _hints(job: Ingest, look: Look, seen: RowsSeen) -> tuple[str, ...]:
 
     At its first ingest also of those that its globs miss, and of JSON, in which a field that is called otherwise is null without a word.
     """
-    source, found, read = job.source, list[str](), look.read
+    source, read = job.source, look.read
+    bare = [file.name for file in read if not seen.counts.get(file.came_as)]
+    found = [f"{bare[0]}{f' and {len(bare) - 1:,} more' if bare[1:] else ''}: no rows are in it"] if bare else []
     is_first = not job.context.registry.files(source.name)
     if isinstance(source.at, Files) and is_first:
         found += hints.of_globs(source.at.paths, root=job.context.root)
@@ -137,6 +138,15 @@ def _hints(job: Ingest, look: Look, seen: RowsSeen) -> tuple[str, ...]:
         hint = hints.of_file(file.path, folders.at(parsing.shape(source, file.format), file.name))
         found += [] if hint is None else [f"{file.name}: {hint}"]
     return tuple(found)
+
+
+def _of_nothing(job: Ingest, at: Files) -> Iterator[str]:
+    """What is said where no file of a source is."""
+    known, root = [file for file in job.context.registry.files(job.source.name).values() if file.rows], job.context.root
+    stay = "; the rows of {} that were there stay, until files without rows lie under these names".format
+    yield f"no file is at {whereabouts.shown(at.paths, root=root)}{stay(counted(len(known), 'file')) if known else ''}"
+    yield from hints.of_globs(at.paths, root=root)
+    yield from hints.of_names(at.paths, root=root)
 
 
 def _without_rows(job: Ingest, look: Look) -> IngestReport:

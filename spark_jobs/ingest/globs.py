@@ -81,12 +81,21 @@ def matches(pattern: str, *, root: Path) -> Iterator[Path]:
     if not rest:
         yield from [base] if os.path.lexists(base) else []
         return
-    if rest[-1] == "**":
-        rest = (*rest, "*")  # files at any depth, as on S3
-    paths = [path for path in base.glob("/".join(rest)) if is_data(path.relative_to(base).parts, rest)]
+    paths = [path for path in _paths(base, rest) if is_data(path.relative_to(base).parts, rest)]
     holders = {parent for path in paths for parent in path.parents}
     names_files = "." in rest[-1]
     yield from (path for path in paths if not path.is_dir() or (names_files and path not in holders))
+
+
+def no_data(pattern: str, *, root: Path) -> Iterator[Path]:
+    """The files on this machine that a glob would mean, if their names were those of data."""
+    base, rest = _base(pattern, root)
+    yield from (path for path in _paths(base, rest) if not is_data(path.relative_to(base).parts, rest) and path.is_file())
+
+
+def _paths(base: Path, rest: tuple[str, ...]) -> Iterator[Path]:
+    """What a glob means below a folder, data or not; `**` at its end means files at any depth, as on S3."""
+    yield from base.glob("/".join((*rest, "*") if rest[-1] == "**" else rest)) if rest else ()
 
 
 def _base(pattern: str, root: Path) -> tuple[Path, tuple[str, ...]]:

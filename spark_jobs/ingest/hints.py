@@ -14,7 +14,7 @@ from spark_jobs.ingest import dialect_seen, dialects, first_bytes, globs, json_l
 from spark_jobs.ingest.opened import UNREADABLE
 from spark_jobs.ingest.parsing import Shape, named_otherwise
 from spark_jobs.ingest.samples import Sample
-from spark_jobs.ingest.whereabouts import Place
+from spark_jobs.ingest.whereabouts import Place, is_remote
 
 _WHY = {
     "delimiter": "`{0}` separates the columns",
@@ -171,6 +171,13 @@ def of_globs(said: Sequence[str], *, root: Path) -> Iterator[str]:
             missed = [path for path in found[other] if path not in taken and path.is_file()]
             if missed:
                 yield f"{missed[0].name} lies beside {glob}, which does not match it: write Files({_word((*said, other))})"
+
+
+def of_names(said: Sequence[str], *, root: Path) -> Iterator[str]:
+    """Which file lies where a glob looks, and is no data by its name alone; of each glob the first."""
+    for glob in said:
+        if not is_remote(glob) and (left := min(globs.no_data(glob, root=root), default=None)) is not None:
+            yield f"{left.name} is no data by its name, which begins with `_`, `.` or `~$` or ends as what is unfinished does: rename it"
 
 
 def _near(glob: str) -> Iterator[str]:

@@ -100,7 +100,7 @@ def look(source: Source, context: Context, *, again: Collection[str] = ()) -> Lo
     waiting |= dict.fromkeys(still, _MOVING)
     there = tuple(file for file in landed if file.name not in still)
     plan = planned(known, there, elsewhere=unknown, again=again)
-    return replace(plan, refused=refused, waiting=waiting, is_empty=not found and not refused)
+    return replace(plan, refused=refused, waiting=waiting, is_empty=not (found or refused or waiting))
 
 
 def looked_again(found: Look, *, refused: Mapping[str, str]) -> Look:

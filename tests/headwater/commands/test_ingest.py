@@ -14,7 +14,7 @@ import pytest
 
 from feature_definitions.errors import UserError
 from headwater.project import Project
-from spark_jobs.ingest import files
+from spark_jobs.ingest import files, landing
 from spark_jobs.ingest.journal import Ingest, IngestReport
 from tests import projects
 from tests.projects import Shop, within
@@ -25,7 +25,7 @@ def test_ingest_ends_with_3_when_rows_went_to_quarantine(shop: Shop) -> None:
     payments, visits, accounts = shop.ingest.json["sources"]
     assert payments == {
         "source": "payments", "files": 2, "rows": 4, "quarantined": 1, "reasons": {"amount: is not a double": 1}, "dates_changed": 3,
-        "revision": 1, "refused": [], "renamed": {}, "copies": {}, "waiting": {}, "failed": None,
+        "revision": 1, "refused": [], "renamed": {}, "copies": {}, "waiting": {}, "failed": None, "hints": [],
     }  # fmt: skip
     assert (visits["files"], visits["revision"]) == (0, None)
     assert (accounts["rows"], accounts["dates_changed"]) == (3, 1)
@@ -71,6 +71,34 @@ def test_what_a_sources_table_lost_is_read_again_once(tmp_path: Path) -> None:
     done, again = (within("ingest", "--json", project=folder, now=later).json["sources"][0] for _ in range(2))
     assert [(each["rows"], each["dates_changed"]) for each in (done, again)] == [(2, 1), (0, 0)]
     assert sorted(projects.table(folder / "lake/sources/payments")["id"]) == ["a", "b"]
+
+
+def test_an_ingest_that_takes_no_rows_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = projects.make(tmp_path, catalog=LOST)
+    minutes = iter(range(9))
+
+    def said(*, waiting: str | None = None) -> list[str]:
+        done = within("ingest", "--json", project=folder, now=projects.NOW + timedelta(minutes=next(minutes)))
+        report = done.json["sources"][0]
+        assert (done.code, report["rows"], list(report["waiting"])) == (0, 0, [] if waiting is None else [waiting])
+        return [line for line in done.err.splitlines() if line.startswith("payments: ")]
+
+    nowhere = f"payments: no file is at data/*.csv in {tmp_path}"
+    assert said() == [nowhere]
+    projects.write(folder, "data/_a.csv", "id,at\n")
+    hidden = "_a.csv is no data by its name, which begins with `_`, `.` or `~$` or ends as what is unfinished does: rename it"
+    assert said() == [nowhere, f"payments: {hidden}"]
+    (folder / "data/_a.csv").rename(folder / "data/a.csv")
+    assert said() == ["payments: data/a.csv: no rows are in it"]
+    projects.write(folder, "data/a.csv", "id,at\na,2026-01-05T09:00:00Z\n")
+    with monkeypatch.context() as moving:
+        moving.setattr(landing, "has_moved", lambda _: True)
+        assert said(waiting="data/a.csv") == ["payments: data/a.csv is left for the next time: somebody is writing it"]
+    assert within("ingest", "--json", project=folder).json["sources"][0]["rows"] == 1
+    (folder / "data/a.csv").rename(folder / "data/b.csv")
+    assert said() == ["payments: data/b.csv is data/a.csv under another name: the rows are there already"]
+    (folder / "data/b.csv").unlink()
+    assert said() == [f"{nowhere}; the rows of 1 file that were there stay, until files without rows lie under these names"]
 
 
 SOURCES = """
