@@ -21,7 +21,8 @@ FIRST, LAST = (micros(at.replace(tzinfo=UTC)) for at in (datetime.min, datetime.
 COUNT = r"[ \t\r\n]*([+-]?(?:[0-9](?:\.[0-9]{1,17})?[eE]\+?[0-9]{1,2}|[0-9]{1,24}(?:\.[0-9]{1,9})?))[ \t\r\n]*"
 """How a count since 1970 is written: as a number, also as Java and Python write large doubles (`1.7675928E12`)."""
 
-BEYOND = "is not between the years 1 and 9999 in UTC"
+NO_YEAR = "is not between the years 1 and 9999"
+BEYOND = f"{NO_YEAR} in UTC"
 
 _ZONE = r"[Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9](?::?[0-5][0-9])?)?"
 MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")

@@ -223,7 +223,7 @@ def _of_type(array: pa.Array, kind: str, timezone: str | None) -> tuple[pa.Array
     except pa.ArrowInvalid:
         texts = pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
         return _of_texts(texts, _exactly(kind), kind)
-    return _finite(result) if kind == "double" else (result, None)
+    return _finite(result) if kind == "double" else _of_years(result) if kind == "date" else (result, None)
 
 
 def _midnights(array: pa.Array, timezone: str | None) -> pa.Array:
@@ -262,7 +262,7 @@ def _of_lists(array: pa.ListArray, kind: str, timezone: str | None) -> tuple[pa.
     return lists, _said(pc.is_in(pa.array(range(len(array)), pa.int64()), value_set=at), f" holds what is not {_SOUND[kind]}")
 
 
-_SOUND = {"double": "a finite number", "timestamp": "between the years 1 and 9999 in UTC"}
+_SOUND = {"double": "a finite number", "timestamp": "between the years 1 and 9999 in UTC", "date": "between the years 1 and 9999"}
 
 
 def _of_texts(array: pa.Array, cell: Cell, kind: str) -> tuple[pa.Array, pa.Array]:
@@ -299,6 +299,11 @@ def _advice(array: pa.Array, kind: str) -> str:
 def _finite(values: pa.Array) -> tuple[pa.Array, pa.Array]:
     bad = pc.fill_null(pc.invert(pc.is_finite(values)), fill_value=False)
     return pc.if_else(bad, pa.scalar(None, values.type), values), _said(bad, f" is not {_SOUND['double']}")
+
+
+def _of_years(dates: pa.Array) -> tuple[pa.Array, pa.Array]:
+    bad = time_columns.are_beyond(dates)
+    return pc.if_else(bad, pa.scalar(None, dates.type), dates), _said(bad, f" {times.NO_YEAR}")
 
 
 def _said(bad: pa.Array, what: str) -> pa.Array:

@@ -100,4 +100,4 @@ def _shown(value: pa.Scalar) -> str | None:
     try:
         return None if not value.is_valid else str(value.as_py())
     except (ValueError, OverflowError):
-        return str(value.cast(pa.int64()))
+        return str(value.value)

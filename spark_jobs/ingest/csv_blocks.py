@@ -41,7 +41,7 @@ def is_plain(dialect: Csv) -> bool:
 
 def of_block(block: bytes, dialect: Csv) -> Records | None:
     """The records of a block that ends with its last line's end; None if some may be read otherwise by one of the two."""
-    if b"\0" in block or block.startswith(_BOM):
+    if b"\0" in block or _BOM in block:
         return None
     data = np.frombuffer(block, np.uint8)
     newlines = np.flatnonzero(data == _LF)
@@ -99,12 +99,17 @@ class Field(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the records of a file lie: their columns, how many fields each has, the shape of the file and its name."""
+    """How the records of a file lie: their columns, the header (as wide as each is), the shape of the file and its name."""
 
     fields: Sequence[Field]
-    width: int
+    header: Sequence[str]
     wanted: Shape
     name: str
+
+    @property
+    def width(self) -> int:
+        """How many fields each record has."""
+        return len(self.header)
 
 
 class ReadBlock(NamedTuple):
@@ -120,7 +125,7 @@ def read(block: bytes, records: Records, how: Layout, *, line: int) -> ReadBlock
     texts = _texts(block, records, how)
     if texts is None or texts.num_rows != len(whole):
         return None
-    columns, left = list[pa.Array](), np.zeros(len(whole), np.bool_)
+    columns, left = list[pa.Array](), _like_the_header(texts, how)
     for field in how.fields:
         values, unread = _values(field, texts, how.width)
         columns.append(values)
@@ -131,6 +136,15 @@ def read(block: bytes, records: Records, how: Layout, *, line: int) -> ReadBlock
     rows = pa.RecordBatch.from_arrays([*columns, pa.repeat(pa.scalar(how.name), len(whole)), lines, *nothing], schema=result)
     others = np.setdiff1d(np.arange(len(records.fields)), whole[~left], assume_unique=True)
     return ReadBlock(rows.filter(pa.array(~left)) if left.any() else rows, others)
+
+
+def _like_the_header(texts: pa.Table, how: Layout) -> NDArray[np.bool_]:
+    """Which records may be the header again: none where a column's name is no value of it anyway."""
+    alike = np.full(texts.num_rows, all(field.kind == "string" for field in how.fields), np.bool_)
+    for field in how.fields:
+        if field.at < how.width and alike.any():
+            alike &= np.asarray(pc.equal(pc.utf8_trim_whitespace(texts.column(str(field.at))), how.header[field.at]))
+    return alike
 
 
 def text_of(block: bytes, records: Records, numbers: NDArray[np.int64]) -> str:

@@ -114,7 +114,7 @@ def _by_blocks(begun: _Begun, wanted: Shape, dialect: Csv, *, name: str) -> Iter
     blocks, header, places = begun
     told = folders.told(wanted, name=name)
     fields = [_field(place, wanted, is_plain=dialect.has_plain_numbers and place.column not in told) for place in places]
-    layout = Layout(fields, len(header), wanted, name)
+    layout = Layout(fields, header, wanted, name)
     for block in blocks:
         line, records, read = blocks.line, csv_blocks.of_block(block, dialect), None
         if records is not None:
@@ -222,10 +222,13 @@ def _rows(records: Iterator[Record], header: list[str], places: list[_Place], wa
     alone = tuple((ours, text) for ours, text in wanted.folders if ours not in named)
     beside = ["" if text is None else text for _, text in wanted.folders]
     made = [(place.column, place.at, place.cell(), place.nulls) for place in places]
-    owner = "the header" if wanted.csv is None or wanted.csv.header else "the source"
+    has_header = wanted.csv is None or wanted.csv.header
+    owner = "the header" if has_header else "the source"
     for line, record in records:
         if isinstance(record, str):
             yield line, None, Refused(record)
+        elif has_header and record[0].strip() == header[0] and [printable(field.strip()) for field in record] == header:
+            yield line, None, Refused("is the header again: were files joined?", raw=_raw(named, record))
         elif len(record) != len(header):
             if len(record) > 1 or record[0].strip():
                 yield line, None, Refused(f"has {len(record)} fields, {owner} has {len(header)}", raw=_raw(named, record))

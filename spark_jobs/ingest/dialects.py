@@ -12,6 +12,7 @@ from spark_jobs.ingest.opened import LONGEST
 
 Record = tuple[int, list[str] | str]
 """The line where a record begins, and its fields or what is wrong with it."""
+BOM = "\ufeff"
 _MARK = re.compile(r'"?sep=([^\r\n])"?\s*')
 
 
@@ -36,10 +37,22 @@ def has_mark(first: str) -> bool:
 
 
 def records_after(before: int, lines: Iterable[str], dialect: Csv) -> Iterator[Record]:
-    """Each record of the lines that come after so many others; a line is asked for when a record needs it, none ahead."""
-    reader = _reader(lines, dialect)
+    """Each record of the lines that come after so many others; a line is asked for when a record needs it, none ahead.
+
+    A byte order mark before a record, as where a file was joined to another, belongs to no field.
+    """
+    begins = True
+
+    def unmarked() -> Iterator[str]:
+        nonlocal begins
+        for line in lines:
+            text, begins = (line.removeprefix(BOM) if begins else line), False
+            yield text
+
+    reader = _reader(unmarked(), dialect)
     while True:
         line = reader.line_num + before + 1  # type: ignore[attr-defined]  # csv.reader has it
+        begins = True
         try:
             record = next(reader)
         except StopIteration:

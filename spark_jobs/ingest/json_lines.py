@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from spark_jobs.ingest import cells, folders, json_objects, opened
+from spark_jobs.ingest import cells, dialects, folders, json_objects, opened
 from spark_jobs.ingest.cells import Json, Number, written
 from spark_jobs.ingest.json_objects import NotJson
 from spark_jobs.ingest.parsing import FileRefused, Refused, Row, Shape, batches, printable
@@ -29,7 +29,8 @@ def read(path: Place, wanted: Shape, *, name: str) -> Iterator[pa.RecordBatch]:
 def objects(text: opened.Text) -> Iterator[json_objects.Found]:
     """Each object of an open text with its line, numbers as they are written; raises NotJson."""
     return json_objects.objects(
-        text.pieces(), json.JSONDecoder(object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number)
+        (piece.removeprefix(dialects.BOM) for piece in text.pieces()),  # of a file that was joined to another
+        json.JSONDecoder(object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number),
     )
 
 

@@ -28,6 +28,7 @@ _COMPRESSED = {
     b"BZh": "bz2",
     b"\xfd7zXZ\0": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x50\x2a\x4d\x18": "zstd",  # by pzstd
     b"\x04\x22\x4d\x18": "lz4",
 }
 _MARKS = {

@@ -29,6 +29,8 @@ def read(values: Values, given: T.DataType, how: Column, timezone: str | None) -
         return table_times.instants(table_times.in_utc(values, timezone) if named == "date" else _in_utc(values, given, timezone))
     if is_decimal(kind) or (named, kind) == ("int64", "double"):
         return _of_numbers(values, kind)
+    if kind == "date":
+        return table_times.dates(values)
     found = _in_utc(values, given, timezone).cast(tables.spark_type(kind))
     return Read(found, F.when(~(F.abs(found) < float("inf")), F.lit(" is not a finite number")) if kind == "double" else None)
 

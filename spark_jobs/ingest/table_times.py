@@ -9,13 +9,14 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from feature_definitions import times
-from feature_definitions.times import BEYOND, COUNT, FIRST, LAST, UNITS, Spelling
+from feature_definitions.times import BEYOND, COUNT, FIRST, LAST, NO_YEAR, UNITS, Spelling
 
 _FIELDS = {
     "Y": "year", "y": "short_year", "m": "month", "d": "day", "j": "day_of_year", "H": "hour", "I": "half_hour", "M": "minute",
     "S": "second", "f": "micros", "p": "is_later",
 }  # fmt: skip
 """What the parts of a time are called in Spark, which does not tell capital from small letters."""
+_DAY = 86_400_000_000
 _APART = "\u001f"
 _NO_ZONE = "has no zone, and the source names no timezone"
 
@@ -36,6 +37,12 @@ def instants(values: Column) -> Read:
     """Times, of which those are put aside that no `datetime` can hold."""
     inside = F.unix_micros(values).between(FIRST, LAST)
     return Read(values, F.when(~inside, F.lit(f" {BEYOND}")))
+
+
+def dates(values: Column) -> Read:
+    """Dates, of which those are put aside that no `date` can hold."""
+    inside = F.unix_date(values).between(FIRST // _DAY, LAST // _DAY)
+    return Read(values, F.when(~inside, F.lit(f" {NO_YEAR}")))
 
 
 def of_text(text: Column, how: Spelling, timezone: str | None) -> Read:

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_definitions.language import Column
-from feature_definitions.times import FIRST, LAST
 from lake.arrow_types import arrow_type
 from spark_jobs.ingest import time_columns
 from spark_jobs.ingest.time_columns import INSTANT
@@ -51,7 +50,7 @@ def of_texts(texts: pa.Array, kind: str, timezone: str | None) -> Read:
     if kind == "double":
         return _without(found, left, pc.invert(pc.is_finite(found)))
     if kind == "date":
-        return _without(found, left, _beyond(found.cast(pa.int32()), FIRST // 86_400_000_000, LAST // 86_400_000_000))
+        return _without(found, left, time_columns.are_beyond(found))
     return found, left
 
 
@@ -60,16 +59,11 @@ def _times(texts: pa.Array, timezone: str | None) -> Read:
     held = texts.drop_null()
     if timezone is None or (len(held) and pc.match_substring_regex(held[:1], _ZONED)[0].as_py()):
         found, left = _cast(texts, INSTANT)
-        return _without(found, left, _beyond(found.cast(pa.int64()), FIRST, LAST))
+        return _without(found, left, time_columns.are_beyond(found))
     local, left = _cast(texts, _LOCAL)
-    local, left = _without(local, left, _beyond(local.cast(pa.int64()), FIRST, LAST))
+    local, left = _without(local, left, time_columns.are_beyond(local))
     found, wrong = time_columns.of_times(local, ZoneInfo(timezone))
     return _without(found, left, pc.is_valid(wrong))
-
-
-def _beyond(counts: pa.Array, first: int, last: int) -> pa.Array:
-    low, high = pa.scalar(first, counts.type), pa.scalar(last, counts.type)
-    return pc.or_(pc.less(counts, low), pc.greater(counts, high))
 
 
 def _without(found: pa.Array, left: pa.Array, more: pa.Array) -> Read:

@@ -44,6 +44,7 @@ def _by_hours(local: pa.Array, zone: ZoneInfo) -> pa.Array:
 
 
 _HOUR = 3_600_000_000
+_DAY = 24 * _HOUR
 
 
 def _moved(hour: int, zone: ZoneInfo) -> int | None:
@@ -57,6 +58,14 @@ def _in_utc(local: int, zone: ZoneInfo) -> int | None:
         return micros(in_utc((EPOCH + local * MICROSECOND).replace(tzinfo=None), zone))
     except OverflowError:
         return None
+
+
+def are_beyond(values: pa.Array) -> pa.Array:
+    """Which times in microseconds, or dates, are not of the years 1 to 9999."""
+    unit = _DAY if pa.types.is_date32(values.type) else 1
+    counts = values.cast(pa.int32() if unit == _DAY else pa.int64())
+    low, high = pa.scalar(FIRST // unit, counts.type), pa.scalar(LAST // unit, counts.type)
+    return pc.or_(pc.less(counts, low), pc.greater(counts, high))
 
 
 def of_numbers(numbers: pa.Array, unit: str) -> Found:

@@ -27,7 +27,7 @@ odd = Source("odd", DeltaTable("data/odd"), timezone="Europe/Berlin", event_time
     "customer_id": Column("int64", "Customer ID"), "dotted": Column("string", "a.b"), "umlaut": Column("double", "\u00fc"),
     "ticked": Column("boolean", "x`y"), "at": Column("timestamp", "At", format="%d.%m.%Y %H:%M"), "sent": Column("timestamp", epoch="ms"),
     "seen": Column("timestamp", epoch="s"), "iso": "timestamp", "opened": "timestamp", "day": Column("date", format="%Y%m%d"),
-    "big": "double", "cost": "decimal(6,2)", "paid": "decimal(6,2)",
+    "big": "double", "cost": "decimal(6,2)", "paid": "decimal(6,2)", "due": "date",
 })
 asked = Source("asked", Query("SELECT customer_id AS who, at AS time FROM odd", sources=(odd,)), event_timestamp="at",
                columns={"who": "int64", "at": Column("timestamp", "time")})
@@ -36,13 +36,14 @@ MOST = 2**63 - 1
 ROW = {
     "Customer ID": 1, "a.b": "x", "\u00fc": 1.5, "x`y": True, "At": "05.01.2026 06:00", "sent": 1767592800000,
     "seen": 1767592800.5, "iso": "2026-01-05 06:00:00 UTC", "day": "20260105", "opened": date(2026, 1, 5),
-    "big": -(2**53), "cost": 9999, "paid": Decimal("12.5000"),
+    "big": -(2**53), "cost": 9999, "paid": Decimal("12.5000"), "due": 0,
 }  # fmt: skip
 MEANT = {
     "customer_id": 1, "dotted": "x", "umlaut": 1.5, "ticked": True, "at": datetime(2026, 1, 5, 5, tzinfo=UTC),
     "sent": datetime(2026, 1, 5, 6, tzinfo=UTC), "seen": datetime(2026, 1, 5, 6, 0, 0, 500_000, tzinfo=UTC),
     "iso": datetime(2026, 1, 5, 6, tzinfo=UTC), "opened": datetime(2026, 1, 4, 23, tzinfo=UTC),
     "day": datetime(2026, 1, 5, tzinfo=UTC).date(), "big": -float(2**53), "cost": Decimal("9999.00"), "paid": Decimal("12.50"),
+    "due": date(1970, 1, 1),
 }  # fmt: skip
 WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"At": "2026-01-05"}, "at", "2026-01-05", "at: '2026-01-05' is not written as \"%d.%m.%Y %H:%M\""),
@@ -55,6 +56,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"cost": 10_000}, "cost", "10000", "cost: '10000' does not fit a decimal(6,2)"),
     ({"paid": Decimal("0.0050")}, "paid", "0.0050", "paid: '0.0050' does not fit a decimal(6,2)"),
     ({"paid": Decimal("10000.0000")}, "paid", "10000.0000", "paid: '10000.0000' does not fit a decimal(6,2)"),
+    ({"due": 2_933_532}, "due", "+10001-10-11", "due is not between the years 1 and 9999"),
     ({"\u00fc": float("inf")}, "umlaut", "Infinity", "umlaut is not a finite number"),
 ]
 
@@ -64,6 +66,7 @@ def test_columns_lie_in_a_table_under_their_own_names_with_times_as_the_definiti
     bad = [{**ROW, "Customer ID": 10 + n, **change} for n, (change, *_) in enumerate(WRONG)]
     table = pa.Table.from_pylist([ROW, *bad])
     table = table.set_column(table.schema.get_field_index("paid"), "paid", table["paid"].cast(pa.decimal128(12, 4)))
+    table = table.set_column(table.schema.get_field_index("due"), "due", table["due"].cast(pa.int32()).cast(pa.date32()))
     write_deltalake(folder / "data/odd", table)
     with closing(projects.opened(folder)) as p:
         odd, asked = p.catalog.sources["odd"], p.catalog.sources["asked"]

@@ -79,7 +79,7 @@ def texts(draw: st.DrawFn) -> tuple[tuple[str, ...], str]:
     for _ in range(draw(st.integers(0, 12))):
         fields = draw(st.lists(field, min_size=len(columns), max_size=len(columns)))
         fields += draw(st.sampled_from(([], [], [], [], [], [""], ["more"])))
-        lines.append((",".join(fields), draw(end)))
+        lines.append(draw(st.sampled_from((*[(",".join(fields), draw(end))] * 8, lines[0], ("\ufeff" + lines[0][0], "\n")))))
     text = "".join(line + end for line, end in lines)
     return columns, draw(st.sampled_from(("", "", "\ufeff"))) + (text if draw(st.booleans()) else text.rstrip("\r\n"))
 

@@ -110,6 +110,20 @@ def test_without_a_header_the_fields_are_the_columns_of_the_source_in_their_orde
     ]
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("kind", ["string", "int64"])
+def test_where_files_were_joined_a_mark_belongs_to_no_field_and_a_second_header_is_put_aside(tmp_path: Path, kind: str, mark: str) -> None:
+    half = f"{mark}id,n\n" + "a,1\n" * 30
+    rows = values(given(tmp_path, f'{half}{half}{mark}"a","1"\n', columns={"id": "string", "n": kind}))
+    assert rows.pop(30) == (32, "is the header again: were files joined?")
+    assert {(each[1], str(each[2])) for each in rows} == {("a", "1")}
+
+
+def test_a_mark_before_an_object_is_of_a_file_that_was_joined(tmp_path: Path) -> None:
+    rows = given(tmp_path, '{"id": "a"}\n\ufeff{"id": "b"}\n', kind="jsonl", columns={"id": "string"})
+    assert values(rows) == [(1, "a"), (2, "b")]
+
+
 def test_one_row_with_a_field_too_many_is_put_aside_though_that_is_empty(tmp_path: Path) -> None:
     rows = values(given(tmp_path, "id,n,x,price\na,1,1,1\nb,2,2,2,\n  \n"))
     assert rows[1] == (3, "has 5 fields, the header has 4")
@@ -128,11 +142,15 @@ def zstd(content: bytes) -> bytes:
     return compressed.getvalue().to_pybytes()
 
 
+def pzstd(content: bytes) -> bytes:
+    return b"\x50\x2a\x4d\x18\x04\0\0\0size" + zstd(content)
+
+
 CSV = b"id,n,x,price\n" + b"".join(b"k%d,%d,1.5,1\n" % (i, i) for i in range(3_000))
 JSON = b"".join(b'{"id": "k%d", "n": %d}\n' % (i, i) for i in range(3_000))
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd], ids=["gzip", "bz2", "xz", "zstd"])
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd, pzstd])
 def test_a_compressed_file_is_read_whatever_its_name_and_refused_if_it_is_truncated(tmp_path: Path, compress: Any) -> None:
     for content, kind in ((CSV, "csv"), (JSON, "jsonl")):
         assert sum(row["n"] for row in given(tmp_path, compress(content), kind=kind)) == sum(range(3_000))
