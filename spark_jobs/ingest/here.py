@@ -148,9 +148,10 @@ def _touched(coming: Sequence[Block], held: _Held) -> set[date]:
     if not near:
         return before
     ids = held.room.in_order([*coming, *theirs])
-    rivals = {_partition(path) for path in known_ids.files_with(ids, held.sizes(near), source, lake=held.job.context.lake, room=held.room)}
-    known_ids.forget(source, lake=held.job.context.lake, there=held.sizes(None))
-    return before | rivals
+    there = held.sizes(None)
+    files = {path: size for path, size in there.items() if _partition(path) in near}
+    rivals = known_ids.files_with(ids, files, source, there=there.keys(), lake=held.job.context.lake, room=held.room)
+    return before | {_partition(path) for path in rivals}
 
 
 def _bounds(block: Block, which: Mask, source: Source) -> Iterator[skipping.Range]:

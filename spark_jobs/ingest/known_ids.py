@@ -1,12 +1,16 @@
-"""Which ids are in the files of a source's table, kept in a file beside, so that no old row is read to look for one: 10 to 12 bytes each.
+"""Which ids are in the files of a source's table, kept beside it, so that no old row is read to look for one: 12 bytes each.
 
-What is kept is how many there are, their hashes in order, and a sieve: a bit for each beginning of a hash that one of them has, of which
-there are at least 16 times as many. A file of a table never changes, so what is kept of it is right as long as it is there; what is missing
-is made when it is asked for.
+What is kept is a few indexes, each of some files of the table: how many ids each has, the hashes of all in order, and of each hash in
+which file it is. A file of a table never changes, so what is kept of it is right as long as it is there; what is missing is made when it
+is asked for. Indexes are joined as soon as they are about equally large. So there are few, however many files the table has, and to look
+for some ids costs about the same beside any number of others.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+import json
+import mmap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,96 +18,191 @@ from numpy.typing import NDArray
 
 from feature_definitions import layout
 from feature_definitions.language import Source
-from lake import s3, storage
+from lake import storage
 from spark_jobs.ingest import row_blocks
 from spark_jobs.ingest.row_blocks import Room
 from spark_jobs.ingest.row_hashes import Hashes
 
 _SMALL = 2**18
-"""A file of fewer bytes is read itself."""
+"""Files of fewer bytes together are read themselves."""
 _AT_ONCE = 16
 """So many files are looked at together: S3 takes its time to answer."""
+_MADE_AT_ONCE, _JOINED_AT_ONCE = 2**20, 2**22
+"""About so many ids are put in order together."""
+_ALIKE = 4
+"""Indexes are joined with one that has at most so many times their ids."""
+
+Numbers = NDArray[np.uint32]
 
 
-class _Known(NamedTuple):
-    """The ids of a file, in order, and their sieve; None: there is none."""
+class _Index(NamedTuple):
+    """The ids of some files of a table: how many each file has, the hashes in order, and the number of the file of each.
 
+    `path` says where it is kept, and `mapped` holds it then; None: it is not kept.
+    """
+
+    files: Mapping[str, int]
     ids: Hashes
-    sieve: NDArray[np.uint8] | None = None
+    numbers: Numbers
+    path: str | None = None
+    mapped: mmap.mmap | None = None
+
+    def numbers_with(self, ids: Hashes) -> Numbers:
+        """The numbers of the files that hold one of some ids, in order; some more than once."""
+        if not (len(ids) and len(self.ids)):
+            return self.numbers[:0]
+        if len(self.ids) <= len(ids):
+            return self.numbers[ids[np.minimum(np.searchsorted(ids, self.ids), len(ids) - 1)] == self.ids]
+        first = np.searchsorted(self.ids, ids)
+        known = self.ids[np.minimum(first, len(self.ids) - 1)] == ids
+        last = np.searchsorted(self.ids, ids[known], side="right") - 1
+        found, at = list[Numbers](), first[known]
+        while len(at):  # an id is at most once of each file
+            found.append(self.numbers[at])
+            at, last = at[at < last] + 1, last[at < last]
+        return np.unique(np.concatenate([self.numbers[:0], *found]))
 
 
-def files_with(ids: Hashes, files: Mapping[str, int], source: Source, *, lake: str, room: Room) -> Iterator[str]:
-    """The files of the source's table, each with its bytes, that hold a row with one of some ids (by hashes, in order). Raises Unlike."""
-    folder, names = layout.known_ids(lake, source.name), list(files)
-    sizes = {file.path: file.size for file in storage.files(folder)} if any(size >= _SMALL for size in files.values()) else {}
-    for first in range(0, len(names), _AT_ONCE):
-        some = names[first : first + _AT_ONCE]
-        at = {path: _kept_at(folder, path, source) for path in some if files[path] >= _SMALL}
-        known = _kept(at, sizes)
-        near = room.near([path for path in some if path not in known])
-        for path in some:
-            if path not in known:
-                known[path] = _Known(np.sort(row_blocks.ids_of_table(near[path], source)))
-                if path in at:
-                    storage.write(at[path], _written(known[path].ids))
-            if _has_any(known[path], ids):
-                yield path
+def files_with(ids: Hashes, files: Mapping[str, int], source: Source, *, there: Collection[str], lake: str, room: Room) -> set[str]:
+    """Those of some files of the source's table, each with its bytes, that hold a row with one of some ids (by hashes, in order).
+
+    `there` are all files of the table: what is kept of others is forgotten. Raises Unlike.
+    """
+    shelf = _Shelf(source, lake, room)
+    indexes = shelf.kept()
+    known = {path for each in indexes for path in each.files}
+    missing = {path: size for path, size in files.items() if path not in known}
+    for each in _made(list(missing), source, room):
+        indexes.append(each if sum(missing.values()) < _SMALL else shelf.joined([each], there))
+    found = {path for each in indexes for path in _paths(each, each.numbers_with(ids))}
+    shelf.join(_alike([each for each in indexes if each.path], there), there)
+    return found & files.keys()
 
 
-def forget(source: Source, *, lake: str, there: Collection[str]) -> None:
-    """Delete what is kept of files that are not among those that are there."""
-    folder = layout.known_ids(lake, source.name)
-    right = {_kept_at(folder, path, source) for path in there}
-    for file in storage.files(folder):
-        if file.path not in right:
-            storage.delete(file.path)
+def _paths(index: _Index, numbers: Numbers) -> Iterable[str]:
+    paths = list(index.files) if len(numbers) else []
+    return (paths[number] for number in np.unique(numbers).tolist())
 
 
-def _kept(at: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, _Known]:
-    """What is kept of the ids of files, each at its place, where nothing is cut off."""
-    right = {path: place for path, place in at.items() if sizes.get(place, 0) and not sizes[place] % 8}
-    held = storage.read_all([place for place in right.values() if s3.is_remote(place)])
-    words = {path: np.frombuffer(held[place], np.uint64) for path, place in right.items() if place in held}
-    words |= {path: np.memmap(place, np.uint64, mode="r") for path, place in right.items() if not s3.is_remote(place)}
-    found = {path: _read(each) for path, each in words.items()}
-    return {path: known for path, known in found.items() if known is not None}
+def _made(paths: Sequence[str], source: Source, room: Room) -> Iterator[_Index]:
+    """The ids of files, in indexes of some millions."""
+    held = dict[str, Hashes]()
+    for first in range(0, len(paths), _AT_ONCE):
+        for path, near in room.near(paths[first : first + _AT_ONCE]).items():
+            held[path] = np.unique(row_blocks.ids_of_table(near, source))
+            if sum(map(len, held.values())) >= _MADE_AT_ONCE:
+                yield _of(held)
+                held = {}
+    if held:
+        yield _of(held)
 
 
-def _read(words: NDArray[np.uint64]) -> _Known | None:
-    count = int(words[0])
-    whole = len(words) == 1 + count + 2 ** _bits(count) // 64
-    return _Known(words[1 : 1 + count], words[1 + count :].view(np.uint8)) if whole else None
+def _of(held: Mapping[str, Hashes]) -> _Index:
+    counts = {path: len(ids) for path, ids in held.items()}
+    numbers = np.repeat(np.arange(len(counts), dtype=np.uint32), list(counts.values()))
+    return _Index(counts, *_in_order(list(held.values()), [numbers]))
 
 
-def _written(ids: Hashes) -> bytes:
-    sieve = np.zeros(2 ** _bits(len(ids)), np.bool_)
-    sieve[_begin(ids, _bits(len(ids)))] = True
-    return np.uint64(len(ids)).tobytes() + ids.tobytes() + np.packbits(sieve, bitorder="little").tobytes()
+def _in_order(ids: Sequence[Hashes], numbers: Sequence[Numbers]) -> tuple[Hashes, Numbers]:
+    both = np.concatenate(ids), np.concatenate(numbers)
+    order = np.argsort(both[0])
+    return both[0][order], both[1][order]
 
 
-def _bits(count: int) -> int:
-    """How many bits of a hash the sieve of so many looks at."""
-    return max(6, (16 * count).bit_length())
+def _alike(indexes: Sequence[_Index], there: Collection[str]) -> list[_Index]:
+    """Those that become one: some that are about equally large, and any that is mostly of files that are gone."""
+    joined, count = list[_Index](), 0
+    for each in sorted(indexes, key=lambda index: len(index.ids)):
+        still = sum(n for path, n in each.files.items() if path in there)
+        if not joined or len(each.ids) <= _ALIKE * count or 2 * still < len(each.ids):
+            joined.append(each)
+            count += still
+    return joined if len(joined) > 1 or 2 * count < sum(len(each.ids) for each in joined) else []
 
 
-def _begin(ids: Hashes, bits: int) -> NDArray[np.int64]:
-    return (ids >> np.uint64(64 - bits)).astype(np.int64)
+class _Shelf:
+    """Where the indexes of a source's table are kept, by the definition of its id."""
+
+    def __init__(self, source: Source, lake: str, room: Room) -> None:
+        """Look at nothing yet."""
+        said = repr([(name, source.columns[name]) for name in source.id])
+        self._folder, self._definition = layout.known_ids(lake, source.name), _in_short(said.encode())
+        self._room = room
+
+    def kept(self) -> list[_Index]:
+        """What is kept; what is of another definition, or cut off, is deleted."""
+        files = [file.path for file in storage.files(self._folder)]
+        mine = [path for path in files if path.startswith(f"{self._folder}/{self._definition}-")]
+        found = {path: _read(path, near) for path, near in self._room.near(mine).items()}
+        for path in files:
+            if found.get(path) is None:
+                storage.delete(path)
+        return [index for index in found.values() if index is not None]
+
+    def join(self, indexes: Sequence[_Index], there: Collection[str]) -> None:
+        """Keep one index in the place of several."""
+        if indexes:
+            now = self.joined(indexes, there)
+            for each in indexes:
+                if each.path is not None and each.path != now.path:
+                    storage.delete(each.path)
+
+    def joined(self, indexes: Sequence[_Index], there: Collection[str]) -> _Index:
+        """An index, which is kept, of those files of several that are still there."""
+        counts = {path: n for each in indexes for path, n in each.files.items() if path in there}
+        head = json.dumps(counts).encode()
+        head += b" " * (-len(head) % 8)
+        path = f"{self._folder}/{self._definition}-{_in_short(head)}.ids"
+        copy = Path(self._room.folder, path.rpartition("/")[2])
+        with copy.open("wb") as file:
+            file.write(np.array([sum(counts.values()), len(head)], np.uint64).tobytes() + head)
+            at, done = file.tell(), 0
+            for ids, numbers in _merged(indexes, list(counts)):
+                for place, values in ((at + 8 * done, ids), (at + 8 * sum(counts.values()) + 4 * done, numbers)):
+                    file.seek(place)
+                    file.write(values.tobytes())
+                done += len(ids)
+        storage.put_files({path: str(copy)})
+        found = _read(path, str(copy))
+        copy.unlink()
+        if found is None:
+            raise RuntimeError(f"{path}: {done} ids were to be kept, but not all are there")
+        return found
 
 
-def _has_any(known: _Known, ids: Hashes) -> bool:
-    """Whether one of some ids, in order, is known."""
-    if known.sieve is not None and len(ids) < len(known.ids):
-        begin = _begin(ids, _bits(len(known.ids)))
-        ids = ids[np.flatnonzero((known.sieve[begin >> 3] >> (begin & 7).astype(np.uint8)) & 1)]
-    few, many = sorted((ids, known.ids), key=len)
-    if not len(few):
-        return False
-    near = many[np.searchsorted(many, few[0]) : np.searchsorted(many, few[-1], side="right")]
-    places = np.searchsorted(near, few)
-    return bool(len(near)) and bool(np.any(near[np.minimum(places, len(near) - 1)] == few))
+def _merged(indexes: Sequence[_Index], paths: Sequence[str]) -> Iterator[tuple[Hashes, Numbers]]:
+    """The ids of those indexes' files that are among some paths, in order, a part at a time, each with the number of its path."""
+    places, taken, moved = {path: n for n, path in enumerate(paths)}, set[str](), list[NDArray[np.int64]]()
+    for each in indexes:
+        moved.append(np.array([-1 if path in taken else places.get(path, -1) for path in each.files], np.int64))
+        taken |= each.files.keys()
+    parts = min(256, 1 << (sum(len(each.ids) for each in indexes) // _JOINED_AT_ONCE).bit_length())
+    for part in range(parts):
+        held = list[tuple[Hashes, Numbers]]()
+        for each, to in zip(indexes, moved, strict=True):
+            ends = (part * 256 // parts, (part + 1) * 256 // parts)
+            first, last = (np.searchsorted(each.ids, np.uint64(end << 56)) if end < 256 else len(each.ids) for end in ends)
+            numbers = to[each.numbers[first:last]]
+            held.append((each.ids[first:last][numbers >= 0], numbers[numbers >= 0].astype(np.uint32)))
+            if each.mapped is not None:
+                each.mapped.madvise(mmap.MADV_DONTNEED)
+        ids, numbers = zip(*held, strict=True)
+        yield _in_order(ids, numbers)
 
 
-def _kept_at(folder: str, path: str, source: Source) -> str:
-    """Where the ids of a file are kept, by the definition of the id."""
-    said = [path, *((name, source.columns[name]) for name in source.id)]
-    return f"{folder}/{hashlib.sha256(repr(said).encode()).hexdigest()[:32]}.ids"
+def _read(path: str, near: str) -> _Index | None:
+    """An index that is kept, by its file on this machine; None if that is cut off."""
+    with open(near, "rb") as file:  # noqa: PTH123  # a path of the lake is text
+        begin = file.read(16)
+        count, length = np.frombuffer(begin, np.uint64).tolist() if len(begin) == 16 else (0, 0)
+        head = file.read(length)
+        at = 16 + length
+        if len(begin) < 16 or Path(near).stat().st_size != at + 12 * count:
+            return None
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    ids, numbers = np.frombuffer(mapped, np.uint64, count, at), np.frombuffer(mapped, np.uint32, count, at + 8 * count)
+    return _Index(json.loads(head), ids, numbers, path, mapped)
+
+
+def _in_short(said: bytes) -> str:
+    return hashlib.sha256(said).hexdigest()[:24]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_definitions import Source
@@ -17,7 +21,6 @@ from spark_jobs.ingest.row_blocks import Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 ORDERS = Source("orders", columns={"id": "string", "x": "int64"}, id=("id",), shape="static")
 
@@ -39,15 +42,30 @@ def hashes(ids: Iterable[str]) -> row_hashes.Hashes:
     return np.sort(row_hashes.of_columns([pa.array([*ids], pa.string())]))
 
 
-def found(ids: str, files: dict[str, int], lake: Path) -> list[str]:
-    return [path[-9:] for path in known_ids.files_with(hashes(ids), files, ORDERS, lake=str(lake), room=Room(str(lake)))]
+def found(ids: str, files: dict[str, int], lake: Path, there: Iterable[str] = ()) -> list[str]:
+    room = Room(str(lake))
+    lake.mkdir(exist_ok=True)
+    return sorted(
+        Path(each).name for each in known_ids.files_with(hashes(ids), files, ORDERS, there={*files, *there}, lake=str(lake), room=room)
+    )
+
+
+def indexes(lake: Path) -> list[Path]:
+    return [*lake.rglob("*.ids")]
 
 
 def test_the_files_that_hold_an_id_are_found(files: dict[str, int], tmp_path: Path) -> None:
-    assert found("cq", files, tmp_path / "lake") == ["a.parquet"]
-    assert found("zzzzzzza", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
-    assert found("q", files, tmp_path / "lake") == []
-    assert found("", files, tmp_path / "lake") == []
+    for _ in range(2):
+        assert found("cq", files, tmp_path / "lake") == ["a.parquet"]
+        assert found("zzzzzzza", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
+        assert found("q", files, tmp_path / "lake") == []
+        assert found("", files, tmp_path / "lake") == []
+
+
+def test_files_that_are_not_asked_for_are_not_found(files: dict[str, int], tmp_path: Path) -> None:
+    found("a", files, tmp_path / "lake")
+    first, *others = files
+    assert found("az", dict.fromkeys(others, 1), tmp_path / "lake", there=[first]) == ["b.parquet"]
 
 
 def test_rows_are_read_once(files: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,27 +74,72 @@ def test_rows_are_read_once(files: dict[str, int], tmp_path: Path, monkeypatch: 
     assert found("x", files, tmp_path / "lake") == ["b.parquet"]
 
 
-def test_what_was_cut_off_is_made_again(files: dict[str, int], tmp_path: Path) -> None:
+def test_of_small_files_nothing_is_kept(files: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_ids, "_SMALL", 4)
+    assert (found("c", files, tmp_path / "lake"), indexes(tmp_path)) == (["a.parquet"], [])
+
+
+@pytest.mark.parametrize("length", [8, 20, -8])
+def test_what_was_cut_off_is_made_again(files: dict[str, int], tmp_path: Path, length: int) -> None:
     found("c", files, tmp_path / "lake")
-    for kept in (tmp_path / "lake").rglob("*.ids"):
-        kept.write_bytes(kept.read_bytes()[:-8])
+    for kept in indexes(tmp_path):
+        kept.write_bytes(kept.read_bytes()[:length])
     assert found("cz", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
+    assert len(indexes(tmp_path)) == 1
 
 
-def test_what_is_kept_of_files_that_are_gone_goes_too(files: dict[str, int], tmp_path: Path) -> None:
+def test_what_is_kept_of_another_definition_of_the_id_is_deleted(files: dict[str, int], tmp_path: Path) -> None:
     found("c", files, tmp_path / "lake")
-    known_ids.forget(ORDERS, lake=str(tmp_path / "lake"), there=[next(iter(files))])
-    assert len([*(tmp_path / "lake").rglob("*.ids")]) == 1
+    before = indexes(tmp_path)
     other = Source("orders", columns={"id": "string", "x": "int64"}, id=("id", "x"), shape="static")
-    known_ids.forget(other, lake=str(tmp_path / "lake"), there=files)
-    assert not [*(tmp_path / "lake").rglob("*.ids")]
+    known_ids.files_with(hashes("c"), files, other, there=files, lake=str(tmp_path / "lake"), room=Room(str(tmp_path)))
+    assert (len(indexes(tmp_path)), set(before) & set(indexes(tmp_path))) == (1, set())
 
 
-@given(known=st.lists(st.integers(0, 40), max_size=30), asked=st.lists(st.integers(0, 40), max_size=30))
-def test_an_id_is_found_by_its_sieve_or_without_one(known: list[int], asked: list[int]) -> None:
-    ids, others = (np.unique(np.array([each << 58 | each for each in some], np.uint64)) for some in (known, asked))
-    kept = known_ids._read(np.frombuffer(known_ids._written(ids), np.uint64))
-    assert kept is not None
-    assert kept.sieve is not None
-    expected = not set(known).isdisjoint(asked)
-    assert (known_ids._has_any(kept, others), known_ids._has_any(known_ids._Known(ids), others)) == (expected, expected)
+def test_however_many_files_come_one_by_one_a_few_indexes_hold_their_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_blocks, "ids_of_table", lambda path, _: hashes(f"{path}{n}" for n in range(5)))
+    files, most, written = dict[str, int](), 0, 0
+    for number in range(40):
+        files[str(number)], before = 1, indexes(tmp_path)
+        assert found("", files, tmp_path / "lake") == []
+        most = max(most, len(indexes(tmp_path)))
+        written += sum(path.stat().st_size for path in indexes(tmp_path) if path not in before)
+    assert most <= 4
+    assert written < 10 * sum(path.stat().st_size for path in indexes(tmp_path))
+
+
+def test_what_is_mostly_of_files_that_are_gone_is_written_anew(files: dict[str, int], tmp_path: Path) -> None:
+    found("c", files, tmp_path / "lake")
+    (before,) = indexes(tmp_path)
+    size, (a, _, none) = before.stat().st_size, files
+    found("", {a: 1}, tmp_path / "lake", there=[none])
+    assert indexes(tmp_path) == [before]
+    found("", {none: 1}, tmp_path / "lake")
+    (now,) = indexes(tmp_path)
+    assert (now != before, now.stat().st_size < size) == (True, True)
+
+
+@settings(max_examples=30)
+@given(
+    steps=st.lists(
+        st.tuples(st.dictionaries(st.integers(0, 9), st.lists(st.integers(0, 40), max_size=8)), st.sets(st.integers(0, 40))), max_size=6
+    ),
+    alike=st.sampled_from((0, 1, 4)),
+)
+def test_whatever_files_come_and_go_those_that_hold_an_id_are_found(steps: list[tuple[dict[int, list[int]], set[int]]], alike: int) -> None:
+    def spread(numbers: Iterable[int]) -> row_hashes.Hashes:
+        return np.array(sorted(each * (2**64 // 41) for each in numbers), np.uint64)
+
+    held = dict[str, list[int]]()
+    with TemporaryDirectory() as lake, ExitStack() as small:
+        for name, value in (("_MADE_AT_ONCE", 4), ("_JOINED_AT_ONCE", 8), ("_ALIKE", alike), ("_SMALL", 2)):
+            small.enter_context(mock.patch.object(known_ids, name, value))
+        small.enter_context(mock.patch.object(row_blocks, "ids_of_table", lambda path, _: spread(held[path])))
+        for number, (changed, asked) in enumerate(steps):
+            there = {path: ids for path, ids in held.items() if int(path.partition("-")[0]) not in changed}
+            held |= (new := {f"{file}-{number}": ids for file, ids in changed.items() if ids})
+            there |= new
+            sizes = dict.fromkeys(there, 1)
+            hit = known_ids.files_with(spread(asked), sizes, ORDERS, there=there, lake=lake, room=Room(lake))
+            assert hit == {path for path, ids in there.items() if asked & {*ids}}
+            held = there
