@@ -119,6 +119,18 @@ def test_what_is_mostly_of_files_that_are_gone_is_written_anew(files: dict[str, 
     assert (now != before, now.stat().st_size < size) == (True, True)
 
 
+def test_an_index_whose_joining_was_cut_off_counts_once(files: dict[str, int], tmp_path: Path) -> None:
+    first, *others = files
+    found("c", {first: 1}, tmp_path / "lake")
+    left = {path: path.read_bytes() for path in indexes(tmp_path)}
+    found("c", dict.fromkeys(others, 1), tmp_path / "lake", there=[first])
+    for path, content in left.items():
+        path.write_bytes(content)
+    assert found("ax", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
+    assert found("ax", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
+    assert len(indexes(tmp_path)) == 1
+
+
 @settings(max_examples=30)
 @given(
     steps=st.lists(
