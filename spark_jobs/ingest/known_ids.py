@@ -48,11 +48,11 @@ class _Index(NamedTuple):
     mapped: mmap.mmap | None = None
 
     def numbers_with(self, ids: Hashes) -> Numbers:
-        """The numbers of the files that hold one of some ids, in order; some more than once."""
+        """The numbers of the files that hold one of some ids, which are in order."""
         if not (len(ids) and len(self.ids)):
             return self.numbers[:0]
         if len(self.ids) <= len(ids):
-            return self.numbers[ids[np.minimum(np.searchsorted(ids, self.ids), len(ids) - 1)] == self.ids]
+            return np.unique(self.numbers[ids[np.minimum(np.searchsorted(ids, self.ids), len(ids) - 1)] == self.ids])
         first = np.searchsorted(self.ids, ids)
         known = self.ids[np.minimum(first, len(self.ids) - 1)] == ids
         last = np.searchsorted(self.ids, ids[known], side="right") - 1
@@ -81,7 +81,7 @@ def files_with(ids: Hashes, files: Mapping[str, int], source: Source, *, there: 
 
 def _paths(index: _Index, numbers: Numbers) -> Iterable[str]:
     paths = list(index.files) if len(numbers) else []
-    return (paths[number] for number in np.unique(numbers).tolist())
+    return (paths[number] for number in numbers.tolist())
 
 
 def _made(paths: Sequence[str], source: Source, room: Room) -> Iterator[_Index]:
@@ -100,13 +100,13 @@ def _made(paths: Sequence[str], source: Source, room: Room) -> Iterator[_Index]:
 def _of(held: Mapping[str, Hashes]) -> _Index:
     counts = {path: len(ids) for path, ids in held.items()}
     numbers = np.repeat(np.arange(len(counts), dtype=np.uint32), list(counts.values()))
-    return _Index(counts, *_in_order(list(held.values()), [numbers]))
+    return _Index(counts, *_in_order([(np.concatenate(list(held.values())), numbers)]))
 
 
-def _in_order(ids: Sequence[Hashes], numbers: Sequence[Numbers]) -> tuple[Hashes, Numbers]:
-    both = np.concatenate(ids), np.concatenate(numbers)
-    order = np.argsort(both[0])
-    return both[0][order], both[1][order]
+def _in_order(held: Sequence[tuple[Hashes, Numbers]]) -> tuple[Hashes, Numbers]:
+    ids, numbers = (np.concatenate(each) for each in zip(*held, strict=True))
+    order = np.argsort(ids)
+    return ids[order], numbers[order]
 
 
 def _alike(indexes: Sequence[_Index], there: Collection[str]) -> list[_Index]:
@@ -186,8 +186,7 @@ def _merged(indexes: Sequence[_Index], paths: Sequence[str]) -> Iterator[tuple[H
             held.append((each.ids[first:last][numbers >= 0], numbers[numbers >= 0].astype(np.uint32)))
             if each.mapped is not None:
                 each.mapped.madvise(mmap.MADV_DONTNEED)
-        ids, numbers = zip(*held, strict=True)
-        yield _in_order(ids, numbers)
+        yield _in_order(held)
 
 
 def _read(path: str, near: str) -> _Index | None:
