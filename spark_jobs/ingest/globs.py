@@ -93,6 +93,13 @@ def no_data(pattern: str, *, root: Path) -> Iterator[Path]:
     yield from (path for path in _paths(base, rest) if not is_data(path.relative_to(base).parts, rest) and path.is_file())
 
 
+def unfollowed(pattern: str, *, root: Path) -> Iterator[Path]:
+    """The links to folders on this machine that `**` in a glob does not follow, but for those that lead back above themselves."""
+    base, rest = _base(pattern, root)
+    below = base.glob("/".join((*rest[: rest.index("**")], "**/*"))) if "**" in rest else ()
+    yield from (path for path in below if path.is_symlink() and path.is_dir() and not path.parent.resolve().is_relative_to(path.resolve()))
+
+
 def _paths(base: Path, rest: tuple[str, ...]) -> Iterator[Path]:
     """What a glob means below a folder, data or not; `**` at its end means files at any depth, as on S3."""
     yield from base.glob("/".join((*rest, "*") if rest[-1] == "**" else rest)) if rest else ()

@@ -78,16 +78,17 @@ def of_files(coming: Sequence[Block], files: Collection[str], job: Ingest, room:
     dates = set(row_blocks.on_dates(coming))
     if log is None:
         rights.judge(coming, source, number)
-        return _bounded(Made(coming, tuple(dates), None), None, job)
+        return _bounded(Made(coming, tuple(dates), None), None, {}, job)
+    live = far_dates.live_rows(job) if source.event_timestamp else {}
     held = _Held(job, log, frozenset(files), room)
     dates |= _touched(coming, held)
-    dates |= far_dates.to_look_at(job, far_dates.live_rows(job)) if source.event_timestamp else set()
+    dates |= far_dates.to_look_at(job, live) if source.event_timestamp else set()
     if not dates and not far_dates.moves(job):
         return Made(coming, (), log)
     blocks = [*coming, *held.on(dates)]
     rights.age(blocks, number)
     rights.judge(blocks, source, number)
-    return _bounded(Made(blocks, tuple(dates), log), held, job)
+    return _bounded(Made(blocks, tuple(dates), log), held, live, job)
 
 
 # ---------------------------------------------------------------------------------------------------------------- what was there
@@ -175,13 +176,13 @@ def _apart(bounds: Sequence[Mapping[str, tuple[Any, Any]]]) -> list[skipping.Ran
 # ------------------------------------------------------------------------------------------------------------------ what is read
 
 
-def _bounded(made: Made, before: _Held | None, job: Ingest) -> Made:
-    """The rows that hold are live only where they are read; with the dates that this touches too."""
+def _bounded(made: Made, before: _Held | None, live: Mapping[date, int], job: Ingest) -> Made:
+    """The rows that hold are live only where they are read; with the dates that this touches too. `live` is how many each had."""
     source = job.source
     if source.event_timestamp is None:
         return made
     around = far.outer(source, now=job.now)
-    live = {day: n for day, n in far_dates.live_rows(job).items() if day not in made.dates} if before is not None else {}
+    live = {day: n for day, n in live.items() if day not in made.dates}
     within, outside = far_dates.by_date(live, around)
     here, there = _holding(made.blocks, around)
     for part, found in ((within, here), (outside, there)):

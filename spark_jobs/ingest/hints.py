@@ -14,7 +14,7 @@ from spark_jobs.ingest import dialect_seen, dialects, first_bytes, globs, json_l
 from spark_jobs.ingest.opened import UNREADABLE
 from spark_jobs.ingest.parsing import Shape, named_otherwise
 from spark_jobs.ingest.samples import Sample
-from spark_jobs.ingest.whereabouts import Place, is_remote
+from spark_jobs.ingest.whereabouts import Place, is_remote, named
 
 _WHY = {
     "delimiter": "`{0}` separates the columns",
@@ -162,7 +162,7 @@ def _shown(value: object) -> str:
 
 
 def of_globs(said: Sequence[str], *, root: Path) -> Iterator[str]:
-    """Which files lie beside those of a source and are left out only because their names end otherwise."""
+    """Which files lie beside those of a source and are left out only because their names end otherwise, or since a link leads to them."""
     near = {glob: tuple(_near(glob)) for glob in said if "*" in glob or "?" in glob}
     found = globs.matched([*said, *(other for others in near.values() for other in others)], root=root).by_glob
     taken = {path for glob in said for path in found[glob]}
@@ -171,6 +171,15 @@ def of_globs(said: Sequence[str], *, root: Path) -> Iterator[str]:
             missed = [path for path in found[other] if path not in taken and path.is_file()]
             if missed:
                 yield f"{missed[0].name} lies beside {glob}, which does not match it: write Files({_word((*said, other))})"
+    yield from _of_links(said, root=root)
+
+
+def _of_links(said: Sequence[str], *, root: Path) -> Iterator[str]:
+    """Which folder is not looked into since it is a link; of each glob the first."""
+    for glob in said:
+        if not is_remote(glob) and (link := min(globs.unfollowed(glob, root=root), default=None)) is not None:
+            more = f"{named(link, root)}/**{glob.rpartition('**')[2]}"
+            yield f"{link.name} is a link to a folder, which ** does not follow: write Files({_word((*said, more))}) if its files are meant"
 
 
 def of_names(said: Sequence[str], *, root: Path) -> Iterator[str]:

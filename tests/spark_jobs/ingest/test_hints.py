@@ -150,6 +150,16 @@ def test_a_column_that_is_spelt_otherwise_is_named(tmp_path: Path) -> None:
         list(formats.read(path, shape(id="string", customer_id="int64"), name="things"))
 
 
+def test_a_folder_that_is_a_link_is_named_where_a_glob_does_not_follow_it(tmp_path: Path) -> None:
+    (tmp_path / "in/far").mkdir(parents=True)
+    (tmp_path / "in/far/up").symlink_to(tmp_path / "in")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "in/near").symlink_to(tmp_path / "other")
+    said = 'near is a link to a folder, which ** does not follow: write Files(("in/**/*.csv", "in/near/**/*.csv")) if its files are meant'
+    assert list(hints.of_globs(["in/**/*.csv"], root=tmp_path)) == [said]
+    assert list(hints.of_globs(["in/*/*.csv"], root=tmp_path)) == []
+
+
 def test_files_that_a_glob_misses_by_their_ending_are_named(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv.gz", "c.CSV", "d.txt", "e.csv.tmp"):
         (tmp_path / name).touch()
