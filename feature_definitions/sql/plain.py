@@ -1,4 +1,4 @@
-"""SQL that means the same wherever it is computed: comparisons, conditions and arithmetic of columns and literals, without a parser."""
+"""SQL that means the same wherever it is computed: comparisons, conditions, arithmetic and a few functions, without a parser."""
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -13,7 +13,10 @@ from feature_definitions.sql.derivations import derivations, may_fail
 from feature_definitions.sql.expressions import parse
 from feature_definitions.sql.syntax import CASTS
 
-What = Literal["column", "literal", "=", "<>", "<", "<=", ">", ">=", "and", "or", "not", "is null", "+", "-", "*", "/", "negative", "cast"]
+What = Literal[
+    "column", "literal", "=", "<>", "<", "<=", ">", ">=", "and", "or", "not", "is null", "+", "-", "*", "/", "negative", "cast",
+    "upper", "lower", "trim", "length", "abs", "concat", "coalesce", "if",
+]  # fmt: skip
 
 
 class Plain(NamedTuple):
@@ -146,6 +149,40 @@ def _cast(node: exp.Expr, of: _Of) -> Plain:
     return Plain("cast", CASTS[kind], (value,))
 
 
+def _called(node: exp.Expr, of: _Of) -> Plain:
+    """A function by its name: of texts, of a number, or of values of one type of which it gives one."""
+    name, values = node.name.lower(), [of(each) for each in node.expressions]
+    kinds = {value.type for value in values}
+    is_of_column = any(value.what != "literal" for value in values)
+    match name, len(values):
+        case (("upper" | "lower" | "trim" | "length"), 1) if kinds == {"string"} and is_of_column:
+            return Plain(name, "int64" if name == "length" else "string", tuple(values))
+        case "concat", _ if kinds == {"string"} and is_of_column:
+            return Plain("concat", "string", tuple(values))
+        case "abs", 1 if kinds <= {"int64", "double"} and is_of_column:
+            return Plain("abs", values[0].type, tuple(values))
+        case "coalesce", 2:
+            values = [*_alike(*values, among=lambda kind: kind == "double" or is_decimal(kind))]
+            return Plain("coalesce", values[0].type, tuple(values)) if values[0].type == values[1].type else _none()
+        case "if", 3:
+            return _chosen(*values)
+    raise _NotPlain
+
+
+def _chosen(condition: Plain, value: Plain, other: Plain) -> Plain:
+    value, other = _alike(value, other, among=lambda kind: kind == "double" or is_decimal(kind))
+    return Plain("if", value.type, (condition, value, other)) if (condition.type, value.type) == ("boolean", other.type) else _none()
+
+
+def _case(node: exp.Expr, of: _Of) -> Plain:
+    """CASE WHEN ... ELSE ... END."""
+    if node.this is not None or node.args.get("default") is None:
+        raise _NotPlain
+    return reduce(
+        lambda other, each: _chosen(of(each.this), of(each.args["true"]), other), reversed(node.args["ifs"]), of(node.args["default"])
+    )
+
+
 def _of_two(make: Callable[[What, Plain, Plain], Plain], what: What) -> Callable[[exp.Expr, _Of], Plain]:
     return lambda node, of: make(what, of(node.this), of(node.expression))
 
@@ -164,6 +201,8 @@ _RULES: dict[type[exp.Expr], Callable[[exp.Expr, _Of], Plain]] = {
     exp.Neg: _negative,
     exp.Cast: _cast,
     exp.TryCast: _cast,
+    exp.Anonymous: _called,
+    exp.Case: _case,
     **{kind: _of_two(_compared, what) for kind, what in _COMPARED.items()},
     **{kind: _of_two(_counted, what) for kind, what in _COUNTED.items()},
 }

@@ -3,6 +3,7 @@
 What is said to be sure is so in Spark too; where it is not sure, Spark decides.
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +14,6 @@ from feature_definitions.sql.data_types import is_decimal
 from feature_definitions.sql.plain import Demands, Plain
 from lake.arrow_types import arrow_type
 
-_COMPARE = {"=": pc.equal, "<>": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
-_COUNT = {"+": pc.add_checked, "-": pc.subtract_checked, "*": pc.multiply_checked}
-_JOIN = {"and": pc.and_kleene, "or": pc.or_kleene}
 _TEXTS = {"int64": r"^-?[0-9]{1,18}$", "double": r"^-?[0-9]{1,15}(\.[0-9]{1,15})?$"}
 """Texts that Spark and Arrow read as the same number."""
 
@@ -42,22 +40,7 @@ def _value(plainly: Plain, columns: dict[str, Any]) -> Any:
         value = plainly.of[0]
         return pa.scalar(Decimal(value)) if is_decimal(plainly.type) else pa.scalar(_typed(value, plainly.type), arrow_type(plainly.type))
     values = [_value(each, columns) for each in plainly.of]
-    if plainly.what in _COMPARE:
-        return _COMPARE[plainly.what](*values)
-    if plainly.what in _JOIN:
-        return _JOIN[plainly.what](*values)
-    match plainly.what:
-        case "not":
-            return pc.invert(*values)
-        case "is null":
-            return pc.is_null(*values)
-        case "negative":
-            return pc.negate_checked(*values)
-        case "cast":
-            return _cast(values[0], plainly.type)
-        case "/":
-            return _finite(_quotient(*values))
-    return _finite(_COUNT[plainly.what](*values))
+    return _cast(values[0], plainly.type) if plainly.what == "cast" else _finite(_DONE[plainly.what](*values))
 
 
 def _typed(value: object, kind: str) -> object:
@@ -81,3 +64,37 @@ def _cast(texts: Any, kind: str) -> Any:
     if pc.all(pc.match_substring_regex(texts, _TEXTS[kind])).as_py() is False:
         raise _NotSure
     return texts.cast(arrow_type(kind))
+
+
+def _ascii(texts: Any) -> Any:
+    """Texts of ASCII: what others are in capitals or small letters depends on who says it."""
+    if pc.all(pc.string_is_ascii(texts)).as_py() is False:
+        raise _NotSure
+    return texts
+
+
+_DONE: dict[str, Callable[..., Any]] = {
+    "=": pc.equal,
+    "<>": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+    "+": pc.add_checked,
+    "-": pc.subtract_checked,
+    "*": pc.multiply_checked,
+    "/": _quotient,
+    "negative": pc.negate_checked,
+    "abs": pc.abs_checked,
+    "and": pc.and_kleene,
+    "or": pc.or_kleene,
+    "not": pc.invert,
+    "is null": pc.is_null,
+    "if": lambda condition, value, other: pc.if_else(pc.fill_null(condition, fill_value=False), value, other),
+    "coalesce": pc.coalesce,
+    "upper": lambda texts: pc.ascii_upper(_ascii(texts)),
+    "lower": lambda texts: pc.ascii_lower(_ascii(texts)),
+    "trim": lambda texts: pc.utf8_trim(texts, characters=" "),
+    "length": lambda texts: pc.utf8_length(texts).cast(pa.int64()),
+    "concat": lambda *texts: pc.binary_join_element_wise(*texts, ""),
+}

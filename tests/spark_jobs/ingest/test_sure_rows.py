@@ -26,7 +26,7 @@ COLUMNS = {
     "day": "date", "at": "timestamp",
 }  # fmt: skip
 VALUES = {
-    "string": ("1", "-7", "a", "", "1.50", " 2", "0x1", "1e3", "9" * 19, "\u0661"),
+    "string": ("1", "-7", "a", " B\t", "\u00df", "", "1.50", " 2", "0x1", "1e3", "9" * 19, "\u0661"),
     "int64": (0, 1, -1, 7, 2**53 + 1, 2**62, -(2**63)),
     "double": (0.0, -0.0, 1.5, -2.25, 1e300, 0.1, math.nan),
     "decimal(8,2)": (Decimal("0.00"), Decimal("1.50"), Decimal("-999999.99")),
@@ -48,6 +48,15 @@ def conditions(count: int) -> list[str]:
 
     def value(kind: str, depth: int) -> str:
         names = [name for name, each in COLUMNS.items() if each == kind]
+        if depth and draw.random() < 0.2:
+            one, other = value(kind, depth - 1), value(kind, 0)
+            chosen = f"if({value('boolean', 0)}, {one}, {other})", f"case when {value('int64', 0)} > 0 then {one} else {other} end"
+            return draw.choice((f"coalesce({one}, {other})", *chosen))
+        if depth and kind == "string" and draw.random() < 0.5:
+            texts = (f"{name}({value(kind, depth - 1)})" for name in ("upper", "lower", "trim"))
+            return draw.choice((*texts, f"concat({value(kind, depth - 1)}, 'A ', {value(kind, 0)})"))
+        if depth and kind in ("int64", "double") and draw.random() < 0.2:
+            return f"length({value('string', depth - 1)})" if kind == "int64" else f"abs({value(kind, depth - 1)})"
         if depth and kind in ("int64", "double") and draw.random() < 0.6:
             sign = draw.choice("+-*/" if kind == "double" else "+-*")
             return draw.choice(
@@ -112,8 +121,9 @@ def test_a_column_that_is_derived_may_be_expected_something() -> None:
     ("derive", "expect"),
     [
         ({"e": "p * p"}, ()),
-        ({"e": "upper(s)"}, (expression("e = 'A'"),)),
-        ({}, (expression("length(s) = 1"),)),
+        ({"e": "reverse(s)"}, (expression("e = 'A'"),)),
+        ({}, (expression("length(n) = 1"),)),
+        ({}, (expression("case s when 'a' then ok end"),)),
         ({}, (expression("n > 1.5"),)),
         ({}, (expression("n = x"),)),
     ],
