@@ -27,7 +27,7 @@ def source_table(lake: str, source: str) -> str:
 
 
 def known_ids(lake: str, source: str) -> str:
-    """The folder of the hashes of the ids that each larger file of a source's table holds: a cache."""
+    """The folder of the hashes of the ids that the files of a source's table hold: a cache."""
     return f"{lake}/ids/{source}"
 
 
