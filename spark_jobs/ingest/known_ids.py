@@ -140,12 +140,12 @@ class _Shelf:
         return [index for index in found.values() if index is not None]
 
     def join(self, indexes: Sequence[_Index], there: Collection[str]) -> None:
-        """Keep one index in the place of several."""
-        if indexes:
-            now = self.joined(indexes, there)
-            for each in indexes:
-                if each.path is not None and each.path != now.path:
-                    storage.delete(each.path)
+        """Keep one index in the place of some, if any of their files is still there."""
+        holds = any(path in there for each in indexes for path in each.files)
+        now = self.joined(indexes, there).path if holds else None
+        for each in indexes:
+            if each.path is not None and each.path != now:
+                storage.delete(each.path)
 
     def joined(self, indexes: Sequence[_Index], there: Collection[str]) -> _Index:
         """An index, which is kept, of those files of several that are still there."""

@@ -102,6 +102,7 @@ def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_ids, "_SMALL", 0)
     monkeypatch.setattr(row_blocks, "_MEMORY", 5_000)
     monkeypatch.setattr(row_blocks, "AT_ONCE", 7)
+    monkeypatch.setattr(known_ids, "_JOINED_AT_ONCE", 7)
     monkeypatch.setattr(here, "_ROWS_WRITTEN", 3)
 
 

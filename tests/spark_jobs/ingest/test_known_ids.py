@@ -119,6 +119,12 @@ def test_what_is_mostly_of_files_that_are_gone_is_written_anew(files: dict[str, 
     assert (now != before, now.stat().st_size < size) == (True, True)
 
 
+def test_what_is_of_files_that_are_all_gone_is_deleted(files: dict[str, int], tmp_path: Path) -> None:
+    found("c", files, tmp_path / "lake")
+    found("", {}, tmp_path / "lake", there=["other"])
+    assert indexes(tmp_path) == []
+
+
 def test_an_index_whose_joining_was_cut_off_counts_once(files: dict[str, int], tmp_path: Path) -> None:
     first, *others = files
     found("c", {first: 1}, tmp_path / "lake")
