@@ -51,7 +51,7 @@ class IngestReport:
     What is read `in_place` was compared with what it was: `quarantined` rows are none of its events and stay where they lie.
     By name: `renamed` files with their old names, `copies` with the file that each is equal to, and files that are left for the next
     time (`waiting`) with the reason. `failed` says why a source could not be read at all; what it had before stays as it was.
-    `hints` say what the source may have to say of its files.
+    `hints` say why no rows came, and what the source may have to say of its files.
     """
 
     source: str
