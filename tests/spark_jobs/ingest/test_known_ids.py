@@ -16,11 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_definitions import Source
+from lake import storage
 from spark_jobs.ingest import known_ids, row_blocks, row_hashes
 from spark_jobs.ingest.row_blocks import Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tests.s3 import Server
 
 ORDERS = Source("orders", columns={"id": "string", "x": "int64"}, id=("id",), shape="static")
 
@@ -60,6 +63,18 @@ def test_the_files_that_hold_an_id_are_found(files: dict[str, int], tmp_path: Pa
         assert found("zzzzzzza", files, tmp_path / "lake") == ["a.parquet", "b.parquet"]
         assert found("q", files, tmp_path / "lake") == []
         assert found("", files, tmp_path / "lake") == []
+
+
+def test_indexes_of_a_lake_on_s3_lie_there(files: dict[str, int], tmp_path: Path, moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto.bucket("files")
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    for first, *others in (files, [*files][::-1]):
+        for some in ([first], others):
+            lake, room = "s3a://files/lake", Room(str(tmp_path))
+            hit = known_ids.files_with(hashes("az"), dict.fromkeys(some, 1), ORDERS, there=files, lake=lake, room=room)
+            assert hit == {path for path in some if not path.endswith("none.parquet")}
+    assert len(storage.files("s3a://files/lake/ids/orders")) == 1
 
 
 def test_files_that_are_not_asked_for_are_not_found(files: dict[str, int], tmp_path: Path) -> None:
