@@ -42,7 +42,7 @@ def instants(values: Column) -> Read:
 def dates(values: Column) -> Read:
     """Dates, of which those are put aside that no `date` can hold."""
     inside = F.unix_date(values).between(FIRST // _DAY, LAST // _DAY)
-    return Read(values, F.when(~inside, F.lit(f" {NO_YEAR}")))
+    return Read(F.when(inside, values), F.when(~inside, F.lit(f" {NO_YEAR}")))
 
 
 def of_text(text: Column, how: Spelling, timezone: str | None) -> Read:
