@@ -56,7 +56,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"cost": 10_000}, "cost", "10000", "cost: '10000' does not fit a decimal(6,2)"),
     ({"paid": Decimal("0.0050")}, "paid", "0.0050", "paid: '0.0050' does not fit a decimal(6,2)"),
     ({"paid": Decimal("10000.0000")}, "paid", "10000.0000", "paid: '10000.0000' does not fit a decimal(6,2)"),
-    ({"due": 2_933_532}, "due", "+10001-10-11", "due is not between the years 1 and 9999"),
+    ({"due": 2_933_532}, "due", "+10001-09-27", "due is not between the years 1 and 9999"),
     ({"\u00fc": float("inf")}, "umlaut", "Infinity", "umlaut is not a finite number"),
 ]
 
