@@ -340,6 +340,7 @@ TOUCH_FILES = {
     "spark_jobs/ingest/globs.py": "input files of sources",
     "spark_jobs/ingest/hints.py": "input files of sources",
     "spark_jobs/ingest/in_place.py": "tables that lie in the project",
+    "spark_jobs/ingest/known_ids.py": "indexes, which are made in the staging folder, or beside a lake on S3",
     "spark_jobs/ingest/landing.py": "input files of sources",
     "spark_jobs/ingest/opened.py": "input files of sources",
     "spark_jobs/ingest/parsing.py": "input files of sources",
