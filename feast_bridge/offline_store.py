@@ -24,6 +24,7 @@ from feast_bridge import called, objects, projects, refused
 from feast_bridge.data_source import HeadwaterSource
 from feast_bridge.refused import FeastRefused
 from feature_definitions.language import FeatureGroup, FeatureService, Join, Mode
+from feature_definitions.sql import queries
 from lake.arrow_types import arrow_type
 
 TIME = "event_timestamp"
@@ -289,12 +290,15 @@ def _joined(p: hw.Project, entity_df: pd.DataFrame | str, asked: Sequence[ViewAs
         rows = pa.Table.from_pandas(entity_df, preserve_index=False)
         return rows, rows
     service = FeatureService("of_feast", joins=tuple(each.join for each in asked), online=False)
+    same_ttls = _of_one_ttl(service.joins)
     if isinstance(entity_df, str):
-        found = p.features(p.spine_query(entity_df), service, mode=mode)
-        return found.drop_columns([*service.outputs]), found
+        if len(same_ttls) > 1:
+            raise FeastRefused("two feature views read one group with TTLs of their own, which a query is not joined with; give a frame")
+        found = p.features(p.spine_query(_with_dummy(entity_df, service)), service, mode=mode)
+        return found.drop_columns([*service.outputs, *({DUMMY_ENTITY_ID} & {*found.column_names})]), found
     rows = pa.Table.from_pandas(entity_df, preserve_index=False)
     spine, found = _spine(entity_df, rows, service), rows.select([])
-    for part in _of_one_ttl([each.join for each in asked]):
+    for part in same_ttls:
         some = replace(service, joins=tuple(part))
         joined = p.features(spine, some, mode=mode, spine_is="of others")
         for name in some.outputs:
@@ -312,6 +316,14 @@ def _of_one_ttl(joins: Iterable[Join]) -> list[list[Join]]:
             parts.append(part := {})
         part.setdefault(each.group.name, []).append(each)
     return [[join for some in part.values() for join in some] for part in parts]
+
+
+def _with_dummy(sql: str, service: FeatureService) -> str:
+    """A query that gives the key of what Feast calls a view without entities, too, if that is asked for."""
+    if DUMMY_ENTITY_ID not in service.keys:
+        return sql
+    columns = ", ".join(f"`{name}`" for name in queries.parse_query(sql).named_selects)
+    return f"SELECT {columns}, '{DUMMY_ENTITY_VAL}' AS {DUMMY_ENTITY_ID} FROM ({sql}) AS entity_df"
 
 
 def _spine(entity_df: pd.DataFrame, rows: pa.Table, service: FeatureService) -> pa.Table:

@@ -126,13 +126,13 @@ class TrainingVerbs(OpenProject):
         Without versions these are the last one but one and the newest; of two training sets the newest of each.
         """
         from lake import training_sets
-        from spark_jobs.training import diff
+        from spark_jobs.training import diff, past
 
         first, second = training_sets.pair(self.settings.lake, name, other, start=start, end=end)
         source = self.catalog.sources.get(training_sets.spine_of(first) or "")
         identity = source.id if source is not None and training_sets.spine_of(second) == source.name else ()
         if not identity:
-            identity = (*names.service(self.catalog, str(first.manifest["service"])).keys, training_sets.time_of(first))
+            identity = (*past.service(first, self.catalog).keys, training_sets.time_of(first))
         return diff.diff(first, second, identity, self._context)
 
     def verify_training_set(self, name: str, version: int | None = None) -> "Verified":
@@ -141,11 +141,15 @@ class TrainingVerbs(OpenProject):
         It does not matter what was published or ingested since. What was deleted meanwhile is named.
         """
         from lake import training_sets
-        from spark_jobs.training import verify
+        from spark_jobs.training import past, verify
 
         of = training_sets.at(self.settings.lake, name, version)
         self.say(f"verifying version {training_sets.number(of)} of {name}")
-        return verify.verify(of, self._rests(of), self._context)
+        try:
+            rests = self._rests(of, past.service(of, self.catalog))
+        except Unknown as gone:
+            return verify.as_it_lies(of, self.settings.lake, changed=(str(gone),))
+        return verify.verify(of, rests, self._context)
 
     def append_training_set(self, name: str) -> "Built":
         """Bring a training set of the catalog up to its spine: the partitions from the first date on whose rows are others are joined.
@@ -280,22 +284,23 @@ class TrainingVerbs(OpenProject):
     def _grown(self, of: "BuiltVersion", *more: FeatureGroup) -> "Rests":
         """What a training set rests on that something is added to: its groups are read in the generations that readers see."""
         from lake import training_sets
+        from spark_jobs.training import past
         from spark_jobs.training.unmoved import NotAsBefore, anew
 
-        rests = self._rests(of, *more)
+        service = past.with_added(names.service(self.catalog, str(of.manifest["service"])), of, self.catalog.tables)
+        rests = self._rests(of, service, *more)
         for name, number in training_sets.generations(of).items():
             current = self._planner.generation(rests.published[name].group)
             if current != number:
                 raise NotAsBefore(f"{of.manifest['name']}: readers see generation {current} of {name}, and it has {number}; {anew(of)}")
         return rests
 
-    def _rests(self, of: "BuiltVersion", *more: FeatureGroup) -> "Rests":
+    def _rests(self, of: "BuiltVersion", service: FeatureService, *more: FeatureGroup) -> "Rests":
         """What a version of a training set rests on, as it is now, and more groups."""
         from lake import facts, training_sets
-        from spark_jobs.training import past, verify
+        from spark_jobs.training import verify
 
         lake = self.settings.lake
-        service = past.with_added(names.service(self.catalog, str(of.manifest["service"])), of, self.catalog.tables)
         groups = {each.name: each for each in (*(join.group for join in service.joins), *more)}
         published = self._published(groups.values(), training_sets.generations(of))
         if of.manifest["mode"] == "as_served":

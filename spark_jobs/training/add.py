@@ -108,7 +108,6 @@ def _of_spine(of: BuiltVersion, described: Said) -> Manifest:
 def _added(of: BuiltVersion, more: Join) -> Manifest:
     """What was added to the service, and a fingerprint that no other build has: a build by the service alone gives other columns."""
     said: Said = of.manifest
-    joined = {"group": more.group.name, "features": [*more.columns], "prefix": more.prefix, "on": dict(more.on)}
-    added = [*said.get("added", ()), joined | {"to": training_sets.number(of)}]
+    added = [*said.get("added", ()), provenance.as_told(more) | {"to": training_sets.number(of)}]
     text = json.dumps([said["fingerprint"], added])
     return {"added": added, "fingerprint": hashlib.sha256(text.encode()).hexdigest()}

@@ -44,14 +44,14 @@ def append(of: BuiltVersion, rests: Rests, spine: Spine, request: TrainingReques
     now = manifest.basis(spine, request, rests.published, now=context.clock())
     asked = past.request(of, rests.service, rests.defined)
     held = manifest.basis(past.own(of, asked, rests.source, context), asked, before, now=past.built_at(of))
-    first = first_change(held.contents, now.contents)
-    if first is None:
-        return build.built(request, path, of.manifest, unchanged=True)
-    if now.dated_by != of.manifest["hw_date"]:
-        raise NotAsBefore(f"{name}: with so many rows its partitions would be of a {now.dated_by} each; {unmoved.anew(of)}")
-    since = partition(first, by=now.dated_by)
-    work = _Work(of, held, now, build.known_by(now, versions, context), _from(since, now), first, since, _cut(of, now))
+    same, first = build.known_by(now, versions, context), first_change(held.contents, now.contents)
     with context.registry.lease(subjects.training_set(name, lake=context.lake), now=context.clock(), patience=PATIENCE):
+        if first is None:
+            return build.known_again(request, same, context) or build.built(request, path, of.manifest, unchanged=True)
+        if now.dated_by != of.manifest["hw_date"]:
+            raise NotAsBefore(f"{name}: with so many rows its partitions would be of a {now.dated_by} each; {unmoved.anew(of)}")
+        since = partition(first, by=now.dated_by)
+        work = _Work(of, held, now, same, _from(since, now), first, since, _cut(of, now))
         written = _written(work, context, judge)
     return build.built(request, path, written, unchanged=False)
 

@@ -75,10 +75,10 @@ def build(
     rests = rests_on(spine.of, spine.state, request, published=published, context=context)
     basis = manifest.basis(spine, request, published, now=context.clock())
     same, path = known_by(basis, rests, context), layout.training_set_table(context.lake, request.name)
-    if found := _standing(request, context, "fingerprint", same["fingerprint"]):
-        return found
     subject = subjects.training_set(request.name, lake=context.lake)
     with context.registry.lease(subject, now=context.clock(), patience=PATIENCE):
+        if found := known_again(request, same, context):
+            return found
         written = _written(basis, same, context, judge)
     return built(request, path, written, unchanged=False)
 
@@ -104,6 +104,14 @@ def known_by(of: Basis, rests: str | None, context: Context) -> Manifest:
     """By what a training set is known again, and from when on it comes out otherwise because labels are known by then."""
     ripens_at = None if of.ripens_at is None else iso(instant(of.ripens_at))
     return {"fingerprint": manifest.fingerprint(of, _computed_as(of.published, context)), "rests_on": rests, "ripens_at": ripens_at}
+
+
+def known_again(request: TrainingRequest, same: Manifest, context: Context) -> Built | None:
+    """The training set that stands, if its rows would come out the same; notes by what else it is known then. The caller has its lease."""
+    found = _standing(request, context, "fingerprint", same["fingerprint"])
+    if found is not None:
+        training_sets.renew(found.manifest, same, context.lake)
+    return found
 
 
 def _computed_as(published: Mapping[str, Published], context: Context) -> Mapping[str, manifest.Computed]:

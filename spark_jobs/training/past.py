@@ -4,6 +4,7 @@ Corrections replace rows in a group's table and leave them in its history, so a 
 came later are passed over. A source has no such history: its table is read in the version that the manifest names, if that is still there.
 """
 
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +15,9 @@ from pyspark.sql import DataFrame
 from feature_definitions import layout
 from feature_definitions.errors import Unknown
 from feature_definitions.intervals import parse_instant
-from feature_definitions.language import FeatureGroup, FeatureService, Join, Label, Mode, Source, Split, TrainingSet
+from feature_definitions.language import DefinitionError, FeatureGroup, FeatureService, Join, Label, Mode, Source, Split, TrainingSet
+from feature_definitions.loader import Catalog
+from feature_definitions.planning import fingerprint
 from feature_definitions.planning.upstream import read_by
 from feature_definitions.records import Committed
 from lake import delta, delta_files, storage, versions
@@ -76,14 +79,45 @@ def changed(of: BuiltVersion, service: FeatureService, published: Mapping[str, P
                 yield f"{name} has {setting} {value!r}, and had {held[setting]!r}"
 
 
+def service(of: BuiltVersion, catalog: Catalog) -> FeatureService:
+    """The service that a version was built with, as the catalog has it; or, if it is gone or another one there, as the manifest tells it.
+
+    Raises Unknown where something is gone without which it cannot be told.
+    """
+    said: Said = of.manifest
+    then = _as_told(of, catalog)
+    if then is not None and fingerprint.service(then) == said["definitions"]["service"]:
+        return then
+    if said["service"] not in catalog.services:
+        raise Unknown(f"service {said['service']} is not defined any more, nor is all that it joined and computed as it was")
+    return with_added(catalog.services[said["service"]], of, catalog.tables)
+
+
 def with_added(service: FeatureService, of: BuiltVersion, groups: Mapping[str, FeatureGroup]) -> FeatureService:
     """A service with the joins that were added to a training set after it was built; raises Unknown for a group that is gone."""
     said: Said = of.manifest
     for each in said.get("added", ()):
         if each["group"] not in groups:
             raise Unknown(f"group {each['group']}, whose features were added to {said['name']}, is not defined any more")
-        service = joined(service, Join(groups[each["group"]], tuple(each["features"]), each["prefix"], each["on"]))
+        service = joined(service, _join(each, groups))
     return service
+
+
+def _as_told(of: BuiltVersion, catalog: Catalog) -> FeatureService | None:
+    """The service as the manifest tells it; None if that is older than those which do, or tells of what the catalog has no more."""
+    said: Said = of.manifest
+    told, groups = said["definitions"], catalog.tables
+    try:
+        joins = tuple(_join(each, groups) for each in told["joins"])
+        on_demand = tuple(catalog.on_demand[name] for name in told["on_demand"])
+        defaults = {name: literal_eval(text) for name, text in told["defaults"].items()}
+        return FeatureService(said["service"], said["version"], joins, on_demand, online=False, defaults=defaults)
+    except (KeyError, ValueError, SyntaxError, DefinitionError):
+        return None
+
+
+def _join(told: Said, groups: Mapping[str, FeatureGroup]) -> Join:
+    return Join(groups[told["group"]], tuple(told["features"]), told["prefix"], told["on"])
 
 
 def joined(service: FeatureService, more: Join) -> FeatureService:

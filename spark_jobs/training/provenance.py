@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 
 from feature_definitions import layout
-from feature_definitions.language import FeatureService, Query
+from feature_definitions.language import FeatureService, Join, Query
 from feature_definitions.planning import fingerprint
 from feature_definitions.version import VERSION
 from lake import delta, versions
@@ -49,16 +49,23 @@ def inputs(before: Versions, after: Versions, *, lake: str) -> list[dict[str, ob
 
 
 def definitions(service: FeatureService) -> dict[str, object]:
-    """The hashes of what was asked for: of the service, of each column of its groups, of each feature computed on demand."""
+    """What was asked for: its joins and defaults; the hashes of the service, of its groups' columns, of what is computed on demand."""
     columns: dict[str, set[str]] = {}
     for join in service.joins:
         columns.setdefault(join.group.name, set()).update(join.columns)
     hashes = {join.group.name: fingerprint.columns(join.group) for join in service.joins}
     return {
         "service": fingerprint.service(service),
+        "joins": [as_told(join) for join in service.joins],
+        "defaults": {name: repr(value) for name, value in service.defaults.items()},
         "groups": {name: {column: hashes[name][column] for column in sorted(asked)} for name, asked in columns.items()},
         "on_demand": {feature.name: fingerprint.on_demand(feature) for feature in service.on_demand},
     }
+
+
+def as_told(join: Join) -> dict[str, object]:
+    """A join as a manifest tells of it."""
+    return {"group": join.group.name, "features": [*join.columns], "prefix": join.prefix, "on": dict(join.on)}
 
 
 def code(catalog: str) -> dict[str, object]:

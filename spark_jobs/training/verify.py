@@ -1,8 +1,7 @@
 """Verifies a version of a training set: that its rows are those that were written, and that what it was built from gives them again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -66,21 +65,25 @@ class Verified:
 
 def verify(of: BuiltVersion, rests: Rests, context: Context) -> Verified:
     """Look at the rows of a version, then join them once more from what they rested on, and compare the checksums."""
-    rows = int(str(of.manifest["rows"]))
-    found = partial(Verified, str(of.manifest["name"]), training_sets.number(of), rows)
-    damaged, lost = _as_written(of, context.lake)
-    changed = tuple(past.changed(of, rests.service, rests.published))
-    if changed:
-        return found(damaged, gone=lost, changed=changed)
+    found = as_it_lies(of, context.lake, changed=tuple(past.changed(of, rests.service, rests.published)))
+    if found.changed:
+        return found
     published, unknown = as_they_were(of, rests)
     if unknown:
-        return found(damaged, gone=lost, changed=unknown)
-    asked = past.request(of, rests.service, rests.defined)
+        return replace(found, changed=unknown)
+    asked, lost = past.request(of, rests.service, rests.defined), found.gone
     joined = _basis(of, asked, rests, published, context, there=not lost)
+    gone = (*lost, *joined.gone)
     if joined.basis is None:
-        return found(damaged, gone=(*lost, *joined.gone), changed=("no rows of its spine can be read any more",))
-    differing = _differing(of, joined.basis, context, there=not lost)
-    return found(damaged, differing, joined.origin, (*lost, *joined.gone))
+        return replace(found, gone=gone, changed=("no rows of its spine can be read any more",))
+    return replace(found, differing=_differing(of, joined.basis, context, there=not lost), spine=joined.origin, gone=gone)
+
+
+def as_it_lies(of: BuiltVersion, lake: str, *, changed: tuple[str, ...]) -> Verified:
+    """Look at the rows of a version alone; `changed` is why they are not joined once more, if they are not. Needs no Spark."""
+    damaged, gone = _as_written(of, lake)
+    rows = int(str(of.manifest["rows"]))
+    return Verified(str(of.manifest["name"]), training_sets.number(of), rows, damaged, gone=gone, changed=changed)
 
 
 def _as_written(of: BuiltVersion, lake: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -9,11 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from feature_definitions import Entity, FeatureService, Join, ObservationGroup, Source
+
 with warnings.catch_warnings(action="ignore"):
     from feast import Field as FeastField
     from feast import OnDemandFeatureView, RequestSource
     from feast.types import Float64
 
+    from feast_bridge import offline_store
     from feast_bridge.offline_store import HeadwaterOfflineStore
     from feast_bridge.refused import FeastRefused
 
@@ -60,6 +63,15 @@ def test_rows_of_our_own_source_do_not_explain_themselves(told: Told) -> None:
     query = "SELECT customer_id, shop, at AS event_timestamp FROM payments"
     found = told.store.get_historical_features(query, ["last_payment:amount"]).to_df().sort_values("event_timestamp")
     assert [*found["amount"].fillna(-1)] == [-1, -1, -1, 10.5]
+
+
+def test_a_query_is_given_the_key_of_views_without_entities() -> None:
+    nobody = Entity("nobody", keys={"__dummy_id": "string"})
+    rows = Source("rows", columns={"__dummy_id": "string", "n": "int64", "at": "timestamp"}, event_timestamp="at")
+    service = FeatureService("s", joins=(Join(ObservationGroup("g", nobody, rows, columns=("n",), ttl="7d")),))
+    query = "SELECT customer_id, at AS event_timestamp FROM payments"
+    found = offline_store._with_dummy(query, service)
+    assert found == f"SELECT `customer_id`, `event_timestamp`, '' AS __dummy_id FROM ({query}) AS entity_df"
 
 
 def test_one_group_is_joined_twice_by_its_prefixes(told: Told) -> None:

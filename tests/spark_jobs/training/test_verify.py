@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from feature_definitions import layout
+from feature_definitions import Join, layout
+from feature_definitions.errors import Unknown
 from feature_definitions.records import Committed
 from lake import storage, training_sets
 from spark_jobs.training import past, verify
@@ -127,6 +129,29 @@ def test_it_is_not_built_again_by_other_definitions(shop: Project, tmp_path: Pat
     assert done.code == 1
     assert "cannot be built again: spend.mean_paid_1d is defined otherwise" in done.out
     assert "last_page has ttl '6d', and had '7d'" in done.out
+
+
+def test_a_service_that_is_gone_or_another_one_is_told_by_the_manifest(shop: Project) -> None:
+    of, catalog = training_sets.at(shop.settings.lake, "given"), shop.catalog
+    held = catalog.services["customer_v1"]
+    other = replace(held, joins=(Join(catalog.groups["spend"], prefix="home"),))
+    for services in ({}, {"customer_v1": other}, {"customer_v1": held}):
+        found = past.service(of, replace(catalog, services=services))
+        assert [(join.name, join.columns) for join in found.joins] == [(join.name, join.columns) for join in held.joins]
+    older: Any = {**of.manifest, "definitions": {name: of.manifest["definitions"][name] for name in ("service", "groups", "on_demand")}}  # type: ignore[index]
+    assert past.service(of._replace(manifest=older), catalog) is held
+    with pytest.raises(Unknown, match="service customer_v1 is not defined any more, nor is all that it joined and computed as it was"):
+        past.service(of._replace(manifest=older), replace(catalog, services={}))
+
+
+def test_without_what_it_joined_only_its_rows_are_looked_at(shop: Project, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shop.settings.root, tmp_path / "shop"))
+    projects.write(folder, "catalog/shop.py", projects.CATALOG.partition("account = ")[0])
+    (folder / "catalog" / "newest.py").unlink()
+    done = projects.within("training-set", "verify", "given", project=folder, now=LATER)
+    assert done.code == 1
+    assert "3 rows: not rebuilt" in done.out
+    assert "cannot be built again: service customer_v1 is not defined any more" in done.out
 
 
 def test_a_publish_that_was_approved_after_the_build_is_passed_over(shop: Project) -> None:
