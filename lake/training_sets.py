@@ -47,7 +47,16 @@ def _read(path: str) -> Manifest | None:
         held = json.loads(storage.read(path))
     except (OSError, ValueError):
         return None
-    return held if isinstance(held, dict) and "name" in held else None
+    return _Told(held) if isinstance(held, dict) and "name" in held else None
+
+
+class _Told(Manifest):
+    """A manifest as it was read; what it does not tell is named."""
+
+    def __missing__(self, what: str) -> object:
+        """Raise Unknown, not KeyError."""
+        name = self["name"]
+        raise Unknown(f"a manifest of training set {name} does not tell its {what}; build it again: headwater training-set build {name}")
 
 
 class Listed(NamedTuple):
@@ -79,8 +88,13 @@ def listed(lake: str) -> tuple[Listed, ...]:
         newer, kept = rejected(lake, name) or {}, versions(lake, name)
         checks = newer.get("rejected")
         one = kept[0] if kept else BuiltVersion("", None, newest(lake, name) or {})
+        one = one if one.manifest.keys() >= _LISTED else one._replace(manifest={})
         found.append(Listed(name, one, len(kept), tuple(checks) if isinstance(checks, list) else ()))
     return tuple(found)
+
+
+_LISTED = {"name", "rows", "service", "version", "mode", "built_at"}
+"""What a list says of a manifest."""
 
 
 def shown(of: BuiltVersion, lake: str) -> Shown:

@@ -17,6 +17,7 @@ from feature_definitions import layout, reading
 from feature_definitions.errors import UserError
 from lake import delta, storage, training_sets
 from lake.training_sets import BuiltVersion
+from spark_jobs.ingest.cells import first_line
 
 Format = Literal["parquet", "csv", "arrow"]
 _AT_ONCE = 262_144
@@ -51,7 +52,7 @@ def export(of: BuiltVersion, lake: str, to: str, *, kind: Format) -> Exported:
         raise ExportRefused(f"version {training_sets.number(of)} of {name} cannot be read any more: its files, or its log, were deleted")
     table = delta.opened(layout.training_set_table(lake, name), version=of.version)
     with _placed(to) as file:
-        rows = _written(_parts(table, rows=int(str(of.manifest["rows"]))), file, kind)
+        rows = _written(_parts(table, of), file, kind)
         size = file.stat().st_size
     return Exported(name, of.version, to, kind, rows, size)
 
@@ -91,11 +92,15 @@ def _umask() -> int:
     return held
 
 
-def _parts(table: Any, *, rows: int) -> Iterator[pa.Table]:
+def _parts(table: Any, of: BuiltVersion) -> Iterator[pa.Table]:
     """The rows in their order, some at a time; one part at least, for its columns."""
     dataset, place = table.to_pyarrow_dataset(filesystem=storage.arrow(delta.place(table))), pc.field(layout.ROW_NUMBER)
-    for first in range(0, max(rows, 1), _AT_ONCE):
-        yield dataset.to_table(filter=(place >= first) & (place < first + _AT_ONCE)).sort_by(layout.ROW_NUMBER)
+    for first in range(0, max(int(str(of.manifest["rows"])), 1), _AT_ONCE):
+        try:
+            found = dataset.to_table(filter=(place >= first) & (place < first + _AT_ONCE))
+        except (OSError, pa.ArrowException) as error:
+            raise ExportRefused(f"version {of.version} of {of.manifest['name']} cannot be read: {first_line(error)}") from error
+        yield found.sort_by(layout.ROW_NUMBER)
 
 
 def _written(parts: Iterator[pa.Table], file: Path, kind: Format) -> int:

@@ -65,15 +65,16 @@ def changed(of: BuiltVersion, service: FeatureService, published: Mapping[str, P
     said: Said = of.manifest
     then, now = said["definitions"], provenance.definitions(service)
     groups = cast("dict[str, dict[str, str]]", now["groups"])
-    for group, columns in then["groups"].items():
-        other = [column for column, held in columns.items() if groups.get(group, {}).get(column) != held]
-        yield from (f"{group}.{column} is defined otherwise" for column in other)
+    yield from (f"service {service.name} does not join {group} any more" for group in then["groups"] if group not in groups)
+    both = {group: columns for group, columns in then["groups"].items() if group in groups}
+    for group, columns in both.items():
+        yield from (f"{group}.{column} is defined otherwise" for column, held in columns.items() if groups[group].get(column) != held)
     demanded = cast("dict[str, str]", now["on_demand"])
     yield from (f"{name} is computed otherwise" for name, held in then["on_demand"].items() if demanded.get(name) != held)
     if then["service"] != now["service"]:
         yield f"service {service.name} asks for other features, defaults or keys"
-    for name, held in said["seen"].items():
-        group_now = published[name].group
+    for name in both:
+        held, group_now = said["seen"][name], published[name].group
         for setting, value in (("ttl", group_now.ttl), ("publish_delay", group_now.publish_delay)):
             if held[setting] != value:
                 yield f"{name} has {setting} {value!r}, and had {held[setting]!r}"

@@ -16,6 +16,7 @@ from lake.readable import Published
 from lake.training_sets import BuiltVersion
 from spark_jobs import workers
 from spark_jobs.context import Context
+from spark_jobs.ingest.cells import first_line
 from spark_jobs.training import build, checksum, manifest, parts, past, statistics
 from spark_jobs.training.manifest import Basis
 from spark_jobs.training.spine import TrainingRequest
@@ -95,7 +96,7 @@ def _as_written(of: BuiltVersion, lake: str) -> tuple[tuple[str, ...], tuple[str
         return damaged_columns(of, lake), ()
     except (OSError, pa.ArrowException) as error:
         said: past.Said = of.manifest
-        return (*said["columns"],), (f"{itself} cannot be read: {str(error).partition(chr(10))[0]}",)
+        return (*said["columns"],), (f"{itself} cannot be read: {first_line(error)}",)
 
 
 def damaged_columns(of: BuiltVersion, lake: str) -> tuple[str, ...]:

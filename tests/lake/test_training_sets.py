@@ -21,7 +21,8 @@ def built(lake: str, build_id: str, rows: int, *, name: str = "churn") -> traini
     """A build as `training/build` makes it, of so many rows."""
     table = pa.table({"hw_row": range(rows), "build": [build_id] * rows})
     path = layout.training_set_table(lake, name)
-    manifest: training_sets.Manifest = {"name": name, "rows": rows, "built_at": "2026-01-06T12:00:00Z"}
+    asked = {"service": "churn_v1", "version": 1, "mode": "as_known"}
+    manifest: training_sets.Manifest = {"name": name, "rows": rows, "built_at": "2026-01-06T12:00:00Z", **asked}
     training_sets.begin(manifest, lake, name, build_id=build_id)
     delta_commits.create(path, Schema.from_arrow(table.schema).to_json(), partition=(), lasting=training_sets.LASTING)
     delta_commits.replace_records(path, table, commit_id=build_id, fence=lambda: None)
@@ -77,6 +78,14 @@ def test_all_training_sets_are_listed_with_what_rejected_a_newer_build(lake: str
     found = [(each.newest.manifest["name"], each.versions, each.rejected) for each in training_sets.listed(lake)]
     assert found == [("churn", 2, ("rows:unique",)), ("spend", 1, ())]
     assert training_sets.listed(f"{lake}/nowhere") == ()
+
+
+def test_what_a_manifest_does_not_tell_is_named_and_costs_no_other_set(lake: str) -> None:
+    built(lake, "three", 5, name="spend")
+    storage.write(layout.training_set_build(lake, "spend", "three"), b'{"name": "spend", "rows": 5}')
+    assert [(each.name, bool(each.newest.manifest)) for each in training_sets.listed(lake)] == [("churn", True), ("spend", False)]
+    with pytest.raises(Unknown, match="a manifest of training set spend does not tell its spine; build it again"):
+        training_sets.spine_of(training_sets.at(lake, "spend"))
 
 
 def test_optimize_keeps_the_versions_that_have_a_manifest_and_no_others(lake: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,8 +19,6 @@ from spark_jobs.training import export
 from spark_jobs.training.export import ExportRefused
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lake.training_sets import BuiltVersion
 
 ROWS = 10
@@ -131,3 +130,14 @@ def test_a_training_set_without_rows_is_a_file_without_rows(lake: str, tmp_path:
     export.export(training_sets.at(lake, "none"), lake, str(tmp_path / "none.parquet"), kind="parquet")
     assert pq.read_table(tmp_path / "none.parquet").schema == table().schema
     assert storage.exists(layout.training_set_build(lake, "none", "one"))
+
+
+def test_a_version_whose_files_are_gone_is_told(lake: str, tmp_path: Path) -> None:
+    path = layout.training_set_table(lake, "lost")
+    training_sets.begin({"name": "lost", "rows": ROWS}, lake, "lost", build_id="one")
+    delta_commits.replace_records(path, table(), commit_id="one", fence=lambda: None)
+    training_sets.finish({"name": "lost", "rows": ROWS}, lake, "lost", build_id="one")
+    for file in Path(path).rglob("*.parquet"):
+        file.unlink()
+    with pytest.raises(ExportRefused, match=r"version 1 of lost cannot be read: .*part-"):
+        export.export(training_sets.at(lake, "lost"), lake, str(tmp_path / "lost.csv"), kind="csv")

@@ -152,6 +152,10 @@ def test_without_what_it_joined_only_its_rows_are_looked_at(shop: Project, tmp_p
     assert done.code == 1
     assert "3 rows: not rebuilt" in done.out
     assert "cannot be built again: service customer_v1 is not defined any more" in done.out
+    projects.write(folder, "catalog/shop.py", projects.CATALOG.replace('"spend", customer', '"spending", customer'))
+    done = projects.within("training-set", "verify", "given", project=folder, now=LATER)
+    assert done.code == 1
+    assert "cannot be built again: service customer_v1 does not join spend any more" in done.out
 
 
 def test_a_publish_that_was_approved_after_the_build_is_passed_over(shop: Project) -> None:
