@@ -129,19 +129,20 @@ def finish(manifest: Manifest, lake: str, name: str, *, build_id: str) -> Manife
     return whole
 
 
-def renew(manifest: Mapping[str, object], by: Mapping[str, object], lake: str) -> None:
-    """Note by what else a build is known again, whose rows would come out the same: other versions of its spine, whose rows are these.
+def renewed(manifest: Mapping[str, object], by: Mapping[str, object], lake: str) -> Manifest:
+    """A build's manifest with by what else it is known again, whose rows would come out the same: other versions of its spine.
 
     The caller holds the lease of the training set.
     """
     whole, name = {**manifest, **by}, str(manifest["name"])
     if whole == manifest:
-        return
+        return whole
     if "rejected" in manifest:
         write_rejected(whole, lake, name)
     else:
         storage.write(layout.training_set_build(lake, name, str(manifest["build_id"])), _text(whole))
         storage.write(layout.training_set_manifest(lake, name), _text(whole))
+    return whole
 
 
 def write_page(page: str, manifest: Manifest, lake: str) -> None:

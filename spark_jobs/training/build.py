@@ -1,7 +1,7 @@
 """Builds training sets: a spine joined point in time with a service's features, as a Delta table with a manifest of what it rests on."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import pyarrow as pa
@@ -109,9 +109,7 @@ def known_by(of: Basis, rests: str | None, context: Context) -> Manifest:
 def known_again(request: TrainingRequest, same: Manifest, context: Context) -> Built | None:
     """The training set that stands, if its rows would come out the same; notes by what else it is known then. The caller has its lease."""
     found = _standing(request, context, "fingerprint", same["fingerprint"])
-    if found is not None:
-        training_sets.renew(found.manifest, same, context.lake)
-    return found
+    return None if found is None else replace(found, manifest=training_sets.renewed(found.manifest, same, context.lake))
 
 
 def _computed_as(published: Mapping[str, Published], context: Context) -> Mapping[str, manifest.Computed]:
