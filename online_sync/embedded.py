@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from online_sync import turns
 from online_sync.servers import StoreUnavailable
 from online_sync.store import Store
 
@@ -95,7 +96,7 @@ def _launch(folder: Path, program: Path) -> None:
         "appendfsync everysec",
         'save ""',
     )
-    with _lock_file(folder / "running.lock") as lock:
+    with _lock_file(folder / "running.lock") as lock, turns.short():
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The settings go through a pipe, so that no other user sees the password among the processes' arguments.
         done = subprocess.run([str(program), "-"], input="\n".join(lines), text=True, pass_fds=(lock,), capture_output=True, check=False)

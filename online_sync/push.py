@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_definitions import layout
-from online_sync import checks, packing
+from online_sync import checks, packing, turns
 from online_sync.checks import Sampled
 from online_sync.codec import CodecError, EpochRecord, RowSchema, decode_epoch, is_tombstone, written_by
 from online_sync.packing import Numbers, Packed
@@ -75,15 +75,16 @@ def push(batches: Iterable[pa.RecordBatch | pa.Table], spec: PushSpec, *, store:
     done until then, once a later sync has begun. Doing it twice does no harm.
     """
     done = Pushed(Counter(), [], [], {})
-    for part in _parts(batches):
-        packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
-        if not _is_under_way(store, spec.record):
-            return done
-        letters = store.put_rows(packed.rows, rule=spec.rule, floor=spec.record.floor)
-        _count(done, packed.rows, letters, _seen(part, packed, spec))
-        _look(done, _lying(packed.rows, letters), spec)
-        done.counts["ahead"] = max(done.counts["ahead"], _ahead(store, packed.rows, letters))
-        done.counts["tombstones"] += packed.tombstones
+    with turns.short():
+        for part in _parts(batches):
+            packed = packing.packed(part, spec.record, spec.keys, spec.schema, spec.erased)
+            if not _is_under_way(store, spec.record):
+                return done
+            letters = store.put_rows(packed.rows, rule=spec.rule, floor=spec.record.floor)
+            _count(done, packed.rows, letters, _seen(part, packed, spec))
+            _look(done, _lying(packed.rows, letters), spec)
+            done.counts["ahead"] = max(done.counts["ahead"], _ahead(store, packed.rows, letters))
+            done.counts["tombstones"] += packed.tombstones
     return done
 
 
