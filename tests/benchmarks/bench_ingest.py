@@ -157,8 +157,12 @@ def peak(data: Path, kind: str, folder: Path) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def beside(data: Path | None, folder: Path) -> float:
-    """The CPU seconds of an ingest of one new file beside those of a folder, or beside none: the least of five, after a first."""
+def beside(data: Path | None, folder: Path, ids: str) -> float:
+    """The CPU seconds of an ingest of one new file beside those of a folder, or beside none: the least of five, after a first.
+
+    Its ids are in order, or random ones, which may be on any date.
+    """
+    draw = np.random.default_rng(9)
     root, costs = projects.make(folder, catalog=CATALOG.format("parquet")), list[float]()
     (root / "data").mkdir()
     for old in [] if data is None else data.glob("*.parquet"):
@@ -168,7 +172,8 @@ def beside(data: Path | None, folder: Path) -> float:
         if day >= 0:
             number = np.arange(10_000)
             at = pa.array(first + number * 8, pa.timestamp("s", tz="UTC")).cast(pa.timestamp("us", tz="UTC"))
-            rows = {"payment_id": 10**9 * (day + 1) + number, "customer": pa.repeat("c", 10_000), "amount": number / 100, "at": at}
+            payments = draw.integers(0, 2**62, 10_000) if ids == "random" else 10**9 * (day + 1) + number
+            rows = {"payment_id": payments, "customer": pa.repeat("c", 10_000), "amount": number / 100, "at": at}
             pq.write_table(pa.table(rows), root / "data" / f"new-{day}.parquet")
         with closing(hw.open(root, clock=lambda now=first: datetime.fromtimestamp(now, UTC) + timedelta(days=2))) as p:
             started = time.process_time()
@@ -185,9 +190,10 @@ def measure_alone(arguments: argparse.Namespace, data: Path, folder: Path) -> No
     if arguments.beside:
         age = max(0.0, max(file.stat().st_ctime for file in data.iterdir()) + 61 - time.time())
         time.sleep(age)  # a file that was written just now is hashed anew
-        with_old, without = (alone(beside, each, folder / f"beside-{each is None}") for each in (data, None))
-        told = f"one file of 10,000 rows beside {arguments.rows:,}; {without:.2f} beside none"
-        print(f"{with_old:8.2f} CPU-s, {told}: {with_old / without:.2f}x")
+        for ids in ("ordered", "random"):
+            with_old, without = (alone(beside, each, folder / f"beside-{each is None}-{ids}", ids) for each in (data, None))
+            told = f"one file of 10,000 {ids} ids beside {arguments.rows:,} rows; {without:.2f} beside none"
+            print(f"{with_old:8.2f} CPU-s, {told}: {with_old / without:.2f}x")
 
 
 def run(spark: SparkSession, arguments: argparse.Namespace, folder: Path) -> None:
