@@ -117,7 +117,7 @@ def warn_brought(report: Any, *, with_id: Collection[str]) -> None:
         warn(f"{report.source}: {name} is a copy of {original}: {copied}; delete one if it is a mistake")
     if report.renamed:
         name, old = next(iter(report.renamed.items()))
-        more = f" and {len(report.renamed) - 1:,} more are too" if report.renamed.keys() - {name} else ""
+        more = f" and {len(report.renamed) - 1:,} more are too" if len(report.renamed) > 1 else ""
         warn(f"{report.source}: {name} is {old} under another name{more}: the rows are there already")
     for name, reason in report.waiting.items():
         warn(f"{report.source}: {name} is left for the next time: {reason}")

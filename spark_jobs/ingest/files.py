@@ -128,7 +128,7 @@ def _hints(job: Ingest, look: Look, seen: RowsSeen) -> tuple[str, ...]:
     """
     source, read = job.source, look.read
     bare = [file.name for file in read if not seen.counts.get(file.came_as)]
-    found = [f"{bare[0]}{f' and {len(bare) - 1:,} more' if bare[1:] else ''}: no rows are in it"] if bare else []
+    found = [f"no rows are in {bare[0]}{f' and {len(bare) - 1:,} more' if bare[1:] else ''}"] if bare else []
     is_first = not job.context.registry.files(source.name)
     if isinstance(source.at, Files) and is_first:
         found += hints.of_globs(source.at.paths, root=job.context.root)

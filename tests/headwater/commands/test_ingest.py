@@ -89,7 +89,7 @@ def test_an_ingest_that_takes_no_rows_says_why(tmp_path: Path, monkeypatch: pyte
     hidden = "_a.csv is no data by its name, which begins with `_`, `.` or `~$` or ends as what is unfinished does: rename it"
     assert said() == [nowhere, f"payments: {hidden}"]
     (folder / "data/_a.csv").rename(folder / "data/a.csv")
-    assert said() == ["payments: data/a.csv: no rows are in it"]
+    assert said() == ["payments: no rows are in data/a.csv"]
     projects.write(folder, "data/a.csv", "id,at\na,2026-01-05T09:00:00Z\n")
     with monkeypatch.context() as moving:
         moving.setattr(landing, "has_moved", lambda _: True)
