@@ -152,3 +152,6 @@ _KNOWN = (
 )
 AGGREGATIONS: Mapping[str, Aggregation] = {each.name: each for each in _KNOWN}
 """Every aggregation by its name."""
+
+ELSEWHERE = {"avg": "mean", "average": "mean", "std": "stddev", "median": "quantile", "percentile": "quantile", "nunique": "count_distinct"}
+"""What aggregations are called elsewhere."""

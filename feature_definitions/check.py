@@ -23,13 +23,14 @@ from feature_definitions.language import (
     TransformGroup,
     WindowedGroup,
 )
+from feature_definitions.language.rules import closest
 from feature_definitions.language.sources import reads_previous
 from feature_definitions.loader import Catalog, CatalogError, Mistake, load, load_sound, without
 from feature_definitions.reading import default
 from feature_definitions.sql import lineage
 from feature_definitions.sql.column_types import columns_of, derive_type, feature_type, output_types, types_of_outputs
 from feature_definitions.sql.data_types import articled, element_of, is_array, is_number
-from feature_definitions.sql.expressions import closest, columns_in, derive_columns_in, type_of
+from feature_definitions.sql.expressions import columns_in, derive_columns_in, type_of
 from feature_definitions.sql.queries import query_outputs
 
 _Finding = tuple[str | None, str]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 
-from feature_definitions.aggregations import AGGREGATIONS, Aggregation
+from feature_definitions.aggregations import AGGREGATIONS, ELSEWHERE, Aggregation
 from feature_definitions.intervals import duration
 from feature_definitions.language.expect import Expectation, expectations
-from feature_definitions.language.rules import COLUMN, DefinitionError, check_name, check_span, check_sql, check_unique
+from feature_definitions.language.rules import COLUMN, DefinitionError, check_name, check_span, check_sql, check_unique, closest
 
 SHORTEST_WINDOW, LONGEST_WINDOW = timedelta(minutes=5), timedelta(days=730)
 LIFETIME = "lifetime"
@@ -142,7 +142,8 @@ def _check_aggregation(where: str, feature: Feature) -> None:
             f"{where}: a lag is of events, not of windows; derive it at the source, like derive={{'change': 'close / prev.close - 1'}}"
         )
     if name not in AGGREGATIONS:
-        raise DefinitionError(f"{where} has the aggregation {name!r}; there are {', '.join(AGGREGATIONS)}")
+        near = closest(ELSEWHERE.get(str(name).lower(), str(name)), AGGREGATIONS)
+        raise DefinitionError(f"{where} has the aggregation {name!r}; there are {', '.join(AGGREGATIONS)}{near and f'.{near}'}")
     if feature.of is None and feature.meaning.takes != "events":
         raise DefinitionError(f"{where}: {name} of what? Name a column, like Feature({feature.name!r}, {name!r}, 'amount')")
     _check_quantile(where, feature)

@@ -206,10 +206,11 @@ def _check_group(group: SourceGroup) -> None:
     check_table(group)
     check_sql(where, {"where": group.where})
     for key, data_type in group.entity.keys.items():
-        check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}")
+        check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}", owner=group.source.name)
         if group.source.columns[key] != data_type:
             raise DefinitionError(
-                f"{where}: the key {key!r} is a {group.source.columns[key]} in {group.source.name} and a {data_type} in {group.entity.name}"
+                f"{where}: the key {key!r} has the type {group.source.columns[key]} in {group.source.name}, {data_type} in {group.entity.name}; "
+                "write one type"
             )
     if not isinstance(group, SnapshotGroup):
         if group.source.shape != "events":

@@ -2,8 +2,9 @@
 # What users write is checked when it runs: a definition may hold anything, whatever its types say.
 """What every definition keeps to: names, types, durations; and the errors that say what to write instead."""
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -39,7 +40,7 @@ class DefinitionErrors(DefinitionError):
 def check_name(what: str, name: object) -> None:
     """Refuse what is not a plain name: small letters, digits and single underscores."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise DefinitionError(f"{name!r} cannot name a {what}; write small letters, digits and _, starting with a letter")
+        raise DefinitionError(f"{name!r} cannot name a {what}; write small letters, digits and _, starting with a letter, at most 63 in all")
     if "__" in name:
         raise DefinitionError(f"{name!r} cannot name a {what}: two underscores part a group from its feature; write one")
 
@@ -83,7 +84,15 @@ def check_known(where: str, name: str, columns: Mapping[str, object], *, what: s
     """Refuse a name that is not among those of its owner, and list them."""
     if name not in columns:
         held = f"{owner or where} has: {', '.join(sorted(columns))}"
-        raise DefinitionError(f"{where}: there is no {what} {name!r}. {held}")
+        near = closest(name, columns)
+        raise DefinitionError(f"{where}: there is no {what} {name!r}. {held}{near and f'.{near}'}")
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """A sentence to add about a name that is not known: ` Did you mean 'amount'?`, or nothing."""
+    names = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
 
 
 def check_unique(where: str, names: list[str], what: str, advice: str) -> None:

@@ -191,7 +191,7 @@ class TrainingSet:
             check_known(where, key, self.spine.columns, what="entity key")
             if self.spine.columns[key] != data_type:
                 raise DefinitionError(
-                    f"{where}: the key {key!r} is a {self.spine.columns[key]} in {self.spine.name} and a {data_type} in the service"
+                    f"{where}: the key {key!r} has the type {self.spine.columns[key]} in {self.spine.name}, {data_type} in the service; write one type"
                 )
         for name, data_type in self.service.requests.items():
             _check_field(where, self, name, data_type)
@@ -270,7 +270,7 @@ def _check_field(where: str, training: TrainingSet, name: str, data_type: str) -
     declared = training.spine.columns.get(name, data_type)
     if declared != data_type:
         raise DefinitionError(
-            f"{where}: the field {name!r} is a {declared} in {training.spine.name} and a {data_type} in the service; write one type"
+            f"{where}: the field {name!r} has the type {declared} in {training.spine.name}, {data_type} in the service; write one type"
         )
 
 

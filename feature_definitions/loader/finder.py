@@ -23,7 +23,8 @@ from feature_definitions.language import DefinitionError, DefinitionErrors
 from feature_definitions.loader.mistakes import Mistake, did_you_mean, no_such_field
 from feature_definitions.loader.places import Place, innermost, of_feature
 
-_NEVER_OURS = sys.stdlib_module_names | {"feature_definitions", "headwater"}
+_LANGUAGE = "feature_definitions"
+_NEVER_OURS = sys.stdlib_module_names | {_LANGUAGE, "headwater"}
 """Modules that a catalog's file of the same name does not hide from `import`; a relative import finds the file."""
 
 _UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
@@ -185,7 +186,7 @@ class CatalogModules:
         if name in sys.stdlib_module_names and self._file(f"{self._root}.{name}"):
             return f". That is Python's own {name}; write `from .{name} import ...` for the catalog's"
         wanted = _NO_SUCH_NAME.match(text)
-        if wanted and self._is_ours(name) and name in sys.modules:
+        if wanted and (self._is_ours(name) or name == _LANGUAGE) and name in sys.modules:
             return did_you_mean(wanted[1], vars(sys.modules[name]))
         return did_you_mean(name.rpartition(".")[2], self._names)
 

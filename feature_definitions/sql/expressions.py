@@ -4,14 +4,14 @@ Only what always gives the same result is let through: a list of operators and a
 Spark's own flag and parsers miss much of the rest (`now()`, `cast('now' as timestamp)`, `java_method`), so nothing is refused by absence.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 
 from feature_definitions.language import DefinitionError
+from feature_definitions.language.rules import closest
 from feature_definitions.sql.constants import refuse_constants
 from feature_definitions.sql.functions import CLOCK, FUNCTIONS, MANY, OF_MANY_ROWS, OF_TIME
 from feature_definitions.sql.inference import RULES, data_type_of
@@ -52,13 +52,6 @@ def type_of(sql: str, columns: Mapping[str, str]) -> str:
     A number with a point, a division, and decimals of more than 38 digits are double here, also where Spark computes a decimal.
     """
     return type_in(sql, parse(sql), columns)
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """A sentence to add about a name that is not known: ` Did you mean 'amount'?`, or nothing."""
-    names = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
 
 
 def type_in(sql: str, tree: exp.Expr, columns: Mapping[str, str]) -> str:

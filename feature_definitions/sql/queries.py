@@ -6,8 +6,9 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from feature_definitions.language import DefinitionError
+from feature_definitions.language.rules import closest
 from feature_definitions.sql.constants import refuse_constants
-from feature_definitions.sql.expressions import PLAIN, closest, in_spark, is_odd, refuse_call, refuse_clock_words, refuse_column
+from feature_definitions.sql.expressions import PLAIN, in_spark, is_odd, refuse_call, refuse_clock_words, refuse_column
 from feature_definitions.sql.functions import OF_GROUPS, OF_MANY_ROWS
 from feature_definitions.sql.syntax import SQL, call_name, cast_type, first_line, too_deep
 

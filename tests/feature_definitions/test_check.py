@@ -773,7 +773,7 @@ def test_every_feature_that_does_not_fit_its_group_is_told_at_its_line(tmp_path:
         checked(folder)
     assert [(m.line, m.message) for m in refused.value.mistakes] == [
         (11, "spend.spend: the window '36h' is not a multiple of the cadence '1d'"),
-        (11, "spend.spend: there is no column 'amnt'. payments has: amount, customer_id, kind, paid_at"),
+        (11, "spend.spend: there is no column 'amnt'. payments has: amount, customer_id, kind, paid_at. Did you mean 'amount'?"),
         (13, "spend.logs: mean of 'kind', which is a string; it needs a number"),
     ]
 

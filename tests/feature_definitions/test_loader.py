@@ -369,7 +369,7 @@ def test_a_folder_that_defines_nothing_is_one_clear_error(write: Write, files: d
         ("import sorces\n", 1, "No module named 'sorces'; did you mean 'sources'?"),
         ("from .sources import paymnts\n", 1, "did you mean 'payments'?"),
         ("from ..sources import payments\n", 1, "leaves the catalog's folder; write fewer dots"),
-        ("from feature_definitions import Featur\n", 1, "cannot import name 'Featur' from 'feature_definitions'"),
+        ("from feature_definitions import Featur\n", 1, "did you mean 'Feature'?"),
         ("from feature_definitions import Entity\nx = Entity('X', keys={'k': 'string'})\n", 2, "'X' cannot name a entity"),
         (
             "from feature_definitions import Feature\nx = Feature('x', 'count', window='1d')\n",
@@ -400,6 +400,7 @@ def test_a_wrong_definition_is_told_at_the_line_of_the_call_that_made_it(write: 
     mistake = only_mistake(write({"spend.py": wrong}))
     assert mistake.line == 13
     assert mistake.message.startswith("feature total has the aggregation 'summ'; there are count, sum")
+    assert mistake.message.endswith("Did you mean 'sum'?")
 
 
 def test_a_feature_that_does_not_fit_its_group_is_told_at_the_features_line(write: Write) -> None:

@@ -124,7 +124,7 @@ def test_every_feature_that_does_not_fit_is_told_at_once() -> None:
     assert [error.feature for error in refused.value.errors] == ["x", "x", "y"]
     assert str(refused.value).splitlines() == [
         "spend.x: the window '36h' is not a multiple of the cadence '1d'",
-        "spend.x: there is no column 'amnt'. payments has: amount, customer_id, kind, net, paid_at, tags",
+        "spend.x: there is no column 'amnt'. payments has: amount, customer_id, kind, net, paid_at, tags. Did you mean 'amount'?",
         "spend.y: quantile of 'kind', which is a string; it needs a number",
     ]
 

@@ -82,7 +82,7 @@ def test_a_service_asks_for_keys_and_fields_and_gives_joined_and_computed_column
         (lambda: service(feature(name="spend")), "service fraud has the status 'spend' twice"),
         (lambda: service(feature(), defaults={"f": 0.0}), "service fraud: there is no output column 'f'"),
         (lambda: trained(service(feature(inputs=Request("place", "string")))), "training set train: there is no column 'place'"),
-        (lambda: trained(service(feature(inputs=Request("amount", "int64")))), "the field 'amount' is a double in payments and a int64"),
+        (lambda: trained(service(feature(inputs=Request("amount", "int64")))), "the field 'amount' has the type double in payments, int64"),
         (
             lambda: trained(service(feature(inputs=Request("fraud", "boolean"))), label=Label("fraud", "30d")),
             "the label 'fraud' is what a request brings, so it is among its own features; remove it",

@@ -393,7 +393,7 @@ def test_a_wrong_feature_is_refused(make: Callable[[], object], message: str) ->
         ({"entity": "customer"}, "entity and source are values, like entity=customer, source=payments, not their names"),
         ({"source": "payments"}, "entity and source are values"),
         ({"entity": Entity("e", keys={"other": "string"})}, "there is no key of entity e 'other'"),
-        ({"entity": Entity("e", keys={"id": "int64"})}, "the key 'id' is a string in payments and a int64 in e"),
+        ({"entity": Entity("e", keys={"id": "int64"})}, "the key 'id' has the type string in payments, int64 in e; write one type"),
         ({"every": "7h"}, "runs every '7h'; a cadence is 5m to 1d long and divides a day, like '5m', '1h', '6h' or '1d'"),
         ({"every": "2d"}, "a cadence is 5m to 1d long"),
         ({"every": "1m"}, "a cadence is 5m to 1d long"),
@@ -541,7 +541,7 @@ def test_a_wrong_service_is_refused(make: Callable[[], object], message: str) ->
         ({"spine": source(columns={"paid_at": "timestamp"})}, "there is no entity key 'customer_id'"),
         (
             {"spine": source(columns={**COLUMNS, "customer_id": "string"})},
-            "the key 'customer_id' is a string in payments and a int64 in the service",
+            "the key 'customer_id' has the type string in payments, int64 in the service",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_definitions.language import DefinitionError
-from feature_definitions.sql.expressions import closest, columns_in, derive_columns_in, derive_sql, spark_sql, type_of
+from feature_definitions.sql.expressions import columns_in, derive_columns_in, derive_sql, spark_sql, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -385,11 +385,6 @@ def test_operands_that_do_not_go_together_are_refused(sql: str, message: str) ->
     with pytest.raises(DefinitionError) as refused:
         type_of(sql, COLUMNS)
     assert message in str(refused.value)
-
-
-def test_a_suggestion_is_only_made_for_a_near_name() -> None:
-    assert closest("AMOUNT", ["amount", "other"]) == " Did you mean 'amount'?"
-    assert closest("xyz", ["amount", "other"]) == ""
 
 
 # --------------------------------------------------------------------------------------------------------------------- arrays
