@@ -209,8 +209,8 @@ def _check_group(group: SourceGroup) -> None:
         check_known(where, key, group.source.columns, what=f"key of entity {group.entity.name}", owner=group.source.name)
         if group.source.columns[key] != data_type:
             raise DefinitionError(
-                f"{where}: the key {key!r} has the type {group.source.columns[key]} in {group.source.name}, {data_type} in {group.entity.name}; "
-                "write one type"
+                f"{where}: the key {key!r} has the type {group.source.columns[key]} in {group.source.name}, "
+                f"{data_type} in {group.entity.name}; write one type"
             )
     if not isinstance(group, SnapshotGroup):
         if group.source.shape != "events":

@@ -40,7 +40,7 @@ class DefinitionErrors(DefinitionError):
 def check_name(what: str, name: object) -> None:
     """Refuse what is not a plain name: small letters, digits and single underscores."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise DefinitionError(f"{name!r} cannot name a {what}; write small letters, digits and _, starting with a letter, at most 63 in all")
+        raise DefinitionError(f"{name!r} cannot name a {what}; write small letters, digits and _, starting with a letter, 63 at most")
     if "__" in name:
         raise DefinitionError(f"{name!r} cannot name a {what}: two underscores part a group from its feature; write one")
 

@@ -191,7 +191,8 @@ class TrainingSet:
             check_known(where, key, self.spine.columns, what="entity key")
             if self.spine.columns[key] != data_type:
                 raise DefinitionError(
-                    f"{where}: the key {key!r} has the type {self.spine.columns[key]} in {self.spine.name}, {data_type} in the service; write one type"
+                    f"{where}: the key {key!r} has the type {self.spine.columns[key]} in {self.spine.name}, "
+                    f"{data_type} in the service; write one type"
                 )
         for name, data_type in self.service.requests.items():
             _check_field(where, self, name, data_type)

@@ -5,6 +5,7 @@ the commit; last the registry confirms. Whether the commit happened can be asked
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pyspark.sql import DataFrame
@@ -97,10 +98,12 @@ def _refuse_if_moved(job: Run, registry: Registry) -> None:
 def _pending(job: Run, entries: Sequence[LedgerEntry], *, commits: bool) -> PendingPublish:
     name, number = job.group.name, job.work.generation
     generation = next((g for g in job.context.registry.generations(name) if g.number == number), None)
-    known = {p.interval for p in job.context.registry.publishes(name, number)}
-    publishes, now = [], job.context.clock()
+    known = {p.interval: p for p in job.context.registry.publishes(name, number)}
+    publishes, now, lost = [], job.context.clock(), _lost(job)
     for entry in entries:
-        if entry.state == "PUBLISHED":
+        if entry.state == "PUBLISHED" and entry.interval in lost:
+            publishes.append(replace(known[entry.interval], publish_id=job.publish_id, basis="MODELLED"))
+        elif entry.state == "PUBLISHED":
             basis = plan.basis(job.group, generation, entry.interval, published_before=entry.interval in known)
             # What can be read now is known now, however long its publish would have taken.
             since = min(plan.known_from(job.work, entry.interval), now) if basis == "MODELLED" else now
@@ -108,6 +111,14 @@ def _pending(job: Run, entries: Sequence[LedgerEntry], *, commits: bool) -> Pend
     features = fingerprint.columns(job.group)
     empty = _empty(job, generation, features)
     return PendingPublish(job.publish_id, name, number, features, tuple(entries), tuple(publishes), commits=commits, empty=empty)
+
+
+def _lost(job: Run) -> frozenset[Interval]:
+    """Published intervals that the table lost and of which nothing changed since: computed again, they say what was known all along."""
+    sound = {s.interval: job.before[s.interval] for s in job.work.due if s.status == "OK" and s.interval in job.before}
+    table = layout.feature_table(job.context.lake, job.group.name, job.work.generation)
+    there = delta.commit_ids(table) if sound else frozenset()
+    return frozenset(interval for interval, entry in sound.items() if entry.delta_version is not None and entry.publish_id not in there)
 
 
 def _empty(job: Run, generation: Generation | None, features: Mapping[str, str]) -> str:

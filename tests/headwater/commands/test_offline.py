@@ -7,7 +7,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from tests import ledgers, projects
-from tests.projects import Shop, within
+from tests.projects import NOW, Shop, opened, within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -226,13 +226,20 @@ def test_what_a_table_lost_is_computed_again(shop: Shop, tmp_path: Path, spark: 
     folder = shop.copied(tmp_path)
     spend = folder / "lake/features/spend/g1"
     before = projects.table(spend)
+    with opened(folder) as p:
+        story = p.explain("spend", {"customer_id": 1})
     max((spend / "_delta_log").glob("*.json")).unlink()
-    done = within("materialize", "spend", "--json", project=folder)
+    done = within("materialize", "spend", "--json", project=folder, now=NOW + timedelta(hours=1))
     assert [group["published"] for group in done.json["groups"]] == [2]
     assert "spend: its table lacks what was published last; computing it again" in done.err
     values = ["customer_id", "event_timestamp", "paid_1d", "paid_3d", "payments_1d"]
     pd.testing.assert_frame_equal(*(rows[values].sort_values(values[:2], ignore_index=True) for rows in (projects.table(spend), before)))
     assert [group["published"] for group in within("materialize", "spend", "--json", project=folder).json["groups"]] == [0]
+    with opened(folder) as p:  # before it was computed again, the same was known
+        again = p.explain("spend", {"customer_id": 1})
+        assert (again.status, again.values, again.coverage) == (story.status, story.values, story.coverage)
+        assert again.version is not None
+        assert again.version.visible_from == story.version.visible_from
 
 
 def test_materialize_ends_with_3_when_the_gate_rejected_an_interval(shop: Shop) -> None:
