@@ -51,6 +51,10 @@ class RegistryMoved(RegistryError, UserError):
     """The registry was moved to another database, and is used there."""
 
 
+class RegistryUrlRefused(RegistryError, UserError):
+    """A URL that names no database which could hold a registry."""
+
+
 class Database:
     """A pool of connections to the registry's database; one transaction at a time writes."""
 
@@ -222,14 +226,14 @@ def _parse(url: str) -> URL:
     except (ArgumentError, ValueError):
         parsed = None
     if parsed is None or parsed.drivername not in ("sqlite", *postgresql.DRIVERS):
-        raise RegistryError(
+        raise RegistryUrlRefused(
             "the registry's URL (HEADWATER_REGISTRY_URL, or registry_url in headwater.toml) names no database that can be used; "
             "write it like sqlite:////folder/registry.db or postgresql://user:password@host:5432/database"
         )
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise RegistryError("the registry's URL names no file; write it like sqlite:////folder/registry.db")
+        raise RegistryUrlRefused("the registry's URL names no file; write it like sqlite:////folder/registry.db")
     if parsed.get_backend_name() != "sqlite" and "@" in f"{parsed.host}{parsed.database}":
-        raise RegistryError("the registry's URL has one @ too many; in user and password write %40 for @, %2F for / and %25 for %")
+        raise RegistryUrlRefused("the registry's URL has one @ too many; in user and password write %40 for @, %2F for / and %25 for %")
     return parsed
 
 
@@ -293,7 +297,7 @@ _REASONS = {
     "SQLITE_LOCKED": _LOCKED,
     "55P03": _LOCKED,
     "SQLITE_NOTADB": "is no SQLite database; move the file away, or name another one by HEADWATER_REGISTRY_URL",
-    "SQLITE_CORRUPT": "is damaged; put a backup of the file in its place",
+    "SQLITE_CORRUPT": "is damaged; move the file away, then restore it from the lake: headwater registry rebuild",
     "SQLITE_READONLY": "cannot be written to; check the rights of the file and its folder",
     "SQLITE_CANTOPEN": "cannot be opened; check the rights of the file and its folder",
     "SQLITE_FULL": _FULL,

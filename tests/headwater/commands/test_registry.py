@@ -45,6 +45,13 @@ def test_a_registry_that_was_moved_is_used_where_it_is_now(rejected: Path, tmp_p
     assert "now set HEADWATER_REGISTRY_URL" in said
 
 
+def test_a_url_that_names_no_database_is_the_callers_mistake(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = within("registry", "move", "--to", "nowhere", project=fresh)
+    monkeypatch.setenv("HEADWATER_REGISTRY_URL", "nowhere")
+    for done in (moved, within("status", project=fresh)):
+        assert (done.code, "names no database that can be used" in done.err.replace("\n", " ")) == (2, True)
+
+
 def test_a_json_document_may_be_asked_for_before_the_verb_of_the_registry_too(fresh: Path) -> None:
     assert within("registry", "--json", "leases", project=fresh).json == {"leases": []}
 
