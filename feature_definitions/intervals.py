@@ -1,6 +1,7 @@
 """Instants, durations and the half-open intervals `[start, end)` that a run of a group covers; all UTC, to the microsecond."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -118,6 +119,18 @@ def merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
         else:
             merged.append(interval)
     return tuple(merged)
+
+
+def outside(asked: Iterable[Interval], there: Iterable[Interval]) -> list[Interval]:
+    """Those intervals of which not every instant lies in others, whatever the cadence of these."""
+    spans = merge(there)
+    ends = [span.end for span in spans]
+
+    def lies_there(interval: Interval) -> bool:
+        place = bisect_left(ends, interval.end)
+        return place < len(spans) and spans[place].start <= interval.start
+
+    return [interval for interval in asked if not lies_there(interval)]
 
 
 def utc_date(at: datetime) -> date:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from feature_definitions import layout
 from feature_definitions.counted import counted
 from feature_definitions.errors import NotCovered, Unknown
-from feature_definitions.intervals import Interval
+from feature_definitions.intervals import Interval, outside
 from feature_definitions.language import FeatureGroup, TransformGroup
 from feature_definitions.loader import Catalog
 from feature_definitions.planning import approval, cost, plan
@@ -227,8 +227,7 @@ class Planner:
 
     def _lacking(self, group: FeatureGroup, number: int, current: int) -> list[Interval]:
         """The intervals that readers see in the current generation and would not see in another."""
-        there = set(self._published(group, number))
-        return [interval for interval in self._published(group, current) if interval not in there]
+        return outside(self._published(group, current), self._published(group, number))
 
     def _published(self, group: FeatureGroup, number: int) -> list[Interval]:
         """The intervals that readers see of a generation, without those whose rows may be deleted, or whose events were taken back."""

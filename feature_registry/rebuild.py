@@ -35,14 +35,17 @@ class _Commit:
 def unknown(lake: str, registry: Registry) -> str | None:
     """The id of a publish or an ingest that the lake remembers last, and the registry does not know: then it is older than the lake.
 
-    The registry notes each before the lake does, so that what goes on now is known.
+    The registry notes each before the lake does, so that what goes on now is known. What the lake itself would not restore tells nothing:
+    an ingest that did not happen, or one whose files have a later id of an earlier one, as a clock was set back; a publish whose entries
+    the lake lost.
     """
-    publish, ingest = lake_facts.newest_commit(lake), lake_facts.newest_ingest(lake)
-    if publish is not None and not registry.knows(publish):
-        return publish
-    if ingest is not None and not registry.knows(ingest) and lake_facts.ingest_happened(lake, ingest):
-        return ingest
-    return None
+    newest = (lake_facts.newest_commit(lake), lake_facts.newest_ingest(lake))
+    missing = [each for each in newest if each is not None and not registry.knows(each)]
+    if not missing:
+        return None
+    found = facts(lake)
+    restored = {*(e.publish_id for e in (*found.entries, *found.publishes)), *(file.ingest_id for file in found.files)}
+    return next((each for each in missing if each in restored), None)
 
 
 def facts(lake: str) -> RegistryFacts:

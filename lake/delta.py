@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from feature_definitions.errors import UserError
 from lake import logs, s3, storage
 
 if TYPE_CHECKING:
@@ -121,22 +120,19 @@ def opened(path: str, *, version: int | None = None) -> DeltaTable:
     except TableNotFoundError:
         raise
     except DeltaError as error:
-        raise (error if version is not None or s3.is_remote(path) else DamagedLog(_damage(path, error))) from error
-
-
-class DamagedLog(UserError, DeltaError):
-    """The log of a table cannot be read; the sentence says what to do."""
+        raise (error if version is not None or s3.is_remote(path) else logs.DamagedLog(_damage(path, error))) from error
 
 
 def _damage(path: str, error: DeltaError) -> str:
     """What is wrong with a log, and what to do."""
     said, files = str(error).strip().splitlines()[0], logs.commits(path)
+    remedy = f"If a checkpoint was deleted, delete {path}/_delta_log/_last_checkpoint too; else restore the folder from a backup"
     try:
         logs.entries(files[-1])
-    except (ValueError, IndexError):
-        remedy = f"Its last file was cut off: delete {files[-1].path if files else path}; the next ingest or run does again what it told of"
-    else:
-        remedy = f"If a checkpoint was deleted, delete {path}/_delta_log/_last_checkpoint too; else restore the folder from a backup"
+    except logs.DamagedLog as damaged:
+        remedy = str(damaged)
+    except IndexError:
+        pass
     return f"the log of the table {path} cannot be read: {said}. {remedy}"
 
 

@@ -123,14 +123,6 @@ def newest_ingest(lake: str) -> str | None:
     return logs.newest_text(layout.records_table(lake, FILES.name), "ingest_id")
 
 
-def ingest_happened(lake: str, ingest_id: str) -> bool:
-    """Whether an ingest that was kept happened: it made its commit, or was to make none."""
-    found = delta.rows(layout.records_table(lake, FILES.name), [f"ingest_id = {delta.literal(ingest_id)}"])
-    sources = {row["source"] for row in found if row["commits"]}
-    made = any(delta.committed(path, ingest_id) for source in sources for path in layout.ingest_logs(lake, source))
-    return made or any(not row["commits"] for row in found)
-
-
 def ingests_with_commits(lake: str, source: str) -> dict[str, bool]:
     """Whether each ingest that found files of a source was to make a commit, by its id."""
     found = delta.rows(layout.records_table(lake, FILES.name), [f"source = {delta.literal(source)}"])

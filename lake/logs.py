@@ -16,6 +16,7 @@ from typing import Any
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from feature_definitions.errors import UserError
 from feature_definitions.intervals import instant
 from lake import storage
 
@@ -136,9 +137,16 @@ def history(log: Iterable[storage.File]) -> Iterator[tuple[int, dict[str, Any]]]
         yield from ((int(file.name.split(".")[0]), entry["commitInfo"]) for entry in entries(file) if "commitInfo" in entry)
 
 
+class DamagedLog(UserError, DeltaError):
+    """The log of a table cannot be read; the sentence says what to do."""
+
+
 def entries(file: storage.File) -> list[dict[str, Any]]:
-    """What a commit did, as its file in the log says it."""
-    return [json.loads(line) for line in storage.read(file.path).splitlines() if line.strip()]
+    """What a commit did, as its file in the log says it; raises DamagedLog for one that was cut off."""
+    try:
+        return [json.loads(line) for line in storage.read(file.path).splitlines() if line.strip()]
+    except ValueError:
+        raise DamagedLog(f"{file.path} was cut off: delete it; the next ingest or run does again what it told of") from None
 
 
 def oldest_commit(path: str) -> datetime:

@@ -6,6 +6,7 @@ counts if its commit happened. The newest one lies beside the table, too.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from feature_definitions import layout
@@ -85,7 +86,9 @@ def listed(lake: str) -> tuple[Listed, ...]:
     """All training sets; of one that was built before its versions were kept the number of its version is not known."""
     found = []
     for name in names(lake):
-        newer, kept = rejected(lake, name) or {}, versions(lake, name)
+        newer, kept = rejected(lake, name) or {}, list[BuiltVersion]()
+        with suppress(logs.DamagedLog):  # whoever asks for this one is told
+            kept = versions(lake, name)
         checks = newer.get("rejected")
         one = kept[0] if kept else BuiltVersion("", None, newest(lake, name) or {})
         one = one if one.manifest.keys() >= _LISTED else one._replace(manifest={})

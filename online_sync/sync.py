@@ -465,6 +465,8 @@ def _seen(published: Published, since: datetime | None) -> str:
 
 
 def _is_unchanged(held: EpochRecord, published: Published, target: Target, now: datetime) -> bool:
+    if (held.kind, len(held.columns)) != (kind_of(published.group), len(published.group.outputs)):
+        return False  # its empty values are those of other columns
     wanted = record_of(published, target, epoch=held.epoch, now=now, empty=held.empty)
     of_the_sync = replace(wanted, synced_at=held.synced_at, begun=held.begun, by=held.by, floor=held.floor)
     return replace(of_the_sync, also=held.also, unswept=held.unswept) == held

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from feature_definitions.errors import UserError
-from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, split
+from feature_definitions.intervals import ALWAYS, BEGINNING, DAY, MICROSECOND, Interval, ceil, duration, floor, iso, micros, outside, split
 from feature_definitions.language import FeatureGroup, TransformGroup
 from feature_definitions.planning import fingerprint
 from feature_definitions.planning.revisions import RevisionIndex, changes, history
@@ -335,8 +335,7 @@ def may_promote(promotions: Sequence[Promotion], number: int) -> bool:
 
 def covers(target: Sequence[IntervalStatus], old: Sequence[Interval]) -> bool:
     """Whether a new generation holds everything that the old one published, so that it can take its place."""
-    ready = {s.interval for s in target if s.status == OK}
-    return all(interval in ready for interval in old)
+    return not outside(old, (s.interval for s in target if s.status == OK))
 
 
 def basis(

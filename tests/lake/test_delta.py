@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lake import delta, delta_commits
+from lake import delta, delta_commits, logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,14 +57,14 @@ def _without_checkpoint(log: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "remedy"),
-    [(_torn, f"cut off: delete .*/_delta_log/{2:020}.json;"), (_without_checkpoint, "delete .*/_delta_log/_last_checkpoint too")],
+    [(_torn, f"/_delta_log/{2:020}.json was cut off: delete it;"), (_without_checkpoint, "delete .*/_delta_log/_last_checkpoint too")],
 )
 def test_a_log_that_cannot_be_read_is_told_with_what_to_do(tmp_path: Path, damage: Callable[[Path], None], remedy: str) -> None:
     path = str(tmp_path / "table")
     for number in (1, 2):
         delta_commits.append(path, pa.table({"n": [number]}), commit_id=f"c{number}", partition=())
     damage(tmp_path / "table" / "_delta_log")
-    with pytest.raises(delta.DamagedLog, match=f"the log of the table {path} cannot be read: .*{remedy}"):
+    with pytest.raises(logs.DamagedLog, match=f"the log of the table {path} cannot be read: .*{remedy}"):
         delta.load(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_definitions import layout
+from feature_definitions import Feature, layout
 from feature_definitions.intervals import MICROSECOND
+from feature_definitions.sql.column_types import column_types_of
 from lake import newest
 from online_sync import checks, sync
 from online_sync.store import Store
@@ -105,6 +106,14 @@ def test_only_the_rows_of_intervals_that_changed_are_compared(online: Online, tm
     story.publish(FIRST + HOUR, {(3, FIRST + 1.5 * HOUR): 2.0, (4, FIRST + 1.5 * HOUR): 1.0}, known=FIRST + 3 * HOUR)
     second = online.sync(story, FIRST + 3 * HOUR)
     assert [(done.rows, done.compared, done.written) for done in (first, second)] == [(3, 3, 3), (4, 2, 2)]
+
+
+def test_a_column_that_was_added_to_a_generation_is_a_change(online: Online, tmp_path: Path) -> None:
+    story = told(WALKED, tmp_path)
+    online.sync(story, FIRST + 2 * HOUR)
+    wider = replace(WALKED, features=(*WALKED.features, Feature("most", "max", "pace", windows=("2h",))))
+    published = replace(story.published, group=wider, types=column_types_of(wider))
+    assert sync.look(published, target=sync.Target(online.url, SPACE, ""), now=FIRST + 3 * HOUR).state == "changed"
 
 
 def test_a_late_correction_of_an_older_row_changes_nothing_online(online: Online, tmp_path: Path) -> None:

@@ -429,6 +429,16 @@ def test_a_new_generation_takes_over_when_all_that_the_old_one_published_is_ok_i
     assert plan.covers(ready, [])
 
 
+def test_a_new_generation_of_another_cadence_takes_over_when_it_covers_the_same_time() -> None:
+    daily = list(statuses(spend(), all_done(spend(), [5, 6])).values())
+    quarters = [quarter for each in (5, 6) for quarter in split(one_day(each), timedelta(hours=6))]
+    assert plan.covers(daily, quarters)
+    assert not plan.covers(daily, [*quarters, Interval(day(7), day(7, 6))])
+    ready = [daily[0]._replace(interval=interval) for interval in quarters]
+    assert plan.covers(ready, [one_day(5), one_day(6)])
+    assert not plan.covers(ready[1:], [one_day(5), one_day(6)])
+
+
 def test_what_is_stale_or_rejected_in_the_new_generation_is_not_covered() -> None:
     stale = list(statuses(spend(), all_done(spend(), [5]), changed(day(5))).values())
     rejected = list(statuses(spend(), all_done(spend(), [5], state="REJECTED")).values())

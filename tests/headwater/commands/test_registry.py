@@ -7,6 +7,7 @@ import resource
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,17 @@ def test_a_registry_that_is_older_than_the_last_ingest_is_refused_until_it_is_re
     shutil.copytree(backup, folder / ".headwater")
     _is_refused_until_rebuilt(folder)
     assert within("status", "--json", project=folder).json["intervals"] == expected
+
+
+def test_a_registry_that_was_rebuilt_can_be_used_though_a_clock_was_set_back_between_two_ingests(tmp_path: Path) -> None:
+    folder = projects.shop(tmp_path)
+    for hours, amount in ((0, "10.5"), (-3, "11.5")):
+        projects.write(folder, "data/payments/first.csv", projects.rows(projects.PAYMENTS[0].replace("10.5", amount)))
+        assert within("ingest", "payments", project=folder, now=projects.NOW + timedelta(hours=hours)).code == 0
+    for file in (folder / ".headwater").glob("registry.db*"):
+        file.unlink()
+    assert within("registry", "rebuild", project=folder).code == 0
+    assert within("ingest", "payments", "--json", project=folder).json["sources"][0]["dates_changed"] == 0
 
 
 def test_a_registry_that_is_older_than_the_last_publish_is_refused_until_it_is_rebuilt(shop: Shop, tmp_path: Path) -> None:
