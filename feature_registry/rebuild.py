@@ -44,7 +44,7 @@ def unknown(lake: str, registry: Registry) -> str | None:
     if not missing:
         return None
     found = facts(lake)
-    restored = {*(e.publish_id for e in (*found.entries, *found.publishes)), *(file.ingest_id for file in found.files)}
+    restored = {*(e.publish_id for e in found.entries), *(p.publish_id for p in found.publishes), *(f.ingest_id for f in found.files)}
     return next((each for each in missing if each in restored), None)
 
 

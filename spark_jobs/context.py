@@ -1,7 +1,8 @@
 """What jobs work with: the values that are the same for all of them, and those of one run of a group."""
 
+import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from feature_definitions.sql.column_types import ColumnTypes
 from feature_registry.registry import Registry
 from lake import staging
 from lake.delta_commits import Fence
+
+_MINTED = re.compile(r"[ip](\d{17})-")
 
 
 def no_connection(name: str) -> Connection:
@@ -49,9 +52,15 @@ class Context:
         """The Spark session, which is started if none runs."""
         return self.start_spark()
 
-    def mint(self, kind: Literal["i", "p"]) -> str:
-        """A new id of an ingest (`i`) or of what is published (`p`): ids of a kind sort by the time at which they were minted."""
-        return f"{kind}{micros(self.clock()):017d}-{secrets.token_hex(3)}"
+    def mint(self, kind: Literal["i", "p"], *, after: Iterable[str] = ()) -> str:
+        """A new id of an ingest (`i`) or of what is published (`p`), with the time at which it was minted.
+
+        Ids of a source or a group sort in the order in which they were minted: by a clock that was set back, or that of another machine,
+        an id comes a microsecond later than the newest of those `after` which it must sort.
+        """
+        newest = _MINTED.match(max(after, default=""))
+        at = micros(self.clock())
+        return f"{kind}{at if newest is None else max(at, int(newest[1]) + 1):017d}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ def bring(source: Source, context: Context, *, again: frozenset[str] = frozenset
     """
     with context.registry.lease(subjects.source(source.name, lake=context.lake), now=context.clock(), patience=PATIENCE):
         journal.recover(source, context)
-        job = Ingest(context, source, context.mint("i"), context.clock(), again | journal.lost(source, context))
+        ingest_id = context.mint("i", after=(file.ingest_id for file in context.registry.files(source.name).values()))
+        job = Ingest(context, source, ingest_id, context.clock(), again | journal.lost(source, context))
         if source.lies_in_place:
             alone = failing_alone(f"source {source.name}", because=lambda: query_faults.found(source, context))
             with alone, jdbc.told(context, source), jdbc.one_state(context, source) as seen:

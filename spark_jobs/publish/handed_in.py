@@ -177,7 +177,8 @@ def _named(row: Mapping[str, Any], keys: list[str]) -> str:
 
 def _publish(group: ObservationGroup, rows: pa.Table, generation: int, context: Context) -> str:
     """Make the rows visible in one commit; the caller holds the group's lease. A crash is set right as that of any publish."""
-    lake, registry, publish_id = context.lake, context.registry, context.mint("p")
+    lake, registry = context.lake, context.registry
+    publish_id = context.mint("p", after=(entry.publish_id for entry in registry.ledger(group.name, generation).values()))
     pending = _pending(group, rows, generation, context, publish_id)
     registry.begin_publish(pending)
     facts.keep_publish(lake, pending, fence=registry.fence)

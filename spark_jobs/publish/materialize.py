@@ -70,7 +70,8 @@ def run(
 
 def _begun(work: GroupPlan, context: Context) -> Run:
     group, registry = work.group, context.registry
-    before, types, publish_id = registry.ledger(group.name, work.generation), column_types_of(group), context.mint("p")
+    before, types = registry.ledger(group.name, work.generation), column_types_of(group)
+    publish_id = context.mint("p", after=(entry.publish_id for entry in before.values()))
     if isinstance(group, TransformGroup):
         read = [source.name for source in group.input_sources]
         return Run(context, work, types, publish_id, 0, before, {name: _newest(registry.revisions(name)) for name in read})

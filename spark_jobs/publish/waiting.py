@@ -72,7 +72,8 @@ def _begun(work: GroupPlan, context: Context) -> tuple[Run, list[LedgerEntry]]:
     if any((entry.state, entry.run_id) != ("WAITING", status.run) for entry, status in zip(entries, work.due, strict=True)):
         raise commit.PublishConflict(f"somebody decided on {work.group.name} meanwhile; run the same command again")
     revision = max(entry.revision for entry in entries)
-    return Run(context, work, column_types_of(work.group), context.mint("p"), revision, before), entries
+    publish_id = context.mint("p", after=(entry.publish_id for entry in before.values()))
+    return Run(context, work, column_types_of(work.group), publish_id, revision, before), entries
 
 
 def _decided(entries: Sequence[LedgerEntry], job: Run, *, state: IntervalState) -> tuple[LedgerEntry, ...]:
