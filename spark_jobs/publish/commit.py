@@ -117,7 +117,7 @@ def _lost(job: Run) -> frozenset[Interval]:
     """Published intervals that the table lost and of which nothing changed since: computed again, they say what was known all along."""
     sound = {s.interval: job.before[s.interval] for s in job.work.due if s.status == "OK" and s.interval in job.before}
     table = layout.feature_table(job.context.lake, job.group.name, job.work.generation)
-    there = delta.commit_ids(table) if sound else frozenset()
+    there = logs.commit_ids(table) if sound else frozenset()
     return frozenset(interval for interval, entry in sound.items() if entry.delta_version is not None and entry.publish_id not in there)
 
 
