@@ -368,7 +368,7 @@ class LakeVerbs(OpenProject):
         """The story of an entity's values as they were known at a time (default: now): its row, publish, run and events. Needs no Spark."""
         from feature_definitions.sql.column_types import column_types_of
         from feature_registry import explain
-        from lake import quarantine
+        from lake import quarantine, readable
         from serving import request
 
         found = names.group(self.catalog, group)
@@ -377,7 +377,7 @@ class LakeVerbs(OpenProject):
         number = planner.generation(found)
         types = column_types_of(found).outputs
         files = {source.name: quarantine.names_now(self._registry.files(source.name)) for source in found.input_sources}
-        publishes, empty = self._registry.publishes(group, number), planner.empty(found, number)
+        publishes, empty = readable.on_grid(found, self._registry.publishes(group, number)), planner.empty(found, number)
         known = explain.Known(number, publishes, planner.revisions(found), types, empty, files)
         return explain.explain(explain.Asked(found, asked, inputs.moment(at) or self.clock()), known, lake=self.settings.lake)
 

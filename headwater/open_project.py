@@ -220,7 +220,7 @@ class OpenProject:
         """What readers may see of groups, by name, after what a crash cut off was set right; of other generations where these are said."""
         from feature_definitions.sql.column_types import column_types_of
         from feature_registry import schema
-        from lake.readable import Published
+        from lake.readable import Published, on_grid
 
         chosen, lake = {group.name: group for group in groups}, self.settings.lake
         self._recover(chosen.values())
@@ -228,8 +228,9 @@ class OpenProject:
         numbers = {name: generations.get(name) or planner.generation(group) for name, group in chosen.items()}
         publishes = self._registry.many(schema.PUBLISHES, list(numbers.items()))
         return {
-            name: Published(chosen[name], n, lake, column_types_of(chosen[name]), publishes[name, n], planner.empty(chosen[name], n))
+            name: Published(group, n, lake, column_types_of(group), on_grid(group, publishes[name, n]), planner.empty(group, n))
             for name, n in numbers.items()
+            for group in [chosen[name]]
         }
 
     def _with_epochs(self, published: "Mapping[str, Published]") -> "dict[str, Published]":

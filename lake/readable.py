@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from feature_definitions import layout
-from feature_definitions.intervals import MICROSECOND, instant, micros
+from feature_definitions.intervals import MICROSECOND, Interval, instant, micros
 from feature_definitions.language import FeatureGroup, Mode
 from feature_definitions.language.group_rules import RowTime
 from feature_definitions.reading import NEVER
@@ -75,6 +75,15 @@ def known(published: Published, clock: AsOf = _AS_KNOWN) -> "pa.Table":
     }
     kinds = {"publish_id": pa.string(), "start": pa.int64(), "known": pa.int64(), "modelled": pa.bool_(), "order": pa.int64()}
     return pa.table(rows, schema=pa.schema([*kinds.items()]))
+
+
+def on_grid(group: FeatureGroup, publishes: tuple[Publish, ...]) -> tuple[Publish, ...]:
+    """A generation's publishes by the intervals that `starts` tells of its rows: one of another cadence, which the group had before it was
+    defined anew, has rows at the ends of its intervals all the same.
+    """
+    if not publishes or group.row_time != "end" or publishes[0].interval.end - publishes[0].interval.start == group.cadence:
+        return publishes
+    return tuple(replace(each, interval=Interval(each.interval.end - group.cadence, each.interval.end)) for each in publishes)
 
 
 def starts(group: FeatureGroup, at: "Moments") -> "Moments":

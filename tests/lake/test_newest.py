@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from feature_definitions.intervals import Interval
-from lake import delta, newest
+from lake import delta, newest, readable
 from tests.online_sync.stories import FIRST, HOUR, SEEN, WALKED, Story
 
 if TYPE_CHECKING:
@@ -55,3 +56,16 @@ def test_no_interval_has_no_rows(tmp_path: Path) -> None:
     story = Story(SEEN, str(tmp_path / "lake"))
     story.publish(FIRST, {(1, FIRST): 1.0}, known=FIRST + HOUR)
     assert len(newest.newest(story.published, now=FIRST + 2 * HOUR, intervals=())) == 0
+
+
+@pytest.mark.parametrize("every", ["30m", "2h"])
+def test_rows_of_a_generation_that_was_published_by_another_cadence_are_seen_until_the_next_one_is_shown(
+    every: str, tmp_path: Path
+) -> None:
+    story, now = Story(WALKED, str(tmp_path)), FIRST + 3 * HOUR
+    for hour in (0, 1):
+        story.publish(FIRST + hour * HOUR, {(1, FIRST + (hour + 1) * HOUR): 1.0 + hour}, known=FIRST + 2 * HOUR)
+    group = replace(WALKED, every=every)
+    seen = replace(story.published, group=group, publishes=readable.on_grid(group, story.published.publishes))
+    assert newest.newest(seen, now=now).equals(newest.newest(story.published, now=now))
+    assert len(newest.newest(replace(seen, publishes=story.published.publishes), now=now)) == 0
