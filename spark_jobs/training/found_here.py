@@ -89,6 +89,7 @@ class _Versions:
         self._entity, self._at, self._known = (each[self._places] for each in (entity, at, known))
         self._retracted = rows.column("retracted").fill_null(False).to_numpy()[self._places]
         self._rows = rows
+        self._ended = asked.newest
         self._falls_back = readable.falls_back(asked.asked.published, asked.asked.clock)
 
     def found(self) -> list[FoundVersions]:
@@ -117,7 +118,7 @@ class _Versions:
         if back is None:
             return self._last(np.arange(low, high))
         near = (times > at - back) & (times <= at)
-        return self._last(low + np.flatnonzero(near | (times > self._asked.newest - back)))
+        return self._last(low + np.flatnonzero(near | (times > self._ended - back)))
 
     def _last(self, places: npt.NDArray[np.intp]) -> int | None:
         """The last of some versions; a time whose last one is a tombstone has none."""
