@@ -110,7 +110,7 @@ def read(spark: SparkSession, path: str, *, wanted: delta_files.Wanted | None = 
 def files_here(spark: SparkSession, path: str, *, wanted: delta_files.Wanted) -> Mapping[str, int] | None:
     """The bytes of each file of a table on this machine, of the dates that are wanted at least; None where Spark is to read it.
 
-    Files on S3 are copied, if they are small. Spark reads what only Delta's own reader understands, and where it does not run here.
+    Rows that this session parted by date are taken from where they still lie together. Files on S3 are copied, if they are small. Spark reads what only Delta's own reader understands, and where it does not run here.
     """
     if not session.is_local(spark):
         return None
@@ -119,7 +119,8 @@ def files_here(spark: SparkSession, path: str, *, wanted: delta_files.Wanted) ->
         return None
     files = delta_files.sizes(table, at=path, wanted=wanted)
     if not s3.is_remote(path):
-        return files
+        together = nearby.whole(spark, table, files, at=path)
+        return files if together is None else {file.path: file.size for file in storage.files(together, suffix=".parquet")}
     near = nearby.copied(spark, files) if files else ""
     return None if near is None else {nearby.place(near, file): size for file, size in files.items()}
 
