@@ -110,7 +110,8 @@ def read(spark: SparkSession, path: str, *, wanted: delta_files.Wanted | None = 
 def files_here(spark: SparkSession, path: str, *, wanted: delta_files.Wanted) -> Mapping[str, int] | None:
     """The bytes of each file of a table on this machine, of the dates that are wanted at least; None where Spark is to read it.
 
-    Rows that this session parted by date are taken from where they still lie together. Files on S3 are copied, if they are small. Spark reads what only Delta's own reader understands, and where it does not run here.
+    Rows that this session parted by date are taken from where they still lie together. Files on S3 are copied, if they are small. Spark
+    reads what only Delta's own reader understands, and where it does not run here.
     """
     if not session.is_local(spark):
         return None
