@@ -1,5 +1,6 @@
 """What a project does in the lake, up to what is published."""
 
+import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from spark_jobs.ingest.trial import Misfit
     from spark_jobs.publish.group_results import GroupResult
     from spark_jobs.publish.materialize import Stage
+
+_MANY_OBJECTS = 10_000
+"""So many new objects are only there where Python was told to look for cycles rarely, as the command tells it: then each group leaves dead
+frames, for which Java keeps hundreds of MB (measured: 365 for 8 intervals)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,8 @@ class LakeVerbs(OpenProject):
                 work = replace(whole, due=tuple(status for status in whole.due if status.interval in wanted))
             results.append(self._materialize(work, stage) if len(chosen) == 1 else self._materialize_or_refuse(work, stage))
             planner = self._planner if work.due else planner
+            if work.due and gc.get_count()[0] > _MANY_OBJECTS:
+                gc.collect()
         return tuple(results)
 
     def unread(self, groups: Sequence[str], reports: "Iterable[IngestReport]") -> "dict[str, GroupResult]":
