@@ -156,7 +156,7 @@ def _publishes(asked: AskedOfSample, rows: pa.Table, at: Numbers) -> tuple[Numbe
     names = pa.array(sorted({each.publish_id for each in publishes}), pa.string())
     order = pc.index_in(rows.column("publish_id"), value_set=names).fill_null(-1).to_numpy().astype(np.int64)
     number = {name: place for place, name in enumerate(names.to_pylist())}
-    known = {(number[each.publish_id], micros(each.interval.start)): micros(each.known_from) for each in publishes}
+    known = {(number[name], start): since for (name, start), since in asked.known.items()}
     pairs = zip(order.tolist(), readable.starts(asked.group, at).tolist(), strict=True)
     since = np.fromiter((known.get(pair, _NEVER) for pair in pairs), np.int64, len(order))
     return np.where(since == _NEVER, -1, order), since

@@ -68,8 +68,9 @@ class _Answers(NamedTuple):
     @classmethod
     def of(cls, question: AskedOfSample, spark: SparkSession) -> "_Answers":
         published = question.asked.published
-        ends = np.array([micros(p.interval.end) for p in published.publishes], np.int64)
-        known = np.array([micros(p.known_from) for p in published.publishes], np.int64)
+        since, starts = question.known, [(p.publish_id, micros(p.interval.start)) for p in published.publishes]
+        ends = np.array([micros(p.interval.end) for p, key in zip(published.publishes, starts, strict=True) if key in since], np.int64)
+        known = np.array([since[key] for key in starts if key in since], np.int64)
         seen = ends if question.by_event_time else np.maximum(ends, known)
         taken: tuple[tuple[int, int, int], ...] = ()
         if question.group.by_snapshot:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from feature_definitions import times
 from feature_definitions.intervals import DAY, MICROSECOND, duration, instant, micros
 from feature_definitions.language import FeatureGroup
+from lake import readable
 from lake.arrow_types import arrow_type
 from spark_jobs.point_in_time import Dates
 from spark_jobs.training.join import JoinAsked
@@ -52,6 +53,16 @@ class AskedOfSample:
     def by_event_time(self) -> bool:
         """Whether it does not matter when rows became known."""
         return self.asked.clock.mode == "event_time"
+
+    @property
+    def known(self) -> Mapping[tuple[str, int], int]:
+        """Since when each publish of each interval counts by the clock of the join, by its id and the interval's start; microseconds.
+
+        What never was online is not in it where that matters.
+        """
+        told = readable.known(self.asked.published, self.asked.clock)
+        names, starts, known = (told.column(name).to_pylist() for name in ("publish_id", "start", "known"))
+        return dict(zip(zip(names, starts, strict=True), known, strict=True))
 
     @property
     def strict(self) -> bool:

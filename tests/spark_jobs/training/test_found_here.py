@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 
 from feature_definitions import Entity, Join, ObservationGroup, Source, layout
 from feature_definitions.intervals import DAY, Interval, micros
-from feature_definitions.records import Publish
+from feature_definitions.records import Epoch, Publish
 from feature_definitions.sql.column_types import column_types_of
 from lake.readable import AsOf, Published
 from spark_jobs.training import found_here
@@ -123,6 +123,20 @@ def test_the_best_and_the_newest_version_are_those_of_a_plain_loop(
         assert plain(found.best) == (None if best is None else (micros(best.at), best.value))
         assert plain(found.newest) == (None if newest is None else (micros(newest.at), newest.value))
         assert found.best is None or found.best.known == micros(best.known if best else at)
+
+
+def test_as_it_was_served_a_version_counts_from_the_sync_that_brought_it(published: Published) -> None:
+    synced, ended = FIRST + 3 * DAY, FIRST + 3 * DAY + HOUR
+    served = replace(published, epochs=(Epoch("seen", 1, 1, None, 1, 1, synced, synced, ended),))
+    keys = [(shop, till) for shop in SHOPS for till in (1, 11, 2)]
+    sample = pa.table({"shop": [shop for shop, _ in keys], "till": pa.array([till for _, till in keys], pa.int32())})
+    known = []
+    for at in (synced, ended):
+        of = question(JoinAsked(Join(GROUP), served, AsOf("as_served")), sample, [micros(at)] * len(keys))
+        tables = found_here.tables(of)
+        assert tables is not None
+        known.append({None if each.best is None else each.best.known for each in found_here.found(of, tables)})
+    assert known == [{None}, {micros(ended)}]
 
 
 def test_what_would_cost_more_here_than_by_spark_is_left_to_it(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
