@@ -186,8 +186,10 @@ def spines(of: BuiltVersion, asked: TrainingRequest, source: Source | None, cont
 
 def unreadable(of: BuiltVersion, source: Source, lake: str) -> Iterator[str]:
     """Which tables of a spine's source cannot be read any more as they were."""
-    known = _tables(of, source, lake)
-    for path in versions.tables(source, lake):
+    known, now = _tables(of, source, lake), versions.tables(source, lake)
+    if not now:
+        yield f"source {source.name} has no table any more"
+    for path in now:
         if path not in known:
             yield f"the manifest names no version of {path}"
     for path, version in known.items():

@@ -121,6 +121,12 @@ def _vacuum(path: str) -> None:
     DeltaTable(path).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
 
 
+def test_a_source_without_its_table_cannot_be_read_as_it_was(shop: Project, tmp_path: Path) -> None:
+    of, payments = training_sets.at(shop.settings.lake, "refunds"), shop.catalog.sources["payments"]
+    assert [*past.unreadable(of, payments, shop.settings.lake)] == []
+    assert [*past.unreadable(of, payments, str(tmp_path))] == ["source payments has no table any more"]
+
+
 def test_it_is_not_built_again_by_other_definitions(shop: Project, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(shop.settings.root, tmp_path / "shop"))
     catalog = projects.CATALOG.replace("paid_1d / payments_1d", "2 * paid_1d / payments_1d").replace('ttl="7d"', 'ttl="6d"')
