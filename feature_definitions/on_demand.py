@@ -149,7 +149,7 @@ def _input_types(inputs: Sequence[Values]) -> list[str]:
 
 def _column(given: Any, data_type: str, count: int) -> Values:
     """What a function gave for `count` rows as a column of its type; raises NoValue."""
-    found = given if isinstance(given, np.ndarray) else _array(given)
+    found = _unmasked(given) if isinstance(given, np.ndarray) else _array(given)
     if found.shape[:1] != (count,) or (found.ndim > 1 and not is_array(data_type)):
         raise NoValue(f"an array of shape {found.shape} for {count} rows")
     plain = _PLAIN.get(data_type)
@@ -158,8 +158,19 @@ def _column(given: Any, data_type: str, count: int) -> Values:
     return of_python([_value(value, data_type) for value in found], data_type)
 
 
+def _unmasked(found: Array) -> Array:
+    """An array with a null in the place of what is masked."""
+    if not isinstance(found, np.ma.MaskedArray):
+        return found
+    held = np.ma.getdata(found).astype(found.dtype if found.dtype.kind == "M" else object)
+    held[np.ma.getmaskarray(found)] = None
+    return held
+
+
 def _array(given: Any) -> Array:
     """A list, or whatever else has one value for each row, as an array; numbers keep their types."""
+    if hasattr(given, "isna") and not isinstance(given.dtype, np.dtype):  # pandas' types that know null
+        return np.asarray(given.to_numpy(dtype=object, na_value=None))
     if hasattr(given, "__array__"):
         return np.asarray(given)
     if not isinstance(given, list | tuple):

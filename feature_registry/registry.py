@@ -122,6 +122,15 @@ class Registry:
         """The newest entry of each interval of a group's generation, oldest interval first."""
         return {entry.interval: entry for entry in self._records(schema.LEDGER, feature_group=group, generation=generation)}
 
+    def newest_commit(self, group: str, generation: int) -> tuple[str, int] | None:
+        """The publish whose commit to the table of a group's generation is the newest, and the version it made; None before the first."""
+        of = schema.LEDGER.table.c
+        mine = (of.feature_group == group, of.generation == generation, of.delta_version.is_not(None))
+        with self._database.reading() as connection:
+            newest = select(of.publish_id, of.delta_version).where(*mine).order_by(of.delta_version.desc(), of.publish_id.desc()).limit(1)
+            found = connection.execute(newest).one_or_none()
+        return None if found is None else (found.publish_id, found.delta_version)
+
     def computed_as(self, group: str, generation: int) -> tuple[tuple[datetime, Mapping[str, str]], ...]:
         """By which features a generation's intervals were computed: each start from which on these are others, and the features."""
         table = schema.LEDGER.table

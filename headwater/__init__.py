@@ -7,12 +7,12 @@ import gc
 
 from feature_definitions import version
 from feature_definitions.errors import InputRefused, NotCovered, Unknown, UserError
-from headwater.open_project import NotEmpty, RegistryLost, Say
+from headwater.open_project import NotEmpty, RegistryLost, Say, TableLost
 from headwater.project import Project, open
 
 __version__ = version.VERSION
 
-__all__ = ["InputRefused", "NotCovered", "NotEmpty", "Project", "RegistryLost", "Say", "Unknown", "UserError", "main", "open"]
+__all__ = ["InputRefused", "NotCovered", "NotEmpty", "Project", "RegistryLost", "Say", "TableLost", "Unknown", "UserError", "main", "open"]
 
 
 _GARBAGE = 2_000_000

@@ -169,7 +169,8 @@ class LakeVerbs(OpenProject):
         left out that are `unplanned`.
         """
         first, last, planner = inputs.moment(start), inputs.moment(end), self._planner
-        return planner.plan(self._plannable(planner, groups), start=first, end=last, choice=Choice(only, within))
+        works = planner.plan(self._plannable(planner, groups), start=first, end=last, choice=Choice(only, within))
+        return tuple(self._with_lost(work, planner, start=first, end=last) for work in works)
 
     def unplanned(self, *groups: str) -> dict[str, str]:
         """Why no interval can be planned of those groups that have too many, or that read such a group; by the group's name."""
@@ -207,10 +208,7 @@ class LakeVerbs(OpenProject):
                 results.append(self._refused(group, planner.generation(group), refused[group.name]))
                 continue
             (work,) = planner.plan([group], start=first, end=last, choice=Choice(only, within))
-            if lost := self._lost(planner.state(group).intervals):
-                (whole,) = planner.plan([group], start=first, end=last, choice=Choice("all", "range"))
-                wanted = {status.interval for status in work.due} | lost
-                work = replace(whole, due=tuple(status for status in whole.due if status.interval in wanted))
+            work = self._with_lost(work, planner, start=first, end=last)
             results.append(self._materialize(work, stage) if len(chosen) == 1 else self._materialize_or_refuse(work, stage))
             planner = self._planner if work.due else planner
             if work.due and gc.get_count()[0] > _MANY_OBJECTS:
@@ -232,7 +230,7 @@ class LakeVerbs(OpenProject):
         plan.check_order(start=first, end=last)
         chosen = self._plannable(planner, groups)
         planner.ahead(chosen)
-        states = ((group, planner.state(group).intervals) for group in chosen)
+        states = ((group, self._without_lost(planner.state(group).intervals)) for group in chosen)
         return tuple(status for group, found in states for status in plan.in_range(group, found, start=first, end=last))
 
     def advice(self, found: Iterable[IntervalStatus]) -> "dict[tuple[str, Interval], Advice]":
@@ -394,18 +392,29 @@ class LakeVerbs(OpenProject):
         refused = planner.unplanned(chosen) if len(chosen) > 1 else {}
         return tuple(group for group in chosen if group.name not in refused)
 
+    def _with_lost(self, work: GroupPlan, planner: "Planner", *, start: datetime | None, end: datetime | None) -> GroupPlan:
+        """A plan with those intervals of the range, too, whose publishes the group's table lacks."""
+        lost = self._lost(planner.state(work.group).intervals)
+        if not lost:
+            return work
+        (whole,) = planner.plan([work.group], start=start, end=end, choice=Choice("all", "range"))
+        wanted = {status.interval for status in work.due} | lost
+        return replace(whole, due=tuple(status for status in whole.due if status.interval in wanted))
+
+    def _without_lost(self, found: Sequence[IntervalStatus]) -> Sequence[IntervalStatus]:
+        """The state of intervals, MISSING where the group's table lacks what was published."""
+        lost = self._lost(found)
+        missing = (plan.MISSING, ("its table lost what was published",))
+        return [IntervalStatus(s.group, s.generation, s.interval, *missing) if s.interval in lost else s for s in found] if lost else found
+
     def _lost(self, found: Sequence[IntervalStatus]) -> frozenset[Interval]:
         """The intervals whose publishes their group's table lacks, though the registry knows of them: they are computed again."""
-        from lake import delta, logs
+        from lake import logs
 
-        newest = max((status for status in found if status.delta_version is not None), key=lambda s: s.delta_version or 0, default=None)
-        if newest is None or newest.publish_id is None:
+        if not found or not self._has_lost(found[0].group, found[0].generation):
             return frozenset()
-        table = layout.feature_table(self.settings.lake, newest.group, newest.generation)
-        if not delta.lacks(table, newest.publish_id):
-            return frozenset()
-        self.say(f"{newest.group}: its table lacks what was published last; computing it again")
-        there = logs.commit_ids(table)
+        self.say(f"{found[0].group}: its table lacks what was published last; materialize computes it again")
+        there = logs.commit_ids(layout.feature_table(self.settings.lake, found[0].group, found[0].generation))
         return frozenset(status.interval for status in found if status.delta_version is not None and status.publish_id not in there)
 
     def _materialize(self, work: GroupPlan, stage: "Stage" = "as defined") -> "GroupResult":

@@ -17,6 +17,7 @@ from feature_definitions.planning.upstream import sources_of
 from feature_definitions.records import Epoch, Erasure
 from headwater import inputs, names
 from headwater.lake_verbs import LakeVerbs
+from headwater.open_project import TableLost
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,9 +135,16 @@ class OnlineVerbs(LakeVerbs):
             self._keep_past_epochs()
             erased = facts.erased(self.settings.lake)
             deep = {group.name: self._depth(group, depth, target, erased=erased.get(group.entity.name)) for group in chosen}
-            done = tuple(self._sync(group, target, deep[group.name], at=at, limit=limit) for group in chosen)
+            done, lost = list["Synced"](), list[str]()
+            for group in chosen:
+                try:
+                    done.append(self._sync(group, target, deep[group.name], at=at, limit=limit))
+                except TableLost as error:  # what is online of it stays, and the other groups go on
+                    lost.append(str(error))
             sync.sweep(target, [group.name for group in chosen])
-        return done
+        if lost:
+            raise TableLost("; ".join(lost))
+        return tuple(done)
 
     def _tell_of_other_names(self, target: "Target") -> None:
         """Tell of rows that were brought under another name of the project."""
@@ -438,6 +446,7 @@ class OnlineVerbs(LakeVerbs):
         if at is None and depth != "full":
             sync.in_time(before, group.name, now=self.clock())
         published = self._published([group])[group.name]
+        self._whole({group.name: published})
         epoch, epochs = self._registry.next_epoch(group.name), self._registry.epochs(group.name)
         past = [each for each in epochs if each.finished]
         look = sync.look(published, target=target, now=self.clock(), last=past[-1] if past else None)

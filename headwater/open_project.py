@@ -39,6 +39,10 @@ class RegistryLost(UserError):
     """A registry that knows nothing of a lake with a past: it was lost, or is another one."""
 
 
+class TableLost(UserError):
+    """A group's table lacks what was published last: what is read of it would be too little, without a word."""
+
+
 @dataclass
 class OpenProject:
     """A project's settings and definitions, and what was opened for it. Times are UTC.
@@ -232,6 +236,23 @@ class OpenProject:
             for name, n in numbers.items()
             for group in [chosen[name]]
         }
+
+    def _has_lost(self, group: str, number: int) -> bool:
+        """Whether the table of a group's generation lacks the publish that it had last, though the registry knows of it."""
+        from lake import delta
+
+        newest = self._registry.newest_commit(group, number)
+        if newest is None:
+            return False
+        publish_id, version = newest
+        return delta.lacks(layout.feature_table(self.settings.lake, group, number), publish_id, version=version)
+
+    def _whole(self, published: "Mapping[str, Published]") -> None:
+        """Raise TableLost where a group's table lacks what was published last."""
+        lost = [each.group.name for each in published.values() if self._has_lost(each.group.name, each.generation)]
+        if lost:
+            tables = f"the table of {lost[0]} lacks" if len(lost) == 1 else f"the tables of {', '.join(lost)} lack"
+            raise TableLost(f"{tables} what was published last; compute it again: headwater materialize {' '.join(lost)}")
 
     def _with_epochs(self, published: "Mapping[str, Published]") -> "dict[str, Published]":
         """What readers may see of groups, with the syncs that brought it online, and who was erased there."""

@@ -77,6 +77,7 @@ class TrainingVerbs(OpenProject):
         rows = None if defined is not None else self._spine(spine, request.service, spine_columns, spine_timezone)
         groups = {j.group.name: j.group for j in request.service.joins}
         published = self._published(groups.values())
+        self._whole(published)
         if request.mode == "as_served":
             published = self._with_epochs(published)
         self.say(f"joining {counted(len(published), 'group')} to the spine")
@@ -216,6 +217,7 @@ class TrainingVerbs(OpenProject):
         if spine_is == "of others" and not rows.reads:
             rows = replace(rows, reads=frozenset({""}))
         published = self._published({each.group.name: each.group for each in found.joins}.values())
+        self._whole(published)
         if mode == "as_served":
             published = self._with_epochs(published)
         return build.rows(rows, TrainingRequest(found.name, found, mode), published=published, context=self._context)
@@ -289,6 +291,7 @@ class TrainingVerbs(OpenProject):
 
         service = past.with_added(names.service(self.catalog, str(of.manifest["service"])), of, self.catalog.tables)
         rests = self._rests(of, service, *more)
+        self._whole(rests.published)
         for name, number in training_sets.generations(of).items():
             current = self._planner.generation(rests.published[name].group)
             if current != number:

@@ -13,7 +13,6 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from feature_definitions.intervals import BEGINNING
 from lake import delta, delta_files, logs, s3, storage
 
 if TYPE_CHECKING:
@@ -245,14 +244,14 @@ def _attempt(
             fence()
         wanted = table.version() + 1
         failure = _failure(partial(write, table))
-        if failure is None or _is_logged(path, wanted, commit_id):
+        if failure is None or logs.is_of(path, wanted, commit_id):
             return
         unanswered += not isinstance(failure, CommitFailedError)
         if not isinstance(failure, CommitFailedError | OSError) or unanswered == _TRIES_UNANSWERED:
             _give_up(path, wanted, commit_id, failure)
             return
         table = delta.opened(path)
-        if table.version() >= wanted and _is_logged(path, wanted, commit_id):  # it came late
+        if table.version() >= wanted and logs.is_of(path, wanted, commit_id):  # it came late
             return
         if not as_seen(table):
             break
@@ -262,18 +261,9 @@ def _attempt(
 def _give_up(path: str, wanted: int, commit_id: str, failure: Exception) -> None:
     """Raise what an attempt failed by, once its version is taken and it cannot happen any more; return if it has happened."""
     fence(path, f"instead of {commit_id}")
-    if not _is_logged(path, wanted, commit_id):
+    if not logs.is_of(path, wanted, commit_id):
         with storage.told(path):
             raise failure
-
-
-def _is_logged(path: str, version: int, commit_id: str) -> bool:
-    """Whether a version was made by the commit with this id."""
-    try:
-        told = next(logs.history([storage.File(f"{path}/_delta_log/{version:020}.json", 0, BEGINNING)]), None)
-    except FileNotFoundError:
-        return False
-    return told is not None and told[1].get("userMetadata") == commit_id
 
 
 def _write(table: DeltaTable, actions: Sequence[AddAction | RemoveAction], commit_id: str, *, over: Schema | None = None) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,6 +155,11 @@ def test_what_is_not_one_value_for_each_row_is_failed(given: object) -> None:
         ("timestamp", np.array(["2026-01-05", "NaT"], "datetime64[ns]"), [datetime(2026, 1, 5, tzinfo=UTC), None]),
         ("array<int64>", np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
         ("double", [np.float64(1.5), None], [1.5, None]),
+        ("double", np.ma.array([1.5, 2], mask=[False, True]), [1.5, None]),
+        ("int64", np.ma.array([2**63 - 1, 2.5], mask=[False, True], dtype=object), [2**63 - 1, None]),
+        ("date", np.ma.array(["2026-01-05", "2026-01-06"], mask=[False, True], dtype="datetime64[D]"), [date(2026, 1, 5), None]),
+        ("int64", pd.array([2**63 - 1, None], "Int64"), [2**63 - 1, None]),
+        ("string", pd.Series(["a", None], dtype="string"), ["a", None]),
         ("decimal(4,1)", [Decimal(1), 2], [Decimal("1.0"), Decimal("2.0")]),
     ],
 )

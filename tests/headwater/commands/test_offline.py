@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+from headwater import TableLost
 from tests import ledgers, projects
 from tests.projects import NOW, Shop, opened, within
 
@@ -229,9 +230,20 @@ def test_what_a_table_lost_is_computed_again(shop: Shop, tmp_path: Path, spark: 
     with opened(folder) as p:
         story = p.explain("spend", {"customer_id": 1})
     max((spend / "_delta_log").glob("*.json")).unlink()
+    with opened(folder) as p:
+        spine = pd.DataFrame({"customer_id": [1], "event_timestamp": [pd.Timestamp(NOW)]})
+        for read in (p.training_set, p.features):
+            with pytest.raises(TableLost, match=r"the table of spend lacks .*: headwater materialize spend"):
+                read(spine=spine, service="customer_v1")
+        with pytest.raises(TableLost):
+            p.sync()
+        assert {each.group for each in p.parity()} == {"last_page", "account"}
+    seen = within("status", "spend", "--json", project=folder).json["intervals"]
+    assert [(each["status"], each["reasons"]) for each in seen][:2] == [("MISSING", ["its table lost what was published"])] * 2
+    assert [bill["intervals"] for bill in within("plan", "spend", "--json", project=folder).json["bill"]] == [2]
     done = within("materialize", "spend", "--json", project=folder, now=NOW + timedelta(hours=1))
     assert [group["published"] for group in done.json["groups"]] == [2]
-    assert "spend: its table lacks what was published last; computing it again" in done.err
+    assert "spend: its table lacks what was published last; materialize computes it again" in done.err
     values = ["customer_id", "event_timestamp", "paid_1d", "paid_3d", "payments_1d"]
     pd.testing.assert_frame_equal(*(rows[values].sort_values(values[:2], ignore_index=True) for rows in (projects.table(spend), before)))
     assert [group["published"] for group in within("materialize", "spend", "--json", project=folder).json["groups"]] == [0]
