@@ -143,7 +143,10 @@ def of_rows(rows: DataFrame, *, keys: Mapping[str, str]) -> Spine:
     void = {field.name: keys.get(field.name, "string") for field in schema if pa.types.is_null(field.type)}
     _check_schema(pa.schema([field for field in schema if field.name not in void]))
     typed = rows.withColumns({name: F.col(f"`{name}`").cast(tables.spark_type(kind)) for name, kind in void.items()})
-    return Spine(order.held(typed), TIME, None)
+    try:
+        return Spine(order.held(typed), TIME, None)
+    except PySparkException as error:
+        raise SpineRefused(f"the spine's rows cannot be computed: {first_line(error)}") from error
 
 
 def _with_types(frame: pa.Table, types: Mapping[str, str]) -> pa.Table:

@@ -258,6 +258,7 @@ def test_a_query_of_sources_is_a_spine_in_the_order_that_it_says(shop: Project, 
         ("SELECT user, at AS event_timestamp FROM labels", "user"),
         ("SELECT a, b, user_id, friend FROM labels", "the spine has no column 'event_timestamp'"),
         ("SELECT now() AS event_timestamp FROM labels", "now"),
+        ("SELECT user_id, friend, at AS event_timestamp, CAST(note AS BIGINT) AS n FROM labels", "the spine's rows cannot be computed: "),
     ],
 )
 def test_a_query_that_is_no_spine_is_refused(shop: Project, sql: str, sentence: str) -> None:
