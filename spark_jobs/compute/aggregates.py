@@ -51,16 +51,8 @@ def _found(feature: Feature, window: Window, of: str, part: Part, folding: Foldi
 
 def folded_to(feature: Feature, window: Window, *, of: str) -> tuple[str, ...] | None:
     """What lists are folded to where windows slide, so that the value of a feature can be made of it; None where lists are needed."""
-    spread, double = feature.aggregation in ("stddev", "variance"), of == "double"
-    if not isinstance(window, Rows):
-        return ("variance",) if spread and "moments" in feature.meaning.needs(of) else None
-    if feature.aggregation == "time_since_last":
-        return None
-    if spread and double:
-        return ("variance",)
-    if feature.aggregation in ("sum", "mean") and double:
-        return ("number", "total")
-    return ("number",) if feature.aggregation == "count" else ("number", VALUES_OF_ROWS)
+    how = VALUES[feature.aggregation]
+    return how.rows_folded(of) if isinstance(window, Rows) else how.tiles_folded(of)
 
 
 def part_of(states: Mapping[str, PartialAggregate], *, window: str) -> Part:
@@ -121,7 +113,7 @@ def _variance(window: _Merged) -> Column:
         return _variance_of_integers(window.part)
     match window.folding:
         case "while sliding":
-            return window.part("moments", "variance")
+            return window.part("moments", "spread")
         case "by workers":
             return _folded(folds.variance, window.list("moments"))
     return array_sql.variance(window.list("moments"))
@@ -129,7 +121,7 @@ def _variance(window: _Merged) -> Column:
 
 def _variance_of_rows(rows: _Newest) -> Column:
     if rows.of == "double" and rows.folding == "while sliding":
-        return rows.part("rows", "variance")
+        return rows.part("rows", "spread")
     if rows.of == "double" and rows.folding == "by workers":
         return _folded(folds.variance_of_values, rows.ordered)
     return array_sql.variance(F.array(array_sql.moments(F.transform(rows.ordered, lambda value: value.cast("double")))))
@@ -181,6 +173,7 @@ class Value:
     """How Spark makes an aggregation's value of the tiles in a window of time, and of the events of a window of rows.
 
     Of some types either may need a sum that is beyond its type, and be null then, though there are the `fewest` values that it takes.
+    `tiles_folded` and `rows_folded` say of a type what `folded_to` does.
     """
 
     of_tiles: Callable[[_Merged], Column]
@@ -188,6 +181,8 @@ class Value:
     tiles_may_overflow: Callable[[str], bool] = lambda _: False
     rows_may_overflow: Callable[[str], bool] = lambda _: False
     fewest: int = 1
+    tiles_folded: Callable[[str], tuple[str, ...] | None] = lambda _: None
+    rows_folded: Callable[[str], tuple[str, ...] | None] = lambda _: ("number", VALUES_OF_ROWS)
 
 
 def _is_exact(of: str) -> bool:
@@ -198,15 +193,28 @@ def _is_whole(of: str) -> bool:
     return of == "int64"
 
 
+def _spread_of_tiles(of: str) -> tuple[str, ...] | None:
+    return None if _is_whole(of) else ("spread",)
+
+
+def _spread_of_rows(of: str) -> tuple[str, ...]:
+    return ("spread",) if of == "double" else ("number", VALUES_OF_ROWS)
+
+
+def _total_of(of: str) -> tuple[str, ...]:
+    return ("number", "total") if of == "double" else ("number", VALUES_OF_ROWS)
+
+
 VALUES: Mapping[str, Value] = {
-    "count": Value(lambda window: window.part("count", "n"), lambda rows: rows.number),
+    "count": Value(lambda window: window.part("count", "n"), lambda rows: rows.number, rows_folded=lambda _: ("number",)),
     "sum": Value(
         lambda window: _total(window.part, window.of, "bigint"),
         _typed_sum_of_rows,
         tiles_may_overflow=_is_exact,
         rows_may_overflow=_is_exact,
+        rows_folded=_total_of,
     ),
-    "mean": Value(_mean, _mean_of_rows, tiles_may_overflow=is_wide, rows_may_overflow=_is_exact),
+    "mean": Value(_mean, _mean_of_rows, tiles_may_overflow=is_wide, rows_may_overflow=_is_exact, rows_folded=_total_of),
     "min": Value(lambda window: window.part("min", "value"), lambda rows: F.array_min(rows.values)),
     "max": Value(lambda window: window.part("max", "value"), lambda rows: F.array_max(rows.values)),
     "stddev": Value(
@@ -214,17 +222,28 @@ VALUES: Mapping[str, Value] = {
         lambda rows: F.sqrt(_variance_of_rows(rows)),
         tiles_may_overflow=_is_whole,
         fewest=2,
+        tiles_folded=_spread_of_tiles,
+        rows_folded=_spread_of_rows,
     ),
     "first": Value(lambda window: window.part("first", "event")["value"], lambda rows: F.get(rows.values, rows.number - 1)),
     "last": Value(lambda window: window.part("last", "event")["value"], lambda rows: F.get(rows.values, F.lit(0))),
     "count_distinct": Value(lambda window: F.size(window.list("distinct")), lambda rows: F.size(F.array_distinct(rows.values))),
-    "variance": Value(_variance, _variance_of_rows, tiles_may_overflow=_is_whole, fewest=2),
+    "variance": Value(
+        _variance,
+        _variance_of_rows,
+        tiles_may_overflow=_is_whole,
+        fewest=2,
+        tiles_folded=_spread_of_tiles,
+        rows_folded=_spread_of_rows,
+    ),
     "approx_count_distinct": Value(lambda window: _estimate(window.list("sketch")), lambda rows: F.size(F.array_distinct(rows.values))),
     "quantile": Value(
         lambda window: tiles.middle_of(array_sql.of_rank(window.list("buckets"), float(window.feature.q or 0))), _quantile_of_rows
     ),
     "time_since_last": Value(
-        lambda window: window.part("latest", "at"), lambda rows: F.get(F.transform(rows.events, lambda event: event[TIME]), F.lit(0))
+        lambda window: window.part("latest", "at"),
+        lambda rows: F.get(F.transform(rows.events, lambda event: event[TIME]), F.lit(0)),
+        rows_folded=lambda _: None,
     ),
     "mode": Value(lambda window: _most_frequent(window.list("counts")), lambda rows: _most_frequent(_frequencies(rows))),
     "top_k": Value(lambda window: _top(window.feature, window.list("counts")), lambda rows: _top(rows.feature, _frequencies(rows))),

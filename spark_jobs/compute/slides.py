@@ -29,7 +29,7 @@ _MOST = 10**38 - 1
 """The greatest whole number of 38 digits."""
 
 
-OfRows = Literal["number", "values", "total", "variance"]
+OfRows = Literal["number", "values", "total", "spread"]
 How = Literal["sum", "sum at most", "min", "max", "moments", OfRows]
 
 
@@ -113,7 +113,7 @@ def _rows(tiles: pa.Table, of: Slide) -> Iterator[pa.RecordBatch]:
     ends = np.cumsum(count + 1)
     # Each tile has a place on one line, on which an entity's lie together and in their order.
     slots = (starts - starts.min()) // of.cadence
-    width = int(slots.max()) + int(count.max()) + 2
+    width = int((max(int(starts.max()), of.spans[-1][1]) - starts.min()) // of.cadence) + 2
     line = entity * width + slots
     columns = [(each, _column(each, _one(tiles.column(each.part)), tiles.schema.field(each.part).type)) for each in of.merged]
     step = max(1, AT_ONCE // max([1, *(each.most // _SHORT for each in of.merged)]))

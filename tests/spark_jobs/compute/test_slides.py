@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spark_jobs.compute import slides
@@ -57,7 +57,7 @@ MERGED = tuple(
 )
 FOLDED: dict[str, dict[Any, pa.DataType]] = {
     "moments": {"moments": pa.float64()},
-    "rows": {"number": pa.int64(), "total": pa.float64(), "variance": pa.float64(), "values": pa.list_(pa.float64())},
+    "rows": {"number": pa.int64(), "total": pa.float64(), "spread": pa.float64(), "values": pa.list_(pa.float64())},
     "texts": {"number": pa.int64(), "values": pa.list_(pa.string())},
 }
 MERGED += tuple(Merged(f"{part}:{how}:{n}", part, how, n, most=3) for part, hows in FOLDED.items() for how in hows for n in (1, 2, 5))
@@ -81,7 +81,7 @@ def folded(each: Merged, lists: list[list[Any]]) -> Any:
             return len(values)
         case "total":
             return total(sorted(values))
-        case "variance":
+        case "spread":
             return variance([moments(sorted(values))]) if values else None
     return values
 
@@ -118,7 +118,13 @@ def by_hand(tiles: dict[tuple[str, int, int], dict[str, Any]], of: Slide) -> lis
     return found
 
 
-@given(TILES, st.sampled_from([60, None]), st.sampled_from([((50, 80), (120, END)), ((0, END),)]), st.sampled_from([1, 3, 100]))
+NOTHING = dict.fromkeys(PARTS)
+LONG_BEFORE = {(entity, 0, 0): NOTHING | {"whole": n, "exact": Decimal(n), "double": float(n)} for n, entity in enumerate("abcd", 1)}
+SPANS = [((50, 80), (120, END)), ((0, END),), ((170, END),)]
+
+
+@given(TILES, st.sampled_from([60, None]), st.sampled_from(SPANS), st.sampled_from([1, 3, 100]))
+@example(LONG_BEFORE, None, SPANS[-1], 100)
 def test_every_time_has_what_its_windows_hold(
     tiles: dict[tuple[str, int, int], dict[str, Any]], reach: int | None, spans: tuple[tuple[int, int], ...], size: int
 ) -> None:
