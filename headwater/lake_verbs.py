@@ -170,7 +170,7 @@ class LakeVerbs(OpenProject):
         """
         first, last, planner = inputs.moment(start), inputs.moment(end), self._planner
         works = planner.plan(self._plannable(planner, groups), start=first, end=last, choice=Choice(only, within))
-        return tuple(self._with_lost(work, planner, start=first, end=last) for work in works)
+        return tuple(self._with_lost(work, planner) for work in works)
 
     def unplanned(self, *groups: str) -> dict[str, str]:
         """Why no interval can be planned of those groups that have too many, or that read such a group; by the group's name."""
@@ -208,7 +208,7 @@ class LakeVerbs(OpenProject):
                 results.append(self._refused(group, planner.generation(group), refused[group.name]))
                 continue
             (work,) = planner.plan([group], start=first, end=last, choice=Choice(only, within))
-            work = self._with_lost(work, planner, start=first, end=last)
+            work = self._with_lost(work, planner)
             results.append(self._materialize(work, stage) if len(chosen) == 1 else self._materialize_or_refuse(work, stage))
             planner = self._planner if work.due else planner
             if work.due and gc.get_count()[0] > _MANY_OBJECTS:
@@ -392,12 +392,12 @@ class LakeVerbs(OpenProject):
         refused = planner.unplanned(chosen) if len(chosen) > 1 else {}
         return tuple(group for group in chosen if group.name not in refused)
 
-    def _with_lost(self, work: GroupPlan, planner: "Planner", *, start: datetime | None, end: datetime | None) -> GroupPlan:
-        """A plan with those intervals of the range, too, whose publishes the group's table lacks."""
+    def _with_lost(self, work: GroupPlan, planner: "Planner") -> GroupPlan:
+        """A plan with all intervals, too, whose publishes the group's table lacks: its next commit would hide that they were lost."""
         lost = self._lost(planner.state(work.group).intervals)
         if not lost:
             return work
-        (whole,) = planner.plan([work.group], start=start, end=end, choice=Choice("all", "range"))
+        (whole,) = planner.plan([work.group], choice=Choice("all", "range"))
         wanted = {status.interval for status in work.due} | lost
         return replace(whole, due=tuple(status for status in whole.due if status.interval in wanted))
 

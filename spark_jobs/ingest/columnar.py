@@ -100,4 +100,6 @@ def _shown(value: pa.Scalar) -> str | None:
     try:
         return None if not value.is_valid else str(value.as_py())
     except (ValueError, OverflowError):
+        if isinstance(value, pa.ListScalar):
+            return f"[{', '.join(_shown(each) or 'null' for each in value.values)}]"
         return str(value.value)

@@ -114,7 +114,10 @@ def _alike(indexes: Sequence[_Index], there: Collection[str]) -> list[_Index]:
     joined, count = list[_Index](), 0
     for each in sorted(indexes, key=lambda index: len(index.ids)):
         still = sum(n for path, n in each.files.items() if path in there)
-        if not joined or len(each.ids) <= _ALIKE * count or 2 * still < len(each.ids):
+        fits = len(each.ids) <= _ALIKE * count or 2 * still < len(each.ids)
+        if not fits and len(joined) == 1 and 2 * count >= len(joined[0].ids):  # a smaller one that is alone stays as it is
+            joined, count = [], 0
+        if fits or not joined:
             joined.append(each)
             count += still
     return joined if len(joined) > 1 or 2 * count < sum(len(each.ids) for each in joined) else []

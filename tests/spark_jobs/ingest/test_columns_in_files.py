@@ -139,3 +139,11 @@ def test_how_a_column_lies_in_files_makes_them_others() -> None:
     plain, named = source({"at": "timestamp", "x": "int64"}, "csv"), source({"at": "timestamp", "x": Column("int64", "X")}, "csv")
     assert repr(parsing.shape(plain, "csv")) != repr(parsing.shape(named, "csv"))
     assert fingerprint.of_source(plain, "x") != fingerprint.of_source(named, "x")
+
+
+def test_a_list_with_a_date_of_no_year_puts_its_row_aside(tmp_path: Path) -> None:
+    lists = pa.array([[2_933_532, None], [3]], pa.list_(pa.int32())).cast(pa.list_(pa.date32()))
+    pq.write_table(pa.table({"days": lists}), tmp_path / "x.parquet")
+    bad, good = read(tmp_path / "x.parquet", source({"days": "array<date>"}, "parquet"))
+    assert bad["_hw_reason"] == "days holds what is not between the years 1 and 9999"
+    assert good["_hw_reason"] is None

@@ -111,8 +111,11 @@ def test_what_is_kept_of_another_definition_of_the_id_is_deleted(files: dict[str
     assert (len(indexes(tmp_path)), set(before) & set(indexes(tmp_path))) == (1, set())
 
 
-def test_however_many_files_come_one_by_one_a_few_indexes_hold_their_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_blocks, "ids_of_table", lambda path, _: hashes(f"{path}{n}" for n in range(5)))
+@pytest.mark.parametrize("first", [5, 1], ids=["all alike", "the first a small one"])
+def test_however_many_files_come_one_by_one_a_few_indexes_hold_their_ids(
+    first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_blocks, "ids_of_table", lambda path, _: hashes(f"{path}{n}" for n in range(5 if path != "0" else first)))
     files, most, written = dict[str, int](), 0, 0
     for number in range(40):
         files[str(number)], before = 1, indexes(tmp_path)
