@@ -143,7 +143,7 @@ def test_how_a_column_lies_in_files_makes_them_others() -> None:
 
 def test_a_list_with_a_date_of_no_year_puts_its_row_aside(tmp_path: Path) -> None:
     lists = pa.array([[2_933_532, None], [3]], pa.list_(pa.int32())).cast(pa.list_(pa.date32()))
-    pq.write_table(pa.table({"days": lists}), tmp_path / "x.parquet")
-    bad, good = read(tmp_path / "x.parquet", source({"days": "array<date>"}, "parquet"))
+    pq.write_table(pa.table({"days": lists, "at": pa.array([SIX, SIX], pa.timestamp("us", "UTC"))}), tmp_path / "x.parquet")
+    bad, good = read(tmp_path / "x.parquet", source({"days": "array<date>", "at": "timestamp"}, "parquet"))
     assert bad["_hw_reason"] == "days holds what is not between the years 1 and 9999"
     assert good["_hw_reason"] is None
