@@ -409,10 +409,10 @@ class LakeVerbs(OpenProject):
 
     def _lost(self, found: Sequence[IntervalStatus]) -> frozenset[Interval]:
         """The intervals whose publishes their group's table lacks, though the registry knows of them: they are computed again."""
-        from lake import logs
-
         if not found or not self._has_lost(found[0].group, found[0].generation):
             return frozenset()
+        from lake import logs
+
         self.say(f"{found[0].group}: its table lacks what was published last; materialize computes it again")
         there = logs.commit_ids(layout.feature_table(self.settings.lake, found[0].group, found[0].generation))
         return frozenset(status.interval for status in found if status.delta_version is not None and status.publish_id not in there)

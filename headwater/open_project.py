@@ -239,13 +239,15 @@ class OpenProject:
 
     def _has_lost(self, group: str, number: int) -> bool:
         """Whether the table of a group's generation lacks the publish that it had last, though the registry knows of it."""
-        from lake import delta
+        from lake import commit_file, s3
 
-        newest = self._registry.newest_commit(group, number)
-        if newest is None:
+        path = layout.feature_table(self.settings.lake, group, number)
+        newest = None if s3.is_remote(path) else self._registry.newest_commit(group, number)
+        if newest is None or commit_file.is_of(path, newest[1], newest[0]):
             return False
-        publish_id, version = newest
-        return delta.lacks(layout.feature_table(self.settings.lake, group, number), publish_id, version=version)
+        from lake import delta  # which loads more than `status` needs of a table that has all
+
+        return delta.lacks(path, newest[0])
 
     def _whole(self, published: "Mapping[str, Published]") -> None:
         """Raise TableLost where a group's table lacks what was published last."""

@@ -206,15 +206,12 @@ def committed(path: str, commit_id: str) -> bool:
     return table is not None and table.transaction_version(commit_id) is not None
 
 
-def lacks(path: str, commit_id: str, *, version: int | None = None) -> bool:
+def lacks(path: str, commit_id: str) -> bool:
     """Whether a folder's table lacks a commit that happened: its log lost it, or the lake was set back to an older state.
 
-    If the `version` is given that it made, that file of the log is looked at first, which is quick. S3 is not asked: there no crash loses
-    a file of a log, and each command would wait for the answer.
+    S3 is not asked: there no crash loses a file of a log, and each command would wait for the answer.
     """
-    if s3.is_remote(path) or (version is not None and logs.is_of(path, version, commit_id)):
-        return False
-    return not committed(path, commit_id)
+    return not s3.is_remote(path) and not committed(path, commit_id)
 
 
 def state(path: str) -> tuple[str, int]:

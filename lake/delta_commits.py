@@ -13,7 +13,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lake import delta, delta_files, logs, s3, storage
+from lake import commit_file, delta, delta_files, s3, storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -244,14 +244,14 @@ def _attempt(
             fence()
         wanted = table.version() + 1
         failure = _failure(partial(write, table))
-        if failure is None or logs.is_of(path, wanted, commit_id):
+        if failure is None or commit_file.is_of(path, wanted, commit_id):
             return
         unanswered += not isinstance(failure, CommitFailedError)
         if not isinstance(failure, CommitFailedError | OSError) or unanswered == _TRIES_UNANSWERED:
             _give_up(path, wanted, commit_id, failure)
             return
         table = delta.opened(path)
-        if table.version() >= wanted and logs.is_of(path, wanted, commit_id):  # it came late
+        if table.version() >= wanted and commit_file.is_of(path, wanted, commit_id):  # it came late
             return
         if not as_seen(table):
             break
@@ -261,7 +261,7 @@ def _attempt(
 def _give_up(path: str, wanted: int, commit_id: str, failure: Exception) -> None:
     """Raise what an attempt failed by, once its version is taken and it cannot happen any more; return if it has happened."""
     fence(path, f"instead of {commit_id}")
-    if not logs.is_of(path, wanted, commit_id):
+    if not commit_file.is_of(path, wanted, commit_id):
         with storage.told(path):
             raise failure
 

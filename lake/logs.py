@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from feature_definitions.errors import UserError
-from feature_definitions.intervals import BEGINNING, instant
+from feature_definitions.intervals import instant
 from lake import storage
 
 COMMIT = re.compile(r"\d{20}\.json")
@@ -153,12 +153,3 @@ def oldest_commit(path: str) -> datetime:
     """The time of the oldest commit that the log still tells of: none that it has forgotten was later."""
     _, entry = next(history(commits(path)))
     return instant(int(entry["timestamp"]) * 1000)
-
-
-def is_of(path: str, version: int, commit_id: str) -> bool:
-    """Whether a version was made by the commit with this id, as far as the log still has its file, whole."""
-    try:
-        told = next(history([storage.File(f"{path}/_delta_log/{version:020}.json", 0, BEGINNING)]), None)
-    except (FileNotFoundError, ValueError):
-        return False
-    return told is not None and told[1].get("userMetadata") == commit_id
